@@ -1,0 +1,20 @@
+"""The app: finds the jobs of all installed apps and registers the system checks."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.module_loading import autodiscover_modules
+from django.utils.translation import gettext_lazy as _
+
+
+class WellosJobsConfig(AppConfig):
+    """Talks to neither Redis nor the database."""
+
+    name = "wellos_jobs"
+    verbose_name = _("Background jobs")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from . import checks  # noqa: F401
+
+        autodiscover_modules("jobs")

@@ -1,0 +1,223 @@
+"""The settings: one frozen object made from ``settings.WELLOS_JOBS``, and the one door to Django's settings.
+
+``current()`` is read at use, never at import, and made anew after ``override_settings``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from .errors import ConfigurationError, UnknownQueue
+
+DEFAULT_RETENTION: Mapping[str, timedelta | None] = {
+    "completed": timedelta(days=30),
+    "canceled": timedelta(days=30),
+    "failed": timedelta(days=180),
+    "dead_letters": None,
+}
+
+
+@dataclass(frozen=True)
+class Conf:
+    """``WELLOS_JOBS`` with its defaults. Field names are the setting keys in lower case; times are seconds."""
+
+    encryption_keys: tuple[str, ...] = field(default=(), repr=False)
+    """Fernet keys: the first encrypts, all decrypt."""
+    max_payload_bytes: int = 65_536
+    """The largest data, and the largest result, of a job, as JSON."""
+    default_timeout: float = 300.0
+    """How long a run may take when neither the job nor its queue says so."""
+    retention: Mapping[str, timedelta | None] = field(default_factory=lambda: dict(DEFAULT_RETENTION))
+    """How long rows are kept by state; None keeps them for ever. ``dead_letters`` is for open ones."""
+    lease: float = 20.0
+    """How long a claim lasts without renewal; a machine that dies is noticed after this."""
+    notify_admins: bool = True
+    """Whether ``settings.ADMINS`` get a mail for each dead letter."""
+    can_view_job: str | None = None
+    """Dotted path of ``(request, record) -> bool`` that lets further people see a job's status."""
+    organization_resolver: str | None = None
+    """Dotted path of ``(organization_id) -> {"label", "url", "time_zone"}``."""
+    stream_max: int = 1_000_000
+    """How many events may wait for the ledger before an alert fires and enqueue slows down."""
+    allow_pickle: bool = False
+    """Whether foreign jobs with pickled payloads are run."""
+
+
+def current() -> Conf:
+    """Return the settings in force.
+
+    Raises:
+        ConfigurationError: a key is unknown or a value cannot be meant; the text names all of them.
+    """
+    return _current()
+
+
+@functools.cache
+def _current() -> Conf:
+    faults = list(problems())
+    if faults:
+        raise ConfigurationError("; ".join(faults))
+    given = _given()
+    values = {key.lower(): _CLEAN.get(key, _same)(value) for key, value in given.items()}
+    return Conf(**values)
+
+
+def problems() -> Iterator[str]:
+    """Yield what is wrong with ``settings.WELLOS_JOBS``, a sentence each."""
+    known = {option.name.upper() for option in dataclasses.fields(Conf)}
+    given = _given()
+    for key, value in given.items():
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f": did you mean {close[0]!r}?" if close else f"; known keys are {', '.join(sorted(known))}"
+            yield f"WELLOS_JOBS has an unknown key {key!r}{hint}"
+            continue
+        try:
+            _CLEAN.get(key, _same)(value)
+        except (TypeError, ValueError) as error:
+            yield f"WELLOS_JOBS[{key!r}] is {_shown(key, value)}: {error}"
+
+
+def _given() -> Mapping[str, Any]:
+    given = getattr(settings, "WELLOS_JOBS", {})
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"WELLOS_JOBS must be a dict, not {type(given).__name__}")
+    return given
+
+
+def _shown(key: str, value: object) -> str:
+    return "set" if key == "ENCRYPTION_KEYS" else repr(value)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _positive(kind: type[int] | type[float]) -> Callable[[Any], Any]:
+    def clean(value: Any) -> int | float:
+        if isinstance(value, timedelta):
+            value = value.total_seconds()
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            raise ValueError("it must be a number above 0")
+        return kind(value)
+
+    return clean
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("it must be True or False")
+    return value
+
+
+def _keys(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not all(isinstance(key, (str, bytes)) for key in value):
+        raise TypeError("it must be a list of Fernet keys (make one with cryptography's Fernet.generate_key())")
+    return tuple(key.decode() if isinstance(key, bytes) else key for key in value)
+
+
+def _path(value: Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or "." not in value):
+        raise TypeError("it must be the dotted path of a function, or None")
+    return value
+
+
+def _lease(value: Any) -> float:
+    seconds = float(_positive(float)(value))
+    if seconds < 5:
+        raise ValueError("it must be at least 5 seconds: a lease is renewed every quarter of it")
+    return seconds
+
+
+def _retention(value: Any) -> dict[str, timedelta | None]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"it must be a dict with the keys {', '.join(DEFAULT_RETENTION)}")
+    kept = dict(DEFAULT_RETENTION)
+    for state, age in value.items():
+        if state not in DEFAULT_RETENTION:
+            raise ValueError(f"{state!r} is not one of {', '.join(DEFAULT_RETENTION)}")
+        if isinstance(age, (int, float)) and not isinstance(age, bool):
+            age = timedelta(seconds=age)
+        if age is not None and (not isinstance(age, timedelta) or age <= timedelta(0)):
+            raise ValueError(f"{state!r} must be a timedelta, a number of seconds, or None to keep for ever")
+        kept[state] = age
+    return kept
+
+
+_CLEAN: Mapping[str, Callable[[Any], Any]] = {
+    "ENCRYPTION_KEYS": _keys,
+    "MAX_PAYLOAD_BYTES": _positive(int),
+    "DEFAULT_TIMEOUT": _positive(float),
+    "RETENTION": _retention,
+    "LEASE": _lease,
+    "NOTIFY_ADMINS": _boolean,
+    "CAN_VIEW_JOB": _path,
+    "ORGANIZATION_RESOLVER": _path,
+    "STREAM_MAX": _positive(int),
+    "ALLOW_PICKLE": _boolean,
+}
+
+
+# --- what other Django settings say that jobs depend on -------------------------------------------------
+
+
+def queues() -> Mapping[str, Mapping[str, Any]]:
+    """Return django-rq's ``RQ_QUEUES``."""
+    configured = getattr(settings, "RQ_QUEUES", None)
+    if not configured:
+        raise ConfigurationError(
+            'RQ_QUEUES is not set: name at least one queue, such as {"default": {"URL": "redis://localhost:6379/0"}}'
+        )
+    return configured  # type: ignore[no-any-return]
+
+
+def queue(name: str) -> Mapping[str, Any]:
+    """Return the configuration of one queue.
+
+    Raises:
+        UnknownQueue: ``RQ_QUEUES`` does not name it.
+    """
+    configured = queues()
+    if name not in configured:
+        close = difflib.get_close_matches(str(name), configured, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"RQ_QUEUES has {', '.join(sorted(configured))}"
+        raise UnknownQueue(f"There is no queue {name!r}: {hint}")
+    return configured[name]
+
+
+def rq_setting(name: str, default: Any = None) -> Any:
+    """Return one entry of django-rq's ``RQ``."""
+    return getattr(settings, "RQ", {}).get(name, default)
+
+
+def django_setting(name: str, default: Any = None) -> Any:
+    """Return a setting of Django's or of another app's."""
+    return getattr(settings, name, default)
+
+
+def user_model() -> str:
+    """Return the label of the project's user model."""
+    return str(settings.AUTH_USER_MODEL)
+
+
+def hook(path: str | None) -> Callable[..., Any] | None:
+    """Import a function named in a setting."""
+    return None if path is None else import_string(path)  # type: ignore[no-any-return]
+
+
+def _reset(*, setting: str, **_: Any) -> None:
+    if setting == "WELLOS_JOBS":
+        _current.cache_clear()
+
+
+setting_changed.connect(_reset, dispatch_uid="wellos_jobs.conf")

@@ -1,0 +1,51 @@
+"""Every error this package raises on purpose. Each message names the value and the mend."""
+
+from __future__ import annotations
+
+
+class WellosJobsError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigurationError(WellosJobsError):
+    """A setting is missing or wrong."""
+
+
+class UnknownQueue(WellosJobsError, ValueError):
+    """A queue that ``RQ_QUEUES`` does not name."""
+
+
+class UnknownJob(WellosJobsError, LookupError):
+    """A job name that nobody has declared with ``@job``."""
+
+
+class DuplicateJobName(WellosJobsError, ValueError):
+    """Two functions were declared under one job name."""
+
+
+class BadOption(WellosJobsError, TypeError):
+    """A job option that does not exist, or has a value that cannot be meant."""
+
+
+class PayloadError(WellosJobsError, ValueError):
+    """A job's data cannot be carried as JSON, is too large, or cannot be read back."""
+
+
+class EncryptionError(WellosJobsError, ValueError):
+    """A sensitive value cannot be encrypted or decrypted with the configured keys."""
+
+
+class JobNotFound(WellosJobsError, LookupError):
+    """No job with this id is in Redis or in the database."""
+
+
+class WaitTimeout(WellosJobsError, TimeoutError):
+    """A job did not become final in the time given to ``handle.wait``."""
+
+
+class InvalidOperation(WellosJobsError, ValueError):
+    """What was asked for cannot be done in the state the thing is in."""
+
+
+class RedisUnavailable(WellosJobsError, ConnectionError):
+    """Redis could not be reached for something that cannot wait."""

@@ -1,0 +1,53 @@
+"""Job ids: UUIDs of version 7 (RFC 9562), so that ids sort by the time they were made.
+
+Ids that must come out the same each time they are computed (a job of foreign code, an id given as text)
+have the shape of a version 8 UUID made from a SHA-256 digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import uuid
+
+_VARIANT = 0x8000000000000000
+
+
+def new_id() -> uuid.UUID:
+    """Return a fresh id: 48 bits of Unix time in milliseconds, then 74 random bits."""
+    milliseconds = time.time_ns() // 1_000_000
+    return _assemble(milliseconds, int.from_bytes(os.urandom(10), "big"), version=7)
+
+
+def derived_id(*parts: str) -> uuid.UUID:
+    """Return the id that belongs to ``parts``: the same parts give the same id on every machine."""
+    digest = hashlib.sha256("\x1f".join(parts).encode()).digest()
+    return _assemble(int.from_bytes(digest[:6], "big"), int.from_bytes(digest[6:16], "big"), version=8)
+
+
+def parse_id(text: object) -> uuid.UUID | None:
+    """Return the id that ``text`` spells, or None if it spells none."""
+    if isinstance(text, uuid.UUID):
+        return text
+    try:
+        return uuid.UUID(str(text))
+    except ValueError:
+        return None
+
+
+def job_id(value: uuid.UUID | str) -> uuid.UUID:
+    """Return the job id for an id a caller chose: a UUID stays itself, any other text gets a derived id.
+
+    Raises:
+        ValueError: the text is empty.
+    """
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("A job id must not be empty: leave the id out to get a new one")
+    return parse_id(value) or derived_id("id", str(value))
+
+
+def _assemble(milliseconds: int, randomness: int, *, version: int) -> uuid.UUID:
+    high = (milliseconds << 16) | (version << 12) | (randomness >> 62 & 0xFFF)
+    low = _VARIANT | (randomness & 0x3FFFFFFFFFFFFFFF)
+    return uuid.UUID(int=(high << 64) | low)

@@ -1,0 +1,8 @@
+"""The rows: what the database remembers of every job."""
+
+from .audit import AuditEntry
+from .dead_letter import DeadLetter
+from .job import JobAttempt, JobRecord
+from .ledger import JobStatistic, LedgerCursor
+
+__all__ = ["AuditEntry", "DeadLetter", "JobAttempt", "JobRecord", "JobStatistic", "LedgerCursor"]

@@ -1,0 +1,44 @@
+"""AuditEntry: who changed what, when, from where and why. Rows are added, never changed."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from .. import conf
+
+
+class AuditEntry(models.Model):
+    """One act of a person on a job, queue or dead letter, or the final failure of a job (no actor)."""
+
+    at = models.DateTimeField(_("at"))
+    action = models.CharField(_("action"), max_length=40)
+    actor = models.ForeignKey(
+        conf.user_model(),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        db_constraint=False,
+        related_name="+",
+        verbose_name=_("actor"),
+    )
+    actor_name = models.CharField(_("actor's name"), max_length=150, blank=True, default="")
+    address = models.CharField(_("address"), max_length=64, blank=True, default="")
+    target_type = models.CharField(_("kind of target"), max_length=20)
+    target_id = models.CharField(_("target"), max_length=180)
+    reason = models.TextField(_("reason"), blank=True, default="")
+    detail = models.JSONField(_("detail"), default=dict, blank=True)
+
+    class Meta:
+        verbose_name = _("audit entry")
+        verbose_name_plural = _("audit log")
+        ordering: ClassVar[list[str]] = ["-at", "-pk"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["target_type", "target_id"], name="wellos_audit_target"),
+            models.Index(fields=["-at"], name="wellos_audit_at"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.target_type} {self.target_id}"

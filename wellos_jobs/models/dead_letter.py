@@ -1,0 +1,54 @@
+"""DeadLetter: what is left of a job that was given up, until a person replays or discards it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from .. import conf
+from ..states import DeadLetterStatus, FailureReason
+from .job import JobRecord
+
+
+class DeadLetter(models.Model):
+    """One final failure of one job. A job that is replayed and fails again gets another."""
+
+    job = models.ForeignKey(JobRecord, on_delete=models.CASCADE, related_name="dead_letters", verbose_name=_("job"))
+    reason = models.CharField(_("reason"), max_length=16, choices=FailureReason.choices)
+    error_class = models.CharField(_("error class"), max_length=200, blank=True, default="")
+    message = models.TextField(_("message"), blank=True, default="")
+    traceback = models.TextField(_("traceback"), blank=True, default="")
+    fingerprint = models.CharField(_("fingerprint"), max_length=16)
+    status = models.CharField(
+        _("status"), max_length=10, choices=DeadLetterStatus.choices, default=DeadLetterStatus.OPEN
+    )
+    created_at = models.DateTimeField(_("created"))
+    resolved_by = models.ForeignKey(
+        conf.user_model(),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        db_constraint=False,
+        related_name="+",
+        verbose_name=_("resolved by"),
+    )
+    resolved_at = models.DateTimeField(_("resolved"), null=True, blank=True)
+    note = models.TextField(_("note"), blank=True, default="")
+
+    class Meta:
+        verbose_name = _("dead letter")
+        verbose_name_plural = _("dead letters")
+        ordering: ClassVar[list[str]] = ["-created_at", "-pk"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["status", "created_at"], name="wellos_letter_status_created"),
+            models.Index(fields=["fingerprint", "status"], name="wellos_letter_fingerprint"),
+        ]
+        permissions: ClassVar[list[tuple[str, str]]] = [
+            ("replay_deadletter", _("Can replay dead letters")),
+            ("discard_deadletter", _("Can discard dead letters")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.error_class}: {self.message[:80]}"

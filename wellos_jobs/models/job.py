@@ -1,0 +1,103 @@
+"""JobRecord, one row a job, and JobAttempt, one row for each attempt that did not complete."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from .. import conf, ids
+from ..states import AttemptOutcome, JobState, Priority
+
+PRIORITIES = [(int(priority), priority.name.lower()) for priority in Priority]
+
+
+class JobRecord(models.Model):
+    """One job: what was asked for, written by enqueue, and how it went, written by the ledger.
+
+    After the INSERT only the ledger writes the columns of a run. The one exception is a replay, which
+    takes the row back to ``waiting`` with fresh attempts and raises ``replays`` by one.
+    """
+
+    id = models.UUIDField(primary_key=True, default=ids.new_id, editable=False)
+    name = models.CharField(_("name"), max_length=180)
+    queue = models.CharField(_("queue"), max_length=100)
+    priority = models.PositiveSmallIntegerField(_("priority"), choices=PRIORITIES, default=int(Priority.NORMAL))
+    state = models.CharField(_("state"), max_length=10, choices=JobState.choices, default=JobState.WAITING)
+    data = models.JSONField(_("data"), default=dict)
+    organization_id = models.CharField(_("organization"), max_length=64, blank=True, default="")
+    requested_by = models.ForeignKey(
+        conf.user_model(),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        db_constraint=False,  # users may live in another database than the jobs
+        related_name="+",
+        verbose_name=_("requested by"),
+    )
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    max_attempts = models.PositiveIntegerField(_("most attempts"), default=3)
+    timeout = models.FloatField(_("timeout in seconds"), default=300.0)
+    progress = models.PositiveSmallIntegerField(_("progress in percent"), default=0)
+    progress_message = models.CharField(_("progress message"), max_length=200, blank=True, default="")
+    result = models.JSONField(_("result"), null=True, blank=True)
+    error = models.TextField(_("error"), blank=True, default="")
+    worker = models.CharField(_("worker"), max_length=120, blank=True, default="")
+    context = models.JSONField(_("context"), default=dict, blank=True)
+    replays = models.PositiveIntegerField(_("replays"), default=0)
+    rq_id = models.CharField(_("RQ id"), max_length=180, null=True, blank=True, unique=True)  # noqa: DJ001
+    created_at = models.DateTimeField(_("created"))
+    run_at = models.DateTimeField(_("runs at"), null=True, blank=True)
+    enqueued_at = models.DateTimeField(_("enqueued"), null=True, blank=True)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("job")
+        verbose_name_plural = _("jobs")
+        ordering: ClassVar[list[str]] = ["-created_at"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["state", "enqueued_at"], name="wellos_job_state_enqueued"),
+            models.Index(fields=["state", "finished_at"], name="wellos_job_state_finished"),
+            models.Index(fields=["queue", "state"], name="wellos_job_queue_state"),
+            models.Index(fields=["name", "created_at"], name="wellos_job_name_created"),
+            models.Index(fields=["organization_id", "created_at"], name="wellos_job_org_created"),
+            models.Index(fields=["-created_at"], name="wellos_job_created"),
+        ]
+        permissions: ClassVar[list[tuple[str, str]]] = [
+            ("retry_job", _("Can retry jobs")),
+            ("cancel_job", _("Can cancel jobs")),
+            ("view_payload", _("Can see the data and result of jobs")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.id}"
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether plain RQ code made this job: the row is then history only, never pushed from here."""
+        return self.rq_id is not None
+
+
+class JobAttempt(models.Model):
+    """An attempt that did not complete: how it ended, where, when and why."""
+
+    job = models.ForeignKey(JobRecord, on_delete=models.CASCADE, related_name="attempt_set", verbose_name=_("job"))
+    replay = models.PositiveIntegerField(_("replay"), default=0)
+    number = models.PositiveIntegerField(_("number"))
+    outcome = models.CharField(_("outcome"), max_length=10, choices=AttemptOutcome.choices)
+    worker = models.CharField(_("worker"), max_length=120, blank=True, default="")
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("ended"))
+    error_class = models.CharField(_("error class"), max_length=200, blank=True, default="")
+    message = models.TextField(_("message"), blank=True, default="")
+    traceback = models.TextField(_("traceback"), blank=True, default="")
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        ordering: ClassVar[list[str]] = ["job", "ended_at", "pk"]
+
+    def __str__(self) -> str:
+        return f"{self.job_id} #{self.number} {self.outcome}"

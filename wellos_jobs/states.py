@@ -1,0 +1,95 @@
+"""The words of a job's life: its states, its priorities and the names of its events."""
+
+from __future__ import annotations
+
+import enum
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class JobState(models.TextChoices):
+    """Where a job is. The last three are final."""
+
+    WAITING = "waiting", _("waiting")
+    DELAYED = "delayed", _("delayed")
+    BLOCKED = "blocked", _("blocked")
+    ACTIVE = "active", _("active")
+    COMPLETED = "completed", _("completed")
+    FAILED = "failed", _("failed")
+    CANCELED = "canceled", _("canceled")
+
+    @property
+    def is_final(self) -> bool:
+        return self in FINAL_STATES
+
+
+FINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELED})
+OPEN_STATES = frozenset(JobState) - FINAL_STATES
+
+# RQ's word for each of our states, as it stands in the ``status`` field of a job hash.
+RQ_STATUS = {
+    JobState.WAITING: "queued",
+    JobState.DELAYED: "scheduled",
+    JobState.BLOCKED: "deferred",
+    JobState.ACTIVE: "started",
+    JobState.COMPLETED: "finished",
+    JobState.FAILED: "failed",
+    JobState.CANCELED: "canceled",
+}
+# "stopped" is what RQ calls a job of foreign code that a person stopped while it ran.
+STATE_OF_RQ_STATUS = {status: state for state, status in RQ_STATUS.items()} | {"stopped": JobState.CANCELED}
+
+
+class Priority(enum.IntEnum):
+    """How urgent a job is inside its queue: the lower the number, the sooner it runs."""
+
+    CRITICAL = 1
+    HIGH = 3
+    NORMAL = 5
+    LOW = 7
+    BULK = 10
+
+
+class EventName(enum.StrEnum):
+    """The name of a transition, in the past tense: what stands in the event stream."""
+
+    ENQUEUED = "enqueued"
+    STARTED = "started"
+    PROGRESSED = "progressed"
+    COMPLETED = "completed"
+    RETRIED = "retried"
+    SNOOZED = "snoozed"
+    FAILED = "failed"
+    REPLAYED = "replayed"
+    CANCELED = "canceled"
+    RESCUED = "rescued"
+
+
+class FailureReason(models.TextChoices):
+    """Why a job was given up: the ``reason`` of its dead letter."""
+
+    EXHAUSTED = "exhausted", _("all attempts failed")
+    NOT_RETRYABLE = "not_retryable", _("an error that a retry cannot mend")
+    TIMEOUT = "timeout", _("ran longer than its timeout")
+    CRASHED = "crashed", _("its worker died")
+    UNKNOWN_JOB = "unknown_job", _("no job has this name")
+    BAD_PAYLOAD = "bad_payload", _("its data cannot be read")
+
+
+class AttemptOutcome(models.TextChoices):
+    """How an attempt that did not complete ended."""
+
+    RETRIED = "retried", _("failed, retried later")
+    FAILED = "failed", _("failed for good")
+    TIMEOUT = "timeout", _("timed out")
+    CRASHED = "crashed", _("worker died")
+    CANCELED = "canceled", _("canceled")
+
+
+class DeadLetterStatus(models.TextChoices):
+    """What has become of a dead letter."""
+
+    OPEN = "open", _("open")
+    REPLAYED = "replayed", _("replayed")
+    DISCARDED = "discarded", _("discarded")
