@@ -39,10 +39,6 @@ class JobNotFound(WellosJobsError, LookupError):
     """No job with this id is in Redis or in the database."""
 
 
-class WaitTimeout(WellosJobsError, TimeoutError):
-    """A job did not become final in the time given to ``handle.wait``."""
-
-
 class InvalidOperation(WellosJobsError, ValueError):
     """What was asked for cannot be done in the state the thing is in."""
 

@@ -4,5 +4,6 @@ from .audit import AuditEntry
 from .dead_letter import DeadLetter
 from .job import JobAttempt, JobRecord
 from .ledger import JobStatistic, LedgerCursor
+from .queues import Queues
 
-__all__ = ["AuditEntry", "DeadLetter", "JobAttempt", "JobRecord", "JobStatistic", "LedgerCursor"]
+__all__ = ["AuditEntry", "DeadLetter", "JobAttempt", "JobRecord", "JobStatistic", "LedgerCursor", "Queues"]

@@ -1,0 +1,36 @@
+"""Background jobs for Django: RQ runs them, Redis carries them, the database remembers them.
+
+Everything here can be imported before the apps are ready.
+"""
+
+from __future__ import annotations
+
+from .context import CurrentJob, current_job, report_progress
+from .declare import Job, job
+from .enqueue import JobOptions, JobQueue, enqueue, enqueue_bulk
+from .handles import JobHandle
+from .retry import Discard, Retry, RetryPolicy, Snooze, exponential, fixed
+from .states import JobState, Priority
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CurrentJob",
+    "Discard",
+    "Job",
+    "JobHandle",
+    "JobOptions",
+    "JobQueue",
+    "JobState",
+    "Priority",
+    "Retry",
+    "RetryPolicy",
+    "Snooze",
+    "current_job",
+    "enqueue",
+    "enqueue_bulk",
+    "exponential",
+    "fixed",
+    "job",
+    "report_progress",
+]

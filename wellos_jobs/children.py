@@ -1,0 +1,115 @@
+"""Forked children of a supervisor: started with a clean slate, and never outliving it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ctypes.util
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from django.db import connections
+
+from .slots import Slot
+
+logger = logging.getLogger("wellos_jobs")
+
+_PR_SET_PDEATHSIG = 1
+_HAS_DEATH_SIGNAL = sys.platform == "linux"
+
+
+@dataclass(slots=True)
+class Child:
+    """A process that the supervisor started."""
+
+    name: str
+    pid: int
+    slot: Slot
+    born: float = field(default_factory=time.monotonic)
+    killed_for: str = ""
+    """Why the supervisor sent SIGKILL (timeout, canceled, handed_back), '' if it did not."""
+
+    def send(self, signal_number: int) -> None:
+        """Send a signal; a child that is gone already is found by ``waitpid``."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal_number)
+
+    def kill(self, why: str) -> None:
+        """Send SIGKILL and remember why."""
+        self.killed_for = self.killed_for or why
+        self.send(signal.SIGKILL)
+
+
+def fork(name: str, slot: Slot, body: Callable[[], int]) -> Child:
+    """Fork a child that runs ``body`` and exits with what it returns.
+
+    The child gets no database connection, its own random numbers, and dies with its parent: by a death signal on
+    Linux, by the end of a pipe elsewhere.
+    """
+    slot.clear()
+    connections.close_all()
+    parent = os.getpid()
+    lifeline = None if _HAS_DEATH_SIGNAL else os.pipe()
+    pid = os.fork()
+    if pid:
+        if lifeline is not None:
+            os.close(lifeline[0])
+            _lifelines[pid] = lifeline[1]
+        return Child(name, pid, slot)
+    status = 1
+    try:
+        _die_with_parent(parent, lifeline)
+        _reset_after_fork()
+        status = body()
+    except BaseException:
+        logger.exception("child %s ended by an error", name)
+    finally:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+_lifelines: dict[int, int] = {}
+"""The parent's ends of its children's pipes by pid, where there is no death signal."""
+
+
+def buried(child: Child) -> None:
+    """Let go of what the parent kept for a child that has ended."""
+    end = _lifelines.pop(child.pid, None)
+    if end is not None:
+        os.close(end)
+
+
+def _reset_after_fork() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    for inherited in _lifelines.values():  # a sibling's pipe must end with the parent, not with us
+        os.close(inherited)
+    _lifelines.clear()
+    random.seed()
+
+
+def _die_with_parent(parent: int, lifeline: tuple[int, int] | None) -> None:
+    if lifeline is None:
+        library = ctypes.CDLL(ctypes.util.find_library("c") or None, use_errno=True)
+        if library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    else:
+        os.close(lifeline[1])
+        threading.Thread(target=_watch, args=(lifeline[0],), daemon=True).start()
+    if os.getppid() != parent:  # it died before the signal was set
+        os._exit(1)
+
+
+def _watch(lifeline: int) -> None:
+    os.read(lifeline, 1)  # returns only when the parent's end is closed
+    os._exit(1)

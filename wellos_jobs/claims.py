@@ -1,0 +1,202 @@
+"""A claim: one worker's right to run one job once; and the calls that make, settle and end claims."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import redis as redis_py
+
+from . import conf, payload, redis
+from .states import EventName, FailureReason
+
+OutcomeKind = Literal["completed", "retried", "snoozed", "failed", "canceled", "handed_back"]
+
+EVENT_OF: dict[OutcomeKind, EventName] = {
+    "completed": EventName.COMPLETED,
+    "retried": EventName.RETRIED,
+    "snoozed": EventName.SNOOZED,
+    "failed": EventName.FAILED,
+    "canceled": EventName.CANCELED,
+    "handed_back": EventName.SNOOZED,
+}
+
+
+class QueueSetUnknown(Exception):
+    """Redis does not know the worker's set of queues: it came back empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job in the hands of a worker. ``name`` is '' for a job that foreign code put in through RQ."""
+
+    id: str
+    name: str
+    data: bytes
+    queue: str
+    attempt: int
+    max_attempts: int
+    timeout: float
+    database: str
+    generation: int
+    organization_id: str
+    user_id: str
+    context: str
+    run: str
+    since: float | None
+    priority: int
+
+    @property
+    def is_foreign(self) -> bool:
+        return not self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. ``after`` is the delay in seconds of a retry or snooze, ``seconds`` the run time."""
+
+    kind: OutcomeKind
+    seconds: float = 0.0
+    after: float = 0.0
+    result: str = ""
+    reason: FailureReason | None = None
+    error_class: str = ""
+    message: str = ""
+    traceback: str = ""
+
+    def detail(self) -> str:
+        """Return what the event tells the ledger, as JSON."""
+        told: dict[str, Any] = {"run": round(self.seconds, 6)}
+        if self.kind == "completed":
+            told["result"] = self.result
+        if self.kind in ("retried", "snoozed"):
+            told["after"] = round(self.after, 6)
+        if self.reason is not None:
+            told["reason"] = self.reason.value
+        if self.error_class or self.message:
+            told |= {"error_class": self.error_class, "message": self.message, "traceback": self.traceback}
+        return payload.to_json(told)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Redis says to a claim or settle. ``next_due``: seconds until the next delayed job, None if there is none."""
+
+    settled: bool
+    claim: Claim | None
+    next_due: float | None
+
+
+@dataclass(slots=True)
+class Claimer:
+    """One worker process towards Redis. Its calls are numbered, so that each may be sent again after a lost reply."""
+
+    worker: str
+    queue_set: str
+    connection: redis_py.Redis
+    nonce: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    number: int = 0
+
+    def claim(self) -> Answer:
+        """Ask for a job. Raises QueueSetUnknown, or redis-py's errors: then ``repeat`` is safe."""
+        self.number += 1
+        return self._claim()
+
+    def settle(self, claim: Claim, outcome: Outcome, *, claim_next: bool) -> Answer:
+        """Store an outcome and, if wanted, claim the next job in the same round trip."""
+        self.number += 1
+        return self._settle(claim, outcome, claim_next)
+
+    def repeat_claim(self) -> Answer:
+        """Send the last claim again, after its reply was lost."""
+        return self._claim()
+
+    def repeat_settle(self, claim: Claim, outcome: Outcome, *, claim_next: bool) -> Answer:
+        """Send the last settle again, after its reply was lost."""
+        return self._settle(claim, outcome, claim_next)
+
+    def foreign_done(self, claim: Claim, detail: str) -> bool:
+        """Tell that RQ's code has run a foreign job and stored its end; False if the claim was lost meanwhile."""
+        return bool(redis.run(self.connection, "foreign", claim.id, claim.run, self.worker, detail))
+
+    def report_progress(self, claim: Claim, percent: int, message: str) -> bool:
+        """Store progress; False if the claim was lost meanwhile."""
+        detail = payload.to_json({"percent": percent, "message": message})
+        return bool(redis.run(self.connection, "progress", claim.id, claim.run, percent, message, detail))
+
+    def _claim(self) -> Answer:
+        try:
+            return _answer(redis.run(self.connection, "claim", *self._call(self.queue_set)))
+        except redis_py.ResponseError as error:
+            if str(error).startswith("NOSET"):
+                raise QueueSetUnknown(self.queue_set) from error
+            raise
+
+    def _settle(self, claim: Claim, outcome: Outcome, claim_next: bool) -> Answer:
+        arguments = self._call(self.queue_set if claim_next else "")
+        return _answer(
+            redis.run(
+                self.connection,
+                "settle",
+                *arguments,
+                claim.id,
+                claim.run,
+                outcome.kind,
+                f"{outcome.after:.6f}",
+                f"{outcome.seconds:.6f}",
+                outcome.detail(),
+                outcome.result,
+                outcome.message,
+            )
+        )
+
+    def _call(self, queue_set: str) -> tuple[Any, ...]:
+        return (self.worker, self.number, self.nonce, queue_set, redis.rq_time(), conf.current().lease)
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """A job whose claim was ended from outside, and what became of it: waiting, failed, canceled or ended."""
+
+    id: str
+    name: str
+    queue: str
+    attempt: int
+    ending: str
+
+
+RescueReason = Literal["crashed", "timeout", "canceled", "handed_back"]
+
+
+def rescue(connection: redis_py.Redis, why: RescueReason, message: str, worker: str = "") -> list[Rescued]:
+    """End the claim of a dead worker; without a worker, at most 100 claims whose lease has run out."""
+    flat = [redis.text(part) for part in redis.run(connection, "rescue", redis.rq_time(), why, worker, message)]
+    rows = zip(*[iter(flat)] * 5, strict=True)
+    return [Rescued(job_id, name, queue, int(attempt), ending) for job_id, name, queue, attempt, ending in rows]
+
+
+def _answer(reply: list[Any]) -> Answer:
+    settled, due, job_id, *fields = reply
+    next_due = float(due) if due else None
+    if not job_id:
+        return Answer(bool(settled), None, next_due)
+    name, data, queue, attempt, most, timeout, database, generation, organization, user, context, run, since, prio = fields
+    claim = Claim(
+        id=redis.text(job_id),
+        name=redis.text(name),
+        data=data or b"",
+        queue=redis.text(queue),
+        attempt=int(attempt or 1),
+        max_attempts=int(most or 3),
+        timeout=float(timeout or 0) or conf.current().default_timeout,
+        database=redis.text(database) or "default",
+        generation=int(generation or 0),
+        organization_id=redis.text(organization),
+        user_id=redis.text(user),
+        context=redis.text(context),
+        run=redis.text(run),
+        since=float(since) if since else None,
+        priority=int(prio or 5),
+    )
+    return Answer(bool(settled), claim, next_due)

@@ -1,0 +1,80 @@
+"""The job that is running: its identity for the code it calls, and for what it enqueues in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+from .errors import InvalidOperation
+
+_running: ContextVar[CurrentJob | None] = ContextVar("wellos_jobs_running", default=None)
+_MISSING: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentJob:
+    """What a run knows about itself. ``attempt`` counts from 1."""
+
+    id: str
+    name: str
+    queue: str
+    attempt: int
+    max_attempts: int
+    organization_id: str = ""
+    requested_by_id: str = ""
+    database: str = "default"
+    context: dict[str, Any] = field(default_factory=dict)
+    _report: Callable[[int, str, bool], None] | None = field(default=None, repr=False)
+
+    def report_progress(self, percent: float, message: str = "") -> None:
+        """Tell how far this run has come, 0 to 100, with a short message for people.
+
+        Cheap enough for a loop: calls in quick succession are thinned out, the last one before a pause and 100
+        are always sent.
+
+        Raises:
+            ValueError: the percentage is not between 0 and 100.
+        """
+        if not 0 <= percent <= 100:
+            raise ValueError(f"progress is {percent!r}: it must be between 0 and 100")
+        if self._report is not None:
+            self._report(int(percent), str(message)[:200], percent >= 100)
+
+
+@overload
+def current_job() -> CurrentJob: ...
+@overload
+def current_job(default: None) -> CurrentJob | None: ...
+def current_job(default: Any = _MISSING) -> CurrentJob | None:
+    """Return the job that is running.
+
+    Raises:
+        InvalidOperation: no job is running here, and no default was given.
+    """
+    job = _running.get()
+    if job is None and default is _MISSING:
+        raise InvalidOperation("No job is running here: current_job() works inside a run only")
+    return job
+
+
+def report_progress(percent: float, message: str = "") -> None:
+    """Tell how far the running job has come; does nothing when its function is called outside a worker."""
+    job = _running.get()
+    if job is not None:
+        job.report_progress(percent, message)
+
+
+class running:  # noqa: N801  # reads as a phrase: ``with running(job):``
+    """Make a job the current one for a block."""
+
+    def __init__(self, job: CurrentJob) -> None:
+        self._job = job
+
+    def __enter__(self) -> CurrentJob:
+        self._token = _running.set(self._job)
+        return self._job
+
+    def __exit__(self, *_: object) -> None:
+        _running.reset(self._token)

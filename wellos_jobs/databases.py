@@ -1,0 +1,24 @@
+"""Which databases hold jobs."""
+
+from __future__ import annotations
+
+from django.db import connections, router
+
+from .models import JobRecord
+
+
+def allowed() -> list[str]:
+    """Return the aliases that the router lets hold jobs. Asks no database."""
+    return [alias for alias in connections if router.allow_migrate_model(alias, JobRecord)]
+
+
+def with_jobs(besides: str | None = None) -> list[str]:
+    """Return the allowed aliases, save one, whose tables are there (asks each once)."""
+    return [alias for alias in allowed() if alias != besides and has_table(alias)]
+
+
+def has_table(alias: str) -> bool:
+    """Tell whether a database has the table of jobs. Raises OperationalError when it is away."""
+    connection = connections[alias]
+    with connection.cursor() as cursor:
+        return JobRecord._meta.db_table in connection.introspection.table_names(cursor)

@@ -1,0 +1,244 @@
+"""Enqueue: check, INSERT a row in the caller's transaction, push it to Redis on commit."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.db import IntegrityError, router, transaction
+from django.utils import timezone
+
+from . import conf, ids, inserts, payload, queues, redis, registry
+from .context import current_job
+from .errors import BadOption
+from .handles import JobHandle
+from .states import EventName, JobState, Priority
+
+if TYPE_CHECKING:
+    from .models import JobRecord
+    from .registry import JobDefinition
+
+logger = logging.getLogger("wellos_jobs")
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """How one job is enqueued. None means: what the job's declaration says, else 3 attempts and NORMAL.
+
+    ``delay`` (seconds or timedelta) and ``run_at`` (aware datetime) exclude each other. A second enqueue with the
+    same ``id`` makes no job.
+    """
+
+    max_attempts: int | None = None
+    priority: Priority | None = None
+    delay: float | timedelta | None = None
+    timeout: float | timedelta | None = None
+    organization: str | None = None
+    id: uuid.UUID | str | None = None
+    queue: str | None = None
+    run_at: datetime | None = None
+    requested_by: Any = None
+    database: str | None = None
+
+    @classmethod
+    def of(cls, owner: str, given: Mapping[str, Any]) -> JobOptions:
+        """Make options from keywords; an unknown one is a BadOption that names the near miss."""
+        known = [option.name for option in dataclasses.fields(cls)]
+        for name in given:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+                raise BadOption(f"{owner}: there is no option {name!r}: {hint}")
+        return cls(**given)
+
+    def __post_init__(self) -> None:
+        if self.delay is not None and self.run_at is not None:
+            raise BadOption("Give either delay or run_at, not both")
+        if self.delay is not None and _seconds("delay", self.delay) < 0:
+            raise BadOption(f"delay is {self.delay!r}: it must not be negative")
+        if self.timeout is not None and _seconds("timeout", self.timeout) <= 0:
+            raise BadOption(f"timeout is {self.timeout!r}: it must be above 0 seconds")
+        if self.max_attempts is not None and (not isinstance(self.max_attempts, int) or self.max_attempts < 1):
+            raise BadOption(f"max_attempts is {self.max_attempts!r}: it must be a whole number of at least 1")
+        if self.priority is not None and self.priority not in set(Priority):
+            raise BadOption(f"priority is {self.priority!r}: use one of {', '.join(p.name for p in Priority)}")
+        if self.run_at is not None and timezone.is_naive(self.run_at):
+            raise ValueError(f"run_at is {self.run_at!r}, a naive datetime: give it a time zone")
+
+
+def enqueue(name: str, data: Mapping[str, Any] | None = None, options: JobOptions | None = None) -> JobHandle:
+    """Enqueue a job by its name and return its handle, whose id is final at once.
+
+    The row is written in the caller's transaction and pushed to Redis when that commits. A name that no ``@job``
+    declares is accepted with a warning, because workers may know it; if none does, it ends as a dead letter.
+
+    Raises:
+        TypeError: the data does not fit the job's parameters.
+        PayloadError: the data cannot be carried as JSON or is too large.
+        UnknownQueue: ``RQ_QUEUES`` does not name the queue.
+    """
+    return enqueue_bulk([(name, data or {}, options)])[0]
+
+
+def enqueue_bulk(jobs: Sequence[tuple[str, Mapping[str, Any], JobOptions | None]]) -> list[JobHandle]:
+    """Enqueue many jobs: all rows in one INSERT batch a database, one push for each 250 jobs. All or none.
+
+    Raises: as ``enqueue``; then none of the jobs is enqueued.
+    """
+    built = [build(name, data, options or JobOptions()) for name, data, options in jobs]
+    return insert(built)
+
+
+@dataclass(frozen=True, slots=True)
+class JobQueue:
+    """A queue by its name, as the specification has it."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        conf.queue(self.name)
+
+    def enqueue(self, name: str, data: Mapping[str, Any] | None = None, options: JobOptions | None = None) -> JobHandle:
+        """Enqueue one job into this queue."""
+        return enqueue_bulk([(name, data or {}, self._here(options))])[0]
+
+    def enqueue_bulk(self, jobs: Sequence[tuple[str, Mapping[str, Any], JobOptions | None]]) -> list[JobHandle]:
+        """Enqueue many jobs into this queue. All or none."""
+        return enqueue_bulk([(name, data, self._here(options)) for name, data, options in jobs])
+
+    def metrics(self) -> dict[str, Any]:
+        """Return waiting, active, completed, failed, delayed, total, blocked and oldest_wait of this queue."""
+        return queues.metrics([self.name])[self.name]
+
+    def _here(self, options: JobOptions | None) -> JobOptions:
+        return dataclasses.replace(options or JobOptions(), queue=self.name)
+
+
+def build(name: str, data: Mapping[str, Any], options: JobOptions, definition: JobDefinition | None = None) -> JobRecord:
+    """Make the unsaved row of a job; all checks happen here."""
+    from .models import JobRecord
+
+    definition = definition or registry.find(name)
+    if definition is None:
+        logger.warning("enqueue: no job is declared under the name %r; a worker that knows it must run", name)
+    else:
+        data = definition.bind((), data)
+    queue = options.queue or (definition.queue if definition else "default")
+    limits = conf.queue(queue)
+    now = timezone.now()
+    run_at = _run_at(options, now)
+    record = JobRecord(
+        id=ids.job_id(options.id) if options.id is not None else ids.new_id(),
+        name=name,
+        queue=queue,
+        priority=int(_first(options.priority, definition and definition.priority, Priority.NORMAL)),
+        state=JobState.DELAYED if run_at and run_at > now else JobState.WAITING,
+        data=payload.encode(data, sensitive=definition.sensitive if definition else ()),
+        organization_id=_organization(options.organization),
+        requested_by_id=getattr(options.requested_by, "pk", options.requested_by),
+        max_attempts=_first(options.max_attempts, definition and definition.max_attempts, 3),
+        timeout=_timeout(options, definition, limits),
+        context=_context(options),
+        created_at=now,
+        run_at=run_at,
+    )
+    record._state.db = options.database or router.db_for_write(JobRecord)
+    return record
+
+
+def insert(records: Sequence[JobRecord]) -> list[JobHandle]:
+    """Write rows and push them when the caller's transaction commits. Ids that exist already make no job."""
+    new: set[int] = set()
+    by_database: dict[str, list[JobRecord]] = {}
+    for record in records:
+        by_database.setdefault(str(record._state.db), []).append(record)
+    for database, group in by_database.items():
+        fresh = _insert_group(group, database)
+        new.update(map(id, fresh))
+        if fresh:
+            transaction.on_commit(partial(push_records, fresh), using=database, robust=True)
+    return [
+        JobHandle(record.pk, record.queue, str(record._state.db), duplicate=id(record) not in new)
+        for record in records
+    ]
+
+
+def push_records(records: Sequence[JobRecord], event: EventName | str = EventName.ENQUEUED) -> None:
+    """Push committed rows; if Redis is away, say so in the log and leave them to the relay."""
+    try:
+        queues.push(records, EventName(event))
+    except redis.Unavailable as error:
+        logger.warning("Redis is away (%s): %d committed jobs will be pushed by the relay", error, len(records))
+
+
+def _insert_group(records: list[JobRecord], database: str) -> list[JobRecord]:
+    if len(records) == 1 and records[0].context.get("chosen_id") is None:
+        records[0].save(force_insert=True, using=database)
+        return records
+    chosen = [record for record in records if record.context.get("chosen_id") is not None]
+    plain = [record for record in records if record.context.get("chosen_id") is None]
+    with transaction.atomic(using=database):
+        inserts.insert_many(plain, database)
+        return plain + [record for record in chosen if _inserted(record, database)]
+
+
+def _inserted(record: JobRecord, database: str) -> bool:
+    """Insert a row with an id of the caller's choice; False if that job exists already."""
+    try:
+        with transaction.atomic(using=database):
+            record.save(force_insert=True, using=database)
+    except IntegrityError:
+        if not type(record).objects.using(database).filter(pk=record.pk).exists():
+            raise
+        return False
+    return True
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)
+
+
+def _seconds(option: str, value: float | timedelta) -> float:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BadOption(f"{option} is {value!r}: give seconds or a timedelta")
+    return float(value)
+
+
+def _run_at(options: JobOptions, now: datetime) -> datetime | None:
+    if options.delay is not None:
+        return now + timedelta(seconds=_seconds("delay", options.delay))
+    return options.run_at
+
+
+def _timeout(options: JobOptions, definition: JobDefinition | None, limits: Mapping[str, Any]) -> float:
+    if options.timeout is not None:
+        return _seconds("timeout", options.timeout)
+    if definition is not None and definition.timeout is not None:
+        return definition.timeout
+    return float(limits.get("DEFAULT_TIMEOUT") or conf.current().default_timeout)
+
+
+def _organization(value: Any) -> str:
+    text = "" if value is None else str(getattr(value, "pk", value))
+    if len(text) > 64:
+        raise BadOption(f"organization is {len(text)} characters long: at most 64 fit")
+    return text
+
+
+def _context(options: JobOptions) -> dict[str, Any]:
+    context: dict[str, Any] = {}
+    if options.id is not None:
+        context["chosen_id"] = str(options.id)
+    parent = current_job(default=None)
+    if parent is not None:
+        context["enqueued_by"] = parent.id
+    return context

@@ -1,0 +1,91 @@
+"""The event stream of one Redis: every transition of every job, in order, until the ledger has it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+
+from . import keys
+from .states import EventName
+
+START = "0-0"
+"""The position before the first event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One transition. ``at`` is the Redis clock in milliseconds; ``name`` is '' for jobs of foreign code."""
+
+    position: str
+    event: EventName
+    job_id: str
+    name: str
+    queue: str
+    attempt: int
+    worker: str
+    database: str
+    generation: int
+    at: datetime
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+def read(connection: redis.Redis, after: str, count: int = 500) -> list[Event]:
+    """Return at most ``count`` events after a position, in order."""
+    entries = connection.xrange(keys.EVENTS, min=f"({after}", count=count)
+    return [_decode(position, fields) for position, fields in entries]
+
+
+def wait(connection: redis.Redis, after: str, seconds: float) -> bool:
+    """Block until an event after the position exists, at most ``seconds``; tell whether one does."""
+    milliseconds = max(1, int(seconds * 1000))
+    return bool(connection.xread({keys.EVENTS: after}, count=1, block=milliseconds))
+
+
+def backlog(connection: redis.Redis) -> int:
+    """Return how many events the stream holds."""
+    return int(connection.xlen(keys.EVENTS))
+
+
+def last_position(connection: redis.Redis) -> str:
+    """Return the position of the newest event, or START for an empty stream."""
+    newest = connection.xrevrange(keys.EVENTS, count=1)
+    return newest[0][0].decode() if newest else START
+
+
+def trim(connection: redis.Redis, upto: str) -> None:
+    """Drop the events up to and with a position. Only after every database has committed them."""
+    milliseconds, sequence = upto.split("-")
+    connection.xtrim(keys.EVENTS, minid=f"{milliseconds}-{int(sequence) + 1}", approximate=False)
+
+
+def order(position: str) -> tuple[int, int]:
+    """Return a position as numbers that compare in stream order."""
+    milliseconds, sequence = position.split("-")
+    return int(milliseconds), int(sequence)
+
+
+def earliest(positions: Iterable[str]) -> str:
+    return min(positions, key=order)
+
+
+def _decode(position: bytes, fields: dict[bytes, bytes]) -> Event:
+    text = {key.decode(): value.decode("utf-8", "replace") for key, value in fields.items()}
+    place = position.decode()
+    return Event(
+        position=place,
+        event=EventName(text["e"]),
+        job_id=text["id"],
+        name=text["n"],
+        queue=text["q"],
+        attempt=int(float(text["a"] or 0)),
+        worker=text["w"],
+        database=text["db"],
+        generation=int(text["g"] or 0),
+        at=datetime.fromtimestamp(int(place.split("-")[0]) / 1000, tz=UTC),
+        detail=json.loads(text["d"]) if text["d"] else {},
+    )

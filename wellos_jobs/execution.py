@@ -1,0 +1,134 @@
+"""One run of one job as named steps: read, bind, open the context, call under the alarm, judge the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import close_old_connections
+
+from . import payload, registry
+from .claims import Claim, Outcome
+from .context import CurrentJob, running
+from .errors import PayloadError
+from .retry import Fail, JobTimeout, RetryAfter, RetryPolicy, SnoozeFor
+from .states import FailureReason
+from .timeouts import Alarm, JobHandedBack, JobStopped
+
+MOST_MESSAGE = 2_000
+MOST_TRACEBACK = 32_000
+
+Report = Callable[[int, str, bool], None]
+
+
+def run(claim: Claim, alarm: Alarm, report: Report | None = None) -> Outcome:
+    """Run a claimed job and return how it ended. Raises nothing: every ending is an outcome."""
+    started = time.perf_counter()
+    secrets: list[str] = []
+    policy = RetryPolicy(max_attempts=claim.max_attempts)
+    close_old_connections()
+    try:
+        definition = registry.get(claim.name)
+        policy = definition.policy
+        stored = _read(claim)
+        secrets = payload.secrets_in(stored)
+        data = _bound(definition, payload.decode(stored))
+        function = definition.function
+        if definition.is_async:
+            function = _in_loop(function)
+        with running(_current(claim, report)):
+            value = alarm.call(function, data, claim.timeout)
+        result = payload.to_json(payload.encode_result(value))
+        return Outcome("completed", time.perf_counter() - started, result=result)
+    except JobStopped:
+        return Outcome("canceled", time.perf_counter() - started)
+    except JobHandedBack:
+        return Outcome("handed_back", time.perf_counter() - started, message="the worker stopped")
+    except BaseException as error:  # noqa: BLE001  # SystemExit and the like end a run, never the worker
+        return _judge(error, claim, policy, secrets, time.perf_counter() - started)
+    finally:
+        close_old_connections()
+
+
+def _read(claim: Claim) -> dict[str, Any]:
+    try:
+        _, _, _, stored = json.loads(claim.data)
+    except (ValueError, TypeError) as error:
+        raise PayloadError(f"the data of job {claim.id} is not the JSON that enqueue wrote: {error}") from error
+    if not isinstance(stored, dict):
+        raise PayloadError(f"the data of job {claim.id} is {type(stored).__name__}, not an object")
+    return stored
+
+
+def _bound(definition: registry.JobDefinition, data: dict[str, Any]) -> dict[str, Any]:
+    """Check the data against the function as it is now: it may have changed since the job was enqueued."""
+    try:
+        return definition.bind((), data)
+    except TypeError as error:
+        raise PayloadError(str(error)) from error
+
+
+def _in_loop(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(**data: Any) -> Any:
+        return asyncio.run(function(**data))
+
+    return call
+
+
+def _current(claim: Claim, report: Report | None) -> CurrentJob:
+    return CurrentJob(
+        id=claim.id,
+        name=claim.name,
+        queue=claim.queue,
+        attempt=claim.attempt,
+        max_attempts=claim.max_attempts,
+        organization_id=claim.organization_id,
+        requested_by_id=claim.user_id,
+        database=claim.database,
+        context=json.loads(claim.context) if claim.context else {},
+        _report=report,
+    )
+
+
+def _judge(error: BaseException, claim: Claim, policy: RetryPolicy, secrets: list[str], seconds: float) -> Outcome:
+    decision = policy.decide(
+        error, claim.attempt, max_attempts=claim.max_attempts, random=random.random(), now=datetime.now(UTC)
+    )
+    message = _clean(str(error), secrets, MOST_MESSAGE)
+    told: dict[str, Any] = {
+        "seconds": seconds,
+        "error_class": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
+        "message": message,
+        "traceback": _clean(_trace(error), secrets, MOST_TRACEBACK),
+    }
+    match decision:
+        case RetryAfter(after):
+            reason = FailureReason.TIMEOUT if isinstance(error, JobTimeout) else None
+            return Outcome("retried", after=after, reason=reason, **told)
+        case SnoozeFor(after):
+            return Outcome("snoozed", seconds, after=after, message=message)
+        case Fail(reason):
+            return Outcome("failed", reason=reason, **told)
+
+
+def _trace(error: BaseException) -> str:
+    """Return the traceback without the worker's own frames above the job."""
+    shown = error.__traceback__
+    while shown is not None and shown.tb_frame.f_globals.get("__package__") == __package__:
+        shown = shown.tb_next
+    return "".join(traceback.format_exception(type(error), error, shown or error.__traceback__))
+
+
+def _clean(text: str, secrets: list[str], most: int) -> str:
+    """Mask secrets, drop what a database cannot store, and keep the two ends of a text that is too long."""
+    text = payload.redact(text, secrets) if secrets else text
+    text = text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}\n… {len(text) - most} characters left out …\n{text[-most // 2 :]}"

@@ -1,0 +1,71 @@
+"""LaneQueue: RQ's Queue over all five priority lanes, for django-rq, `rq info` and code that enqueues through RQ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django_rq.queues import DjangoRQ
+from rq.utils import as_text
+
+from . import redis
+from .states import Priority
+
+if TYPE_CHECKING:
+    from redis.client import Pipeline
+    from rq.job import Job
+
+
+class LaneQueue(DjangoRQ):  # type: ignore[misc]
+    """What RQ code sees of a queue: it counts, lists, empties and removes over all lanes, and rings the bell."""
+
+    @property
+    def lane_keys(self) -> list[str]:
+        """The Redis lists of this queue, most urgent first."""
+        return [self._key if p == Priority.NORMAL else f"{self._key}:p{int(p)}" for p in Priority]
+
+    @property
+    def count(self) -> int:
+        with self.connection.pipeline(transaction=False) as pipeline:
+            for key in self.lane_keys:
+                pipeline.llen(key)
+            return sum(pipeline.execute())
+
+    def get_job_ids(self, offset: int = 0, length: int = -1) -> list[str]:
+        """Return a slice of the waiting job ids in the order in which they would be claimed."""
+        wanted = None if length < 0 else length
+        ids: list[str] = []
+        for key in self.lane_keys:
+            if wanted is not None and len(ids) >= wanted:
+                break
+            size = self.connection.llen(key)
+            if offset >= size:
+                offset -= size
+                continue
+            last = -1 if wanted is None else offset + wanted - len(ids) - 1
+            ids += [as_text(job_id) for job_id in self.connection.lrange(key, offset, last)]
+            offset = 0
+        return ids
+
+    def get_job_position(self, job_or_id: Job | str) -> int | None:
+        job_id = job_or_id if isinstance(job_or_id, str) else job_or_id.id
+        before = 0
+        for key in self.lane_keys:
+            position = self.connection.lpos(key, job_id)
+            if position is not None:
+                return before + int(position)
+            before += self.connection.llen(key)
+        return None
+
+    def remove(self, job_or_id: Job | str, pipeline: Pipeline | None = None) -> Any:
+        job_id = job_or_id if isinstance(job_or_id, str) else job_or_id.id
+        if pipeline is not None:
+            return [pipeline.lrem(key, 1, job_id) for key in self.lane_keys]
+        return sum(self.connection.lrem(key, 1, job_id) for key in self.lane_keys)
+
+    def empty(self) -> int:
+        """Cancel every waiting job of ours and delete those of foreign code; return how many there were."""
+        return int(redis.run(self.connection, "empty", redis.rq_time(), self.name))
+
+    def push_job_id(self, job_id: str, pipeline: Pipeline | None = None, at_front: bool = False) -> None:
+        super().push_job_id(job_id, pipeline=pipeline, at_front=at_front)
+        redis.run_within(pipeline if pipeline is not None else self.connection, "enqueued", job_id, self.name)

@@ -1,0 +1,98 @@
+"""The ledger: folds the event stream of one Redis into the rows of one database, each event exactly once.
+
+The cursor moves by a conditional UPDATE in the rows' own transaction, first of all: two ledgers that fold the same
+events at once meet there, and one of them rolls back. The stream is trimmed only after the commit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import redis as redis_py
+from django.db import router, transaction
+
+from . import events, redis, signals
+from .events import Event
+from .folding import Fold
+from .models import DeadLetter, JobRecord, LedgerCursor
+
+logger = logging.getLogger("wellos_jobs")
+
+BATCH = 1_000
+FORGET_AFTER = 60
+"""Seconds that a final job stays in Redis once the rows know of it."""
+
+
+class Overtaken(Exception):
+    """Another ledger has folded these events meanwhile."""
+
+
+class Ledger:
+    """Where one database stands in one event stream."""
+
+    def __init__(self, source: str, database: str, connection: redis_py.Redis) -> None:
+        self.source = source
+        self.database = database
+        self.connection = connection
+        self.position = events.START
+        self.saved_position = events.START
+        self.takes_foreign = database == router.db_for_write(JobRecord)
+
+    def open(self, epoch: str) -> bool:
+        """Read the cursor. Returns whether Redis has another epoch than the cursor knew: then rows may be missing
+        there, and the stream is read from its start."""
+        cursor, _ = LedgerCursor.objects.using(self.database).get_or_create(source=self.source)
+        fresh = cursor.epoch != epoch
+        if fresh:
+            moved = self._cursor(cursor.position).filter(epoch=cursor.epoch)
+            moved.update(epoch=epoch, position=events.START, beat=0.0)
+            cursor = LedgerCursor.objects.using(self.database).get(source=self.source)
+        self.position = self.saved_position = cursor.position
+        return fresh
+
+    def beat(self, now: float) -> float:
+        """Note the leader's heartbeat in the row; return the one noted before."""
+        rows = LedgerCursor.objects.using(self.database).filter(source=self.source)
+        before = rows.values_list("beat", flat=True).first() or 0.0
+        rows.update(beat=max(now, before))
+        return float(before)
+
+    def drain(self) -> int:
+        """Fold one batch. Returns how many events it had; 0 means that the ledger is at the stream's end.
+
+        Raises:
+            Overtaken: another ledger was faster; ``open`` again.
+        """
+        batch = events.read(self.connection, self.position, BATCH)
+        if not batch:
+            return 0
+        own = [event for event in batch if self._is_own(event)]
+        if own:
+            self._fold(own, batch[-1].position)
+        self.position = batch[-1].position
+        return len(batch)
+
+    def _is_own(self, event: Event) -> bool:
+        return event.database == self.database or (not event.database and self.takes_foreign)
+
+    def _fold(self, batch: Sequence[Event], position: str) -> None:
+        fold = Fold(self.database, self.connection)
+        with transaction.atomic(using=self.database):
+            if not self._cursor(self.saved_position).update(position=position):
+                raise Overtaken(f"{self.source} at {self.saved_position}")
+            fold.apply(batch)
+            fold.save()
+        self.saved_position = position
+        if fold.final:
+            redis.run(self.connection, "forget", FORGET_AFTER, *fold.final)
+        for letter in fold.letters:
+            _tell(letter)
+
+    def _cursor(self, position: str):  # type: ignore[no-untyped-def]
+        return LedgerCursor.objects.using(self.database).filter(source=self.source, position=position)
+
+
+def _tell(letter: DeadLetter) -> None:
+    if signals.dead_letter_created.receivers:
+        signals.send(signals.dead_letter_created, dead_letter=letter)

@@ -1,0 +1,119 @@
+"""``manage.py rqworker``: supervised workers for one Redis. Takes django-rq's options of the same name."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils.translation import gettext as _
+
+from ... import conf, queue_sets, redis, registration
+from ...errors import UnknownQueue
+from ...supervisor import Supervisor, SupervisorOptions
+from ...worker import WorkerOptions
+
+REFUSED = {
+    "worker_class": "our own workers run the jobs",
+    "queue_class": "set RQ['QUEUE_CLASS'] instead",
+    "job_class": "set RQ['JOB_CLASS'] instead",
+    "serializer": "set SERIALIZER in RQ_QUEUES instead; only JSON is carried",
+}
+
+
+class Command(BaseCommand):
+    help = "Run supervised workers on the named queues (default: all queues of the default queue's Redis)."
+    requires_system_checks = []  # checked by ``manage.py check`` and before each deployment, not at each start
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("queues", nargs="*", metavar="queue", help="queues to work on, most important first")
+        parser.add_argument("--processes", type=int, default=1, help="worker processes (default 1)")
+        parser.add_argument("--burst", action="store_true", help="stop when no job is waiting")
+        parser.add_argument("--max-jobs", type=int, help="jobs that each process runs before it stops")
+        parser.add_argument("--max-idle-time", type=float, help="seconds without a job before a process stops")
+        parser.add_argument("--name", help="name of the worker; with several processes -1, -2 ... are added")
+        parser.add_argument(
+            "--shutdown-timeout",
+            type=float,
+            default=25.0,
+            help="seconds that running jobs get to finish after SIGTERM; then they go back to their queue (default 25)",
+        )
+        parser.add_argument("--worker-ttl", type=int, default=90, help="seconds RQ shows a worker that fell silent")
+        parser.add_argument("--pid", help="file to write the process id to")
+        parser.add_argument("--with-scheduler", action="store_true", help="accepted: delayed jobs always move")
+        for option in REFUSED:
+            parser.add_argument(f"--{option.replace('_', '-')}", dest=option, help="not supported")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self._refuse(options)
+        source, queues = self._queues(options["queues"])
+        self._log(options["verbosity"])
+        if options["with_scheduler"]:
+            self.stderr.write(_("--with-scheduler: delayed jobs are always moved, the option changes nothing"))
+        supervisor = SupervisorOptions(
+            worker=WorkerOptions(
+                source=source,
+                queues=queues,
+                queue_set=queue_sets.set_id(queues),
+                burst=options["burst"],
+                max_jobs=options["max_jobs"],
+                max_idle=options["max_idle_time"],
+            ),
+            processes=options["processes"],
+            name=options["name"],
+            shutdown_timeout=options["shutdown_timeout"],
+            worker_ttl=options["worker_ttl"],
+        )
+        self._check_name(source, options["name"])
+        if options["pid"]:
+            Path(options["pid"]).expanduser().write_text(str(os.getpid()))
+        sys.exit(Supervisor(supervisor).run())
+
+    def _refuse(self, options: dict[str, Any]) -> None:
+        for option, why in REFUSED.items():
+            if options[option] is not None:
+                raise CommandError(f"--{option.replace('_', '-')} is not supported: {why}", returncode=2)
+        for option in ("processes", "max_jobs", "worker_ttl", "max_idle_time"):
+            if options[option] is not None and options[option] < 1:
+                raise CommandError(f"--{option.replace('_', '-')} must be at least 1", returncode=2)
+        if options["shutdown_timeout"] < 0:
+            raise CommandError("--shutdown-timeout must not be negative", returncode=2)
+
+    def _queues(self, named: list[str]) -> tuple[str, list[str]]:
+        try:
+            if not named:
+                first = "default" if "default" in conf.queues() else next(iter(conf.queues()))
+                source = redis.source_of(first)
+                return source, redis.sources()[source]
+            sources = {name: redis.source_of(name) for name in named}
+        except UnknownQueue as error:
+            raise CommandError(str(error)) from error
+        if len(set(sources.values())) > 1:
+            places = ", ".join(f"{name} (Redis of {source})" for name, source in sources.items())
+            raise CommandError(f"These queues live on different Redis servers: {places}. Start one rqworker for each.")
+        return sources[named[0]], list(dict.fromkeys(named))
+
+    def _check_name(self, source: str, name: str | None) -> None:
+        if name is None:
+            return
+        try:
+            taken = registration.is_alive(redis.source_client(source, "call"), name)
+        except redis.Unavailable:
+            return  # the supervisor waits for Redis
+        if taken:
+            raise CommandError(f"A worker named {name!r} is registered already: stop it or choose another --name")
+
+    def _log(self, verbosity: int) -> None:
+        """Give the log a place on the terminal, unless the project's LOGGING has given it one."""
+        logger = logging.getLogger("wellos_jobs")
+        if not logger.handlers:
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(process)d %(message)s"))
+            logger.addHandler(handler)
+            logger.propagate = False
+        if logger.level == logging.NOTSET:
+            logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))

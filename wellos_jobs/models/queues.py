@@ -1,0 +1,19 @@
+"""Queues: no table. It gives the admin's queue page its place, its link and its permissions."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class Queues(models.Model):
+    """The queues of ``RQ_QUEUES``, which live in Redis."""
+
+    class Meta:
+        managed = False
+        default_permissions = ("view",)
+        verbose_name = _("queue")
+        verbose_name_plural = _("queues")
+        permissions: ClassVar[list[tuple[str, str]]] = []

@@ -1,0 +1,199 @@
+"""Queues in Redis: push committed rows, count, pause, resume, cancel, promote."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from django.db.models import Count
+
+from . import conf, payload, redis, registry, signals
+from .lanes import LaneQueue
+from .redis import rq_time
+from .states import EventName, JobState
+
+if TYPE_CHECKING:
+    from .models import JobRecord
+
+__all__ = ["Canceled", "Counts", "LaneQueue", "all_counts", "cancel", "counts", "metrics", "pause", "promote", "push", "resume"]
+
+logger = logging.getLogger("wellos_jobs")
+
+PUSH_CHUNK = 250
+"""How many jobs one push script takes: enough to save round trips, too few to hold Redis up."""
+
+OVERFULL_PAUSE = 0.05
+"""Seconds a push sleeps while the event stream is above STREAM_MAX, so that the ledger can catch up."""
+
+Canceled = Literal["canceled", "stopping", "final"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What stands in Redis for one queue. ``oldest_wait`` is in seconds, None when nothing waits."""
+
+    waiting: int
+    active: int
+    delayed: int
+    blocked: int
+    oldest_wait: float | None
+    paused: bool
+
+
+def push(records: Sequence[JobRecord], event: EventName = EventName.ENQUEUED, deadline: str = "") -> int:
+    """Bring committed rows to Redis; one round trip for each ``PUSH_CHUNK`` jobs. Known ids are left alone.
+
+    ``deadline`` is a moment on the Redis clock after which the push is refused: for callers that read the rows
+    a while ago. Returns how many were new to Redis. Raises redis-py's errors.
+    """
+    pushed = 0
+    by_source: dict[str, list[JobRecord]] = {}
+    for record in records:
+        by_source.setdefault(redis.source_of(record.queue), []).append(record)
+    for source, group in by_source.items():
+        connection = redis.source_client(source, "call")
+        for start in range(0, len(group), PUSH_CHUNK):
+            chunk = group[start : start + PUSH_CHUNK]
+            wire = [payload.to_json(_wire(record, event)) for record in chunk]
+            backlog, now, *codes = redis.run(connection, "push", rq_time(), deadline, *wire)
+            fresh = [record for record, code in zip(chunk, codes, strict=True) if code == 1]
+            _announce(fresh, event, datetime.fromtimestamp(float(now), tz=UTC))
+            _slow_down(source, int(backlog))
+            pushed += len(fresh)
+    return pushed
+
+
+def _wire(record: JobRecord, event: EventName) -> dict[str, Any]:
+    definition = registry.find(record.name)
+    path = definition.path if definition else record.name
+    fields = {
+        "data": payload.to_json([path, None, [], record.data]),
+        "origin": record.queue,
+        "created_at": rq_time(record.created_at),
+        "timeout": str(max(1, round(record.timeout))),
+        "description": record.name,
+        "w:name": record.name,
+        "w:prio": str(record.priority),
+        "w:attempt": str(record.attempts),
+        "w:max": str(record.max_attempts),
+        "w:timeout": str(record.timeout),
+        "w:db": record._state.db or "default",
+        "w:gen": str(record.replays),
+        "w:org": record.organization_id,
+        "w:user": str(record.requested_by_id or ""),
+        "w:ctx": payload.to_json(record.context) if record.context else "",
+    }
+    return {
+        "id": str(record.pk),
+        "q": record.queue,
+        "prio": str(record.priority),
+        "due": f"{record.run_at.timestamp():.6f}" if record.run_at else "",
+        "gen": record.replays,
+        "event": event.value,
+        "hash": fields,
+    }
+
+
+def _announce(records: Iterable[JobRecord], event: EventName, at: datetime) -> None:
+    for record in records:
+        signals.announce(
+            event, job_id=str(record.pk), name=record.name, queue=record.queue, attempt=record.attempts, at=at
+        )
+
+
+def _slow_down(source: str, backlog: int) -> None:
+    if backlog > conf.current().stream_max:
+        logger.warning("event stream of %s holds %d events: is the ledger running? slowing down", source, backlog)
+        time.sleep(OVERFULL_PAUSE)
+
+
+def counts(queue: str) -> Counts:
+    """Return what stands in Redis for a queue: one round trip, nothing is changed."""
+    return all_counts([queue])[queue]
+
+
+def all_counts(queues: Iterable[str] | None = None) -> dict[str, Counts]:
+    """Return the counts of several queues (all by default): one round trip for each Redis."""
+    wanted = set(conf.queues() if queues is None else queues)
+    found: dict[str, Counts] = {}
+    for source, names in redis.sources().items():
+        chosen = [name for name in names if name in wanted]
+        if chosen:
+            rows = redis.run(redis.source_client(source, "call"), "counts", *chosen)
+            found.update(zip(chosen, map(_counts, rows), strict=True))
+    for name in wanted - found.keys():
+        conf.queue(name)  # raises UnknownQueue with the near miss
+    return {name: found[name] for name in (conf.queues() if queues is None else queues)}
+
+
+def _counts(row: list[Any]) -> Counts:
+    waiting, active, delayed, blocked, oldest, paused = row
+    return Counts(waiting, active, delayed, blocked, float(oldest) if oldest else None, bool(paused))
+
+
+def metrics(queues: Iterable[str] | None = None, database: str | None = None) -> dict[str, dict[str, Any]]:
+    """Return the numbers people watch, by queue: one Redis round trip a server and one query.
+
+    waiting, active, delayed, blocked and oldest_wait (seconds or None) stand in Redis, completed and failed are
+    counted in the kept rows; total is waiting + active + completed + failed + delayed.
+    """
+    from .models import JobRecord
+
+    live = all_counts(queues)
+    rows = JobRecord.objects.using(database) if database else JobRecord.objects
+    kept = rows.filter(queue__in=list(live), state__in=[JobState.COMPLETED, JobState.FAILED])
+    done = {(q, s): n for q, s, n in kept.order_by().values_list("queue", "state").annotate(Count("pk"))}
+    found: dict[str, dict[str, Any]] = {}
+    for name, now in live.items():
+        row: dict[str, Any] = {"name": name, "waiting": now.waiting, "active": now.active}
+        row["completed"] = done.get((name, JobState.COMPLETED), 0)
+        row["failed"] = done.get((name, JobState.FAILED), 0)
+        row["delayed"] = now.delayed
+        row["total"] = sum(row[key] for key in ("waiting", "active", "completed", "failed", "delayed"))
+        found[name] = row | {"blocked": now.blocked, "oldest_wait": now.oldest_wait, "paused": now.paused}
+    return found
+
+
+def pause(queue: str, note: str = "") -> None:
+    """Let no worker claim from a queue until it is resumed. What runs, runs on."""
+    redis.run(redis.client(queue), "pause", queue, json.dumps({"note": note, "at": rq_time()}))
+
+
+def resume(queue: str) -> bool:
+    """Let workers claim from a queue again; tell whether it was paused."""
+    return bool(redis.run(redis.client(queue), "resume", queue))
+
+
+def cancel(record: JobRecord, detail: dict[str, Any] | None = None) -> Canceled:
+    """Cancel a job wherever it is; a running one is stopped through its supervisor.
+
+    A job that Redis does not know gets a tombstone, so that a later push does nothing.
+    """
+    job_id = str(record.pk) if record.rq_id is None else record.rq_id
+    answer = redis.text(
+        redis.run(
+            redis.client(record.queue),
+            "cancel",
+            rq_time(),
+            job_id,
+            record.queue,
+            record.name,
+            record._state.db or "default",
+            str(record.replays),
+            payload.to_json(detail) if detail else "",
+        )
+    )
+    if answer == "canceled":
+        _announce([record], EventName.CANCELED, datetime.now(UTC))
+    return answer  # type: ignore[return-value]
+
+
+def promote(record: JobRecord) -> bool:
+    """Let a delayed job run now; tell whether it was delayed."""
+    return bool(redis.run(redis.client(record.queue), "promote", rq_time(), str(record.pk)))
+

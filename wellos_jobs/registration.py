@@ -1,0 +1,74 @@
+"""A worker as RQ knows it: its hash and its place in the sets that `rq info` and django-rq read."""
+
+from __future__ import annotations
+
+import platform
+import socket
+from collections.abc import Sequence
+
+import redis as redis_py
+from rq.version import VERSION
+
+from . import keys, redis
+
+
+def birth(connection: redis_py.Redis, name: str, queues: Sequence[str], pid: int, ttl: int) -> None:
+    """Make a worker known. ``ttl`` in seconds; the supervisor renews it."""
+    key = keys.worker(name)
+    now = redis.rq_time()
+    facts = {
+        "birth": now,
+        "last_heartbeat": now,
+        "queues": ",".join(queues),
+        "pid": str(pid),
+        "hostname": socket.gethostname(),
+        "ip_address": "unknown",
+        "version": VERSION,
+        "python_version": platform.python_version(),
+        "state": "idle",
+    }
+    with connection.pipeline() as pipeline:
+        pipeline.hdel(key, "death")
+        pipeline.hset(key, mapping=facts)
+        pipeline.expire(key, ttl)
+        pipeline.sadd(keys.WORKERS, key)
+        for queue in queues:
+            pipeline.sadd(f"{keys.WORKERS}:{queue}", key)
+        pipeline.execute()
+
+
+def death(connection: redis_py.Redis, name: str, queues: Sequence[str]) -> None:
+    """Take a worker out of RQ's sets."""
+    key = keys.worker(name)
+    with connection.pipeline() as pipeline:
+        pipeline.srem(keys.WORKERS, key)
+        for queue in queues:
+            pipeline.srem(f"{keys.WORKERS}:{queue}", key)
+        pipeline.delete(key)
+        pipeline.execute()
+
+
+def is_alive(connection: redis_py.Redis, name: str) -> bool:
+    """Tell whether a worker of this name is registered and not dead."""
+    return bool(connection.hexists(keys.worker(name), "birth")) and not connection.hexists(keys.worker(name), "death")
+
+
+def sweep(connection: redis_py.Redis, queues: Sequence[str]) -> None:
+    """Take out of RQ's sets the workers whose hash has expired, and expired entries out of its registries."""
+    now = redis_time(connection)
+    gone = [key for key in connection.smembers(keys.WORKERS) if not connection.exists(key)]
+    with connection.pipeline() as pipeline:
+        for key in gone:
+            pipeline.srem(keys.WORKERS, key)
+            for queue in queues:
+                pipeline.srem(f"{keys.WORKERS}:{queue}", key)
+        for queue in queues:
+            for registry in (keys.finished(queue), keys.failed(queue), keys.canceled(queue)):
+                pipeline.zremrangebyscore(registry, "-inf", now)
+        pipeline.execute()
+
+
+def redis_time(connection: redis_py.Redis) -> float:
+    """Return the Redis clock in Unix seconds."""
+    seconds, microseconds = connection.time()
+    return float(seconds) + float(microseconds) / 1_000_000

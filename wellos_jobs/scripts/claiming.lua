@@ -1,0 +1,95 @@
+-- claiming: how a worker gets its next job; shared by claim and settle, which are put behind it.
+
+local MOST_HINTS = 500
+
+-- The lane to take from: the best one, or in one claim of 16 the one whose oldest job has waited longest.
+local function choose_lane(set, fair_turn)
+  if not fair_turn then return redis.call('ZRANGE', W .. 'ready:' .. set, 0, 0)[1] end
+  local ages = W .. 'age:' .. set
+  for _ = 1, 16 do -- the ages are hints: put those right that are too old, then look again
+    local oldest = redis.call('ZRANGE', ages, 0, 0, 'WITHSCORES')
+    if not oldest[1] then return redis.call('ZRANGE', W .. 'ready:' .. set, 0, 0)[1] end
+    local priority, queue = string.match(oldest[1], '^(%d+)|(.*)$')
+    local first = redis.call('LINDEX', lane_key(queue, priority), 0)
+    local since = first and redis.call('HGET', job_key(first), 'w:since')
+    if not first then
+      redis.call('ZREM', ages, oldest[1])
+    elseif since and tonumber(since) > tonumber(oldest[2]) + 0.001 then
+      redis.call('ZADD', ages, since, oldest[1])
+    else
+      return oldest[1]
+    end
+  end
+  return redis.call('ZRANGE', ages, 0, 0)[1]
+end
+
+local function take(id, h, worker, run, now, iso, lease)
+  local attempt = h.attempt + 1
+  redis.call('HSET', job_key(id), 'status', 'started', 'started_at', iso, 'last_heartbeat', iso,
+    'worker_name', worker, 'w:run', run, 'w:attempt', attempt)
+  if not h.foreign then redis.call('ZADD', P .. ':wip:' .. h.queue, FAR, id .. ':' .. run) end
+  redis.call('ZADD', LEASES, string.format('%.6f', now + lease), id)
+  h.attempt, h.worker = attempt, worker
+  local since = redis.call('HGET', job_key(id), 'w:since')
+  event('started', id, h, since and string.format('{"wait":%.6f}', math.max(0, now - tonumber(since))) or '')
+end
+
+-- Claim the next job of a set of queues. Returns its id, or false and the time the next delayed job is due.
+local function claim_next(set, worker, nonce, seq, iso, lease)
+  local now, text_now = clock()
+  move_due(now, text_now, iso, 20)
+  if redis.call('EXISTS', P .. ':suspended') == 1 then return false end
+  local ready = W .. 'ready:' .. set
+  local fair_turn = seq % 16 == 0
+  for step = 1, MOST_HINTS do
+    local lane = choose_lane(set, fair_turn)
+    if not lane then break end
+    local priority, queue = string.match(lane, '^(%d+)|(.*)$')
+    local key = lane_key(queue, priority)
+    local paused = redis.call('HEXISTS', W .. 'paused', queue) == 1
+    local id = not paused and redis.call('LPOP', key)
+    if paused or redis.call('EXISTS', key) == 0 then
+      redis.call('ZREM', ready, lane)
+      redis.call('ZREM', W .. 'age:' .. set, lane)
+    end
+    if id then
+      local h = head(id)
+      if h.status == 'queued' then -- a list entry is only a hint: anything else is dropped
+        take(id, h, worker, nonce .. '-' .. seq, now, iso, lease)
+        if redis.call('EXISTS', ready) == 1 then ring(set) end -- baton: leave no idle worker asleep over work
+        return id
+      end
+    end
+    if step == MOST_HINTS then return false, '0' end -- more hints than one call may drop: ask again at once
+  end
+  return false, redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
+end
+
+-- A worker numbers its calls. A number that comes again is a call resent after a lost reply: it gets the stored answer.
+local function answered(worker, seq)
+  local v = redis.call('HMGET', worker_key(worker), 'w:seq', 'w:settled', 'w:claimed', 'w:due')
+  if v[1] ~= seq then return nil end
+  return tonumber(v[2]), v[3] ~= '' and v[3], v[4]
+end
+
+local function remember(worker, seq, settled, id, due)
+  local fields = {'w:seq', seq, 'w:settled', settled, 'w:claimed', id or '', 'w:due', due or ''}
+  if id then
+    fields[9], fields[10], fields[11], fields[12] = 'current_job', id, 'state', 'busy'
+  end
+  redis.call('HSET', worker_key(worker), unpack(fields))
+end
+
+local PAYLOAD = {'w:name', 'data', 'origin', 'w:attempt', 'w:max', 'w:timeout', 'w:db', 'w:gen', 'w:org', 'w:user',
+  'w:ctx', 'w:run', 'w:since', 'w:prio'}
+
+-- {settled, seconds until the next delayed job is due ('' = none), id, then the fields above}
+local function answer(settled, id, due)
+  local wait = ''
+  if due and due ~= '' then wait = string.format('%.3f', math.max(0, tonumber(due) - clock())) end
+  local reply = {settled, wait, id or ''}
+  if id then
+    for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(PAYLOAD))) do reply[3 + i] = value end
+  end
+  return reply
+end

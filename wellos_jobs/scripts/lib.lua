@@ -1,0 +1,111 @@
+-- lib: what every script shares. It is put in front of each of them when it is loaded.
+-- KEYS[1] is RQ's key prefix. Scripts run on one primary (Cluster is refused by a check), so keys are built here.
+local P = KEYS[1]
+local W = P .. ':wellos:'
+local FAR = '4102444800' -- 2100: later than any cleanup by RQ's registries, yet still a date they can print
+local EVENTS = W .. 'events'
+local DUE = W .. 'due'
+local LEASES = W .. 'leases'
+
+local function job_key(id) return P .. ':job:' .. id end
+local function worker_key(name) return P .. ':worker:' .. name end
+
+local function lane_key(queue, priority)
+  if tostring(priority) == '5' then return P .. ':queue:' .. queue end
+  return P .. ':queue:' .. queue .. ':p' .. priority
+end
+
+-- The Redis clock in seconds: as a number to compare, as text to store (a Lua number would lose digits).
+local function clock()
+  local t = redis.call('TIME')
+  local text = t[1] .. '.' .. string.format('%06d', t[2])
+  return tonumber(text), text
+end
+
+-- One transition, one event. `detail` is JSON text, or '' for none.
+local function event(name, id, h, detail)
+  redis.call('XADD', EVENTS, '*', 'e', name, 'id', id, 'n', h.name, 'q', h.queue, 'a', h.attempt,
+    'w', h.worker, 'db', h.db, 'g', h.gen, 'd', detail or '')
+end
+
+local function head(id)
+  local v = redis.call('HMGET', job_key(id), 'status', 'origin', 'w:name', 'w:prio', 'w:attempt', 'w:max', 'w:db',
+    'w:gen', 'w:run', 'worker_name', 'w:cancel')
+  return {
+    status = v[1], queue = v[2] or '', name = v[3] or '', priority = v[4] or '5', attempt = tonumber(v[5] or '0'),
+    max = tonumber(v[6] or '3'), db = v[7] or '', gen = v[8] or '0', run = v[9], worker = v[10] or '',
+    cancel = v[11], foreign = not v[3],
+  }
+end
+
+local function ring(set)
+  local bell = W .. 'bell:' .. set
+  if redis.call('LLEN', bell) == 0 then redis.call('RPUSH', bell, '1') end
+end
+
+-- Tell every registered set of queues that this lane has work, unless the queue is paused.
+local function announce(queue, priority, text_now)
+  if redis.call('HEXISTS', W .. 'paused', queue) == 1 then return end
+  for _, set in ipairs(redis.call('SMEMBERS', W .. 'sets:' .. queue)) do
+    local place = redis.call('HGET', W .. 'set:' .. set, queue)
+    if place then
+      local lane = priority .. '|' .. queue
+      redis.call('ZADD', W .. 'ready:' .. set, tonumber(priority) * 100000 + tonumber(place), lane)
+      redis.call('ZADD', W .. 'age:' .. set, 'NX', text_now, lane)
+      ring(set)
+    else -- nobody has worked on this set for long: forget it
+      redis.call('SREM', W .. 'sets:' .. queue, set)
+      redis.call('DEL', W .. 'ready:' .. set, W .. 'age:' .. set, W .. 'bell:' .. set)
+    end
+  end
+end
+
+-- Put a job into its lane. Its hash already says 'queued'.
+local function to_lane(id, queue, priority, text_now, in_front)
+  local key = lane_key(queue, priority)
+  redis.call('SADD', P .. ':queues', key)
+  redis.call('HSET', job_key(id), 'w:since', text_now)
+  redis.call(in_front and 'LPUSH' or 'RPUSH', key, id)
+  announce(queue, priority, text_now)
+end
+
+-- Put a job aside until `at` (seconds, text). Its hash already says 'scheduled'.
+local function to_delayed(id, queue, at)
+  redis.call('ZADD', DUE, at, id)
+  redis.call('ZADD', P .. ':scheduled:' .. queue, at, id)
+  if redis.call('ZRANK', DUE, id) == 0 then -- the idle workers sleep until a later time: wake one
+    for _, set in ipairs(redis.call('SMEMBERS', W .. 'sets:' .. queue)) do ring(set) end
+  end
+end
+
+-- Move at most `limit` delayed jobs whose time has come into their lanes.
+local function move_due(now, text_now, iso, limit)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, limit)) do
+    redis.call('ZREM', DUE, id)
+    local h = head(id)
+    redis.call('ZREM', P .. ':scheduled:' .. h.queue, id)
+    if h.status == 'scheduled' then
+      redis.call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', iso)
+      to_lane(id, h.queue, h.priority, text_now)
+      h.worker = ''
+      event('enqueued', id, h)
+    end
+  end
+end
+
+-- End a claim: the job is in no structure after this until the caller puts it into its next one, in this script.
+local function release(id, h)
+  redis.call('ZREM', P .. ':wip:' .. h.queue, id .. ':' .. (h.run or ''))
+  redis.call('ZREM', LEASES, id)
+  redis.call('HDEL', job_key(id), 'w:run', 'w:cancel')
+  local key = worker_key(h.worker)
+  if redis.call('HGET', key, 'current_job') == id then
+    redis.call('HSET', key, 'current_job', '', 'state', 'idle')
+  end
+end
+
+-- Give a job its final status. No time to live: the ledger sets it once the rows know.
+local function finish(id, h, status, registry, iso)
+  redis.call('HSET', job_key(id), 'status', status, 'ended_at', iso)
+  redis.call('ZADD', P .. ':' .. registry .. ':' .. h.queue, FAR, id)
+end

@@ -1,0 +1,17 @@
+-- renew: a supervisor says that these workers live: their leases and RQ worker keys last on.
+-- ARGV: iso time · lease · ttl of the worker keys · worker names. Returns the names Redis has forgotten.
+local iso, lease, ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local now = clock()
+local forgotten = {}
+for i = 4, #ARGV do
+  local key = worker_key(ARGV[i])
+  if redis.call('HEXISTS', key, 'birth') == 0 then forgotten[#forgotten + 1] = ARGV[i] end
+  redis.call('HSET', key, 'last_heartbeat', iso)
+  redis.call('EXPIRE', key, ttl)
+  local id = redis.call('HGET', key, 'current_job')
+  if id and id ~= '' then
+    redis.call('ZADD', LEASES, 'XX', string.format('%.6f', now + lease), id)
+    redis.call('HSET', job_key(id), 'last_heartbeat', iso)
+  end
+end
+return forgotten

@@ -1,0 +1,50 @@
+-- settle: store how a run ended, announce it, and, when a queue set is given, claim the next job in the same step.
+-- Only the run that still holds the claim is settled: a stale finisher changes nothing. Needs lib and claiming.
+-- ARGV: worker · number of the call · nonce · queue set ('' = claim nothing) · iso time · lease ·
+--       id · run · outcome · seconds until it runs again (retried, snoozed) · run time in seconds · detail (JSON of the event) ·
+--       result (JSON) · error text
+-- Returns {1 settled or 0 stale, next due, id, fields of the job claimed}
+local worker, seq, nonce, set, iso, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local id, run, outcome, after, seconds, detail = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
+
+local function settle()
+  local h = head(id)
+  if h.run ~= run then return 0 end
+  local key = job_key(id)
+  local now, text_now = clock()
+  release(id, h)
+  if outcome == 'completed' then
+    finish(id, h, 'finished', 'finished', iso)
+    redis.call('HSET', key, 'w:result', ARGV[13], 'w:progress', '100')
+  elseif outcome == 'failed' then
+    finish(id, h, 'failed', 'failed', iso)
+    redis.call('HSET', key, 'w:error', ARGV[14])
+  elseif outcome == 'canceled' then
+    finish(id, h, 'canceled', 'canceled', iso)
+  elseif outcome == 'handed_back' then -- the worker stops: to the front of its lane, the attempt does not count
+    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso, 'w:attempt', h.attempt - 1)
+    to_lane(id, h.queue, h.priority, text_now, true)
+  else -- retried or snoozed
+    if outcome == 'snoozed' then redis.call('HSET', key, 'w:attempt', h.attempt - 1) end
+    redis.call('HSET', key, 'status', 'scheduled', 'w:error', ARGV[14])
+    to_delayed(id, h.queue, string.format('%.6f', now + tonumber(after)))
+  end
+  event(outcome == 'handed_back' and 'snoozed' or outcome, id, h, detail)
+  if outcome == 'completed' then
+    redis.call('HINCRBY', worker_key(worker), 'successful_job_count', 1)
+  elseif outcome == 'failed' or outcome == 'retried' then
+    redis.call('HINCRBY', worker_key(worker), 'failed_job_count', 1)
+  end
+  redis.call('HINCRBYFLOAT', worker_key(worker), 'total_working_time', seconds)
+  return 1
+end
+
+local settled, next_id, due = answered(worker, seq)
+if not settled then
+  settled = settle()
+  if set ~= '' and redis.call('EXISTS', W .. 'set:' .. set) == 1 then
+    next_id, due = claim_next(set, worker, nonce, seq, iso, lease)
+  end
+  remember(worker, seq, settled, next_id, due)
+end
+return answer(settled, next_id, due)

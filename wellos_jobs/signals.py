@@ -1,0 +1,85 @@
+"""Django signals for every transition of a job.
+
+All carry ``job_id`` (text), ``name``, ``queue``, ``attempt`` and ``at`` (aware datetime), and are sent with
+``send_robust``: a receiver that raises is logged and harms nothing. ``job_enqueued`` is sent where the job is pushed,
+the others in the worker, or in the process that rescued the job, after Redis has stored the transition.
+``dead_letter_created`` (``dead_letter``) is sent by the ledger after its commit.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from django.dispatch import Signal
+
+from .states import EventName
+
+logger = logging.getLogger("wellos_jobs")
+
+job_enqueued = Signal()
+job_started = Signal()
+job_progressed = Signal()
+job_completed = Signal()
+job_retried = Signal()
+job_snoozed = Signal()
+job_failed = Signal()
+job_replayed = Signal()
+job_canceled = Signal()
+job_rescued = Signal()
+dead_letter_created = Signal()
+
+BY_EVENT: dict[EventName, Signal] = {
+    EventName.ENQUEUED: job_enqueued,
+    EventName.STARTED: job_started,
+    EventName.PROGRESSED: job_progressed,
+    EventName.COMPLETED: job_completed,
+    EventName.RETRIED: job_retried,
+    EventName.SNOOZED: job_snoozed,
+    EventName.FAILED: job_failed,
+    EventName.REPLAYED: job_replayed,
+    EventName.CANCELED: job_canceled,
+    EventName.RESCUED: job_rescued,
+}
+
+LEVELS: dict[EventName, int] = {
+    EventName.ENQUEUED: logging.DEBUG,
+    EventName.STARTED: logging.INFO,
+    EventName.PROGRESSED: logging.DEBUG,
+    EventName.COMPLETED: logging.INFO,
+    EventName.RETRIED: logging.WARNING,
+    EventName.SNOOZED: logging.INFO,
+    EventName.FAILED: logging.ERROR,
+    EventName.REPLAYED: logging.INFO,
+    EventName.CANCELED: logging.INFO,
+    EventName.RESCUED: logging.WARNING,
+}
+
+
+def announce(event: EventName, *, job_id: str, name: str, queue: str, attempt: int, at: datetime, note: str = "") -> None:
+    """Log a transition and send its signal."""
+    level = LEVELS[event]
+    if logger.isEnabledFor(level):
+        extra = {"job_id": job_id, "job_name": name, "queue": queue, "attempt": attempt, "event": event.value}
+        logger.log(
+            level,
+            "%s %s job=%s queue=%s attempt=%d%s",
+            event.value,
+            name,
+            job_id,
+            queue,
+            attempt,
+            f" {note}" if note else "",
+            extra=extra,
+        )
+    signal = BY_EVENT[event]
+    if signal.receivers:
+        send(signal, job_id=job_id, name=name, queue=queue, attempt=attempt, at=at)
+
+
+def send(signal: Signal, **arguments: Any) -> None:
+    """Send a signal; log what its receivers raise."""
+    for receiver, answer in signal.send_robust(sender=None, **arguments):
+        if isinstance(answer, Exception):
+            logger.error("a receiver of a job signal raised: %r", receiver, exc_info=answer)

@@ -1,0 +1,368 @@
+"""The supervisor: keeps workers alive, renews their leases, kills the hung, rescues the jobs of the dead.
+
+One thread, no database connection. It runs the housekeeping child only while it holds the leader's lock.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from django.db import connections
+
+from . import claims, conf, keys, redis, registration
+from .children import Child, buried, fork
+from .housekeeping import Housekeeping
+from .slots import Order, Slot
+from .supervision import announce_rescue
+from .worker import DONE, REPLACE_ME, SET_TTL, Worker, WorkerOptions
+
+logger = logging.getLogger("wellos_jobs")
+
+TICK = 1.0
+LOOK = 0.25
+LEAD_TTL_MS = 5_000
+LEAD_EVERY = 1.5
+TIMEOUT_GRACE = 10.0
+"""Seconds past its timeout after which a run that swallows its alarm is killed."""
+STOP_GRACE = 5.0
+"""Seconds a run has to end after an order to stop or hand back, before it is killed."""
+SILENCE = 30.0
+"""Seconds without a beat after which an idle worker counts as hung."""
+HOUSEKEEPING_SILENCE = 120.0
+HOUSEKEEPER = "housekeeping"
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorOptions:
+    """What `rqworker` was asked for. Times in seconds; ``shutdown_timeout`` is how long running jobs may finish."""
+
+    worker: WorkerOptions
+    processes: int = 1
+    name: str | None = None
+    shutdown_timeout: float = 25.0
+    worker_ttl: int = 90
+
+
+class Supervisor:
+    """Runs until a signal, or until its workers say that they are done."""
+
+    def __init__(self, options: SupervisorOptions) -> None:
+        self.options = options
+        self.source = options.worker.source
+        self.connection = redis.source_client(self.source, "work")
+        self.token = uuid.uuid4().hex
+        self.workers: dict[int, Child] = {}
+        self.housekeeper: Child | None = None
+        self.stop_by: float | None = None
+        self._spawned = 0
+        self._spare_slots = [Slot() for _ in range(options.processes)]
+        self._housekeeper_slot = Slot()
+        self._to_rescue: list[tuple[Child, claims.RescueReason, str]] = []
+        self._due: dict[str, float] = {}
+        self._pubsub: Any = None
+        self._redis_away = False
+        self._hasty_deaths = 0
+        self._spawn_after = 0.0
+        self._leading = False
+        self._stop_orders: dict[int, float] = {}
+
+    # --- the loop -----------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Supervise; return the exit status."""
+        wake = self._install_signals()
+        self._with_redis(self._register)
+        for _ in range(self.options.processes):
+            self._spawn_worker()
+        next_due = TICK
+        while self.workers or self._to_rescue or self._wants_more():
+            self._collect()
+            self._guard()
+            self._with_redis(self._rescue_all)
+            if self._is_due("tick", min(TICK, next_due)):
+                next_due = self._with_redis(self._tick) or TICK
+            if self._is_due("renew", conf.current().lease / 4):
+                self._with_redis(self._renew)
+            if self._is_due("lead", LEAD_EVERY):
+                self._lead()
+            self._with_redis(self._listen)
+            self._replace()
+            select.select([wake], [], [], min(LOOK, next_due))
+            self._drain(wake)
+        return self._leave()
+
+    def _wants_more(self) -> bool:
+        """Without worker processes (`rqscheduler`) the supervisor stays for the housekeeping alone."""
+        return self.options.processes == 0 and self.stop_by is None
+
+    def _is_due(self, duty: str, every: float) -> bool:
+        now = time.monotonic()
+        if now < self._due.get(duty, 0.0):
+            return False
+        self._due[duty] = now + every
+        return True
+
+    def _with_redis(self, duty: Any) -> Any:
+        """Do a duty that needs Redis; when Redis is away, say so once and go on."""
+        try:
+            result = duty()
+        except redis.Unavailable as error:
+            if not self._redis_away:
+                logger.warning("supervisor: Redis is away, going on without: %s", error)
+            self._redis_away, self._pubsub = True, None
+            return None
+        if self._redis_away:
+            logger.info("supervisor: Redis is back")
+            self._redis_away = False
+        return result
+
+    # --- workers come and go ------------------------------------------------------------------------
+
+    def _spawn_worker(self) -> None:
+        slot = self._spare_slots.pop()
+        self._spawned += 1
+        name = self._worker_name()
+        options = self.options.worker
+        child = fork(name, slot, lambda: Worker(name, options, slot).work())
+        self.workers[child.pid] = child
+        self._with_redis(lambda: self._birth(name, child.pid))
+        logger.info("worker %s started, pid %d", name, child.pid)
+
+    def _worker_name(self) -> str:
+        base = self.options.name or f"{socket.gethostname()}-{os.getpid()}"
+        if self.options.name and self.options.processes == 1:
+            return base
+        return f"{base}-{self._spawned}"
+
+    def _birth(self, name: str, pid: int) -> None:
+        registration.birth(self.connection, name, self.options.worker.queues, pid, self.options.worker_ttl)
+
+    def _collect(self) -> None:
+        """Take note of every child that has ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if self.housekeeper is not None and pid == self.housekeeper.pid:
+                logger.log(logging.INFO if status == 0 else logging.WARNING, "housekeeping ended (status %d)", status)
+                buried(self.housekeeper)
+                self.housekeeper = None
+            elif pid in self.workers:
+                self._ended(self.workers.pop(pid), status)
+
+    def _ended(self, child: Child, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        self._stop_orders.pop(child.pid, None)
+        buried(child)
+        clean = code in (DONE, REPLACE_ME)
+        why: Any = child.killed_for or ("handed_back" if clean else "crashed")
+        message = f"worker {child.name} died ({_how(code)})" if why == "crashed" else f"worker {child.name}: {why}"
+        self._to_rescue.append((child, why, message))
+        self._spare_slots.append(child.slot)
+        level = logging.INFO if clean else logging.WARNING
+        logger.log(level, "worker %s ended, pid %d (%s)", child.name, child.pid, _how(code))
+        if code == DONE:
+            self._spare_slots.pop()  # it has done all it was asked for (burst, max jobs, a stop): no successor
+        hasty = not clean and time.monotonic() - child.born < 1.0
+        self._hasty_deaths = self._hasty_deaths + 1 if hasty else 0
+        self._spawn_after = time.monotonic() + (min(0.1 * 2**self._hasty_deaths, 5.0) if hasty else 0.0)
+
+    def _replace(self) -> None:
+        if self.stop_by is None and self._spare_slots and time.monotonic() >= self._spawn_after:
+            self._spawn_worker()
+
+    def _rescue_all(self) -> None:
+        """Bring back what dead workers held. Stays on the list until Redis has answered."""
+        while self._to_rescue:
+            child, why, message = self._to_rescue[0]
+            rescued = claims.rescue(self.connection, why, message, worker=child.name)
+            registration.death(self.connection, child.name, self.options.worker.queues)
+            self._to_rescue.pop(0)
+            for job in rescued:
+                announce_rescue(job, message)
+            connections.close_all()  # a signal receiver may have opened one, and the next fork must not inherit it
+
+    # --- hung runs, orders to stop ------------------------------------------------------------------
+
+    def _guard(self) -> None:
+        now = time.monotonic()
+        for child in self.workers.values():
+            deadline = child.slot.deadline
+            if deadline and now > deadline + TIMEOUT_GRACE:
+                logger.warning("worker %s: job=%s hangs beyond its timeout, killing it", child.name, child.slot.job_id)
+                child.kill("timeout")
+            elif not deadline and now - child.slot.last_beat > SILENCE:
+                logger.warning("worker %s gives no sign of life, killing it", child.name)
+                child.kill("handed_back")
+            elif now > self._stop_orders.get(child.pid, now):
+                child.kill("canceled" if child.slot.order == Order.STOP_JOB else "handed_back")
+        keeper = self.housekeeper
+        if keeper is not None and now - keeper.slot.last_beat > HOUSEKEEPING_SILENCE:
+            logger.warning("housekeeping gives no sign of life, killing it")
+            keeper.kill("silent")
+        if self.stop_by is not None and now > self.stop_by:
+            self._hand_back()
+
+    def _order(self, child: Child, order: Order) -> None:
+        if child.pid not in self._stop_orders:
+            child.slot.order = order
+            self._stop_orders[child.pid] = time.monotonic() + STOP_GRACE
+            child.send(signal.SIGUSR1)
+
+    def _hand_back(self) -> None:
+        for child in self.workers.values():
+            if child.slot.deadline:
+                self._order(child, Order.HAND_BACK)
+            elif time.monotonic() > (self.stop_by or 0.0) + STOP_GRACE:
+                child.kill("handed_back")  # it is stuck outside a job, as when Redis does not come back
+
+    def _stop_job(self, job_id: str) -> None:
+        for child in self.workers.values():
+            if child.slot.deadline and child.slot.job_id == job_id:
+                self._order(child, Order.STOP_JOB)
+
+    # --- duties in Redis ----------------------------------------------------------------------------
+
+    def _register(self) -> None:
+        options = self.options.worker
+        redis.run(self.connection, "register", options.queue_set, SET_TTL, *options.queues)
+
+    def _tick(self) -> float:
+        options = self.options.worker
+        names = [child.name for child in self.workers.values()]
+        known, due, *to_stop = redis.run(
+            self.connection,
+            "tick",
+            redis.rq_time(),
+            options.queue_set,
+            SET_TTL,
+            len(options.queues),
+            *options.queues,
+            *names,
+        )
+        if not known:
+            self._register()
+        for job_id in to_stop:
+            self._stop_job(redis.text(job_id))
+        for pid in [pid for pid in self._stop_orders if pid in self.workers and not self.workers[pid].slot.deadline]:
+            del self._stop_orders[pid]  # the run has ended: the order with it
+        return max(float(due), 0.02) if due else TICK
+
+    def _renew(self) -> None:
+        alive = [child for child in self.workers.values() if not child.killed_for]
+        if not alive:
+            return
+        forgotten = redis.run(
+            self.connection,
+            "renew",
+            redis.rq_time(),
+            conf.current().lease,
+            self.options.worker_ttl,
+            *[child.name for child in alive],
+        )
+        lost = {redis.text(name) for name in forgotten}
+        for child in alive:
+            if child.name in lost:
+                self._birth(child.name, child.pid)
+
+    def _lead(self) -> None:
+        held = self._with_redis(lambda: redis.run(self.connection, "lead", self.token, LEAD_TTL_MS))
+        self._leading = bool(held)
+        keeper = self.housekeeper
+        if self._leading and keeper is None and self.stop_by is None:
+            slot = self._housekeeper_slot
+            self.housekeeper = fork(HOUSEKEEPER, slot, lambda: Housekeeping(self.source, slot).run())
+            logger.info("housekeeping started, pid %d", self.housekeeper.pid)
+        elif not self._leading and keeper is not None and not self._redis_away:
+            logger.warning("another process leads: stopping the housekeeping here")
+            keeper.send(signal.SIGTERM)
+
+    def _listen(self) -> None:
+        """Obey RQ's commands to our workers: stop-job, kill-horse, shutdown."""
+        if self._pubsub is None:
+            self._pubsub = self.connection.pubsub(ignore_subscribe_messages=True)
+            self._pubsub.psubscribe(f"{keys.PREFIX}:pubsub:*")
+        while (message := self._pubsub.get_message()) is not None:
+            name = redis.text(message["channel"]).removeprefix(f"{keys.PREFIX}:pubsub:")
+            child = next((child for child in self.workers.values() if child.name == name), None)
+            if child is not None:
+                self._obey(child, message["data"])
+
+    def _obey(self, child: Child, data: bytes) -> None:
+        try:
+            command = json.loads(data)
+            verb, job_id = command["command"], command.get("job_id", "")
+        except (ValueError, KeyError, TypeError):
+            logger.warning("worker %s: a command that is not RQ's was ignored: %r", child.name, data[:200])
+            return
+        if verb in {"stop-job", "stop-execution"}:
+            self._stop_job(job_id)
+        elif verb == "kill-horse" and child.slot.deadline:
+            child.kill("crashed")
+        elif verb == "shutdown":
+            child.send(signal.SIGTERM)
+
+    # --- signals and the end ------------------------------------------------------------------------
+
+    def _install_signals(self) -> int:
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, self._on_stop)
+        return reader
+
+    def _on_stop(self, number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.stop_by is None:
+            self.stop_by = now + self.options.shutdown_timeout
+            for child in list(self.workers.values()):
+                child.send(signal.SIGTERM)
+        else:
+            self.stop_by = now - 0.001  # asked twice: hurry
+
+    @staticmethod
+    def _drain(wake: int) -> None:
+        try:
+            while os.read(wake, 512):
+                pass
+        except BlockingIOError:
+            return
+
+    def _leave(self) -> int:
+        """End the housekeeping after its last look at the stream, and let go of the leader's lock."""
+        deadline = time.monotonic() + 10.0
+        if self.housekeeper is not None:
+            self.housekeeper.send(signal.SIGTERM)
+        while self.housekeeper is not None:
+            self._collect()
+            if self.housekeeper is not None and time.monotonic() > deadline:
+                self.housekeeper.kill("silent")
+            time.sleep(0.02)
+        self._with_redis(lambda: redis.run(self.connection, "resign", self.token))
+        signal.set_wakeup_fd(-1)
+        return 0
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

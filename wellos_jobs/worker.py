@@ -1,0 +1,220 @@
+"""One worker process: claim, run, settle; block on the bell while there is nothing to do."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any
+
+from . import execution, keys, redis, signals
+from .claims import EVENT_OF, Answer, Claim, Claimer, Outcome, QueueSetUnknown
+from .foreign import ForeignRunner
+from .progress import Reporter
+from .slots import Order, Slot
+from .states import EventName, FailureReason
+from .timeouts import Alarm, JobHandedBack, JobStopped
+
+logger = logging.getLogger("wellos_jobs")
+
+DONE = 0
+REPLACE_ME = 75
+"""Exit status of a process that wants a successor: a run timed out, so its state cannot be trusted."""
+
+SET_TTL = 3600
+"""Seconds until Redis forgets a queue set on which nobody works."""
+
+_NOTHING = Answer(settled=False, claim=None, next_due=None)
+
+
+class _Wake(BaseException):
+    """Raised by the signal handler to leave the blocking wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What one worker process is to do. Times in seconds."""
+
+    source: str
+    queues: Sequence[str]
+    queue_set: str
+    burst: bool = False
+    max_jobs: int | None = None
+    max_idle: float | None = None
+
+
+class Worker:
+    """Works until it is told to stop, or until its options say that it is done."""
+
+    def __init__(self, name: str, options: WorkerOptions, slot: Slot) -> None:
+        self.name = name
+        self.options = options
+        self.slot = slot
+        self.connection = redis.source_client(options.source, "work")
+        self.claimer = Claimer(name, options.queue_set, self.connection)
+        self.alarm = Alarm()
+        self.foreign = ForeignRunner(self.claimer, options.source, options.queues)
+        self.stopping = False
+        self.jobs_done = 0
+        self.timed_out = False
+        self._waiting = False
+        self._idle_since = time.monotonic()
+
+    def work(self) -> int:
+        """Run the loop; return the process's exit status."""
+        self._install_signals()
+        answer = self._claim()
+        while True:
+            try:
+                if answer.claim is not None:
+                    answer = self._handle(answer.claim)
+                elif self._finished():
+                    break
+                else:
+                    self._wait(answer.next_due)
+                    answer = self._claim()
+            except _Wake:
+                answer = _NOTHING
+        self._ring()
+        return REPLACE_ME if self.timed_out else DONE
+
+    # --- one job ------------------------------------------------------------------------------------
+
+    def _handle(self, claim: Claim) -> Answer:
+        self._announce(claim, EventName.STARTED)
+        self.slot.begin(claim.id, claim.timeout)
+        reporter = Reporter(self.claimer, claim)
+        if self.stopping:
+            outcome: Outcome | None = Outcome("handed_back", message="the worker stops")
+        elif claim.is_foreign:
+            outcome = self.foreign.run(claim)
+        else:
+            outcome = execution.run(claim, self.alarm, reporter)
+            reporter.flush()
+        self.slot.end()
+        self.jobs_done += 1
+        self._idle_since = time.monotonic()
+        if outcome is None:
+            return _NOTHING if self._stops_here() else self._claim()
+        self.timed_out = outcome.reason is FailureReason.TIMEOUT
+        return self._settle(claim, outcome)
+
+    def _settle(self, claim: Claim, outcome: Outcome) -> Answer:
+        claim_next = not self._stops_here()
+        answer = self._call(
+            lambda: self.claimer.settle(claim, outcome, claim_next=claim_next),
+            lambda: self.claimer.repeat_settle(claim, outcome, claim_next=claim_next),
+        )
+        if answer.settled:
+            note = f"{outcome.error_class}: {outcome.message}" if outcome.error_class else ""
+            self._announce(claim, EVENT_OF[outcome.kind], note)
+        else:
+            logger.warning(
+                "stale run of job=%s: its claim was taken away while it ran, its outcome %s is dropped",
+                claim.id,
+                outcome.kind,
+            )
+        if answer.claim is None and claim_next:
+            return self._claim() if not answer.settled else answer
+        return answer
+
+    def _announce(self, claim: Claim, event: EventName, note: str = "") -> None:
+        signals.announce(
+            event,
+            job_id=claim.id,
+            name=claim.name or "(foreign)",
+            queue=claim.queue,
+            attempt=claim.attempt,
+            at=datetime.now(UTC),
+            note=note,
+        )
+
+    # --- between jobs -------------------------------------------------------------------------------
+
+    def _stops_here(self) -> bool:
+        limit = self.options.max_jobs
+        return self.stopping or self.timed_out or (limit is not None and self.jobs_done >= limit)
+
+    def _finished(self) -> bool:
+        if self._stops_here() or self.options.burst:
+            return True
+        most = self.options.max_idle
+        return most is not None and time.monotonic() - self._idle_since >= most
+
+    def _wait(self, next_due: float | None) -> None:
+        """Block until the bell rings, the next delayed job is due, or BLOCK_SECONDS are over."""
+        seconds = redis.BLOCK_SECONDS if next_due is None else min(next_due, redis.BLOCK_SECONDS)
+        if self.options.max_idle is not None:
+            seconds = min(seconds, self.options.max_idle)
+        self.slot.beat()
+        if seconds < 0.002:
+            return
+        bell = redis.source_client(self.options.source, "block")
+        try:
+            self._waiting = True
+            if not self.stopping:
+                bell.blpop([keys.bell(self.options.queue_set)], timeout=seconds)
+        except redis.Unavailable as error:
+            logger.warning("worker %s: Redis is away while idle: %s", self.name, error)
+        finally:
+            self._waiting = False
+
+    def _ring(self) -> None:
+        try:
+            redis.run(self.connection, "ring", self.options.queue_set)
+        except redis.Unavailable as error:
+            logger.warning("worker %s: Redis is away while leaving: %s", self.name, error)
+
+    # --- Redis that comes and goes ------------------------------------------------------------------
+
+    def _claim(self) -> Answer:
+        return self._call(self.claimer.claim, self.claimer.repeat_claim)
+
+    def _call(self, first: Callable[[], Answer], again: Callable[[], Answer]) -> Answer:
+        """Make a call, and make the same call again until Redis answers: the numbers keep it from counting twice."""
+        pause, call, told = 0.05, first, False
+        while True:
+            try:
+                return call()
+            except redis.Unavailable as error:
+                if not told:
+                    logger.warning("worker %s: Redis is away, waiting for it: %s", self.name, error)
+                told, call = True, again
+            except QueueSetUnknown:
+                self._register()
+                call = self.claimer.claim
+                continue
+            self.slot.beat()
+            if self.stopping and again == self.claimer.repeat_claim:
+                return _NOTHING  # what the lost reply may have claimed is handed back by the supervisor
+            time.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+    def _register(self) -> None:
+        try:
+            redis.run(self.connection, "register", self.options.queue_set, SET_TTL, *self.options.queues)
+        except redis.Unavailable as error:
+            logger.warning("worker %s: Redis is away while registering: %s", self.name, error)
+
+    # --- signals ------------------------------------------------------------------------------------
+
+    def _install_signals(self) -> None:
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the supervisor decides
+        signal.signal(signal.SIGUSR1, self._on_order)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def _on_stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self.stopping = True
+        if self._waiting:
+            raise _Wake
+
+    def _on_order(self, _signal: int, _frame: FrameType | None) -> None:
+        errors: dict[Order, Any] = {Order.STOP_JOB: JobStopped, Order.HAND_BACK: JobHandedBack}
+        error = errors.get(self.slot.order)
+        if error is not None:
+            self.alarm.interrupt(error())
