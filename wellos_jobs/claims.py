@@ -181,7 +181,9 @@ def _answer(reply: list[Any]) -> Answer:
     next_due = float(due) if due else None
     if not job_id:
         return Answer(bool(settled), None, next_due)
-    name, data, queue, attempt, most, timeout, database, generation, organization, user, context, run, since, prio = fields
+    name, data, queue, attempt, most, timeout, database, generation, organization, user, context, run, since, prio = (
+        fields
+    )
     claim = Claim(
         id=redis.text(job_id),
         name=redis.text(name),

@@ -178,7 +178,7 @@ def queues() -> Mapping[str, Mapping[str, Any]]:
         raise ConfigurationError(
             'RQ_QUEUES is not set: name at least one queue, such as {"default": {"URL": "redis://localhost:6379/0"}}'
         )
-    return configured  # type: ignore[no-any-return]
+    return configured
 
 
 def queue(name: str) -> Mapping[str, Any]:

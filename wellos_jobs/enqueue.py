@@ -121,7 +121,9 @@ class JobQueue:
         return dataclasses.replace(options or JobOptions(), queue=self.name)
 
 
-def build(name: str, data: Mapping[str, Any], options: JobOptions, definition: JobDefinition | None = None) -> JobRecord:
+def build(
+    name: str, data: Mapping[str, Any], options: JobOptions, definition: JobDefinition | None = None
+) -> JobRecord:
     """Make the unsaved row of a job; all checks happen here."""
     from .models import JobRecord
 
@@ -165,8 +167,7 @@ def insert(records: Sequence[JobRecord]) -> list[JobHandle]:
         if fresh:
             transaction.on_commit(partial(push_records, fresh), using=database, robust=True)
     return [
-        JobHandle(record.pk, record.queue, str(record._state.db), duplicate=id(record) not in new)
-        for record in records
+        JobHandle(record.pk, record.queue, str(record._state.db), duplicate=id(record) not in new) for record in records
     ]
 
 

@@ -36,7 +36,7 @@ class Event:
 
 def read(connection: redis.Redis, after: str, count: int = 500) -> list[Event]:
     """Return at most ``count`` events after a position, in order."""
-    entries = connection.xrange(keys.EVENTS, min=f"({after}", count=count)
+    entries: Any = connection.xrange(keys.EVENTS, min=f"({after}", count=count)
     return [_decode(position, fields) for position, fields in entries]
 
 
@@ -53,8 +53,8 @@ def backlog(connection: redis.Redis) -> int:
 
 def last_position(connection: redis.Redis) -> str:
     """Return the position of the newest event, or START for an empty stream."""
-    newest = connection.xrevrange(keys.EVENTS, count=1)
-    return newest[0][0].decode() if newest else START
+    newest: Any = connection.xrevrange(keys.EVENTS, count=1)
+    return str(newest[0][0].decode()) if newest else START
 
 
 def trim(connection: redis.Redis, upto: str) -> None:

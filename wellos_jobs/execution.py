@@ -50,7 +50,7 @@ def run(claim: Claim, alarm: Alarm, report: Report | None = None) -> Outcome:
         return Outcome("canceled", time.perf_counter() - started)
     except JobHandedBack:
         return Outcome("handed_back", time.perf_counter() - started, message="the worker stopped")
-    except BaseException as error:  # noqa: BLE001  # SystemExit and the like end a run, never the worker
+    except BaseException as error:  # SystemExit and the like end a run, never the worker
         return _judge(error, claim, policy, secrets, time.perf_counter() - started)
     finally:
         close_old_connections()

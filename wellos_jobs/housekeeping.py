@@ -9,6 +9,7 @@ import logging
 import signal
 import time
 import uuid
+from collections.abc import Callable
 from types import FrameType
 
 from django.core.mail import mail_admins
@@ -167,7 +168,7 @@ class Housekeeping:
         self._due[duty] = now + every
         return True
 
-    def _guarded(self, duty) -> None:  # type: ignore[no-untyped-def]
+    def _guarded(self, duty: Callable[[], None]) -> None:
         """Do a duty; when Redis or a database is away, say so, wait a little longer each time, and go on."""
         try:
             duty()

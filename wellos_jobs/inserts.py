@@ -19,7 +19,7 @@ def insert_many(rows: Sequence[models.Model], database: str) -> None:
     options = rows[0]._meta
     fields = [field for field in options.concrete_fields if not field.generated]
     quote = connection.ops.quote_name
-    columns = ", ".join(quote(field.column) for field in fields)
+    columns = ", ".join(quote(str(field.column)) for field in fields)
     places = ", ".join(["%s"] * len(fields))
     statement = f"INSERT INTO {quote(options.db_table)} ({columns}) VALUES ({places})"  # noqa: S608  # names, quoted
     values = [

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rq.job import Job
 
 
-class LaneQueue(DjangoRQ):  # type: ignore[misc]
+class LaneQueue(DjangoRQ):
     """What RQ code sees of a queue: it counts, lists, empties and removes over all lanes, and rings the bell."""
 
     @property
@@ -52,7 +52,7 @@ class LaneQueue(DjangoRQ):  # type: ignore[misc]
         for key in self.lane_keys:
             position = self.connection.lpos(key, job_id)
             if position is not None:
-                return before + int(position)
+                return before + int(str(position))
             before += self.connection.llen(key)
         return None
 

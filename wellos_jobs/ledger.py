@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import redis as redis_py
 from django.db import router, transaction
+from django.db.models import QuerySet
 
 from . import events, redis, signals
 from .events import Event
@@ -89,7 +90,7 @@ class Ledger:
         for letter in fold.letters:
             _tell(letter)
 
-    def _cursor(self, position: str):  # type: ignore[no-untyped-def]
+    def _cursor(self, position: str) -> QuerySet[LedgerCursor]:
         return LedgerCursor.objects.using(self.database).filter(source=self.source, position=position)
 
 

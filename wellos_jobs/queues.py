@@ -20,7 +20,19 @@ from .states import EventName, JobState
 if TYPE_CHECKING:
     from .models import JobRecord
 
-__all__ = ["Canceled", "Counts", "LaneQueue", "all_counts", "cancel", "counts", "metrics", "pause", "promote", "push", "resume"]
+__all__ = [
+    "Canceled",
+    "Counts",
+    "LaneQueue",
+    "all_counts",
+    "cancel",
+    "counts",
+    "metrics",
+    "pause",
+    "promote",
+    "push",
+    "resume",
+]
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -196,4 +208,3 @@ def cancel(record: JobRecord, detail: dict[str, Any] | None = None) -> Canceled:
 def promote(record: JobRecord) -> bool:
     """Let a delayed job run now; tell whether it was delayed."""
     return bool(redis.run(redis.client(record.queue), "promote", rq_time(), str(record.pk)))
-

@@ -78,15 +78,15 @@ def run(connection: redis.Redis, script: str, *arguments: Any) -> Any:
     text, digest = _script(script)
     command = (digest, "1", keys.PREFIX, *arguments)
     try:
-        return connection.execute_command("EVALSHA", *command)
+        return _execute(connection, "EVALSHA", *command)
     except NoScriptError:
-        connection.execute_command("SCRIPT LOAD", text)
-        return connection.execute_command("EVALSHA", *command)
+        _execute(connection, "SCRIPT LOAD", text)
+        return _execute(connection, "EVALSHA", *command)
 
 
 def run_within(pipeline: redis.Redis, script: str, *arguments: Any) -> None:
     """Queue a script in a caller's pipeline, by its text: inside MULTI there is no second try."""
-    pipeline.execute_command("EVAL", _script(script)[0], "1", keys.PREFIX, *arguments)
+    _execute(pipeline, "EVAL", _script(script)[0], "1", keys.PREFIX, *arguments)
 
 
 def rq_time(moment: datetime | None = None) -> str:
@@ -99,6 +99,10 @@ def text(value: bytes | str | None) -> str:
     if value is None:
         return ""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _execute(connection: redis.Redis, *command: Any) -> Any:
+    return connection.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types here
 
 
 _PARTS: Mapping[str, tuple[str, ...]] = {

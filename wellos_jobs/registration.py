@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import socket
 from collections.abc import Sequence
+from typing import Any
 
 import redis as redis_py
 from rq.version import VERSION
@@ -16,7 +17,7 @@ def birth(connection: redis_py.Redis, name: str, queues: Sequence[str], pid: int
     """Make a worker known. ``ttl`` in seconds; the supervisor renews it."""
     key = keys.worker(name)
     now = redis.rq_time()
-    facts = {
+    facts: Any = {
         "birth": now,
         "last_heartbeat": now,
         "queues": ",".join(queues),

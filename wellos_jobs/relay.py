@@ -61,5 +61,3 @@ def _open_rows(database: str, served: Sequence[str]) -> Iterator[list[JobRecord]
             return
         yield chunk
         last = chunk[-1].pk
-
-

@@ -22,7 +22,7 @@ DEFAULT_CAP = 86_400.0
 """Where an exponential backoff without ``max`` stops growing, in seconds."""
 
 
-class Retry(Exception):  # noqa: N818  # a verb: what the job asks for
+class Retry(Exception):  # a verb: what the job asks for
     """Raise it inside a job to try again later. It uses up an attempt.
 
     Args:
@@ -35,7 +35,7 @@ class Retry(Exception):  # noqa: N818  # a verb: what the job asks for
         super().__init__(message)
 
 
-class Snooze(Exception):  # noqa: N818
+class Snooze(Exception):
     """Raise it inside a job to run it later without using up an attempt.
 
     Args:
@@ -48,7 +48,7 @@ class Snooze(Exception):  # noqa: N818
         super().__init__(message)
 
 
-class Discard(Exception):  # noqa: N818
+class Discard(Exception):
     """Raise it inside a job to give up now, however many attempts are left: it gets a dead letter."""
 
     def __init__(self, reason: str = "") -> None:

@@ -57,7 +57,9 @@ LEVELS: dict[EventName, int] = {
 }
 
 
-def announce(event: EventName, *, job_id: str, name: str, queue: str, attempt: int, at: datetime, note: str = "") -> None:
+def announce(
+    event: EventName, *, job_id: str, name: str, queue: str, attempt: int, at: datetime, note: str = ""
+) -> None:
     """Log a transition and send its signal."""
     level = LEVELS[event]
     if logger.isEnabledFor(level):

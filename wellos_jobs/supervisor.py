@@ -293,7 +293,7 @@ class Supervisor:
     def _listen(self) -> None:
         """Obey RQ's commands to our workers: stop-job, kill-horse, shutdown."""
         if self._pubsub is None:
-            self._pubsub = self.connection.pubsub(ignore_subscribe_messages=True)
+            self._pubsub = self.connection.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
             self._pubsub.psubscribe(f"{keys.PREFIX}:pubsub:*")
         while (message := self._pubsub.get_message()) is not None:
             name = redis.text(message["channel"]).removeprefix(f"{keys.PREFIX}:pubsub:")

@@ -47,7 +47,7 @@ _MENDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
 _OTHERWISE = "pass text, numbers, lists, dicts, UUIDs, Decimals, aware datetimes, dates, times or timedeltas"
 
 
-class Fault(Exception):  # noqa: N818  # never leaves the package: it becomes a PayloadError
+class Fault(Exception):  # never leaves the package: it becomes a PayloadError
     """What is wrong with a value; each container it passes on its way up adds its step to the place."""
 
     def __init__(self, text: str, *, of_key: bool = False) -> None:

@@ -45,7 +45,7 @@ class DeadLetter(models.Model):
             models.Index(fields=["status", "created_at"], name="wellos_letter_status_created"),
             models.Index(fields=["fingerprint", "status"], name="wellos_letter_fingerprint"),
         ]
-        permissions: ClassVar[list[tuple[str, str]]] = [
+        permissions = [
             ("replay_deadletter", _("Can replay dead letters")),
             ("discard_deadletter", _("Can discard dead letters")),
         ]

@@ -46,7 +46,7 @@ class JobRecord(models.Model):
     worker = models.CharField(_("worker"), max_length=120, blank=True, default="")
     context = models.JSONField(_("context"), default=dict, blank=True)
     replays = models.PositiveIntegerField(_("replays"), default=0)
-    rq_id = models.CharField(_("RQ id"), max_length=180, null=True, blank=True, unique=True)  # noqa: DJ001
+    rq_id = models.CharField(_("RQ id"), max_length=180, null=True, blank=True, unique=True)
     created_at = models.DateTimeField(_("created"))
     run_at = models.DateTimeField(_("runs at"), null=True, blank=True)
     enqueued_at = models.DateTimeField(_("enqueued"), null=True, blank=True)
@@ -65,7 +65,7 @@ class JobRecord(models.Model):
             models.Index(fields=["organization_id", "created_at"], name="wellos_job_org_created"),
             models.Index(fields=["-created_at"], name="wellos_job_created"),
         ]
-        permissions: ClassVar[list[tuple[str, str]]] = [
+        permissions = [
             ("retry_job", _("Can retry jobs")),
             ("cancel_job", _("Can cancel jobs")),
             ("view_payload", _("Can see the data and result of jobs")),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -16,4 +14,4 @@ class Queues(models.Model):
         default_permissions = ("view",)
         verbose_name = _("queue")
         verbose_name_plural = _("queues")
-        permissions: ClassVar[list[tuple[str, str]]] = []
+        permissions = []
