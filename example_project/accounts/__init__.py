@@ -1,0 +1,1 @@
+"""Accounts: users, their trials, their access tokens."""

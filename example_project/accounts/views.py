@@ -1,0 +1,27 @@
+"""Sign up, and the password reset with its mail as a job."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.contrib.auth.views import PasswordResetView
+from django.http import HttpResponse
+from django.urls import reverse_lazy
+from django.views.generic import FormView
+
+from .forms import ResetForm, SignUpForm
+from .onboarding import join
+
+
+class SignUpView(FormView):
+    form_class = SignUpForm
+    template_name = "registration/sign_up.html"
+    success_url = reverse_lazy("login")
+
+    def form_valid(self, form: SignUpForm) -> HttpResponse:
+        join(form.save(commit=False))
+        messages.success(self.request, "Welcome! A mail is on its way to you.")
+        return super().form_valid(form)
+
+
+class ResetView(PasswordResetView):
+    form_class = ResetForm

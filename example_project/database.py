@@ -1,0 +1,58 @@
+"""``DATABASE_URL`` as an entry of Django's ``DATABASES``."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+SQLITE_OPTIONS: dict[str, Any] = {
+    "transaction_mode": "IMMEDIATE",  # a deferred transaction that turns to writing fails instead of waiting
+    "timeout": 20,
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+}
+ENGINES = {
+    "sqlite": "django.db.backends.sqlite3",
+    "postgres": "django.db.backends.postgresql",
+    "postgresql": "django.db.backends.postgresql",
+    "mysql": "django.db.backends.mysql",
+    "mariadb": "django.db.backends.mysql",
+}
+
+
+def sqlite(path: Path) -> dict[str, Any]:
+    """Return the entry for an SQLite file that several processes write."""
+    return {"ENGINE": ENGINES["sqlite"], "NAME": str(path), "OPTIONS": dict(SQLITE_OPTIONS)}
+
+
+def from_url(url: str) -> dict[str, Any]:
+    """Return the entry that ``url`` spells, such as ``postgres://user:password@host:5432/name?sslmode=require``.
+
+    Raises:
+        ValueError: the scheme is not known.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ENGINES:
+        known = ", ".join(f"{scheme}://" for scheme in ENGINES)
+        raise ValueError(f"DATABASE_URL starts with {parts.scheme!r}://: it must start with one of {known}")
+    if parts.scheme == "sqlite":
+        return sqlite(Path(unquote(parts.path).removeprefix("/") or ":memory:"))
+    options: dict[str, Any] = dict(parse_qsl(parts.query))
+    if ENGINES[parts.scheme] == ENGINES["mysql"]:
+        _use_pymysql()
+        options = {"charset": "utf8mb4", "isolation_level": "read committed"} | options
+    return {
+        "ENGINE": ENGINES[parts.scheme],
+        "NAME": unquote(parts.path).removeprefix("/"),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": parts.hostname or "",
+        "PORT": parts.port or "",
+        "OPTIONS": options,
+    }
+
+
+def _use_pymysql() -> None:
+    """Let PyMySQL, which needs no C compiler, stand in for mysqlclient."""
+    importlib.import_module("pymysql").install_as_MySQLdb()

@@ -1,0 +1,1 @@
+"""The demo: runs the main job on sample data and shows what came of it."""

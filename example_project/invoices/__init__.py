@@ -1,0 +1,1 @@
+"""Invoices: made from time worked, and their PDFs."""

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class OrganizationsConfig(AppConfig):
+    name = "example_project.organizations"
+    default_auto_field = "django.db.models.BigAutoField"

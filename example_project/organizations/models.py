@@ -1,0 +1,35 @@
+"""Organization: a customer of WellOS, with the time zone it lives in."""
+
+from __future__ import annotations
+
+from zoneinfo import ZoneInfo, available_timezones
+
+from django.core.exceptions import ValidationError
+from django.db import models
+
+
+def validate_time_zone(name: str) -> None:
+    """Refuse what is not the name of an IANA time zone."""
+    if name not in available_timezones():
+        raise ValidationError(f"{name!r} is not an IANA time zone, such as Europe/Lisbon")
+
+
+class Organization(models.Model):
+    """The slug is the key: it is also the ``organization_id`` of the organization's jobs."""
+
+    slug = models.SlugField(primary_key=True, max_length=64)
+    name = models.CharField(max_length=120)
+    address = models.TextField(blank=True)
+    email = models.EmailField(blank=True)
+    time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
+    currency = models.CharField(max_length=3, default="EUR")
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)

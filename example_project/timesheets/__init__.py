@@ -1,0 +1,1 @@
+"""Timesheets: projects, and the time worked on them."""

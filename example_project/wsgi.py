@@ -1,0 +1,9 @@
+"""The WSGI application. Behind a web server set ``REDIS_URL``: only manage.py starts the embedded one."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.settings")
+
+application = get_wsgi_application()

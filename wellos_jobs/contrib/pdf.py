@@ -1,0 +1,164 @@
+"""PDF with ReportLab, which is imported on first use only: fonts, page frame and the standard report.
+
+The bytes depend on the content alone, not on the clock, so a repeated run makes the same file.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
+
+from django.utils import formats
+
+from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from .reports import Content, DateRange
+
+INK, ACCENT, FAINT, SHADE = "#1c2b29", "#0f5f57", "#5b6b68", "#eef2f1"
+MARGIN = 54.0
+"""Points from each edge of the page: three quarters of an inch."""
+
+# The first pair that is installed is used. DejaVu and Arial know far more scripts than ReportLab's own Vera.
+_FONTS = (
+    ("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "/usr/share/fonts/truetype/dejavu/DejaVuSans-Bold.ttf"),
+    ("/usr/share/fonts/dejavu-sans-fonts/DejaVuSans.ttf", "/usr/share/fonts/dejavu-sans-fonts/DejaVuSans-Bold.ttf"),
+    ("/usr/share/fonts/TTF/DejaVuSans.ttf", "/usr/share/fonts/TTF/DejaVuSans-Bold.ttf"),
+    ("/System/Library/Fonts/Supplemental/Arial.ttf", "/System/Library/Fonts/Supplemental/Arial Bold.ttf"),
+    ("Vera.ttf", "VeraBd.ttf"),
+)
+
+
+def reportlab(module: str) -> Any:
+    """Import ``reportlab.<module>``.
+
+    Raises:
+        ConfigurationError: ReportLab is not installed.
+    """
+    try:
+        return importlib.import_module(f"reportlab.{module}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "reportlab":
+            raise
+        raise ConfigurationError(
+            'PDF files need ReportLab, which is not installed: pip install "wellos_jobs[pdf]"'
+        ) from error
+
+
+@functools.cache
+def fonts() -> tuple[str, str]:
+    """Return the names of the regular and the bold font, registered with ReportLab."""
+    metrics, truetype = reportlab("pdfbase.pdfmetrics"), reportlab("pdfbase.ttfonts")
+    regular, bold = next(pair for pair in _FONTS if _is_there(pair))
+    for name, path in (("Wellos", regular), ("Wellos-Bold", bold)):
+        metrics.registerFont(truetype.TTFont(name, path))
+    metrics.registerFontFamily("Wellos", normal="Wellos", bold="Wellos-Bold", italic="Wellos", boldItalic="Wellos-Bold")
+    return "Wellos", "Wellos-Bold"
+
+
+def _is_there(pair: tuple[str, str]) -> bool:
+    bundled = Path(pair[0]).name == pair[0]
+    return bundled or all(Path(path).exists() for path in pair)
+
+
+@functools.cache
+def styles() -> Mapping[str, Any]:
+    """Return the paragraph styles: text, small, right, heading, title."""
+    make = reportlab("lib.styles").ParagraphStyle
+    regular, bold = fonts()
+    text = make("text", fontName=regular, fontSize=9.5, leading=13.5, textColor=INK)
+    return {
+        "text": text,
+        "small": make("small", text, fontSize=8, leading=11, textColor=FAINT),
+        "right": make("right", text, alignment=2),
+        "heading": make("heading", text, fontName=bold, fontSize=9, textColor="#ffffff"),
+        "heading-right": make("heading-right", text, fontName=bold, fontSize=9, textColor="#ffffff", alignment=2),
+        "strong": make("strong", text, fontName=bold),
+        "strong-right": make("strong-right", text, fontName=bold, alignment=2),
+        "title": make("title", text, fontName=bold, fontSize=22, leading=27, textColor=ACCENT),
+    }
+
+
+def paragraph(value: Any, style: str = "text") -> Any:
+    """Return plain text as a paragraph; its line breaks are kept, markup in it is not obeyed."""
+    text = escape(str(value)).replace("\n", "<br/>")
+    return reportlab("platypus").Paragraph(text, styles()[style])
+
+
+def document(parts: Sequence[Any], *, title: str, author: str, footer: str = "") -> bytes:
+    """Return a PDF of A4 pages that shows ``parts``, with ``footer`` and the page number below."""
+    platypus, pagesizes = reportlab("platypus"), reportlab("lib.pagesizes")
+    output = io.BytesIO()
+    template = platypus.SimpleDocTemplate(
+        output,
+        pagesize=pagesizes.A4,
+        leftMargin=MARGIN,
+        rightMargin=MARGIN,
+        topMargin=MARGIN,
+        bottomMargin=MARGIN + 10,
+        title=title,
+        author=author,
+        invariant=1,
+    )
+
+    def draw_footer(canvas: Any, _template: Any) -> None:
+        canvas.saveState()
+        canvas.setFont(fonts()[0], 8)
+        canvas.setFillColor(FAINT)
+        canvas.drawString(MARGIN, MARGIN - 14, footer)
+        canvas.drawRightString(pagesizes.A4[0] - MARGIN, MARGIN - 14, f"Page {canvas.getPageNumber()}")
+        canvas.restoreState()
+
+    template.build(list(parts), onFirstPage=draw_footer, onLaterPages=draw_footer)
+    return output.getvalue()
+
+
+def table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    numeric: frozenset[int] = frozenset(),
+    widths: Sequence[float] | None = None,
+) -> Any:
+    """Return a table with a dark heading, repeated on each page, and every second row shaded."""
+    shares = widths or [1.0] * len(headings)
+    usable = reportlab("lib.pagesizes").A4[0] - 2 * MARGIN
+    cells = [[paragraph(text, "heading-right" if i in numeric else "heading") for i, text in enumerate(headings)]]
+    cells += [
+        [paragraph(shown(value), "right" if i in numeric else "text") for i, value in enumerate(row)] for row in rows
+    ]
+    result = reportlab("platypus").Table(
+        cells, colWidths=[usable * share / sum(shares) for share in shares], repeatRows=1
+    )
+    colors = reportlab("lib.colors")
+    result.setStyle(
+        [
+            ("BACKGROUND", (0, 0), (-1, 0), colors.HexColor(ACCENT)),
+            ("ROWBACKGROUNDS", (0, 1), (-1, -1), [colors.white, colors.HexColor(SHADE)]),
+            ("VALIGN", (0, 0), (-1, -1), "TOP"),
+            ("TOPPADDING", (0, 0), (-1, -1), 5),
+            ("BOTTOMPADDING", (0, 0), (-1, -1), 5),
+        ]
+    )
+    return result
+
+
+def shown(value: Any) -> str:
+    """Return a value as people read it: numbers and dates in the form of the active language."""
+    return "" if value is None else str(formats.localize(value, use_l10n=True))
+
+
+def render_report(title: str, date_range: DateRange, content: Content) -> bytes:
+    """Return the standard report: title, days, figures, table."""
+    space = reportlab("platypus").Spacer
+    parts = [paragraph(title, "title"), paragraph(date_range, "small"), space(1, 14)]
+    for name, value in content.figures.items():
+        parts.append(paragraph(f"{name}: {shown(value)}", "strong"))
+    parts += [space(1, 10), table(content.headings, content.rows, content.numeric)]
+    if not content.rows:
+        parts.append(paragraph("Nothing to report for these days.", "small"))
+    return document(parts, title=title, author="WellOS", footer=f"{title}, {date_range}")
