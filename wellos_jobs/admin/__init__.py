@@ -1,0 +1,26 @@
+"""The admin pages. The classes are exported, so that a project can register them on a site of its own."""
+
+from django.contrib import admin
+
+from ..models import AuditEntry, DeadLetter, JobAttempt, JobRecord, Queues
+from .attempts import JobAttemptAdmin, JobAttemptInline
+from .audit import AuditEntryAdmin
+from .dead_letters import DeadLetterAdmin, DeadLetterInline
+from .jobs import JobRecordAdmin
+from .queues import QueuesAdmin
+
+admin.site.register(JobRecord, JobRecordAdmin)
+admin.site.register(JobAttempt, JobAttemptAdmin)
+admin.site.register(DeadLetter, DeadLetterAdmin)
+admin.site.register(AuditEntry, AuditEntryAdmin)
+admin.site.register(Queues, QueuesAdmin)
+
+__all__ = [
+    "AuditEntryAdmin",
+    "DeadLetterAdmin",
+    "DeadLetterInline",
+    "JobAttemptAdmin",
+    "JobAttemptInline",
+    "JobRecordAdmin",
+    "QueuesAdmin",
+]

@@ -1,0 +1,81 @@
+"""Attempts that did not complete, in the admin."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from ..models import JobAttempt
+from . import display
+from .base import NameOfJobFilter, QueueOfJobFilter, ReadOnlyAdmin, ReadOnlyInline, SearchedByJob
+
+
+class _AttemptColumns:
+    """The columns that the list and the job's page share."""
+
+    @admin.display(description=_("outcome"), ordering="outcome")
+    def outcome_shown(self, attempt: JobAttempt) -> SafeString:
+        return display.badge(attempt.outcome, attempt.get_outcome_display())
+
+    @admin.display(description=_("error"))
+    def error(self, attempt: JobAttempt) -> str:
+        return display.shortened(f"{attempt.error_class}: {attempt.message}".removeprefix(": "), 160)
+
+    @admin.display(description=_("took"))
+    def took(self, attempt: JobAttempt) -> str:
+        return display.between(attempt.started_at, attempt.ended_at)
+
+
+class JobAttemptInline(_AttemptColumns, ReadOnlyInline):
+    """The attempts that did not complete, on the page of their job."""
+
+    model = JobAttempt
+    fields = ("number", "outcome_shown", "started_at", "took", "worker", "error", "trace")
+    readonly_fields = fields
+    verbose_name_plural = _("attempts that did not complete")
+
+    @admin.display(description=_("traceback"))
+    def trace(self, attempt: JobAttempt) -> SafeString | str:
+        return display.folded(str(_("show")), attempt.traceback)
+
+
+class JobAttemptAdmin(_AttemptColumns, SearchedByJob, ReadOnlyAdmin):
+    """All attempts that did not complete, to search in."""
+
+    list_display = ("attempt", "outcome_shown", "error", "worker", "started_at", "took")
+    list_filter = ("outcome", "ended_at", QueueOfJobFilter, NameOfJobFilter)
+    list_select_related = ("job",)
+    search_fields = ("job__name", "error_class", "message", "worker")
+    search_help_text = _("A job's id, or a part of its name, the error or the worker")
+    ordering = ("-pk",)
+    fields = (
+        "job_link",
+        "number",
+        "replay",
+        "outcome_shown",
+        "started_at",
+        "ended_at",
+        "took",
+        "worker",
+        "error_class",
+        "message_shown",
+        "trace",
+    )
+    readonly_fields = fields
+
+    @admin.display(description=_("attempt"), ordering="job__name")
+    def attempt(self, attempt: JobAttempt) -> str:
+        return f"{attempt.job.name} #{attempt.number}"
+
+    @admin.display(description=_("job"))
+    def job_link(self, attempt: JobAttempt) -> SafeString | str:
+        return display.link(self.admin_site, "jobrecord", attempt.job_id, attempt.job)
+
+    @admin.display(description=_("message"))
+    def message_shown(self, attempt: JobAttempt) -> SafeString | str:
+        return display.block(attempt.message)
+
+    @admin.display(description=_("traceback"))
+    def trace(self, attempt: JobAttempt) -> SafeString | str:
+        return display.block(attempt.traceback)

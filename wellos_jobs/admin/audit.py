@@ -1,0 +1,88 @@
+"""The audit log in the admin: to read and to search, never to change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from ..models import AuditEntry
+from . import display
+from .base import ReadOnlyAdmin
+
+ACTIONS = {
+    "failed": _("failed"),
+    "retried": _("retried"),
+    "replayed": _("replayed"),
+    "discarded": _("discarded"),
+    "canceled": _("canceled"),
+}
+_MODELS = {"job": "jobrecord", "dead_letter": "deadletter"}
+
+
+class ActionFilter(admin.SimpleListFilter):
+    """By action, without a DISTINCT over a table that only grows."""
+
+    title = _("action")
+    parameter_name = "action"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(ACTIONS.items())
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.filter(action=self.value()) if self.value() else queryset
+
+
+class ActorFilter(admin.SimpleListFilter):
+    """What people did, or what happened by itself."""
+
+    title = _("actor")
+    parameter_name = "by"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("people", _("people")), ("none", _("nobody"))]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        match self.value():
+            case "people":
+                return queryset.exclude(actor_name="")
+            case "none":
+                return queryset.filter(actor_name="")
+        return queryset
+
+
+class AuditEntryAdmin(ReadOnlyAdmin):
+    """Who did what to which job or dead letter, when, from where and why."""
+
+    list_display = ("at", "action_shown", "target", "actor_name", "reason_shown", "address")
+    list_filter = (ActionFilter, ActorFilter, "at")
+    search_fields = ("target_id__exact", "actor_name", "reason")
+    search_help_text = _("The id of a job or dead letter, a name, or a part of the reason")
+    fields = ("at", "action_shown", "target", "actor_name", "address", "reason", "detail_shown")
+    readonly_fields = fields
+
+    @admin.display(description=_("action"), ordering="action")
+    def action_shown(self, entry: AuditEntry) -> SafeString:
+        return display.badge(entry.action, ACTIONS.get(entry.action, entry.action))
+
+    @admin.display(description=_("target"))
+    def target(self, entry: AuditEntry) -> SafeString | str:
+        return target_link(self.admin_site, entry)
+
+    @admin.display(description=_("reason"))
+    def reason_shown(self, entry: AuditEntry) -> str:
+        return display.shortened(entry.reason or str(entry.detail.get("error", "")))
+
+    @admin.display(description=_("detail"))
+    def detail_shown(self, entry: AuditEntry) -> SafeString:
+        return display.as_json(entry.detail)
+
+
+def target_link(site: admin.AdminSite, entry: AuditEntry) -> SafeString | str:
+    """The thing an entry is about, by its kind and name, with a link to its page."""
+    label = f"{entry.target_type.replace('_', ' ')} {entry.detail.get('name', '')} {entry.target_id}".replace("  ", " ")
+    model = _MODELS.get(entry.target_type)
+    return display.link(site, model, entry.target_id, label) if model else label

@@ -1,0 +1,115 @@
+"""What the admin pages of this app share: they show rows, and never add, change or delete one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from .. import conf, ids, registry
+from . import display
+
+if TYPE_CHECKING:  # the stubs know type arguments, Django's classes take none
+    _ModelAdmin = admin.ModelAdmin[Any]
+    _TabularInline = admin.TabularInline[Any, Any]
+else:
+    _ModelAdmin = admin.ModelAdmin
+    _TabularInline = admin.TabularInline
+
+
+class ReadOnlyAdmin(_ModelAdmin):
+    """A list and a page for each row, to look at. What changes a row is an action with its own permission."""
+
+    show_full_result_count = False
+    list_per_page = 50
+    show_facets = admin.ShowFacets.NEVER  # counting each filter reads the whole table
+
+    class Media:
+        css = {"all": ["wellos_jobs/admin.css"]}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return OrganizationChangeList
+
+
+class SearchedByJob:
+    """A search that takes a job's id as it is, and everything else as a part of the search fields."""
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        chosen = ids.parse_id(search_term.strip())
+        if chosen is not None:
+            return queryset.filter(job_id=chosen), False
+        return super().get_search_results(request, queryset, search_term)  # type: ignore[misc,no-any-return]
+
+
+class ReadOnlyInline(_TabularInline):
+    """Rows on the page of their job, to look at: whoever sees the job sees how it went."""
+
+    extra = 0
+    can_delete = False
+    ordering = ("pk",)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return True
+
+
+class OrganizationChangeList(ChangeList):
+    """A change list that resolves each organization on the page once, not once a row."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        jobs = [getattr(row, "job", row) for row in self.result_list]
+        shown = display.organizations(getattr(job, "organization_id", "") for job in jobs)
+        for job in jobs:
+            job.organization_shown = shown.get(getattr(job, "organization_id", ""), display.NOTHING)
+
+
+class _JobFieldFilter(admin.SimpleListFilter):
+    """A filter over a column of jobs whose values are known without asking the database."""
+
+    prefix = ""
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        value = self.value()
+        return queryset.filter(**{f"{self.prefix}{self.parameter_name}": value}) if value else queryset
+
+
+class QueueFilter(_JobFieldFilter):
+    title = _("queue")
+    parameter_name = "queue"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in conf.queues()]
+
+
+class NameFilter(_JobFieldFilter):
+    title = _("name")
+    parameter_name = "name"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(job.name, job.name) for job in registry.all_jobs()]
+
+
+class QueueOfJobFilter(QueueFilter):
+    prefix = "job__"
+
+
+class NameOfJobFilter(NameFilter):
+    prefix = "job__"

@@ -1,0 +1,112 @@
+"""The page between an action and its doing: it says what will happen to how many, and asks for the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from ..errors import RedisUnavailable
+from ..operations import Report
+from ..views import address_of
+
+SHOWN = 20
+"""How many of the chosen rows the page lists by name."""
+TOLD = 5
+"""How many refusals are told one by one."""
+
+
+class ReasonForm(forms.Form):
+    """Why somebody does something; it stands in the audit log."""
+
+    reason = forms.CharField(
+        label=_("Reason"),
+        help_text=_("Stands in the audit log beside your name."),
+        max_length=2000,
+        widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
+    )
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What will happen to some of the chosen rows."""
+
+    count: int
+    text: str
+    acts: bool = True
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """One action, in the words of its page."""
+
+    action: str
+    title: str
+    button: str
+    effects: Sequence[Effect]
+    done: Callable[[int], str]
+
+
+def ask_or_do(
+    site_admin: admin.ModelAdmin[Any],
+    request: HttpRequest,
+    queryset: QuerySet[Any],
+    confirmation: Confirmation,
+    operation: Callable[..., Report],
+) -> HttpResponse | None:
+    """Show the page, or, when it comes back with a reason, do what it says and tell how it went."""
+    confirmed = "confirm" in request.POST
+    form = ReasonForm(request.POST if confirmed else None)
+    if not confirmed or not form.is_valid():
+        return _page(site_admin, request, queryset, confirmation, form)
+    try:
+        report = operation(queryset, by=request.user, reason=form.cleaned_data["reason"], address=address_of(request))
+    except RedisUnavailable as error:
+        messages.error(request, str(error))
+        return None
+    if report.done:
+        messages.success(request, confirmation.done(report.done))
+    for refusal in report.refused[:TOLD]:
+        messages.warning(request, refusal)
+    if (more := len(report.refused) - TOLD) > 0:
+        messages.warning(request, ngettext("%d more was left alone", "%d more were left alone", more) % more)
+    return None
+
+
+def _page(
+    site_admin: admin.ModelAdmin[Any],
+    request: HttpRequest,
+    queryset: QuerySet[Any],
+    confirmation: Confirmation,
+    form: ReasonForm,
+) -> HttpResponse:
+    across = request.POST.get("select_across") == "1"
+    chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
+    total = sum(effect.count for effect in confirmation.effects)
+    context = {
+        **site_admin.admin_site.each_context(request),
+        "title": confirmation.title,
+        "opts": site_admin.model._meta,
+        "media": site_admin.media,
+        "confirmation": confirmation,
+        "effects": [effect for effect in confirmation.effects if effect.count],
+        "acts": any(effect.acts and effect.count for effect in confirmation.effects),
+        "rows": queryset[:SHOWN],
+        "more": max(0, total - SHOWN),
+        "total": total,
+        "form": form,
+        "across": across,
+        "chosen": chosen[:1] if across else chosen,
+        "checkbox_name": ACTION_CHECKBOX_NAME,
+    }
+    request.current_app = site_admin.admin_site.name
+    return TemplateResponse(request, "admin/wellos_jobs/confirm.html", context)

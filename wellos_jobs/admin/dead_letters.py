@@ -1,0 +1,174 @@
+"""Dead letters in the admin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from .. import operations
+from ..models import DeadLetter
+from ..states import DeadLetterStatus
+from . import display
+from .base import NameOfJobFilter, QueueOfJobFilter, ReadOnlyAdmin, ReadOnlyInline, SearchedByJob
+from .confirm import Confirmation, Effect, ask_or_do
+
+
+class DeadLetterInline(ReadOnlyInline):
+    """The dead letters of a job, on its page."""
+
+    model = DeadLetter
+    fields = ("letter", "status_shown", "reason", "error", "resolved_by", "resolved_at", "note")
+    readonly_fields = fields
+
+    @admin.display(description=_("created"))
+    def letter(self, letter: DeadLetter) -> SafeString | str:
+        return display.link(self.admin_site, "deadletter", letter.pk, display.moment(letter.created_at))
+
+    @admin.display(description=_("status"))
+    def status_shown(self, letter: DeadLetter) -> SafeString:
+        return display.badge(letter.status, letter.get_status_display())
+
+    @admin.display(description=_("error"))
+    def error(self, letter: DeadLetter) -> str:
+        return display.shortened(str(letter), 200)
+
+
+class DeadLetterAdmin(SearchedByJob, ReadOnlyAdmin):
+    """Jobs that were given up: why, and what became of them."""
+
+    list_display = (
+        "job_name",
+        "status_shown",
+        "reason",
+        "error",
+        "attempts_shown",
+        "queue",
+        "organization_shown",
+        "created_at",
+        "resolver",
+        "fingerprint",
+    )
+    list_filter = ("status", "reason", QueueOfJobFilter, "created_at", NameOfJobFilter)
+    list_select_related = ("job",)
+    search_fields = (
+        "job__id__exact",
+        "job__name",
+        "error_class",
+        "message",
+        "fingerprint",
+        "job__organization_id",
+    )
+    search_help_text = _("A job's id, or a part of its name, the error, the organization, or a fingerprint")
+    actions = ("replay_dead_letters", "discard_dead_letters")
+    change_list_template = "admin/wellos_jobs/change_list.html"
+    change_form_template = "admin/wellos_jobs/deadletter/change_form.html"
+    fieldsets: Any = (
+        (None, {"fields": ("job_link", "status_shown", "reason", "created_at", "fingerprint_link")}),
+        (_("Error"), {"fields": ("error_class", "message_shown", "trace")}),
+        (_("Resolution"), {"fields": ("resolved_by", "resolved_at", "note")}),
+    )
+    readonly_fields = tuple(name for _title, options in fieldsets for name in options["fields"])
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[DeadLetter]:
+        return super().get_queryset(request).prefetch_related("resolved_by")
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        context = {
+            "may_replay": self.has_replay_permission(request),
+            "may_discard": self.has_discard_permission(request),
+            **(extra_context or {}),
+        }
+        return super().change_view(request, object_id, form_url, context)
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("wellos_jobs.replay_deadletter")
+
+    def has_discard_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("wellos_jobs.discard_deadletter")
+
+    @admin.action(description=_("Replay selected dead letters"), permissions=["replay"])
+    def replay_dead_letters(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> HttpResponse | None:
+        confirmation = Confirmation(
+            "replay_dead_letters",
+            gettext("Replay dead letters"),
+            gettext("Replay"),
+            _effects(queryset, gettext("jobs go back to their queues with fresh attempts; their history stays")),
+            lambda n: ngettext("%d dead letter replayed", "%d dead letters replayed", n) % n,
+        )
+        return ask_or_do(self, request, queryset, confirmation, operations.replay_many)
+
+    @admin.action(description=_("Discard selected dead letters"), permissions=["discard"])
+    def discard_dead_letters(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> HttpResponse | None:
+        confirmation = Confirmation(
+            "discard_dead_letters",
+            gettext("Discard dead letters"),
+            gettext("Discard"),
+            _effects(queryset, gettext("dead letters are closed; their jobs stay failed")),
+            lambda n: ngettext("%d dead letter discarded", "%d dead letters discarded", n) % n,
+        )
+        return ask_or_do(self, request, queryset, confirmation, operations.discard_many)
+
+    @admin.display(description=_("job"), ordering="job__name")
+    def job_name(self, letter: DeadLetter) -> str:
+        return letter.job.name
+
+    @admin.display(description=_("job"))
+    def job_link(self, letter: DeadLetter) -> SafeString | str:
+        return display.link(self.admin_site, "jobrecord", letter.job_id, letter.job)
+
+    @admin.display(description=_("status"), ordering="status")
+    def status_shown(self, letter: DeadLetter) -> SafeString:
+        return display.badge(letter.status, letter.get_status_display())
+
+    @admin.display(description=_("error"))
+    def error(self, letter: DeadLetter) -> str:
+        return display.shortened(f"{letter.error_class}: {letter.message}".removeprefix(": "))
+
+    @admin.display(description=_("attempts"))
+    def attempts_shown(self, letter: DeadLetter) -> str:
+        return f"{letter.job.attempts}/{letter.job.max_attempts}"
+
+    @admin.display(description=_("queue"), ordering="job__queue")
+    def queue(self, letter: DeadLetter) -> str:
+        return letter.job.queue
+
+    @admin.display(description=_("organization"), ordering="job__organization_id")
+    def organization_shown(self, letter: DeadLetter) -> SafeString | str:
+        return getattr(letter.job, "organization_shown", letter.job.organization_id or display.NOTHING)
+
+    @admin.display(description=_("resolved by"))
+    def resolver(self, letter: DeadLetter) -> str:
+        return str(letter.resolved_by or display.NOTHING)
+
+    @admin.display(description=_("fingerprint"))
+    def fingerprint_link(self, letter: DeadLetter) -> SafeString | str:
+        return display.search_link(self.admin_site, "deadletter", letter.fingerprint, letter.fingerprint)
+
+    @admin.display(description=_("message"))
+    def message_shown(self, letter: DeadLetter) -> SafeString | str:
+        return display.block(letter.message)
+
+    @admin.display(description=_("traceback"))
+    def trace(self, letter: DeadLetter) -> SafeString | str:
+        return display.block(letter.traceback)
+
+
+def _effects(letters: QuerySet[DeadLetter], text: Any) -> list[Effect]:
+    rows = letters.order_by().values_list("status").annotate(number=Count("pk"))
+    counts = {DeadLetterStatus(status): number for status, number in rows}
+    return [
+        Effect(counts.pop(DeadLetterStatus.OPEN, 0), text),
+        *(Effect(n, gettext("are %s already and stay so") % status.label, acts=False) for status, n in counts.items()),
+    ]

@@ -1,0 +1,269 @@
+"""Jobs and their attempts in the admin."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from .. import ids, operations, payload, status
+from ..models import AuditEntry, DeadLetter, JobRecord
+from ..states import JobState
+from ..views import may_see_payload
+from . import display
+from .attempts import JobAttemptInline
+from .base import NameFilter, QueueFilter, ReadOnlyAdmin
+from .confirm import Confirmation, Effect, ask_or_do
+from .dead_letters import DeadLetterInline
+
+MOST_USERS = 50
+"""How many users a search text may stand for."""
+
+
+class JobRecordAdmin(ReadOnlyAdmin):
+    """The job audit log: every job, how it went, and what may be done about it."""
+
+    list_display = (
+        "name",
+        "state_shown",
+        "progress_shown",
+        "attempts_shown",
+        "queue",
+        "priority",
+        "organization_shown",
+        "requester",
+        "wait",
+        "run",
+        "created_at",
+    )
+    list_filter = ("state", QueueFilter, "priority", "created_at", NameFilter)
+    search_fields = ("name",)
+    search_help_text = _("An id, or a part of the name, the organization, the requester or the error")
+    actions = ("retry_jobs", "cancel_jobs")
+    inlines = (JobAttemptInline, DeadLetterInline)
+    change_form_template = "admin/wellos_jobs/jobrecord/change_form.html"
+    change_list_template = "admin/wellos_jobs/change_list.html"
+    _payload_fields: ClassVar[tuple[str, ...]] = ("data_shown", "result_shown")
+    _fields: ClassVar[list[tuple[Any, tuple[str, ...]]]] = [
+        (
+            None,
+            (
+                "name",
+                "id",
+                "state_shown",
+                "progress_shown",
+                "attempts_shown",
+                "queue",
+                "priority",
+                "organization_shown",
+                "requested_by",
+                "error_shown",
+            ),
+        ),
+        (
+            _("Times"),
+            ("created_at", "run_at", "enqueued_at", "started_at", "finished_at", "wait", "run", "timeout"),
+        ),
+        (_("Data"), _payload_fields),
+        (_("Origin"), ("worker", "replays", "rq_id", "context_shown")),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[JobRecord]:
+        # Not select_related: users may live in another database than the jobs.
+        return super().get_queryset(request).prefetch_related("requested_by")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        hidden = obj is not None and not may_see_payload(request, obj)
+        shown = ("data_hidden",) if hidden else self._payload_fields
+        return [(title, {"fields": shown if names is self._payload_fields else names}) for title, names in self._fields]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [*(name for _title, names in self._fields for name in names), "data_hidden"]
+
+    # --- one job ------------------------------------------------------------------------------------
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> JobRecord | None:
+        """Return the row with what Redis knows better put over it. The page only shows it; nobody saves it."""
+        record: JobRecord | None = super().get_object(request, object_id, from_field)
+        if record is None:
+            return None
+        live = status.job_status(record)
+        if problem := live.pop("problem", ""):
+            messages.warning(request, problem)
+        for name in (
+            "state",
+            "progress",
+            "progress_message",
+            "error",
+            "attempts",
+            "started_at",
+            "finished_at",
+        ):
+            setattr(record, name, live[name])
+        vars(record)["live_result"] = live["result"]
+        vars(record)["organization_shown"] = display.organizations([record.organization_id]).get(
+            record.organization_id, display.NOTHING
+        )
+        return record
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        context = {
+            "audit_entries": _audit_of(object_id),
+            "may_retry": self.has_retry_permission(request),
+            "may_cancel": self.has_cancel_permission(request),
+            **(extra_context or {}),
+        }
+        return super().change_view(request, object_id, form_url, context)
+
+    # --- search and actions -------------------------------------------------------------------------
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[JobRecord], search_term: str
+    ) -> tuple[QuerySet[JobRecord], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        if (chosen := ids.parse_id(term)) is not None:
+            return queryset.filter(Q(pk=chosen) | Q(rq_id=term)), False
+        users = get_user_model()._default_manager.filter(**{f"{get_user_model().USERNAME_FIELD}__icontains": term})
+        found = (
+            Q(name__icontains=term)
+            | Q(organization_id__icontains=term)
+            | Q(error__icontains=term)
+            | Q(requested_by__in=list(users.values_list("pk", flat=True)[:MOST_USERS]))
+            | Q(rq_id=term)
+        )
+        return queryset.filter(found), False
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("wellos_jobs.retry_job")
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("wellos_jobs.cancel_job")
+
+    @admin.action(description=_("Retry selected jobs"), permissions=["retry"])
+    def retry_jobs(self, request: HttpRequest, queryset: QuerySet[JobRecord]) -> HttpResponse | None:
+        counts = _by_state(queryset)
+        failed, delayed = counts.pop(JobState.FAILED, 0), counts.pop(JobState.DELAYED, 0)
+        effects = [
+            Effect(
+                failed,
+                gettext("failed jobs run again from the start, with fresh attempts; their dead letters are closed"),
+            ),
+            Effect(delayed, gettext("delayed jobs run now instead of later")),
+            *_left_alone(counts),
+        ]
+        confirmation = Confirmation(
+            "retry_jobs",
+            gettext("Retry jobs"),
+            gettext("Retry"),
+            effects,
+            lambda n: ngettext("%d job runs again", "%d jobs run again", n) % n,
+        )
+        return ask_or_do(self, request, queryset, confirmation, operations.retry_many)
+
+    @admin.action(description=_("Cancel selected jobs"), permissions=["cancel"])
+    def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[JobRecord]) -> HttpResponse | None:
+        counts = _by_state(queryset)
+        active = counts.pop(JobState.ACTIVE, 0)
+        open_ones = sum(counts.pop(state, 0) for state in (JobState.WAITING, JobState.DELAYED, JobState.BLOCKED))
+        effects = [
+            Effect(open_ones, gettext("jobs that have not started never will")),
+            Effect(active, gettext("active jobs are stopped in the middle of their run")),
+            *_left_alone(counts),
+        ]
+        confirmation = Confirmation(
+            "cancel_jobs",
+            gettext("Cancel jobs"),
+            gettext("Cancel these jobs"),
+            effects,
+            lambda n: ngettext("%d job canceled", "%d jobs canceled", n) % n,
+        )
+        return ask_or_do(self, request, queryset, confirmation, operations.cancel_many)
+
+    # --- columns ------------------------------------------------------------------------------------
+
+    @admin.display(description=_("state"), ordering="state")
+    def state_shown(self, job: JobRecord) -> SafeString:
+        return display.badge(job.state, JobState(job.state).label)
+
+    @admin.display(description=_("progress"), ordering="progress")
+    def progress_shown(self, job: JobRecord) -> SafeString | str:
+        if not job.progress and job.state != JobState.ACTIVE:
+            return display.NOTHING
+        return display.bar(job.progress, job.progress_message)
+
+    @admin.display(description=_("attempts"), ordering="attempts")
+    def attempts_shown(self, job: JobRecord) -> str:
+        return f"{job.attempts}/{job.max_attempts}"
+
+    @admin.display(description=_("organization"), ordering="organization_id")
+    def organization_shown(self, job: JobRecord) -> SafeString | str:
+        return getattr(job, "organization_shown", job.organization_id or display.NOTHING)
+
+    @admin.display(description=_("requested by"))
+    def requester(self, job: JobRecord) -> str:
+        return str(job.requested_by or display.NOTHING)
+
+    @admin.display(description=_("wait"))
+    def wait(self, job: JobRecord) -> str:
+        return display.wait_time(job)
+
+    @admin.display(description=_("run"))
+    def run(self, job: JobRecord) -> str:
+        return display.run_time(job)
+
+    @admin.display(description=_("last error"))
+    def error_shown(self, job: JobRecord) -> SafeString | str:
+        return display.block(job.error)
+
+    @admin.display(description=_("data"))
+    def data_shown(self, job: JobRecord) -> SafeString:
+        return display.as_json(payload.mask(job.data))
+
+    @admin.display(description=_("result"))
+    def result_shown(self, job: JobRecord) -> SafeString | str:
+        result = getattr(job, "live_result", None)
+        return display.NOTHING if result is None else display.as_json(result)
+
+    @admin.display(description=_("data and result"))
+    def data_hidden(self, job: JobRecord) -> str:
+        return str(_("Shown to those with the permission “Can see the data and result of jobs”"))
+
+    @admin.display(description=_("context"))
+    def context_shown(self, job: JobRecord) -> SafeString | str:
+        return display.as_json(job.context) if job.context else display.NOTHING
+
+
+def _audit_of(job_id: str) -> list[AuditEntry]:
+    """Return what was done to a job and to its dead letters, oldest first."""
+    chosen = ids.parse_id(job_id)
+    if chosen is None:
+        return []
+    letters = [str(pk) for pk in DeadLetter.objects.filter(job_id=chosen).values_list("pk", flat=True)]
+    about = Q(target_type="job", target_id=str(chosen)) | Q(target_type="dead_letter", target_id__in=letters)
+    return list(AuditEntry.objects.filter(about).order_by("at", "pk"))
+
+
+def _by_state(jobs: QuerySet[JobRecord]) -> dict[JobState, int]:
+    rows = jobs.order_by().values_list("state").annotate(number=Count("pk"))
+    return {JobState(state): number for state, number in rows}
+
+
+def _left_alone(counts: dict[JobState, int]) -> list[Effect]:
+    return [
+        Effect(number, gettext("%s jobs stay as they are") % state.label, acts=False)
+        for state, number in counts.items()
+    ]

@@ -1,0 +1,7 @@
+"""This app's own jobs, found as those of any installed app are."""
+
+from __future__ import annotations
+
+from .notices import notify_admins
+
+__all__ = ["notify_admins"]

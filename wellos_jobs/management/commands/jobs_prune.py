@@ -1,0 +1,27 @@
+"""``manage.py jobs_prune``: delete the rows of jobs that ended longer ago than WELLOS_JOBS["RETENTION"] says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from ... import databases
+from ...prune import prune
+
+
+class Command(BaseCommand):
+    help = "Delete the rows of jobs that ended longer ago than WELLOS_JOBS['RETENTION'] says."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--dry-run", action="store_true", help="only count what would be deleted")
+        parser.add_argument(
+            "--database", action="append", default=[], help="a database alias (default: all that hold jobs)"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        verb = "would be deleted" if options["dry_run"] else "deleted"
+        for alias in options["database"] or databases.with_jobs():
+            counted = prune(alias, dry_run=options["dry_run"])
+            for kind, count in counted.items():
+                self.stdout.write(f"{alias}: {count} {kind.replace('_', ' ')} {verb}")

@@ -1,0 +1,312 @@
+"""Every act of a person on a job or a dead letter: who, why, and an ``AuditEntry`` in the same transaction.
+
+All take ``by`` (a user, or None for a script), ``reason`` and ``address``. Whether the user may do it is checked
+by the caller: the admin or a view. The plain verbs raise ``InvalidOperation`` when the thing's state forbids the
+act; the ``..._many`` verbs take a queryset or a list, do what can be done, and report the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from django.db import models, router, transaction
+from django.db.models import F
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from . import queues, redis
+from .enqueue import push_records
+from .errors import InvalidOperation, RedisUnavailable
+from .models import AuditEntry, DeadLetter, JobRecord
+from .states import DeadLetterStatus, EventName, JobState
+
+CHUNK = 200
+"""How many jobs one transaction of a bulk operation takes."""
+
+FRESH: dict[str, Any] = {
+    "state": JobState.WAITING,
+    "attempts": 0,
+    "progress": 0,
+    "progress_message": "",
+    "error": "",
+    "result": None,
+    "worker": "",
+    "run_at": None,
+    "enqueued_at": None,
+    "started_at": None,
+    "finished_at": None,
+}
+"""The columns of a job that is about to run as if for the first time."""
+
+
+@dataclass
+class Report:
+    """What a bulk operation did: how many, and for the others a sentence each."""
+
+    done: int = 0
+    refused: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Act:
+    """Who does something, why, and from where."""
+
+    by: Any
+    reason: str
+    address: str
+
+    def entry(self, action: str, kind: str, target: object, **detail: Any) -> AuditEntry:
+        """Make the unsaved audit entry of this act on one target."""
+        known = self.by is not None and self.by.pk is not None
+        return AuditEntry(
+            at=timezone.now(),
+            action=action,
+            actor_id=self.by.pk if known else None,
+            actor_name=self.by.get_username()[:150] if known else "",
+            address=self.address[:64],
+            target_type=kind,
+            target_id=str(target),
+            reason=self.reason,
+            detail=detail,
+        )
+
+
+# --- one at a time --------------------------------------------------------------------------------------
+
+
+def retry(job: JobRecord, *, by: Any = None, reason: str = "", address: str = "") -> JobRecord:
+    """Run a job again: a failed one from the start (its open dead letter is replayed), a delayed one now.
+
+    Raises:
+        InvalidOperation: the job is in another state, or plain RQ code made it.
+        RedisUnavailable: Redis is away and the job is delayed.
+    """
+    using = _database_of(job)
+    record = JobRecord.objects.using(using).get(pk=job.pk)
+    act = Act(by, reason, address)
+    if record.state == JobState.DELAYED:
+        _promote(record, using, act)
+    elif not _revive(JobRecord.objects.filter(pk=record.pk), using, act, "retried"):
+        raise InvalidOperation(_why_not_retried(record))
+    return JobRecord.objects.using(using).get(pk=job.pk)
+
+
+def replay(letter: DeadLetter, *, by: Any = None, reason: str = "", address: str = "") -> JobRecord:
+    """Send the job of an open dead letter back to its queue with fresh attempts; its history stays.
+
+    Raises:
+        InvalidOperation: the letter is not open, or plain RQ code made the job.
+    """
+    using = _database_of(letter)
+    revived = _revive(_jobs_of([letter.pk]), using, Act(by, reason, address), "replayed")
+    if not revived:
+        raise InvalidOperation(_why_not_replayed(DeadLetter.objects.using(using).get(pk=letter.pk)))
+    return revived[0]
+
+
+def discard(letter: DeadLetter, *, by: Any = None, reason: str = "", address: str = "") -> None:
+    """Close an open dead letter; its job stays failed.
+
+    Raises:
+        InvalidOperation: the letter is not open.
+    """
+    using = _database_of(letter)
+    if not _discard([letter.pk], using, Act(by, reason, address)):
+        raise InvalidOperation(_why_not_replayed(DeadLetter.objects.using(using).get(pk=letter.pk)))
+
+
+def cancel(job: JobRecord, *, by: Any = None, reason: str = "", address: str = "") -> Literal["canceled", "stopping"]:
+    """Cancel a job. One that runs is stopped by its supervisor: then the answer is "stopping".
+
+    Raises:
+        InvalidOperation: the job is final.
+        RedisUnavailable: Redis is away.
+    """
+    using = _database_of(job)
+    with transaction.atomic(using=using):
+        record = JobRecord.objects.using(using).get(pk=job.pk)
+        if JobState(record.state).is_final:
+            raise InvalidOperation(
+                _("%(job)s cannot be canceled: it is %(state)s already")
+                % {"job": record, "state": record.get_state_display()}
+            )
+        Act(by, reason, address).entry("canceled", "job", record.pk, name=record.name).save(using=using)
+        answer = _with_redis(partial(queues.cancel, record))
+        if answer == "final":
+            raise InvalidOperation(_("%(job)s cannot be canceled: it has just ended") % {"job": record})
+    return answer
+
+
+# --- many -----------------------------------------------------------------------------------------------
+
+
+def retry_many(jobs: Iterable[JobRecord], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+    """Retry all of ``jobs`` that can be: failed ones in chunks, delayed ones one by one."""
+    act, report = Act(by, reason, address), Report()
+    for using, chunk in _chunks(jobs):
+        revived = {record.pk for record in _revive(JobRecord.objects.filter(pk__in=chunk), using, act, "retried")}
+        report.done += len(revived)
+        for record in JobRecord.objects.using(using).filter(pk__in=set(chunk) - revived):
+            if record.state == JobState.DELAYED:
+                _count(report, partial(_promote, record, using, act))
+            else:
+                report.refused.append(_why_not_retried(record))
+    return report
+
+
+def cancel_many(jobs: Iterable[JobRecord], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+    """Cancel all of ``jobs`` that are not final."""
+    report = Report()
+    for using, chunk in _chunks(jobs):
+        for record in JobRecord.objects.using(using).filter(pk__in=chunk):
+            _count(report, partial(cancel, record, by=by, reason=reason, address=address))
+    return report
+
+
+def replay_many(letters: Iterable[DeadLetter], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+    """Replay all of ``letters`` that are open."""
+    act, report = Act(by, reason, address), Report()
+    for using, chunk in _chunks(letters):
+        revived = {record.pk for record in _revive(_jobs_of(chunk), using, act, "replayed")}
+        report.done += len(revived)
+        left = DeadLetter.objects.using(using).filter(pk__in=chunk).exclude(job_id__in=revived)
+        report.refused += [_why_not_replayed(letter) for letter in left.select_related("job")]
+    return report
+
+
+def discard_many(letters: Iterable[DeadLetter], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+    """Discard all of ``letters`` that are open."""
+    act, report = Act(by, reason, address), Report()
+    for using, chunk in _chunks(letters):
+        closed = set(_discard(chunk, using, act))
+        report.done += len(closed)
+        left = DeadLetter.objects.using(using).filter(pk__in=set(chunk) - closed)
+        report.refused += [_why_not_replayed(letter) for letter in left.select_related("job")]
+    return report
+
+
+# --- steps ----------------------------------------------------------------------------------------------
+
+
+def _revive(jobs: models.QuerySet[JobRecord], using: str, act: Act, action: str) -> list[JobRecord]:
+    """Take failed jobs back to waiting and close their open letters, once, whoever else tries at the same time.
+
+    The rows are locked, and where a database cannot lock rows (SQLite) the conditional UPDATE decides.
+    """
+    with transaction.atomic(using=using):
+        failed = jobs.using(using).filter(state=JobState.FAILED, rq_id=None).order_by("pk")
+        found = {record.pk: record for record in failed.select_for_update()}
+        letters = DeadLetter.objects.using(using).filter(job_id__in=found, status=DeadLetterStatus.OPEN)
+        letter_of = dict(letters.values_list("job_id", "pk"))
+        _close(letters, DeadLetterStatus.REPLAYED, act)
+        rows = JobRecord.objects.using(using).filter(pk__in=found, state=JobState.FAILED)
+        if rows.update(**FRESH, replays=F("replays") + 1) != len(found):
+            raise InvalidOperation(_("Somebody else retried some of these jobs; nothing was changed"))
+        AuditEntry.objects.using(using).bulk_create(
+            _entry_of_replay(act, action, record, letter_of.get(record.pk)) for record in found.values()
+        )
+        revived = list(JobRecord.objects.using(using).filter(pk__in=found).order_by("pk"))
+        if revived:
+            push = partial(push_records, revived, event=EventName.REPLAYED)
+            transaction.on_commit(push, using=using, robust=True)
+    return revived
+
+
+def _entry_of_replay(act: Act, action: str, record: JobRecord, letter: int | None) -> AuditEntry:
+    if action == "replayed":
+        return act.entry(action, "dead_letter", letter, job=str(record.pk), name=record.name)
+    return act.entry(action, "job", record.pk, name=record.name, dead_letter=letter)
+
+
+def _discard(letters: Collection[int], using: str, act: Act) -> list[int]:
+    with transaction.atomic(using=using):
+        rows = DeadLetter.objects.using(using).filter(pk__in=letters, status=DeadLetterStatus.OPEN)
+        found = list(rows.order_by("pk").select_for_update())
+        mine = rows.filter(pk__in=[letter.pk for letter in found])
+        if _close(mine, DeadLetterStatus.DISCARDED, act) != len(found):
+            raise InvalidOperation(_("Somebody else closed some of these letters; nothing was changed"))
+        AuditEntry.objects.using(using).bulk_create(
+            act.entry("discarded", "dead_letter", letter.pk, job=str(letter.job_id)) for letter in found
+        )
+    return [letter.pk for letter in found]
+
+
+def _close(letters: models.QuerySet[DeadLetter], status: DeadLetterStatus, act: Act) -> int:
+    actor = act.by.pk if act.by is not None else None
+    return letters.update(status=status, resolved_by_id=actor, resolved_at=timezone.now(), note=act.reason)
+
+
+def _promote(record: JobRecord, using: str, act: Act) -> None:
+    if record.is_foreign:
+        raise InvalidOperation(_why_not_retried(record))
+    with transaction.atomic(using=using):
+        act.entry("retried", "job", record.pk, name=record.name, promoted=True).save(using=using)
+        if not _with_redis(partial(queues.promote, record)):
+            raise InvalidOperation(_("%(job)s cannot be retried: it is no longer delayed") % {"job": record})
+
+
+def _jobs_of(letters: Collection[int]) -> models.QuerySet[JobRecord]:
+    return JobRecord.objects.filter(dead_letters__pk__in=letters, dead_letters__status=DeadLetterStatus.OPEN)
+
+
+def _count(report: Report, step: Callable[[], Any]) -> None:
+    """Run one step of a bulk operation and count how it went. Redis being away ends the whole."""
+    try:
+        step()
+    except InvalidOperation as error:
+        report.refused.append(str(error))
+    else:
+        report.done += 1
+
+
+Answer = TypeVar("Answer")
+
+
+def _with_redis(step: Callable[[], Answer]) -> Answer:
+    try:
+        return step()
+    except redis.Unavailable as error:
+        raise RedisUnavailable(
+            _("Redis cannot be reached, so nothing was changed: %(error)s") % {"error": error}
+        ) from error
+
+
+def _why_not_retried(record: JobRecord) -> str:
+    if record.is_foreign:
+        return _("%(job)s was enqueued by plain RQ code: requeue it with `rq requeue` or on django-rq's pages") % {
+            "job": record
+        }
+    return _("%(job)s cannot be retried: it is %(state)s, and only failed and delayed jobs can") % {
+        "job": record,
+        "state": record.get_state_display(),
+    }
+
+
+def _why_not_replayed(letter: DeadLetter) -> str:
+    if letter.status != DeadLetterStatus.OPEN:
+        return _("Dead letter %(letter)s is %(status)s already") % {
+            "letter": letter.pk,
+            "status": letter.get_status_display(),
+        }
+    return _why_not_retried(letter.job)
+
+
+def _database_of(row: models.Model) -> str:
+    return row._state.db or router.db_for_write(type(row))
+
+
+def _chunks(rows: Iterable[Any]) -> Iterator[tuple[str, list[Any]]]:
+    """Yield (database, at most CHUNK primary keys), oldest first."""
+    by_database: dict[str, list[Any]] = {}
+    if isinstance(rows, models.QuerySet):
+        using = rows._db or router.db_for_write(rows.model)  # type: ignore[attr-defined]
+        by_database[using] = list(rows.using(using).order_by("pk").values_list("pk", flat=True))
+    else:
+        for row in rows:
+            by_database.setdefault(_database_of(row), []).append(row.pk)
+    for using, keys in by_database.items():
+        for start in range(0, len(keys), CHUNK):
+            yield using, keys[start : start + CHUNK]

@@ -1,0 +1,176 @@
+"""The read model: how a job fares and how full the queues are. Reading changes nothing, in Redis or in rows."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db.models import Count
+
+from . import conf, ids, keys, payload, queues, redis
+from .databases import with_jobs
+from .errors import JobNotFound
+from .models import JobRecord
+from .states import STATE_OF_RQ_STATUS, JobState
+
+logger = logging.getLogger("wellos_jobs")
+
+
+def find(job_id: object) -> JobRecord | None:
+    """Return the row of a job by its id (a UUID, its text, or the id RQ gave to a job of foreign code)."""
+    chosen = ids.parse_id(job_id)
+    for alias in _aliases():
+        rows = JobRecord.objects.using(alias)
+        record = rows.filter(pk=chosen).first() if chosen else None
+        record = record or rows.filter(rq_id=str(job_id)[:180]).first()
+        if record is not None:
+            return record
+    return None
+
+
+def job_status(job: JobRecord | uuid.UUID | str) -> dict[str, Any]:
+    """Return where a job is: Redis first, the row if Redis does not know better.
+
+    Keys: id, name, queue, priority, state, progress (0 to 100), progress_message, data (sensitive values masked),
+    result, error, attempts, max_attempts, and the moments created_at, run_at, enqueued_at, started_at, finished_at
+    (aware, None if not yet). ``problem`` is there, as a sentence, only when Redis could not be asked.
+
+    Raises:
+        JobNotFound: no database has a row with this id.
+    """
+    record = job if isinstance(job, JobRecord) else find(job)
+    if record is None:
+        raise JobNotFound(f"There is no job {job}")
+    status = _from_row(record)
+    if JobState(record.state).is_final and not record.is_foreign:
+        return status  # final for this life of the job: Redis cannot know better
+    try:
+        status.update(_from_redis(record))
+    except redis.Unavailable as error:
+        status["problem"] = f"Redis cannot be reached ({error}): this is what the database knows"
+    except (ValueError, redis.Error) as error:
+        logger.warning("job %s: its hash in Redis cannot be read: %s", record.pk, error)
+        status["problem"] = f"The job's hash in Redis cannot be read ({error}): this is what the database knows"
+    return status
+
+
+def queue_metrics(queue: str) -> dict[str, Any]:
+    """Return name, waiting, active, completed, failed, delayed, total, blocked, oldest_wait and paused.
+
+    ``oldest_wait`` is in seconds, None when nothing waits. completed and failed count the rows that are kept. When
+    Redis cannot be asked, what it would know is None and ``problem`` says why.
+
+    Raises:
+        UnknownQueue: ``RQ_QUEUES`` does not name the queue.
+    """
+    conf.queue(queue)
+    return _metrics([queue])[0]
+
+
+def all_queue_metrics() -> list[dict[str, Any]]:
+    """Return the metrics of every queue, in the order of ``RQ_QUEUES``: one query, one round trip a Redis."""
+    return _metrics(list(conf.queues()))
+
+
+def _aliases() -> Iterable[str]:
+    """Yield the database where jobs are looked for first, then, only if need be, the others."""
+    first = JobRecord.objects.db
+    yield first
+    yield from with_jobs(besides=first)
+
+
+def _from_row(record: JobRecord) -> dict[str, Any]:
+    return {
+        "id": str(record.pk),
+        "name": record.name,
+        "queue": record.queue,
+        "priority": record.priority,
+        "state": record.state,
+        "progress": record.progress,
+        "progress_message": record.progress_message,
+        "data": payload.mask(record.data),
+        "result": payload.mask_value(record.result),
+        "error": record.error,
+        "attempts": record.attempts,
+        "max_attempts": record.max_attempts,
+        "created_at": record.created_at,
+        "run_at": record.run_at,
+        "enqueued_at": record.enqueued_at,
+        "started_at": record.started_at,
+        "finished_at": record.finished_at,
+    }
+
+
+def _from_redis(record: JobRecord) -> dict[str, Any]:
+    """Return what Redis knows better than the row; nothing if it has forgotten the job or holds an earlier life."""
+    key = keys.job(record.rq_id or record.pk)
+    values = redis.client(record.queue).hmget(key, list(_FIELDS))
+    found = {name: redis.text(value) for name, value in zip(_FIELDS, values, strict=True)}
+    if not found["status"] or int(found["w:gen"] or 0) < record.replays:
+        return {}
+    if found["status"] not in STATE_OF_RQ_STATUS:
+        raise ValueError(f"its status is {found['status']!r}")
+    live: dict[str, Any] = {"state": STATE_OF_RQ_STATUS[found["status"]].value}
+    for field, (name, read) in _LIVE.items():
+        if found[field]:
+            live[name] = read(found[field])
+    return live
+
+
+def _result(text: str) -> Any:
+    return payload.mask_value(json.loads(text))
+
+
+def _moment(text: str) -> datetime:
+    """Read a time as RQ writes it; old hashes have no zone and mean UTC."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+# The fields of a job hash that may be newer than the row: what they are called here, and how they are read.
+_LIVE: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "w:progress": ("progress", int),
+    "w:message": ("progress_message", str),
+    "w:result": ("result", _result),
+    "w:error": ("error", str),
+    "w:attempt": ("attempts", int),
+    "w:max": ("max_attempts", int),
+    "enqueued_at": ("enqueued_at", _moment),
+    "started_at": ("started_at", _moment),
+    "ended_at": ("finished_at", _moment),
+}
+_FIELDS = ("status", "w:gen", *_LIVE)
+
+
+def _metrics(names: list[str]) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for queues_there in redis.sources().values():
+        chosen = [name for name in queues_there if name in names]
+        if not chosen:
+            continue
+        try:
+            found.update(queues.metrics(chosen))
+        except redis.Error as error:
+            found.update(_without_redis(chosen, f"Redis cannot be asked: {error}"))
+    return [found[name] for name in names]
+
+
+def _without_redis(names: list[str], problem: str) -> dict[str, dict[str, Any]]:
+    """Return what the rows alone tell of queues."""
+    kept = JobRecord.objects.filter(queue__in=names, state__in=(JobState.COMPLETED, JobState.FAILED)).order_by()
+    counted = {(queue, state): n for queue, state, n in kept.values_list("queue", "state").annotate(Count("pk"))}
+    unknown = dict.fromkeys(("waiting", "active", "delayed", "total", "blocked", "oldest_wait", "paused"))
+    return {
+        name: {
+            "name": name,
+            **unknown,
+            "completed": counted.get((name, JobState.COMPLETED.value), 0),
+            "failed": counted.get((name, JobState.FAILED.value), 0),
+            "problem": problem,
+        }
+        for name in names
+    }

@@ -1,0 +1,14 @@
+"""The URLs of jobs: ``path("jobs/", include("wellos_jobs.urls"))``."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from . import views
+
+app_name = "wellos_jobs"
+
+urlpatterns = [
+    path("<str:job_id>/status", views.job_status, name="job-status"),
+    path("<str:job_id>/cancel", views.job_cancel, name="job-cancel"),
+]
