@@ -173,7 +173,7 @@ _CLEAN: Mapping[str, Callable[[Any], Any]] = {
 
 def queues() -> Mapping[str, Mapping[str, Any]]:
     """Return django-rq's ``RQ_QUEUES``."""
-    configured = getattr(settings, "RQ_QUEUES", None)
+    configured: Mapping[str, Mapping[str, Any]] | None = getattr(settings, "RQ_QUEUES", None)
     if not configured:
         raise ConfigurationError(
             'RQ_QUEUES is not set: name at least one queue, such as {"default": {"URL": "redis://localhost:6379/0"}}'
@@ -212,7 +212,7 @@ def user_model() -> str:
 
 def hook(path: str | None) -> Callable[..., Any] | None:
     """Import a function named in a setting."""
-    return None if path is None else import_string(path)  # type: ignore[no-any-return]
+    return None if path is None else import_string(path)
 
 
 def _reset(*, setting: str, **_: Any) -> None:

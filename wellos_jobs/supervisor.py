@@ -102,8 +102,8 @@ class Supervisor:
         return self._leave()
 
     def _wants_more(self) -> bool:
-        """Without worker processes (`rqscheduler`) the supervisor stays for the housekeeping alone."""
-        return self.options.processes == 0 and self.stop_by is None
+        """A place is empty and will be filled; or there are none (`rqscheduler`), for the housekeeping alone."""
+        return self.stop_by is None and (bool(self._spare_slots) or self.options.processes == 0)
 
     def _is_due(self, duty: str, every: float) -> bool:
         now = time.monotonic()
@@ -176,7 +176,10 @@ class Supervisor:
         logger.log(level, "worker %s ended, pid %d (%s)", child.name, child.pid, _how(code))
         if code == DONE:
             self._spare_slots.pop()  # it has done all it was asked for (burst, max jobs, a stop): no successor
-        hasty = not clean and time.monotonic() - child.born < 1.0
+        in_a_job = child.slot.deadline > 0
+        hasty = (
+            not clean and not in_a_job and time.monotonic() - child.born < 1.0
+        )  # it cannot even start: no fork storm
         self._hasty_deaths = self._hasty_deaths + 1 if hasty else 0
         self._spawn_after = time.monotonic() + (min(0.1 * 2**self._hasty_deaths, 5.0) if hasty else 0.0)
 

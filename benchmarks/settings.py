@@ -1,0 +1,31 @@
+"""A project for measuring: SQLite and the Redis that REDIS_URL names, nothing else."""
+
+import os
+
+SECRET_KEY = "for measuring only"
+USE_TZ = True
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "wellos_jobs",
+    "django_rq",
+    "benchmarks",
+]
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ["BENCHMARK_DATABASE"],
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        },
+    }
+}
+RQ_QUEUES = {"default": {"URL": os.environ["REDIS_URL"], "SERIALIZER": "rq.serializers.JSONSerializer"}}
+RQ = {"QUEUE_CLASS": "wellos_jobs.queues.LaneQueue"}
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "loggers": {"wellos_jobs": {"level": "WARNING"}, "rq.worker": {"level": "WARNING"}},
+}
