@@ -1,0 +1,85 @@
+"""``python -m tests [pytest arguments]``: the suite on SQLite, then what uses a database on PostgreSQL and MariaDB.
+
+What is not on this machine is skipped and named at the end, loudly. ``WELLOS_REQUIRE=postgres,mariadb,chromium``
+names the parts that must not be missing; exit status 1 then, or when a test failed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from . import bed, optional
+
+NO_TESTS = 5
+"""Pytest's exit status when it ran none, as with ``-k`` for what uses no database."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One optional part of the suite: its name in ``WELLOS_REQUIRE``, its name for people, why it is missing."""
+
+    key: str
+    title: str
+    fault: str | None
+
+
+def main(arguments: list[str]) -> int:
+    required = {name for name in os.environ.get("WELLOS_REQUIRE", "").replace(" ", "").split(",") if name}
+    if unknown := required - set(optional.HOW):
+        print(f"WELLOS_REQUIRE names {', '.join(sorted(unknown))}: it knows {', '.join(optional.HOW)}")
+        return 2
+    postgres = Part("postgres", "PostgreSQL", optional.postgres_fault())
+    mariadb = Part("mariadb", "MariaDB", optional.mariadb_fault())
+    parts = [postgres, mariadb]
+    if optional.has_browser_tests():
+        parts.append(Part("chromium", "chromium", optional.chromium_fault()))
+    missing = [part for part in parts if part.fault]
+    lacking = [part for part in missing if part.key in required]
+    if lacking:
+        _say_missing(lacking, "REQUIRED, BUT MISSING")
+        return 1
+    results = [("SQLite", _run(arguments, ""))]
+    if not postgres.fault:
+        results.append(("PostgreSQL", _run(["--database-tests-only", *arguments], optional.postgres_url())))
+    if not mariadb.fault:
+        results.append(("MariaDB", _run(["--database-tests-only", *arguments], optional.mariadb_url())))
+    _say_missing(missing, "SKIPPED")
+    return _summary(results)
+
+
+def _run(arguments: list[str], server: str) -> int:
+    """Run pytest in a process of its own; ``server`` is the URL of a database server, '' for SQLite."""
+    name = os.environ.get("WELLOS_TEST_DATABASE", "wellos_jobs")
+    environment = {key: value for key, value in os.environ.items() if key not in ("DATABASE_URL", bed.MARK)}
+    if server:
+        environment["DATABASE_URL"] = f"{server}{name}"
+    print(f"\n=== {server.partition(':')[0] or 'sqlite'} ===", flush=True)
+    begun = time.monotonic()
+    status = subprocess.run([sys.executable, "-m", "pytest", *arguments], env=environment).returncode
+    print(f"=== took {time.monotonic() - begun:.0f} s ===", flush=True)
+    return status
+
+
+def _say_missing(parts: list[Part], heading: str) -> None:
+    if not parts:
+        return
+    print(f"\n{'!' * 100}")
+    for part in parts:
+        print(f"!! {heading}: {part.title} ({part.fault})\n!!   To enable it: {optional.HOW[part.key]}.")
+    print(f"{'!' * 100}")
+
+
+def _summary(results: list[tuple[str, int]]) -> int:
+    first_status = results[0][1]
+    good = {0, NO_TESTS} if first_status == 0 else {0}
+    for title, status in results:
+        print(f"{title:<12} {'ok' if status in good else f'FAILED (pytest exit status {status})'}")
+    return 0 if all(status in good for _, status in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

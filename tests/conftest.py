@@ -1,0 +1,156 @@
+"""Fixtures over real things: a Redis server, worker processes, proxies that cut, a database that goes away.
+
+``tests.settings`` has made the test bed by now (pytest-django imports it first); here it is kept clean and ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from django.conf import settings as django_settings
+from django.test.utils import override_settings
+
+from . import bed, optional, servers
+from .journal import Journal
+from .outages import DatabaseOutage
+from .processes import Fleet
+from .proxies import CuttingProxy
+from .round_trips import RoundTrips
+from .undertaker import undertaker
+
+# --- the run ---------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database-tests-only",
+        action="store_true",
+        help="Run only what uses a database: for a second run, on another database.",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "processes" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.processes)
+            item.add_marker(pytest.mark.django_db(transaction=True, databases=list(bed.ALIASES)))
+        if item.get_closest_marker("browser") and optional.chromium() is None:
+            item.add_marker(pytest.mark.skip(reason=optional.HOW["chromium"]))
+    if config.getoption("--database-tests-only"):
+        kept = [item for item in items if _uses_database(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
+def _uses_database(item: pytest.Item) -> bool:
+    fixtures = {"db", "transactional_db", "live_server"} & set(getattr(item, "fixturenames", ()))
+    return bool(fixtures) or item.get_closest_marker("django_db") is not None
+
+
+def pytest_unconfigure() -> None:
+    if bed.is_made():
+        bed.clear()
+        undertaker().dismiss()
+
+
+# --- Redis -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _empty_redis() -> Iterator[None]:
+    """Give each test an empty Redis, all logical databases of it."""
+    with redis.Redis.from_url(django_settings.REDIS_URL) as client:
+        client.flushall()
+    yield
+
+
+@pytest.fixture
+def redis_client() -> Iterator[redis.Redis]:
+    """A client for the Redis that carries the jobs, apart from the code under test."""
+    with redis.Redis.from_url(django_settings.REDIS_URL) as client:
+        yield client
+
+
+UseRedis = Callable[[str], Any]
+
+
+@pytest.fixture
+def use_redis(request: pytest.FixtureRequest) -> Iterator[UseRedis]:
+    """``use_redis(url)``: from now on the queues of this process, and of processes started later, live there."""
+    with contextlib.ExitStack() as stack:
+
+        def use(url: str) -> None:
+            queues = {name: {**queue, "URL": url} for name, queue in django_settings.RQ_QUEUES.items()}
+            stack.enter_context(override_settings(RQ_QUEUES=queues, REDIS_URL=url))
+            stack.enter_context(_environment(REDIS_URL=url))
+
+        yield use
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path, use_redis: UseRedis) -> Iterator[servers.RedisServer]:
+    """A server of this test's own, with persistence, that may be killed and restarted; the queues live on it."""
+    with servers.RedisServer(tmp_path / "redis", persistent=True) as server:
+        use_redis(server.url)
+        yield server
+
+
+@pytest.fixture
+def redis_proxy(use_redis: UseRedis) -> Iterator[CuttingProxy]:
+    """A proxy before the shared Redis, which can cut connections; the queues are reached through it."""
+    with CuttingProxy(django_settings.REDIS_URL) as proxy:
+        use_redis(proxy.url)
+        yield proxy
+
+
+@pytest.fixture
+def round_trips() -> Iterator[RoundTrips]:
+    """``with round_trips.counting() as trips:``, then ``len(trips)``: what this process sent to Redis."""
+    with RoundTrips() as counter:
+        yield counter
+
+
+# --- processes -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def processes(transactional_db: None, tmp_path: Path) -> Iterator[Fleet]:
+    """Starts real processes on this test's databases (both, emptied at the end) and Redis."""
+    fleet = Fleet(tmp_path)
+    try:
+        yield fleet
+    finally:
+        fleet.end()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """Counts the runs of jobs that got ``journal=str(journal)``."""
+    return Journal(tmp_path / "journal.jsonl")
+
+
+@pytest.fixture
+def database_outage(processes: Fleet) -> Iterator[DatabaseOutage]:
+    """``with database_outage():``: within, processes that were started with ``processes`` cannot write ``default``."""
+    with DatabaseOutage(processes) as outage:
+        yield outage
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

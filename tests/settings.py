@@ -1,0 +1,111 @@
+"""The test project: the app, Django's admin, seven queues on a Redis of its own, two databases.
+
+Importing this makes a test bed (``tests.bed``) unless the process was started in one.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+
+import django
+
+from . import bed
+
+IS_CHILD = bed.is_made()
+if not IS_CHILD:
+    bed.make()
+REDIS_URL = os.environ["REDIS_URL"]
+FOLDER = bed.folder()
+
+SECRET_KEY = "only for tests"
+ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+
+INSTALLED_APPS = [
+    "wellos_jobs",  # before django_rq: its rqworker command is the one that runs
+    "wellos_jobs.contrib",
+    "django_rq",
+    "tests",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "tests.urls"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+STATIC_URL = "/static/"
+MEDIA_ROOT = FOLDER / "media"
+MEDIA_URL = "/media/"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast, and safe enough for nobody
+
+DATABASES = bed.databases(for_child=IS_CHILD)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Redis: database 0 has the jobs, 1 the cache of pages, 2 a cache that queues may share -----------------
+
+
+def _cache(number: int) -> dict[str, object]:
+    location = f"{REDIS_URL.rpartition('/')[0]}/{number}"
+    return {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": location}
+
+
+CACHES = {"default": _cache(1), "jobs": _cache(2)}
+
+RQ_QUEUES = {
+    name: {"URL": REDIS_URL, "SERIALIZER": "rq.serializers.JSONSerializer"}
+    for name in ("default", "email", "reports", "notifications", "cleanup", "slow", "low")
+}
+RQ = {"QUEUE_CLASS": "wellos_jobs.queues.LaneQueue"}
+WELLOS_JOBS = {
+    "ENCRYPTION_KEYS": [base64.urlsafe_b64encode(b"thirty-two bytes, only for tests").decode()],
+}
+
+# --- mail: pytest collects it in memory; what child processes send are files -------------------------------
+
+ADMINS = ["ops@wellos.example"] if django.VERSION >= (6, 0) else [("Operations", "ops@wellos.example")]
+MAIL_FOLDER = FOLDER / "mail"
+_FILES = "django.core.mail.backends.filebased.EmailBackend"
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": {"BACKEND": _FILES, "OPTIONS": {"file_path": MAIL_FOLDER}}}
+else:
+    EMAIL_BACKEND = _FILES
+    EMAIL_FILE_PATH = MAIL_FOLDER
+
+if IS_CHILD:
+    LOGGING = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"format": "%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"}},
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "loggers": {
+            "wellos_jobs": {"level": os.environ.get("WELLOS_TEST_LOG_LEVEL", "INFO")},
+            "rq": {"level": "INFO"},
+        },
+        "root": {"handlers": ["console"], "level": "WARNING"},
+    }

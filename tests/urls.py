@@ -1,0 +1,10 @@
+"""The URLs of the test project."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("jobs/", include("wellos_jobs.urls")),
+    path("django-rq/", include("django_rq.urls")),
+]
