@@ -34,10 +34,16 @@ class Event:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
-def read(connection: redis.Redis, after: str, count: int = 500) -> list[Event]:
-    """Return at most ``count`` events after a position, in order."""
-    entries: Any = connection.xrange(keys.EVENTS, min=f"({after}", count=count)
-    return [_decode(position, fields) for position, fields in entries]
+def read(connection: redis.Redis, after: str, count: int = 500) -> tuple[str, list[Event]]:
+    """Return the epoch of Redis and at most ``count`` events after a position, in order, as of one moment.
+
+    A position means nothing in another epoch: compare before you use the events.
+    """
+    with connection.pipeline(transaction=True) as pipeline:
+        pipeline.get(keys.EPOCH)
+        pipeline.xrange(keys.EVENTS, min=f"({after}", count=count)
+        epoch, entries = pipeline.execute()
+    return (epoch or b"").decode(), [_decode(position, fields) for position, fields in entries]
 
 
 def wait(connection: redis.Redis, after: str, seconds: float) -> bool:
@@ -49,12 +55,6 @@ def wait(connection: redis.Redis, after: str, seconds: float) -> bool:
 def backlog(connection: redis.Redis) -> int:
     """Return how many events the stream holds."""
     return int(connection.xlen(keys.EVENTS))
-
-
-def last_position(connection: redis.Redis) -> str:
-    """Return the position of the newest event, or START for an empty stream."""
-    newest: Any = connection.xrevrange(keys.EVENTS, count=1)
-    return str(newest[0][0].decode()) if newest else START
 
 
 def trim(connection: redis.Redis, upto: str) -> None:

@@ -16,7 +16,8 @@ from django.core.mail import mail_admins
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
 from . import claims, conf, databases, events, keys, prune, redis, registration, relay
-from .ledger import Ledger, Overtaken
+from .ledger import Ledger, NewEpoch, Overtaken
+from .relay import Rebuild
 from .slots import Slot
 from .supervision import announce_rescue
 
@@ -40,8 +41,9 @@ class Housekeeping:
         self.connection = redis.source_client(source, "work")
         self.queues = redis.sources()[source]
         self.ledgers: dict[str, Ledger] = {}
-        self.to_rebuild: set[str] = set()
+        self.rebuilds: dict[str, Rebuild] = {}
         self.epoch = ""
+        self.server_run = ""
         self.stopping = False
         self._due: dict[str, float] = {}
         self._connected_since = time.monotonic()
@@ -64,46 +66,54 @@ class Housekeeping:
         self._open_ledgers()
         if self._is_due("reap", SECOND) and time.monotonic() - self._connected_since > REAP_GRACE:
             self.reap()
-        drained = self.drain()
-        if self._is_due("relay", SECOND):
-            self.relay()
+        drained, at_end = self.drain()
+        if at_end:  # else the rows are behind, and what they lack may be on its way
+            self.rebuild()
+            if self._is_due("relay", SECOND):
+                self.relay()
         if self._is_due("prune", PRUNE_EVERY):
             self.prune()
-        if not drained and not self.stopping and self.ledgers:
+        if not drained and not self.rebuilds and not self.stopping and self.ledgers:
             earliest = events.earliest(ledger.position for ledger in self.ledgers.values())
             events.wait(redis.source_client(self.source, "block"), earliest, SECOND / 2)
 
     # --- the loops ----------------------------------------------------------------------------------
 
-    def drain(self) -> int:
-        """Fold until every ledger is at the stream's end; trim what all of them have."""
-        drained = 0
+    def drain(self) -> tuple[int, bool]:
+        """Fold for a second at most, and trim what all ledgers have.
+
+        Returns how many events were folded and whether every ledger has reached the stream's end.
+        """
+        drained, at_end, until = 0, bool(self.ledgers), time.monotonic() + SECOND
         for ledger in self.ledgers.values():
-            while True:
+            count = 1
+            while count and time.monotonic() < until:
                 self.slot.beat()
                 try:
                     count = ledger.drain()
+                    drained += count
                 except Overtaken:
                     logger.info("ledger of %s: another process was faster", ledger.database)
                     ledger.open(self.epoch)
-                    continue
-                drained += count
-                if count == 0:
-                    break
+                except NewEpoch:
+                    self._due.pop("epoch", None)
+                    return drained, False
+            at_end = at_end and not count
         if drained and len(self.ledgers) == len(self._wanted()):
             events.trim(self.connection, events.earliest(ledger.position for ledger in self.ledgers.values()))
         self._watch_backlog()
-        return drained
+        return drained, at_end
 
     def relay(self) -> None:
-        """Push committed rows that never reached Redis, and after a loss all that are open."""
-        for database, ledger in self.ledgers.items():
-            if ledger.drain():
-                continue  # not at the stream's end: the rows may be behind
-            if database in self.to_rebuild:
-                relay.rebuild(database, self.queues, self.connection)
-                self.to_rebuild.discard(database)
+        """Push committed rows that never reached Redis."""
+        for database in self.ledgers:
             relay.relay(database, self.queues, self.connection)
+
+    def rebuild(self) -> None:
+        """Take the next step of each rebuild that is under way."""
+        for database, rebuild in list(self.rebuilds.items()):
+            if database in self.ledgers and not rebuild.step():
+                del self.rebuilds[database]
 
     def reap(self) -> None:
         """End the claims whose lease has run out: their machine is dead."""
@@ -121,23 +131,33 @@ class Housekeeping:
     # --- where Redis and the databases stand --------------------------------------------------------
 
     def _check_epoch(self) -> None:
-        """Notice a Redis that came back empty (no epoch) or with older data (an older beat than the row's)."""
+        """Notice a Redis that came back empty (no epoch), with older data (an older beat than the row's), or at all
+        (another run of the server may have lost its last second)."""
         if not self._is_due("epoch", SECOND):
             return
         self.connection.set(keys.EPOCH, uuid.uuid4().hex, nx=True)
         epoch = redis.text(self.connection.get(keys.EPOCH))
-        if self.epoch and epoch != self.epoch:
-            logger.warning("Redis %s has come back empty: rebuilding it from the rows", self.source)
+        if epoch != self.epoch:
+            if self.epoch:
+                logger.warning("Redis %s has come back empty: rebuilding it from the rows", self.source)
             self.ledgers.clear()
         self.epoch = epoch
+        server_run = str(self.connection.info("server")["run_id"])
+        if self.server_run and server_run != self.server_run:
+            logger.warning("Redis %s was restarted: looking for lost jobs", self.source)
+            self._rebuild_all()
+        self.server_run = server_run
         if self._is_due("beat", BEAT_EVERY):
             known = float(self.connection.get(keys.BEAT) or 0.0)
             now = registration.redis_time(self.connection)
             self.connection.set(keys.BEAT, f"{now:.6f}")
-            for database, ledger in self.ledgers.items():
-                if ledger.beat(now) > known + 0.001:
-                    logger.warning("Redis %s has come back with older data: looking for lost jobs", self.source)
-                    self.to_rebuild.add(database)
+            if any([ledger.beat(now) > known + 0.001 for ledger in self.ledgers.values()]):
+                logger.warning("Redis %s has come back with older data: looking for lost jobs", self.source)
+                self._rebuild_all()
+
+    def _rebuild_all(self) -> None:
+        for database in self.ledgers:
+            self.rebuilds[database] = Rebuild(database, self.queues, self.connection)
 
     def _wanted(self) -> list[str]:
         return [database for database in databases.allowed() if database not in self._without_table]
@@ -150,9 +170,9 @@ class Housekeeping:
         for database in self._wanted():
             if database not in self.ledgers:
                 ledger = Ledger(self.source, database, self.connection)
-                if ledger.open(self.epoch):
-                    self.to_rebuild.add(database)
+                ledger.open(self.epoch)
                 self.ledgers[database] = ledger
+                self.rebuilds[database] = Rebuild(database, self.queues, self.connection)
 
     def _watch_backlog(self) -> None:
         backlog = events.backlog(self.connection)

@@ -29,6 +29,10 @@ class Overtaken(Exception):
     """Another ledger has folded these events meanwhile."""
 
 
+class NewEpoch(Exception):
+    """Redis has come back empty: the ledger's position means nothing any more."""
+
+
 class Ledger:
     """Where one database stands in one event stream."""
 
@@ -36,21 +40,20 @@ class Ledger:
         self.source = source
         self.database = database
         self.connection = connection
+        self.epoch = ""
         self.position = events.START
         self.saved_position = events.START
         self.takes_foreign = database == router.db_for_write(JobRecord)
 
-    def open(self, epoch: str) -> bool:
-        """Read the cursor. Returns whether Redis has another epoch than the cursor knew: then rows may be missing
-        there, and the stream is read from its start."""
+    def open(self, epoch: str) -> None:
+        """Read the cursor. If Redis has another epoch than the cursor knew, the stream is read from its start."""
+        self.epoch = epoch
         cursor, _ = LedgerCursor.objects.using(self.database).get_or_create(source=self.source)
-        fresh = cursor.epoch != epoch
-        if fresh:
+        if cursor.epoch != epoch:
             moved = self._cursor(cursor.position).filter(epoch=cursor.epoch)
             moved.update(epoch=epoch, position=events.START, beat=0.0)
             cursor = LedgerCursor.objects.using(self.database).get(source=self.source)
         self.position = self.saved_position = cursor.position
-        return fresh
 
     def beat(self, now: float) -> float:
         """Note the leader's heartbeat in the row; return the one noted before."""
@@ -64,8 +67,11 @@ class Ledger:
 
         Raises:
             Overtaken: another ledger was faster; ``open`` again.
+            NewEpoch: Redis has come back empty.
         """
-        batch = events.read(self.connection, self.position, BATCH)
+        epoch, batch = events.read(self.connection, self.position, BATCH)
+        if epoch != self.epoch:
+            raise NewEpoch(epoch)
         if not batch:
             return 0
         own = [event for event in batch if self._is_own(event)]

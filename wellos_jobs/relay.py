@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 
 import redis as redis_py
@@ -35,29 +36,32 @@ def relay(database: str, served: Sequence[str], connection: redis_py.Redis) -> i
     return queues.push(rows, deadline=f"{deadline:.6f}") if rows else 0
 
 
-def rebuild(database: str, served: Sequence[str], connection: redis_py.Redis) -> int:
-    """Push every open row that Redis has forgotten; return how many. Call it at the stream's end only."""
-    pushed = 0
-    for chunk in _open_rows(database, served):
-        deadline = redis_time(connection) + STALE_AFTER
-        with connection.pipeline(transaction=False) as pipeline:
+class Rebuild:
+    """Pushes the open rows that Redis has forgotten, a chunk at a time, so that the ledger is not held up."""
+
+    def __init__(self, database: str, served: Sequence[str], connection: redis_py.Redis) -> None:
+        self.database = database
+        self.connection = connection
+        self.pushed = 0
+        self._rows = JobRecord.objects.using(database).filter(
+            state__in=OPEN_STATES, rq_id__isnull=True, queue__in=served
+        )
+        self._last: uuid.UUID | None = None
+
+    def step(self) -> bool:
+        """Look at the next chunk; tell whether there may be more. Call it at the stream's end only."""
+        deadline = redis_time(self.connection) + STALE_AFTER
+        page = self._rows.filter(pk__gt=self._last) if self._last else self._rows
+        chunk = list(page.order_by("pk")[:CHUNK])
+        if not chunk:
+            if self.pushed:
+                logger.warning("rebuild: %d open jobs of %s were missing in Redis", self.pushed, self.database)
+            return False
+        self._last = chunk[-1].pk
+        with self.connection.pipeline(transaction=False) as pipeline:
             for row in chunk:
                 pipeline.exists(keys.job(row.pk))
             missing = [row for row, known in zip(chunk, pipeline.execute(), strict=True) if not known]
         if missing:
-            pushed += queues.push(missing, deadline=f"{deadline:.6f}")
-    if pushed:
-        logger.warning("rebuild: %d open jobs of database %s were missing in Redis and are back", pushed, database)
-    return pushed
-
-
-def _open_rows(database: str, served: Sequence[str]) -> Iterator[list[JobRecord]]:
-    rows = JobRecord.objects.using(database).filter(state__in=OPEN_STATES, rq_id__isnull=True, queue__in=served)
-    last = None
-    while True:
-        page = rows.filter(pk__gt=last) if last else rows
-        chunk = list(page.order_by("pk")[:CHUNK])
-        if not chunk:
-            return
-        yield chunk
-        last = chunk[-1].pk
+            self.pushed += queues.push(missing, deadline=f"{deadline:.6f}")
+        return True
