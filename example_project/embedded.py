@@ -95,6 +95,11 @@ def ensure() -> Server | None:
     return _started
 
 
+def started_here() -> bool:
+    """Tell whether this process started the server."""
+    return _started is not None
+
+
 def data_folder() -> Path:
     """Return the folder of the server's files."""
     path = keyring.folder() / "valkey"

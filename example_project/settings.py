@@ -2,7 +2,8 @@
 
 Everything comes from the environment or from ``.demo/``: ``DATABASE_URL`` (else SQLite), ``REDIS_URL`` (else the
 embedded Valkey server), ``JOBS_REDIS_URL`` (else the next logical database of the same server), ``SECRET_KEY`` and
-``ENCRYPTION_KEYS`` (else made on first use), ``DEBUG`` (on unless "0"), ``ALLOWED_HOSTS``, ``WELLOS_DEMO_DIR``.
+``ENCRYPTION_KEYS`` (else made on first use), ``DEBUG`` (on unless "0"), ``ALLOWED_HOSTS``, ``WELLOS_DEMO_DIR``,
+``WELLOS_LOG_LEVEL``.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ TEMPLATES = [
 # --- the database ----------------------------------------------------------------------------------------
 
 _DATABASE_URL = os.environ.get("DATABASE_URL")
+DATABASE_IS_EMBEDDED = not _DATABASE_URL
 DATABASES = {
     "default": database.from_url(_DATABASE_URL) if _DATABASE_URL else database.sqlite(DEMO / "db.sqlite3"),
 }
@@ -89,7 +91,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Redis: pages and jobs in separate logical databases, since cache.clear() empties a whole one ---------
 
-if not os.environ.get("REDIS_URL"):
+REDIS_IS_EMBEDDED = not os.environ.get("REDIS_URL")
+if REDIS_IS_EMBEDDED:
     embedded.start_for(sys.argv)
 REDIS_URL = os.environ.get("REDIS_URL") or embedded.url()
 JOBS_REDIS_URL = os.environ.get("JOBS_REDIS_URL") or redis_urls.next_database(REDIS_URL)
@@ -176,5 +179,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"wellos_jobs": {"handlers": ["console"], "level": "INFO", "propagate": False}},
+    "loggers": {
+        "wellos_jobs": {"handlers": ["console"], "level": os.environ.get("WELLOS_LOG_LEVEL", "INFO")},
+    },
 }

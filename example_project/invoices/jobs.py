@@ -22,7 +22,7 @@ def generate_invoice(invoice_id: str, format: str = "pdf") -> dict[str, Any]:
 
     Raises:
         Discard: there is no such invoice or format.
-        ValidationError: the invoice is not complete.
+        IncompleteInvoice: the invoice has no customer or no lines.
     """
     if format not in RENDERERS:
         raise Discard(f"Invoices are made as {', '.join(RENDERERS)}, not {format!r}")

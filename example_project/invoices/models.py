@@ -16,6 +16,13 @@ def cents(amount: Decimal) -> Decimal:
     return amount.quantize(CENT, rounding=ROUND_HALF_UP)
 
 
+class IncompleteInvoice(ValidationError):
+    """An invoice that nobody could pay. Trying again does not help: somebody must complete it."""
+
+    def __str__(self) -> str:
+        return " ".join(self.messages)
+
+
 class Invoice(models.Model):
     """``document`` is the name of its file in the default storage, once a job has made it."""
 
@@ -59,12 +66,12 @@ class Invoice(models.Model):
         """Refuse an invoice that nobody could pay.
 
         Raises:
-            ValidationError: it has no customer or no lines.
+            IncompleteInvoice: it has no customer or no lines.
         """
         if not self.customer_name.strip():
-            raise ValidationError(f"Invoice {self.number} has no customer: enter one, then make the PDF again")
+            raise IncompleteInvoice(f"Invoice {self.number} has no customer: enter one, then make the PDF again")
         if not self.lines.exists():
-            raise ValidationError(f"Invoice {self.number} has no lines: add some, then make the PDF again")
+            raise IncompleteInvoice(f"Invoice {self.number} has no lines: add some, then make the PDF again")
 
 
 class InvoiceLine(models.Model):

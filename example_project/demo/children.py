@@ -1,0 +1,60 @@
+"""The demo's child processes: each in a session of its own, logging to a file, ending with the demo."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from example_project import keyring, tether
+
+STOP_SECONDS = 30.0
+
+
+class Child:
+    """A ``manage.py`` command that runs until ``stop``. It gets SIGTERM when the demo dies, whatever it dies of."""
+
+    def __init__(self, name: str, arguments: Sequence[str], **environment: str) -> None:
+        self.name = name
+        self.log = keyring.folder() / f"{name}.log"
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                tether.command([sys.executable, str(keyring.PROJECT / "manage.py"), *arguments]),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=keyring.PROJECT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+                start_new_session=True,  # Ctrl-C is for the demo, which then stops its children in order
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def check_alive(self) -> None:
+        """Raise ChildEnded if the command has ended by itself."""
+        status = self.process.poll()
+        if status is not None:
+            raise ChildEnded(f"The {self.name} ended with status {status}; the end of {self.log}:\n{tail(self.log)}")
+
+    def stop(self) -> None:
+        """End the command and wait until it has."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class ChildEnded(RuntimeError):
+    """A child process of the demo ended before it was told to."""
+
+
+def tail(path: Path, lines: int = 15) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

@@ -1,0 +1,128 @@
+"""``manage.py demo [--exit]``: run the main job on sample data, show what came of it, leave the site running."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import sys
+import time
+from argparse import ArgumentParser
+from typing import Any
+
+import django
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from django.db import connection
+
+from example_project import keyring
+from example_project.demo import checks, display, sample, scenario, stage
+from example_project.demo.children import ChildEnded
+from example_project.demo.visitor import Visitor
+
+LOOK_EVERY = 0.15
+"""Seconds between two looks at the rows."""
+
+
+class Command(BaseCommand):
+    help = "Run the main job for real on sample data, check what came of it, and leave the site running."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--exit", action="store_true", help="end when everything is checked; the status tells")
+        parser.add_argument("--port", type=int, default=8000, help="port of the site (default 8000, else a free one)")
+        parser.add_argument("--processes", type=int, default=2, help="worker processes (default 2)")
+        parser.add_argument("--deadline", type=float, default=90.0, help="seconds the jobs may take (default 90)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, _stop)
+        signal.signal(signal.SIGHUP, _stop)
+        started = time.monotonic()
+        self.display = display.Display(sys.stdout)
+        try:
+            passed = self._demo(options, started)
+        except KeyboardInterrupt:
+            self.display.line("stopped")
+            sys.exit(130)
+        except ChildEnded as error:
+            self.display.line(str(error))
+            passed = False
+        sys.exit(0 if passed else 1)
+
+    def _demo(self, options: dict[str, Any], started: float) -> bool:
+        say = self.display.line
+        say(f"WellOS demo: {_surroundings()}")
+        stage.clear()
+        stage.migrate()
+        password = stage.admin_password()
+        data = sample.load(password)
+        say(f"sample data: {data}")
+        with stage.Stage(options["port"], options["processes"]) as setting:
+            setting.set()
+            visitor = Visitor(setting.site_url, sample.ADMIN, password)
+            run = scenario.enqueue_all(data, setting.worker_name, setting.partner.url)
+            say(f"enqueued {len(run.about)} jobs in one transaction, {1000 * run.enqueue_seconds:.0f} ms")
+            say(f"worker: {options['processes']} processes, supervised")
+            over = self._play(run, setting, visitor, time.monotonic() + options["deadline"])
+            passed = self._judge(run, setting, visitor) and over
+            say()
+            say(f"{'All as expected' if passed else 'NOT as expected'}; {time.monotonic() - started:.1f} s in all.")
+            self._where_to_look(setting, password, leave_running=not options["exit"])
+            if not options["exit"]:
+                self._wait_for_ctrl_c(setting)
+        return passed
+
+    def _play(self, run: scenario.Run, setting: stage.Stage, visitor: Visitor, deadline: float) -> bool:
+        """Watch the jobs, and act, until all is done; tell whether it was before the deadline."""
+        while True:
+            records = run.records()
+            setting.check()
+            if line := scenario.act(run, records, visitor):
+                self.display.line(line)
+            elif scenario.is_over(run, records):
+                self.display.done()
+                return True
+            if time.monotonic() > deadline:
+                self.display.line("the deadline has passed")
+                return False
+            self.display.progress(display.summary(records))
+            time.sleep(LOOK_EVERY)
+
+    def _judge(self, run: scenario.Run, setting: stage.Stage, visitor: Visitor) -> bool:
+        records = run.records()
+        self.display.line()
+        for line in display.table(records, run.about):
+            self.display.line(line)
+        self.display.line()
+        facts = checks.Facts(run, records, setting.partner, visitor, setting.worker.log, fresh=stage.is_private())
+        passed = True
+        for result in checks.run_all(facts):
+            mark = self.style.SUCCESS("ok  ") if result.passed else self.style.ERROR("FAIL")
+            self.display.line(f"{mark}  {result.name}: {result.detail}")
+            passed = passed and result.passed
+        return passed
+
+    def _where_to_look(self, setting: stage.Stage, password: str, leave_running: bool) -> None:
+        say, folder = self.display.line, keyring.folder()
+        if leave_running:
+            say(f"  site    {setting.site_url}/   (log in as {sample.ADMIN}, password {password})")
+            say(f"  admin   {setting.site_url}/admin/")
+        say(f"  mails   {settings.MAIL_FOLDER}")
+        say(f"  files   {settings.MEDIA_ROOT}")
+        say(f"  logs    {folder / 'worker.log'}, {folder / 'site.log'}")
+
+    def _wait_for_ctrl_c(self, setting: stage.Stage) -> None:
+        self.display.line("The site and the worker go on until you press Ctrl-C.")
+        try:
+            while True:
+                setting.check()
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            self.display.line("stopping")
+
+
+def _surroundings() -> str:
+    redis = "embedded Valkey" if settings.REDIS_IS_EMBEDDED else "the Redis of REDIS_URL"
+    return f"Django {django.get_version()}, Python {platform.python_version()}, {connection.display_name}, {redis}"
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt

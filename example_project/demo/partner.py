@@ -1,0 +1,94 @@
+"""A partner's web service on loopback, as partners are: busy at first, and slow."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+PAGES = 12
+ENTRIES_A_PAGE = 5
+PAGE_SECONDS = 0.2
+RETRY_AFTER = 1
+_MOODS = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Pass over callers that hang up: the demo kills one in mid-call."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class Partner:
+    """``POST /invoices`` answers 503, then 429 with ``Retry-After``, then 200. ``GET /time-entries`` takes its time."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[float, int]] = []
+        """When ``POST /invoices`` was called (Unix time) and what it answered."""
+        self.pages: list[int] = []
+        self._server = _Server(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, name="partner", daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        partner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                status = partner._next_status()
+                headers = {"Retry-After": str(RETRY_AFTER)} if status == HTTPStatus.TOO_MANY_REQUESTS else {}
+                self._answer(status, {"accepted": status == HTTPStatus.OK}, headers)
+
+            def do_GET(self) -> None:
+                query = parse_qs(urlsplit(self.path).query)
+                page = int(query.get("page", ["1"])[0])
+                partner.pages.append(page)
+                time.sleep(PAGE_SECONDS)
+                self._answer(HTTPStatus.OK, {"pages": PAGES, "entries": _entries(page)}, {})
+
+            def _answer(self, status: int, body: dict[str, Any], headers: dict[str, str]) -> None:
+                content = json.dumps(body).encode()
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing: the terminal is the demo's."""
+
+        return Handler
+
+    def _next_status(self) -> int:
+        place = len(self.answers)
+        status = int(_MOODS[place] if place < len(_MOODS) else HTTPStatus.OK)
+        self.answers.append((time.time(), status))
+        return status
+
+
+def _entries(page: int) -> list[dict[str, Any]]:
+    numbers = range((page - 1) * ENTRIES_A_PAGE, page * ENTRIES_A_PAGE)
+    return [
+        {"id": f"partner-{number}", "description": "Support", "day": f"2026-11-{1 + number % 20:02}", "minutes": 30}
+        for number in numbers
+    ]

@@ -1,0 +1,194 @@
+"""What the demo does: enqueue everything, kill a worker in mid-job, mend a cause and replay its dead letter."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import django_rq
+from django.contrib.auth.tokens import default_token_generator
+from django.db import transaction
+from django.utils import timezone
+from rq import Worker
+
+from example_project.accounts.models import User
+from example_project.invoices.jobs import generate_invoice, push_invoice
+from example_project.timesheets.jobs import import_time_entries
+from wellos_jobs import JobHandle, JobState, operations
+from wellos_jobs.contrib import cleanup, emails, notifications, reports
+from wellos_jobs.models import DeadLetter, JobRecord
+from wellos_jobs.states import DeadLetterStatus
+
+from . import sample as sample_data
+from .sample import Sample
+from .visitor import Visitor
+
+NOTICE = "wellos-notify-admins"
+REASON = "the missing line was added"
+KILL_AT = 20
+"""The percentage at which the worker of the import is killed."""
+
+
+@dataclass
+class Run:
+    """One run of the demo: what was enqueued, and what was done to it."""
+
+    sample: Sample
+    worker_name: str
+    reset_user: User
+    token: str
+    about: dict[uuid.UUID, str] = field(default_factory=dict)
+    """Each job with a few words on what it is for."""
+    delayed: set[uuid.UUID] = field(default_factory=set)
+    """The jobs that are due in days: they stay delayed."""
+    started_at: datetime = field(default_factory=timezone.now)
+    enqueue_seconds: float = 0.0
+    flaky: JobHandle | None = None
+    report: JobHandle | None = None
+    broken: JobHandle | None = None
+    imported: JobHandle | None = None
+    asked_on_site: uuid.UUID | None = None
+    cleanups: dict[str, JobHandle] = field(default_factory=dict)
+    killed_at: datetime | None = None
+    replayed_letter: DeadLetter | None = None
+
+    def add(self, handle: JobHandle, about: str) -> JobHandle:
+        self.about[handle.id] = about
+        return handle
+
+    def records(self) -> list[JobRecord]:
+        """Return the rows of this run's jobs, and of the mail to ADMINS that its dead letter caused."""
+        own = JobRecord.objects.filter(pk__in=self.about)
+        letters = set(DeadLetter.objects.filter(job_id__in=self.about).values_list("pk", flat=True))
+        notices = JobRecord.objects.filter(name=NOTICE, created_at__gte=self.started_at)
+        mine = [notice for notice in notices if notice.data["letter_id"] in letters]
+        return sorted([*own, *mine], key=lambda record: (record.created_at, record.pk))
+
+
+def enqueue_all(sample: Sample, worker_name: str, partner_url: str) -> Run:
+    """Enqueue the jobs of the scenario, all in one transaction, as a view would."""
+    user = sample.users[0]
+    run = Run(sample, worker_name, reset_user=user, token=default_token_generator.make_token(user))
+    started = time.perf_counter()
+    with transaction.atomic():
+        _mails(run)
+        _notifications(run)
+        _documents(run, partner_url)
+        for job in (cleanup.cleanup_expired_tokens, cleanup.cleanup_pending_users):
+            run.cleanups[job.name] = run.add(job.enqueue(), "")
+    run.enqueue_seconds = time.perf_counter() - started
+    return run
+
+
+def _mails(run: Run) -> None:
+    for user in run.sample.users:
+        run.add(emails.send_welcome_email(user, organization=user.organization_id), user.username)
+    link = f"http://127.0.0.1/password-reset/demo/{run.token}"
+    reset = emails.send_password_reset_email(run.reset_user.email, run.token, link=link)
+    run.add(reset, run.reset_user.username)
+    news = [
+        {
+            "to": organization.email,
+            "subject": "Invoices for October",
+            "template": "announcement",
+            "data": {"name": organization.name, "text": "Your invoices for October are being made."},
+        }
+        for organization in run.sample.organizations
+    ]
+    for handle, item in zip(emails.send_bulk_emails(news), news, strict=True):
+        run.add(handle, item["to"])
+
+
+def _notifications(run: Run) -> None:
+    for user in run.sample.on_trial:
+        handle = notifications.send_trial_expiration_warning(user, user.trial_ends_at)
+        if handle is not None:
+            run.add(handle, user.username)
+            run.delayed.add(handle.id)
+    user = run.sample.users[1]
+    reminder = notifications.send_reminder(user, "Please hand in your timesheet.", timedelta(seconds=1))
+    run.add(reminder, user.username)
+
+
+def _documents(run: Run, partner_url: str) -> None:
+    sample = run.sample
+    assert sample.broken_invoice is not None and sample.import_into is not None
+    project = sample.import_into
+    run.imported = run.add(
+        import_time_entries.using(organization=project.organization_id).enqueue(
+            project_id=project.pk, url=f"{partner_url}/time-entries"
+        ),
+        project.name,
+    )
+    for organization in sample.organizations:
+        invoices = [one for one in sample.invoices if one.organization_id == organization.pk]
+        rows = [{"invoice_id": str(invoice.pk)} for invoice in invoices]
+        handles = generate_invoice.using(organization=organization).enqueue_bulk(rows)
+        for handle, invoice in zip(handles, invoices, strict=True):
+            run.add(handle, invoice.number)
+    days = {"start": sample_data.MONTH[0], "end": sample_data.MONTH[1]}
+    report = reports.generate_report.using(requested_by=sample.admin).enqueue(report_type="hours", date_range=days)
+    run.report = run.add(report, "hours")
+    first = sample.invoices[0]
+    flaky = push_invoice.enqueue(invoice_id=str(first.pk), url=f"{partner_url}/invoices")
+    run.flaky = run.add(flaky, first.number)
+    broken = sample.broken_invoice
+    run.broken = run.add(generate_invoice.enqueue(invoice_id=str(broken.pk)), broken.number)
+
+
+def act(run: Run, records: list[JobRecord], visitor: Visitor) -> str | None:
+    """Do what is due by now; return a line on what was done."""
+    by_id = {record.pk: record for record in records}
+    assert run.imported is not None and run.broken is not None
+    if run.asked_on_site is None and visitor.can_reach_site():
+        return _ask_on_site(run, visitor)
+    importing = by_id[run.imported.id]
+    if run.killed_at is None and importing.state == JobState.ACTIVE and importing.progress >= KILL_AT:
+        return _kill_worker(run, importing)
+    if run.replayed_letter is None and by_id[run.broken.id].state == JobState.FAILED:
+        return _mend_and_replay(run)
+    return None
+
+
+def is_over(run: Run, records: list[JobRecord]) -> bool:
+    """Tell whether there is nothing left to wait for."""
+    if run.killed_at is None or run.replayed_letter is None or run.asked_on_site is None:
+        return False
+    return all(JobState(record.state).is_final or record.pk in run.delayed for record in records)
+
+
+def _ask_on_site(run: Run, visitor: Visitor) -> str:
+    invoice = run.sample.invoices[-1]
+    visitor.log_in()
+    visitor.make_pdf(invoice.pk)
+    asked = JobRecord.objects.filter(
+        name=generate_invoice.name, requested_by=run.sample.admin, created_at__gte=run.started_at
+    ).get()
+    run.about[asked.pk] = f"{invoice.number}, asked on the site"
+    run.asked_on_site = asked.pk
+    return f"the site answers; pressed 'Make PDF' of {invoice.number} there"
+
+
+def _kill_worker(run: Run, importing: JobRecord) -> str | None:
+    key = f"{Worker.redis_worker_namespace_prefix}{importing.worker}"
+    worker = Worker.find_by_key(key, connection=django_rq.get_connection("default"))
+    if worker is None or not importing.worker.startswith(run.worker_name):
+        return None  # not one of ours: nothing that the demo may kill
+    os.kill(worker.pid, signal.SIGKILL)
+    run.killed_at = timezone.now()
+    return f"kill -9 of worker {importing.worker} (pid {worker.pid}), in mid-job at {importing.progress} %"
+
+
+def _mend_and_replay(run: Run) -> str | None:
+    assert run.broken is not None and run.sample.broken_invoice is not None
+    letter = DeadLetter.objects.filter(job_id=run.broken.id, status=DeadLetterStatus.OPEN).first()
+    if letter is None:
+        return None
+    sample_data.mend(run.sample.broken_invoice)
+    operations.replay(letter, by=run.sample.admin, reason=REASON)
+    run.replayed_letter = letter
+    return f'dead letter "{letter.message}": mended, replayed'

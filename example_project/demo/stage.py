@@ -1,0 +1,111 @@
+"""Sets the stage and clears it: state of earlier runs, migrations, child processes, the partner."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import redis
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import CommandError
+
+from example_project import embedded, keyring
+
+from .children import Child
+from .partner import Partner
+
+HOST = "127.0.0.1"
+
+
+def is_private() -> bool:
+    """Tell whether database and Redis are the example's own, so that they may be emptied."""
+    return bool(settings.REDIS_IS_EMBEDDED and settings.DATABASE_IS_EMBEDDED)
+
+
+def clear() -> None:
+    """Remove what earlier runs left: their mails always, their database, jobs and files only if all is our own.
+
+    Raises:
+        CommandError: another command is using it right now.
+    """
+    if settings.REDIS_IS_EMBEDDED and not embedded.started_here():
+        raise CommandError(
+            f"Another command of the example is running on {keyring.folder()} (a demo, a worker?): stop it first"
+        )
+    _remove(Path(settings.MAIL_FOLDER))
+    if not is_private():
+        return
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        client.flushall()
+    database = Path(settings.DATABASES["default"]["NAME"])
+    for path in (database, *database.parent.glob(f"{database.name}-*")):
+        path.unlink(missing_ok=True)
+    _remove(Path(settings.MEDIA_ROOT))
+
+
+def migrate() -> None:
+    """Bring the database up to date."""
+    call_command("migrate", verbosity=0, interactive=False)
+
+
+def admin_password() -> str:
+    """Return the demo's password for the admin: made once, kept in ``.demo/secrets``."""
+    return keyring.secret("admin-password", lambda: secrets.token_urlsafe(9))
+
+
+class Stage(ExitStack):
+    """The worker, the site and the partner. Leaving the block ends them, the last started first."""
+
+    def __init__(self, port: int, processes: int) -> None:
+        super().__init__()
+        self.port = port if _is_free(port) else _free_port()
+        self.processes = processes
+        self.worker_name = f"demo-{secrets.token_hex(3)}"
+        self.partner = Partner()
+
+    @property
+    def site_url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def set(self) -> None:
+        """Start everything."""
+        self.partner.start()
+        self.callback(self.partner.stop)
+        arguments = ["rqworker", "--processes", str(self.processes), "--name", self.worker_name]
+        self.worker = self._start("worker", arguments, WELLOS_LOG_LEVEL="DEBUG")
+        self.site = self._start("site", ["runserver", "--noreload", f"{HOST}:{self.port}"])
+
+    def check(self) -> None:
+        """Raise ChildEnded if a child has ended by itself."""
+        self.worker.check_alive()
+        self.site.check_alive()
+
+    def _start(self, name: str, arguments: list[str], **environment: str) -> Child:
+        child = Child(name, arguments, **environment)
+        self.callback(child.stop)
+        return child
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
