@@ -151,7 +151,8 @@ class Housekeeping:
             known = float(self.connection.get(keys.BEAT) or 0.0)
             now = registration.redis_time(self.connection)
             self.connection.set(keys.BEAT, f"{now:.6f}")
-            if any([ledger.beat(now) > known + 0.001 for ledger in self.ledgers.values()]):
+            before = [ledger.beat(now) for ledger in self.ledgers.values()]
+            if max(before, default=0.0) > known + 0.001:
                 logger.warning("Redis %s has come back with older data: looking for lost jobs", self.source)
                 self._rebuild_all()
 
