@@ -216,7 +216,7 @@ class Colour(enum.Enum):
     RED = "red"
 
 
-class Shape(str, enum.Enum):  # noqa: UP042  # its hash is that of its name, unlike a StrEnum's
+class Shape(str, enum.Enum):  # noqa: UP042  # as people write it
     ROUND = "round"
 
 
@@ -329,10 +329,9 @@ REFUSED = [
     ({1: 2}, "has a key that is an int"),
     ({None: 2}, "has a key that is a NoneType"),
     ({("a", "b"): 2}, "has a key that is a tuple"),
-    ({"round": 1, Shape.ROUND: 2}, "has two keys that become the same text"),
     (nested(MOST_LEVELS), f"is nested deeper than {MOST_LEVELS} levels"),
     (nested(500), "is nested deeper"),
-    (_looping(), "contains itself"),
+    (_looping(), "is nested deeper than .* or contains itself"),
     (nested(MOST_LEVELS - 2, {"$a": 1}), "is nested deeper"),
 ]
 

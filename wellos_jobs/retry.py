@@ -263,6 +263,8 @@ def _classes(name: str, given: Any) -> tuple[type[BaseException], ...]:
 
 def _status(error: BaseException) -> int | None:
     """Return the HTTP status an exception carries, as the usual HTTP libraries write it."""
+    if not isinstance(error, Exception):
+        return None  # the code of a SystemExit is no HTTP status
     response = _look(error, "response")
     for owner, name in (
         (error, "status_code"),
@@ -280,10 +282,9 @@ def _status(error: BaseException) -> int | None:
 def _retry_after(error: BaseException, now: datetime | None) -> float | None:
     """Return the seconds that a server's ``Retry-After`` header asks for, or None."""
     for owner in (error, _look(error, "response")):
-        items = _look(_look(owner, "headers"), "items")
-        for name, value in _pairs(items):
-            if str(name).lower() == "retry-after":
-                return _header_seconds(str(value).strip(), now)
+        for name, value in _pairs(_look(_look(owner, "headers"), "items")):
+            if name.lower() == "retry-after":
+                return _header_seconds(value.strip(), now)
     return None
 
 
@@ -304,12 +305,19 @@ def _header_seconds(text: str, now: datetime | None) -> float | None:
     return min(wait, LONGEST_RETRY_AFTER)
 
 
-def _pairs(items: Callable[[], Iterable[tuple[object, object]]] | None) -> list[tuple[object, object]]:
-    return list(items()) if callable(items) else []
+# The two below read a stranger's exception, whose attributes may be code: what that raises must not end the worker.
+
+
+def _pairs(items: Callable[[], Iterable[tuple[object, object]]] | None) -> list[tuple[str, str]]:
+    if items is None:
+        return []
+    try:
+        return [(str(name), str(value)) for name, value in items()]
+    except Exception:
+        return []
 
 
 def _look(owner: object, name: str) -> Any:
-    """Read an attribute of a stranger's exception: a property that raises must not end the worker."""
     try:
         return getattr(owner, name, None)
     except Exception:

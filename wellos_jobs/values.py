@@ -22,7 +22,7 @@ from . import tags
 from .errors import PayloadError
 
 MOST_LEVELS = 30
-"""How deep a value may be nested: MariaDB takes at most 32 levels of JSON, and a tag is one."""
+"""How deep a value may be nested: MariaDB takes at most 31 levels of JSON, and a tag is one."""
 
 AS_IS = frozenset({str, bool, type(None)})
 """Types that go into JSON and come back without a look at them."""
@@ -173,8 +173,6 @@ def _encode_dict(value: dict[Any, Any], level: int) -> dict[str, Any]:
     except Fault as fault:
         fault.step(name)
         raise
-    if len(encoded) != len(value):
-        raise Fault("has two keys that become the same text")
     if len(encoded) == 1 and key[:1] == "$":
         _check_level(level + 1)
         return {tags.DICT: encoded}
