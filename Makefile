@@ -1,0 +1,64 @@
+# Two commands from a fresh clone: `make demo` and `make test`. They need Python 3.11 or later, and make.
+#
+#   PYTHON=python3.13     the interpreter to use
+#   VENV=.venv313         the folder of the virtual environment
+#   DJANGO="django>=6.1"  a narrower choice of Django than the newest that PYTHON can run
+#   ARGS="..."            arguments for the program that a target runs
+
+PYTHON ?= python3
+VENV ?= .venv
+DJANGO ?= django
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+# Installations are made again when pyproject.toml or DJANGO changes.
+CHOICE := $(shell printf '%s' '$(DJANGO)' | cksum | cut -d' ' -f1)
+STAMP := $(VENV)/.installed-$(CHOICE)
+
+.PHONY: help demo test lint bench clean
+.DELETE_ON_ERROR:
+
+help: ## Show this help.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP)-example ## Run the example: every kind of job, for real. ARGS=--exit ends it when it is done.
+	@$(BIN)/python manage.py demo $(ARGS)
+
+test: $(STAMP)-test ## Run the tests. ARGS="-k retry" picks some, WELLOS_REQUIRE=postgres,mariadb makes parts compulsory.
+	@$(BIN)/python -m tests $(ARGS)
+
+lint: $(STAMP)-lint ## Check style, types and migrations.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	$(BIN)/python manage.py makemigrations --check --dry-run --settings tests.settings
+
+bench: $(STAMP)-test ## Measure throughput, ledger lag and recovery time.
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+clean: ## Remove what these targets made: the virtual environment, the demo's data, caches.
+	rm -rf $(VENV) .demo build dist .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- installation ------------------------------------------------------------------------------------------
+
+$(VENV)/.ready:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "This needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 ..." >&2; \
+	  exit 1; }
+	@echo "Making the virtual environment $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "$(PYTHON) cannot make a virtual environment (Debian and Ubuntu: apt-get install python3-venv)." >&2; \
+	  rm -rf $(VENV); exit 1; }
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+$(STAMP)-example: EXTRA :=
+$(STAMP)-test: EXTRA := --group databases $(if $(findstring chromium,$(WELLOS_REQUIRE)),--group browser)
+$(STAMP)-lint: EXTRA := --group databases
+$(STAMP)-%: $(VENV)/.ready pyproject.toml
+	@echo "Installing what \`$*\` needs ..."
+	@$(PIP) install --editable . --group $* $(EXTRA) '$(DJANGO)'
+	@touch $@
