@@ -22,6 +22,10 @@ class _AttemptColumns:
     def error(self, attempt: JobAttempt) -> str:
         return display.shortened(f"{attempt.error_class}: {attempt.message}".removeprefix(": "), 160)
 
+    @admin.display(description=_("started"), ordering="started_at")
+    def started(self, attempt: JobAttempt) -> str:
+        return display.short_moment(attempt.started_at)
+
     @admin.display(description=_("took"))
     def took(self, attempt: JobAttempt) -> str:
         return display.between(attempt.started_at, attempt.ended_at)
@@ -31,7 +35,7 @@ class JobAttemptInline(_AttemptColumns, ReadOnlyInline):
     """The attempts that did not complete, on the page of their job."""
 
     model = JobAttempt
-    fields = ("number", "outcome_shown", "started_at", "took", "worker", "error", "trace")
+    fields = ("number", "outcome_shown", "started", "took", "worker", "error", "trace")
     readonly_fields = fields
     verbose_name_plural = _("attempts that did not complete")
 
@@ -43,7 +47,7 @@ class JobAttemptInline(_AttemptColumns, ReadOnlyInline):
 class JobAttemptAdmin(_AttemptColumns, SearchedByJob, ReadOnlyAdmin):
     """All attempts that did not complete, to search in."""
 
-    list_display = ("attempt", "outcome_shown", "error", "worker", "started_at", "took")
+    list_display = ("attempt", "outcome_shown", "error", "took", "started", "worker")
     list_filter = ("outcome", "ended_at", QueueOfJobFilter, NameOfJobFilter)
     list_select_related = ("job",)
     search_fields = ("job__name", "error_class", "message", "worker")

@@ -57,12 +57,16 @@ class ActorFilter(admin.SimpleListFilter):
 class AuditEntryAdmin(ReadOnlyAdmin):
     """Who did what to which job or dead letter, when, from where and why."""
 
-    list_display = ("at", "action_shown", "target", "actor_name", "reason_shown", "address")
+    list_display = ("when", "action_shown", "target", "actor_name", "reason_shown", "address")
     list_filter = (ActionFilter, ActorFilter, "at")
     search_fields = ("target_id__exact", "actor_name", "reason")
     search_help_text = _("The id of a job or dead letter, a name, or a part of the reason")
     fields = ("at", "action_shown", "target", "actor_name", "address", "reason", "detail_shown")
     readonly_fields = fields
+
+    @admin.display(description=_("at"), ordering="at")
+    def when(self, entry: AuditEntry) -> str:
+        return display.short_moment(entry.at)
 
     @admin.display(description=_("action"), ordering="action")
     def action_shown(self, entry: AuditEntry) -> SafeString:
@@ -83,6 +87,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
 def target_link(site: admin.AdminSite, entry: AuditEntry) -> SafeString | str:
     """The thing an entry is about, by its kind and name, with a link to its page."""
-    label = f"{entry.target_type.replace('_', ' ')} {entry.detail.get('name', '')} {entry.target_id}".replace("  ", " ")
+    kind = entry.target_type.replace("_", " ")
+    label = f"{kind} {entry.detail.get('name') or entry.target_id}"
     model = _MODELS.get(entry.target_type)
     return display.link(site, model, entry.target_id, label) if model else label

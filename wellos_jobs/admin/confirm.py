@@ -38,11 +38,14 @@ class ReasonForm(forms.Form):
 
 @dataclass(frozen=True)
 class Effect:
-    """What will happen to some of the chosen rows."""
+    """What will happen to some of the chosen rows. The text has a ``%d`` where the count goes."""
 
     count: int
     text: str
     acts: bool = True
+
+    def __str__(self) -> str:
+        return self.text % self.count
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Count, QuerySet
@@ -28,7 +29,7 @@ class DeadLetterInline(ReadOnlyInline):
 
     @admin.display(description=_("created"))
     def letter(self, letter: DeadLetter) -> SafeString | str:
-        return display.link(self.admin_site, "deadletter", letter.pk, display.moment(letter.created_at))
+        return display.link(self.admin_site, "deadletter", letter.pk, display.short_moment(letter.created_at))
 
     @admin.display(description=_("status"))
     def status_shown(self, letter: DeadLetter) -> SafeString:
@@ -48,11 +49,10 @@ class DeadLetterAdmin(SearchedByJob, ReadOnlyAdmin):
         "reason",
         "error",
         "attempts_shown",
+        "created",
         "queue",
         "organization_shown",
-        "created_at",
         "resolver",
-        "fingerprint",
     )
     list_filter = ("status", "reason", QueueOfJobFilter, "created_at", NameOfJobFilter)
     list_select_related = ("job",)
@@ -68,7 +68,7 @@ class DeadLetterAdmin(SearchedByJob, ReadOnlyAdmin):
     actions = ("replay_dead_letters", "discard_dead_letters")
     change_list_template = "admin/wellos_jobs/change_list.html"
     change_form_template = "admin/wellos_jobs/deadletter/change_form.html"
-    fieldsets: Any = (
+    fieldsets: ClassVar[Any] = (
         (None, {"fields": ("job_link", "status_shown", "reason", "created_at", "fingerprint_link")}),
         (_("Error"), {"fields": ("error_class", "message_shown", "trace")}),
         (_("Resolution"), {"fields": ("resolved_by", "resolved_at", "note")}),
@@ -104,7 +104,14 @@ class DeadLetterAdmin(SearchedByJob, ReadOnlyAdmin):
             "replay_dead_letters",
             gettext("Replay dead letters"),
             gettext("Replay"),
-            _effects(queryset, gettext("jobs go back to their queues with fresh attempts; their history stays")),
+            _effects(
+                queryset,
+                lambda n: ngettext(
+                    "%d job goes back to its queue with fresh attempts; its history stays",
+                    "%d jobs go back to their queues with fresh attempts; their history stays",
+                    n,
+                ),
+            ),
             lambda n: ngettext("%d dead letter replayed", "%d dead letters replayed", n) % n,
         )
         return ask_or_do(self, request, queryset, confirmation, operations.replay_many)
@@ -115,7 +122,14 @@ class DeadLetterAdmin(SearchedByJob, ReadOnlyAdmin):
             "discard_dead_letters",
             gettext("Discard dead letters"),
             gettext("Discard"),
-            _effects(queryset, gettext("dead letters are closed; their jobs stay failed")),
+            _effects(
+                queryset,
+                lambda n: ngettext(
+                    "%d dead letter is closed; its job stays failed",
+                    "%d dead letters are closed; their jobs stay failed",
+                    n,
+                ),
+            ),
             lambda n: ngettext("%d dead letter discarded", "%d dead letters discarded", n) % n,
         )
         return ask_or_do(self, request, queryset, confirmation, operations.discard_many)
@@ -134,7 +148,11 @@ class DeadLetterAdmin(SearchedByJob, ReadOnlyAdmin):
 
     @admin.display(description=_("error"))
     def error(self, letter: DeadLetter) -> str:
-        return display.shortened(f"{letter.error_class}: {letter.message}".removeprefix(": "))
+        return display.shortened(f"{letter.error_class.rpartition('.')[2]}: {letter.message}".removeprefix(": "), 70)
+
+    @admin.display(description=_("created"), ordering="created_at")
+    def created(self, letter: DeadLetter) -> str:
+        return display.short_moment(letter.created_at)
 
     @admin.display(description=_("attempts"))
     def attempts_shown(self, letter: DeadLetter) -> str:
@@ -165,10 +183,14 @@ class DeadLetterAdmin(SearchedByJob, ReadOnlyAdmin):
         return display.block(letter.traceback)
 
 
-def _effects(letters: QuerySet[DeadLetter], text: Any) -> list[Effect]:
+def _effects(letters: QuerySet[DeadLetter], text: Callable[[int], str]) -> list[Effect]:
     rows = letters.order_by().values_list("status").annotate(number=Count("pk"))
     counts = {DeadLetterStatus(status): number for status, number in rows}
+    open_ones = counts.pop(DeadLetterStatus.OPEN, 0)
     return [
-        Effect(counts.pop(DeadLetterStatus.OPEN, 0), text),
-        *(Effect(n, gettext("are %s already and stay so") % status.label, acts=False) for status, n in counts.items()),
+        Effect(open_ones, text(open_ones)),
+        *(
+            Effect(n, ngettext("%%d is %s already", "%%d are %s already", n) % status.label, acts=False)
+            for status, n in counts.items()
+        ),
     ]

@@ -105,9 +105,9 @@ def shortened(text: str, most: int = 90) -> str:
     return first if len(first) <= most else f"{first[: most - 1]}…"
 
 
-def moment(at: datetime) -> str:
-    """A date and time as the admin writes it, in the current time zone."""
-    return formats.date_format(timezone.localtime(at), "DATETIME_FORMAT")
+def short_moment(at: datetime | None) -> str:
+    """A date and time for a narrow column, in the current time zone."""
+    return formats.date_format(timezone.localtime(at), "Y-m-d H:i") if at else NOTHING
 
 
 def search_link(site: AdminSite, model: str, text: str, label: str) -> SafeString | str:

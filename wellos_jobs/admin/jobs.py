@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import flatten
 from django.contrib.auth import get_user_model
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from .. import ids, operations, payload, status
 from ..models import AuditEntry, DeadLetter, JobRecord
-from ..states import JobState
+from ..states import JobState, Priority
 from ..views import may_see_payload
 from . import display
 from .attempts import JobAttemptInline
@@ -31,16 +33,14 @@ class JobRecordAdmin(ReadOnlyAdmin):
 
     list_display = (
         "name",
-        "state_shown",
-        "progress_shown",
+        "state_and_progress",
         "attempts_shown",
-        "queue",
-        "priority",
-        "organization_shown",
-        "requester",
         "wait",
         "run",
-        "created_at",
+        "queue_and_priority",
+        "organization_shown",
+        "requester",
+        "created",
     )
     list_filter = ("state", QueueFilter, "priority", "created_at", NameFilter)
     search_fields = ("name",)
@@ -50,28 +50,24 @@ class JobRecordAdmin(ReadOnlyAdmin):
     change_form_template = "admin/wellos_jobs/jobrecord/change_form.html"
     change_list_template = "admin/wellos_jobs/change_list.html"
     _payload_fields: ClassVar[tuple[str, ...]] = ("data_shown", "result_shown")
-    _fields: ClassVar[list[tuple[Any, tuple[str, ...]]]] = [
+    _fields: ClassVar[list[tuple[Any, tuple[Any, ...]]]] = [
         (
             None,
             (
-                "name",
                 "id",
-                "state_shown",
+                ("name", "queue", "priority"),
+                ("state_shown", "attempts_shown", "replays"),
                 "progress_shown",
-                "attempts_shown",
-                "queue",
-                "priority",
-                "organization_shown",
-                "requested_by",
+                ("organization_shown", "requested_by"),
                 "error_shown",
             ),
         ),
         (
             _("Times"),
-            ("created_at", "run_at", "enqueued_at", "started_at", "finished_at", "wait", "run", "timeout"),
+            (("created_at", "run_at", "enqueued_at"), ("started_at", "finished_at"), ("wait", "run", "timeout_shown")),
         ),
         (_("Data"), _payload_fields),
-        (_("Origin"), ("worker", "replays", "rq_id", "context_shown")),
+        (_("Origin"), (("worker", "rq_id"), "context_shown")),
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[JobRecord]:
@@ -84,7 +80,7 @@ class JobRecordAdmin(ReadOnlyAdmin):
         return [(title, {"fields": shown if names is self._payload_fields else names}) for title, names in self._fields]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [*(name for _title, names in self._fields for name in names), "data_hidden"]
+        return [*flatten([names for _title, names in self._fields]), "data_hidden"]
 
     # --- one job ------------------------------------------------------------------------------------
 
@@ -160,9 +156,16 @@ class JobRecordAdmin(ReadOnlyAdmin):
         effects = [
             Effect(
                 failed,
-                gettext("failed jobs run again from the start, with fresh attempts; their dead letters are closed"),
+                ngettext(
+                    "%d failed job runs again from the start, with fresh attempts; its dead letter is closed",
+                    "%d failed jobs run again from the start, with fresh attempts; their dead letters are closed",
+                    failed,
+                ),
             ),
-            Effect(delayed, gettext("delayed jobs run now instead of later")),
+            Effect(
+                delayed,
+                ngettext("%d delayed job runs now, not later", "%d delayed jobs run now, not later", delayed),
+            ),
             *_left_alone(counts),
         ]
         confirmation = Confirmation(
@@ -180,8 +183,16 @@ class JobRecordAdmin(ReadOnlyAdmin):
         active = counts.pop(JobState.ACTIVE, 0)
         open_ones = sum(counts.pop(state, 0) for state in (JobState.WAITING, JobState.DELAYED, JobState.BLOCKED))
         effects = [
-            Effect(open_ones, gettext("jobs that have not started never will")),
-            Effect(active, gettext("active jobs are stopped in the middle of their run")),
+            Effect(
+                open_ones,
+                ngettext(
+                    "%d job that has not started never will", "%d jobs that have not started never will", open_ones
+                ),
+            ),
+            Effect(
+                active,
+                ngettext("%d active job is stopped in its run", "%d active jobs are stopped in their runs", active),
+            ),
             *_left_alone(counts),
         ]
         confirmation = Confirmation(
@@ -196,6 +207,17 @@ class JobRecordAdmin(ReadOnlyAdmin):
     # --- columns ------------------------------------------------------------------------------------
 
     @admin.display(description=_("state"), ordering="state")
+    def state_and_progress(self, job: JobRecord) -> SafeString:
+        shown = self.state_shown(job)
+        return format_html("{}<br>{}", shown, self.progress_shown(job)) if job.state == JobState.ACTIVE else shown
+
+    @admin.display(description=_("queue"), ordering="queue")
+    def queue_and_priority(self, job: JobRecord) -> SafeString | str:
+        if job.priority == Priority.NORMAL:
+            return job.queue
+        return format_html('{}<br><span class="wj-quiet">{}</span>', job.queue, job.get_priority_display())
+
+    @admin.display(description=_("state"), ordering="state")
     def state_shown(self, job: JobRecord) -> SafeString:
         return display.badge(job.state, JobState(job.state).label)
 
@@ -204,6 +226,10 @@ class JobRecordAdmin(ReadOnlyAdmin):
         if not job.progress and job.state != JobState.ACTIVE:
             return display.NOTHING
         return display.bar(job.progress, job.progress_message)
+
+    @admin.display(description=_("timeout"))
+    def timeout_shown(self, job: JobRecord) -> str:
+        return display.duration(job.timeout)
 
     @admin.display(description=_("attempts"), ordering="attempts")
     def attempts_shown(self, job: JobRecord) -> str:
@@ -216,6 +242,10 @@ class JobRecordAdmin(ReadOnlyAdmin):
     @admin.display(description=_("requested by"))
     def requester(self, job: JobRecord) -> str:
         return str(job.requested_by or display.NOTHING)
+
+    @admin.display(description=_("created"), ordering="created_at")
+    def created(self, job: JobRecord) -> str:
+        return display.short_moment(job.created_at)
 
     @admin.display(description=_("wait"))
     def wait(self, job: JobRecord) -> str:
@@ -264,6 +294,6 @@ def _by_state(jobs: QuerySet[JobRecord]) -> dict[JobState, int]:
 
 def _left_alone(counts: dict[JobState, int]) -> list[Effect]:
     return [
-        Effect(number, gettext("%s jobs stay as they are") % state.label, acts=False)
-        for state, number in counts.items()
+        Effect(n, ngettext("%%d %s job stays as it is", "%%d %s jobs stay as they are", n) % state.label, acts=False)
+        for state, n in counts.items()
     ]
