@@ -19,9 +19,7 @@ __all__ = ["MASK", "decode", "decode_result", "encode", "encode_result", "mask",
 __all__ += ["redact", "rotate", "secrets_in", "to_json"]
 
 
-def encode(
-    data: Mapping[str, Any], *, sensitive: Collection[str] = (), limit: int | None = None
-) -> dict[str, Any]:
+def encode(data: Mapping[str, Any], *, sensitive: Collection[str] = (), limit: int | None = None) -> dict[str, Any]:
     """Return a job's arguments as plain JSON, the ``sensitive`` ones encrypted.
 
     ``limit`` is in bytes of compact UTF-8 JSON; None takes ``MAX_PAYLOAD_BYTES``.

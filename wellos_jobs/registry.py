@@ -143,8 +143,7 @@ def define(name: str, function: Callable[..., Any], **options: Any) -> JobDefini
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadOption(
-            f"{name!r} is no job name: use at most 180 letters, digits and . _ : / - "
-            "and begin with a letter or digit"
+            f"{name!r} is no job name: use at most 180 letters, digits and . _ : / - and begin with a letter or digit"
         )
     for option in options:
         if option not in _OPTIONS:
@@ -171,8 +170,7 @@ def register(definition: JobDefinition) -> None:
     other = _jobs.get(definition.name)
     if other is not None and other.path != definition.path:
         raise DuplicateJobName(
-            f"Two functions are declared as job {definition.name!r}: "
-            f"{other.path} and {definition.path}; rename one"
+            f"Two functions are declared as job {definition.name!r}: {other.path} and {definition.path}; rename one"
         )
     _jobs[definition.name] = definition
 
@@ -186,9 +184,7 @@ def get(name: str) -> JobDefinition:
     definition = _jobs.get(name)
     if definition is None:
         hint = _hint(name, _jobs) if _jobs else ""
-        raise UnknownJob(
-            f"No job is declared under the name {name!r}{hint}; declare it with @job in an app's jobs.py"
-        )
+        raise UnknownJob(f"No job is declared under the name {name!r}{hint}; declare it with @job in an app's jobs.py")
     return definition
 
 
@@ -218,9 +214,7 @@ def _check_function(function: Any) -> None:
     if isinstance(function, type) or not callable(function) or not isinstance(qualname, str):
         raise ValueError(f"{function!r} is not a function")
     if "<" in qualname:
-        raise ValueError(
-            f"{qualname} is a local function or a lambda: workers find only functions of a module"
-        )
+        raise ValueError(f"{qualname} is a local function or a lambda: workers find only functions of a module")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ValueError(f"{qualname} is a generator: calling it runs nothing, so return a list instead")
 
@@ -229,9 +223,7 @@ def _check_sensitive(definition: JobDefinition) -> None:
     parameters = definition.parameters
     for name in definition.sensitive:
         if not parameters.takes_any and name not in parameters.known:
-            raise ValueError(
-                f"sensitive names {name!r}, which is no parameter{_hint(name, parameters.known)}"
-            )
+            raise ValueError(f"sensitive names {name!r}, which is no parameter{_hint(name, parameters.known)}")
 
 
 def _queue(value: Any) -> str:
@@ -242,9 +234,7 @@ def _queue(value: Any) -> str:
 
 def _priority(value: Any) -> Priority:
     if not isinstance(value, Priority):
-        raise ValueError(
-            f"priority is {value!r}: use Priority.{', Priority.'.join(one.name for one in Priority)}"
-        )
+        raise ValueError(f"priority is {value!r}: use Priority.{', Priority.'.join(one.name for one in Priority)}")
     return value
 
 

@@ -118,9 +118,7 @@ def exponential(
     """
     first = in_seconds("base", base)
     if first == 0:
-        raise ValueError(
-            "base is 0: an exponential backoff needs more than 0 seconds to grow from (or use fixed(0))"
-        )
+        raise ValueError("base is 0: an exponential backoff needs more than 0 seconds to grow from (or use fixed(0))")
     growth = _number("factor", factor, 1.0, 1000.0)
     cap = DEFAULT_CAP if max is None else in_seconds("max", max)
     if max is None:

@@ -44,9 +44,7 @@ def read(tag: str, text: object) -> Any:
     """
     reader = _READERS.get(tag)
     if reader is None:
-        raise ValueError(
-            f"has the tag {tag!r}, which this version does not know: a newer one may have written it"
-        )
+        raise ValueError(f"has the tag {tag!r}, which this version does not know: a newer one may have written it")
     if not isinstance(text, str):
         raise ValueError(f"has a broken {tag}: its value is {type(text).__name__}, not text")
     try:
