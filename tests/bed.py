@@ -51,7 +51,7 @@ def folder() -> Path:
 
 def databases(*, for_child: bool) -> dict[str, Any]:
     """Return Django's ``DATABASES``: ``default`` and ``other``, two databases on one server (SQLite by default)."""
-    if for_child:
+    if for_child and ALIASES["other"] in os.environ:
         return {alias: _given_database(os.environ[variable]) for alias, variable in ALIASES.items()}
     return {alias: _test_database(alias) for alias in ALIASES}
 

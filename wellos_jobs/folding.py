@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import redis as redis_py
 from django.db import connections
 
 from . import ids, keys, redis
@@ -42,7 +41,7 @@ _NAME_OF_FOREIGN = ["data", "description", "created_at"]
 class Fold:
     """One batch of events of one database, on its way into the rows."""
 
-    def __init__(self, database: str, connection: redis_py.Redis) -> None:
+    def __init__(self, database: str, connection: redis.Client) -> None:
         self.database = database
         self.connection = connection
         self.rows: dict[uuid.UUID, JobRecord] = {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-import redis as redis_py
 from django.db import router, transaction
 from django.db.models import QuerySet
 
@@ -36,7 +35,7 @@ class NewEpoch(Exception):
 class Ledger:
     """Where one database stands in one event stream."""
 
-    def __init__(self, source: str, database: str, connection: redis_py.Redis) -> None:
+    def __init__(self, source: str, database: str, connection: redis.Client) -> None:
         self.source = source
         self.database = database
         self.connection = connection

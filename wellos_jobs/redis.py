@@ -31,6 +31,9 @@ Role = Literal["call", "work", "block"]
 BLOCK_SECONDS = 10.0
 """How long an idle worker blocks before it looks by itself."""
 
+Client = redis.Redis
+"""The type of a connection, for rooms that do not import redis-py."""
+
 Unavailable = (redis.ConnectionError, redis.TimeoutError)
 """What a client raises when Redis cannot be reached (BusyLoadingError is a ConnectionError)."""
 
