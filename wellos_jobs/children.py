@@ -17,12 +17,21 @@ from dataclasses import dataclass, field
 
 from django.db import connections
 
-from .slots import Slot
+from .slots import Order, Run, Slot
 
 logger = logging.getLogger("wellos_jobs")
 
 _PR_SET_PDEATHSIG = 1
 _HAS_DEATH_SIGNAL = sys.platform == "linux"
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """An order that a run was given, and until when it may take to obey."""
+
+    run: int
+    order: Order
+    until: float
 
 
 @dataclass(slots=True)
@@ -35,16 +44,45 @@ class Child:
     born: float = field(default_factory=time.monotonic)
     killed_for: str = ""
     """Why the supervisor sent SIGKILL (timeout, canceled, handed_back), '' if it did not."""
+    killed_in: int = 0
+    """The number of the run that the SIGKILL was meant for, 0 if for none."""
+    ordered: Ordered | None = None
+    told_to_stop: bool = False
 
     def send(self, signal_number: int) -> None:
         """Send a signal; a child that is gone already is found by ``waitpid``."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal_number)
 
-    def kill(self, why: str) -> None:
-        """Send SIGKILL and remember why."""
-        self.killed_for = self.killed_for or why
+    def kill(self, why: str, run: Run | None = None) -> None:
+        """Send SIGKILL and remember why, and because of which run."""
+        if not self.killed_for:
+            self.killed_for, self.killed_in = why, run.number if run else 0
         self.send(signal.SIGKILL)
+
+    def order(self, order: Order, run: Run, seconds: float) -> None:
+        """Order something of a run, once; it has ``seconds`` to obey before it is ``overdue``."""
+        if self.ordered is not None and self.ordered.run == run.number:
+            return
+        self.slot.give(order, run)
+        self.ordered = Ordered(run.number, order, time.monotonic() + seconds)
+        self.send(signal.SIGUSR1)
+
+    def overdue(self, run: Run) -> Order:
+        """Return the order that this run should have obeyed by now, Order.NONE if there is none."""
+        ordered = self.ordered
+        if ordered is None or ordered.run != run.number or time.monotonic() < ordered.until:
+            return Order.NONE
+        return ordered.order
+
+    def fate(self, clean: bool) -> str:
+        """Return why it ended, once it has: the reason to give to a rescue of what it held.
+
+        A kill that came too late for its run must not be put down to the next one.
+        """
+        if self.killed_for:
+            return self.killed_for if self.killed_in in (0, self.slot.number) else "handed_back"
+        return "handed_back" if clean else "crashed"
 
 
 def fork(name: str, slot: Slot, body: Callable[[], int]) -> Child:

@@ -1,7 +1,8 @@
-"""Shared memory between a supervisor and its children: beat, deadline, current job, and orders to the child.
+"""Shared memory between a supervisor and its children: beat, the run in hand, and orders for that run.
 
 Anonymous and inherited over fork, so it needs no name and no clean-up. Times are ``time.monotonic``, which all
-processes of a machine share.
+processes of a machine share. Runs are numbered, so that an order or a kill that was meant for one run never hits the
+next.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import enum
 import mmap
 import struct
 import time
+from dataclasses import dataclass
 
-_LAYOUT = struct.Struct("ddi192s")
+_BEAT, _DEADLINE, _RUN, _ORDERED_RUN, _ORDER, _JOB = 0, 8, 16, 24, 32, 40
+_MOST_JOB_ID = 192
+_SIZE = _JOB + _MOST_JOB_ID
 
 
 class Order(enum.IntEnum):
@@ -22,48 +26,71 @@ class Order(enum.IntEnum):
     HAND_BACK = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The run that a child is in. ``deadline`` is when it should have ended."""
+
+    number: int
+    job_id: str
+    deadline: float
+
+
 class Slot:
-    """One child's page. The child writes beat, deadline and job; the supervisor writes the order."""
+    """One child's page. The child writes beat and run; the supervisor writes the order."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, _LAYOUT.size)
+        self._memory = mmap.mmap(-1, _SIZE)
         self.clear()
 
     def clear(self) -> None:
         """Make ready for a new child."""
-        self._memory[:] = _LAYOUT.pack(time.monotonic(), 0.0, Order.NONE, b"")
+        self._memory[:] = bytes(_SIZE)
+        self.beat()
 
     def beat(self) -> None:
         """Say: I live and I am not in a job."""
-        struct.pack_into("d", self._memory, 0, time.monotonic())
+        struct.pack_into("d", self._memory, _BEAT, time.monotonic())
 
     def begin(self, job_id: str, seconds: float) -> None:
         """Say: I run this job, and may do so for that long."""
-        now = time.monotonic()
-        self._memory[:] = _LAYOUT.pack(now, now + seconds, Order.NONE, job_id.encode()[:192])
+        self._memory[_JOB:] = job_id.encode()[:_MOST_JOB_ID].ljust(_MOST_JOB_ID, b"\x00")
+        struct.pack_into("q", self._memory, _RUN, self.number + 1)
+        self.beat()
+        # The deadline comes last: whoever sees it sees the rest.
+        struct.pack_into("d", self._memory, _DEADLINE, time.monotonic() + seconds)
 
     def end(self) -> None:
-        """Say: the job has ended."""
-        self._memory[:] = _LAYOUT.pack(time.monotonic(), 0.0, self.order, b"")
+        """Say: the run has ended."""
+        struct.pack_into("d", self._memory, _DEADLINE, 0.0)
+        self.beat()
 
     @property
     def last_beat(self) -> float:
-        return float(struct.unpack_from("d", self._memory, 0)[0])
+        return float(struct.unpack_from("d", self._memory, _BEAT)[0])
 
     @property
-    def deadline(self) -> float:
-        """When the current run should have ended; 0.0 between runs."""
-        return float(struct.unpack_from("d", self._memory, 8)[0])
+    def number(self) -> int:
+        """How many runs the child has begun."""
+        return int(struct.unpack_from("q", self._memory, _RUN)[0])
 
     @property
-    def job_id(self) -> str:
-        _, _, _, job_id = _LAYOUT.unpack(self._memory[:])
-        return str(job_id.rstrip(b"\x00").decode("utf-8", "replace"))
+    def run(self) -> Run | None:
+        """The run in hand; None between runs."""
+        number = self.number
+        deadline = float(struct.unpack_from("d", self._memory, _DEADLINE)[0])
+        job_id = self._memory[_JOB:].rstrip(b"\x00").decode("utf-8", "replace")
+        if not deadline or number != self.number:  # it changed while it was read
+            return None
+        return Run(number, job_id, deadline)
+
+    def give(self, order: Order, run: Run) -> None:
+        """Order something of a run; if the child is in another one by now, it will not obey."""
+        struct.pack_into("q", self._memory, _ORDERED_RUN, run.number)
+        struct.pack_into("i", self._memory, _ORDER, order)
 
     @property
     def order(self) -> Order:
-        return Order(struct.unpack_from("i", self._memory, 16)[0])
-
-    @order.setter
-    def order(self, order: Order) -> None:
-        struct.pack_into("i", self._memory, 16, order)
+        """What is ordered of the run in hand."""
+        if struct.unpack_from("q", self._memory, _ORDERED_RUN)[0] != self.number:
+            return Order.NONE
+        return Order(struct.unpack_from("i", self._memory, _ORDER)[0])

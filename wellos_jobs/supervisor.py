@@ -51,6 +51,8 @@ class SupervisorOptions:
     name: str | None = None
     shutdown_timeout: float = 25.0
     worker_ttl: int = 90
+    timeout_grace: float = TIMEOUT_GRACE
+    stop_grace: float = STOP_GRACE
 
 
 class Supervisor:
@@ -74,7 +76,6 @@ class Supervisor:
         self._hasty_deaths = 0
         self._spawn_after = 0.0
         self._leading = False
-        self._stop_orders: dict[int, float] = {}
 
     # --- the loop -----------------------------------------------------------------------------------
 
@@ -85,9 +86,10 @@ class Supervisor:
         for _ in range(self.options.processes):
             self._spawn_worker()
         next_due = TICK
-        while self.workers or self._to_rescue or self._wants_more():
+        while self.workers or self._still_to_rescue() or self._wants_more():
             self._collect()
             self._guard()
+            self._stop()
             self._with_redis(self._rescue_all)
             if self._is_due("tick", min(TICK, next_due)):
                 next_due = self._with_redis(self._tick) or TICK
@@ -104,6 +106,12 @@ class Supervisor:
     def _wants_more(self) -> bool:
         """A place is empty and will be filled; or there are none (`rqscheduler`), for the housekeeping alone."""
         return self.stop_by is None and (bool(self._spare_slots) or self.options.processes == 0)
+
+    def _still_to_rescue(self) -> bool:
+        if self._to_rescue and self.stop_by is not None and self._redis_away:
+            logger.warning("supervisor: leaving without Redis: leases of %d workers run out", len(self._to_rescue))
+            return False
+        return bool(self._to_rescue)
 
     def _is_due(self, duty: str, every: float) -> bool:
         now = time.monotonic()
@@ -165,10 +173,9 @@ class Supervisor:
 
     def _ended(self, child: Child, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
-        self._stop_orders.pop(child.pid, None)
         buried(child)
         clean = code in (DONE, REPLACE_ME)
-        why: Any = child.killed_for or ("handed_back" if clean else "crashed")
+        why: Any = child.fate(clean)
         message = f"worker {child.name} died ({_how(code)})" if why == "crashed" else f"worker {child.name}: {why}"
         self._to_rescue.append((child, why, message))
         self._spare_slots.append(child.slot)
@@ -176,7 +183,7 @@ class Supervisor:
         logger.log(level, "worker %s ended, pid %d (%s)", child.name, child.pid, _how(code))
         if code == DONE:
             self._spare_slots.pop()  # it has done all it was asked for (burst, max jobs, a stop): no successor
-        in_a_job = child.slot.deadline > 0
+        in_a_job = child.slot.run is not None
         hasty = (
             not clean and not in_a_job and time.monotonic() - child.born < 1.0
         )  # it cannot even start: no fork storm
@@ -184,7 +191,9 @@ class Supervisor:
         self._spawn_after = time.monotonic() + (min(0.1 * 2**self._hasty_deaths, 5.0) if hasty else 0.0)
 
     def _replace(self) -> None:
-        if self.stop_by is None and self._spare_slots and time.monotonic() >= self._spawn_after:
+        if self.stop_by is not None or self._to_rescue:  # a successor may bear the name of the dead
+            return
+        if self._spare_slots and time.monotonic() >= self._spawn_after:
             self._spawn_worker()
 
     def _rescue_all(self) -> None:
@@ -203,39 +212,42 @@ class Supervisor:
     def _guard(self) -> None:
         now = time.monotonic()
         for child in self.workers.values():
-            deadline = child.slot.deadline
-            if deadline and now > deadline + TIMEOUT_GRACE:
-                logger.warning("worker %s: job=%s hangs beyond its timeout, killing it", child.name, child.slot.job_id)
-                child.kill("timeout")
-            elif not deadline and now - child.slot.last_beat > SILENCE:
-                logger.warning("worker %s gives no sign of life, killing it", child.name)
-                child.kill("handed_back")
-            elif now > self._stop_orders.get(child.pid, now):
-                child.kill("canceled" if child.slot.order == Order.STOP_JOB else "handed_back")
+            run = child.slot.run
+            if run is None:
+                if now - child.slot.last_beat > SILENCE:
+                    logger.warning("worker %s gives no sign of life, killing it", child.name)
+                    child.kill("handed_back")
+            elif now > run.deadline + self.options.timeout_grace:
+                logger.warning("worker %s: job=%s hangs beyond its timeout, killing it", child.name, run.job_id)
+                child.kill("timeout", run)
+            elif order := child.overdue(run):
+                logger.warning("worker %s: job=%s does not obey %s, killing it", child.name, run.job_id, order.name)
+                child.kill("canceled" if order is Order.STOP_JOB else "handed_back", run)
         keeper = self.housekeeper
         if keeper is not None and now - keeper.slot.last_beat > HOUSEKEEPING_SILENCE:
             logger.warning("housekeeping gives no sign of life, killing it")
             keeper.kill("silent")
-        if self.stop_by is not None and now > self.stop_by:
-            self._hand_back()
 
-    def _order(self, child: Child, order: Order) -> None:
-        if child.pid not in self._stop_orders:
-            child.slot.order = order
-            self._stop_orders[child.pid] = time.monotonic() + STOP_GRACE
-            child.send(signal.SIGUSR1)
-
-    def _hand_back(self) -> None:
+    def _stop(self) -> None:
+        """Once asked to stop: tell each worker, and when the time is over take the jobs from those that still run."""
+        if self.stop_by is None:
+            return
+        now = time.monotonic()
         for child in self.workers.values():
-            if child.slot.deadline:
-                self._order(child, Order.HAND_BACK)
-            elif time.monotonic() > (self.stop_by or 0.0) + STOP_GRACE:
+            if not child.told_to_stop:
+                child.send(signal.SIGTERM)
+                child.told_to_stop = True
+            run = child.slot.run
+            if run is not None and now > self.stop_by:
+                child.order(Order.HAND_BACK, run, self.options.stop_grace)
+            elif run is None and now > self.stop_by + self.options.stop_grace:
                 child.kill("handed_back")  # it is stuck outside a job, as when Redis does not come back
 
     def _stop_job(self, job_id: str) -> None:
         for child in self.workers.values():
-            if child.slot.deadline and child.slot.job_id == job_id:
-                self._order(child, Order.STOP_JOB)
+            run = child.slot.run
+            if run is not None and run.job_id == job_id:
+                child.order(Order.STOP_JOB, run, self.options.stop_grace)
 
     # --- duties in Redis ----------------------------------------------------------------------------
 
@@ -260,8 +272,6 @@ class Supervisor:
             self._register()
         for job_id in to_stop:
             self._stop_job(redis.text(job_id))
-        for pid in [pid for pid in self._stop_orders if pid in self.workers and not self.workers[pid].slot.deadline]:
-            del self._stop_orders[pid]  # the run has ended: the order with it
         return max(float(due), 0.02) if due else TICK
 
     def _renew(self) -> None:
@@ -313,7 +323,7 @@ class Supervisor:
             return
         if verb in {"stop-job", "stop-execution"}:
             self._stop_job(job_id)
-        elif verb == "kill-horse" and child.slot.deadline:
+        elif verb == "kill-horse" and child.slot.run:
             child.kill("crashed")
         elif verb == "shutdown":
             child.send(signal.SIGTERM)
@@ -330,14 +340,12 @@ class Supervisor:
         signal.signal(signal.SIGINT, self._on_stop)
         return reader
 
-    def _on_stop(self, number: int, _frame: FrameType | None) -> None:
+    def _on_stop(self, _number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
         if self.stop_by is None:
             self.stop_by = now + self.options.shutdown_timeout
-            for child in list(self.workers.values()):
-                child.send(signal.SIGTERM)
         else:
-            self.stop_by = now - 0.001  # asked twice: hurry
+            self.stop_by = min(self.stop_by, now)  # asked twice: hurry
 
     @staticmethod
     def _drain(wake: int) -> None:
