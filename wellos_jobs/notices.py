@@ -11,7 +11,7 @@ from . import conf, ids
 from .context import current_job
 from .declare import job
 from .enqueue import JobOptions, enqueue_bulk
-from .models import DeadLetter, JobRecord
+from .models import DeadLetter, JobAttempt, JobRecord
 
 JOB_NAME = "wellos-notify-admins"
 SUBJECT = "Job Failed After All Retries"
@@ -58,7 +58,7 @@ def body(letter: DeadLetter) -> str:
     """Return the text of the mail. Sensitive values were masked when the letter was written."""
     record = letter.job
     lines = [
-        f"Job {record.name} failed after {record.attempts} attempts.",
+        f"Job {record.name} failed after {_attempts(letter)} attempts.",
         "",
         f"Error: {letter.error_class}: {letter.message}" if letter.error_class else f"Error: {letter.message}",
         f"Reason: {letter.get_reason_display()}",
@@ -71,6 +71,12 @@ def body(letter: DeadLetter) -> str:
     if link := _link(letter):
         lines += ["", f"In the admin: {link}"]
     return "\n".join(lines) + "\n"
+
+
+def _attempts(letter: DeadLetter) -> int:
+    """Return the number of the attempt that failed for good: by now a replay may have reset the job's own count."""
+    attempts = JobAttempt.objects.using(letter._state.db).filter(job=letter.job_id, ended_at=letter.created_at)
+    return max(attempts.values_list("number", flat=True), default=letter.job.attempts)
 
 
 def _options(letter: DeadLetter, using: str) -> JobOptions:
