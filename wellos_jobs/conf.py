@@ -49,6 +49,8 @@ class Conf:
     """Dotted path of ``(organization_id) -> {"label", "url", "time_zone"}``."""
     stream_max: int = 1_000_000
     """How many events may wait for the ledger before an alert fires and enqueue slows down."""
+    schedules: Mapping[str, Any] = field(default_factory=dict)
+    """Schedules by name: ``{"job", "cron", "tz", "data"}`` and options of a schedule."""
     allow_pickle: bool = False
     """Whether foreign jobs with pickled payloads are run."""
 
@@ -154,6 +156,12 @@ def _retention(value: Any) -> dict[str, timedelta | None]:
     return kept
 
 
+def _schedules(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise TypeError('it must be a dict of schedules by name, such as {"nightly": {"job": "x", "cron": "0 2 * * *"}}')
+    return dict(value)
+
+
 _CLEAN: Mapping[str, Callable[[Any], Any]] = {
     "ENCRYPTION_KEYS": _keys,
     "MAX_PAYLOAD_BYTES": _positive(int),
@@ -164,6 +172,7 @@ _CLEAN: Mapping[str, Callable[[Any], Any]] = {
     "CAN_VIEW_JOB": _path,
     "ORGANIZATION_RESOLVER": _path,
     "STREAM_MAX": _positive(int),
+    "SCHEDULES": _schedules,
     "ALLOW_PICKLE": _boolean,
 }
 
@@ -208,6 +217,14 @@ def django_setting(name: str, default: Any = None) -> Any:
 def user_model() -> str:
     """Return the label of the project's user model."""
     return str(settings.AUTH_USER_MODEL)
+
+
+def organization_zone(organization_id: str) -> str:
+    """Return the time zone that ``ORGANIZATION_RESOLVER`` names for an organization; '' if it names none."""
+    resolve = hook(current().organization_resolver)
+    if resolve is None or not organization_id:
+        return ""
+    return str((resolve(organization_id) or {}).get("time_zone") or "")
 
 
 def hook(path: str | None) -> Callable[..., Any] | None:

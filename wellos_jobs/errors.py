@@ -23,6 +23,10 @@ class DuplicateJobName(WellosJobsError, ValueError):
     """Two functions were declared under one job name."""
 
 
+class UnknownSchedule(WellosJobsError, LookupError):
+    """No schedule has this name."""
+
+
 class BadOption(WellosJobsError, TypeError):
     """A job option that does not exist, or has a value that cannot be meant."""
 

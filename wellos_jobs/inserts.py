@@ -1,4 +1,4 @@
-"""Writing many new rows in one statement, whatever the database's limit on parameters."""
+"""Writing many rows in one call, whatever the database's limit on parameters."""
 
 from __future__ import annotations
 
@@ -30,3 +30,24 @@ def insert_many(rows: Sequence[models.Model], database: str) -> None:
     for row in rows:
         row._state.adding = False
         row._state.db = database
+
+
+def update_many(rows: Sequence[models.Model], fields: Sequence[str], database: str) -> None:
+    """UPDATE the named fields of stored rows with one ``executemany``."""
+    if not rows:
+        return
+    connection = connections[database]
+    options = rows[0]._meta
+    columns = [options.get_field(name) for name in fields]
+    quote = connection.ops.quote_name
+    changes = ", ".join(f"{quote(str(field.column))} = %s" for field in columns)
+    statement = f"UPDATE {quote(options.db_table)} SET {changes} WHERE {quote(str(options.pk.column))} = %s"  # noqa: S608
+    values = [
+        (
+            *(field.get_db_prep_save(getattr(row, field.attname), connection) for field in columns),
+            options.pk.get_db_prep_save(row.pk, connection),
+        )
+        for row in rows
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany(statement, values)

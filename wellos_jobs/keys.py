@@ -23,6 +23,9 @@ LEADER = f"{OWN}leader"
 LEASES = f"{OWN}leases"
 DUE = f"{OWN}due"
 PAUSED = f"{OWN}paused"
+ALARM = f"{OWN}alarm"
+CLOCK = f"{OWN}clock"
+BROKEN_ENTRIES = f"{OWN}broken"
 
 
 def job(job_id: object) -> str:

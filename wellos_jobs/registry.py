@@ -16,6 +16,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 
+from .cron import Cron
 from .errors import BadOption, DuplicateJobName, UnknownJob
 from .retry import DEFAULT_BACKOFF, Backoff, RetryPolicy, in_seconds
 from .states import Priority
@@ -73,6 +74,8 @@ class JobDefinition:
     """Names of arguments whose values are encrypted at rest."""
     retry_on: tuple[type[BaseException], ...] = ()
     discard_on: tuple[type[BaseException], ...] = ()
+    schedule: Cron | None = None
+    """When the job runs by itself: becomes a row that people may change."""
 
     @functools.cached_property
     def parameters(self) -> Parameters:
@@ -250,11 +253,18 @@ def _sensitive(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _schedule(value: Any) -> Cron | None:
+    if value is not None and not isinstance(value, Cron):
+        raise ValueError(f"schedule is {value!r}: give a Cron, such as Cron('0 8 * * *', tz='America/New_York')")
+    return value
+
+
 _CLEAN: Mapping[str, Callable[[Any], Any]] = {
     "queue": _queue,
     "priority": _priority,
     "timeout": _timeout,
     "sensitive": _sensitive,
+    "schedule": _schedule,
 }
 
 

@@ -87,6 +87,21 @@ class AttemptOutcome(models.TextChoices):
     CANCELED = "canceled", _("canceled")
 
 
+class CatchUp(models.TextChoices):
+    """What a schedule does about runs that were missed while no scheduler ran."""
+
+    SKIP = "skip", _("skip them")
+    ONCE = "once", _("run once for all of them")
+    ALL = "all", _("run each of them, up to the limit")
+
+
+class Overlap(models.TextChoices):
+    """What a schedule does when its last job has not ended."""
+
+    ALLOW = "allow", _("run all the same")
+    SKIP = "skip", _("skip the run")
+
+
 class DeadLetterStatus(models.TextChoices):
     """What has become of a dead letter."""
 

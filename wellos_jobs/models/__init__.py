@@ -5,5 +5,16 @@ from .dead_letter import DeadLetter
 from .job import JobAttempt, JobRecord
 from .ledger import JobStatistic, LedgerCursor
 from .queues import Queues
+from .schedule import OrganizationReportSchedule, Schedule
 
-__all__ = ["AuditEntry", "DeadLetter", "JobAttempt", "JobRecord", "JobStatistic", "LedgerCursor", "Queues"]
+__all__ = [
+    "AuditEntry",
+    "DeadLetter",
+    "JobAttempt",
+    "JobRecord",
+    "JobStatistic",
+    "LedgerCursor",
+    "OrganizationReportSchedule",
+    "Queues",
+    "Schedule",
+]

@@ -45,6 +45,14 @@ class JobRecord(models.Model):
     error = models.TextField(_("error"), blank=True, default="")
     worker = models.CharField(_("worker"), max_length=120, blank=True, default="")
     context = models.JSONField(_("context"), default=dict, blank=True)
+    schedule = models.ForeignKey(
+        "wellos_jobs.Schedule",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="jobs",
+        verbose_name=_("schedule"),
+    )
     replays = models.PositiveIntegerField(_("replays"), default=0)
     rq_id = models.CharField(_("RQ id"), max_length=180, null=True, blank=True, unique=True)
     created_at = models.DateTimeField(_("created"))

@@ -1,0 +1,42 @@
+"""``manage.py rqscheduler``: the clock of schedules and of rq-scheduler's entries, and the housekeeping."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils.translation import gettext as _
+
+from ... import conf, logs, queue_sets, redis
+from ...errors import UnknownQueue
+from ...supervisor import Supervisor, SupervisorOptions
+from ...worker import WorkerOptions
+
+
+class Command(BaseCommand):
+    help = "Run the scheduler. Start as many as you like: one leads, another takes over within seconds."
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--queue", default="default", help="any queue of the Redis to serve (default: default)")
+        parser.add_argument("--pid", help="file to write the process id to")
+        parser.add_argument("-i", "--interval", type=int, help="accepted: the clock sleeps until the next due time")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            conf.queue(options["queue"])
+        except UnknownQueue as error:
+            raise CommandError(str(error)) from error
+        logs.to_terminal(options["verbosity"])
+        if options["interval"] is not None:
+            self.stderr.write(_("--interval: the clock sleeps until the next due time, the option changes nothing"))
+        source = redis.source_of(options["queue"])
+        queues = redis.sources()[source]
+        if options["pid"]:
+            Path(options["pid"]).expanduser().write_text(str(os.getpid()))
+        worker = WorkerOptions(source=source, queues=queues, queue_set=queue_sets.set_id(queues))
+        sys.exit(Supervisor(SupervisorOptions(worker=worker, processes=0, clock=True)).run())
