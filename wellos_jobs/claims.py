@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -86,6 +87,8 @@ class Answer:
     settled: bool
     claim: Claim | None
     next_due: float | None
+    canceled: bool = False
+    """The job was cancelled while it ran, and this outcome would have let it run again."""
 
 
 @dataclass(slots=True)
@@ -179,19 +182,21 @@ def rescue(connection: redis_py.Redis, why: RescueReason, message: str, worker: 
 def _answer(reply: list[Any]) -> Answer:
     settled, due, job_id, *fields = reply
     next_due = float(due) if due else None
-    if not job_id:
-        return Answer(bool(settled), None, next_due)
-    name, data, queue, attempt, most, timeout, database, generation, organization, user, context, run, since, prio = (
-        fields
-    )
-    claim = Claim(
-        id=redis.text(job_id),
+    claim = _claim(redis.text(job_id), fields) if job_id else None
+    return Answer(bool(settled), claim, next_due, canceled=settled == 2)
+
+
+def _claim(job_id: str, fields: list[bytes | None]) -> Claim:
+    name, data, queue, attempt, most, timeout, database, *fields = fields
+    generation, organization, user, context, run, since, priority, rq_timeout = fields
+    return Claim(
+        id=job_id,
         name=redis.text(name),
         data=data or b"",
         queue=redis.text(queue),
         attempt=int(attempt or 1),
         max_attempts=int(most or 3),
-        timeout=float(timeout or 0) or conf.current().default_timeout,
+        timeout=_seconds(timeout or rq_timeout),
         database=redis.text(database) or "default",
         generation=int(generation or 0),
         organization_id=redis.text(organization),
@@ -199,6 +204,11 @@ def _answer(reply: list[Any]) -> Answer:
         context=redis.text(context),
         run=redis.text(run),
         since=float(since) if since else None,
-        priority=int(prio or 5),
+        priority=int(priority or 5),
     )
-    return Answer(bool(settled), claim, next_due)
+
+
+def _seconds(timeout: bytes | None) -> float:
+    """Return how long a run may take. RQ writes -1 for a job of foreign code without a limit."""
+    seconds = float(timeout or 0)
+    return math.inf if seconds < 0 else seconds or conf.current().default_timeout

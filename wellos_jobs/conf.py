@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -86,7 +87,7 @@ def problems() -> Iterator[str]:
             continue
         try:
             _CLEAN.get(key, _same)(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             yield f"WELLOS_JOBS[{key!r}] is {_shown(key, value)}: {error}"
 
 
@@ -109,9 +110,9 @@ def _positive(kind: type[int] | type[float]) -> Callable[[Any], Any]:
     def clean(value: Any) -> int | float:
         if isinstance(value, timedelta):
             value = value.total_seconds()
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
             raise ValueError("it must be a number above 0")
-        return kind(value)
+        return kind(math.ceil(value) if kind is int else value)
 
     return clean
 
@@ -123,7 +124,8 @@ def _boolean(value: Any) -> bool:
 
 
 def _keys(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not all(isinstance(key, (str, bytes)) for key in value):
+    listed = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+    if not listed or not all(isinstance(key, (str, bytes)) for key in value):
         raise TypeError("it must be a list of Fernet keys (make one with cryptography's Fernet.generate_key())")
     return tuple(key.decode() if isinstance(key, bytes) else key for key in value)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db import close_old_connections
+from django.db import connections
 
 from . import payload, registry
 from .claims import Claim, Outcome
@@ -32,7 +32,7 @@ def run(claim: Claim, alarm: Alarm, report: Report | None = None) -> Outcome:
     started = time.perf_counter()
     secrets: list[str] = []
     policy = RetryPolicy(max_attempts=claim.max_attempts)
-    close_old_connections()
+    close_stale_connections()
     try:
         definition = registry.get(claim.name)
         policy = definition.policy
@@ -53,7 +53,14 @@ def run(claim: Claim, alarm: Alarm, report: Report | None = None) -> Outcome:
     except BaseException as error:  # SystemExit and the like end a run, never the worker
         return _judge(error, claim, policy, secrets, time.perf_counter() - started)
     finally:
-        close_old_connections()
+        close_stale_connections()
+
+
+def close_stale_connections() -> None:
+    """Close database connections that are broken or too old, save those in a transaction (a test's around the run)."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
 
 
 def _read(claim: Claim) -> dict[str, Any]:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 
 import django_rq
-from django.db import close_old_connections
 from rq.exceptions import NoSuchJobError
 from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.worker import SimpleWorker
 
 from . import conf, payload, redis
 from .claims import Claim, Claimer, Outcome
+from .execution import close_stale_connections
 from .foreign_calls import read_call
 from .lanes import LaneQueue
 from .states import FailureReason
@@ -39,11 +39,11 @@ class ForeignRunner:
                 " or set WELLOS_JOBS['ALLOW_PICKLE'] if you trust everyone who can write to Redis",
             )
         started = time.perf_counter()
-        close_old_connections()
+        close_stale_connections()
         try:
             self._perform(claim, pickled=call is None)
         finally:
-            close_old_connections()
+            close_stale_connections()
         told = {"run": round(time.perf_counter() - started, 6)} | (call or {})
         self._claimer.foreign_done(claim, payload.to_json(told))
         return None

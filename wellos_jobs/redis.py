@@ -21,7 +21,7 @@ import redis
 from django.core.signals import setting_changed
 from django_rq.connection_utils import get_redis_connection
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import NoScriptError
+from redis.exceptions import MasterDownError, NoScriptError, OutOfMemoryError, ReadOnlyError
 from redis.retry import Retry
 
 from . import conf, keys
@@ -36,6 +36,14 @@ Client = redis.Redis
 
 Unavailable = (redis.ConnectionError, redis.TimeoutError)
 """What a client raises when Redis cannot be reached (BusyLoadingError is a ConnectionError)."""
+
+_REFUSALS = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY")
+"""What a server says that is there, but will not now: memory full, failing over, disk full, another script runs."""
+
+
+class Refused(redis.ConnectionError):
+    """The server refuses for now. As good as away: whoever waits for Redis waits for this to end, too."""
+
 
 Error = redis.RedisError
 """What redis-py raises for anything, as when a key holds another type than it should."""
@@ -105,7 +113,14 @@ def text(value: bytes | str | None) -> str:
 
 
 def _execute(connection: redis.Redis, *command: Any) -> Any:
-    return connection.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types here
+    try:
+        return connection.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types here
+    except (OutOfMemoryError, ReadOnlyError, MasterDownError) as error:  # redis-py cuts the first word off
+        raise Refused(str(error)) from error
+    except redis.ResponseError as error:
+        if str(error).startswith(_REFUSALS):
+            raise Refused(str(error)) from error
+        raise
 
 
 _PARTS: Mapping[str, tuple[str, ...]] = {

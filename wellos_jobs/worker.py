@@ -111,7 +111,7 @@ class Worker:
         )
         if answer.settled:
             note = f"{outcome.error_class}: {outcome.message}" if outcome.error_class else ""
-            self._announce(claim, EVENT_OF[outcome.kind], note)
+            self._announce(claim, EventName.CANCELED if answer.canceled else EVENT_OF[outcome.kind], note)
         else:
             logger.warning(
                 "stale run of job=%s: its claim was taken away while it ran, its outcome %s is dropped",

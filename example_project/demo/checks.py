@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from email.message import EmailMessage
 from pathlib import Path
+from typing import TypeVar
 
 from django.conf import settings
 from django.core.files.storage import default_storage
@@ -59,6 +60,7 @@ class Result:
     detail: str
 
 
+T = TypeVar("T")
 Check = Callable[[Facts], str]
 CHECKS: dict[str, Check] = {}
 
@@ -83,6 +85,12 @@ def run_all(facts: Facts) -> Iterator[Result]:
 def expect(found: object, wanted: object, what: str) -> None:
     if found != wanted:
         raise Wrong(f"{what}: {found!r}, expected {wanted!r}")
+
+
+def given(value: T | None, what: str) -> T:
+    if value is None:
+        raise Wrong(f"there was no {what}")
+    return value
 
 
 @check("every job ended as it should")
@@ -142,8 +150,7 @@ def _token(facts: Facts) -> str:
 
 @check("each invoice has its PDF")
 def _invoices(facts: Facts) -> str:
-    broken = facts.run.sample.broken_invoice
-    assert broken is not None
+    broken = given(facts.run.sample.broken_invoice, "broken invoice")
     size = 0
     for invoice in [*facts.run.sample.invoices, broken]:
         name = Invoice.objects.values_list("document", flat=True).get(pk=invoice.pk)
@@ -159,8 +166,7 @@ def _invoices(facts: Facts) -> str:
 
 @check("the report went through its five steps")
 def _report(facts: Facts) -> str:
-    handle = facts.run.report
-    assert handle is not None
+    handle = given(facts.run.report, "report")
     lines = [line for line in facts.worker_log.read_text(errors="replace").splitlines() if f"job={handle}" in line]
     steps = [int(found[1]) for line in lines if (found := re.search(r"percent=(\d+)", line))]
     expect(steps, PROGRESS_STEPS, "progress in the log")
@@ -173,8 +179,7 @@ def _report(facts: Facts) -> str:
 
 @check("the flaky call was retried, and waited as told")
 def _flaky(facts: Facts) -> str:
-    handle = facts.run.flaky
-    assert handle is not None
+    handle = given(facts.run.flaky, "flaky call")
     expect([status for _, status in facts.partner.answers], [503, 429, 200], "the partner's answers")
     waited = facts.partner.answers[2][0] - facts.partner.answers[1][0]
     if waited < partner_module.RETRY_AFTER:
@@ -186,9 +191,7 @@ def _flaky(facts: Facts) -> str:
 
 @check("the dead letter was replayed")
 def _dead_letter(facts: Facts) -> str:
-    letter = facts.run.replayed_letter
-    assert letter is not None
-    letter = DeadLetter.objects.get(pk=letter.pk)
+    letter = DeadLetter.objects.get(pk=given(facts.run.replayed_letter, "replay").pk)
     expect(letter.status, DeadLetterStatus.REPLAYED, "status")
     expect((letter.resolved_by_id, letter.note), (facts.run.sample.admin.pk, REASON), "by whom and why")
     expect(list(_outcomes(letter.job_id)), [AttemptOutcome.FAILED], "attempts that are kept")
@@ -199,8 +202,9 @@ def _dead_letter(facts: Facts) -> str:
 
 @check("the killed worker's job was rescued")
 def _rescue(facts: Facts) -> str:
-    handle, killed_at, project = facts.run.imported, facts.run.killed_at, facts.run.sample.import_into
-    assert handle is not None and killed_at is not None and project is not None
+    killed_at = given(facts.run.killed_at, "kill")
+    handle = given(facts.run.imported, "import")
+    project = given(facts.run.sample.import_into, "project to import into")
     record = handle.record()
     expect(record.attempts, 2, "attempts")
     expect(list(_outcomes(handle.id)), [AttemptOutcome.CRASHED], "attempts in the ledger")
@@ -227,8 +231,7 @@ def _cleanups(facts: Facts) -> str:
 
 @check("the site shows a job's status and its file")
 def _site(facts: Facts) -> str:
-    asked = facts.run.asked_on_site
-    assert asked is not None
+    asked = given(facts.run.asked_on_site, "request on the site")
     status = facts.visitor.status(asked)
     expect((status["id"], status["state"], status["progress"]), (str(asked), "completed", 100), "status")
     expect(facts.visitor.get(status["result"]["url"])[:5], b"%PDF-", "start of the file")

@@ -43,8 +43,12 @@ def _header(invoice: Invoice) -> Any:
     table = pdf.reportlab("platypus").Table
     return table(
         [[left, table(right, colWidths=[60, 120])]],
-        colWidths=["*", 190],
-        style=[("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (0, 0), 0)],
+        colWidths=["*", 180],
+        style=[
+            ("VALIGN", (0, 0), (-1, -1), "TOP"),
+            ("LEFTPADDING", (0, 0), (-1, -1), 0),
+            ("RIGHTPADDING", (0, 0), (-1, -1), 0),
+        ],
     )
 
 

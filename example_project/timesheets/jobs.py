@@ -62,7 +62,13 @@ def _store(project: Project, entry: dict[str, Any]) -> bool:
 def fetch_hours(days: reports.DateRange) -> list[dict[str, Any]]:
     """Return minutes by organization and project."""
     entries = TimeEntry.objects.filter(day__range=(days.start, days.end))
-    keys = ("project__organization__name", "project__name", "project__customer_name", "project__hourly_rate")
+    keys = (
+        "project__organization__name",
+        "project__organization__currency",
+        "project__name",
+        "project__customer_name",
+        "project__hourly_rate",
+    )
     return list(entries.values(*keys).annotate(minutes=Sum("minutes")).order_by(*keys))
 
 
@@ -72,14 +78,14 @@ def tabulate_hours(rows: Iterable[dict[str, Any]]) -> reports.Content:
     for row in rows:
         hours = (Decimal(row["minutes"]) / 60).quantize(Decimal("0.01"))
         total += hours
-        worth = (hours * row["project__hourly_rate"]).quantize(Decimal("0.01"))
+        worth = hours * row["project__hourly_rate"]
         table.append(
             [
                 row["project__organization__name"],
                 row["project__name"],
                 row["project__customer_name"],
                 hours,
-                worth,
+                f"{worth:,.2f} {row['project__organization__currency']}",
             ]
         )
     return reports.Content(

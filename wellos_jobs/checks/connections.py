@@ -10,10 +10,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from django.core.checks import CheckMessage, Error, Warning, register
 
 from .. import conf
+from ..redis import BLOCK_SECONDS
 from .jobs import configured_queues
-
-BLOCK_SECONDS = 10.0
-"""How long an idle worker blocks on Redis; a socket must wait longer than that."""
 
 _SCHEMES = frozenset({"redis", "rediss", "unix", "valkey", "valkeys"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", ""})

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
+from .. import redis
 from .jobs import configured_queues
 
 OLDEST_MAJOR = 7
@@ -16,8 +17,6 @@ OLDEST_MAJOR = 7
 def check_servers(**_: Any) -> list[CheckMessage]:
     if not configured_queues():
         return []
-    from .. import redis  # a deployment pays for these imports, a running site does not
-
     found: list[CheckMessage] = []
     for source, queues in redis.sources().items():
         where = f"The Redis of the queues {', '.join(queues)}"
@@ -73,8 +72,6 @@ def _is_open(client: Any) -> bool:
 def _persistence_faults(where: str, client: Any, info: Mapping[str, Any]) -> Iterator[CheckMessage]:
     if info.get("aof_enabled"):
         return
-    from .. import redis
-
     try:
         snapshots = client.config_get("save").get("save", "")
     except redis.Error as error:  # managed services forbid CONFIG

@@ -10,7 +10,7 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
-from .. import conf, registry
+from .. import conf, notices, registry
 from ..errors import ConfigurationError
 
 LANE_QUEUE = "wellos_jobs.queues.LaneQueue"
@@ -168,7 +168,7 @@ def check_declared_queues(**_: Any) -> list[CheckMessage]:
             id="wellos_jobs.E008",
         )
         for job in registry.all_jobs()
-        if queues and job.queue not in queues
+        if queues and job.queue not in queues and job.name != notices.JOB_NAME  # it goes to any queue there is
     ]
 
 

@@ -92,30 +92,27 @@ def paragraph(value: Any, style: str = "text") -> Any:
 
 def document(parts: Sequence[Any], *, title: str, author: str, footer: str = "") -> bytes:
     """Return a PDF of A4 pages that shows ``parts``, with ``footer`` and the page number below."""
-    platypus, pagesizes = reportlab("platypus"), reportlab("lib.pagesizes")
+    platypus, (width, height) = reportlab("platypus"), _page()
     output = io.BytesIO()
-    template = platypus.SimpleDocTemplate(
-        output,
-        pagesize=pagesizes.A4,
-        leftMargin=MARGIN,
-        rightMargin=MARGIN,
-        topMargin=MARGIN,
-        bottomMargin=MARGIN + 10,
-        title=title,
-        author=author,
-        invariant=1,
-    )
 
     def draw_footer(canvas: Any, _template: Any) -> None:
         canvas.saveState()
         canvas.setFont(fonts()[0], 8)
         canvas.setFillColor(FAINT)
         canvas.drawString(MARGIN, MARGIN - 14, footer)
-        canvas.drawRightString(pagesizes.A4[0] - MARGIN, MARGIN - 14, f"Page {canvas.getPageNumber()}")
+        canvas.drawRightString(width - MARGIN, MARGIN - 14, f"Page {canvas.getPageNumber()}")
         canvas.restoreState()
 
-    template.build(list(parts), onFirstPage=draw_footer, onLaterPages=draw_footer)
+    frame = platypus.Frame(MARGIN, MARGIN + 10, width - 2 * MARGIN, height - 2 * MARGIN - 10, 0, 0, 0, 0, id="text")
+    template = platypus.BaseDocTemplate(output, pagesize=(width, height), title=title, author=author, invariant=1)
+    template.addPageTemplates(platypus.PageTemplate(id="page", frames=[frame], onPage=draw_footer))
+    template.build(list(parts))
     return output.getvalue()
+
+
+def _page() -> tuple[float, float]:
+    width, height = reportlab("lib.pagesizes").A4
+    return float(width), float(height)
 
 
 def table(
@@ -126,7 +123,7 @@ def table(
 ) -> Any:
     """Return a table with a dark heading, repeated on each page, and every second row shaded."""
     shares = widths or [1.0] * len(headings)
-    usable = reportlab("lib.pagesizes").A4[0] - 2 * MARGIN
+    usable = _page()[0] - 2 * MARGIN
     cells = [[paragraph(text, "heading-right" if i in numeric else "heading") for i, text in enumerate(headings)]]
     cells += [
         [paragraph(shown(value), "right" if i in numeric else "text") for i, value in enumerate(row)] for row in rows

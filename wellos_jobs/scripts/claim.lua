@@ -3,10 +3,10 @@
 -- ARGV: worker · number of the call · the process's nonce · queue set · iso time · lease in seconds
 -- Returns {0, next due, id, fields}; an error NOSET when the queue set is not registered (Redis came back empty).
 local worker, seq, nonce, set, iso, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
-local settled, id, due = answered(worker, seq)
+local settled, id, due = answered(worker, nonce, seq)
 if not settled then
   if redis.call('EXISTS', W .. 'set:' .. set) == 0 then return redis.error_reply('NOSET ' .. set) end
   id, due = claim_next(set, worker, nonce, seq, iso, lease)
-  remember(worker, seq, 0, id, due)
+  remember(worker, nonce, seq, 0, id, due)
 end
 return answer(0, id, due)

@@ -65,15 +65,16 @@ local function claim_next(set, worker, nonce, seq, iso, lease)
   return false, redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
 end
 
--- A worker numbers its calls. A number that comes again is a call resent after a lost reply: it gets the stored answer.
-local function answered(worker, seq)
+-- A worker process numbers its calls. A number that comes again is a call resent after a lost reply: it gets the stored
+-- answer. The nonce tells the process from an earlier one of the same name.
+local function answered(worker, nonce, seq)
   local v = redis.call('HMGET', worker_key(worker), 'w:seq', 'w:settled', 'w:claimed', 'w:due')
-  if v[1] ~= seq then return nil end
+  if v[1] ~= nonce .. '-' .. seq then return nil end
   return tonumber(v[2]), v[3] ~= '' and v[3], v[4]
 end
 
-local function remember(worker, seq, settled, id, due)
-  local fields = {'w:seq', seq, 'w:settled', settled, 'w:claimed', id or '', 'w:due', due or ''}
+local function remember(worker, nonce, seq, settled, id, due)
+  local fields = {'w:seq', nonce .. '-' .. seq, 'w:settled', settled, 'w:claimed', id or '', 'w:due', due or ''}
   if id then
     fields[9], fields[10], fields[11], fields[12] = 'current_job', id, 'state', 'busy'
   end
@@ -81,7 +82,7 @@ local function remember(worker, seq, settled, id, due)
 end
 
 local PAYLOAD = {'w:name', 'data', 'origin', 'w:attempt', 'w:max', 'w:timeout', 'w:db', 'w:gen', 'w:org', 'w:user',
-  'w:ctx', 'w:run', 'w:since', 'w:prio'}
+  'w:ctx', 'w:run', 'w:since', 'w:prio', 'timeout'}
 
 -- {settled, seconds until the next delayed job is due ('' = none), id, then the fields above}
 local function answer(settled, id, due)

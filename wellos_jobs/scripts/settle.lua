@@ -3,7 +3,7 @@
 -- ARGV: worker · number of the call · nonce · queue set ('' = claim nothing) · iso time · lease ·
 --       id · run · outcome · seconds until it runs again (retried, snoozed) · run time in seconds · detail (JSON of the event) ·
 --       result (JSON) · error text
--- Returns {1 settled or 0 stale, next due, id, fields of the job claimed}
+-- Returns {1 settled, 2 settled as canceled or 0 stale, next due, id, fields of the job claimed}
 local worker, seq, nonce, set, iso, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local id, run, outcome, after, seconds, detail = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
 
@@ -13,6 +13,8 @@ local function settle()
   local key = job_key(id)
   local now, text_now = clock()
   release(id, h)
+  local canceled = h.cancel and outcome ~= 'completed' and outcome ~= 'failed'
+  if canceled then outcome = 'canceled' end -- asked for while it ran: it must not run again
   if outcome == 'completed' then
     finish(id, h, 'finished', 'finished', iso)
     redis.call('HSET', key, 'w:result', ARGV[13], 'w:progress', '100')
@@ -36,15 +38,15 @@ local function settle()
     redis.call('HINCRBY', worker_key(worker), 'failed_job_count', 1)
   end
   redis.call('HINCRBYFLOAT', worker_key(worker), 'total_working_time', seconds)
-  return 1
+  return canceled and 2 or 1
 end
 
-local settled, next_id, due = answered(worker, seq)
+local settled, next_id, due = answered(worker, nonce, seq)
 if not settled then
   settled = settle()
   if set ~= '' and redis.call('EXISTS', W .. 'set:' .. set) == 1 then
     next_id, due = claim_next(set, worker, nonce, seq, iso, lease)
   end
-  remember(worker, seq, settled, next_id, due)
+  remember(worker, nonce, seq, settled, next_id, due)
 end
 return answer(settled, next_id, due)

@@ -1,5 +1,6 @@
 -- tick: a supervisor's second. Moves due jobs, finds what foreign code pushed without a bell or scheduled through RQ,
--- keeps the queue set alive, and tells which jobs of its workers are to be stopped.
+-- rings for work that nobody was woken for, keeps the queue set alive, and tells which jobs of its workers are to be
+-- stopped.
 -- ARGV: iso time · queue set · ttl of the set · number of queues · queue names · worker names
 -- Returns {known set 1/0, seconds until the next delayed job is due or '', job ids to stop...}
 local iso, set, ttl, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -23,6 +24,8 @@ for i = 5, 4 + count do
     announce(queue, '5', text_now)
   end
 end
+-- A token of the bell can die with the worker that took it, or be spent on queues that were suspended.
+if redis.call('EXISTS', W .. 'ready:' .. set) == 1 and redis.call('EXISTS', P .. ':suspended') == 0 then ring(set) end
 local due = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
 local reply = {known, due and string.format('%.3f', math.max(0, tonumber(due) - now)) or ''}
 for i = 5 + count, #ARGV do

@@ -1,0 +1,140 @@
+"""The engine inside the test's own process: a worker that acts when told, and a ledger that folds when told.
+
+Both are the real ones on the real Redis; only the processes around them are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.conf import settings
+
+from wellos_jobs import JobHandle, events, execution, keys, queue_sets, redis, registration
+from wellos_jobs.claims import Claim, Claimer, Outcome
+from wellos_jobs.events import Event
+from wellos_jobs.ledger import Ledger
+from wellos_jobs.models import JobRecord
+from wellos_jobs.progress import Reporter
+from wellos_jobs.slots import Slot
+from wellos_jobs.timeouts import Alarm
+from wellos_jobs.worker import SET_TTL, Worker, WorkerOptions
+
+EPOCH = "epoch-of-the-test"
+
+
+class Hand:
+    """One worker, step by step. Without queues it serves all of them, in the order of the settings."""
+
+    def __init__(self, *queues: str, name: str = "hand") -> None:
+        self.name = name
+        self.queues = list(queues or settings.RQ_QUEUES)
+        self.queue_set = queue_sets.set_id(self.queues)
+        self.source = redis.source_of(self.queues[0])
+        self.connection = redis.source_client(self.source, "work")
+        registration.birth(self.connection, name, self.queues, pid=1, ttl=90)
+        redis.run(self.connection, "register", self.queue_set, SET_TTL, *self.queues)
+        self.claimer = Claimer(name, self.queue_set, self.connection)
+        self.alarm = Alarm()
+
+    def claim(self) -> Claim | None:
+        """Ask for a job once."""
+        return self.claimer.claim().claim
+
+    def take(self) -> Claim:
+        """Claim a job that has to be there."""
+        claim = self.claim()
+        assert claim is not None, "there is no job to claim"
+        return claim
+
+    def names(self, count: int) -> list[str]:
+        """Claim ``count`` jobs without running them; return their names."""
+        return [self.take().name for _ in range(count)]
+
+    def run(self, claim: Claim | None = None) -> Outcome:
+        """Run a claimed job (the next one by default) and settle how it ended."""
+        claim = claim or self.take()
+        reporter = Reporter(self.claimer, claim)
+        outcome = execution.run(claim, self.alarm, reporter)
+        reporter.flush()
+        assert self.settle(claim, outcome)
+        return outcome
+
+    def settle(self, claim: Claim, outcome: Outcome) -> bool:
+        """Settle without claiming; tell whether the claim still held."""
+        return self.claimer.settle(claim, outcome, claim_next=False).settled
+
+    def tick(self) -> list[Any]:
+        """Do what a supervisor does each second."""
+        count = len(self.queues)
+        arguments = (redis.rq_time(), self.queue_set, SET_TTL, count, *self.queues, self.name)
+        return list(redis.run(self.connection, "tick", *arguments))
+
+    def is_bell_rung(self) -> bool:
+        return bool(self.connection.llen(keys.bell(self.queue_set)))
+
+
+class _Unsignalled(Worker):
+    """A worker that leaves the signals of the test's process alone."""
+
+    def _install_signals(self) -> None:
+        return
+
+
+def work(*queues: str, name: str = "burst", **options: Any) -> Worker:
+    """Run a worker until nothing is left to do (``burst``); return it."""
+    hand = Hand(*queues, name=name)
+    chosen = WorkerOptions(hand.source, hand.queues, hand.queue_set, burst=True, **options)
+    worker = _Unsignalled(name, chosen, Slot())
+    worker.work()
+    return worker
+
+
+class Books:
+    """The ledger of one database, folded on call."""
+
+    def __init__(self, database: str = "default", source: str = "default") -> None:
+        self.connection = redis.source_client(source, "work")
+        self.connection.set(keys.EPOCH, EPOCH, nx=True)
+        self.database = database
+        self.ledger = Ledger(source, database, self.connection)
+        self.ledger.open(EPOCH)
+
+    def fold(self) -> int:
+        """Fold all there is; return how many events that were."""
+        folded = 0
+        while count := self.ledger.drain():
+            folded += count
+        return folded
+
+    def row(self, handle: JobHandle) -> JobRecord:
+        """Fold, then return a job's row."""
+        self.fold()
+        return JobRecord.objects.using(self.database).get(pk=handle.id)
+
+
+def stream() -> list[Event]:
+    """Return the events that are in Redis."""
+    return events.read(redis.client("default"), events.START, 100_000)[1]
+
+
+def event_names(handle: JobHandle) -> list[str]:
+    """Return the names of a job's events, in order."""
+    return [event.event.value for event in stream() if event.job_id == str(handle)]
+
+
+@contextmanager
+def listening(signal: Any) -> Iterator[list[dict[str, Any]]]:
+    """Collect the arguments with which a signal is sent within the block."""
+    heard: list[dict[str, Any]] = []
+
+    def receive(sender: Any, **arguments: Any) -> None:
+        del arguments["signal"]
+        heard.append(arguments)
+
+    signal.connect(receive)
+    try:
+        yield heard
+    finally:
+        signal.disconnect(receive)
