@@ -12,6 +12,11 @@ def allowed() -> list[str]:
     return [alias for alias in connections if router.allow_migrate_model(alias, JobRecord)]
 
 
+def default() -> str:
+    """Return the alias that new jobs and schedules go to when nobody chooses."""
+    return str(router.db_for_write(JobRecord))
+
+
 def with_jobs(besides: str | None = None) -> list[str]:
     """Return the allowed aliases, save one, whose tables are there (asks each once)."""
     return [alias for alias in allowed() if alias != besides and has_table(alias)]

@@ -1,6 +1,6 @@
 """The supervisor: keeps workers alive, renews their leases, kills the hung, rescues the jobs of the dead.
 
-One thread, no database connection. It runs the housekeeping child only while it holds the leader's lock.
+One thread, no database connection. It keeps the housekeeping only while it holds the leader's lock.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 from django.db import connections
 
 from . import claims, conf, keys, redis, registration
+from .aides import CLOCK, HOUSEKEEPING, Aides
 from .children import Child, buried, fork
-from .housekeeping import Housekeeping
 from .slots import Order, Slot
 from .supervision import announce_rescue
 from .worker import DONE, REPLACE_ME, SET_TTL, Worker, WorkerOptions
@@ -38,13 +38,12 @@ STOP_GRACE = 5.0
 """Seconds a run has to end after an order to stop or hand back, before it is killed."""
 SILENCE = 30.0
 """Seconds without a beat after which an idle worker counts as hung."""
-HOUSEKEEPING_SILENCE = 120.0
-HOUSEKEEPER = "housekeeping"
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisorOptions:
-    """What `rqworker` was asked for. Times in seconds; ``shutdown_timeout`` is how long running jobs may finish."""
+    """What `rqworker` or `rqscheduler` (``clock``, no processes) was asked for. Times in seconds; ``shutdown_timeout``
+    is how long running jobs may finish."""
 
     worker: WorkerOptions
     processes: int = 1
@@ -53,6 +52,7 @@ class SupervisorOptions:
     worker_ttl: int = 90
     timeout_grace: float = TIMEOUT_GRACE
     stop_grace: float = STOP_GRACE
+    clock: bool = False
 
 
 class Supervisor:
@@ -64,18 +64,16 @@ class Supervisor:
         self.connection = redis.source_client(self.source, "work")
         self.token = uuid.uuid4().hex
         self.workers: dict[int, Child] = {}
-        self.housekeeper: Child | None = None
+        self.aides = Aides(self.source)
         self.stop_by: float | None = None
         self._spawned = 0
         self._spare_slots = [Slot() for _ in range(options.processes)]
-        self._housekeeper_slot = Slot()
         self._to_rescue: list[tuple[Child, claims.RescueReason, str]] = []
         self._due: dict[str, float] = {}
         self._pubsub: Any = None
         self._redis_away = False
         self._hasty_deaths = 0
         self._spawn_after = 0.0
-        self._leading = False
 
     # --- the loop -----------------------------------------------------------------------------------
 
@@ -164,11 +162,7 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            if self.housekeeper is not None and pid == self.housekeeper.pid:
-                logger.log(logging.INFO if status == 0 else logging.WARNING, "housekeeping ended (status %d)", status)
-                buried(self.housekeeper)
-                self.housekeeper = None
-            elif pid in self.workers:
+            if not self.aides.ended(pid, status) and pid in self.workers:
                 self._ended(self.workers.pop(pid), status)
 
     def _ended(self, child: Child, status: int) -> None:
@@ -223,10 +217,7 @@ class Supervisor:
             elif order := child.overdue(run):
                 logger.warning("worker %s: job=%s does not obey %s, killing it", child.name, run.job_id, order.name)
                 child.kill("canceled" if order is Order.STOP_JOB else "handed_back", run)
-        keeper = self.housekeeper
-        if keeper is not None and now - keeper.slot.last_beat > HOUSEKEEPING_SILENCE:
-            logger.warning("housekeeping gives no sign of life, killing it")
-            keeper.kill("silent")
+        self.aides.guard()
 
     def _stop(self) -> None:
         """Once asked to stop: tell each worker, and when the time is over take the jobs from those that still run."""
@@ -292,16 +283,13 @@ class Supervisor:
                 self._birth(child.name, child.pid)
 
     def _lead(self) -> None:
-        held = self._with_redis(lambda: redis.run(self.connection, "lead", self.token, LEAD_TTL_MS))
-        self._leading = bool(held)
-        keeper = self.housekeeper
-        if self._leading and keeper is None and self.stop_by is None:
-            slot = self._housekeeper_slot
-            self.housekeeper = fork(HOUSEKEEPER, slot, lambda: Housekeeping(self.source, slot).run())
-            logger.info("housekeeping started, pid %d", self.housekeeper.pid)
-        elif not self._leading and keeper is not None and not self._redis_away:
-            logger.warning("another process leads: stopping the housekeeping here")
-            keeper.send(signal.SIGTERM)
+        held = self._with_redis(lambda: redis.run(self.connection, "lead", "leader", self.token, LEAD_TTL_MS))
+        if held and self.stop_by is None:
+            self.aides.start(HOUSEKEEPING)
+        elif not held and not self._redis_away:
+            self.aides.stop(HOUSEKEEPING)  # another process leads
+        if self.options.clock and self.stop_by is None:
+            self.aides.start(CLOCK)
 
     def _listen(self) -> None:
         """Obey RQ's commands to our workers: stop-job, kill-horse, shutdown."""
@@ -357,15 +345,8 @@ class Supervisor:
 
     def _leave(self) -> int:
         """End the housekeeping after its last look at the stream, and let go of the leader's lock."""
-        deadline = time.monotonic() + 10.0
-        if self.housekeeper is not None:
-            self.housekeeper.send(signal.SIGTERM)
-        while self.housekeeper is not None:
-            self._collect()
-            if self.housekeeper is not None and time.monotonic() > deadline:
-                self.housekeeper.kill("silent")
-            time.sleep(0.02)
-        self._with_redis(lambda: redis.run(self.connection, "resign", self.token))
+        self.aides.leave(self._collect)
+        self._with_redis(lambda: redis.run(self.connection, "resign", "leader", self.token))
         signal.set_wakeup_fd(-1)
         return 0
 

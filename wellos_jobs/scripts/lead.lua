@@ -1,8 +1,7 @@
--- lead: take or keep the leader's lock. ARGV: token · milliseconds. Returns 1 when the lock is held by the token.
--- Works also when Redis' memory is full (DEL needs none, and lets the script finish): only a leader can drain the stream.
-local key = W .. 'leader'
+-- lead: take or keep a lock, so that one process leads. ARGV: name of the lock · token · milliseconds.
+-- Returns 1 when the token holds the lock.
+local key = W .. ARGV[1]
 local owner = redis.call('GET', key)
-if owner and owner ~= ARGV[1] then return 0 end
-redis.call('DEL', key)
-redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
+if owner and owner ~= ARGV[2] then return 0 end
+redis.call('SET', key, ARGV[2], 'PX', ARGV[3])
 return 1

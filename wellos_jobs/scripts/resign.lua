@@ -1,4 +1,4 @@
--- resign: let go of the leader's lock, if it is still ours. ARGV: token
-local key = W .. 'leader'
-if redis.call('GET', key) == ARGV[1] then return redis.call('DEL', key) end
+-- resign: let go of a lock, if it is still ours. ARGV: name of the lock · token
+local key = W .. ARGV[1]
+if redis.call('GET', key) == ARGV[2] then return redis.call('DEL', key) end
 return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from argparse import ArgumentParser
@@ -12,7 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from ... import conf, queue_sets, redis, registration
+from ... import conf, logs, queue_sets, redis, registration
 from ...errors import UnknownQueue
 from ...supervisor import Supervisor, SupervisorOptions
 from ...worker import WorkerOptions
@@ -51,7 +50,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self._refuse(options)
         source, queues = self._queues(options["queues"])
-        self._log(options["verbosity"])
+        logs.to_terminal(options["verbosity"])
         if options["with_scheduler"]:
             self.stderr.write(_("--with-scheduler: delayed jobs are always moved, the option changes nothing"))
         supervisor = SupervisorOptions(
@@ -106,14 +105,3 @@ class Command(BaseCommand):
             return  # the supervisor waits for Redis
         if taken:
             raise CommandError(f"A worker named {name!r} is registered already: stop it or choose another --name")
-
-    def _log(self, verbosity: int) -> None:
-        """Give the log a place on the terminal, unless the project's LOGGING has given it one."""
-        logger = logging.getLogger("wellos_jobs")
-        if not logger.handlers:
-            handler = logging.StreamHandler()
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(process)d %(message)s"))
-            logger.addHandler(handler)
-            logger.propagate = False
-        if logger.level == logging.NOTSET:
-            logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
