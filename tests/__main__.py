@@ -32,11 +32,11 @@ def main(arguments: list[str]) -> int:
     if unknown := required - set(optional.HOW):
         print(f"WELLOS_REQUIRE names {', '.join(sorted(unknown))}: it knows {', '.join(optional.HOW)}")
         return 2
-    postgres = Part("postgres", "PostgreSQL", optional.postgres_fault())
-    mariadb = Part("mariadb", "MariaDB", optional.mariadb_fault())
-    parts = [postgres, mariadb]
-    if optional.has_browser_tests():
-        parts.append(Part("chromium", "chromium", optional.chromium_fault()))
+    postgres, mariadb, chromium = (
+        Part(key, title, optional.FAULTS[key]())
+        for key, title in (("postgres", "PostgreSQL"), ("mariadb", "MariaDB"), ("chromium", "chromium"))
+    )
+    parts = [postgres, mariadb, *([chromium] if optional.has_browser_tests() else [])]
     missing = [part for part in parts if part.fault]
     lacking = [part for part in missing if part.key in required]
     if lacking:

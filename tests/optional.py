@@ -1,4 +1,7 @@
-"""What the tests use if it is there: two database servers and a browser. How to find them, and how to get them."""
+"""What the tests use if it is there: two database servers and a browser. How to find them, and how to get them.
+
+``python -m tests.optional postgres|mariadb|chromium`` says why one cannot be used (exit status 1), or nothing (0).
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ import importlib.util
 import os
 import re
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 HOW = {
     "postgres": "start PostgreSQL and set PGHOST, PGPORT, PGUSER and PGPASSWORD "
@@ -37,33 +43,44 @@ def _url(scheme: str, user: str, password: str, host: str, port: str) -> str:
     return f"{scheme}://{quote(user, safe='')}{secret}@{host}:{port}/"
 
 
+def connect_to_postgres() -> Any:
+    """Open a connection to the server's own database; each statement is its own transaction."""
+    import psycopg
+
+    url = postgres_url().replace("postgres:", "postgresql:", 1)
+    return psycopg.connect(f"{url}postgres", connect_timeout=CONNECT_SECONDS, autocommit=True)
+
+
+def connect_to_mariadb() -> Any:
+    """Open a connection to no database; each statement is its own transaction."""
+    import pymysql
+
+    parts = urlsplit(mariadb_url())
+    return pymysql.connect(
+        host=parts.hostname or "",
+        port=parts.port or 0,
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        connect_timeout=CONNECT_SECONDS,
+        autocommit=True,
+    )
+
+
 def postgres_fault() -> str | None:
     """Return why PostgreSQL cannot be used, None if it can."""
-    try:
-        import psycopg
-
-        psycopg.connect(
-            postgres_url().replace("postgres:", "postgresql:") + "postgres", connect_timeout=CONNECT_SECONDS
-        ).close()
-    except (ImportError, psycopg.Error) as error:
-        return _first_line(error)
-    return None
+    return _fault(connect_to_postgres)
 
 
 def mariadb_fault() -> str | None:
     """Return why MariaDB cannot be used, None if it can."""
-    try:
-        import pymysql
+    return _fault(connect_to_mariadb)
 
-        pymysql.connect(
-            host=os.environ.get("MYSQL_HOST", "127.0.0.1"),
-            port=int(os.environ.get("MYSQL_PORT", "3306")),
-            user=os.environ.get("MYSQL_USER", "root"),
-            password=os.environ.get("MYSQL_PASSWORD", ""),
-            connect_timeout=CONNECT_SECONDS,
-        ).close()
-    except (ImportError, pymysql.Error) as error:
-        return _first_line(error)
+
+def _fault(connect: Callable[[], Any]) -> str | None:
+    try:
+        connect().close()
+    except Exception as error:  # a driver that is missing, a server that is away, an account that is refused
+        return str(error).strip().partition("\n")[0]
     return None
 
 
@@ -87,5 +104,16 @@ def has_browser_tests() -> bool:
     return any(mark.search(path.read_text()) for path in Path(__file__).parent.rglob("test_*.py"))
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+FAULTS = {"postgres": postgres_fault, "mariadb": mariadb_fault, "chromium": chromium_fault}
+
+
+def main(part: str) -> int:
+    """Print why a part cannot be used and return 1, or return 0."""
+    fault = FAULTS[part]()
+    if fault is not None:
+        print(fault)
+    return int(fault is not None)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
