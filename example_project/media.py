@@ -17,7 +17,7 @@ def media(request: HttpRequest, name: str) -> FileResponse:
         if not _may_see(request.user, name) or not default_storage.exists(name):
             raise Http404
         return FileResponse(default_storage.open(name), filename=name.rsplit("/", 1)[-1])
-    except SuspiciousFileOperation:
+    except (SuspiciousFileOperation, IsADirectoryError):
         raise Http404 from None
 
 

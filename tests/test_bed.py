@@ -15,6 +15,7 @@ from django.contrib.auth.models import User
 from django.db import connections
 
 from . import servers
+from .jobs import scripted
 from .journal import Journal, write
 from .outages import DatabaseOutage
 from .processes import PROJECT, Fleet, children_of, is_alive, wait_until
@@ -178,6 +179,23 @@ while True:
         process.wait_for_output("failed")
     failed_until = len(process.output())
     processes.wait_until(lambda: "wrote" in process.output()[failed_until:])
+
+
+def test_a_real_worker_does_the_scripted_job(processes: Fleet, journal: Journal, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    handle = scripted.enqueue(
+        steps=[f"wait_file:{go}", "query", "before:2:status:503", "result:well"], journal=str(journal)
+    )
+    worker = processes.worker("default")
+    [start] = journal.wait_for_starts(1, handle.id)
+    assert start.pid in worker.children()
+    go.touch()
+    assert handle.wait(timeout=20)
+    assert handle.result == "well"
+    assert [entry.attempt for entry in journal.starts(handle.id)] == [1, 2]
+    assert [entry.error for entry in journal.ends(handle.id)] == ["HttpError", ""]
+    worker.terminate()
+    assert worker.wait() == 0
 
 
 def test_journal_lines_are_read_by_job(journal: Journal) -> None:

@@ -44,6 +44,7 @@ FLOORS = {
         "worker",
         "relay",
         "prune",
+        "bookkeeper",
         "supervision",
         "housekeeping",
         "supervisor",

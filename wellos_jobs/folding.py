@@ -14,7 +14,7 @@ from django.db import connections
 from . import ids, keys, redis
 from .events import Event
 from .fingerprint import fingerprint
-from .foreign_calls import read_call
+from .foreign_calls import read_call, storable
 from .models import AuditEntry, DeadLetter, JobAttempt, JobRecord
 from .notices import letters_created
 from .states import AttemptOutcome, EventName, FailureReason, JobState
@@ -60,7 +60,7 @@ class Fold:
             if row is None:
                 logger.warning("event %s of job=%s has no row in %s", event.event, event.job_id, self.database)
                 continue
-            if event.event is not EventName.PROGRESSED:
+            if not _is_repetition(row, event):
                 self.counts.count(event.event, row.queue, row.name, event.at)
             _APPLY[event.event](self, row, event)
             if event.generation >= row.replays:
@@ -224,6 +224,14 @@ _APPLY = {
 }
 
 
+def _is_repetition(row: JobRecord, event: Event) -> bool:
+    """Tell whether the statistics have this: a job is enqueued when it comes, not when its delay is over, and a
+    tombstone that a late push meets tells of its cancelling again."""
+    if event.event is EventName.ENQUEUED:
+        return row.enqueued_at is not None
+    return event.event is EventName.CANCELED and row.state == JobState.CANCELED
+
+
 def _row_id(event: Event) -> uuid.UUID:
     """Return the primary key of an event's row: jobs of foreign code have a derived one."""
     known = ids.parse_id(event.job_id) if event.name else None
@@ -237,7 +245,7 @@ def _foreign_row(event: Event, found: Sequence[bytes | None]) -> JobRecord:
     return JobRecord(
         id=_row_id(event),
         rq_id=event.job_id[:180],
-        name=str(call.get("name") or redis.text(description) or "(unknown)")[:180],
+        name=str(call.get("name") or storable(redis.text(description)) or "(unknown)")[:180],
         queue=event.queue[:100],
         data=call.get("data", {}),
         max_attempts=1,

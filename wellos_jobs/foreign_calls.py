@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from typing import Any
 
@@ -20,4 +21,18 @@ def read_call(data: bytes) -> dict[str, Any] | None:
     data_shown = dict(kwargs or {})
     if args:
         data_shown["args"] = args
-    return {"name": f"{instance}.{path}" if instance else str(path), "data": data_shown}
+    name = f"{instance}.{path}" if instance else str(path)
+    return {"name": storable(name), "data": storable(data_shown)}
+
+
+def storable(value: Any) -> Any:
+    """Return JSON data without what some database refuses: NUL characters, halves of surrogate pairs, NaN, infinity."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    if isinstance(value, dict):
+        return {storable(key): storable(item) for key, item in value.items()}
+    return value

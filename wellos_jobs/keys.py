@@ -12,6 +12,9 @@ from .states import Priority
 PREFIX: str = RQ_KEY_PREFIX
 OWN = f"{PREFIX}:wellos:"
 
+FAR = 4102444800
+"""A score in the year 2100: what stands so far off in a registry of RQ's is out of reach of its clean-up."""
+
 QUEUES = f"{PREFIX}:queues"
 SUSPENDED = f"{PREFIX}:suspended"
 WORKERS = f"{PREFIX}:workers"

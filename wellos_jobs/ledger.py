@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from django.db import router, transaction
+from django.db import InterfaceError, OperationalError, router, transaction
 from django.db.models import QuerySet
 
 from . import events, redis, signals
@@ -62,7 +62,7 @@ class Ledger:
         return float(before)
 
     def drain(self) -> int:
-        """Fold one batch. Returns how many events it had; 0 means that the ledger is at the stream's end.
+        """Fold one batch. Returns how many events it had; fewer than ``BATCH``: the ledger is at the stream's end.
 
         Raises:
             Overtaken: another ledger was faster; ``open`` again.
@@ -75,12 +75,28 @@ class Ledger:
             return 0
         own = [event for event in batch if self._is_own(event)]
         if own:
-            self._fold(own, batch[-1].position)
+            self._fold_or_halve(own, batch[-1].position)
         self.position = batch[-1].position
         return len(batch)
 
     def _is_own(self, event: Event) -> bool:
         return event.database == self.database or (not event.database and self.takes_foreign)
+
+    def _fold_or_halve(self, batch: Sequence[Event], position: str) -> None:
+        """Fold a batch. One event that a database will never take must not keep the others from it for ever: such a
+        batch is folded in halves, down to that event, which is logged and passed over."""
+        try:
+            self._fold(batch, position)
+        except (Overtaken, OperationalError, InterfaceError, redis.Error):
+            raise
+        except Exception:
+            if len(batch) == 1:
+                logger.exception("event %s of job=%s cannot be folded: passed over", batch[0].event, batch[0].job_id)
+                self._fold([], position)
+                return
+            middle = len(batch) // 2
+            self._fold_or_halve(batch[:middle], batch[middle - 1].position)
+            self._fold_or_halve(batch[middle:], position)
 
     def _fold(self, batch: Sequence[Event], position: str) -> None:
         fold = Fold(self.database, self.connection)
@@ -89,7 +105,7 @@ class Ledger:
                 raise Overtaken(f"{self.source} at {self.saved_position}")
             fold.apply(batch)
             fold.save()
-        self.saved_position = position
+        self.position = self.saved_position = position  # whatever comes next, these events are folded
         if fold.final:
             redis.run(self.connection, "forget", FORGET_AFTER, *fold.final)
         for letter in fold.letters:

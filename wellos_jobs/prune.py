@@ -40,7 +40,8 @@ def prune(using: str, dry_run: bool = False) -> dict[str, int]:
             ended = JobRecord.objects.using(using).filter(state=state, finished_at__lt=now - age)
             old[state.value] = ended.exclude(Exists(kept_letters.filter(job=OuterRef("pk"))))
     count = models.QuerySet.count if dry_run else _delete
-    return {kind: count(old[kind]) if kind in old else 0 for kind in ("dead_letters", *retention)}
+    kinds = dict.fromkeys(("dead_letters", *retention))  # letters first, then the jobs they held
+    return {kind: count(old[kind]) if kind in old else 0 for kind in kinds}
 
 
 def _delete(rows: Rows) -> int:

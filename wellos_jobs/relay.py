@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import redis as redis_py
+from django.db.models import Q
 from django.utils import timezone
 
 from . import keys, queues
@@ -22,18 +23,41 @@ GRACE = timedelta(seconds=2)
 STALE_AFTER = 20.0
 """Seconds after reading rows in which they may be pushed: far less than Redis keeps final jobs."""
 CHUNK = 500
+MOST_CHUNKS = 10
+"""Chunks of one call of the relay: the ledger has to go on."""
 
 
 def relay(database: str, served: Sequence[str], connection: redis_py.Redis) -> int:
     """Push rows that were committed but never reached Redis; return how many. Call it at the stream's end only."""
-    deadline = redis_time(connection) + STALE_AFTER
-    rows = list(
+    pushed, last = 0, None
+    rows = (
         JobRecord.objects.using(database)
         .filter(state__in=[JobState.WAITING, JobState.DELAYED], enqueued_at__isnull=True, rq_id__isnull=True)
         .filter(queue__in=served, created_at__lt=timezone.now() - GRACE)
-        .order_by("created_at")[:CHUNK]
+        .order_by("created_at", "pk")
     )
-    return queues.push(rows, deadline=f"{deadline:.6f}") if rows else 0
+    for _ in range(MOST_CHUNKS):
+        deadline = redis_time(connection) + STALE_AFTER
+        page = rows.filter(Q(created_at__gt=last[0]) | Q(created_at=last[0], pk__gt=last[1])) if last else rows
+        chunk = list(page[:CHUNK])
+        if not chunk:
+            break
+        last = (chunk[-1].created_at, chunk[-1].pk)
+        pushed += _push(chunk, deadline) or 0
+    if pushed:
+        logger.info("relay: %d jobs of %s had not reached Redis", pushed, database)
+    return pushed
+
+
+def _push(rows: Sequence[JobRecord], deadline: float) -> int | None:
+    """Push rows read a moment ago; None if that moment was too long."""
+    try:
+        return queues.push(rows, deadline=f"{deadline:.6f}")
+    except redis_py.ResponseError as error:
+        if not str(error).startswith("LATE"):
+            raise
+        logger.warning("%d rows were read too long ago to be pushed, and are read again", len(rows))
+        return None
 
 
 class Rebuild:
@@ -44,7 +68,7 @@ class Rebuild:
         self.connection = connection
         self.pushed = 0
         self._rows = JobRecord.objects.using(database).filter(
-            state__in=OPEN_STATES, rq_id__isnull=True, queue__in=served
+            state__in=OPEN_STATES - {JobState.BLOCKED}, rq_id__isnull=True, queue__in=served
         )
         self._last: uuid.UUID | None = None
 
@@ -57,11 +81,14 @@ class Rebuild:
             if self.pushed:
                 logger.warning("rebuild: %d open jobs of %s were missing in Redis", self.pushed, self.database)
             return False
-        self._last = chunk[-1].pk
         with self.connection.pipeline(transaction=False) as pipeline:
             for row in chunk:
                 pipeline.exists(keys.job(row.pk))
             missing = [row for row, known in zip(chunk, pipeline.execute(), strict=True) if not known]
         if missing:
-            self.pushed += queues.push(missing, deadline=f"{deadline:.6f}")
+            pushed = _push(missing, deadline)
+            if pushed is None:
+                return True
+            self.pushed += pushed
+        self._last = chunk[-1].pk
         return True

@@ -19,14 +19,19 @@ from .states import STATE_OF_RQ_STATUS, JobState
 
 logger = logging.getLogger("wellos_jobs")
 
+_LONGEST_ID = 180
+"""Characters of an id of foreign code that fit into its column."""
+
 
 def find(job_id: object) -> JobRecord | None:
     """Return the row of a job by its id (a UUID, its text, or the id RQ gave to a job of foreign code)."""
-    chosen = ids.parse_id(job_id)
+    chosen, text = ids.parse_id(job_id), str(job_id)
+    if chosen is None and not (text.isprintable() and 0 < len(text) <= _LONGEST_ID):
+        return None
     for alias in _aliases():
         rows = JobRecord.objects.using(alias)
         record = rows.filter(pk=chosen).first() if chosen else None
-        record = record or rows.filter(rq_id=str(job_id)[:180]).first()
+        record = record or rows.filter(rq_id=text).first()
         if record is not None:
             return record
     return None

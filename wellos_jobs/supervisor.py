@@ -32,6 +32,9 @@ TICK = 1.0
 LOOK = 0.25
 LEAD_TTL_MS = 5_000
 LEAD_EVERY = 1.5
+REAP_EVERY = 1.0
+REAP_GRACE = 6.0
+"""Seconds of an unbroken connection before leases count as run out: supervisors renew every five."""
 TIMEOUT_GRACE = 10.0
 """Seconds past its timeout after which a run that swallows its alarm is killed."""
 STOP_GRACE = 5.0
@@ -72,6 +75,7 @@ class Supervisor:
         self._due: dict[str, float] = {}
         self._pubsub: Any = None
         self._redis_away = False
+        self._connected_since = time.monotonic()
         self._hasty_deaths = 0
         self._spawn_after = 0.0
 
@@ -95,6 +99,8 @@ class Supervisor:
                 self._with_redis(self._renew)
             if self._is_due("lead", LEAD_EVERY):
                 self._lead()
+            if self._leading and self._is_due("reap", REAP_EVERY):
+                self._with_redis(self._reap)
             self._with_redis(self._listen)
             self._replace()
             select.select([wake], [], [], min(LOOK, next_due))
@@ -126,6 +132,7 @@ class Supervisor:
             if not self._redis_away:
                 logger.warning("supervisor: Redis is away, going on without: %s", error)
             self._redis_away, self._pubsub = True, None
+            self._connected_since = time.monotonic()
             return None
         if self._redis_away:
             logger.info("supervisor: Redis is back")
@@ -200,6 +207,15 @@ class Supervisor:
             for job in rescued:
                 announce_rescue(job, message)
             connections.close_all()  # a signal receiver may have opened one, and the next fork must not inherit it
+
+    def _reap(self) -> None:
+        """As the leader: end the claims whose lease has run out, because their machine is dead."""
+        if time.monotonic() - self._connected_since < REAP_GRACE:
+            return
+        message = "its worker stopped renewing the lease"
+        for job in claims.rescue(self.connection, "crashed", message):
+            announce_rescue(job, message)
+        connections.close_all()
 
     # --- hung runs, orders to stop ------------------------------------------------------------------
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.http import HttpRequest, HttpResponse, HttpResponseNotFound, JsonResponse
+from django.utils.cache import patch_vary_headers
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
@@ -83,6 +82,8 @@ def _refused(code: int, text: str) -> HttpResponse:
     return _private(JsonResponse({"error": text}, status=code))
 
 
-def _private(response: Any) -> HttpResponse:
+def _private(response: HttpResponse) -> HttpResponse:
+    """Keep an answer out of caches; all 404s have the same headers, so that none tells whether a job exists."""
     response["Cache-Control"] = "no-store"
-    return response  # type: ignore[no-any-return]
+    patch_vary_headers(response, ["Cookie"])
+    return response

@@ -33,6 +33,7 @@ def generate_invoice(invoice_id: str, format: str = "pdf") -> dict[str, Any]:
     report_progress(80, "storing")
     file = store(f"invoices/{invoice.pk}.{format}", content)
     Invoice.objects.filter(pk=invoice.pk).update(document=file.name)
+    report_progress(100, f"{invoice.number} is ready")
     return {"url": file.url, "size": file.size}
 
 

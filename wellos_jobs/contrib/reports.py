@@ -13,7 +13,7 @@ import difflib
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -174,6 +174,8 @@ def _is_number(value: Any) -> bool:
 
 def _day(value: Any) -> date:
     day = parse_date(value) if isinstance(value, str) else value
+    if isinstance(day, datetime):
+        return day.date()
     if not isinstance(day, date):
         raise ValidationError(f"date_range: {value!r} is not a date; write one as 2026-01-31")
     return day

@@ -1,0 +1,269 @@
+"""``contrib.reports``, its PDF and its file: the steps, one file a job, and clear errors."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pypdf
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.core.files.base import ContentFile
+from django.core.files.storage import FileSystemStorage, default_storage
+from django.test.utils import override_settings
+
+from wellos_jobs.context import CurrentJob, running
+from wellos_jobs.contrib import files, pdf, reports
+from wellos_jobs.retry import Fail
+from wellos_jobs.states import FailureReason
+
+from .processes import PROJECT
+
+DAYS = {"start": date(2026, 1, 1), "end": date(2026, 1, 31)}
+ROWS = [
+    {"person": "Ada <Berg> & Co", "hours": Decimal("12.50")},
+    {"person": "Łukasz Żółw", "hours": Decimal("7.25")},
+]
+
+
+@pytest.fixture(autouse=True)
+def _storage(tmp_path: Path, settings: Any) -> None:
+    settings.MEDIA_ROOT = tmp_path
+
+
+@pytest.fixture
+def hours() -> Iterator[list[reports.DateRange]]:
+    """A report type ``hours``; the fixture is the list of days it was asked for."""
+    asked: list[reports.DateRange] = []
+
+    def fetch(days: reports.DateRange) -> list[dict[str, Any]]:
+        asked.append(days)
+        return ROWS
+
+    reports.register("hours", title="Hours worked", fetch=fetch, columns={"person": "Person", "hours": "Hours"})
+    yield asked
+    reports.unregister("hours")
+
+
+class Running:
+    """A current job that writes down what it reports."""
+
+    def __init__(self, user_id: object = "") -> None:
+        self.reported: list[tuple[int, str]] = []
+        self.job = CurrentJob(
+            id=str(uuid.uuid4()),
+            name="generate-report",
+            queue="reports",
+            attempt=1,
+            max_attempts=3,
+            requested_by_id=str(user_id),
+            _report=lambda percent, message, final: self.reported.append((percent, message)),
+        )
+
+    def run(self, **data: Any) -> dict[str, Any]:
+        with running(self.job):
+            return reports.generate_report(**data)
+
+
+def stored(name: str) -> bytes:
+    with default_storage.open(name) as file:
+        return file.read()
+
+
+def text_of(content: bytes) -> str:
+    return " ".join(" ".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(content)).pages).split())
+
+
+def test_five_steps_one_file_and_a_result(hours: list[Any]) -> None:
+    run = Running()
+    result = run.run(report_type="hours", date_range=DAYS)
+    name = f"reports/{run.job.id}.pdf"
+    assert result == {"url": f"/media/{name}", "size": default_storage.size(name)}
+    assert [percent for percent, _ in run.reported] == [0, 20, 60, 80, 90, 100]
+    assert run.reported[-1] == (100, f"Report ready: /media/{name}")
+    text = text_of(stored(name))
+    for part in ("Hours worked", "01 Jan 2026 to 31 Jan 2026", "Ada <Berg> & Co 12.50", "Łukasz Żółw 7.25"):
+        assert part in text
+    assert hours == [reports.DateRange(date(2026, 1, 1), date(2026, 1, 31))]
+
+
+def test_a_repeated_run_replaces_its_file(hours: list[Any]) -> None:
+    run = Running()
+    assert run.run(report_type="hours", date_range=DAYS) == run.run(report_type="hours", date_range=DAYS)
+    assert default_storage.listdir("reports")[1] == [f"{run.job.id}.pdf"]
+
+
+def test_whoever_asked_for_it_gets_a_mail(hours: list[Any], db: None, mailoutbox: list[Any]) -> None:
+    user = get_user_model().objects.create_user("ada", email="ada@wellos.example")
+    result = Running(user.pk).run(report_type="hours", date_range=DAYS)
+    (message,) = mailoutbox
+    assert (message.to, message.subject) == (["ada@wellos.example"], "Report ready: Hours worked")
+    assert result["url"] in message.body
+
+
+@pytest.mark.parametrize("fate", ["deleted", "inactive", "no address"])
+def test_nobody_to_tell_is_no_error(hours: list[Any], db: None, mailoutbox: list[Any], fate: str) -> None:
+    user = get_user_model().objects.create_user(
+        "ada", email="" if fate == "no address" else "a@b.example", is_active=fate != "inactive"
+    )
+    key = user.pk
+    if fate == "deleted":
+        user.delete()
+    Running(key).run(report_type="hours", date_range=DAYS)
+    assert mailoutbox == []
+
+
+def test_a_project_may_do_each_step_itself(db: None) -> None:
+    told = []
+    reports.register(
+        "own",
+        title="Own",
+        fetch=lambda days: [days.start.year],
+        process=lambda rows: reports.Content(["Year"], [rows]),
+        render=lambda title, days, content: f"{title} {days} {content.rows}".encode(),
+        notify=lambda kind, file, message: told.append((kind.name, file.size, message)),
+    )
+    try:
+        run = Running()
+        result = run.run(report_type="own", date_range=["2026-02-01", "2026-02-28"])
+        content = stored(f"reports/{run.job.id}.pdf")
+    finally:
+        reports.unregister("own")
+    assert content == b"Own 01 Feb 2026 to 28 Feb 2026 [[2026]]"
+    assert told == [("own", result["size"], f"Report ready: {result['url']}")]
+
+
+def test_name_queue_and_dates_on_their_way(hours: list[Any], db: None) -> None:
+    record = reports.generate_report.enqueue(report_type="hours", date_range=DAYS).record()
+    assert (record.name, record.queue, record.max_attempts) == ("generate-report", "reports", 3)
+    assert record.data["date_range"]["start"] == {"$date": "2026-01-01"}
+
+
+def test_an_unknown_type_names_the_near_miss_and_is_not_retried(hours: list[Any]) -> None:
+    with pytest.raises(reports.UnknownReport, match="'huors': did you mean 'hours'") as error:
+        reports.generate_report("huors", DAYS)
+    policy = reports.generate_report.definition.policy
+    assert policy.decide(error.value, 1) == Fail(FailureReason.NOT_RETRYABLE)
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"start": "2026-01-01"}, "None is not a date"),
+        (["2026-01-01"], "give {'start'"),
+        ("2026-01-01", "give {'start'"),
+        (["2026-01-01", "January"], "'January' is not a date"),
+        (["2026-02-01", "2026-01-01"], "before it starts"),
+        (5, "give {'start'"),
+    ],
+)
+def test_bad_date_ranges_say_what_is_wrong(given: Any, fault: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        reports.DateRange.of(given)
+    assert fault in error.value.message
+
+
+def test_a_datetime_counts_as_its_day() -> None:
+    days = reports.DateRange.of((datetime(2026, 1, 1, 23), date(2026, 1, 2)))
+    assert str(days) == "01 Jan 2026 to 02 Jan 2026"
+    assert type(days.start) is date
+
+
+def test_a_type_is_registered_once_and_with_a_way_to_process(hours: list[Any]) -> None:
+    with pytest.raises(ValueError, match="already"):
+        reports.register("hours", title="Again", fetch=list, columns={})
+    for both in ({}, {"columns": {"a": "A"}, "process": list}):
+        with pytest.raises(ValueError, match="either columns or process"):
+            reports.register("other", title="Other", fetch=list, **both)
+
+
+# --- files -----------------------------------------------------------------------------------------------
+
+
+def test_store_writes_exactly_this_name_and_replaces() -> None:
+    assert files.store("reports/a.pdf", b"one") == files.StoredFile("reports/a.pdf", "/media/reports/a.pdf", 3)
+    files.store("reports/a.pdf", b"three")
+    assert stored("reports/a.pdf") == b"three"
+    assert default_storage.listdir("reports")[1] == ["a.pdf"]
+
+
+class Race(FileSystemStorage):
+    """Another run of the same job writes the file just before this one does."""
+
+    def save(self, name: str, content: Any, max_length: int | None = None) -> str:
+        super().save(name, ContentFile(b"the other"))
+        return super().save(name, content, max_length)
+
+
+def test_of_two_runs_at_one_moment_one_file_stays(tmp_path: Path) -> None:
+    storages = {"default": {"BACKEND": f"{__name__}.Race", "OPTIONS": {"location": tmp_path}}}
+    with override_settings(STORAGES=storages):
+        stored = files.store("reports/a.pdf", b"mine")
+        assert stored.name == "reports/a.pdf"
+        assert default_storage.listdir("reports")[1] == ["a.pdf"]
+
+
+def test_a_storage_without_urls_gives_the_name(tmp_path: Path) -> None:
+    options = {"location": tmp_path, "base_url": None}
+    storages = {"default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": options}}
+    with override_settings(STORAGES=storages, MEDIA_URL=None):
+        assert files.store("a.txt", b"x").url == "a.txt"
+
+
+# --- PDF -------------------------------------------------------------------------------------------------
+
+
+def test_the_same_content_makes_the_same_bytes() -> None:
+    content = reports.Content(["A"], [["x"]])
+    days = reports.DateRange.of(DAYS)
+    assert pdf.render_report("T", days, content) == pdf.render_report("T", days, content)
+
+
+def test_a_long_report_goes_on_over_pages_with_its_heading() -> None:
+    content = reports.Content(["Place", "Number"], [[f"row {n}", n] for n in range(200)], numeric=frozenset({1}))
+    pages = pypdf.PdfReader(io.BytesIO(pdf.render_report("Long", reports.DateRange.of(DAYS), content))).pages
+    assert len(pages) > 3
+    for number, page in enumerate(pages, start=1):
+        text = page.extract_text()
+        assert "Place" in text
+        assert f"Page {number}" in text
+
+
+def test_an_empty_report_says_so() -> None:
+    content = pdf.render_report("Empty", reports.DateRange.of(DAYS), reports.Content(["A"], []))
+    assert "Nothing to report for these days." in text_of(content)
+
+
+WITHOUT_REPORTLAB = """
+import sys
+
+class Hide:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "reportlab":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Hide())
+import django
+django.setup()
+import wellos_jobs.contrib.jobs
+from wellos_jobs.contrib import pdf
+from wellos_jobs.errors import ConfigurationError
+try:
+    pdf.document([], title="", author="")
+except ConfigurationError as error:
+    print(error)
+"""
+
+
+def test_without_reportlab_all_works_but_pdf_and_that_says_what_to_install() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_REPORTLAB], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 'pip install "wellos_jobs[pdf]"' in done.stdout

@@ -1,0 +1,249 @@
+"""The example's site while its demo runs: who sees what, what the buttons do, and that a phone can show it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from http.client import HTTPResponse
+from http.cookiejar import CookieJar
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import HTTPCookieProcessor, Request, build_opener
+
+import django
+import pytest
+
+from . import demos, optional
+from .demos import Demo
+from .processes import wait_until
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """A demo that has played and waits for Ctrl-C."""
+    with Demo(tmp_path_factory.mktemp("demo") / "state") as running:
+        running.wait_until_played()
+        yield running
+
+
+class Browser:
+    """Cookies, forms and redirects over plain HTTP."""
+
+    def __init__(self, site: str) -> None:
+        self.site = site
+        self.cookies = CookieJar()
+        self._opener = build_opener(HTTPCookieProcessor(self.cookies))
+
+    def open(self, path: str, data: dict[str, str] | None = None) -> HTTPResponse | HTTPError:
+        """Get ``path``, or post ``data`` to it; an error's response is returned as any other."""
+        body = None
+        if data is not None:
+            token = next((cookie.value for cookie in self.cookies if cookie.name == "csrftoken"), "")
+            body = urlencode({"csrfmiddlewaretoken": token, **data}).encode()
+        url = path if path.startswith("http") else self.site + path
+        try:
+            return self._opener.open(Request(url, data=body), timeout=20)
+        except HTTPError as error:
+            return error
+
+    def text(self, path: str, data: dict[str, str] | None = None) -> str:
+        with self.open(path, data) as response:
+            return response.read().decode()
+
+    def status(self, path: str, data: dict[str, str] | None = None) -> int:
+        with self.open(path, data) as response:
+            return int(response.status)
+
+    def log_in(self, username: str, password: str) -> None:
+        self.open("/login").close()
+        with self.open("/login", {"username": username, "password": password}) as response:
+            assert response.url == f"{self.site}/", response.read().decode()
+
+
+@pytest.fixture
+def browser(demo: Demo) -> Browser:
+    return Browser(demo.site)
+
+
+@pytest.fixture
+def admin(demo: Demo) -> Browser:
+    browser = Browser(demo.site)
+    browser.log_in("admin", demo.secret("admin-password"))
+    return browser
+
+
+def sign_up(browser: Browser, name: str, organization: str) -> None:
+    password = "correct horse battery"
+    form = {
+        "username": name,
+        "email": f"{name}@{organization}.example",
+        "organization": organization,
+        "password1": password,
+        "password2": password,
+    }
+    browser.open("/sign-up").close()
+    assert "A mail is on its way to you" in browser.text("/sign-up", form)
+    browser.log_in(name, password)
+
+
+def jobs_of(page: str) -> list[str]:
+    return re.findall(r'href="(/jobs/[0-9a-f-]+/status)"', page)
+
+
+def test_strangers_are_sent_to_the_login(browser: Browser) -> None:
+    for path in ("/", "/media/invoices/1.pdf"):
+        with browser.open(path) as response:
+            assert response.url.startswith(f"{browser.site}/login?next=")
+
+
+def test_the_landing_page_lists_all_organizations_to_the_staff(admin: Browser) -> None:
+    page = admin.text("/")
+    for text in ("Acme Architects", "Fjord &amp; Söner AB", "O&#x27;Brien Logistics &lt;Dublin&gt;", "KIWI-2026-0002"):
+        assert text in page
+    assert page.count("Make all PDFs") == 4
+
+
+def test_a_button_makes_a_pdf_and_the_job_can_be_followed(admin: Browser) -> None:
+    before = jobs_of(admin.text("/"))
+    page = admin.text("/invoices/1/pdf", {})
+    assert "The PDF of ACME-2026-0001 is being made." in page
+    (status_path,) = set(jobs_of(page)) - set(before)
+    status = wait_until(lambda: (s := json.loads(admin.text(status_path)))["state"] == "completed" and s, 20)
+    assert (status["progress"], status["data"]["invoice_id"]) == (100, "1")
+    with admin.open(status["result"]["url"]) as response:
+        assert response.headers["Content-Type"] == "application/pdf"
+        assert response.read(5) == b"%PDF-"
+
+
+def test_all_pdfs_of_an_organization_are_made_with_one_button(admin: Browser) -> None:
+    assert "3 PDFs are being made." in admin.text("/organizations/kiwi/pdfs", {})
+    assert admin.status("/organizations/nobody/pdfs", {}) == 404
+
+
+def test_get_makes_nothing_and_a_post_needs_its_token(admin: Browser) -> None:
+    assert admin.status("/invoices/1/pdf") == 405
+    assert admin.status("/invoices/1/pdf", {"csrfmiddlewaretoken": "x" * 32}) == 403
+
+
+def test_members_see_their_own_organization_only(demo: Demo, browser: Browser, admin: Browser) -> None:
+    sign_up(browser, "lena", "lodz")
+    page = browser.text("/")
+    assert "Łódź Studio" in page
+    assert "Acme" not in page
+    (own, *_) = re.findall(r'action="/invoices/(\d+)/pdf"', page)
+    assert "is being made" in browser.text(f"/invoices/{own}/pdf", {})
+    (status,) = jobs_of(browser.text("/"))
+    assert browser.status(status) == 200
+    for path, data in (("/invoices/1/pdf", {}), ("/organizations/acme/pdfs", {}), ("/media/invoices/1.pdf", None)):
+        assert browser.status(path, data) == 404
+    assert browser.status(f"/media/invoices/{own}.pdf") == 200
+    (others, *_) = jobs_of(admin.text("/"))
+    with browser.open(others) as response:
+        assert (response.status, response.read()) == (404, b"Job not found")
+
+
+def test_whoever_joins_gets_the_welcome_mail(demo: Demo, browser: Browser) -> None:
+    sign_up(browser, "nils", "fjord")
+
+    def welcomed() -> bool:
+        return any(mail["To"] == "nils@fjord.example" for mail in demo.mails())
+
+    wait_until(welcomed, 20, "the mail")
+
+
+@pytest.mark.parametrize(
+    "name", ["../db.sqlite3", "..%2Fdb.sqlite3", "/etc/passwd", "invoices/no-such.pdf", "invoices"]
+)
+def test_media_serves_files_of_the_storage_and_nothing_else(admin: Browser, name: str) -> None:
+    assert admin.status(f"/media/{name}") == 404
+
+
+def test_a_new_password_by_mail(demo: Demo, browser: Browser) -> None:
+    browser.open("/password-reset").close()
+    assert "Look at your mail" in browser.text("/password-reset", {"email": "ada.kiwi@wellos.example"})
+
+    def link() -> str | None:
+        for mail in demo.mails():
+            if mail["To"] == "ada.kiwi@wellos.example" and mail["Subject"] == "Reset Your Password":
+                return re.search(r"http\S+", mail.get_body(("plain",)).get_content())[0]
+        return None
+
+    with browser.open(wait_until(link, 20, "the mail")) as response:
+        form_url = response.url
+        assert "Choose a new password" in response.read().decode()
+    password = "staple battery horse"
+    page = browser.text(form_url, {"new_password1": password, "new_password2": password})
+    assert "Password changed" in page
+    browser.log_in("ada.kiwi", password)
+
+
+def test_pages_keep_to_a_strict_content_policy(admin: Browser) -> None:
+    for path in ("/", "/login", "/sign-up", "/password-reset"):
+        with admin.open(path) as response:
+            page = response.read().decode()
+            policy = response.headers["Content-Security-Policy"]
+        assert not re.search(r"<style|<script|\sstyle=|\son\w+=", page), path
+        if django.VERSION >= (6, 0):
+            assert "default-src 'self'" in policy
+
+
+def test_admin_lists_the_organizations_and_links_them_from_jobs(admin: Browser) -> None:
+    assert "Pacific/Auckland" in admin.text("/admin/organizations/organization/")
+    for path in ("accounts/user", "accounts/accesstoken", "timesheets/timeentry", "invoices/invoice"):
+        assert admin.status(f"/admin/{path}/") == 200
+    assert admin.status("/admin/wellos_jobs/jobrecord/") == 200
+
+
+def test_a_second_terminal_finds_the_running_server(demo: Demo) -> None:
+    server_port = (demo.folder / "valkey" / "port").read_text()
+    code = (
+        "from wellos_jobs.contrib.emails import email_job\n"
+        "h = email_job.enqueue(to='t2@wellos.example', subject='From a shell', template='welcome')\n"
+        "h.wait(20); print('state', h.state)"
+    )
+    process = demos.manage(demo.folder, "shell", "-c", code)
+    assert process.wait(60) == 0, process.output()
+    assert "state completed" in process.output()
+    assert (demo.folder / "valkey" / "port").read_text() == server_port
+    assert "t2@wellos.example" in {mail["To"] for mail in demo.mails()}
+
+
+def test_a_second_demo_is_refused_while_one_runs(demo: Demo) -> None:
+    mails = len(demo.mails())
+    process = demos.manage(demo.folder, "demo", "--exit")
+    assert process.wait(60) == 1
+    assert "stop it first" in process.output()
+    assert len(demo.mails()) >= mails
+
+
+@pytest.mark.browser
+def test_a_phone_shows_every_page_without_scrolling_sideways(demo: Demo) -> None:
+    from playwright.sync_api import sync_playwright
+
+    faults: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=optional.chromium(), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 360, "height": 740})
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.goto(f"{demo.site}/login")
+        wide = [_width(page)]
+        page.get_by_label("Username").fill("admin")
+        page.get_by_label("Password").fill(demo.secret("admin-password"))
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_role("button", name="Make PDF of ACME-2026-0002").click()
+        page.get_by_text("The PDF of ACME-2026-0002 is being made.").wait_for()
+        wide.append(_width(page))
+        for path in ("/sign-up", "/password-reset"):
+            page.goto(f"{demo.site}{path}")
+            wide.append(_width(page))
+        browser.close()
+    assert wide == [360] * 4
+    assert faults == []
+
+
+def _width(page: Any) -> int:
+    return int(page.evaluate("document.documentElement.scrollWidth"))

@@ -1,0 +1,137 @@
+"""Prune: rows go by their state and age, in batches, and nothing else goes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from wellos_jobs import prune
+from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord
+from wellos_jobs.states import DeadLetterStatus, JobState
+
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
+FINAL = ("completed", "canceled", "failed")
+NOTHING = {"dead_letters": 0, "completed": 0, "canceled": 0, "failed": 0}
+
+
+def ended(state: str, days: float, *, using: str = "default") -> JobRecord:
+    """A job that ended so many days ago."""
+    at = timezone.now() - timedelta(days=days)
+    return JobRecord.objects.using(using).create(
+        name="old", queue="default", state=state, created_at=at, finished_at=at if state in FINAL else None
+    )
+
+
+def letter(job: JobRecord, days: float, status: str = "open") -> DeadLetter:
+    at = timezone.now() - timedelta(days=days)
+    return DeadLetter.objects.create(job=job, reason="exhausted", fingerprint="f", status=status, created_at=at)
+
+
+def keep(settings: Any, **days: float | None) -> None:
+    retention = {state: None if age is None else timedelta(days=age) for state, age in days.items()}
+    settings.WELLOS_JOBS = {"RETENTION": retention}
+
+
+def left() -> list[Any]:
+    return list(JobRecord.objects.order_by("created_at"))
+
+
+def test_by_default_completed_and_canceled_stay_30_days_and_failed_180() -> None:
+    kept = [ended("failed", 179), ended("completed", 29), ended("canceled", 29)]
+    for state, days in (("completed", 31), ("canceled", 31), ("failed", 181)):
+        ended(state, days)
+    assert prune.prune("default") == NOTHING | {"completed": 1, "canceled": 1, "failed": 1}
+    assert left() == kept
+
+
+@pytest.mark.parametrize("state", sorted(set(JobState) - set(FINAL)))
+def test_jobs_that_are_not_final_are_never_pruned(state: str) -> None:
+    ended(state, 3650)
+    assert prune.prune("default") == NOTHING
+
+
+def test_attempts_and_closed_letters_go_with_their_job_and_the_audit_log_stays() -> None:
+    job = ended("failed", 200)
+    letter(job, 200, DeadLetterStatus.DISCARDED)
+    JobAttempt.objects.create(job=job, number=1, outcome="failed", ended_at=timezone.now())
+    AuditEntry.objects.create(at=timezone.now(), action="discarded", target_type="job", target_id=str(job.pk))
+    assert prune.prune("default")["failed"] == 1
+    assert JobAttempt.objects.count() == DeadLetter.objects.count() == 0
+    assert AuditEntry.objects.count() == 1
+
+
+def test_a_failed_job_with_an_open_letter_stays_for_ever() -> None:
+    letter(ended("failed", 3650), 3650)
+    assert prune.prune("default") == NOTHING
+
+
+def test_open_letters_too_have_an_end_if_the_project_says_so(settings: Any) -> None:
+    keep(settings, dead_letters=365, failed=30)
+    young = ended("failed", 300)
+    letter(young, 300)
+    letter(ended("failed", 400), 400)
+    assert prune.prune("default", dry_run=True) == NOTHING | {"dead_letters": 1, "failed": 1}
+    assert prune.prune("default") == NOTHING | {"dead_letters": 1, "failed": 1}
+    assert left() == [young]
+
+
+def test_none_keeps_for_ever(settings: Any) -> None:
+    keep(settings, completed=None)
+    ended("completed", 3650)
+    assert prune.prune("default") == NOTHING
+
+
+def test_a_dry_run_counts_and_deletes_nothing() -> None:
+    for state in FINAL:
+        ended(state, 1000)
+    assert prune.prune("default", dry_run=True) == NOTHING | dict.fromkeys(FINAL, 1)
+    assert len(left()) == 3
+
+
+def test_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "BATCH", 10)
+    for _ in range(25):
+        ended("completed", 40)
+    with CaptureQueriesContext(connections["default"]) as captured:
+        assert prune.prune("default")["completed"] == 25
+    deletes = [query["sql"] for query in captured if query["sql"].startswith("DELETE") and "jobrecord" in query["sql"]]
+    assert len(deletes) == 3
+    assert left() == []
+
+
+def test_the_batch_is_a_thousand() -> None:
+    assert prune.BATCH == 1_000
+
+
+def test_only_the_database_it_is_told() -> None:
+    ended("completed", 40)
+    ended("completed", 40, using="other")
+    assert prune.prune("other")["completed"] == 1
+    assert JobRecord.objects.count() == 1
+
+
+def test_the_command_prunes_all_databases(capsys: pytest.CaptureFixture[str]) -> None:
+    ended("completed", 40)
+    ended("failed", 200, using="other")
+    call_command("jobs_prune", dry_run=True)
+    assert "default: 1 completed would be deleted" in capsys.readouterr().out
+    assert JobRecord.objects.count() == 1
+    call_command("jobs_prune")
+    out = capsys.readouterr().out
+    assert "default: 1 completed deleted" in out
+    assert "other: 1 failed deleted" in out
+    assert JobRecord.objects.count() == JobRecord.objects.using("other").count() == 0
+
+
+def test_the_command_on_one_database(capsys: pytest.CaptureFixture[str]) -> None:
+    ended("completed", 40)
+    call_command("jobs_prune", database=["other"])
+    assert "default" not in capsys.readouterr().out
+    assert JobRecord.objects.count() == 1
