@@ -21,6 +21,9 @@ from wellos_jobs.slots import Slot
 from wellos_jobs.timeouts import Alarm
 from wellos_jobs.worker import SET_TTL, Worker, WorkerOptions
 
+from .proxies import CuttingProxy
+from .round_trips import SETUP
+
 EPOCH = "epoch-of-the-test"
 
 
@@ -138,3 +141,23 @@ def listening(signal: Any) -> Iterator[list[dict[str, Any]]]:
         yield heard
     finally:
         signal.disconnect(receive)
+
+
+class CountingProxy(CuttingProxy):
+    """A proxy before Redis that notes each command as it passes the socket."""
+
+    def __init__(self, server_url: str) -> None:
+        super().__init__(server_url)
+        self.commands: list[str] = []
+
+    def due(self, request: bytes, reply: bytes) -> None:
+        """Note a command that was answered."""
+        self.commands.append(request.split(b"\r\n")[2].decode())
+
+    @contextmanager
+    def counting(self) -> Iterator[list[str]]:
+        """Give a list of the commands that pass within the block (none is ever sent in a pipeline unawaited)."""
+        seen: list[str] = []
+        start = len(self.commands)
+        yield seen
+        seen += [name for name in self.commands[start:] if name not in SETUP]

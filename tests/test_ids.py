@@ -41,6 +41,10 @@ def test_a_derived_id_is_the_same_everywhere_and_has_its_own_version() -> None:
     assert (made.version, made.variant) == (8, uuid.RFC_4122)
 
 
+def test_no_derived_id_is_one_that_mariadb_refuses() -> None:
+    assert all(ids.derived_id(str(number)).bytes[8] & 0xE0 == 0xA0 for number in range(1_000))
+
+
 def test_parts_of_a_derived_id_cannot_run_into_each_other() -> None:
     assert ids.derived_id("a", "bc") != ids.derived_id("ab", "c")
     assert ids.derived_id("a") != ids.derived_id("a", "")

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -20,6 +21,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from . import alarm, databases, redis, schedules, ticks
 from .errors import WellosJobsError
+from .scheduler import Scheduler
 from .slots import Slot
 
 logger = logging.getLogger("wellos_jobs")
@@ -29,6 +31,14 @@ LONGEST_SLEEP = 1.0
 LONGEST_PAUSE = 2.0
 
 
+def _scheduler(source: str, connection: Any) -> Scheduler:
+    """Return the project's scheduler if it is one of ours, else ours: any other lacks what the clock needs."""
+    made = django_rq.get_scheduler(source, connection=connection)
+    if isinstance(made, Scheduler):
+        return made
+    return Scheduler(queue_name=source, queue=django_rq.get_queue(source), connection=connection)
+
+
 class Clock:
     """One process's clock. ``scheduler`` serves rq-scheduler's entries and tells the time."""
 
@@ -36,7 +46,7 @@ class Clock:
         self.source = source
         self.slot = slot or Slot()
         self.connection = redis.source_client(source, "work")
-        self.scheduler = scheduler or django_rq.get_scheduler(source, connection=self.connection)
+        self.scheduler = scheduler or _scheduler(source, self.connection)
         self.token = uuid.uuid4().hex
         self.stopping = False
         self.leading = False
@@ -49,11 +59,11 @@ class Clock:
         signal.signal(signal.SIGINT, self._on_stop)
         while not self.stopping:
             self.slot.beat()
-            wait = self._guarded(self.one_pass)
+            seconds = self._guarded(self.one_pass)
             if burst:
                 break
             if not self.stopping:
-                self._guarded(lambda seconds=wait: alarm.wait(self.source, seconds))
+                self._guarded(partial(alarm.wait, self.source, seconds))
         self._guarded(lambda: redis.run(self.connection, "resign", "clock", self.token))
         return 0
 

@@ -160,7 +160,9 @@ def _retention(value: Any) -> dict[str, timedelta | None]:
 
 def _schedules(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise TypeError('it must be a dict of schedules by name, such as {"nightly": {"job": "x", "cron": "0 2 * * *"}}')
+        raise TypeError(
+            'it must be a dict of schedules by name, such as {"nightly": {"job": "x", "cron": "0 2 * * *"}}'
+        )
     return dict(value)
 
 

@@ -11,69 +11,35 @@ as many as there are. The runs are thereby one fixed set of instants, and the ne
 
 from __future__ import annotations
 
-import copy
-import difflib
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from functools import lru_cache
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
+from .cron_lines import Calendar, Every, Interval, Plan, parse
+from .cron_text import tell_gap, tell_repeat
+from .zones import Turn, every_instant, one_instant, to_wall, turn_at, turns, zone
 
-from . import cron_text
-from .cron_fields import Fields, read
-from .errors import CronError
-from .zones import every_instant, one_instant, to_wall, turn_at, zone
+__all__ = [
+    "Cron",
+    "Every",
+    "Plan",
+    "describe",
+    "edges",
+    "iterate",
+    "next_runs",
+    "parse",
+    "previous_run",
+    "zone",
+]
 
-__all__ = ["Cron", "Every", "Plan", "describe", "iterate", "next_runs", "parse", "previous_run", "zone"]
-
-MACROS: Final = {
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-    "@monthly": "0 0 1 * *",
-    "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@hourly": "0 * * * *",
-}
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """The anchor of an interval that is given none."""
-LONGEST_INTERVAL: Final = timedelta(days=3650)
 
-_EVERY = re.compile(r"@every\s+([0-9]{1,12}(?:\.[0-9]{1,9})?)\s?([smhd]?)", re.IGNORECASE)
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_MICROSECOND = timedelta(microseconds=1)
 _SECOND = timedelta(seconds=1)
 _MINUTE = timedelta(minutes=1)
-_ANY_DAY = datetime(2000, 1, 1)
-
-
-@dataclass(frozen=True, init=False)
-class Every:
-    """A fixed interval in real seconds: it takes no notice of clock changes. Give it wherever a cron line can stand.
-
-    Runs are at ``anchor + n * seconds`` for every whole n, so they never drift. Exact to the microsecond.
-
-    Raises:
-        CronError: not a number of seconds or a ``timedelta`` between a microsecond and ten years.
-    """
-
-    seconds: float
-
-    def __init__(self, seconds: float | timedelta) -> None:
-        object.__setattr__(self, "seconds", _period(seconds, repr(seconds)) / _SECOND)
-
-    def __str__(self) -> str:
-        """The line: ``@every 90``."""
-        return f"@every {cron_text.plain_seconds(_period(self.seconds, repr(self.seconds)))}"
-
-
-type_of_line = str | Every
 
 
 @dataclass(frozen=True, init=False)
@@ -96,89 +62,181 @@ class Cron:
         object.__setattr__(self, "zone_name", None if tz is None else zone(tz).key)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A line, read and checked."""
-
-    line: str
-    """As it was given, with single spaces."""
-    every: timedelta | None
-    """The interval; None for a cron line."""
-    fields: Fields | None = field(repr=False, compare=False)
-    """The fields; None for an interval."""
-    minutes: str = field(repr=False, compare=False)
-    """The five fields that choose the minutes."""
-    walker: CronSim | None = field(repr=False, compare=False)
+# --- runs ------------------------------------------------------------------------------------------------
 
 
-# --- reading ---------------------------------------------------------------------------------------------
+def next_runs(
+    line: str | Every, zone_: str | ZoneInfo, after: datetime, count: int, anchor: datetime | None = None
+) -> list[datetime]:
+    """Return the next runs, in the zone, strictly after ``after``; fewer only when the calendar ends (year 9999).
 
-
-def parse(line: str | Every) -> Plan:
-    """Return the plan of a line.
+    Args:
+        anchor: where an interval is counted from; cron lines take no notice of it.
 
     Raises:
-        CronError: it is no line, or one that can never run; the text names line, field, value and mend.
+        CronError: the line or the zone does not exist.
+        ValueError: a naive datetime, or a negative count.
     """
-    if not isinstance(line, str | Every):
-        raise CronError(f"{line!r} is not a cron line: give text such as '0 8 * * *', or Every(seconds)")
-    return _parse(" ".join(str(line).split()))
+    if count < 0:
+        raise ValueError(f"count is {count}: it must be 0 or more")
+    return list(islice(iterate(line, zone_, after, anchor), count))
 
 
-@lru_cache(maxsize=2048)
-def _parse(line: str) -> Plan:
+def iterate(
+    line: str | Every, zone_: str | ZoneInfo, after: datetime, anchor: datetime | None = None
+) -> Iterator[datetime]:
+    """Return an iterator over the runs strictly after ``after``. As good as endless: stop it yourself.
+
+    Raises: as ``next_runs``, and at once.
+    """
+    return _runs(parse(line), zone(zone_), _instant("after", after), _instant("anchor", anchor or EPOCH))
+
+
+def previous_run(
+    line: str | Every, zone_: str | ZoneInfo, before: datetime, anchor: datetime | None = None
+) -> datetime | None:
+    """Return the last run strictly before ``before``, in the zone; None when the calendar begins with none.
+
+    Raises: as ``next_runs``.
+    """
+    plan, place = parse(line), zone(zone_)
+    before, anchor = _instant("before", before), _instant("anchor", anchor or EPOCH)
     try:
-        return _interval(line) if line.lower().startswith("@every") else _cron(line)
-    except CronError as error:
-        shown = line if len(line) < 80 else f"{line[:76]} ..."
-        raise CronError(f"{shown!r} is not a cron line: {error}") from None
+        run = _previous(plan, place, before, anchor)
+        return run and run.astimezone(place)
+    except OverflowError:  # before the year 1
+        return None
 
 
-def _interval(line: str) -> Plan:
-    match = _EVERY.fullmatch(line)
-    if match is None:
-        raise CronError("write '@every' and one number with s, m, h or d, such as '@every 90' or '@every 15m'")
-    number, unit = match.groups()
-    period = _period(Decimal(number) * _UNITS[unit.lower()], number + unit)
-    return Plan(line, period, None, "", None)
+def _instant(name: str, value: datetime) -> datetime:
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise ValueError(f"{name} is {value!r}, a naive datetime: give it a time zone")
+    return value.astimezone(UTC)
 
 
-def _period(seconds: float | Decimal | timedelta, shown: str) -> timedelta:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float | Decimal | timedelta):
-        raise CronError(f"interval {shown} is not a number of seconds or a timedelta")
-    if isinstance(seconds, timedelta):
-        period = seconds
-    elif 0 <= seconds <= LONGEST_INTERVAL / _SECOND:  # False for NaN
-        period = round(seconds * 1_000_000) * _MICROSECOND
-    else:
-        period = timedelta(0)
-    if not _MICROSECOND <= period <= LONGEST_INTERVAL:
-        raise CronError(f"interval {shown} is not between a microsecond and {LONGEST_INTERVAL.days} days")
-    return period
-
-
-def _cron(line: str) -> Plan:
-    fields = read(_without_macro(line))
-    minutes = " ".join(_without_macro(line).split()[-5:])
+def _runs(plan: Plan, place: ZoneInfo, after: datetime, anchor: datetime) -> Iterator[datetime]:
     try:
-        walker = CronSim(minutes, _ANY_DAY)
-    except CronSimError as error:
-        raise CronError(_never(minutes) if "day-of-month" in str(error) else str(error)) from None
-    # Days of the month fall on the same weekdays again after 28 years; cronsim gives up after 50.
-    if next(copy.copy(walker), None) is None:
-        raise CronError(_never(minutes))
-    return Plan(line, None, fields, minutes, walker)
+        run = _next(plan, place, after, anchor)
+        while run is not None:
+            yield run.astimezone(place)
+            run = _next(plan, place, run, anchor)
+    except OverflowError:  # after the year 9999
+        return
 
 
-def _without_macro(line: str) -> str:
-    if not line.startswith("@"):
-        return line
-    if line.lower() in MACROS:
-        return MACROS[line.lower()]
-    near = difflib.get_close_matches(line.lower(), [*MACROS, "@every 60"], n=1)
-    raise CronError(f"did you mean {near[0]!r}?" if near else f"there is {', '.join(MACROS)} and '@every 60'")
+def _next(plan: Plan, place: ZoneInfo, after: datetime, anchor: datetime) -> datetime | None:
+    if isinstance(plan, Interval):
+        return anchor + ((after - anchor) // plan.period + 1) * plan.period
+    if plan.seconds == (0,):
+        return _next_minute(plan, place, after)
+    minute = _next_minute(plan, place, after - _MINUTE)
+    while minute is not None:
+        for second in plan.seconds:
+            if minute + second * _SECOND > after:
+                return minute + second * _SECOND
+        minute = _next_minute(plan, place, minute)
+    return None
 
 
-def _never(minutes: str) -> str:
-    day, month, weekday = minutes.split()[2:]
-    return f"it can never run, no date has day of the month {day}, month {month} and weekday {weekday}"
+def _previous(plan: Plan, place: ZoneInfo, before: datetime, anchor: datetime) -> datetime | None:
+    if isinstance(plan, Interval):
+        return anchor - ((anchor - before) // plan.period + 1) * plan.period
+    minute = _previous_minute(plan, place, before)
+    while minute is not None:
+        for second in reversed(plan.seconds):
+            if minute + second * _SECOND < before:
+                return minute + second * _SECOND
+        minute = _previous_minute(plan, place, minute)
+    return None
+
+
+# --- minutes under clock changes -------------------------------------------------------------------------
+
+
+def _next_minute(plan: Calendar, place: ZoneInfo, after: datetime) -> datetime | None:
+    """The first minute the fields choose, after an instant."""
+    wall = to_wall(place, after)
+    run = _first(plan, place, wall, after)
+    if plan.is_fixed or wall.fold:
+        return run
+    turn = turn_at(place, wall)
+    if turn is None or turn.is_gap or (run is not None and run < turn.at):
+        return run
+    # In the first pass of a repeated hour, with no run left in it: the wall times of the hour begin again.
+    return _first(plan, place, turn.start - _SECOND, turn.at - _SECOND)
+
+
+def _previous_minute(plan: Calendar, place: ZoneInfo, before: datetime) -> datetime | None:
+    """The last minute the fields choose, before an instant: the mirror of ``_next_minute``."""
+    wall = to_wall(place, before)
+    if not wall.fold:
+        return _last(plan, place, wall, before)
+    turn = turn_at(place, wall)
+    run = None if plan.is_fixed else _last(plan, place, wall, before)
+    if turn is None or (run is not None and run >= turn.at):
+        return run
+    return _last(plan, place, turn.end, before if plan.is_fixed else turn.at)
+
+
+def _first(plan: Calendar, place: ZoneInfo, wall: datetime, after: datetime) -> datetime | None:
+    """The first instant after ``after`` of the wall times after ``wall``."""
+    return next(
+        (run for later in plan.walls_after(wall) for run in _instants(plan, place, later) if run > after),
+        None,
+    )
+
+
+def _last(plan: Calendar, place: ZoneInfo, wall: datetime, before: datetime) -> datetime | None:
+    """The last instant before ``before`` of the wall times before ``wall``."""
+    return next(
+        (
+            run
+            for earlier in plan.walls_before(wall)
+            for run in reversed(_instants(plan, place, earlier))
+            if run < before
+        ),
+        None,
+    )
+
+
+def _instants(plan: Calendar, place: ZoneInfo, wall: datetime) -> tuple[datetime, ...]:
+    return (one_instant(place, wall),) if plan.is_fixed else every_instant(place, wall)
+
+
+# --- for people ------------------------------------------------------------------------------------------
+
+
+def describe(line: str | Every) -> str:
+    """Return what a line means in plain English, beginning in lower case: ``at 08:00 every day``.
+
+    Raises:
+        CronError: it is no line.
+    """
+    return parse(line).describe()
+
+
+def edges(line: str | Every, zone_: str | ZoneInfo, after: datetime, days: float = 400) -> list[tuple[datetime, str]]:
+    """Return the runs of the coming days that a clock change touches, with what happens to them.
+
+    One entry for each clock change that touches any; lines that run every hour of the day, and intervals, have none,
+    because no clock change makes them wait longer than they say.
+
+    Raises: as ``next_runs``.
+    """
+    plan, place = parse(line), zone(zone_)
+    after = _instant("after", after)
+    if isinstance(plan, Interval) or (not plan.is_fixed and plan.fields.hour.is_any):
+        return []
+    found = []
+    for turn in turns(place, after, after + timedelta(days=days)):
+        walls = _walls_within(plan, turn)
+        if walls:
+            run = (turn.at if turn.is_gap else one_instant(place, walls[0])).astimezone(place)
+            note = tell_gap(walls, run, once=plan.is_fixed) if turn.is_gap else tell_repeat(walls, once=plan.is_fixed)
+            found.append((run, note))
+    return [(run, note) for run, note in found if run > after]
+
+
+def _walls_within(plan: Calendar, turn: Turn) -> list[datetime]:
+    """The chosen minutes that fall out, or come twice."""
+    return list(takewhile(lambda wall: wall < turn.end, plan.walls_after(turn.start - _SECOND)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from .cron_fields import LAST, LAST_WORKDAY, Field, Fields
 
@@ -64,9 +65,33 @@ def listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def clock(wall: datetime) -> str:
-    """Return the time of the day, with seconds only where there are some."""
-    return f"{wall:%H:%M:%S}" if wall.second else f"{wall:%H:%M}"
+def tell_gap(walls: Sequence[datetime], run: datetime, *, once: bool) -> str:
+    """Return what happens to wall times that never come.
+
+    Args:
+        walls: those wall times, in order; at least one.
+        run: the first moment after the gap, aware.
+        once: whether one run there stands for them; else they fall away.
+    """
+    if len(walls) == 1:
+        missing, stands, falls = "does not exist", "it runs", "that run falls away"
+    else:
+        missing, stands, falls = "do not exist", "one run stands for them,", "those runs fall away"
+    day = walls[0].date()
+    at = f"{run:%H:%M}" if run.date() == day else f"{run:%H:%M} on {run.date()}"
+    return f"{_clocks(walls)} {missing} on {day}; {f'{stands} at {at}' if once else falls}"
+
+
+def tell_repeat(walls: Sequence[datetime], *, once: bool) -> str:
+    """Return what happens to wall times that come twice, where they run once or both times."""
+    come, runs = ("comes", "it runs") if len(walls) == 1 else ("come", "they run")
+    return f"{_clocks(walls)} {come} twice on {walls[0].date()}; {runs} {'once' if once else 'both times'}"
+
+
+def _clocks(walls: Sequence[datetime]) -> str:
+    if len(walls) <= _FEW:
+        return listed([f"{wall:%H:%M}" for wall in walls])
+    return f"{walls[0]:%H:%M} to {walls[-1]:%H:%M}"
 
 
 def _every(count: int, name: str) -> str:
@@ -91,9 +116,15 @@ def _times(fields: Fields) -> tuple[str, bool]:
     if len(minutes) == 1:
         return _hourly(hours, minutes[0], hour_step)
     if len(hours) == 1 and _step(minutes):
-        return f"{_every(_step(minutes), 'minute')} from {_at(hours[0], minutes[0])} to {_at(hours[0], minutes[-1])}", True
+        return (
+            f"{_every(_step(minutes), 'minute')} from {_at(hours[0], minutes[0])} to {_at(hours[0], minutes[-1])}",
+            True,
+        )
     if minute_step and _step(hours) == 1:
-        return f"{_every(minute_step, 'minute')} from {_at(hours[0], minutes[0])} to {_at(hours[-1], minutes[-1])}", True
+        return (
+            f"{_every(minute_step, 'minute')} from {_at(hours[0], minutes[0])} to {_at(hours[-1], minutes[-1])}",
+            True,
+        )
     past = _past(minutes, minute_step)
     if hour_step:
         return f"{past} {'every hour' if hour_step == 1 else f'every {hour_step} hours'}", False
@@ -142,8 +173,12 @@ def _seconds(fields: Fields) -> str:
     if step and seconds[0] == 0 and len(seconds) > 1:
         return f"{_every(step, 'second')} of the minute"
     if len(seconds) > _MANY and _step(seconds):
-        return f"{_every(_step(seconds), 'second')} from {seconds[0]} to {_plural(seconds[-1], 'second')} past the minute"
-    return f"at {listed([str(second) for second in seconds])} {'second' if seconds == (1,) else 'seconds'} past the minute"
+        return (
+            f"{_every(_step(seconds), 'second')} from {seconds[0]} to {_plural(seconds[-1], 'second')} past the minute"
+        )
+    return (
+        f"at {listed([str(second) for second in seconds])} {'second' if seconds == (1,) else 'seconds'} past the minute"
+    )
 
 
 def _at(hour: int, minute: int) -> str:
@@ -152,7 +187,7 @@ def _at(hour: int, minute: int) -> str:
 
 def _step(values: tuple[int, ...]) -> int:
     """Return the distance between the values where it is always the same, else 0."""
-    steps = {after - before for before, after in zip(values, values[1:], strict=False)}
+    steps = {after - before for before, after in pairwise(values)}
     return steps.pop() if len(steps) == 1 else 0
 
 
@@ -167,7 +202,9 @@ def _even(field: Field) -> int:
 
 def _days(fields: Fields) -> str:
     """Return which days, or nothing where it is every day of the year."""
-    months = "" if fields.month.is_any else _span([_MONTHS[month] for month in fields.month.values], fields.month.values)
+    months = (
+        "" if fields.month.is_any else _span([_MONTHS[month] for month in fields.month.values], fields.month.values)
+    )
     by_day, by_weekday = not fields.day.is_any, not fields.weekday.is_any
     if not fields.needs_both_days and not (by_day and by_weekday):
         by_day = by_weekday = False  # one of them is enough, and one of them always fits
@@ -209,7 +246,9 @@ def _weekday_names(weekday: Field, article: str) -> str:
     # Sunday is told last, so that 0,5,6 is "Friday to Sunday".
     days = tuple(sorted(value or 7 for value in weekday.values))
     words = [f"{article}{_WEEKDAYS[day % 7]}" for day in days]
-    nths = [f"the {_ORDINALS[nth.nth]} {_WEEKDAYS[nth.weekday]} of the month" for nth in weekday.nths] if article else []
+    nths = (
+        [f"the {_ORDINALS[nth.nth]} {_WEEKDAYS[nth.weekday]} of the month" for nth in weekday.nths] if article else []
+    )
     if article:
         return " or ".join(words + nths)
     return _span(words, days)

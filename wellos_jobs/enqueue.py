@@ -12,13 +12,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from django.db import IntegrityError, router, transaction
+from django.db import IntegrityError, connections, router, transaction
 from django.utils import timezone
 
 from . import conf, ids, inserts, payload, queues, redis, registry
 from .context import current_job
-from .errors import BadOption
+from .errors import BadOption, UnknownJob
 from .handles import JobHandle
+from .retry import in_seconds
 from .states import EventName, JobState, Priority
 
 if TYPE_CHECKING:
@@ -61,16 +62,21 @@ class JobOptions:
     def __post_init__(self) -> None:
         if self.delay is not None and self.run_at is not None:
             raise BadOption("Give either delay or run_at, not both")
-        if self.delay is not None and _seconds("delay", self.delay) < 0:
-            raise BadOption(f"delay is {self.delay!r}: it must not be negative")
-        if self.timeout is not None and _seconds("timeout", self.timeout) <= 0:
-            raise BadOption(f"timeout is {self.timeout!r}: it must be above 0 seconds")
-        if self.max_attempts is not None and (not isinstance(self.max_attempts, int) or self.max_attempts < 1):
-            raise BadOption(f"max_attempts is {self.max_attempts!r}: it must be a whole number of at least 1")
-        if self.priority is not None and self.priority not in set(Priority):
+        if self.delay is not None:
+            _seconds("delay", self.delay)
+        if self.timeout is not None:
+            _seconds("timeout", self.timeout, least=0.001)
+        most = self.max_attempts
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise BadOption(f"max_attempts is {most!r}: it must be a whole number of at least 1")
+        if self.priority is not None and (isinstance(self.priority, bool) or self.priority not in set(Priority)):
             raise BadOption(f"priority is {self.priority!r}: use one of {', '.join(p.name for p in Priority)}")
+        if self.run_at is not None and not isinstance(self.run_at, datetime):
+            raise BadOption(f"run_at is {self.run_at!r}: give an aware datetime")
         if self.run_at is not None and timezone.is_naive(self.run_at):
             raise ValueError(f"run_at is {self.run_at!r}, a naive datetime: give it a time zone")
+        if self.database is not None and self.database not in connections:
+            raise BadOption(f"database is {self.database!r}: DATABASES has {', '.join(connections)}")
 
 
 def enqueue(name: str, data: Mapping[str, Any] | None = None, options: JobOptions | None = None) -> JobHandle:
@@ -127,10 +133,8 @@ def build(
     """Make the unsaved row of a job; all checks happen here."""
     from .models import JobRecord
 
-    definition = definition or registry.find(name)
-    if definition is None:
-        logger.warning("enqueue: no job is declared under the name %r; a worker that knows it must run", name)
-    else:
+    definition = definition or _definition(name)
+    if definition is not None and isinstance(data, Mapping):
         data = definition.bind((), data)
     queue = options.queue or (definition.queue if definition else "default")
     limits = conf.queue(queue)
@@ -180,24 +184,57 @@ def push_records(records: Sequence[JobRecord], event: EventName | str = EventNam
 
 
 def _insert_group(records: list[JobRecord], database: str) -> list[JobRecord]:
-    if len(records) == 1 and records[0].context.get("chosen_id") is None:
-        records[0].save(force_insert=True, using=database)
-        return records
-    chosen = [record for record in records if record.context.get("chosen_id") is not None]
-    plain = [record for record in records if record.context.get("chosen_id") is None]
+    """Insert rows into one database; return those that are new, in order."""
+    if len(records) == 1:
+        record = records[0]
+        if not _is_chosen(record):
+            record.save(force_insert=True, using=database)
+            return records
+        return records if _inserted(record, database) else []
     with transaction.atomic(using=database):
-        inserts.insert_many(plain, database)
-        return plain + [record for record in chosen if _inserted(record, database)]
+        wanted = _unknown(records, database)
+        if not any(map(_is_chosen, wanted)):
+            inserts.insert_many(wanted, database)
+            return wanted
+        ordered = sorted(wanted, key=lambda record: record.pk)  # so that two who enqueue the same do not deadlock
+        try:
+            with transaction.atomic(using=database):
+                inserts.insert_many(ordered, database)
+            return wanted
+        except IntegrityError:  # somebody else has just inserted one of the chosen ids: find out which
+            new = {id(record) for record in ordered if _inserted(record, database)}
+            return [record for record in wanted if id(record) in new]
+
+
+def _is_chosen(record: JobRecord) -> bool:
+    return record.context.get("chosen_id") is not None
+
+
+def _unknown(records: list[JobRecord], database: str) -> list[JobRecord]:
+    """Return the rows to insert: without chosen ids that exist already or come a second time."""
+    chosen = [record.pk for record in records if _is_chosen(record)]
+    known = type(records[0]).objects.using(database).in_bulk(chosen) if chosen else {}
+    wanted: list[JobRecord] = []
+    for record in records:
+        first = known.get(record.pk) if _is_chosen(record) else None
+        if first is None:
+            wanted.append(record)
+            known[record.pk] = record
+        else:
+            record.queue = first.queue  # the handle leads to the job that exists
+    return wanted
 
 
 def _inserted(record: JobRecord, database: str) -> bool:
-    """Insert a row with an id of the caller's choice; False if that job exists already."""
+    """Insert a row; False if its id, one of the caller's choice, exists already."""
     try:
         with transaction.atomic(using=database):
             record.save(force_insert=True, using=database)
     except IntegrityError:
-        if not type(record).objects.using(database).filter(pk=record.pk).exists():
+        first = type(record).objects.using(database).filter(pk=record.pk).first()
+        if first is None:
             raise
+        record.queue = first.queue  # the handle leads to the job that exists
         return False
     return True
 
@@ -206,12 +243,19 @@ def _first(*values: Any) -> Any:
     return next(value for value in values if value is not None)
 
 
-def _seconds(option: str, value: float | timedelta) -> float:
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise BadOption(f"{option} is {value!r}: give seconds or a timedelta")
-    return float(value)
+def _definition(name: str) -> JobDefinition | None:
+    try:
+        return registry.get(name)
+    except UnknownJob as error:
+        logger.warning("enqueue: %s; a worker that knows it must run", error)
+        return None
+
+
+def _seconds(option: str, value: float | timedelta, least: float = 0.0) -> float:
+    try:
+        return in_seconds(option, value, least=least)
+    except ValueError as error:
+        raise BadOption(str(error)) from None
 
 
 def _run_at(options: JobOptions, now: datetime) -> datetime | None:

@@ -16,7 +16,7 @@ from django.db import connections
 from . import payload, registry
 from .claims import Claim, Outcome
 from .context import CurrentJob, running
-from .errors import PayloadError
+from .errors import EncryptionError, PayloadError, UnknownJob
 from .retry import Fail, JobTimeout, RetryAfter, RetryPolicy, SnoozeFor
 from .states import FailureReason
 from .timeouts import Alarm, JobHandedBack, JobStopped
@@ -32,6 +32,7 @@ def run(claim: Claim, alarm: Alarm, report: Report | None = None) -> Outcome:
     started = time.perf_counter()
     secrets: list[str] = []
     policy = RetryPolicy(max_attempts=claim.max_attempts)
+    in_body = False
     close_stale_connections()
     try:
         definition = registry.get(claim.name)
@@ -42,8 +43,10 @@ def run(claim: Claim, alarm: Alarm, report: Report | None = None) -> Outcome:
         function = definition.function
         if definition.is_async:
             function = _in_loop(function)
-        with running(_current(claim, report)):
+        with running(_current(claim, _masking(report, secrets))):
+            in_body = True
             value = alarm.call(function, data, claim.timeout)
+            in_body = False
         result = payload.to_json(payload.encode_result(value))
         return Outcome("completed", time.perf_counter() - started, result=result)
     except JobStopped:
@@ -51,7 +54,8 @@ def run(claim: Claim, alarm: Alarm, report: Report | None = None) -> Outcome:
     except JobHandedBack:
         return Outcome("handed_back", time.perf_counter() - started, message="the worker stopped")
     except BaseException as error:  # SystemExit and the like end a run, never the worker
-        return _judge(error, claim, policy, secrets, time.perf_counter() - started)
+        seen = _as_judged(error, policy) if in_body else error
+        return _judge(error, seen, claim, policy, secrets, time.perf_counter() - started)
     finally:
         close_stale_connections()
 
@@ -103,9 +107,27 @@ def _current(claim: Claim, report: Report | None) -> CurrentJob:
     )
 
 
-def _judge(error: BaseException, claim: Claim, policy: RetryPolicy, secrets: list[str], seconds: float) -> Outcome:
+def _masking(report: Report | None, secrets: list[str]) -> Report | None:
+    """Keep secrets out of progress messages, which more people read than the job's data."""
+    if report is None or not secrets:
+        return report
+    return lambda percent, message, final: report(percent, payload.redact(message, secrets), final)
+
+
+def _as_judged(error: BaseException, policy: RetryPolicy) -> BaseException:
+    """Return what the policy is to see of an error from the job's body: there, an error about the payload of some
+    *other* job, as when the body enqueues one, is an error like any other."""
+    ours = isinstance(error, (PayloadError, EncryptionError, UnknownJob))
+    if ours and not isinstance(error, (*policy.retry_on, *policy.discard_on)):
+        return RuntimeError(str(error))
+    return error
+
+
+def _judge(
+    error: BaseException, seen: BaseException, claim: Claim, policy: RetryPolicy, secrets: list[str], seconds: float
+) -> Outcome:
     decision = policy.decide(
-        error, claim.attempt, max_attempts=claim.max_attempts, random=random.random(), now=datetime.now(UTC)
+        seen, claim.attempt, max_attempts=claim.max_attempts, random=random.random(), now=datetime.now(UTC)
     )
     message = _clean(str(error), secrets, MOST_MESSAGE)
     told: dict[str, Any] = {

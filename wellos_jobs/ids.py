@@ -13,6 +13,8 @@ import uuid
 from datetime import datetime
 
 _VARIANT = 0x8000000000000000
+_STORABLE = 0x2000000000000000
+"""A bit that is set in derived ids: MariaDB's uuid type refuses one in 64 of version 8 without it."""
 
 
 def new_id() -> uuid.UUID:
@@ -24,7 +26,8 @@ def new_id() -> uuid.UUID:
 def derived_id(*parts: str) -> uuid.UUID:
     """Return the id that belongs to ``parts``: the same parts give the same id on every machine."""
     digest = hashlib.sha256("\x1f".join(parts).encode()).digest()
-    return _assemble(int.from_bytes(digest[:6], "big"), int.from_bytes(digest[6:16], "big"), version=8)
+    randomness = int.from_bytes(digest[6:16], "big") | _STORABLE
+    return _assemble(int.from_bytes(digest[:6], "big"), randomness, version=8)
 
 
 def tick_id(schedule: str, due: datetime) -> uuid.UUID:

@@ -38,7 +38,7 @@ def update_many(rows: Sequence[models.Model], fields: Sequence[str], database: s
         return
     connection = connections[database]
     options = rows[0]._meta
-    columns = [options.get_field(name) for name in fields]
+    columns = [field for field in options.concrete_fields if field.name in set(fields)]
     quote = connection.ops.quote_name
     changes = ", ".join(f"{quote(str(field.column))} = %s" for field in columns)
     statement = f"UPDATE {quote(options.db_table)} SET {changes} WHERE {quote(str(options.pk.column))} = %s"  # noqa: S608

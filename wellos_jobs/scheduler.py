@@ -97,7 +97,7 @@ class Scheduler(DjangoScheduler):
         )
         if seconds is not None:
             job.meta["interval"] = seconds
-            job.save_meta()
+            job.save_meta()  # type: ignore[no-untyped-call]
         self._set_time(job, start.timestamp())
         return job
 
@@ -105,30 +105,35 @@ class Scheduler(DjangoScheduler):
         self,
         cron_string: str,
         func: Any,
-        *args: Any,
+        args: Any = None,
+        kwargs: Any = None,
+        repeat: int | None = None,
+        queue_name: str | None = None,
+        result_ttl: int = -1,
+        *more: Any,
         timezone: str | None = None,
         use_local_timezone: bool = False,
         meta: dict[str, Any] | None = None,
-        **kwargs: Any,
+        at_front: bool = False,
+        **options: Any,
     ) -> Job:
         """Run ``func`` by a cron line in a zone: ``timezone``, the project's with ``use_local_timezone``, else UTC.
 
         Raises:
             CronError: the line or the zone cannot be meant.
+            TypeError: an argument that rq-scheduler takes by position here was given so; name it.
         """
+        if more:
+            raise TypeError(f"cron: give {', '.join(map(repr, more))} by name")
         zone = timezone or (str(conf.django_setting("TIME_ZONE")) if use_local_timezone else "UTC")
         first = _first_after(cron_string, zone, self.clock())
         details = {**(meta or {}), "timezone": zone, "cron_string": cron_string}
-        repeat = kwargs.pop("repeat", None)
         if repeat is not None:
             details["repeat"] = int(repeat)
-        kwargs.setdefault("result_ttl", -1)
-        queue_name, at_front = kwargs.pop("queue_name", None), kwargs.pop("at_front", False)
-        names = ("args", "kwargs", *_CRON_ARGUMENTS)
-        job: Job = self._create_job(
-            func, commit=False, queue_name=queue_name, meta=details, **dict(zip(names, args, strict=False)), **kwargs
+        job = self._create_job(
+            func, args, kwargs, commit=False, queue_name=queue_name, result_ttl=result_ttl, meta=details, **options
         )
-        job.enqueue_at_front = bool(at_front)
+        job.enqueue_at_front = at_front
         job.save()
         self._set_time(job, first)
         return job
@@ -139,9 +144,7 @@ class Scheduler(DjangoScheduler):
         Raises:
             ValueError: the time is naive, or the entry is not (or no longer) there.
         """
-        moved = self.connection.zadd(
-            self.scheduled_jobs_key, {job.id: _aware(date_time).timestamp()}, xx=True, ch=True
-        )
+        moved = self.connection.zadd(self.scheduled_jobs_key, {job.id: _aware(date_time).timestamp()}, xx=True, ch=True)
         if not moved and self.connection.zscore(self.scheduled_jobs_key, job.id) is None:
             raise ValueError("Job not in scheduled jobs queue")
         alarm.ring()
@@ -157,7 +160,7 @@ class Scheduler(DjangoScheduler):
         commit = options.pop("commit", True)
         if options.get("timeout") is None:
             options["timeout"] = config.get("DEFAULT_TIMEOUT")
-        job = self.job_class.create(
+        job: Job = self.job_class.create(
             func,
             args=args or (),
             kwargs=kwargs or {},
@@ -272,9 +275,6 @@ class Scheduler(DjangoScheduler):
         from .clock import Clock
 
         Clock(redis.source_of(self.queue_name), scheduler=self).run(burst=burst)
-
-
-_CRON_ARGUMENTS = ("repeat", "queue_name", "result_ttl", "ttl", "id", "timeout", "description")
 
 
 def _aware(moment: datetime) -> datetime:

@@ -109,7 +109,9 @@ def _from_settings(name: str, entry: Any) -> Declaration:
         raise BadOption(f"WELLOS_JOBS['SCHEDULES'][{name!r}] must be a dict with the keys 'job' and 'cron'")
     known = CHANGEABLE - {"data", "enabled", "time_zone"} | {"job", "cron", "tz", "data"}
     if unknown := entry.keys() - known:
-        raise BadOption(f"WELLOS_JOBS['SCHEDULES'][{name!r}] has unknown keys {sorted(unknown)}; known: {sorted(known)}")
+        raise BadOption(
+            f"WELLOS_JOBS['SCHEDULES'][{name!r}] has unknown keys {sorted(unknown)}; known: {sorted(known)}"
+        )
     line = entry["cron"] if isinstance(entry["cron"], Cron) else Cron(entry["cron"], tz=entry.get("tz"))
     options = {key: value for key, value in entry.items() if key in CHANGEABLE and key != "data"}
     return Declaration(name, entry["job"], line, "settings", entry.get("data", {}), options)

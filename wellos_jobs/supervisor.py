@@ -41,6 +41,12 @@ STOP_GRACE = 5.0
 """Seconds a run has to end after an order to stop or hand back, before it is killed."""
 SILENCE = 30.0
 """Seconds without a beat after which an idle worker counts as hung."""
+_FATES = {
+    "crashed": "worker {name} died ({how})",
+    "timeout": "worker {name} was killed: the run did not end at its timeout",
+    "canceled": "worker {name} was killed: the run did not end when the job was canceled",
+    "handed_back": "worker {name} ended before the job did ({how})",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,7 @@ class Supervisor:
         self._connected_since = time.monotonic()
         self._hasty_deaths = 0
         self._spawn_after = 0.0
+        self._leading = False
 
     # --- the loop -----------------------------------------------------------------------------------
 
@@ -175,19 +182,17 @@ class Supervisor:
     def _ended(self, child: Child, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
         buried(child)
-        clean = code in (DONE, REPLACE_ME)
+        in_a_job = child.slot.run is not None
+        clean = code in (DONE, REPLACE_ME) and not in_a_job  # a job may call os._exit(0)
         why: Any = child.fate(clean)
-        message = f"worker {child.name} died ({_how(code)})" if why == "crashed" else f"worker {child.name}: {why}"
-        self._to_rescue.append((child, why, message))
+        self._to_rescue.append((child, why, _FATES[why].format(name=child.name, how=_how(code))))
         self._spare_slots.append(child.slot)
         level = logging.INFO if clean else logging.WARNING
         logger.log(level, "worker %s ended, pid %d (%s)", child.name, child.pid, _how(code))
-        if code == DONE:
+        if clean and code == DONE:
             self._spare_slots.pop()  # it has done all it was asked for (burst, max jobs, a stop): no successor
-        in_a_job = child.slot.run is not None
-        hasty = (
-            not clean and not in_a_job and time.monotonic() - child.born < 1.0
-        )  # it cannot even start: no fork storm
+        # One that cannot even start must not make a fork storm.
+        hasty = not clean and not in_a_job and time.monotonic() - child.born < 1.0
         self._hasty_deaths = self._hasty_deaths + 1 if hasty else 0
         self._spawn_after = time.monotonic() + (min(0.1 * 2**self._hasty_deaths, 5.0) if hasty else 0.0)
 
@@ -300,9 +305,10 @@ class Supervisor:
 
     def _lead(self) -> None:
         held = self._with_redis(lambda: redis.run(self.connection, "lead", "leader", self.token, LEAD_TTL_MS))
-        if held and self.stop_by is None:
+        self._leading = bool(held)
+        if self._leading and self.stop_by is None:
             self.aides.start(HOUSEKEEPING)
-        elif not held and not self._redis_away:
+        elif not self._leading and not self._redis_away:
             self.aides.stop(HOUSEKEEPING)  # another process leads
         if self.options.clock and self.stop_by is None:
             self.aides.start(CLOCK)

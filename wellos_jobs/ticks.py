@@ -44,7 +44,8 @@ class Pass:
 
 def next_due(database: str) -> datetime | None:
     """Return when the earliest schedule is due; one query on an index."""
-    return Schedule.objects.using(database).aggregate(due=Min("next_run_at"))["due"]
+    due: datetime | None = Schedule.objects.using(database).aggregate(due=Min("next_run_at"))["due"]
+    return due
 
 
 def tick(database: str, now: datetime) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -78,9 +78,35 @@ class Schedule(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
+        """Check and store; when the timing has changed, the next run is set anew from now.
+
+        A save that leaves the timing alone does not touch the clock's columns, so that a row loaded before a tick
+        cannot undo it.
+
+        Raises:
+            ValidationError: the schedule cannot be meant; nothing is stored.
+        """
+        if update_fields is not None:
+            update_fields = set(update_fields)
+            if update_fields.isdisjoint({*TIMING, "job_name", "data"}):
+                super().save(*args, update_fields=update_fields, **kwargs)
+                return
+        self.clean()
+        if self._state.adding or self._timing is None or self.timing != self._timing:
+            self.next_run_at = self.first_run_after(timezone.now())
+            self.broken = ""
+            if update_fields is not None:
+                update_fields |= {"next_run_at", "broken"}
+        elif update_fields is None:
+            update_fields = {field.name for field in self._meta.concrete_fields if not field.primary_key} - {*CLOCK}
+        super().save(*args, update_fields=update_fields, **kwargs)
+        self._timing = self.timing
+        transaction.on_commit(partial(alarm.ring), using=self._state.db, robust=True)
+
     @classmethod
-    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any]) -> Self:
-        row = super().from_db(db, field_names, values)
+    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any], **more: Any) -> Self:
+        row = super().from_db(db, field_names, values, **more)
         loaded = set(field_names)
         row._timing = row.timing if loaded.issuperset(TIMING) else None
         return row
@@ -107,7 +133,7 @@ class Schedule(models.Model):
             CronError: the line or the zone cannot be meant.
         """
         if self.starts_at is not None and moment < self.starts_at:
-            moment = self.starts_at - cron.RESOLUTION
+            moment = self.starts_at - timedelta(microseconds=1)
         runs = cron.next_runs(self.cron, self.zone, moment, count, anchor=self.starts_at)
         return [run for run in runs if self.ends_at is None or run <= self.ends_at]
 
@@ -146,32 +172,6 @@ class Schedule(models.Model):
             return {"data": str(error)}
         return {}
 
-    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
-        """Check and store; when the timing has changed, the next run is set anew from now.
-
-        A save that leaves the timing alone does not touch the clock's columns, so that a row loaded before a tick
-        cannot undo it.
-
-        Raises:
-            ValidationError: the schedule cannot be meant; nothing is stored.
-        """
-        if update_fields is not None:
-            update_fields = set(update_fields)
-            if update_fields.isdisjoint({*TIMING, "job_name", "data"}):
-                super().save(*args, update_fields=update_fields, **kwargs)
-                return
-        self.clean()
-        if self._state.adding or self._timing is None or self.timing != self._timing:
-            self.next_run_at = self.first_run_after(timezone.now())
-            self.broken = ""
-            if update_fields is not None:
-                update_fields |= {"next_run_at", "broken"}
-        elif update_fields is None:
-            update_fields = {field.name for field in self._meta.concrete_fields if not field.primary_key} - {*CLOCK}
-        super().save(*args, update_fields=update_fields, **kwargs)
-        self._timing = self.timing
-        transaction.on_commit(partial(alarm.ring), using=self._state.db, robust=True)
-
 
 class OrganizationReportManager(models.Manager["OrganizationReportSchedule"]):
     """Only the schedules of organization reports."""
@@ -183,7 +183,7 @@ class OrganizationReportManager(models.Manager["OrganizationReportSchedule"]):
 class OrganizationReportSchedule(Schedule):
     """The schedule of one organization's report: ``org-report:<organization_id>``."""
 
-    objects = OrganizationReportManager()
+    objects: ClassVar[OrganizationReportManager] = OrganizationReportManager()
 
     class Meta:
         proxy = True

@@ -1,0 +1,28 @@
+"""``python -m tests.supervisor processes=2 timeout_grace=1``: a supervisor with any option, on all queues."""
+
+from __future__ import annotations
+
+import sys
+
+import django
+
+
+def main(arguments: list[str]) -> int:
+    django.setup()
+    from wellos_jobs import queue_sets, redis
+    from wellos_jobs.supervisor import Supervisor, SupervisorOptions
+    from wellos_jobs.worker import WorkerOptions
+
+    source, queues = next(iter(redis.sources().items()))
+    given = dict(argument.split("=") for argument in arguments)
+    processes = int(given.pop("processes", 1))
+    options = SupervisorOptions(
+        worker=WorkerOptions(source, queues, queue_sets.set_id(queues)),
+        processes=processes,
+        **{name: float(value) for name, value in given.items()},
+    )
+    return Supervisor(options).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
