@@ -35,6 +35,10 @@ class EncryptionError(WellosJobsError, ValueError):
     """A sensitive value cannot be encrypted or decrypted with the configured keys."""
 
 
+class CronError(WellosJobsError, ValueError):
+    """A cron line, an interval or a time zone that does not exist or cannot be meant."""
+
+
 class JobNotFound(WellosJobsError, LookupError):
     """No job with this id is in Redis or in the database."""
 
