@@ -17,8 +17,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "wellos_jobs"
 
 FLOORS = {
     "words": ["states", "errors", "conf", "ids"],
-    "pure policies": ["retry", "registry", "encryption", "payload", "masking", "tags", "values"],
-    "storage": ["keys", "redis", "events", "models", "inserts", "databases"],
+    "pure policies": ["retry", "registry", "encryption", "payload", "masking", "tags", "values", "zones", "cron_fields", "cron_text", "cron_lines", "cron"],
+    "storage": ["keys", "redis", "events", "models", "inserts", "alarm", "databases"],
     "engine": [
         "signals",
         "context",
@@ -32,6 +32,7 @@ FLOORS = {
         "timeouts",
         "execution",
         "foreign_calls",
+        "schedules",
         "__init__",
     ],
     "readers": ["fingerprint", "statistics", "notices", "folding", "ledger", "status"],
@@ -45,6 +46,11 @@ FLOORS = {
         "relay",
         "prune",
         "bookkeeper",
+        "ticks",
+        "scheduler",
+        "clock",
+        "aides",
+        "logs",
         "supervision",
         "housekeeping",
         "supervisor",

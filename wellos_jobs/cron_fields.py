@@ -11,6 +11,7 @@ from .errors import CronError
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_HOLE = re.compile(r"(?:^|[-,/#])(?:$|[-,/#])")
 _LONGEST = 255
 """Characters of a line. A longer one is no schedule, and reading it would cost more than it should."""
 
@@ -26,11 +27,11 @@ class Unit:
 
     def number(self, text: str) -> int:
         """Return a value of this field; CronError when it is none."""
-        if text in self.names:
-            return self.names.index(text) + self.low
+        if text.upper() in self.names:
+            return self.names.index(text.upper()) + self.low
         if not _NUMBER.fullmatch(text):
             such_as = f" or a name such as {self.names[0]}" if self.names else ""
-            raise CronError(f"{self.name} {text!r} is not a number{such_as}" if text else f"{self.name} is left out")
+            raise CronError(f"{self.name} {text!r} is not a number{such_as}")
         value = int(text)
         if value > self.high:
             mend = ": midnight is 0" if self.name == "hour" and value == 24 else ""
@@ -117,7 +118,7 @@ def read(line: str) -> Fields:
     """
     if len(line) > _LONGEST:
         raise CronError(f"it has {len(line)} characters, more than {_LONGEST}")
-    parts = line.upper().split()
+    parts = line.split()
     if not parts:
         raise CronError("it is empty: write one such as '0 8 * * *', minute hour day month weekday")
     if len(parts) not in (5, 6):
@@ -130,6 +131,8 @@ def read(line: str) -> Fields:
 
 
 def _field(unit: Unit, text: str) -> Field:
+    if _HOLE.search(text):
+        raise CronError(f"{unit.name} {text!r} leaves a value out")
     values: set[int] = set()
     nths: set[Nth] = set()
     for term in text.split(","):
@@ -152,7 +155,7 @@ def _nth(unit: Unit, term: str) -> Nth | None:
         if nth not in ("1", "2", "3", "4", "5"):
             raise CronError(f"weekday {term!r}: after # comes a number from 1 to 5")
         return Nth(unit.number(day) % 7, int(nth))
-    if term.endswith("L"):
+    if term.upper().endswith("L"):
         if not _NUMBER.fullmatch(term[:-1]):
             raise CronError(f"weekday {term!r} is none: for the last Friday of the month write 5L")
         return Nth(unit.number(term[:-1]) % 7, LAST)
@@ -160,8 +163,8 @@ def _nth(unit: Unit, term: str) -> Nth | None:
 
 
 def _values(unit: Unit, term: str) -> list[int]:
-    if unit is DAY and term in ("L", "LW"):
-        return [LAST if term == "L" else LAST_WORKDAY]
+    if unit is DAY and term.upper() in ("L", "LW"):
+        return [LAST if term.upper() == "L" else LAST_WORKDAY]
     if term == "?":
         raise CronError(f"{unit.name} '?' is not known here: write *")
     base, slash, step_text = term.partition("/")
@@ -182,9 +185,9 @@ def _span(unit: Unit, text: str) -> tuple[int, int]:
     low_text, _, high_text = text.partition("-")
     low, high = unit.number(low_text), unit.number(high_text)
     if low > high:
-        top, bottom = unit.ends(named=low_text in unit.names)
-        above = low_text if low_text == top else f"{low_text}-{top}"
-        below = high_text if high_text == bottom else f"{bottom}-{high_text}"
+        top, bottom = unit.ends(named=low_text.upper() in unit.names)
+        above = low_text if low_text.upper() == top else f"{low_text}-{top}"
+        below = high_text if high_text.upper() == bottom else f"{bottom}-{high_text}"
         raise CronError(f"{unit.name} {text} runs backwards: write {above},{below}")
     return low, high
 

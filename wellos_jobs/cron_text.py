@@ -55,8 +55,9 @@ def tell(fields: Fields) -> str:
         days = "every day"
     within = _seconds(fields)
     if within and times == "every minute":  # "every 10 seconds", not "every minute, every 10 seconds of it"
-        times, within = within.removesuffix(" of the minute"), ""
-    said = f"{times} {days}".strip()
+        times, within = within.removesuffix(" of the minute").replace("past the", "past every"), ""
+    joint = " " if days.startswith("on ") or (on_each_day and days.startswith("every ")) else ", "
+    said = f"{times}{joint}{days}" if days else times
     return f"{said}, {within}" if within else said
 
 
@@ -127,7 +128,7 @@ def _times(fields: Fields) -> tuple[str, bool]:
         )
     past = _past(minutes, minute_step)
     if hour_step:
-        return f"{past} {'every hour' if hour_step == 1 else f'every {hour_step} hours'}", False
+        return f"{past} every {_ordinal(hour_step)} hour", False
     return f"{past} {_hours(hours)}", True
 
 
@@ -142,7 +143,7 @@ def _times_of_every_hour(minutes: tuple[int, ...], step: int) -> str:
 def _hourly(hours: tuple[int, ...], minute: int, step: int) -> tuple[str, bool]:
     """One minute of several hours."""
     if step and hours[0] == 0:
-        return (_every(step, "hour") if minute == 0 else f"{_every(step, 'hour')}, at {minute:02d} past"), False
+        return (_every(step, "hour") if minute == 0 else f"{_every(step, 'hour')}, at {_plural(minute, 'minute')} past the hour"), False
     if _step(hours):
         return f"{_every(_step(hours), 'hour')} from {_at(hours[0], minute)} to {_at(hours[-1], minute)}", True
     return f"at {listed([_at(hour, minute) for hour in hours])}", True
@@ -151,7 +152,7 @@ def _hourly(hours: tuple[int, ...], minute: int, step: int) -> tuple[str, bool]:
 def _past(minutes: tuple[int, ...], even: int) -> str:
     step = even or (_step(minutes) if len(minutes) > _MANY else 0)
     if step and even and minutes[0] == 0:
-        return f"{_every(step, 'minute')} of"
+        return f"{_every(step, 'minute')} in"
     if step:
         return f"{_every(step, 'minute')} from {minutes[0]} to {_plural(minutes[-1], 'minute')} past"
     return f"at {listed([str(minute) for minute in minutes])} {'minute' if minutes == (1,) else 'minutes'} past"
@@ -226,7 +227,7 @@ def _of_month(day: Field, months: str) -> str:
     numbers = tuple(value for value in day.values if value > 0)
     words = []
     if len(numbers) > _MANY and _step(numbers) > 1:
-        words.append(f"every {_step(numbers)} days from the {_nth(numbers[0])} to the {_nth(numbers[-1])}")
+        words.append(f"every {_ordinal(_step(numbers))} day from the {_nth(numbers[0])} to the {_nth(numbers[-1])}")
     elif numbers:
         words.append(_span([f"the {_nth(number)}" for number in numbers], numbers))
     words += ["the last workday"] if LAST_WORKDAY in day.values else []
@@ -258,6 +259,10 @@ def _span(words: list[str], values: tuple[int, ...]) -> str:
     if len(values) > 2 and _step(values) == 1:
         return f"{words[0]} to {words[-1]}"
     return listed(words)
+
+
+def _ordinal(number: int) -> str:
+    return _ORDINALS.get(number, f"{number}th")  # a step is never 21 and more here, where "th" would be wrong
 
 
 def _nth(number: int) -> str:
