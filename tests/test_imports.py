@@ -17,7 +17,20 @@ PACKAGE = Path(__file__).resolve().parent.parent / "wellos_jobs"
 
 FLOORS = {
     "words": ["states", "errors", "conf", "ids"],
-    "pure policies": ["retry", "registry", "encryption", "payload", "masking", "tags", "values", "zones", "cron_fields", "cron_text", "cron_lines", "cron"],
+    "pure policies": [
+        "retry",
+        "registry",
+        "encryption",
+        "payload",
+        "masking",
+        "tags",
+        "values",
+        "zones",
+        "cron_fields",
+        "cron_text",
+        "cron_lines",
+        "cron",
+    ],
     "storage": ["keys", "redis", "events", "models", "inserts", "alarm", "databases"],
     "engine": [
         "signals",

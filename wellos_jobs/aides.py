@@ -11,6 +11,7 @@ from collections.abc import Callable
 from .children import Child, buried, fork
 from .clock import Clock
 from .housekeeping import Housekeeping
+from .scheduler import scheduler_of
 from .slots import Slot
 
 logger = logging.getLogger("wellos_jobs")
@@ -39,7 +40,7 @@ class Aides:
         slot = self._slots[name]
         bodies: dict[str, Callable[[], int]] = {
             HOUSEKEEPING: lambda: Housekeeping(self.source, slot).run(),
-            CLOCK: lambda: Clock(self.source, slot=slot).run(),
+            CLOCK: lambda: Clock(self.source, scheduler_of(self.source), slot).run(),
         }
         self.alive[name] = fork(name, slot, bodies[name])
         logger.info("%s started, pid %d", name, self.alive[name].pid)

@@ -13,15 +13,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
-import django_rq
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError, InterfaceError, connections
 
 from . import alarm, databases, redis, schedules, ticks
 from .errors import WellosJobsError
-from .scheduler import Scheduler
 from .slots import Slot
 
 logger = logging.getLogger("wellos_jobs")
@@ -31,22 +29,23 @@ LONGEST_SLEEP = 1.0
 LONGEST_PAUSE = 2.0
 
 
-def _scheduler(source: str, connection: Any) -> Scheduler:
-    """Return the project's scheduler if it is one of ours, else ours: any other lacks what the clock needs."""
-    made = django_rq.get_scheduler(source, connection=connection)
-    if isinstance(made, Scheduler):
-        return made
-    return Scheduler(queue_name=source, queue=django_rq.get_queue(source), connection=connection)
+class Served(Protocol):
+    """What the clock needs of a scheduler: to serve its own entries, and to tell the time."""
+
+    clock: Callable[[], float]
+
+    def serve(self) -> float | None:
+        """Enqueue what is due; return when the next entry is due."""
 
 
 class Clock:
     """One process's clock. ``scheduler`` serves rq-scheduler's entries and tells the time."""
 
-    def __init__(self, source: str, *, slot: Slot | None = None, scheduler: Any = None) -> None:
+    def __init__(self, source: str, scheduler: Served, slot: Slot | None = None) -> None:
         self.source = source
         self.slot = slot or Slot()
         self.connection = redis.source_client(source, "work")
-        self.scheduler = scheduler or _scheduler(source, self.connection)
+        self.scheduler = scheduler
         self.token = uuid.uuid4().hex
         self.stopping = False
         self.leading = False

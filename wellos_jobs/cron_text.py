@@ -143,7 +143,11 @@ def _times_of_every_hour(minutes: tuple[int, ...], step: int) -> str:
 def _hourly(hours: tuple[int, ...], minute: int, step: int) -> tuple[str, bool]:
     """One minute of several hours."""
     if step and hours[0] == 0:
-        return (_every(step, "hour") if minute == 0 else f"{_every(step, 'hour')}, at {_plural(minute, 'minute')} past the hour"), False
+        return (
+            _every(step, "hour")
+            if minute == 0
+            else f"{_every(step, 'hour')}, at {_plural(minute, 'minute')} past the hour"
+        ), False
     if _step(hours):
         return f"{_every(_step(hours), 'hour')} from {_at(hours[0], minute)} to {_at(hours[-1], minute)}", True
     return f"at {listed([_at(hour, minute) for hour in hours])}", True
