@@ -23,6 +23,7 @@ FLOORS = {
         "encryption",
         "payload",
         "masking",
+        "masked_logs",
         "tags",
         "values",
         "zones",

@@ -17,6 +17,7 @@ from . import payload, registry
 from .claims import Claim, Outcome
 from .context import CurrentJob, running
 from .errors import EncryptionError, PayloadError, UnknownJob
+from .masked_logs import masked_logs
 from .retry import Fail, JobTimeout, RetryAfter, RetryPolicy, SnoozeFor
 from .states import FailureReason
 from .timeouts import Alarm, JobHandedBack, JobStopped
@@ -43,7 +44,7 @@ def run(claim: Claim, alarm: Alarm, report: Report | None = None) -> Outcome:
         function = definition.function
         if definition.is_async:
             function = _in_loop(function)
-        with running(_current(claim, _masking(report, secrets))):
+        with running(_current(claim, _masking(report, secrets))), masked_logs(secrets):
             in_body = True
             value = alarm.call(function, data, claim.timeout)
             in_body = False
