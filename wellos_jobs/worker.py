@@ -23,7 +23,7 @@ logger = logging.getLogger("wellos_jobs")
 
 DONE = 0
 REPLACE_ME = 75
-"""Exit status of a process that wants a successor: a run timed out, so its state cannot be trusted."""
+"""Exit status of a process that wants a successor: a run was interrupted, so its state cannot be trusted."""
 
 SET_TTL = 3600
 """Seconds until Redis forgets a queue set on which nobody works."""
@@ -60,7 +60,7 @@ class Worker:
         self.foreign = ForeignRunner(self.claimer, options.source, options.queues)
         self.stopping = False
         self.jobs_done = 0
-        self.timed_out = False
+        self.interrupted = False
         self._waiting = False
         self._idle_since = time.monotonic()
 
@@ -72,7 +72,7 @@ class Worker:
             try:
                 if answer.claim is not None:
                     answer = self._handle(answer.claim)
-                elif self._finished():
+                elif self._finished(answer.next_due):
                     break
                 else:
                     self._wait(answer.next_due)
@@ -80,7 +80,7 @@ class Worker:
             except _Wake:
                 answer = _NOTHING
         self._ring()
-        return REPLACE_ME if self.timed_out else DONE
+        return REPLACE_ME if self.interrupted else DONE
 
     # --- one job ------------------------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ class Worker:
         self._idle_since = time.monotonic()
         if outcome is None:
             return _NOTHING if self._stops_here() else self._claim()
-        self.timed_out = outcome.reason is FailureReason.TIMEOUT
+        self.interrupted = outcome.reason is FailureReason.TIMEOUT or outcome.kind == "canceled"
         return self._settle(claim, outcome)
 
     def _settle(self, claim: Claim, outcome: Outcome) -> Answer:
@@ -137,11 +137,13 @@ class Worker:
 
     def _stops_here(self) -> bool:
         limit = self.options.max_jobs
-        return self.stopping or self.timed_out or (limit is not None and self.jobs_done >= limit)
+        return self.stopping or self.interrupted or (limit is not None and self.jobs_done >= limit)
 
-    def _finished(self) -> bool:
-        if self._stops_here() or self.options.burst:
+    def _finished(self, next_due: float | None) -> bool:
+        if self._stops_here():
             return True
+        if self.options.burst:
+            return next_due != 0.0  # 0: there were more dead entries than one claim may drop, or a job is due
         most = self.options.max_idle
         return most is not None and time.monotonic() - self._idle_since >= most
 
