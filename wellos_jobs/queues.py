@@ -186,15 +186,14 @@ def cancel(record: JobRecord, detail: dict[str, Any] | None = None) -> Canceled:
 
     A job that Redis does not know gets a tombstone, so that a later push does nothing.
     """
-    job_id = str(record.pk) if record.rq_id is None else record.rq_id
     answer = redis.text(
         redis.run(
             redis.client(record.queue),
             "cancel",
             rq_time(),
-            job_id,
+            record.rq_id or str(record.pk),
             record.queue,
-            record.name,
+            "" if record.is_foreign else record.name,
             record._state.db or "default",
             str(record.replays),
             payload.to_json(detail) if detail else "",
@@ -207,4 +206,4 @@ def cancel(record: JobRecord, detail: dict[str, Any] | None = None) -> Canceled:
 
 def promote(record: JobRecord) -> bool:
     """Let a delayed job run now; tell whether it was delayed."""
-    return bool(redis.run(redis.client(record.queue), "promote", rq_time(), str(record.pk)))
+    return bool(redis.run(redis.client(record.queue), "promote", rq_time(), record.rq_id or str(record.pk)))

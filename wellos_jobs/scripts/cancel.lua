@@ -1,11 +1,13 @@
 -- cancel: stop a job wherever it is. An id that Redis does not know gets a tombstone, so that a push that comes later
 -- is a no-op.
--- ARGV: iso time · id · for the tombstone: queue · name · database alias · generation · detail (JSON of the event)
+-- ARGV: iso time · id · for the tombstone: queue · name ('' for a job of foreign code) · database alias · generation ·
+--       detail (JSON of the event)
 -- Returns canceled, stopping (it runs: its supervisor was told) or final.
 local iso, id, queue, name, db, gen, detail = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local h = head(id)
 if not h.status or (h.status == 'failed' and tonumber(h.gen) < tonumber(gen)) then
   redis.call('DEL', job_key(id))
+  redis.call('ZREM', P .. ':failed:' .. queue, id)
   redis.call('HSET', job_key(id), 'status', 'canceled', 'origin', queue, 'created_at', iso, 'ended_at', iso,
     'data', '["' .. 'canceled' .. '",null,[],{}]', 'description', name, 'w:name', name, 'w:db', db, 'w:gen', gen,
     'w:attempt', '0')

@@ -9,6 +9,7 @@ local MOST_FOREIGN_ATTEMPTS = 3
 
 local function requeue(id, h, name, detail)
   redis.call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', iso)
+  redis.call('HDEL', job_key(id), 'w:progress', 'w:message')
   to_lane(id, h.queue, h.priority, text_now, true)
   event(name, id, h, detail)
   return 'waiting'

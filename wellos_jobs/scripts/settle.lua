@@ -18,6 +18,7 @@ local function settle()
   if outcome == 'completed' then
     finish(id, h, 'finished', 'finished', iso)
     redis.call('HSET', key, 'w:result', ARGV[13], 'w:progress', '100')
+    if h.attempt > 1 then redis.call('HDEL', key, 'w:error') end -- of an attempt before
   elseif outcome == 'failed' then
     finish(id, h, 'failed', 'failed', iso)
     redis.call('HSET', key, 'w:error', ARGV[14])
@@ -25,10 +26,15 @@ local function settle()
     finish(id, h, 'canceled', 'canceled', iso)
   elseif outcome == 'handed_back' then -- the worker stops: to the front of its lane, the attempt does not count
     redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso, 'w:attempt', h.attempt - 1)
+    redis.call('HDEL', key, 'w:progress', 'w:message')
     to_lane(id, h.queue, h.priority, text_now, true)
   else -- retried or snoozed
-    if outcome == 'snoozed' then redis.call('HSET', key, 'w:attempt', h.attempt - 1) end
-    redis.call('HSET', key, 'status', 'scheduled', 'w:error', ARGV[14])
+    redis.call('HSET', key, 'status', 'scheduled', 'w:progress', '0')
+    if outcome == 'snoozed' then
+      redis.call('HSET', key, 'w:attempt', h.attempt - 1, 'w:message', ARGV[14])
+    else
+      redis.call('HSET', key, 'w:error', ARGV[14], 'w:message', '')
+    end
     to_delayed(id, h.queue, string.format('%.6f', now + tonumber(after)))
   end
   event(outcome == 'handed_back' and 'snoozed' or outcome, id, h, detail)
