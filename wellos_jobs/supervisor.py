@@ -99,14 +99,15 @@ class Supervisor:
             self._collect()
             self._guard()
             self._stop()
-            self._with_redis(self._rescue_all)
+            if self._to_rescue:
+                self._with_redis(self._rescue_all)
             if self._is_due("tick", min(TICK, next_due)):
                 next_due = self._with_redis(self._tick) or TICK
-            if self._is_due("renew", conf.current().lease / 4):
+            if self.workers and self._is_due("renew", conf.current().lease / 4):
                 self._with_redis(self._renew)
             if self._is_due("lead", LEAD_EVERY):
                 self._lead()
-            if self._leading and self._is_due("reap", REAP_EVERY):
+            if self._may_reap() and self._is_due("reap", REAP_EVERY):
                 self._with_redis(self._reap)
             self._with_redis(self._listen)
             self._replace()
@@ -132,7 +133,7 @@ class Supervisor:
         return True
 
     def _with_redis(self, duty: Any) -> Any:
-        """Do a duty that needs Redis; when Redis is away, say so once and go on."""
+        """Do a duty that asks Redis something; when Redis is away, say so once and go on."""
         try:
             result = duty()
         except redis.Unavailable as error:
@@ -213,10 +214,11 @@ class Supervisor:
                 announce_rescue(job, message)
             connections.close_all()  # a signal receiver may have opened one, and the next fork must not inherit it
 
+    def _may_reap(self) -> bool:
+        return self._leading and not self._redis_away and time.monotonic() - self._connected_since > REAP_GRACE
+
     def _reap(self) -> None:
         """As the leader: end the claims whose lease has run out, because their machine is dead."""
-        if time.monotonic() - self._connected_since < REAP_GRACE:
-            return
         message = "its worker stopped renewing the lease"
         for job in claims.rescue(self.connection, "crashed", message):
             announce_rescue(job, message)
