@@ -45,6 +45,7 @@ FLOORS = {
         "progress",
         "timeouts",
         "execution",
+        "faults",
         "foreign_calls",
         "schedules",
         "__init__",

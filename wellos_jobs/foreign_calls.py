@@ -29,6 +29,12 @@ def read_call(data: bytes) -> dict[str, Any] | None:
         return None
 
 
+def name_of(data: bytes) -> str:
+    """Return what a foreign job calls, for people."""
+    call = read_call(data)
+    return call["name"] if call else "(pickled)"
+
+
 def storable(value: Any) -> Any:
     """Return JSON data without what some database refuses: NUL characters, halves of surrogate pairs, NaN, infinity."""
     if isinstance(value, str):
