@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from . import payload
-from .foreign_calls import storable
+from .values import storable
 
 MOST_MESSAGE = 2_000
 MOST_TRACEBACK = 32_000

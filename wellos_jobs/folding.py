@@ -14,11 +14,12 @@ from django.db import connections
 from . import ids, keys, redis
 from .events import Event
 from .fingerprint import fingerprint
-from .foreign_calls import read_call, storable
+from .foreign_calls import read_call
 from .models import AuditEntry, DeadLetter, JobAttempt, JobRecord
 from .notices import letters_created
 from .states import AttemptOutcome, EventName, FailureReason, JobState
 from .statistics import MinuteCounts
+from .values import storable
 
 logger = logging.getLogger("wellos_jobs")
 
