@@ -31,6 +31,7 @@ FLOORS = {
         "cron_text",
         "cron_lines",
         "cron",
+        "guards",
     ],
     "storage": ["keys", "redis", "events", "models", "inserts", "alarm", "databases"],
     "engine": [
@@ -47,6 +48,7 @@ FLOORS = {
         "execution",
         "foreign_calls",
         "schedules",
+        "uniqueness",
         "__init__",
     ],
     "readers": ["fingerprint", "statistics", "notices", "folding", "ledger", "status"],
@@ -85,6 +87,9 @@ NOT_FOR_PROCESSES = {"status", "health", "metrics"}
 MISCELLANY = {"utils", "helpers", "services", "common", "misc"}
 
 PUBLIC = {
+    "Concurrency",
+    "RateLimit",
+    "Unique",
     "CurrentJob",
     "Discard",
     "Job",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from .context import CurrentJob, current_job, report_progress
 from .declare import Job, job
 from .enqueue import JobOptions, JobQueue, enqueue, enqueue_bulk
+from .guards import Concurrency, RateLimit, Unique
 from .handles import JobHandle
 from .retry import Discard, Retry, RetryPolicy, Snooze, exponential, fixed
 from .states import JobState, Priority
@@ -15,6 +16,7 @@ from .states import JobState, Priority
 __version__ = "0.1.0"
 
 __all__ = [
+    "Concurrency",
     "CurrentJob",
     "Discard",
     "Job",
@@ -23,9 +25,11 @@ __all__ = [
     "JobQueue",
     "JobState",
     "Priority",
+    "RateLimit",
     "Retry",
     "RetryPolicy",
     "Snooze",
+    "Unique",
     "current_job",
     "enqueue",
     "enqueue_bulk",

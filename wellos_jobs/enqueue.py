@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, connections, router, transaction
 from django.utils import timezone
 
-from . import conf, ids, inserts, payload, queues, redis, registry
+from . import conf, ids, inserts, payload, queues, redis, registry, uniqueness
 from .context import current_job
 from .errors import BadOption, UnknownJob
 from .handles import JobHandle
@@ -156,7 +156,19 @@ def build(
         run_at=run_at,
     )
     record._state.db = options.database or router.db_for_write(JobRecord)
+    if definition is not None:
+        _guard(record, definition, data)
     return record
+
+
+def _guard(record: JobRecord, definition: JobDefinition, data: Mapping[str, Any]) -> None:
+    """Work out the keys of a job's guards from its plain data; the keys are all that is kept of them."""
+    name, organization = record.name, record.organization_id
+    if definition.limits:
+        record.context["limits"] = [limit.wire(name, data, organization) for limit in definition.limits]
+    if definition.unique is not None:
+        record.unique_key = uniqueness.key_of(definition.unique, name, data, organization)
+        record.unique = definition.unique
 
 
 def insert(records: Sequence[JobRecord]) -> list[JobHandle]:
@@ -184,7 +196,13 @@ def push_records(records: Sequence[JobRecord], event: EventName | str = EventNam
 
 
 def _insert_group(records: list[JobRecord], database: str) -> list[JobRecord]:
-    """Insert rows into one database; return those that are new, in order."""
+    """Insert rows into one database; return those that are new."""
+    unique = [record for record in records if record.unique is not None]
+    if unique:
+        free = [record for record in records if record.unique is None]
+        with transaction.atomic(using=database):
+            held = [record for record in unique if _inserted_unique(record, database)]
+            return held + (_insert_group(free, database) if free else [])
     if len(records) == 1:
         record = records[0]
         if not _is_chosen(record):
@@ -204,6 +222,18 @@ def _insert_group(records: list[JobRecord], database: str) -> list[JobRecord]:
         except IntegrityError:  # somebody else has just inserted one of the chosen ids: find out which
             new = {id(record) for record in ordered if _inserted(record, database)}
             return [record for record in wanted if id(record) in new]
+
+
+def _inserted_unique(record: JobRecord, database: str) -> bool:
+    """Claim the record's unique key and insert it; if another job holds the key, make the record stand for that one."""
+    if record.unique is None:
+        return _inserted(record, database)
+    with transaction.atomic(using=database):
+        holder = uniqueness.claim(record, record.unique_key, record.unique, database)
+        if holder is None:
+            return _inserted(record, database)
+    record.pk, record.queue = holder.pk, holder.queue  # the handle leads to the job that counts
+    return False
 
 
 def _is_chosen(record: JobRecord) -> bool:

@@ -99,6 +99,7 @@ def _wire(record: JobRecord, event: EventName) -> dict[str, Any]:
         "w:org": record.organization_id,
         "w:user": str(record.requested_by_id or ""),
         "w:ctx": payload.to_json(record.context) if record.context else "",
+        **({"w:limits": payload.to_json(record.context["limits"])} if "limits" in record.context else {}),
     }
     return {
         "id": str(record.pk),

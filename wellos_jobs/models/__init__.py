@@ -6,6 +6,7 @@ from .job import JobAttempt, JobRecord
 from .ledger import JobStatistic, LedgerCursor
 from .queues import Queues
 from .schedule import OrganizationReportSchedule, Schedule
+from .unique import UniqueClaim
 
 __all__ = [
     "AuditEntry",
@@ -17,4 +18,5 @@ __all__ = [
     "OrganizationReportSchedule",
     "Queues",
     "Schedule",
+    "UniqueClaim",
 ]

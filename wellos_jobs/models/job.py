@@ -8,6 +8,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from .. import conf, ids
+from ..guards.unique import Unique
 from ..states import AttemptOutcome, JobState, Priority
 
 PRIORITIES = [(int(priority), priority.name.lower()) for priority in Priority]
@@ -60,6 +61,10 @@ class JobRecord(models.Model):
     enqueued_at = models.DateTimeField(_("enqueued"), null=True, blank=True)
     started_at = models.DateTimeField(_("started"), null=True, blank=True)
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+
+    unique: Unique | None = None
+    """On its way into the database: what makes the job unique, under ``unique_key``. Not stored here."""
+    unique_key: str = ""
 
     class Meta:
         verbose_name = _("job")

@@ -30,11 +30,11 @@ end
 
 local function head(id)
   local v = redis.call('HMGET', job_key(id), 'status', 'origin', 'w:name', 'w:prio', 'w:attempt', 'w:max', 'w:db',
-    'w:gen', 'w:run', 'worker_name', 'w:cancel')
+    'w:gen', 'w:run', 'worker_name', 'w:cancel', 'w:limits', 'w:parked')
   return {
     status = v[1], queue = v[2] or '', name = v[3] or '', priority = v[4] or '5', attempt = tonumber(v[5] or '0'),
     max = tonumber(v[6] or '3'), db = v[7] or '', gen = v[8] or '0', run = v[9], worker = v[10] or '',
-    cancel = v[11], foreign = not v[3],
+    cancel = v[11], limits = v[12], parked = v[13], foreign = not v[3],
   }
 end
 
@@ -60,11 +60,11 @@ local function announce(queue, priority, text_now)
   end
 end
 
--- Put a job into its lane. Its hash already says 'queued'.
-local function to_lane(id, queue, priority, text_now, in_front)
+-- Put a job into its lane. Its hash already says 'queued'. `waited` leaves the moment since which it waits alone.
+local function to_lane(id, queue, priority, text_now, in_front, waited)
   local key = lane_key(queue, priority)
   redis.call('SADD', P .. ':queues', key)
-  redis.call('HSET', job_key(id), 'w:since', text_now)
+  if not waited then redis.call('HSET', job_key(id), 'w:since', text_now) end
   redis.call(in_front and 'LPUSH' or 'RPUSH', key, id)
   announce(queue, priority, text_now)
 end
@@ -76,36 +76,4 @@ local function to_delayed(id, queue, at)
   if redis.call('ZRANK', DUE, id) == 0 then -- the idle workers sleep until a later time: wake one
     for _, set in ipairs(redis.call('SMEMBERS', W .. 'sets:' .. queue)) do ring(set) end
   end
-end
-
--- Move at most `limit` delayed jobs whose time has come into their lanes.
-local function move_due(now, text_now, iso, limit)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, limit)) do
-    redis.call('ZREM', DUE, id)
-    local h = head(id)
-    redis.call('ZREM', P .. ':scheduled:' .. h.queue, id)
-    if h.status == 'scheduled' then
-      redis.call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', iso)
-      to_lane(id, h.queue, h.priority, text_now)
-      h.worker = ''
-      event('enqueued', id, h)
-    end
-  end
-end
-
--- End a claim: the job is in no structure after this until the caller puts it into its next one, in this script.
-local function release(id, h)
-  redis.call('ZREM', P .. ':wip:' .. h.queue, id .. ':' .. (h.run or ''))
-  redis.call('ZREM', LEASES, id)
-  redis.call('HDEL', job_key(id), 'w:run', 'w:cancel')
-  local key = worker_key(h.worker)
-  if redis.call('HGET', key, 'current_job') == id then
-    redis.call('HSET', key, 'current_job', '', 'state', 'idle')
-  end
-end
-
--- Give a job its final status. No time to live: the ledger sets it once the rows know.
-local function finish(id, h, status, registry, iso)
-  redis.call('HSET', job_key(id), 'status', status, 'ended_at', iso)
-  redis.call('ZADD', P .. ':' .. registry .. ':' .. h.queue, FAR, id)
 end

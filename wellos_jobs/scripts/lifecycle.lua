@@ -1,0 +1,43 @@
+-- lifecycle: how a job leaves a state, for every script. Needs lib and limits.
+
+-- Move at most `limit` delayed jobs whose time has come into their lanes.
+local function move_due(now, text_now, iso, limit)
+  open_gates(now, text_now)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, limit)) do
+    redis.call('ZREM', DUE, id)
+    local h = head(id)
+    redis.call('ZREM', P .. ':scheduled:' .. h.queue, id)
+    if h.status == 'scheduled' then
+      redis.call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', iso)
+      to_lane(id, h.queue, h.priority, text_now)
+      h.worker = ''
+      event('enqueued', id, h)
+    end
+  end
+end
+
+-- End a claim: the job is in no structure after this until the caller puts it into its next one, in this script.
+local function release(id, h)
+  redis.call('ZREM', P .. ':wip:' .. h.queue, id .. ':' .. (h.run or ''))
+  redis.call('ZREM', LEASES, id)
+  redis.call('HDEL', job_key(id), 'w:run', 'w:cancel')
+  local key = worker_key(h.worker)
+  if redis.call('HGET', key, 'current_job') == id then
+    redis.call('HSET', key, 'current_job', '', 'state', 'idle')
+  end
+  if h.limits then free(id, h.limits, clock()) end
+end
+
+-- When something waits for a time to come: the next delayed job, or the next gate of a limit. nil when nothing does.
+local function next_due()
+  local due = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
+  local gate = redis.call('ZRANGE', GATES, 0, 0, 'WITHSCORES')[2]
+  if due and gate then return tonumber(due) < tonumber(gate) and due or gate end
+  return due or gate
+end
+
+-- Give a job its final status. No time to live: the ledger sets it once the rows know.
+local function finish(id, h, status, registry, iso)
+  redis.call('HSET', job_key(id), 'status', status, 'ended_at', iso)
+  redis.call('ZADD', P .. ':' .. registry .. ':' .. h.queue, FAR, id)
+end
