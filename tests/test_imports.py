@@ -87,6 +87,7 @@ NOT_FOR_PROCESSES = {"status", "health", "metrics"}
 MISCELLANY = {"utils", "helpers", "services", "common", "misc"}
 
 PUBLIC = {
+    "CircuitBreaker",
     "Concurrency",
     "RateLimit",
     "Unique",

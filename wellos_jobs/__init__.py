@@ -8,7 +8,7 @@ from __future__ import annotations
 from .context import CurrentJob, current_job, report_progress
 from .declare import Job, job
 from .enqueue import JobOptions, JobQueue, enqueue, enqueue_bulk
-from .guards import Concurrency, RateLimit, Unique
+from .guards import CircuitBreaker, Concurrency, RateLimit, Unique
 from .handles import JobHandle
 from .retry import Discard, Retry, RetryPolicy, Snooze, exponential, fixed
 from .states import JobState, Priority
@@ -16,6 +16,7 @@ from .states import JobState, Priority
 __version__ = "0.1.0"
 
 __all__ = [
+    "CircuitBreaker",
     "Concurrency",
     "CurrentJob",
     "Discard",

@@ -18,11 +18,14 @@ from asgiref.sync import iscoroutinefunction
 
 from .cron import Cron
 from .errors import BadOption, DuplicateJobName, UnknownJob
-from .guards.limits import Concurrency, Limit, RateLimit, check_fields
+from .guards.breaker import CircuitBreaker
+from .guards.limits import Concurrency, RateLimit, check_fields
 from .guards.unique import Unique
 from .retry import DEFAULT_BACKOFF, Backoff, RetryPolicy, in_seconds
 from .states import Priority
 
+Limit = Concurrency | RateLimit | CircuitBreaker
+GUARDS = (Concurrency, RateLimit, CircuitBreaker)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,179}")
 
 
@@ -278,9 +281,9 @@ def _unique(value: Any) -> Unique | None:
 
 
 def _limits(value: Any) -> tuple[Limit, ...]:
-    given = (value,) if isinstance(value, (Concurrency, RateLimit)) else value
-    if not isinstance(given, Iterable) or not all(isinstance(one, (Concurrency, RateLimit)) for one in given):
-        raise ValueError(f"limits is {value!r}: give a list of Concurrency(...) and RateLimit(...)")
+    given = (value,) if isinstance(value, GUARDS) else value
+    if not isinstance(given, Iterable) or not all(isinstance(one, GUARDS) for one in given):
+        raise ValueError(f"limits is {value!r}: give a list of Concurrency, RateLimit and CircuitBreaker")
     return tuple(given)
 
 

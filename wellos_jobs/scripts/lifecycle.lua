@@ -17,7 +17,7 @@ local function move_due(now, text_now, iso, limit)
 end
 
 -- End a claim: the job is in no structure after this until the caller puts it into its next one, in this script.
-local function release(id, h)
+local function release(id, h, verdicts)
   redis.call('ZREM', P .. ':wip:' .. h.queue, id .. ':' .. (h.run or ''))
   redis.call('ZREM', LEASES, id)
   redis.call('HDEL', job_key(id), 'w:run', 'w:cancel')
@@ -25,7 +25,7 @@ local function release(id, h)
   if redis.call('HGET', key, 'current_job') == id then
     redis.call('HSET', key, 'current_job', '', 'state', 'idle')
   end
-  if h.limits then free(id, h.limits, clock()) end
+  if h.limits then free(id, h.limits, verdicts or {}, clock()) end
 end
 
 -- When something waits for a time to come: the next delayed job, or the next gate of a limit. nil when nothing does.

@@ -1,6 +1,6 @@
 -- limits: which job may start now. Needs lib.
 -- A limit is {id, n, p, w}: with a period p at most n starts in any p seconds, a start counting w; without one at most n
--- at once. A job that finds no room is parked, out of its lane but still waiting, and comes back to the front of its lane
+-- at once; with b it is a circuit breaker {id, b failures, within, reset}. A job that finds no room is parked, out of its lane but still waiting, and comes back to the front of its lane
 -- when there is room: when a run ends, or when the limit's gate opens, at the time at which there will be room.
 local GATES = W .. 'gates'
 local LOOK_AGAIN = 5 -- seconds after which a full limit is looked at again, in case a slot was lost
@@ -21,8 +21,20 @@ local function scrub(key)
   end
 end
 
+-- A breaker is open from the moment its failures are too many until a probe succeeds; only its hash says so.
+local function breaker_of(limit) return W .. 'breaker:' .. limit end
+local function failures_of(limit) return W .. 'failures:' .. limit end
+
+local function breaker_room(limit, now)
+  local v = redis.call('HMGET', breaker_of(limit.id), 'until', 'probe')
+  if not v[1] then return 1000 end
+  if v[2] or now < tonumber(v[1]) then return 0 end
+  return 1 -- time for a probe
+end
+
 -- How many more may start now.
 local function room(limit, now)
+  if limit.b then return breaker_room(limit, now) end
   if limit.p then
     redis.call('ZREMRANGEBYSCORE', starts_of(limit.id), '-inf', now - limit.p)
     return most(limit) - redis.call('ZCARD', starts_of(limit.id))
@@ -39,6 +51,10 @@ end
 -- Set the moment at which a limit is looked at again: when the start that is in the way leaves the period.
 local function set_gate(limit, now)
   local at = now + LOOK_AGAIN
+  if limit.b then
+    local v = redis.call('HMGET', breaker_of(limit.id), 'until', 'probe')
+    if v[1] and not v[2] then at = math.max(tonumber(v[1]), now) end
+  end
   if limit.p then
     local missing = (limit.w or 1) - room(limit, now)
     local start = redis.call('ZRANGE', starts_of(limit.id), math.max(0, missing - 1), math.max(0, missing - 1), 'WITHSCORES')
@@ -83,7 +99,9 @@ local function admit(id, h, run, now)
     end
   end
   for _, limit in ipairs(limits) do
-    if limit.p then
+    if limit.b then
+      if redis.call('EXISTS', breaker_of(limit.id)) == 1 then redis.call('HSET', breaker_of(limit.id), 'probe', id) end
+    elseif limit.p then
       for i = 1, limit.w or 1 do redis.call('ZADD', starts_of(limit.id), string.format('%.6f', now), run .. ':' .. i) end
       redis.call('EXPIRE', starts_of(limit.id), math.ceil(limit.p) + 60)
     else
@@ -93,10 +111,47 @@ local function admit(id, h, run, now)
   return true
 end
 
--- A run has ended: its slots are free, and the next in line may come.
-local function free(id, limits, now, text_now)
+local function open_breaker(limit, now)
+  local key = breaker_of(limit.id)
+  redis.call('HSETNX', key, 'since', string.format('%.3f', now))
+  redis.call('HSET', key, 'until', string.format('%.6f', now + limit.reset))
+  redis.call('HDEL', key, 'probe')
+  redis.call('DEL', failures_of(limit.id))
+  if redis.call('EXISTS', parked_in(limit.id)) == 1 then set_gate(limit, now) end
+end
+
+local function close_breaker(limit_id, text_now)
+  redis.call('DEL', breaker_of(limit_id), failures_of(limit_id))
+  unpark(limit_id, 1000, text_now)
+  if redis.call('EXISTS', parked_in(limit_id)) == 1 then redis.call('ZADD', GATES, '0', limit_id) end
+end
+
+-- What the end of a run says about the dependency: ok, fail or nothing. A probe that says nothing leaves it to another.
+local function judge(limit, id, verdict, now, text_now)
+  local key = breaker_of(limit.id)
+  local probes = redis.call('HGET', key, 'probe') == id
+  if verdict == 'ok' then
+    if probes then close_breaker(limit.id, text_now) end
+  elseif verdict == 'fail' then
+    local failures = failures_of(limit.id)
+    redis.call('ZADD', failures, string.format('%.6f', now), id .. ':' .. text_now)
+    redis.call('ZREMRANGEBYSCORE', failures, '-inf', now - limit.within)
+    redis.call('EXPIRE', failures, math.ceil(limit.within) + 60)
+    local open = redis.call('EXISTS', key) == 1
+    if probes or not open and redis.call('ZCARD', failures) >= limit.b then open_breaker(limit, now) end
+  elseif probes then
+    redis.call('HDEL', key, 'probe')
+    set_gate(limit, now)
+  end
+end
+
+-- A run has ended: its slots are free, and the next in line may come. `verdicts` are those of its breakers, by id; none
+-- when its worker died.
+local function free(id, limits, verdicts, now, text_now)
   for _, limit in ipairs(cjson.decode(limits)) do
-    if not limit.p and redis.call('ZREM', running_in(limit.id), id) == 1 then unpark(limit.id, 1, text_now) end
+    if limit.b then
+      judge(limit, id, verdicts[limit.id], now, text_now)
+    elseif not limit.p and redis.call('ZREM', running_in(limit.id), id) == 1 then unpark(limit.id, 1, text_now) end
   end
 end
 
