@@ -67,7 +67,7 @@ def browser(*permissions: str) -> Client:
 def text(response: Any) -> str:
     """The page as a person reads it."""
     assert response.status_code == 200
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
+    return f"{' '.join(html.unescape(re.sub(r'<[^>]+>', ' ', response.content.decode())).split())} "
 
 
 def messages(response: Any) -> list[str]:

@@ -85,6 +85,7 @@ def test_all_are_registered() -> None:
     assert deploy.check_servers not in checks.registry.registry.get_checks()
 
 
+@pytest.mark.django_db(databases=["default", "other"])
 def test_manage_check_is_green() -> None:
     call_command("check", fail_level="WARNING")
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import django_rq
 import pytest
+import redis
 from django.contrib.auth.models import User
 from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from wellos_jobs import JobHandle, Priority, errors, ids, operations, queues
+from wellos_jobs import JobHandle, Priority, errors, ids, keys, operations, queues
 from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord
 from wellos_jobs.states import DeadLetterStatus, JobState
 
@@ -298,6 +299,15 @@ def test_cancel_while_redis_is_away_changes_nothing(use_redis: UseRedis) -> None
     assert acts() == []
 
 
+def test_cancel_of_a_job_whose_hash_is_corrupt(redis_client: redis.Redis) -> None:
+    handle = jobs.noop.enqueue()
+    redis_client.delete(keys.job(handle.id))
+    redis_client.lpush(keys.job(handle.id), "what?")
+    with pytest.raises(errors.RedisUnavailable, match="Redis refuses"):
+        operations.cancel(handle.record())
+    assert acts() == []
+
+
 # --- many ------------------------------------------------------------------------------------------------
 
 
@@ -343,6 +353,26 @@ def test_cancel_many(books: Books) -> None:
     assert len(report.refused) == 1
     assert "completed already" in report.refused[0]
     assert len(handles) == 3
+
+
+def test_many_with_one_corrupt_hash(books: Books, redis_client: redis.Redis) -> None:
+    handles = jobs.noop.enqueue_bulk([{}] * 3)
+    redis_client.delete(keys.job(handles[1].id))
+    redis_client.lpush(keys.job(handles[1].id), "what?")
+    report = operations.cancel_many([handle.record() for handle in handles])
+    assert report.done == 2
+    assert [text.partition(":")[0] for text in report.refused] == ["Redis refuses"]
+
+
+def test_many_with_redis_away(books: Books, use_redis: UseRedis) -> None:
+    jobs.noop.using(delay=60).enqueue_bulk([{}] * 3)
+    failed(books)
+    use_redis(f"redis://127.0.0.1:{free_port()}/0")
+    for operation, done in ((operations.retry_many, 1), (operations.cancel_many, 0)):
+        report = operation(JobRecord.objects.all())
+        assert report.done == done
+        assert "Redis cannot be reached" in report.refused[0]
+        assert report.refused[1:] == ["The other jobs were not tried"]
 
 
 def test_replaying_many_costs_a_few_queries_a_chunk(books: Books, round_trips: Any) -> None:

@@ -122,6 +122,18 @@ def test_a_failed_job(books: Books) -> None:
     assert (found["state"], found["error"]) == ("failed", "no such partner")
 
 
+def test_the_error_of_an_attempt_before_is_gone(books: Books) -> None:
+    handle = jobs.scripted.enqueue(steps=["on:1:progress:50:half", "on:1:raise:ValueError:broken"])
+    work()
+    record = books.row(handle)
+    assert (record.state, record.error) == ("delayed", "broken")
+    assert status.job_status(record)["error"] == "broken"
+    assert queues.promote(record)
+    work()
+    found = status.job_status(handle.record())  # the row still knows the first attempt only
+    assert (found["state"], found["error"], found["progress"], found["attempts"]) == ("completed", "", 100, 2)
+
+
 def test_the_hash_of_an_earlier_life_is_not_believed(books: Books, use_redis: UseRedis, settings: Any) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
     handle = jobs.fail.enqueue()

@@ -18,7 +18,11 @@ from . import payload, registry
 from .claims import Claim, Outcome
 from .context import CurrentJob, running
 from .errors import EncryptionError, PayloadError, UnknownJob
+<<<<<<< HEAD
 from .guards.breaker import CircuitBreaker
+=======
+from .foreign_calls import unzipped
+>>>>>>> main
 from .masked_logs import masked_logs
 from .retry import Fail, JobTimeout, RetryAfter, RetryPolicy, SnoozeFor
 from .states import FailureReason
@@ -81,7 +85,7 @@ def close_stale_connections() -> None:
 
 def _read(claim: Claim) -> dict[str, Any]:
     try:
-        _, _, _, stored = json.loads(claim.data)
+        _, _, _, stored = json.loads(unzipped(claim.data))
     except (ValueError, TypeError) as error:
         raise PayloadError(f"the data of job {claim.id} is not the JSON that enqueue wrote: {error}") from error
     if not isinstance(stored, dict):

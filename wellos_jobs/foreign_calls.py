@@ -8,21 +8,25 @@ import zlib
 from typing import Any
 
 
+def unzipped(data: bytes) -> bytes:
+    """Return a payload as it was before RQ compressed it; ours are not, until RQ's own code saves such a job again."""
+    try:
+        return zlib.decompress(data)
+    except zlib.error:
+        return data
+
+
 def read_call(data: bytes) -> dict[str, Any] | None:
     """Return name and data of a foreign job from its payload, or None if that is not JSON (it is never unpickled)."""
     try:
-        raw = zlib.decompress(data)
-    except zlib.error:
-        raw = data
-    try:
-        path, instance, args, kwargs = json.loads(raw)
-    except (ValueError, TypeError):
+        path, instance, args, kwargs = json.loads(unzipped(data))
+        shown = dict(kwargs or {})
+        if args:
+            shown["args"] = args
+        name = f"{instance}.{path}" if instance else str(path)
+        return {"name": storable(name), "data": storable(shown)}
+    except (ValueError, TypeError, RecursionError):
         return None
-    data_shown = dict(kwargs or {})
-    if args:
-        data_shown["args"] = args
-    name = f"{instance}.{path}" if instance else str(path)
-    return {"name": storable(name), "data": storable(data_shown)}
 
 
 def storable(value: Any) -> Any:

@@ -57,10 +57,11 @@ class LaneQueue(DjangoRQ):
         return None
 
     def remove(self, job_or_id: Job | str, pipeline: Pipeline | None = None) -> Any:
+        """Take a job out of this queue; one of ours is cancelled by that. Returns how many entries there were."""
         job_id = job_or_id if isinstance(job_or_id, str) else job_or_id.id
         if pipeline is not None:
-            return [pipeline.lrem(key, 1, job_id) for key in self.lane_keys]
-        return sum(self.connection.lrem(key, 1, job_id) for key in self.lane_keys)
+            return redis.run_within(pipeline, "remove", redis.rq_time(), job_id, self.name)
+        return int(redis.run(self.connection, "remove", redis.rq_time(), job_id, self.name))
 
     def empty(self) -> int:
         """Cancel every waiting job of ours and delete those of foreign code; return how many there were."""

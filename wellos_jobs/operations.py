@@ -82,7 +82,7 @@ def retry(job: JobRecord, *, by: Any = None, reason: str = "", address: str = ""
 
     Raises:
         InvalidOperation: the job is in another state, or plain RQ code made it.
-        RedisUnavailable: Redis is away and the job is delayed.
+        RedisUnavailable: the job is delayed, and Redis is away or refuses.
     """
     using = _database_of(job)
     record = JobRecord.objects.using(using).get(pk=job.pk)
@@ -123,7 +123,7 @@ def cancel(job: JobRecord, *, by: Any = None, reason: str = "", address: str = "
 
     Raises:
         InvalidOperation: the job is final.
-        RedisUnavailable: Redis is away.
+        RedisUnavailable: Redis is away or refuses.
     """
     using = _database_of(job)
     with transaction.atomic(using=using):
@@ -151,7 +151,8 @@ def retry_many(jobs: Iterable[JobRecord], *, by: Any = None, reason: str = "", a
         report.done += len(revived)
         for record in JobRecord.objects.using(using).filter(pk__in=set(chunk) - revived):
             if record.state == JobState.DELAYED:
-                _count(report, partial(_promote, record, using, act))
+                if not _count(report, partial(_promote, record, using, act)):
+                    return report
             else:
                 report.refused.append(_why_not_retried(record))
     return report
@@ -162,7 +163,8 @@ def cancel_many(jobs: Iterable[JobRecord], *, by: Any = None, reason: str = "", 
     report = Report()
     for using, chunk in _chunks(jobs):
         for record in JobRecord.objects.using(using).filter(pk__in=chunk):
-            _count(report, partial(cancel, record, by=by, reason=reason, address=address))
+            if not _count(report, partial(cancel, record, by=by, reason=reason, address=address)):
+                return report
     return report
 
 
@@ -252,14 +254,20 @@ def _jobs_of(letters: Collection[int]) -> models.QuerySet[JobRecord]:
     return JobRecord.objects.filter(dead_letters__pk__in=letters, dead_letters__status=DeadLetterStatus.OPEN)
 
 
-def _count(report: Report, step: Callable[[], Any]) -> None:
-    """Run one step of a bulk operation and count how it went. Redis being away ends the whole."""
+def _count(report: Report, step: Callable[[], Any]) -> bool:
+    """Run one step of a bulk operation and note how it went; tell whether to go on: not while Redis is away."""
     try:
         step()
     except InvalidOperation as error:
         report.refused.append(str(error))
+    except RedisUnavailable as error:
+        report.refused.append(str(error))
+        if isinstance(error.__cause__, redis.Unavailable):
+            report.refused.append(_("The other jobs were not tried"))
+            return False
     else:
         report.done += 1
+    return True
 
 
 Answer = TypeVar("Answer")
@@ -269,9 +277,10 @@ def _with_redis(step: Callable[[], Answer]) -> Answer:
     try:
         return step()
     except redis.Unavailable as error:
-        raise RedisUnavailable(
-            _("Redis cannot be reached, so nothing was changed: %(error)s") % {"error": error}
-        ) from error
+        text = _("Redis cannot be reached, so nothing was changed: %(error)s")
+        raise RedisUnavailable(text % {"error": error}) from error
+    except redis.Error as error:  # as when a job's hash is something else
+        raise RedisUnavailable(_("Redis refuses: %(error)s") % {"error": error}) from error
 
 
 def _why_not_retried(record: JobRecord) -> str:

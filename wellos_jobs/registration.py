@@ -45,7 +45,7 @@ def death(connection: redis_py.Redis, name: str, queues: Sequence[str]) -> None:
         pipeline.srem(keys.WORKERS, key)
         for queue in queues:
             pipeline.srem(f"{keys.WORKERS}:{queue}", key)
-        pipeline.delete(key)
+        pipeline.delete(key, f"{key}:executions")
         pipeline.execute()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from . import keys, payload, redis
 from .errors import EncryptionError, PayloadError
+from .foreign_calls import unzipped
 from .models import JobRecord
 
 BATCH = 500
@@ -81,7 +82,7 @@ def _batches(connection: Any) -> Iterator[list[str]]:
 def _rotated_wire(data: bytes, count: Count) -> str | None:
     """Return the ``data`` field of a hash with its values rotated; None when there is nothing to change."""
     try:
-        path, instance, positional, stored = json.loads(data)
+        path, instance, positional, stored = json.loads(unzipped(data))
     except (ValueError, TypeError):
         count.unreadable += 1
         return None

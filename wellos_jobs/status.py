@@ -120,6 +120,8 @@ def _from_redis(record: JobRecord) -> dict[str, Any]:
     if found["status"] not in STATE_OF_RQ_STATUS:
         raise ValueError(f"its status is {found['status']!r}")
     live: dict[str, Any] = {"state": STATE_OF_RQ_STATUS[found["status"]].value}
+    if not record.is_foreign:  # what our hash lacks is not there any more, such as the error of an attempt before
+        live |= {"progress": 0, "progress_message": "", "error": "", "result": None}
     for field, (name, read) in _LIVE.items():
         if found[field]:
             live[name] = read(found[field])

@@ -15,7 +15,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from ..errors import RedisUnavailable
+from ..errors import InvalidOperation
 from ..operations import Report
 from ..views import address_of
 
@@ -73,7 +73,7 @@ def ask_or_do(
         return _page(site_admin, request, queryset, confirmation, form)
     try:
         report = operation(queryset, by=request.user, reason=form.cleaned_data["reason"], address=address_of(request))
-    except RedisUnavailable as error:
+    except InvalidOperation as error:
         messages.error(request, str(error))
         return None
     if report.done:

@@ -23,11 +23,12 @@ local function choose_lane(set, fair_turn)
   return redis.call('ZRANGE', ages, 0, 0)[1]
 end
 
-local function take(id, h, worker, run, now, iso, lease)
+local function take(id, h, worker, run, now, text_now, iso, lease)
   local attempt = h.attempt + 1
   redis.call('HSET', job_key(id), 'status', 'started', 'started_at', iso, 'last_heartbeat', iso,
     'worker_name', worker, 'w:run', run, 'w:attempt', attempt)
-  if not h.foreign then redis.call('ZADD', P .. ':wip:' .. h.queue, FAR, id .. ':' .. run) end
+  redis.call('PERSIST', job_key(id)) -- a final job that RQ's own code requeued had a time to live
+  if not h.foreign then open_execution(id, run, h.queue, worker, text_now) end
   redis.call('ZADD', LEASES, string.format('%.6f', now + lease), id)
   h.attempt, h.worker = attempt, worker
   local since = redis.call('HGET', job_key(id), 'w:since')
@@ -54,9 +55,14 @@ local function claim_next(set, worker, nonce, seq, iso, lease)
     end
     if id then
       local h = head(id)
+<<<<<<< HEAD
       -- a list entry is only a hint: anything but 'queued' is dropped, and so is a second entry of a parked job
       if h.status == 'queued' and not h.parked and (not h.limits or admit(id, h, nonce .. '-' .. seq, now)) then
         take(id, h, worker, nonce .. '-' .. seq, now, iso, lease)
+=======
+      if h.status == 'queued' then -- a list entry is only a hint: anything else is dropped
+        take(id, h, worker, nonce .. '-' .. seq, now, text_now, iso, lease)
+>>>>>>> main
         if redis.call('EXISTS', ready) == 1 then ring(set) end -- baton: leave no idle worker asleep over work
         return id
       end

@@ -16,9 +16,29 @@ local function move_due(now, text_now, iso, limit)
   end
 end
 
+-- What RQ calls an execution: `rq:wip` and the pages of django-rq know a run by it. Foreign jobs' are made by RQ.
+-- It is not listed under its worker: django-rq's page of a worker reads that job as a pickle and ends in an error 500.
+local function open_execution(id, run, queue, worker, text_now)
+  local name = id .. ':' .. run
+  redis.call('ZADD', P .. ':wip:' .. queue, FAR, name)
+  redis.call('HSET', P .. ':execution:' .. name, 'id', run, 'job_id', id, 'created_at', text_now,
+    'last_heartbeat', text_now, 'worker_name', worker, 'w:queue', queue)
+end
+
+local function close_execution(name, queue)
+  redis.call('ZREM', P .. ':wip:' .. queue, name)
+  redis.call('DEL', P .. ':execution:' .. name)
+end
+
 -- End a claim: the job is in no structure after this until the caller puts it into its next one, in this script.
 local function release(id, h, verdicts)
-  redis.call('ZREM', P .. ':wip:' .. h.queue, id .. ':' .. (h.run or ''))
+  if h.foreign then -- RQ's own code has closed its executions, unless its process died
+    for _, name in ipairs(redis.call('ZRANGE', P .. ':wip:' .. h.queue, 0, -1)) do
+      if string.sub(name, 1, #id + 1) == id .. ':' then close_execution(name, h.queue) end
+    end
+  else
+    close_execution(id .. ':' .. (h.run or ''), h.queue)
+  end
   redis.call('ZREM', LEASES, id)
   redis.call('HDEL', job_key(id), 'w:run', 'w:cancel')
   local key = worker_key(h.worker)

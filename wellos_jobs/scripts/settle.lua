@@ -9,6 +9,13 @@ local id, run, outcome, after, seconds, detail = ARGV[7], ARGV[8], ARGV[9], ARGV
 
 local function settle()
   local h = head(id)
+  if not h.status then -- foreign code has deleted the job while it ran
+    local queue = redis.call('HGET', P .. ':execution:' .. id .. ':' .. run, 'w:queue')
+    if queue then
+      close_execution(id .. ':' .. run, queue)
+      redis.call('ZREM', LEASES, id)
+    end
+  end
   if h.run ~= run then return 0 end
   local key = job_key(id)
   local now, text_now = clock()
