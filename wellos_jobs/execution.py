@@ -18,11 +18,8 @@ from . import payload, registry
 from .claims import Claim, Outcome
 from .context import CurrentJob, running
 from .errors import EncryptionError, PayloadError, UnknownJob
-<<<<<<< HEAD
-from .guards.breaker import CircuitBreaker
-=======
 from .foreign_calls import unzipped
->>>>>>> main
+from .guards.breaker import CircuitBreaker
 from .masked_logs import masked_logs
 from .retry import Fail, JobTimeout, RetryAfter, RetryPolicy, SnoozeFor
 from .states import FailureReason

@@ -55,14 +55,9 @@ local function claim_next(set, worker, nonce, seq, iso, lease)
     end
     if id then
       local h = head(id)
-<<<<<<< HEAD
       -- a list entry is only a hint: anything but 'queued' is dropped, and so is a second entry of a parked job
       if h.status == 'queued' and not h.parked and (not h.limits or admit(id, h, nonce .. '-' .. seq, now)) then
-        take(id, h, worker, nonce .. '-' .. seq, now, iso, lease)
-=======
-      if h.status == 'queued' then -- a list entry is only a hint: anything else is dropped
         take(id, h, worker, nonce .. '-' .. seq, now, text_now, iso, lease)
->>>>>>> main
         if redis.call('EXISTS', ready) == 1 then ring(set) end -- baton: leave no idle worker asleep over work
         return id
       end
