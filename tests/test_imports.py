@@ -49,6 +49,9 @@ FLOORS = {
         "foreign_calls",
         "schedules",
         "uniqueness",
+        "blocking",
+        "batches",
+        "flows",
         "__init__",
     ],
     "readers": ["fingerprint", "statistics", "notices", "folding", "ledger", "status"],
@@ -87,6 +90,8 @@ NOT_FOR_PROCESSES = {"status", "health", "metrics"}
 MISCELLANY = {"utils", "helpers", "services", "common", "misc"}
 
 PUBLIC = {
+    "Batch",
+    "Flow",
     "CircuitBreaker",
     "Concurrency",
     "RateLimit",
