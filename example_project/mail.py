@@ -18,8 +18,8 @@ from django.utils.text import slugify
 class FolderBackend(BaseEmailBackend):
     """Writes to ``file_path``, else to ``EMAIL_FILE_PATH``. A file appears whole or not at all."""
 
-    def __init__(self, fail_silently: bool = False, file_path: str | os.PathLike[str] | None = None, **kwargs: Any):
-        super().__init__(fail_silently=fail_silently, **kwargs)
+    def __init__(self, *args: Any, file_path: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.folder = Path(file_path if file_path is not None else settings.EMAIL_FILE_PATH)
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:

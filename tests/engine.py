@@ -14,6 +14,7 @@ from django.conf import settings
 from wellos_jobs import JobHandle, events, execution, keys, queue_sets, redis, registration
 from wellos_jobs.claims import Claim, Claimer, Outcome
 from wellos_jobs.events import Event
+from wellos_jobs.foreign import ForeignRunner
 from wellos_jobs.ledger import Ledger
 from wellos_jobs.models import JobRecord
 from wellos_jobs.progress import Reporter
@@ -67,6 +68,10 @@ class Hand:
     def settle(self, claim: Claim, outcome: Outcome) -> bool:
         """Settle without claiming; tell whether the claim still held."""
         return self.claimer.settle(claim, outcome, claim_next=False).settled
+
+    def foreign(self) -> ForeignRunner:
+        """Return what runs this worker's foreign jobs."""
+        return ForeignRunner(self.claimer, self.source, self.queues)
 
     def tick(self) -> list[Any]:
         """Do what a supervisor does each second."""

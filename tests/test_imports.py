@@ -46,6 +46,7 @@ FLOORS = {
         "progress",
         "timeouts",
         "execution",
+        "faults",
         "foreign_calls",
         "schedules",
         "uniqueness",

@@ -121,9 +121,11 @@ class Claimer:
         """Send the last settle again, after its reply was lost."""
         return self._settle(claim, outcome, claim_next)
 
-    def foreign_done(self, claim: Claim, detail: str) -> bool:
-        """Tell that RQ's code has run a foreign job and stored its end; False if the claim was lost meanwhile."""
-        return bool(redis.run(self.connection, "foreign", claim.id, claim.run, self.worker, detail))
+    def foreign_done(self, claim: Claim, *, ran_well: bool, detail: str) -> EventName | None:
+        """Tell that RQ's code has run a foreign job and stored its end; None if the claim was lost meanwhile."""
+        arguments = (claim.id, claim.run, self.worker, "1" if ran_well else "", detail)
+        name = redis.text(redis.run(self.connection, "foreign", *arguments))
+        return EventName(name) if name else None
 
     def report_progress(self, claim: Claim, percent: int, message: str) -> bool:
         """Store progress; False if the claim was lost meanwhile."""

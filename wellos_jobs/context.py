@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 from .errors import InvalidOperation
+from .values import storable
 
 if TYPE_CHECKING:
     from .handles import JobHandle
@@ -53,7 +54,7 @@ class CurrentJob:
         if not 0 <= percent <= 100:
             raise ValueError(f"progress is {percent!r}: it must be between 0 and 100")
         if self._report is not None:
-            self._report(int(percent), str(message)[:200], percent >= 100)
+            self._report(int(percent), storable(str(message)[:200]), percent >= 100)
 
 
 @overload

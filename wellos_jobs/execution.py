@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from typing import Any
 
 from django.db import connections
 
-from . import payload, registry
+from . import faults, payload, registry
 from .claims import Claim, Outcome
 from .context import CurrentJob, running
 from .errors import EncryptionError, PayloadError, UnknownJob
@@ -24,9 +23,6 @@ from .masked_logs import masked_logs
 from .retry import Fail, JobTimeout, RetryAfter, RetryPolicy, SnoozeFor
 from .states import FailureReason
 from .timeouts import Alarm, JobHandedBack, JobStopped
-
-MOST_MESSAGE = 2_000
-MOST_TRACEBACK = 32_000
 
 Report = Callable[[int, str, bool], None]
 
@@ -142,35 +138,12 @@ def _judge(
     decision = policy.decide(
         seen, claim.attempt, max_attempts=claim.max_attempts, random=random.random(), now=datetime.now(UTC)
     )
-    message = _clean(str(error), secrets, MOST_MESSAGE)
-    told: dict[str, Any] = {
-        "seconds": seconds,
-        "error_class": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
-        "message": message,
-        "traceback": _clean(_trace(error), secrets, MOST_TRACEBACK),
-    }
+    told: dict[str, Any] = {"seconds": seconds, **faults.describe(error, secrets)}
     match decision:
         case RetryAfter(after):
             reason = FailureReason.TIMEOUT if isinstance(error, JobTimeout) else None
             return Outcome("retried", after=after, reason=reason, **told)
         case SnoozeFor(after):
-            return Outcome("snoozed", seconds, after=after, message=message)
+            return Outcome("snoozed", seconds, after=after, message=told["message"])
         case Fail(reason):
             return Outcome("failed", reason=reason, **told)
-
-
-def _trace(error: BaseException) -> str:
-    """Return the traceback without the worker's own frames above the job."""
-    shown = error.__traceback__
-    while shown is not None and shown.tb_frame.f_globals.get("__package__") == __package__:
-        shown = shown.tb_next
-    return "".join(traceback.format_exception(type(error), error, shown or error.__traceback__))
-
-
-def _clean(text: str, secrets: list[str], most: int) -> str:
-    """Mask secrets, drop what a database cannot store, and keep the two ends of a text that is too long."""
-    text = payload.redact(text, secrets) if secrets else text
-    text = text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-    if len(text) <= most:
-        return text
-    return f"{text[: most // 2]}\n… {len(text) - most} characters left out …\n{text[-most // 2 :]}"

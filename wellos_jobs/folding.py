@@ -14,11 +14,12 @@ from django.db import connections
 from . import blocking, ids, keys, redis
 from .events import Event
 from .fingerprint import fingerprint
-from .foreign_calls import read_call, storable
+from .foreign_calls import read_call
 from .models import AuditEntry, DeadLetter, JobAttempt, JobRecord
 from .notices import letters_created
 from .states import AttemptOutcome, EventName, FailureReason, JobState
 from .statistics import MinuteCounts
+from .values import storable
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -97,6 +98,7 @@ class Fold:
 
     def _load(self, events: Sequence[Event]) -> None:
         wanted = {_row_id(event): event for event in reversed(events)}
+        told = {_row_id(event): event.detail for event in events if not event.name and "name" in event.detail}
         self.rows = JobRecord.objects.using(self.database).in_bulk(list(wanted))
         unknown = [event for row_id, event in wanted.items() if row_id not in self.rows and not event.name]
         if not unknown:
@@ -105,7 +107,7 @@ class Fold:
             for event in unknown:
                 pipeline.hmget(keys.job(event.job_id), _NAME_OF_FOREIGN)
             for event, found in zip(unknown, pipeline.execute(), strict=True):
-                row = _foreign_row(event, found)
+                row = _foreign_row(event, told.get(_row_id(event)), found)
                 self.rows[row.pk] = row
 
     def _attempt(self, row: JobRecord, event: Event, outcome: AttemptOutcome) -> None:
@@ -241,9 +243,10 @@ def _row_id(event: Event) -> uuid.UUID:
     return known or ids.derived_id("rq", event.job_id)
 
 
-def _foreign_row(event: Event, found: Sequence[bytes | None]) -> JobRecord:
+def _foreign_row(event: Event, told: dict[str, Any] | None, found: Sequence[bytes | None]) -> JobRecord:
+    """Make the row of a foreign job from what its end told, since RQ may have deleted it, or from its hash."""
     data, description, created = found
-    call: dict[str, Any] = event.detail if "name" in event.detail else (read_call(data) if data else None) or {}
+    call: dict[str, Any] = told or (read_call(data) if data else None) or {}
     made = redis.text(created)
     return JobRecord(
         id=_row_id(event),

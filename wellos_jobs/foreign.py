@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import django_rq
+from django_rq.workers import get_exception_handlers
 from rq.exceptions import NoSuchJobError
+from rq.job import Job, Retry
 from rq.serializers import DefaultSerializer, JSONSerializer
+from rq.timeouts import BaseTimeoutException
 from rq.worker import SimpleWorker
 
-from . import conf, payload, redis
+from . import conf, faults, keys, payload, redis
 from .claims import Claim, Claimer, Outcome
 from .execution import close_stale_connections
 from .foreign_calls import read_call
 from .lanes import LaneQueue
-from .states import FailureReason
+from .states import EventName, FailureReason
+
+
+class _RqWorker(SimpleWorker):
+    """RQ's worker, which remembers the error it has handled."""
+
+    error: BaseException | None = None
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        self.error = exc_info[1]
+        super().handle_exception(job, *exc_info)
 
 
 class ForeignRunner:
@@ -25,7 +39,9 @@ class ForeignRunner:
         self._claimer = claimer
         self._source = source
         self._queues = queues
-        self._worker: SimpleWorker | None = None
+        self._worker: _RqWorker | None = None
+        self.ending: EventName | None = None
+        """What became of the last job run; None when its claim was lost meanwhile."""
 
     def run(self, claim: Claim) -> Outcome | None:
         """Run a foreign job. Returns an outcome to settle only when its payload must not be loaded; else None."""
@@ -41,29 +57,43 @@ class ForeignRunner:
         started = time.perf_counter()
         close_stale_connections()
         try:
-            self._perform(claim, pickled=call is None)
+            fault = self._perform(claim, pickled=call is None)
         finally:
             close_stale_connections()
-        told = {"run": round(time.perf_counter() - started, 6)} | (call or {})
-        self._claimer.foreign_done(claim, payload.to_json(told))
+        told = {"run": round(time.perf_counter() - started, 6), **(call or {}), **fault}
+        self.ending = self._claimer.foreign_done(claim, ran_well=not fault, detail=payload.to_json(told))
         return None
 
-    def _perform(self, claim: Claim, *, pickled: bool) -> None:
+    def _perform(self, claim: Claim, *, pickled: bool) -> dict[str, Any]:
+        """Let RQ run the job; return what went wrong, for the ledger."""
         serializer = DefaultSerializer if pickled else JSONSerializer
-        queue = django_rq.get_queue(claim.queue, serializer=serializer, queue_class=LaneQueue)
         worker = self._rq_worker()
+        queue = django_rq.get_queue(
+            claim.queue, connection=worker.connection, serializer=serializer, queue_class=LaneQueue
+        )
         try:
             job = queue.job_class.fetch(claim.id, connection=worker.connection, serializer=serializer)
         except NoSuchJobError:
-            return  # deleted since the claim: nothing to run
+            return {}  # deleted since the claim: nothing to run
         execution = worker.prepare_execution(job)
-        worker.perform_job(job, queue, execution)
+        # Our lease times this run: RQ's clean-up, run by any viewer, would take a long one for abandoned.
+        worker.connection.zadd(keys.wip(claim.queue), {execution.composite_key: keys.FAR})
+        if worker.perform_job(job, queue, execution):
+            asked_again = isinstance(job._result, Retry)
+            return {"message": "The job returned rq.Retry", "error_class": "rq.Retry"} if asked_again else {}
+        error, worker.error = worker.error, None
+        reason = FailureReason.TIMEOUT if isinstance(error, BaseTimeoutException) else FailureReason.EXHAUSTED
+        return {"reason": reason.value, **(faults.describe(error) if error is not None else {})}
 
-    def _rq_worker(self) -> SimpleWorker:
+    def _rq_worker(self) -> _RqWorker:
         if self._worker is None:
             connection = redis.source_client(self._source, "block")
             queues = [django_rq.get_queue(name, connection=connection, queue_class=LaneQueue) for name in self._queues]
-            self._worker = SimpleWorker(
-                queues, name=self._claimer.worker, connection=connection, serializer=JSONSerializer
+            self._worker = _RqWorker(
+                queues,
+                name=self._claimer.worker,
+                connection=connection,
+                serializer=JSONSerializer,
+                exception_handlers=get_exception_handlers(),  # type: ignore[no-untyped-call]
             )
         return self._worker

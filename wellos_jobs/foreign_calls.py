@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from typing import Any
+
+from .values import storable
 
 
 def unzipped(data: bytes) -> bytes:
@@ -29,14 +30,7 @@ def read_call(data: bytes) -> dict[str, Any] | None:
         return None
 
 
-def storable(value: Any) -> Any:
-    """Return JSON data without what some database refuses: NUL characters, halves of surrogate pairs, NaN, infinity."""
-    if isinstance(value, str):
-        return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, list):
-        return [storable(item) for item in value]
-    if isinstance(value, dict):
-        return {storable(key): storable(item) for key, item in value.items()}
-    return value
+def name_of(data: bytes) -> str:
+    """Return what a foreign job calls, for people."""
+    call = read_call(data)
+    return call["name"] if call else "(pickled)"

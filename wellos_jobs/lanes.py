@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django_rq.queues import DjangoRQ
@@ -69,4 +70,10 @@ class LaneQueue(DjangoRQ):
 
     def push_job_id(self, job_id: str, pipeline: Pipeline | None = None, at_front: bool = False) -> None:
         super().push_job_id(job_id, pipeline=pipeline, at_front=at_front)
-        redis.run_within(pipeline if pipeline is not None else self.connection, "enqueued", job_id, self.name)
+        redis.run_within(pipeline if pipeline is not None else self.connection, "enqueued", job_id, self.name, "")
+
+    def schedule_job(self, job: Job, datetime: datetime, pipeline: Pipeline | None = None, unique: bool = False) -> Job:
+        scheduled = super().schedule_job(job, datetime, pipeline=pipeline, unique=unique)
+        at = f"{int(datetime.timestamp())}"  # RQ's registry has whole seconds
+        redis.run_within(pipeline if pipeline is not None else self.connection, "enqueued", job.id, self.name, at)
+        return scheduled

@@ -123,6 +123,19 @@ def check_text(value: Any) -> int:
     return size
 
 
+def storable(value: Any) -> Any:
+    """Return JSON data without what some database refuses: NUL characters, halves of surrogate pairs, NaN, infinity."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    if isinstance(value, dict):
+        return {storable(key): storable(item) for key, item in value.items()}
+    return value
+
+
 def map_tags(value: Any, tagged: Callable[[str, Any], Any]) -> Any:
     """Return an encoded value with ``tagged(tag, inner)`` in the place of each tag.
 

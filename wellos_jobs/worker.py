@@ -14,6 +14,7 @@ from typing import Any
 from . import execution, keys, redis, signals
 from .claims import EVENT_OF, Answer, Claim, Claimer, Outcome, QueueSetUnknown
 from .foreign import ForeignRunner
+from .foreign_calls import name_of
 from .progress import Reporter
 from .slots import Order, Slot
 from .states import EventName, FailureReason
@@ -99,6 +100,8 @@ class Worker:
         self.jobs_done += 1
         self._idle_since = time.monotonic()
         if outcome is None:
+            if self.foreign.ending is not None:
+                self._announce(claim, self.foreign.ending)
             return _NOTHING if self._stops_here() else self._claim()
         self.interrupted = outcome.reason is FailureReason.TIMEOUT or outcome.kind == "canceled"
         return self._settle(claim, outcome)
@@ -126,7 +129,7 @@ class Worker:
         signals.announce(
             event,
             job_id=claim.id,
-            name=claim.name or "(foreign)",
+            name=claim.name or name_of(claim.data),
             queue=claim.queue,
             attempt=claim.attempt,
             at=datetime.now(UTC),

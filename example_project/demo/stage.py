@@ -12,6 +12,7 @@ import redis
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import connections
 
 from example_project import embedded, keyring
 
@@ -19,6 +20,8 @@ from .children import Child
 from .partner import Partner
 
 HOST = "127.0.0.1"
+SHUTDOWN_SECONDS = 3
+"""How long the worker waits for its jobs when the demo ends: if it was killed, Redis is gone, and they cannot end."""
 
 
 def is_private() -> bool:
@@ -41,6 +44,7 @@ def clear() -> None:
         return
     with redis.Redis.from_url(settings.REDIS_URL) as client:
         client.flushall()
+    connections.close_all()  # a system check may have opened the file that is about to go
     database = Path(settings.DATABASES["default"]["NAME"])
     for path in (database, *database.parent.glob(f"{database.name}-*")):
         path.unlink(missing_ok=True)
@@ -76,6 +80,7 @@ class Stage(ExitStack):
         self.partner.start()
         self.callback(self.partner.stop)
         arguments = ["rqworker", "--processes", str(self.processes), "--name", self.worker_name]
+        arguments += ["--shutdown-timeout", str(SHUTDOWN_SECONDS)]
         self.worker = self._start("worker", arguments, WELLOS_LOG_LEVEL="DEBUG")
         self.site = self._start("site", ["runserver", "--noreload", f"{HOST}:{self.port}"])
 

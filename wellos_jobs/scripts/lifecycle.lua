@@ -56,8 +56,14 @@ local function next_due()
   return due or gate
 end
 
--- Give a job its final status. No time to live: the ledger sets it once the rows know.
+-- Give a job its final status. No time to live: the ledger sets it once the rows know. That of a foreign job is RQ's own
+-- for failed jobs, a year, so that RQ's tools can requeue it.
 local function finish(id, h, status, registry, iso)
+  local upto = FAR
   redis.call('HSET', job_key(id), 'status', status, 'ended_at', iso)
-  redis.call('ZADD', P .. ':' .. registry .. ':' .. h.queue, FAR, id)
+  if h.foreign then
+    redis.call('EXPIRE', job_key(id), 31536000)
+    upto = string.format('%.6f', clock() + 31536000)
+  end
+  redis.call('ZADD', P .. ':' .. registry .. ':' .. h.queue, upto, id)
 end

@@ -1,8 +1,26 @@
--- tick: a supervisor's second. Moves due jobs, finds what foreign code pushed without a bell or scheduled through RQ,
--- rings for work that nobody was woken for, keeps the queue set alive, and tells which jobs of its workers are to be
+-- tick: a supervisor's second. Moves due jobs, finds what foreign code pushed without a bell, scheduled or cancelled
+-- through RQ, rings for work that nobody was woken for, keeps the queue set alive, and tells which jobs of its workers are to be
 -- stopped.
 -- ARGV: iso time · queue set · ttl of the set · number of queues · queue names · worker names
 -- Returns {known set 1/0, seconds until the next delayed job is due or '', job ids to stop...}
+local LONG = 31536000 -- RQ keeps cancelled jobs for ever; a year is enough
+
+-- RQ's own cancel tells nobody: it scores the job with the moment it was cancelled, and gives it no time to live.
+local function tell_canceled(queue, now)
+  local registry = P .. ':canceled:' .. queue
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', registry, '-inf', now, 'LIMIT', 0, 100)) do
+    local h = head(id)
+    if h.status ~= 'canceled' or redis.call('TTL', job_key(id)) ~= -1 then
+      redis.call('ZREM', registry, id)
+    elseif not redis.call('ZSCORE', LEASES, id) then
+      if h.foreign then redis.call('EXPIRE', job_key(id), LONG) end
+      redis.call('ZADD', registry, h.foreign and string.format('%.6f', now + LONG) or FAR, id)
+      h.worker = ''
+      event('canceled', id, h, '{"message":"canceled through RQ"}')
+    end
+  end
+end
+
 local iso, set, ttl, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now, text_now = clock()
 local known = redis.call('EXPIRE', W .. 'set:' .. set, ttl)
@@ -19,6 +37,7 @@ for i = 5, 4 + count do
       event('enqueued', id, h)
     end
   end
+  tell_canceled(queue, now)
   if redis.call('EXISTS', lane_key(queue, '5')) == 1
       and not redis.call('ZSCORE', W .. 'ready:' .. set, '5|' .. queue) then
     announce(queue, '5', text_now)
