@@ -31,6 +31,7 @@ FLOORS = {
         "cron_text",
         "cron_lines",
         "cron",
+        "guards",
     ],
     "storage": ["keys", "redis", "events", "models", "inserts", "alarm", "databases"],
     "engine": [
@@ -48,6 +49,10 @@ FLOORS = {
         "faults",
         "foreign_calls",
         "schedules",
+        "uniqueness",
+        "blocking",
+        "batches",
+        "flows",
         "__init__",
     ],
     "readers": ["fingerprint", "statistics", "notices", "folding", "ledger", "status"],
@@ -86,6 +91,12 @@ NOT_FOR_PROCESSES = {"status", "health", "metrics"}
 MISCELLANY = {"utils", "helpers", "services", "common", "misc"}
 
 PUBLIC = {
+    "Batch",
+    "Flow",
+    "CircuitBreaker",
+    "Concurrency",
+    "RateLimit",
+    "Unique",
     "CurrentJob",
     "Discard",
     "Job",

@@ -126,7 +126,7 @@ def test_a_name_that_may_not_be(name: Any) -> None:
     [
         ({"max_attempt": 3}, "there is no option 'max_attempt': did you mean 'max_attempts'?"),
         ({"que": "x"}, "there is no option 'que': did you mean 'queue'?"),
-        ({"zzz": 1}, "there is no option 'zzz'; there is backoff, discard_on, max_attempts, priority, queue"),
+        ({"zzz": 1}, "there is no option 'zzz'; there is backoff, discard_on, limits, max_attempts, priority, queue"),
         ({"name": "x"}, None),
         ({"max_attempts": 0}, "max_attempts is 0: it must be a whole number of at least 1"),
         ({"max_attempts": None}, "max_attempts is None"),

@@ -13,7 +13,7 @@ from typing import Any
 import redis as redis_py
 from django.db import DatabaseError, InterfaceError, connections
 
-from . import databases, events, ids, keys, prune, redis, relay
+from . import blocking, databases, events, ids, keys, prune, redis, relay
 from .ledger import BATCH, FORGET_AFTER, Ledger, Overtaken
 from .models import JobRecord
 from .relay import Rebuild
@@ -24,6 +24,7 @@ logger = logging.getLogger("wellos_jobs")
 DRAIN_SECONDS = 1.0
 """How long one call of ``drain`` folds at most, so that the other loops are not held up."""
 RELAY_EVERY = 1.0
+UNBLOCK_EVERY = 10.0
 LOOK_FOR_TABLE_EVERY = 60.0
 LONGEST_PAUSE = 5.0
 LEFTOVERS = 1_000
@@ -44,6 +45,7 @@ class Bookkeeper:
         self._pause = 0.0
         self._not_before = 0.0
         self._next_relay = 0.0
+        self._next_unblock = 0.0
 
     @property
     def position(self) -> str:
@@ -136,6 +138,9 @@ class Bookkeeper:
     def _heal(self) -> None:
         if self._rebuild is not None and not self._rebuild.step():
             self._rebuild = None
+        if time.monotonic() >= self._next_unblock:
+            blocking.heal(self.database)
+            self._next_unblock = time.monotonic() + UNBLOCK_EVERY
         if time.monotonic() >= self._next_relay:
             relay.relay(self.database, self.queues, self.connection)
             self._next_relay = time.monotonic() + RELAY_EVERY

@@ -65,6 +65,8 @@ class Outcome:
     error_class: str = ""
     message: str = ""
     traceback: str = ""
+    verdicts: str = ""
+    """What the run tells about the dependencies of its circuit breakers, as JSON by breaker; '' for none."""
 
     def detail(self) -> str:
         """Return what the event tells the ledger, as JSON."""
@@ -153,6 +155,7 @@ class Claimer:
                 outcome.detail(),
                 outcome.result,
                 outcome.message,
+                outcome.verdicts,
             )
         )
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from .errors import InvalidOperation
 from .values import storable
+
+if TYPE_CHECKING:
+    from .handles import JobHandle
 
 _running: ContextVar[CurrentJob | None] = ContextVar("wellos_jobs_running", default=None)
 _MISSING: Any = object()
@@ -28,6 +31,16 @@ class CurrentJob:
     database: str = "default"
     context: dict[str, Any] = field(default_factory=dict)
     _report: Callable[[int, str, bool], None] | None = field(default=None, repr=False)
+
+    @property
+    def needs(self) -> list[JobHandle]:
+        """The jobs this one waited for, as handles: their results are there to be read."""
+        from .handles import JobHandle
+        from .models import JobDependency
+
+        edges = JobDependency.objects.using(self.database).filter(job__pk=self.id).order_by("pk")
+        rows = edges.values_list("needs_id", "needs__queue")
+        return [JobHandle(needed, queue, self.database) for needed, queue in rows]
 
     def report_progress(self, percent: float, message: str = "") -> None:
         """Tell how far this run has come, 0 to 100, with a short message for people.

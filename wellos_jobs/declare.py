@@ -57,6 +57,9 @@ class Job(Generic[P, R]):
         Raises:
             TypeError: the data does not fit the job's parameters.
         """
+        if "batch_id" in self.definition.parameters.known and "batch_id" not in data:
+            self.definition.bind((), {**data, "batch_id": ""})  # a batch fills it in for its callback
+            return JobCall(self, data)
         return JobCall(self, self.definition.bind((), data))
 
 

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, connections, router, transaction
 from django.utils import timezone
 
-from . import conf, ids, inserts, payload, queues, redis, registry
+from . import blocking, conf, ids, inserts, payload, queues, registry, uniqueness
 from .context import current_job
 from .errors import BadOption, UnknownJob
 from .handles import JobHandle
+from .queues import push_records
 from .retry import in_seconds
-from .states import EventName, JobState, Priority
+from .states import JobState, Priority
 
 if TYPE_CHECKING:
     from .models import JobRecord
@@ -47,6 +48,8 @@ class JobOptions:
     run_at: datetime | None = None
     requested_by: Any = None
     database: str | None = None
+    batch: Any = None
+    depends_on: Sequence[Any] = ()
 
     @classmethod
     def of(cls, owner: str, given: Mapping[str, Any]) -> JobOptions:
@@ -156,7 +159,33 @@ def build(
         run_at=run_at,
     )
     record._state.db = options.database or router.db_for_write(JobRecord)
+    record.batch_id = getattr(options.batch, "id", options.batch)
+    record.needs = [needed_id(job) for job in options.depends_on]
+    if definition is not None:
+        _guard(record, definition, data)
     return record
+
+
+def needed_id(job: Any) -> uuid.UUID:
+    """Return the id of a job that another one needs: of a handle, a row, or an id.
+
+    Raises:
+        BadOption: it is none of these.
+    """
+    found = ids.parse_id(getattr(job, "id", job))
+    if found is None:
+        raise BadOption(f"depends_on has {job!r}: give handles or ids of jobs")
+    return found
+
+
+def _guard(record: JobRecord, definition: JobDefinition, data: Mapping[str, Any]) -> None:
+    """Work out the keys of a job's guards from its plain data; the keys are all that is kept of them."""
+    name, organization = record.name, record.organization_id
+    if definition.limits:
+        record.context["limits"] = [limit.wire(name, data, organization) for limit in definition.limits]
+    if definition.unique is not None:
+        record.unique_key = uniqueness.key_of(definition.unique, name, data, organization)
+        record.unique = definition.unique
 
 
 def insert(records: Sequence[JobRecord]) -> list[JobHandle]:
@@ -166,25 +195,30 @@ def insert(records: Sequence[JobRecord]) -> list[JobHandle]:
     for record in records:
         by_database.setdefault(str(record._state.db), []).append(record)
     for database, group in by_database.items():
-        fresh = _insert_group(group, database)
+        if any(record.needs for record in group):
+            with transaction.atomic(using=database):
+                blocking.before_insert(group, database)
+                fresh = _insert_group(group, database)
+                blocking.after_insert(fresh, database)
+        else:
+            fresh = _insert_group(group, database)
         new.update(map(id, fresh))
-        if fresh:
-            transaction.on_commit(partial(push_records, fresh), using=database, robust=True)
+        ready = [record for record in fresh if record.state != JobState.BLOCKED]
+        if ready:
+            transaction.on_commit(partial(push_records, ready), using=database, robust=True)
     return [
         JobHandle(record.pk, record.queue, str(record._state.db), duplicate=id(record) not in new) for record in records
     ]
 
 
-def push_records(records: Sequence[JobRecord], event: EventName | str = EventName.ENQUEUED) -> None:
-    """Push committed rows; if Redis is away, say so in the log and leave them to the relay."""
-    try:
-        queues.push(records, EventName(event))
-    except redis.Unavailable as error:
-        logger.warning("Redis is away (%s): %d committed jobs will be pushed by the relay", error, len(records))
-
-
 def _insert_group(records: list[JobRecord], database: str) -> list[JobRecord]:
-    """Insert rows into one database; return those that are new, in order."""
+    """Insert rows into one database; return those that are new."""
+    unique = [record for record in records if record.unique is not None]
+    if unique:
+        free = [record for record in records if record.unique is None]
+        with transaction.atomic(using=database):
+            held = [record for record in unique if _inserted_unique(record, database)]
+            return held + (_insert_group(free, database) if free else [])
     if len(records) == 1:
         record = records[0]
         if not _is_chosen(record):
@@ -204,6 +238,18 @@ def _insert_group(records: list[JobRecord], database: str) -> list[JobRecord]:
         except IntegrityError:  # somebody else has just inserted one of the chosen ids: find out which
             new = {id(record) for record in ordered if _inserted(record, database)}
             return [record for record in wanted if id(record) in new]
+
+
+def _inserted_unique(record: JobRecord, database: str) -> bool:
+    """Claim the record's unique key and insert it; if another job holds the key, make the record stand for that one."""
+    if record.unique is None:
+        return _inserted(record, database)
+    with transaction.atomic(using=database):
+        holder = uniqueness.claim(record, record.unique_key, record.unique, database)
+        if holder is None:
+            return _inserted(record, database)
+    record.pk, record.queue = holder.pk, holder.queue  # the handle leads to the job that counts
+    return False
 
 
 def _is_chosen(record: JobRecord) -> bool:

@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from .claims import Claim, Outcome
 from .context import CurrentJob, running
 from .errors import EncryptionError, PayloadError, UnknownJob
 from .foreign_calls import unzipped
+from .guards.breaker import CircuitBreaker
 from .masked_logs import masked_logs
 from .retry import Fail, JobTimeout, RetryAfter, RetryPolicy, SnoozeFor
 from .states import FailureReason
@@ -46,16 +48,25 @@ def run(claim: Claim, alarm: Alarm, report: Report | None = None) -> Outcome:
             value = alarm.call(function, data, claim.timeout)
             in_body = False
         result = payload.to_json(payload.encode_result(value))
-        return Outcome("completed", time.perf_counter() - started, result=result)
+        return Outcome("completed", time.perf_counter() - started, result=result, verdicts=_verdicts(claim, None))
     except JobStopped:
         return Outcome("canceled", time.perf_counter() - started)
     except JobHandedBack:
         return Outcome("handed_back", time.perf_counter() - started, message="the worker stopped")
     except BaseException as error:  # SystemExit and the like end a run, never the worker
         seen = _as_judged(error, policy) if in_body else error
-        return _judge(error, seen, claim, policy, secrets, time.perf_counter() - started)
+        outcome = _judge(error, seen, claim, policy, secrets, time.perf_counter() - started)
+        return replace(outcome, verdicts=_verdicts(claim, error) if in_body else "")
     finally:
         close_stale_connections()
+
+
+def _verdicts(claim: Claim, error: BaseException | None) -> str:
+    """Return what the run says about the dependencies of the job's circuit breakers."""
+    definition = registry.find(claim.name)
+    breakers = [limit for limit in definition.limits if isinstance(limit, CircuitBreaker)] if definition else []
+    said = {breaker.id: breaker.verdict(error) for breaker in breakers}
+    return payload.to_json({name: verdict for name, verdict in said.items() if verdict}) if breakers else ""
 
 
 def close_stale_connections() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import connections
 
-from . import ids, keys, redis
+from . import blocking, ids, keys, redis
 from .events import Event
 from .fingerprint import fingerprint
 from .foreign_calls import read_call
@@ -81,6 +81,9 @@ class Fold:
         self._save_letters()
         AuditEntry.objects.using(self.database).bulk_create(self.audit)
         self.counts.save(self.database)
+        ended = [row.pk for row in self.changed.values() if JobState(row.state).is_final]
+        if ended:
+            blocking.release(ended, self.database)
         if self.letters:
             letters_created(self.letters, self.database)
 

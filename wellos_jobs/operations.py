@@ -18,9 +18,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from . import queues, redis
-from .enqueue import push_records
 from .errors import InvalidOperation, RedisUnavailable
 from .models import AuditEntry, DeadLetter, JobRecord
+from .queues import push_records
 from .states import DeadLetterStatus, EventName, JobState
 
 CHUNK = 200

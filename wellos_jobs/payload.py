@@ -46,6 +46,15 @@ def encode(data: Mapping[str, Any], *, sensitive: Collection[str] = (), limit: i
     return encoded
 
 
+def canonical(data: Mapping[str, Any]) -> str:
+    """Return the plain data as JSON that is the same for equal data, whatever the order of their keys.
+
+    Raises:
+        PayloadError: the data cannot be carried as JSON.
+    """
+    return json.dumps(encode(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def decode(data: Any) -> dict[str, Any]:
     """Return the arguments that ``encode`` was given, the sensitive ones decrypted.
 

@@ -13,7 +13,7 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from . import conf
-from .models import DeadLetter, JobRecord
+from .models import DeadLetter, JobRecord, UniqueClaim
 from .states import DeadLetterStatus, JobState
 
 Rows = models.QuerySet[Any]
@@ -39,6 +39,8 @@ def prune(using: str, dry_run: bool = False) -> dict[str, int]:
         if (age := retention[state]) is not None:
             ended = JobRecord.objects.using(using).filter(state=state, finished_at__lt=now - age)
             old[state.value] = ended.exclude(Exists(kept_letters.filter(job=OuterRef("pk"))))
+    if not dry_run:
+        UniqueClaim.objects.using(using).filter(expires__lt=now).delete()
     count = models.QuerySet.count if dry_run else _delete
     kinds = dict.fromkeys(("dead_letters", *retention))  # letters first, then the jobs they held
     return {kind: count(old[kind]) if kind in old else 0 for kind in kinds}

@@ -31,6 +31,7 @@ __all__ = [
     "pause",
     "promote",
     "push",
+    "push_records",
     "resume",
 ]
 
@@ -80,6 +81,14 @@ def push(records: Sequence[JobRecord], event: EventName = EventName.ENQUEUED, de
     return pushed
 
 
+def push_records(records: Sequence[JobRecord], event: EventName | str = EventName.ENQUEUED) -> None:
+    """Push committed rows; if Redis is away, say so in the log and leave them to the relay."""
+    try:
+        push(records, EventName(event))
+    except redis.Unavailable as error:
+        logger.warning("Redis is away (%s): %d committed jobs will be pushed by the relay", error, len(records))
+
+
 def _wire(record: JobRecord, event: EventName) -> dict[str, Any]:
     definition = registry.find(record.name)
     path = definition.path if definition else record.name
@@ -99,6 +108,7 @@ def _wire(record: JobRecord, event: EventName) -> dict[str, Any]:
         "w:org": record.organization_id,
         "w:user": str(record.requested_by_id or ""),
         "w:ctx": payload.to_json(record.context) if record.context else "",
+        **({"w:limits": payload.to_json(record.context["limits"])} if "limits" in record.context else {}),
     }
     return {
         "id": str(record.pk),
@@ -158,7 +168,8 @@ def metrics(queues: Iterable[str] | None = None, database: str | None = None) ->
 
     live = all_counts(queues)
     rows = JobRecord.objects.using(database) if database else JobRecord.objects
-    kept = rows.filter(queue__in=list(live), state__in=[JobState.COMPLETED, JobState.FAILED])
+    counted = [JobState.COMPLETED, JobState.FAILED, JobState.BLOCKED]
+    kept = rows.filter(queue__in=list(live), state__in=counted)
     done = {(q, s): n for q, s, n in kept.order_by().values_list("queue", "state").annotate(Count("pk"))}
     found: dict[str, dict[str, Any]] = {}
     for name, now in live.items():
@@ -167,7 +178,8 @@ def metrics(queues: Iterable[str] | None = None, database: str | None = None) ->
         row["failed"] = done.get((name, JobState.FAILED), 0)
         row["delayed"] = now.delayed
         row["total"] = sum(row[key] for key in ("waiting", "active", "completed", "failed", "delayed"))
-        found[name] = row | {"blocked": now.blocked, "oldest_wait": now.oldest_wait, "paused": now.paused}
+        blocked = now.blocked + done.get((name, JobState.BLOCKED), 0)  # ours wait in the rows, foreign ones in Redis
+        found[name] = row | {"blocked": blocked, "oldest_wait": now.oldest_wait, "paused": now.paused}
     return found
 
 

@@ -124,15 +124,16 @@ def _execute(connection: redis.Redis, *command: Any) -> Any:
 
 
 _PARTS: Mapping[str, tuple[str, ...]] = {
-    "claim": ("lib", "claiming", "claim"),
-    "settle": ("lib", "claiming", "settle"),
+    "claim": ("claiming", "claim"),
+    "settle": ("claiming", "settle"),
 }
+_COMMON = ("lib", "limits", "lifecycle")
 
 
 @cache
 def _script(name: str) -> tuple[str, str]:
     folder = resources.files(__package__) / "scripts"
-    parts = _PARTS.get(name, ("lib", name))
+    parts = (*_COMMON, *_PARTS.get(name, (name,)))
     source = "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)
     return source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 

@@ -18,9 +18,14 @@ from asgiref.sync import iscoroutinefunction
 
 from .cron import Cron
 from .errors import BadOption, DuplicateJobName, UnknownJob
+from .guards.breaker import CircuitBreaker
+from .guards.limits import Concurrency, RateLimit, check_fields
+from .guards.unique import Unique
 from .retry import DEFAULT_BACKOFF, Backoff, RetryPolicy, in_seconds
 from .states import Priority
 
+Limit = Concurrency | RateLimit | CircuitBreaker
+GUARDS = (Concurrency, RateLimit, CircuitBreaker)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,179}")
 
 
@@ -76,6 +81,8 @@ class JobDefinition:
     discard_on: tuple[type[BaseException], ...] = ()
     schedule: Cron | None = None
     """When the job runs by itself: becomes a row that people may change."""
+    unique: Unique | None = None
+    limits: tuple[Limit, ...] = ()
 
     @functools.cached_property
     def parameters(self) -> Parameters:
@@ -159,6 +166,7 @@ def define(name: str, function: Callable[..., Any], **options: Any) -> JobDefini
         definition = JobDefinition(name, function, **options)
         policy = definition.policy
         _check_sensitive(definition)
+        _check_keys(definition)
     except ValueError as error:
         raise BadOption(f"Job {name!r}: {error}") from error
     return dataclasses.replace(definition, retry_on=policy.retry_on, discard_on=policy.discard_on)
@@ -229,6 +237,13 @@ def _check_sensitive(definition: JobDefinition) -> None:
             raise ValueError(f"sensitive names {name!r}, which is no parameter{_hint(name, parameters.known)}")
 
 
+def _check_keys(definition: JobDefinition) -> None:
+    parameters = definition.parameters
+    guards = [*definition.limits, *([definition.unique] if definition.unique else [])]
+    for guard in guards:
+        check_fields(guard.key, parameters.known, parameters.takes_any)
+
+
 def _queue(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"queue is {value!r}: give the name of a queue in RQ_QUEUES")
@@ -259,12 +274,27 @@ def _schedule(value: Any) -> Cron | None:
     return value
 
 
+def _unique(value: Any) -> Unique | None:
+    if value is not None and not isinstance(value, Unique):
+        raise ValueError(f"unique is {value!r}: give a Unique(...), or leave it out")
+    return value
+
+
+def _limits(value: Any) -> tuple[Limit, ...]:
+    given = (value,) if isinstance(value, GUARDS) else value
+    if not isinstance(given, Iterable) or not all(isinstance(one, GUARDS) for one in given):
+        raise ValueError(f"limits is {value!r}: give a list of Concurrency, RateLimit and CircuitBreaker")
+    return tuple(given)
+
+
 _CLEAN: Mapping[str, Callable[[Any], Any]] = {
     "queue": _queue,
     "priority": _priority,
     "timeout": _timeout,
     "sensitive": _sensitive,
     "schedule": _schedule,
+    "unique": _unique,
+    "limits": _limits,
 }
 
 

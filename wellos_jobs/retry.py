@@ -277,6 +277,15 @@ def _status(error: BaseException) -> int | None:
     return None
 
 
+def is_outage(error: BaseException) -> bool:
+    """Tell whether an error says that a dependency does not answer as it should: a connection that fails, a timeout,
+    or HTTP status 429 or 5xx."""
+    status = _status(error)
+    if status is not None:
+        return status == 429 or status >= 500
+    return isinstance(error, (ConnectionError, TimeoutError, JobTimeout))
+
+
 def _retry_after(error: BaseException, now: datetime | None) -> float | None:
     """Return the seconds that a server's ``Retry-After`` header asks for, or None."""
     for owner in (error, _look(error, "response")):

@@ -102,6 +102,22 @@ class Overlap(models.TextChoices):
     SKIP = "skip", _("skip the run")
 
 
+class BatchState(models.TextChoices):
+    """Where a batch is: open to more jobs, closed, or done (all its jobs are final)."""
+
+    OPEN = "open", _("open")
+    CLOSED = "closed", _("closed")
+    DONE = "done", _("done")
+
+
+class OnFailure(models.TextChoices):
+    """What becomes of a job when one it needs fails for good or is cancelled."""
+
+    CANCEL = "cancel", _("it is cancelled")
+    RUN = "run", _("it runs all the same")
+    FAIL = "fail", _("it fails too")
+
+
 class DeadLetterStatus(models.TextChoices):
     """What has become of a dead letter."""
 

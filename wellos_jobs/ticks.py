@@ -17,10 +17,11 @@ from django.db import connections, transaction
 from django.db.models import Min
 
 from . import cron, ids
-from .enqueue import JobOptions, build, push_records
+from .enqueue import JobOptions, build
 from .errors import WellosJobsError
 from .inserts import insert_many, update_many
 from .models import JobRecord, Schedule
+from .queues import push_records
 from .states import OPEN_STATES, CatchUp, Overlap
 
 logger = logging.getLogger("wellos_jobs")

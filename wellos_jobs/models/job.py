@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Sequence
 from typing import ClassVar
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from .. import conf, ids
-from ..states import AttemptOutcome, JobState, Priority
+from ..guards.unique import Unique
+from ..states import AttemptOutcome, JobState, OnFailure, Priority
 
 PRIORITIES = [(int(priority), priority.name.lower()) for priority in Priority]
 
@@ -53,6 +56,21 @@ class JobRecord(models.Model):
         related_name="jobs",
         verbose_name=_("schedule"),
     )
+    batch = models.ForeignKey(
+        "wellos_jobs.Batch",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="jobs",
+        verbose_name=_("batch"),
+    )
+    flow_id = models.UUIDField(_("flow"), null=True, blank=True, db_index=True)
+    parent = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="children", verbose_name=_("parent")
+    )
+    on_failure = models.CharField(
+        _("when a job it needs fails"), max_length=6, choices=OnFailure.choices, default=OnFailure.CANCEL
+    )
     replays = models.PositiveIntegerField(_("replays"), default=0)
     rq_id = models.CharField(_("RQ id"), max_length=180, null=True, blank=True, unique=True)
     created_at = models.DateTimeField(_("created"))
@@ -60,6 +78,12 @@ class JobRecord(models.Model):
     enqueued_at = models.DateTimeField(_("enqueued"), null=True, blank=True)
     started_at = models.DateTimeField(_("started"), null=True, blank=True)
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+
+    unique: Unique | None = None
+    """On its way into the database: what makes the job unique, under ``unique_key``. Not stored here."""
+    unique_key: str = ""
+    needs: Sequence[uuid.UUID] = ()
+    """On its way into the database: the jobs it needs. Stored as ``JobDependency``."""
 
     class Meta:
         verbose_name = _("job")

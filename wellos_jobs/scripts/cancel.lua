@@ -22,6 +22,7 @@ if h.status == 'started' then
 end
 if h.status == 'queued' then
   redis.call('LREM', lane_key(h.queue, h.priority), 0, id)
+  if h.parked then unpark_one(id, h) end
 elseif h.status == 'scheduled' then
   redis.call('ZREM', DUE, id)
   redis.call('ZREM', P .. ':scheduled:' .. h.queue, id)

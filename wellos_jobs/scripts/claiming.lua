@@ -55,7 +55,8 @@ local function claim_next(set, worker, nonce, seq, iso, lease)
     end
     if id then
       local h = head(id)
-      if h.status == 'queued' then -- a list entry is only a hint: anything else is dropped
+      -- a list entry is only a hint: anything but 'queued' is dropped, and so is a second entry of a parked job
+      if h.status == 'queued' and not h.parked and (not h.limits or admit(id, h, nonce .. '-' .. seq, now)) then
         take(id, h, worker, nonce .. '-' .. seq, now, text_now, iso, lease)
         if redis.call('EXISTS', ready) == 1 then ring(set) end -- baton: leave no idle worker asleep over work
         return id
@@ -63,7 +64,7 @@ local function claim_next(set, worker, nonce, seq, iso, lease)
     end
     if step == MOST_HINTS then return false, '0' end -- more hints than one call may drop: ask again at once
   end
-  return false, redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
+  return false, next_due()
 end
 
 -- A worker process numbers its calls. A number that comes again is a call resent after a lost reply: it gets the stored

@@ -14,6 +14,7 @@ for i = 1, #ARGV do
       if since and (not oldest or tonumber(since) < oldest) then oldest = tonumber(since) end
     end
   end
+  waiting = waiting + redis.call('SCARD', W .. 'parked_of:' .. queue)
   reply[i] = {waiting, redis.call('ZCARD', P .. ':wip:' .. queue), redis.call('ZCARD', P .. ':scheduled:' .. queue),
     redis.call('ZCARD', P .. ':deferred:' .. queue), oldest and string.format('%.3f', math.max(0, now - oldest)) or '',
     redis.call('HEXISTS', W .. 'paused', queue)}

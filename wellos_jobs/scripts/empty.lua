@@ -2,22 +2,28 @@
 -- ARGV: iso time · queue. Returns how many there were.
 local iso, queue = ARGV[1], ARGV[2]
 local count = 0
+
+local function drop(id)
+  local h = head(id)
+  if h.status ~= 'queued' then return end
+  count = count + 1
+  if h.parked then unpark_one(id, h) end
+  if h.foreign then
+    redis.call('DEL', job_key(id), P .. ':results:' .. id, job_key(id) .. ':dependents')
+  else
+    finish(id, h, 'canceled', 'canceled', iso)
+  end
+  h.worker = ''
+  event('canceled', id, h, '{"message":"queue emptied"}')
+end
+
 for _, priority in ipairs({'1', '3', '5', '7', '10'}) do
   local key = lane_key(queue, priority)
   while true do
     local id = redis.call('LPOP', key)
     if not id then break end
-    local h = head(id)
-    if h.status == 'queued' then
-      count = count + 1
-      if h.foreign then
-        redis.call('DEL', job_key(id), P .. ':results:' .. id, job_key(id) .. ':dependents')
-      else
-        finish(id, h, 'canceled', 'canceled', iso)
-      end
-      h.worker = ''
-      event('canceled', id, h, '{"message":"queue emptied"}')
-    end
+    drop(id)
   end
 end
+for _, id in ipairs(redis.call('SMEMBERS', W .. 'parked_of:' .. queue)) do drop(id) end
 return count

@@ -2,7 +2,7 @@
 -- Only the run that still holds the claim is settled: a stale finisher changes nothing. Needs lib and claiming.
 -- ARGV: worker · number of the call · nonce · queue set ('' = claim nothing) · iso time · lease ·
 --       id · run · outcome · seconds until it runs again (retried, snoozed) · run time in seconds · detail (JSON of the event) ·
---       result (JSON) · error text
+--       result (JSON) · error text · verdicts of its circuit breakers (JSON, '' for none)
 -- Returns {1 settled, 2 settled as canceled or 0 stale, next due, id, fields of the job claimed}
 local worker, seq, nonce, set, iso, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local id, run, outcome, after, seconds, detail = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
@@ -19,7 +19,7 @@ local function settle()
   if h.run ~= run then return 0 end
   local key = job_key(id)
   local now, text_now = clock()
-  release(id, h)
+  release(id, h, ARGV[15] ~= '' and cjson.decode(ARGV[15]))
   local canceled = h.cancel and outcome ~= 'completed' and outcome ~= 'failed'
   if canceled then outcome = 'canceled' end -- asked for while it ran: it must not run again
   if outcome == 'completed' then

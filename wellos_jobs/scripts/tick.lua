@@ -45,7 +45,7 @@ for i = 5, 4 + count do
 end
 -- A token of the bell can die with the worker that took it, or be spent on queues that were suspended.
 if redis.call('EXISTS', W .. 'ready:' .. set) == 1 and redis.call('EXISTS', P .. ':suspended') == 0 then ring(set) end
-local due = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
+local due = next_due()
 local reply = {known, due and string.format('%.3f', math.max(0, tonumber(due) - now)) or ''}
 for i = 5 + count, #ARGV do
   local id = redis.call('HGET', worker_key(ARGV[i]), 'current_job')

@@ -1,0 +1,21 @@
+-- relocate: give a job that has not started another queue or priority. ARGV: id · queue · priority
+-- Returns 1, or 0 when it is not waiting, delayed or blocked.
+local id, queue, priority = ARGV[1], ARGV[2], ARGV[3]
+local _, text_now = clock()
+local h = head(id)
+if h.status == 'queued' then
+  redis.call('LREM', lane_key(h.queue, h.priority), 0, id)
+  if h.parked then unpark_one(id, h) end
+elseif h.status == 'scheduled' then
+  local at = redis.call('ZSCORE', DUE, id)
+  redis.call('ZREM', P .. ':scheduled:' .. h.queue, id)
+  if at then redis.call('ZADD', P .. ':scheduled:' .. queue, at, id) end
+elseif h.status == 'deferred' then
+  redis.call('ZREM', P .. ':deferred:' .. h.queue, id)
+  redis.call('ZADD', P .. ':deferred:' .. queue, FAR, id)
+else
+  return 0
+end
+redis.call('HSET', job_key(id), 'origin', queue, 'w:prio', priority)
+if h.status == 'queued' then to_lane(id, queue, priority, text_now, false, true) end
+return 1
