@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import gc
 import json
-import logging
 import signal
 import sys
 import threading
@@ -383,21 +381,10 @@ def spin() -> None:
         pass
 
 
-async def swallow_in_a_task() -> None:
-    try:
-        await asyncio.sleep(20)
-    except BaseException:
-        await asyncio.sleep(20)
-
-
-@pytest.mark.parametrize("function", [wait_long, wait_long_later, swallow_once, spin, swallow_in_a_task])
-def test_a_run_ends_at_its_timeout_whatever_it_does(
-    bench: Bench, function: Callable[..., Any], caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("function", [wait_long, wait_long_later, swallow_once, spin])
+def test_a_run_ends_at_its_timeout_whatever_it_does(bench: Bench, function: Callable[..., Any]) -> None:
     started = time.monotonic()
-    with caplog.at_level(logging.CRITICAL, logger="asyncio"):  # which complains of the task that would not end
-        outcome = bench.run(function, timeout=0.2)
-        gc.collect()
+    outcome = bench.run(function, timeout=0.2)
     assert 0.2 <= time.monotonic() - started < 4
     assert (outcome.kind, outcome.reason) == ("retried", FailureReason.TIMEOUT)
     assert outcome.message == "The job ran longer than its timeout of 0.2 seconds"

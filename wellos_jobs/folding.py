@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import uuid
@@ -63,9 +64,11 @@ class Fold:
                 continue
             if not _is_repetition(row, event):
                 self.counts.count(event.event, row.queue, row.name, event.at)
-            _APPLY[event.event](self, row, event)
             if event.generation >= row.replays:
                 self.changed[row.pk] = row
+                _APPLY[event.event](self, row, event)
+            else:  # of a life before the replay: it has its attempt and letter, the row speaks of this life
+                _APPLY[event.event](self, copy.copy(row), event)
 
     def save(self) -> None:
         """Write everything: one statement for each kind of row."""

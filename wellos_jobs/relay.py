@@ -14,7 +14,7 @@ from django.utils import timezone
 from . import keys, queues
 from .models import JobRecord
 from .registration import redis_time
-from .states import OPEN_STATES, JobState
+from .states import OPEN_STATES, EventName, JobState
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -51,8 +51,11 @@ def relay(database: str, served: Sequence[str], connection: redis_py.Redis) -> i
 
 def _push(rows: Sequence[JobRecord], deadline: float) -> int | None:
     """Push rows read a moment ago; None if that moment was too long."""
+    replayed = [row for row in rows if row.replays and row.enqueued_at is None]
+    plain = [row for row in rows if not row.replays or row.enqueued_at is not None]
     try:
-        return queues.push(rows, deadline=f"{deadline:.6f}")
+        pushed = queues.push(replayed, EventName.REPLAYED, deadline=f"{deadline:.6f}") if replayed else 0
+        return pushed + (queues.push(plain, deadline=f"{deadline:.6f}") if plain else 0)
     except redis_py.ResponseError as error:
         if not str(error).startswith("LATE"):
             raise
