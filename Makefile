@@ -12,8 +12,10 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
-# Installations are made again when pyproject.toml or DJANGO changes.
-CHOICE := $(shell printf '%s' '$(DJANGO)' | cksum | cut -d' ' -f1)
+# The browser tests need Playwright: where there is a browser, or must be one.
+BROWSER := $(if $(findstring chromium,$(WELLOS_REQUIRE) $(shell command -v chromium || command -v chromium-browser)),--group browser)
+# Installations are made again when pyproject.toml or what was chosen changes.
+CHOICE := $(shell printf '%s' '$(DJANGO) $(BROWSER)' | cksum | cut -d' ' -f1)
 STAMP := $(VENV)/.installed-$(CHOICE)
 
 .PHONY: help demo test lint bench clean
@@ -56,7 +58,7 @@ $(VENV)/.ready:
 	@touch $@
 
 $(STAMP)-example: EXTRA :=
-$(STAMP)-test: EXTRA := --group databases $(if $(findstring chromium,$(WELLOS_REQUIRE)),--group browser)
+$(STAMP)-test: EXTRA := --group databases $(BROWSER)
 $(STAMP)-lint: EXTRA := --group databases
 $(STAMP)-%: $(VENV)/.ready pyproject.toml
 	@echo "Installing what \`$*\` needs ..."

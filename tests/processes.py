@@ -84,10 +84,17 @@ class Process:
         return self.log_path.read_text(errors="replace")
 
     def wait_for_output(self, text: str, timeout: float = 20.0) -> str:
-        """Wait until the output contains ``text``; return the output."""
-        return wait_until(
-            lambda: text in (output := self.output()) and output, timeout, f"{text!r} in the output", [self]
-        )
+        """Wait until the output contains ``text``; return the output. Waits no longer when the process has ended."""
+
+        def look() -> str:
+            ended = not self.is_running()  # before the output is read: it writes nothing afterwards
+            output = self.output()
+            return output if ended or text in output else ""
+
+        what = f"{text!r} in the output"
+        output = wait_until(look, timeout, what, [self])
+        assert text in output, f"{self} ended (exit status {self.exit_status}) without {what}:\n{_tail(self)}"
+        return output
 
     def end(self) -> None:
         """Kill what is left of it and of its process group."""
