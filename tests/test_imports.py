@@ -75,7 +75,20 @@ FLOORS = {
         "housekeeping",
         "supervisor",
     ],
-    "doors": ["operations", "rotation", "views", "urls", "admin", "management", "checks", "contrib", "apps", "jobs"],
+    "doors": [
+        "acts",
+        "queue_operations",
+        "operations",
+        "rotation",
+        "views",
+        "urls",
+        "admin",
+        "management",
+        "checks",
+        "contrib",
+        "apps",
+        "jobs",
+    ],
 }
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS.values()) for room in rooms}
 NAMES = list(FLOORS)

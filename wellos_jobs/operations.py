@@ -18,10 +18,43 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from . import queues, redis
+from .acts import Act, with_redis
 from .errors import InvalidOperation, RedisUnavailable
 from .models import AuditEntry, DeadLetter, JobRecord
+from .queue_operations import (
+    change_priority,
+    empty_queue,
+    move,
+    pause_queue,
+    promote,
+    reset_breaker,
+    resume_queue,
+    set_limit,
+    trip_breaker,
+)
 from .queues import push_records
 from .states import DeadLetterStatus, EventName, JobState
+
+__all__ = [
+    "Report",
+    "cancel",
+    "cancel_many",
+    "change_priority",
+    "discard",
+    "discard_many",
+    "empty_queue",
+    "move",
+    "pause_queue",
+    "promote",
+    "replay",
+    "replay_many",
+    "reset_breaker",
+    "resume_queue",
+    "retry",
+    "retry_many",
+    "set_limit",
+    "trip_breaker",
+]
 
 CHUNK = 200
 """How many jobs one transaction of a bulk operation takes."""
@@ -48,30 +81,6 @@ class Report:
 
     done: int = 0
     refused: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Act:
-    """Who does something, why, and from where."""
-
-    by: Any
-    reason: str
-    address: str
-
-    def entry(self, action: str, kind: str, target: object, **detail: Any) -> AuditEntry:
-        """Make the unsaved audit entry of this act on one target."""
-        known = self.by is not None and self.by.pk is not None
-        return AuditEntry(
-            at=timezone.now(),
-            action=action,
-            actor_id=self.by.pk if known else None,
-            actor_name=self.by.get_username()[:150] if known else "",
-            address=self.address[:64],
-            target_type=kind,
-            target_id=str(target),
-            reason=self.reason,
-            detail=detail,
-        )
 
 
 # --- one at a time --------------------------------------------------------------------------------------
@@ -134,7 +143,7 @@ def cancel(job: JobRecord, *, by: Any = None, reason: str = "", address: str = "
                 % {"job": record, "state": record.get_state_display()}
             )
         Act(by, reason, address).entry("canceled", "job", record.pk, name=record.name).save(using=using)
-        answer = _with_redis(partial(queues.cancel, record))
+        answer = with_redis(partial(queues.cancel, record))
         if answer == "final":
             raise InvalidOperation(_("%(job)s cannot be canceled: it has just ended") % {"job": record})
     return answer
@@ -246,7 +255,7 @@ def _promote(record: JobRecord, using: str, act: Act) -> None:
         raise InvalidOperation(_why_not_retried(record))
     with transaction.atomic(using=using):
         act.entry("retried", "job", record.pk, name=record.name, promoted=True).save(using=using)
-        if not _with_redis(partial(queues.promote, record)):
+        if not with_redis(partial(queues.promote, record)):
             raise InvalidOperation(_("%(job)s cannot be retried: it is no longer delayed") % {"job": record})
 
 
@@ -271,16 +280,6 @@ def _count(report: Report, step: Callable[[], Any]) -> bool:
 
 
 Answer = TypeVar("Answer")
-
-
-def _with_redis(step: Callable[[], Answer]) -> Answer:
-    try:
-        return step()
-    except redis.Unavailable as error:
-        text = _("Redis cannot be reached, so nothing was changed: %(error)s")
-        raise RedisUnavailable(text % {"error": error}) from error
-    except redis.Error as error:  # as when a job's hash is something else
-        raise RedisUnavailable(_("Redis refuses: %(error)s") % {"error": error}) from error
 
 
 def _why_not_retried(record: JobRecord) -> str:

@@ -15,7 +15,7 @@ from django.db.models import Count
 from . import conf, payload, redis, registry, signals
 from .lanes import LaneQueue
 from .redis import rq_time
-from .states import EventName, JobState
+from .states import EventName, JobState, Priority
 
 if TYPE_CHECKING:
     from .models import JobRecord
@@ -219,3 +219,33 @@ def cancel(record: JobRecord, detail: dict[str, Any] | None = None) -> Canceled:
 def promote(record: JobRecord) -> bool:
     """Let a delayed job run now; tell whether it was delayed."""
     return bool(redis.run(redis.client(record.queue), "promote", rq_time(), record.rq_id or str(record.pk)))
+
+
+def empty(queue: str) -> int:
+    """Cancel every waiting job of a queue and return how many there were; foreign ones are deleted, as RQ does."""
+    return int(redis.run(redis.client(queue), "empty", rq_time(), queue))
+
+
+def share_redis(queue: str, other: str) -> bool:
+    """Tell whether two queues live on the same Redis. Raises UnknownQueue."""
+    return redis.source_of(queue) == redis.source_of(other)
+
+
+def relocate(record: JobRecord, queue: str, priority: Priority) -> bool:
+    """Give a job another queue or priority; False when it has started or ended.
+
+    A job that Redis does not know, as a blocked one, needs no more than its row.
+    """
+    return bool(redis.run(redis.client(record.queue), "relocate", str(record.pk), queue, int(priority)))
+
+
+def set_limit(limit: str, most: int | None) -> None:
+    """Set the number of a limit in force on every Redis; None goes back to what the jobs say."""
+    for source in redis.sources():
+        redis.run(redis.source_client(source, "call"), "limit", limit, "" if most is None else most)
+
+
+def switch_breaker(name: str, to: str) -> bool:
+    """Open or close a circuit breaker by hand on every Redis; tell whether that changed one."""
+    changed = [redis.run(redis.source_client(source, "call"), "breaker", f"b:{name}", to) for source in redis.sources()]
+    return any(changed)

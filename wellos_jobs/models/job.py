@@ -100,6 +100,9 @@ class JobRecord(models.Model):
         permissions = [
             ("retry_job", _("Can retry jobs")),
             ("cancel_job", _("Can cancel jobs")),
+            ("promote_job", _("Can let delayed jobs run now")),
+            ("change_job_priority", _("Can change the priority of jobs")),
+            ("move_job", _("Can move jobs to other queues")),
             ("view_payload", _("Can see the data and result of jobs")),
         ]
 

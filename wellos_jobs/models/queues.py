@@ -14,4 +14,7 @@ class Queues(models.Model):
         default_permissions = ("view",)
         verbose_name = _("queue")
         verbose_name_plural = _("queues")
-        permissions = []
+        permissions = [
+            ("pause_queue", _("Can pause and resume queues")),
+            ("empty_queue", _("Can empty queues")),
+        ]

@@ -1,8 +1,9 @@
 -- relocate: give a job that has not started another queue or priority. ARGV: id · queue · priority
--- Returns 1, or 0 when it is not waiting, delayed or blocked.
+-- Returns 1, or 0 when it has started or ended. A job that is not here, as a blocked one, is only a row.
 local id, queue, priority = ARGV[1], ARGV[2], ARGV[3]
 local _, text_now = clock()
 local h = head(id)
+if not h.status then return 1 end
 if h.status == 'queued' then
   redis.call('LREM', lane_key(h.queue, h.priority), 0, id)
   if h.parked then unpark_one(id, h) end

@@ -1,0 +1,118 @@
+"""Acts on queues, on where a job waits, on limits and breakers: on the real engine, each with its audit entry."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import redis
+from django.contrib.auth import get_user_model
+
+from wellos_jobs import Priority, keys, operations, queues
+from wellos_jobs.errors import InvalidOperation, RedisUnavailable, UnknownQueue
+from wellos_jobs.models import AuditEntry, JobRecord
+
+from .jobs import noop
+from .servers import RedisServer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def entries() -> list[tuple[str, str, str, str, str]]:
+    fields = ("action", "target_type", "target_id", "reason", "actor_name")
+    return list(AuditEntry.objects.order_by("pk").values_list(*fields))
+
+
+def test_a_paused_queue_says_so_until_it_is_resumed(redis_client: redis.Redis) -> None:
+    person = get_user_model().objects.create(username="ada")
+    noop.enqueue()
+    operations.pause_queue("default", by=person, reason="maintenance")
+    assert queues.counts("default").paused
+    operations.resume_queue("default", by=person)
+    assert not queues.counts("default").paused
+    assert entries() == [
+        ("paused", "queue", "default", "maintenance", "ada"),
+        ("resumed", "queue", "default", "", "ada"),
+    ]
+
+
+def test_a_queue_that_is_not_paused_cannot_be_resumed_and_nothing_is_noted(redis_client: redis.Redis) -> None:
+    with pytest.raises(InvalidOperation, match="Queue default is not paused"):
+        operations.resume_queue("default")
+    assert entries() == []
+
+
+def test_an_unknown_queue_is_named_with_the_near_miss(redis_client: redis.Redis) -> None:
+    with pytest.raises(UnknownQueue, match="did you mean 'default'"):
+        operations.pause_queue("defualt")
+
+
+def test_emptying_cancels_what_waits_and_leaves_what_is_delayed(redis_client: redis.Redis) -> None:
+    waiting = [noop.enqueue(), noop.using(priority=Priority.BULK).enqueue()]
+    later = noop.using(delay=60).enqueue()
+    assert operations.empty_queue("default", reason="wrong import") == 2
+    assert [handle.state for handle in [*waiting, later]] == ["canceled", "canceled", "delayed"]
+    assert AuditEntry.objects.get().detail == {"canceled": 2}
+
+
+def test_a_waiting_job_gets_another_priority(redis_client: redis.Redis) -> None:
+    handle = noop.enqueue()
+    record = operations.change_priority(handle.record(), Priority.CRITICAL, reason="the customer waits")
+    assert record.priority == JobRecord.objects.get().priority == Priority.CRITICAL
+    assert redis_client.lrange(keys.lane("default", Priority.CRITICAL), 0, -1) == [str(handle).encode()]
+    assert redis_client.llen(keys.lane("default")) == 0
+
+
+def test_a_delayed_job_moves_with_its_time(redis_client: redis.Redis) -> None:
+    handle = noop.using(delay=60).enqueue()
+    due = redis_client.zscore(keys.DUE, str(handle))
+    operations.move(handle.record(), "low")
+    assert redis_client.zscore(keys.scheduled("low"), str(handle)) == due
+    assert redis_client.zscore(keys.scheduled("default"), str(handle)) is None
+    assert JobRecord.objects.get().queue == "low"
+
+
+def test_a_job_that_has_ended_is_not_moved_and_its_row_stays(redis_client: redis.Redis) -> None:
+    handle = noop.enqueue()
+    handle.cancel()
+    with pytest.raises(InvalidOperation, match="only a job that has not started can be moved"):
+        operations.move(handle.record(), "low")
+    assert JobRecord.objects.get().queue == "default"
+    assert entries() == []
+
+
+def test_a_delayed_job_is_promoted_and_a_waiting_one_is_not(redis_client: redis.Redis) -> None:
+    later, now = noop.using(delay=60).enqueue(), noop.enqueue()
+    operations.promote(later.record())
+    assert later.state == "waiting"
+    with pytest.raises(InvalidOperation, match="is not delayed"):
+        operations.promote(now.record())
+
+
+def test_a_limit_is_set_and_taken_back(redis_client: redis.Redis) -> None:
+    operations.set_limit("c:quickbooks", 5)
+    assert redis_client.hgetall(f"{keys.OWN}limits") == {b"c:quickbooks": b"5"}
+    operations.set_limit("c:quickbooks", None)
+    assert redis_client.hgetall(f"{keys.OWN}limits") == {}
+
+
+@pytest.mark.parametrize(("limit", "most"), [("quickbooks", 5), ("c:quickbooks", -1), ("c:quickbooks", True)])
+def test_a_limit_that_cannot_be_meant_is_refused(limit: str, most: int) -> None:
+    with pytest.raises(ValueError, match=r"is no limit|must be a whole number"):
+        operations.set_limit(limit, most)
+
+
+def test_a_breaker_is_opened_and_closed_by_hand(redis_client: redis.Redis) -> None:
+    assert operations.trip_breaker("quickbooks", reason="they announced it")
+    assert redis_client.exists(f"{keys.OWN}breaker:b:quickbooks")
+    assert operations.reset_breaker("quickbooks")
+    assert not operations.reset_breaker("quickbooks")
+    assert [action for action, *_ in entries()] == ["tripped breaker", "reset breaker", "reset breaker"]
+
+
+def test_with_redis_away_nothing_is_noted(redis_server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    redis_server.kill9()
+    caplog.set_level(logging.CRITICAL)
+    with pytest.raises(RedisUnavailable, match="nothing was changed"):
+        operations.pause_queue("default")
+    assert entries() == []
