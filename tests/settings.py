@@ -79,7 +79,7 @@ CACHES = {"default": _cache(1), "jobs": _cache(2)}
 
 RQ_QUEUES = {
     name: {"URL": REDIS_URL, "SERIALIZER": "rq.serializers.JSONSerializer"}
-    for name in ("default", "email", "reports", "notifications", "cleanup", "slow", "low")
+    for name in ("default", "email", "reports", "notifications", "cleanup", "slow", "low", "tasks")
 }
 RQ = {"QUEUE_CLASS": "wellos_jobs.queues.LaneQueue"}
 WELLOS_JOBS = {

@@ -50,6 +50,7 @@ FLOORS = {
         "foreign_calls",
         "schedules",
         "uniqueness",
+        "explain",
         "blocking",
         "batches",
         "flows",

@@ -104,6 +104,16 @@ class JobHandle:
             pause = min(pause * 1.5, _LONGEST_PAUSE)
         return True
 
+    def explain(self) -> str:
+        """Return in words what the job waits for, or what has become of it.
+
+        Raises:
+            JobNotFound: neither Redis nor the database has it.
+        """
+        from .explain import explain
+
+        return explain(self)
+
     def cancel(self) -> bool:
         """Cancel the job, or ask its worker to stop it if it runs; tell whether it was not final yet."""
         return queues.cancel(self.record()) != "final"
