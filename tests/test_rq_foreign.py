@@ -113,6 +113,12 @@ def test_ids_that_are_no_uuids_are_fine() -> None:
     assert row(job).rq_id == "nightly_import-7"
 
 
+def test_ids_that_differ_in_case_are_two_jobs() -> None:
+    jobs = [django_rq.get_queue().enqueue(foreign_add, 1, job_id=name) for name in ("nightly", "Nightly")]
+    work("default")
+    assert [row(job).rq_id for job in jobs] == ["nightly", "Nightly"]
+
+
 def test_on_commit_is_django_rq_s_own_affair_and_works(settings: Any, django_capture_on_commit_callbacks: Any) -> None:
     settings.RQ = {**settings.RQ, "COMMIT_MODE": "on_db_commit"}
     with django_capture_on_commit_callbacks(execute=True):

@@ -81,7 +81,5 @@ def announce(
 
 
 def send(signal: Signal, **arguments: Any) -> None:
-    """Send a signal; log what its receivers raise."""
-    for receiver, answer in signal.send_robust(sender=None, **arguments):
-        if isinstance(answer, Exception):
-            logger.error("a receiver of a job signal raised: %r", receiver, exc_info=answer)
+    """Send a signal; Django logs what its receivers raise (``django.dispatch``)."""
+    signal.send_robust(sender=None, **arguments)

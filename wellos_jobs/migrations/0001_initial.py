@@ -2,6 +2,7 @@
 
 import django.db.models.deletion
 import wellos_jobs.ids
+import wellos_jobs.models.fields
 from django.conf import settings
 from django.db import migrations, models
 
@@ -83,7 +84,7 @@ class Migration(migrations.Migration):
                 ('flow_id', models.UUIDField(blank=True, db_index=True, null=True, verbose_name='flow')),
                 ('on_failure', models.CharField(choices=[('cancel', 'it is cancelled'), ('run', 'it runs all the same'), ('fail', 'it fails too')], default='cancel', max_length=6, verbose_name='when a job it needs fails')),
                 ('replays', models.PositiveIntegerField(default=0, verbose_name='replays')),
-                ('rq_id', models.CharField(blank=True, max_length=180, null=True, unique=True, verbose_name='RQ id')),
+                ('rq_id', wellos_jobs.models.fields.ExactCharField(blank=True, max_length=180, null=True, unique=True, verbose_name='RQ id')),
                 ('created_at', models.DateTimeField(verbose_name='created')),
                 ('run_at', models.DateTimeField(blank=True, null=True, verbose_name='runs at')),
                 ('enqueued_at', models.DateTimeField(blank=True, null=True, verbose_name='enqueued')),
@@ -136,8 +137,8 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('minute', models.DateTimeField(verbose_name='minute')),
-                ('queue', models.CharField(max_length=100, verbose_name='queue')),
-                ('name', models.CharField(max_length=180, verbose_name='name')),
+                ('queue', wellos_jobs.models.fields.ExactCharField(max_length=100, verbose_name='queue')),
+                ('name', wellos_jobs.models.fields.ExactCharField(max_length=180, verbose_name='name')),
                 ('enqueued', models.PositiveIntegerField(default=0)),
                 ('started', models.PositiveIntegerField(default=0)),
                 ('completed', models.PositiveIntegerField(default=0)),

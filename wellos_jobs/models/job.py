@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import conf, ids
 from ..guards.unique import Unique
 from ..states import AttemptOutcome, JobState, OnFailure, Priority
+from .fields import ExactCharField
 
 PRIORITIES = [(int(priority), priority.name.lower()) for priority in Priority]
 
@@ -72,7 +73,7 @@ class JobRecord(models.Model):
         _("when a job it needs fails"), max_length=6, choices=OnFailure.choices, default=OnFailure.CANCEL
     )
     replays = models.PositiveIntegerField(_("replays"), default=0)
-    rq_id = models.CharField(_("RQ id"), max_length=180, null=True, blank=True, unique=True)
+    rq_id = ExactCharField(_("RQ id"), max_length=180, null=True, blank=True, unique=True)
     created_at = models.DateTimeField(_("created"))
     run_at = models.DateTimeField(_("runs at"), null=True, blank=True)
     enqueued_at = models.DateTimeField(_("enqueued"), null=True, blank=True)

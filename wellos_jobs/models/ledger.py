@@ -7,6 +7,8 @@ from typing import ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .fields import ExactCharField
+
 
 class LedgerCursor(models.Model):
     """How far the event stream of one Redis has been folded into this database.
@@ -35,8 +37,8 @@ class JobStatistic(models.Model):
     """
 
     minute = models.DateTimeField(_("minute"))
-    queue = models.CharField(_("queue"), max_length=100)
-    name = models.CharField(_("name"), max_length=180)
+    queue = ExactCharField(_("queue"), max_length=100)
+    name = ExactCharField(_("name"), max_length=180)
     enqueued = models.PositiveIntegerField(default=0)
     started = models.PositiveIntegerField(default=0)
     completed = models.PositiveIntegerField(default=0)
