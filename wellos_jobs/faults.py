@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Sequence
 from types import TracebackType
 
+from django.core.exceptions import ValidationError
+
 from . import payload
 from .values import storable
 
@@ -24,6 +26,8 @@ def describe(error: BaseException, secrets: Sequence[str] = ()) -> dict[str, str
 
 def _message(error: BaseException) -> str:
     try:
+        if isinstance(error, ValidationError):  # as people read it, not as a list in brackets
+            return "; ".join(error.messages)
         return str(error)
     except Exception as fault:  # a stranger's __str__ must not end the worker
         return f"(its text cannot be made: {type(fault).__name__})"
