@@ -50,6 +50,8 @@ class Conf:
     """Dotted path of ``(organization_id) -> {"label", "url", "time_zone"}``."""
     stream_max: int = 1_000_000
     """How many events may wait for the ledger before an alert fires and enqueue slows down."""
+    fair_queues: frozenset[str] = frozenset()
+    """Queues in which the organizations take turns."""
     schedules: Mapping[str, Any] = field(default_factory=dict)
     """Schedules by name: ``{"job", "cron", "tz", "data"}`` and options of a schedule."""
     allow_pickle: bool = False
@@ -158,6 +160,15 @@ def _retention(value: Any) -> dict[str, timedelta | None]:
     return kept
 
 
+def _fair_queues(value: Any) -> frozenset[str]:
+    if isinstance(value, str) or not isinstance(value, Iterable) or not all(isinstance(one, str) for one in value):
+        raise TypeError("it must be a list of queue names")
+    named = frozenset(value)
+    if unknown := named - queues().keys():
+        raise ValueError(f"RQ_QUEUES has no queue {min(unknown)!r}")
+    return named
+
+
 def _schedules(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise TypeError(
@@ -176,6 +187,7 @@ _CLEAN: Mapping[str, Callable[[Any], Any]] = {
     "CAN_VIEW_JOB": _path,
     "ORGANIZATION_RESOLVER": _path,
     "STREAM_MAX": _positive(int),
+    "FAIR_QUEUES": _fair_queues,
     "SCHEDULES": _schedules,
     "ALLOW_PICKLE": _boolean,
 }
@@ -237,7 +249,7 @@ def hook(path: str | None) -> Callable[..., Any] | None:
 
 
 def _reset(*, setting: str, **_: Any) -> None:
-    if setting == "WELLOS_JOBS":
+    if setting in {"WELLOS_JOBS", "RQ_QUEUES"}:
         _current.cache_clear()
 
 

@@ -41,6 +41,11 @@ def lane(queue: str, priority: int = Priority.NORMAL) -> str:
     return base if priority == Priority.NORMAL else f"{base}:p{int(priority)}"
 
 
+def turns(lane_key: str) -> str:
+    """The jobs of a fair queue's lane that do not stand in its list yet, by turn."""
+    return f"{OWN}turns:{lane_key}"
+
+
 def lanes(queue: str) -> list[str]:
     return [lane(queue, priority) for priority in Priority]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django_rq.queues import DjangoRQ
 from rq.utils import as_text
 
-from . import redis
+from . import keys, redis
 from .states import Priority
 
 if TYPE_CHECKING:
@@ -29,23 +30,30 @@ class LaneQueue(DjangoRQ):
         with self.connection.pipeline(transaction=False) as pipeline:
             for key in self.lane_keys:
                 pipeline.llen(key)
+                pipeline.zcard(keys.turns(key))
             return sum(pipeline.execute())
 
     def get_job_ids(self, offset: int = 0, length: int = -1) -> list[str]:
         """Return a slice of the waiting job ids in the order in which they would be claimed."""
         wanted = None if length < 0 else length
         ids: list[str] = []
-        for key in self.lane_keys:
+        for size_of, part_of, key in self._parts():
             if wanted is not None and len(ids) >= wanted:
                 break
-            size = self.connection.llen(key)
+            size = int(size_of(key))
             if offset >= size:
                 offset -= size
                 continue
             last = -1 if wanted is None else offset + wanted - len(ids) - 1
-            ids += [as_text(job_id) for job_id in self.connection.lrange(key, offset, last)]
+            ids += [as_text(job_id) for job_id in part_of(key, offset, last)]
             offset = 0
         return ids
+
+    def _parts(self) -> Iterator[tuple[Any, Any, str]]:
+        """Yield how to measure and read each part of the queue: a lane's list, then those who wait for a turn."""
+        for key in self.lane_keys:
+            yield self.connection.llen, self.connection.lrange, key
+            yield self.connection.zcard, self.connection.zrange, keys.turns(key)
 
     def get_job_position(self, job_or_id: Job | str) -> int | None:
         job_id = job_or_id if isinstance(job_or_id, str) else job_or_id.id
@@ -54,7 +62,11 @@ class LaneQueue(DjangoRQ):
             position = self.connection.lpos(key, job_id)
             if position is not None:
                 return before + int(str(position))
-            before += self.connection.llen(key)
+            before += int(str(self.connection.llen(key)))
+            turn = self.connection.zrank(keys.turns(key), job_id)
+            if turn is not None:
+                return before + int(str(turn))
+            before += int(str(self.connection.zcard(keys.turns(key))))
         return None
 
     def remove(self, job_or_id: Job | str, pipeline: Pipeline | None = None) -> Any:

@@ -117,6 +117,7 @@ def _wire(record: JobRecord, event: EventName) -> dict[str, Any]:
         "due": f"{record.run_at.timestamp():.6f}" if record.run_at else "",
         "gen": record.replays,
         "event": event.value,
+        **({"fair": True} if record.queue in conf.current().fair_queues else {}),
         "hash": fields,
     }
 
@@ -237,6 +238,13 @@ def relocate(record: JobRecord, queue: str, priority: Priority) -> bool:
     A job that Redis does not know, as a blocked one, needs no more than its row.
     """
     return bool(redis.run(redis.client(record.queue), "relocate", str(record.pk), queue, int(priority)))
+
+
+def announce_fair(source: str) -> None:
+    """Tell a Redis which of its queues have fair turns, by the settings in force."""
+    fair = conf.current().fair_queues
+    flags = [part for queue in redis.sources()[source] for part in (queue, "1" if queue in fair else "0")]
+    redis.run(redis.source_client(source, "work"), "fair", *flags)
 
 
 def set_limit(limit: str, most: int | None) -> None:

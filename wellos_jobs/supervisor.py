@@ -19,7 +19,7 @@ from typing import Any
 
 from django.db import connections
 
-from . import claims, conf, keys, redis, registration
+from . import claims, conf, keys, queues, redis, registration
 from .aides import CLOCK, HOUSEKEEPING, Aides
 from .children import Child, buried, fork
 from .slots import Order, Slot
@@ -268,6 +268,7 @@ class Supervisor:
     def _register(self) -> None:
         options = self.options.worker
         redis.run(self.connection, "register", options.queue_set, SET_TTL, *options.queues)
+        queues.announce_fair(self.source)
 
     def _tick(self) -> float:
         options = self.options.worker

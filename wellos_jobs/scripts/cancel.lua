@@ -21,7 +21,7 @@ if h.status == 'started' then
   return 'stopping'
 end
 if h.status == 'queued' then
-  redis.call('LREM', lane_key(h.queue, h.priority), 0, id)
+  leave_lane(id, h.queue, h.priority)
   if h.parked then unpark_one(id, h) end
 elseif h.status == 'scheduled' then
   redis.call('ZREM', DUE, id)

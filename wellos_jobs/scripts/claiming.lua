@@ -49,9 +49,11 @@ local function claim_next(set, worker, nonce, seq, iso, lease)
     local key = lane_key(queue, priority)
     local paused = redis.call('HEXISTS', W .. 'paused', queue) == 1
     local id = not paused and redis.call('LPOP', key)
+    if id then refill(key) end
     if paused or redis.call('EXISTS', key) == 0 then
       redis.call('ZREM', ready, lane)
       redis.call('ZREM', W .. 'age:' .. set, lane)
+      if not paused then redis.call('DEL', turns_of(key) .. ':last') end -- nobody waits: all are equal again
     end
     if id then
       local h = head(id)

@@ -7,7 +7,7 @@ for i = 1, #ARGV do
   local waiting, oldest = 0, nil
   for _, priority in ipairs({'1', '3', '5', '7', '10'}) do
     local key = lane_key(queue, priority)
-    local length = redis.call('LLEN', key)
+    local length = lane_length(key)
     if length > 0 then
       waiting = waiting + length
       local since = redis.call('HGET', job_key(redis.call('LINDEX', key, 0)), 'w:since')

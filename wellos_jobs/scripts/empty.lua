@@ -22,6 +22,7 @@ for _, priority in ipairs({'1', '3', '5', '7', '10'}) do
   while true do
     local id = redis.call('LPOP', key)
     if not id then break end
+    refill(key)
     drop(id)
   end
 end

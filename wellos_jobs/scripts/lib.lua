@@ -60,12 +60,53 @@ local function announce(queue, priority, text_now)
   end
 end
 
+-- Fair turns. Behind the list of a lane of a fair queue stands a sorted set, where the organizations take turns: the score
+-- of a job is one more than the lane's last turn and its organization's last. Only a window of jobs stands in the list, so
+-- that the one job of a small organization is never far from it, though 100,000 of a big one wait.
+local WINDOW = 4
+
+local function turns_of(key) return W .. 'turns:' .. key end
+
+local function refill(key)
+  local turns = turns_of(key)
+  if redis.call('EXISTS', turns) == 0 then return end
+  while redis.call('LLEN', key) < WINDOW do
+    local next_turn = redis.call('ZPOPMIN', turns)
+    if not next_turn[1] then return end
+    redis.call('HSET', turns .. ':last', 'lane', next_turn[2])
+    redis.call('RPUSH', key, next_turn[1])
+  end
+end
+
+local function take_turn(key, id, organization)
+  local turns = turns_of(key)
+  local last = redis.call('HMGET', turns .. ':last', 'lane', 'of:' .. organization)
+  local turn = math.max(tonumber(last[1] or '0'), tonumber(last[2] or '0')) + 1
+  redis.call('HSET', turns .. ':last', 'of:' .. organization, turn)
+  redis.call('ZADD', turns, turn, id)
+  refill(key)
+end
+
+-- Take a job out of its lane, wherever it stands there. Returns how many entries there were.
+local function leave_lane(id, queue, priority)
+  local key = lane_key(queue, priority)
+  local removed = redis.call('LREM', key, 0, id) + redis.call('ZREM', turns_of(key), id)
+  refill(key)
+  return removed
+end
+
+local function lane_length(key) return redis.call('LLEN', key) + redis.call('ZCARD', turns_of(key)) end
+
 -- Put a job into its lane. Its hash already says 'queued'. `waited` leaves the moment since which it waits alone.
 local function to_lane(id, queue, priority, text_now, in_front, waited)
   local key = lane_key(queue, priority)
   redis.call('SADD', P .. ':queues', key)
   if not waited then redis.call('HSET', job_key(id), 'w:since', text_now) end
-  redis.call(in_front and 'LPUSH' or 'RPUSH', key, id)
+  if not in_front and redis.call('HEXISTS', W .. 'fair', queue) == 1 then
+    take_turn(key, id, redis.call('HGET', job_key(id), 'w:org') or '')
+  else
+    redis.call(in_front and 'LPUSH' or 'RPUSH', key, id)
+  end
   announce(queue, priority, text_now)
 end
 

@@ -33,6 +33,7 @@ for i = 3, #ARGV do
     end
     redis.call('HSET', key, unpack(fields))
     local detail = ''
+    if j.fair then redis.call('HSET', W .. 'fair', j.q, 1) end
     if delayed then
       to_delayed(j.id, j.q, j.due)
       detail = '{"run_at":' .. j.due .. '}'

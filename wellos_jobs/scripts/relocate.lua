@@ -5,7 +5,7 @@ local _, text_now = clock()
 local h = head(id)
 if not h.status then return 1 end
 if h.status == 'queued' then
-  redis.call('LREM', lane_key(h.queue, h.priority), 0, id)
+  leave_lane(id, h.queue, h.priority)
   if h.parked then unpark_one(id, h) end
 elseif h.status == 'scheduled' then
   local at = redis.call('ZSCORE', DUE, id)

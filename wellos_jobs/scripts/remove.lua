@@ -3,7 +3,7 @@
 local iso, id, queue = ARGV[1], ARGV[2], ARGV[3]
 local removed = 0
 for _, priority in ipairs({'1', '3', '5', '7', '10'}) do
-  removed = removed + redis.call('LREM', lane_key(queue, priority), 1, id)
+  removed = removed + leave_lane(id, queue, priority)
 end
 local h = head(id)
 if removed > 0 and h.status == 'queued' and not h.foreign then
