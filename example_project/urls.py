@@ -12,6 +12,7 @@ urlpatterns = [
     path("", invoices.home, name="home"),
     path("invoices/<int:pk>/pdf", invoices.make_pdf, name="make-pdf"),
     path("organizations/<slug:slug>/pdfs", invoices.make_all_pdfs, name="make-all-pdfs"),
+    path("organizations/<slug:slug>/bill", invoices.bill_month, name="bill-month"),
     path("media/<path:name>", media, name="media"),
     path("sign-up", SignUpView.as_view(), name="sign-up"),
     path("login", auth.LoginView.as_view(), name="login"),

@@ -247,3 +247,19 @@ def test_a_phone_shows_every_page_without_scrolling_sideways(demo: Demo) -> None
 
 def _width(page: Any) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth"))
+
+
+def test_billing_runs_as_a_flow_over_four_queues(admin: Browser, demo: Demo) -> None:
+    """The imported entries of Acme are not billed yet: the flow makes their invoice, its PDF and its mail."""
+    page = admin.text("/organizations/acme/bill", {})
+    assert "Acme Architects is being billed for" in page
+
+    def states() -> list[str]:
+        names = ("monthly-invoicing", "calculate-billable-hours", "generate-invoice-pdf", "send-invoice-email")
+        home = admin.text("/")
+        found = [re.search(rf"{name}</th>.*?class=\"state (\w+)\"", home, re.DOTALL) for name in names]
+        return [match[1] if match else "" for match in found]
+
+    wait_until(lambda: states() == ["completed"] * 4, 30, what="the flow", processes=[demo.process])
+    assert re.search(r"ACME-20\d\d-\d\d-\d{4}-\d", admin.text("/"))
+    assert any(str(mail["Subject"]).startswith("Invoices for 20") for mail in demo.mails())

@@ -6,11 +6,14 @@ import json
 from typing import Any
 from urllib.request import Request, urlopen
 
-from wellos_jobs import Discard, exponential, job, report_progress
+from wellos_jobs import CircuitBreaker, Discard, RateLimit, exponential, job, report_progress
 from wellos_jobs.contrib.files import store
 
 from . import pdf
 from .models import Invoice
+from .monthly import process_monthly_invoicing
+
+__all__ = ["generate_invoice", "process_monthly_invoicing", "push_invoice"]
 
 RENDERERS = {"pdf": pdf.render}
 CALL_SECONDS = 10.0
@@ -37,7 +40,14 @@ def generate_invoice(invoice_id: str, format: str = "pdf") -> dict[str, Any]:
     return {"url": file.url, "size": file.size}
 
 
-@job("push-invoice", queue="default", max_attempts=5, backoff=exponential(1), timeout=60)
+@job(
+    "push-invoice",
+    queue="default",
+    max_attempts=5,
+    backoff=exponential(1),
+    timeout=60,
+    limits=[RateLimit("10/s", key="bookkeeping"), CircuitBreaker("bookkeeping", failures=5, within=60, reset=15)],
+)
 def push_invoice(invoice_id: str, url: str) -> dict[str, Any]:
     """Post an invoice to the customer's bookkeeping system.
 

@@ -12,9 +12,11 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
+from example_project.organizations.models import Organization
+from example_project.timesheets.models import TimeEntry
 from wellos_jobs.models import JobRecord
 
-from .jobs import generate_invoice
+from .jobs import generate_invoice, process_monthly_invoicing
 from .models import Invoice
 
 RECENT = 10
@@ -54,6 +56,27 @@ def make_all_pdfs(request: HttpRequest, slug: str) -> HttpResponse:
     generate_invoice.using(**_asked_by(request, invoices[0])).enqueue_bulk(rows)
     messages.success(request, f"{len(rows)} PDFs are being made.")
     return redirect("home")
+
+
+@login_required
+@require_POST
+def bill_month(request: HttpRequest, slug: str) -> HttpResponse:
+    """Enqueue the invoicing of one organization for the month of its newest entry that is not billed."""
+    organization = get_object_or_404(_organizations(request), pk=slug)
+    entries = TimeEntry.objects.filter(project__organization=organization, billable=True, invoice_line=None)
+    newest = entries.order_by("-day").values_list("day", flat=True).first()
+    if newest is None:
+        messages.info(request, f"{organization.name} has nothing to bill.")
+        return redirect("home")
+    process_monthly_invoicing(organization.pk, f"{newest:%Y-%m}", requested_by=request.user)
+    messages.success(request, f"{organization.name} is being billed for {newest:%B %Y}.")
+    return redirect("home")
+
+
+def _organizations(request: HttpRequest) -> QuerySet[Organization]:
+    if request.user.is_staff:
+        return Organization.objects.all()
+    return Organization.objects.filter(pk=request.user.organization_id or "")
 
 
 def _visible(request: HttpRequest) -> QuerySet[Invoice]:
