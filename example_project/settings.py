@@ -130,7 +130,10 @@ RQ_QUEUES = {
     name: {"USE_REDIS_CACHE": "jobs", "SERIALIZER": "rq.serializers.JSONSerializer", "DEFAULT_TIMEOUT": 300}
     for name in QUEUES
 }
-RQ = {"QUEUE_CLASS": "wellos_jobs.queues.LaneQueue"}
+RQ = {
+    "QUEUE_CLASS": "wellos_jobs.queues.LaneQueue",
+    "SCHEDULER_CLASS": "wellos_jobs.scheduler.Scheduler",
+}
 
 _ENCRYPTION_KEYS = os.environ.get("ENCRYPTION_KEYS") or keyring.secret(
     "encryption-key", lambda: Fernet.generate_key().decode()

@@ -79,9 +79,12 @@ CACHES = {"default": _cache(1), "jobs": _cache(2)}
 
 RQ_QUEUES = {
     name: {"URL": REDIS_URL, "SERIALIZER": "rq.serializers.JSONSerializer"}
-    for name in ("default", "email", "reports", "notifications", "cleanup", "slow", "low", "tasks")
+    for name in ("default", "email", "reports", "notifications", "cleanup", "dynamic", "slow", "low", "tasks")
 }
-RQ = {"QUEUE_CLASS": "wellos_jobs.queues.LaneQueue"}
+RQ = {
+    "QUEUE_CLASS": "wellos_jobs.queues.LaneQueue",
+    "SCHEDULER_CLASS": "wellos_jobs.scheduler.Scheduler",
+}
 WELLOS_JOBS = {
     "ENCRYPTION_KEYS": [base64.urlsafe_b64encode(b"thirty-two bytes, only for tests").decode()],
 }

@@ -12,10 +12,12 @@ from django.conf import settings
 from django.core import checks
 from django.core.management import call_command
 from django.test import override_settings
+from django_rq.queues import DjangoScheduler
 
 from wellos_jobs import registry
 from wellos_jobs.checks import connections, deploy, jobs, storage
 from wellos_jobs.lanes import LaneQueue
+from wellos_jobs.scheduler import Scheduler
 
 from .servers import RedisServer
 
@@ -24,6 +26,7 @@ CHECKS: list[Callable[..., list[checks.CheckMessage]]] = [
     jobs.check_settings,
     jobs.check_app_order,
     jobs.check_queues,
+    jobs.check_scheduler_class,
     jobs.check_encryption,
     jobs.check_declared_queues,
     jobs.check_hooks,
@@ -168,6 +171,18 @@ def test_queue_class_of_one_queue() -> None:
 @pytest.mark.parametrize("value", ["wellos_jobs.queues.LaneQueue", "tests.test_checks.MyLanes", LaneQueue])
 def test_good_queue_classes(value: Any) -> None:
     assert found(jobs.check_queues, RQ={"QUEUE_CLASS": value}, RQ_QUEUES=queues(QUEUE_CLASS=value)) == []
+
+
+@pytest.mark.parametrize("value", ["rq_scheduler.Scheduler", "no.such.Scheduler", DjangoScheduler])
+def test_scheduler_class(value: Any) -> None:
+    assert found(jobs.check_scheduler_class, RQ={"SCHEDULER_CLASS": value}) == ["W005"]
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"SCHEDULER_CLASS": "wellos_jobs.scheduler.Scheduler"}, {"SCHEDULER_CLASS": Scheduler}]
+)
+def test_good_scheduler_classes(value: dict[str, Any]) -> None:
+    assert found(jobs.check_scheduler_class, RQ=value) == []
 
 
 def test_sensitive_job_without_keys(declared: None) -> None:

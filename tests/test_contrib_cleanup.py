@@ -13,6 +13,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from wellos_jobs import registry
 from wellos_jobs.contrib import cleanup
 from wellos_jobs.errors import ConfigurationError
 from wellos_jobs.retry import Fail
@@ -23,7 +24,8 @@ from wellos_jobs.states import FailureReason
 def _nothing_registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(cleanup, "_expired_tokens", [])
     monkeypatch.setattr(cleanup, "_pending_users", [])
-    yield
+    with registry.isolated():
+        yield
 
 
 def expired(now: datetime) -> Any:
@@ -54,6 +56,14 @@ def test_pending_users_go_with_what_hangs_on_them_but_only_users_are_counted(db:
     cleanup.register_pending_users(lambda now: user_model.objects.filter(is_active=False, date_joined__lt=now))
     assert cleanup.cleanup_pending_users() == 1
     assert [user.username for user in user_model.objects.all()] == ["new"]
+
+
+def test_a_cleanup_is_scheduled_once_it_has_something_to_clean() -> None:
+    assert registry.get("cleanup-expired-tokens").schedule is None
+    cleanup.register_expired_tokens(expired)
+    cleanup.register_pending_users(lambda now: get_user_model().objects.none())
+    lines = {job.name: job.schedule.line for job in registry.all_jobs() if job.schedule and job.queue == "cleanup"}
+    assert lines == {"cleanup-expired-tokens": "0 2 * * *", "cleanup-pending-users": "0 * * * *"}
 
 
 def test_a_source_registered_twice_is_asked_once(db: None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -70,3 +71,12 @@ def test_a_chosen_id_that_is_a_uuid_stays_and_other_text_gets_a_derived_one() ->
 def test_an_empty_chosen_id_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must not be empty: leave the id out"):
         ids.job_id(text)
+
+
+def test_an_id_tells_when_its_job_was_made_or_due() -> None:
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    assert before <= ids.moment_of(ids.new_id()) <= datetime.now(UTC)
+    due = datetime(2026, 3, 29, 1, 0, 0, 250_000, tzinfo=UTC)
+    assert ids.moment_of(ids.tick_id("default:1:nightly", due)) == due
+    assert ids.moment_of(ids.derived_id("id", "invoice-42")) is None
+    assert ids.moment_of(uuid.UUID("ffffffff-ffff-7fff-8fff-ffffffffffff")) is None

@@ -33,7 +33,7 @@ FLOORS = {
         "cron",
         "guards",
     ],
-    "storage": ["keys", "redis", "events", "models", "inserts", "alarm", "databases"],
+    "storage": ["keys", "rq_surface", "redis", "events", "models", "inserts", "alarm", "databases"],
     "engine": [
         "signals",
         "context",

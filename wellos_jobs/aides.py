@@ -69,11 +69,15 @@ class Aides:
                 logger.warning("%s gives no sign of life, killing it", name)
                 child.send(signal.SIGKILL)
 
-    def leave(self, collect: Callable[[], None]) -> None:
-        """End all aides; the housekeeping has a last look at the stream. ``collect`` reports children that ended."""
+    def leave(self, collect: Callable[[], None], *, leads: bool) -> None:
+        """End all aides. Who ``leads`` has a last look at the stream, also if the housekeeping ended before the workers
+        did. ``collect`` reports children that ended."""
         deadline = time.monotonic() + LEAVE_GRACE
         for name in self.alive:
             self.stop(name)
+        if leads and HOUSEKEEPING not in self.alive:
+            slot = self._slots[HOUSEKEEPING]
+            self.alive[HOUSEKEEPING] = fork(HOUSEKEEPING, slot, lambda: Housekeeping(self.source, slot).last_look())
         while self.alive:
             collect()
             if time.monotonic() > deadline:

@@ -128,8 +128,9 @@ def buried(child: Child) -> None:
 
 def _reset_after_fork() -> None:
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the supervisor decides
     for inherited in _lifelines.values():  # a sibling's pipe must end with the parent, not with us
         os.close(inherited)
     _lifelines.clear()

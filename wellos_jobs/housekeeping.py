@@ -49,7 +49,6 @@ class Housekeeping:
     def run(self) -> int:
         """Work until SIGTERM, then fold what is left and return."""
         signal.signal(signal.SIGTERM, self._on_stop)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         while True:
             self.slot.beat()
             last_round = self.stopping
@@ -62,6 +61,11 @@ class Housekeeping:
                 time.sleep(self._pause)
             if last_round:
                 return 0
+
+    def last_look(self) -> int:
+        """Fold what is there and return."""
+        self.stopping = True
+        return self.run()
 
     def round(self) -> None:
         """Do once what is due; when nothing is, wait for the next event or the next half second."""

@@ -10,7 +10,11 @@ import hashlib
 import os
 import time
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_MILLISECOND = 253_402_300_800_000
+"""Where Python's calendar ends, after the year 9999."""
 
 _VARIANT = 0x8000000000000000
 _STORABLE = 0x2000000000000000
@@ -38,6 +42,17 @@ def tick_id(schedule: str, due: datetime) -> uuid.UUID:
     microseconds = round(due.timestamp() * 1_000_000)
     digest = hashlib.sha256(f"{schedule}\x1f{microseconds}".encode()).digest()
     return _assemble(microseconds // 1000, int.from_bytes(digest[:10], "big"), version=7)
+
+
+def moment_of(chosen: uuid.UUID) -> datetime | None:
+    """Return the time in an id: when the job was made, or, for the job of a schedule, when it was due.
+
+    To the millisecond, and whatever has happened to the job since. None for an id without a time.
+    """
+    if chosen.version != 7:
+        return None
+    milliseconds = chosen.int >> 80
+    return EPOCH + timedelta(milliseconds=milliseconds) if milliseconds < LAST_MILLISECOND else None
 
 
 def parse_id(text: object) -> uuid.UUID | None:

@@ -37,8 +37,13 @@ RQ_STATUS = {
     JobState.FAILED: "failed",
     JobState.CANCELED: "canceled",
 }
-# "stopped" is what RQ calls a job of foreign code that a person stopped while it ran.
-STATE_OF_RQ_STATUS = {status: state for state, status in RQ_STATUS.items()} | {"stopped": JobState.CANCELED}
+# RQ has further words for jobs of foreign code: one that a person stopped while it ran, and those on their way.
+STATE_OF_RQ_STATUS = {status: state for state, status in RQ_STATUS.items()} | {
+    "stopped": JobState.CANCELED,
+    "rate_limited": JobState.BLOCKED,
+    "ready_to_enqueue": JobState.BLOCKED,
+    "created": JobState.WAITING,
+}
 
 
 class Priority(enum.IntEnum):

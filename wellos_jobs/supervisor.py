@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import select
 import signal
@@ -72,6 +73,7 @@ class Supervisor:
         self.source = options.worker.source
         self.connection = redis.source_client(self.source, "work")
         self.token = uuid.uuid4().hex
+        self._worker_ttl = max(options.worker_ttl, math.ceil(2 * conf.current().lease))  # the key carries the claim
         self.workers: dict[int, Child] = {}
         self.aides = Aides(self.source)
         self.stop_by: float | None = None
@@ -160,13 +162,14 @@ class Supervisor:
         logger.info("worker %s started, pid %d", name, child.pid)
 
     def _worker_name(self) -> str:
-        base = self.options.name or f"{socket.gethostname()}-{os.getpid()}"
+        # Two containers may have the same host name and process id: the token tells them apart.
+        base = self.options.name or f"{socket.gethostname()}-{os.getpid()}-{self.token[:4]}"
         if self.options.name and self.options.processes == 1:
             return base
         return f"{base}-{self._spawned}"
 
     def _birth(self, name: str, pid: int) -> None:
-        registration.birth(self.connection, name, self.options.worker.queues, pid, self.options.worker_ttl)
+        registration.birth(self.connection, name, self.options.worker.queues, pid, self._worker_ttl)
 
     def _collect(self) -> None:
         """Take note of every child that has ended."""
@@ -298,7 +301,7 @@ class Supervisor:
             "renew",
             redis.rq_time(),
             conf.current().lease,
-            self.options.worker_ttl,
+            self._worker_ttl,
             *[child.name for child in alive],
         )
         lost = {redis.text(name) for name in forgotten}
@@ -309,7 +312,7 @@ class Supervisor:
     def _lead(self) -> None:
         held = self._with_redis(lambda: redis.run(self.connection, "lead", "leader", self.token, LEAD_TTL_MS))
         self._leading = bool(held)
-        if self._leading and self.stop_by is None:
+        if self._leading and (self.stop_by is None or self.workers):
             self.aides.start(HOUSEKEEPING)
         elif not self._leading and not self._redis_away:
             self.aides.stop(HOUSEKEEPING)  # another process leads
@@ -370,7 +373,7 @@ class Supervisor:
 
     def _leave(self) -> int:
         """End the housekeeping after its last look at the stream, and let go of the leader's lock."""
-        self.aides.leave(self._collect)
+        self.aides.leave(self._collect, leads=self._leading)
         self._with_redis(lambda: redis.run(self.connection, "resign", "leader", self.token))
         signal.set_wakeup_fd(-1)
         return 0

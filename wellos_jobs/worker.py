@@ -209,7 +209,6 @@ class Worker:
 
     def _install_signals(self) -> None:
         signal.signal(signal.SIGTERM, self._on_stop)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the supervisor decides
         signal.signal(signal.SIGUSR1, self._on_order)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 

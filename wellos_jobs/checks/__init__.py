@@ -19,6 +19,7 @@ W001      a queue carries pickles, and ``ALLOW_PICKLE`` lets them run
 W002      the default cache and jobs share one logical Redis database
 W003      an SQLite database that holds jobs is not in ``IMMEDIATE`` transaction mode
 W004      an SQLite database that holds jobs is not in WAL journal mode
+W005      ``SCHEDULER_CLASS`` is set, but is not ``wellos_jobs.scheduler.Scheduler``
 ========= ================================================================================================
 
 With ``check --deploy`` each Redis is asked as well:

@@ -1,4 +1,4 @@
-"""Checks of the settings and of what is declared: E001 to E008, E011 and W001."""
+"""Checks of the settings and of what is declared: E001 to E008, E011, W001 and W005."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .. import conf, notices, registry
 from ..errors import ConfigurationError
 
 LANE_QUEUE = "wellos_jobs.queues.LaneQueue"
+SCHEDULER = "wellos_jobs.scheduler.Scheduler"
 JSON_SERIALIZER = "rq.serializers.JSONSerializer"
 _JSON_SERIALIZERS = frozenset({"json", JSON_SERIALIZER})
 
@@ -91,14 +92,14 @@ def _serializer_faults(queues: Mapping[str, Mapping[str, Any]]) -> Iterator[Chec
 
 def _queue_class_faults(queues: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckMessage]:
     common = conf.rq_setting("QUEUE_CLASS")
-    if not _is_lane_queue(common):
+    if not _is_a(common, LANE_QUEUE):
         yield Error(
             f"RQ's QUEUE_CLASS is {_path(common)!r}: RQ and django-rq would see only one of the five lanes of a queue.",
             hint=f'Set RQ = {{"QUEUE_CLASS": "{LANE_QUEUE}"}}.',
             id="wellos_jobs.E005",
         )
     for name, config in queues.items():
-        if "QUEUE_CLASS" in config and not _is_lane_queue(config["QUEUE_CLASS"]):
+        if "QUEUE_CLASS" in config and not _is_a(config["QUEUE_CLASS"], LANE_QUEUE):
             yield Error(
                 f"RQ_QUEUES[{name!r}]: QUEUE_CLASS is {_path(config['QUEUE_CLASS'])!r}, which sees only one lane.",
                 hint=f'Take it out, or use "{LANE_QUEUE}" or a subclass of it.',
@@ -106,14 +107,30 @@ def _queue_class_faults(queues: Mapping[str, Mapping[str, Any]]) -> Iterator[Che
             )
 
 
-def _is_lane_queue(queue_class: Any) -> bool:
-    if queue_class is None or queue_class == LANE_QUEUE:
-        return queue_class is not None
+@register
+def check_scheduler_class(**_: Any) -> list[CheckMessage]:
+    chosen = conf.rq_setting("SCHEDULER_CLASS")
+    if chosen is None or _is_a(chosen, SCHEDULER):
+        return []
+    return [
+        Warning(
+            f"RQ's SCHEDULER_CLASS is {_path(chosen)!r}: django_rq.get_scheduler() then takes naive times and wrong "
+            "cron lines, and rounds times to the second.",
+            hint=f'Set RQ["SCHEDULER_CLASS"] to "{SCHEDULER}" or a subclass of it.',
+            id="wellos_jobs.W005",
+        )
+    ]
+
+
+def _is_a(given: Any, wanted: str) -> bool:
+    """Tell whether a class, or its dotted path, is the wanted one or a subclass of it."""
+    if given is None or given == wanted:
+        return given is not None
     try:
-        given = import_string(queue_class) if isinstance(queue_class, str) else queue_class
+        found = import_string(given) if isinstance(given, str) else given
     except ImportError:
         return False
-    return isinstance(given, type) and issubclass(given, import_string(LANE_QUEUE))
+    return isinstance(found, type) and issubclass(found, import_string(wanted))
 
 
 def _path(value: Any) -> str | None:

@@ -3,11 +3,13 @@
     cleanup.register_expired_tokens(lambda now: AccessToken.objects.filter(expires_at__lt=now))
     cleanup.register_pending_users(lambda now: User.objects.filter(is_pending=True, date_joined__lt=now - week))
 
-Put the calls into an app's ``jobs.py``, so that workers run them.
+Put the calls into an app's ``jobs.py``, so that workers run them. Once a source is registered its job has a schedule:
+expired tokens go daily at 02:00, pending users every hour.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
@@ -15,10 +17,13 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from .. import job
+from .. import Job, job, registry
+from ..cron import Cron
 from ..errors import ConfigurationError
 
 QUEUE = "cleanup"
+NIGHTLY = Cron("0 2 * * *")
+HOURLY = Cron("0 * * * *")
 BATCH_SIZE = 500
 """How many rows one transaction deletes: small enough that nobody waits long for a lock."""
 
@@ -30,11 +35,13 @@ _pending_users: list[Source] = []
 
 def register_expired_tokens(source: Source) -> Source:
     """Let ``cleanup_expired_tokens`` delete the rows that ``source``, given the time, returns as a queryset."""
+    _schedule(cleanup_expired_tokens, NIGHTLY)
     return _add(_expired_tokens, source)
 
 
 def register_pending_users(source: Source) -> Source:
     """Let ``cleanup_pending_users`` delete the rows that ``source``, given the time, returns as a queryset."""
+    _schedule(cleanup_pending_users, HOURLY)
     return _add(_pending_users, source)
 
 
@@ -78,6 +85,11 @@ def _sweep(sources: list[Source], registration: str) -> int:
         )
     now = timezone.now()
     return sum(delete_in_batches(source(now)) for source in sources)
+
+
+def _schedule(cleanup: Job[[], int], when: Cron) -> None:
+    """Declare the job's schedule. Only now, because without a source each of its runs would fail."""
+    registry.register(dataclasses.replace(cleanup.definition, schedule=when))
 
 
 def _add(sources: list[Source], source: Source) -> Source:

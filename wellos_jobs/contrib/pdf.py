@@ -18,7 +18,7 @@ from django.utils import formats
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from .reports import Content, DateRange
+    from .report_types import Content, DateRange
 
 INK, ACCENT, FAINT, SHADE = "#1c2b29", "#0f5f57", "#5b6b68", "#eef2f1"
 MARGIN = 54.0
