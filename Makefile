@@ -59,7 +59,7 @@ $(VENV)/.ready:
 
 $(STAMP)-example: EXTRA :=
 $(STAMP)-test: EXTRA := --group databases $(BROWSER)
-$(STAMP)-lint: EXTRA := --group databases
+$(STAMP)-lint: EXTRA := --group example --group databases
 $(STAMP)-%: $(VENV)/.ready pyproject.toml
 	@echo "Installing what \`$*\` needs ..."
 	@$(PIP) install --editable . --group $* $(EXTRA) '$(DJANGO)'
