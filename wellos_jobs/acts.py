@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from django.utils import timezone
@@ -38,6 +38,14 @@ class Act:
             reason=self.reason,
             detail=detail,
         )
+
+
+@dataclass
+class Report:
+    """What a bulk operation did: how many, and for the others a sentence each."""
+
+    done: int = 0
+    refused: list[str] = field(default_factory=list)
 
 
 def with_redis(step: Callable[[], Answer]) -> Answer:
