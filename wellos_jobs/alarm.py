@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import logging
+import time
+from typing import TYPE_CHECKING
 
-from . import conf, keys, redis
+from . import keys, redis
+
+if TYPE_CHECKING:
+    from redis.client import Pipeline
 
 logger = logging.getLogger("wellos_jobs")
 
+COARSE = 0.15
+"""Redis ends a blocking call up to a tenth of a second late: this long before the time, the clock sleeps by itself."""
+
 
 def ring() -> None:
-    """Wake the clock. A Redis that is away does no harm: the clock looks by itself each second."""
-    queues = conf.queues()
-    first = "default" if "default" in queues else next(iter(queues))
-    try:
-        connection = redis.client(first)
-        with connection.pipeline(transaction=False) as pipeline:
-            pipeline.lpush(keys.ALARM, "1")
-            pipeline.ltrim(keys.ALARM, 0, 0)
-            pipeline.execute()
-    except redis.Unavailable as error:
-        logger.info("the clock was not woken, Redis is away: %s", error)
+    """Wake the clocks of every Redis. One that is away does no harm: the clock looks by itself each second."""
+    for source in redis.sources():
+        try:
+            with redis.source_client(source, "call").pipeline() as pipeline:
+                ring_within(pipeline)
+                pipeline.execute()
+        except redis.Unavailable as error:
+            logger.info("the clock of %s was not woken, Redis is away: %s", source, error)
+
+
+def ring_within(pipeline: Pipeline) -> None:
+    """Wake the clock of one Redis, as part of a caller's pipeline."""
+    pipeline.lpush(keys.ALARM, "1")
+    pipeline.ltrim(keys.ALARM, 0, 0)
 
 
 def wait(source: str, seconds: float) -> None:
-    """Block until the alarm rings, at most that long. Raises redis-py's errors."""
-    if seconds > 0:
-        redis.source_client(source, "block").blpop([keys.ALARM], timeout=seconds)
+    """Block until the alarm rings, at most that long, to the millisecond. Raises redis-py's errors."""
+    deadline = time.monotonic() + seconds
+    if seconds > COARSE and redis.source_client(source, "block").blpop([keys.ALARM], timeout=seconds - COARSE):
+        return
+    time.sleep(max(0.0, deadline - time.monotonic()))

@@ -11,31 +11,104 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from types import FrameType
 from typing import Any, Protocol
 
-from django.core.exceptions import ValidationError
 from django.db import DatabaseError, InterfaceError, connections
 
 from . import alarm, databases, redis, schedules, ticks
-from .errors import WellosJobsError
 from .slots import Slot
 
 logger = logging.getLogger("wellos_jobs")
 
 LOCK_MS = 5_000
+KEEP_EVERY = 1.0
+"""Seconds after which a long pass renews the lock."""
+STANDBY = 1.0
 LONGEST_SLEEP = 1.0
+LOCKED_PAUSE = 0.05
+"""How long a schedule waits that is due while another transaction is changing it."""
+RETRY_EVERY = 60.0
+"""How often schedules that were put aside are tried again."""
+LOOK_FOR_TABLE_EVERY = 10.0
 LONGEST_PAUSE = 2.0
 
 
+class Deposed(Exception):
+    """Another process has taken the lead in mid-pass."""
+
+
 class Served(Protocol):
-    """What the clock needs of a scheduler: to serve its own entries, and to tell the time."""
+    """What the clock needs of a scheduler: to serve its own entries, and to tell the time (Unix seconds)."""
 
     clock: Callable[[], float]
 
-    def serve(self) -> float | None:
-        """Enqueue what is due; return when the next entry is due."""
+    def serve(self, keep: Callable[[], None]) -> float | None:
+        """Enqueue what is due; return when the next entry is due. ``keep`` is called now and then."""
+
+
+class Calendar:
+    """The schedules of one database. One that is away is left alone for a little longer each time."""
+
+    def __init__(self, database: str, clock: Callable[[], float]) -> None:
+        self.database = database
+        self.clock = clock
+        self._has_table = False
+        self._synchronised = database != databases.default()
+        self._next_retry = 0.0
+        self._not_before = 0.0
+        self._pause = 0.0
+
+    def serve(self, keep: Callable[[], None]) -> float | None:
+        """Make the ticks that are due; return when the next is due (Unix seconds), None when that is unknown."""
+        if time.monotonic() < self._not_before:
+            return None
+        try:
+            due = self._serve(keep)
+        except (DatabaseError, InterfaceError) as error:
+            self._pause = min(LONGEST_PAUSE, self._pause * 2 or 0.1)
+            self._not_before = time.monotonic() + self._pause
+            logger.warning("clock: database %s is away or refuses: %s", self.database, error)
+            connections[self.database].close()
+            return None
+        self._pause = 0.0
+        return due
+
+    def _serve(self, keep: Callable[[], None]) -> float | None:
+        if not self._is_ready():
+            return None
+        if time.monotonic() >= self._next_retry:
+            ticks.retry(self.database, self._now())
+            self._next_retry = time.monotonic() + RETRY_EVERY
+        due = ticks.next_due(self.database)
+        if due is not None and due <= self._now():
+            ticks.tick(self.database, self._now(), keep)
+            due = ticks.next_due(self.database)
+        if due is not None and due <= self._now():
+            return self.clock() + LOCKED_PAUSE
+        return None if due is None else due.timestamp()
+
+    def _is_ready(self) -> bool:
+        if not self._has_table:
+            self._has_table = databases.has_table(self.database)
+            if not self._has_table:
+                self._not_before = time.monotonic() + LOOK_FOR_TABLE_EVERY
+                return False
+        if not self._synchronised:
+            self._synchronise()
+        return True
+
+    def _synchronise(self) -> None:
+        done = schedules.synchronise(self.database)
+        for verb in ("created", "changed", "disabled"):
+            if names := getattr(done, verb):
+                logger.info("declared schedules: %s %s", verb, ", ".join(names))
+        for name, reason in done.failed.items():
+            logger.error("declared schedule %r cannot be meant and is left as it was: %s", name, reason)
+        self._synchronised = True
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock(), tz=UTC)
 
 
 class Clock:
@@ -46,80 +119,83 @@ class Clock:
         self.slot = slot or Slot()
         self.connection = redis.source_client(source, "work")
         self.scheduler = scheduler
+        self.calendars = [Calendar(database, scheduler.clock) for database in databases.allowed()]
         self.token = uuid.uuid4().hex
         self.stopping = False
         self.leading = False
-        self._databases: list[str] | None = None
+        self._kept_at = 0.0
         self._pause = 0.0
 
     def run(self, burst: bool = False) -> int:
         """Run until SIGTERM or SIGINT; with ``burst`` serve once. Signals take effect between two passes only."""
-        signal.signal(signal.SIGTERM, self._on_stop)
-        signal.signal(signal.SIGINT, self._on_stop)
-        while not self.stopping:
-            self.slot.beat()
-            seconds = self._guarded(self.one_pass)
-            if burst:
-                break
-            if not self.stopping:
-                self._guarded(partial(alarm.wait, self.source, seconds))
-        self._guarded(lambda: redis.run(self.connection, "resign", "clock", self.token))
+        before = {number: signal.signal(number, self._on_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            while not self.stopping:
+                self.slot.beat()
+                self._with_redis(lambda: self._rest(self.one_pass()) if not burst else self.one_pass())
+                if burst:
+                    break
+            self._with_redis(lambda: redis.run(self.connection, "resign", "clock", self.token))
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
         return 0
 
-    def one_pass(self) -> float:
-        """Serve what is due if this process leads; return how long to sleep, in seconds."""
-        led = self.leading
-        self.leading = bool(redis.run(self.connection, "lead", "clock", self.token, LOCK_MS))
-        if not self.leading:
-            return LONGEST_SLEEP
-        if not led:
-            logger.info("clock: leading")
-        due = [self.scheduler.serve(), *self._calendar()]
+    def one_pass(self) -> float | None:
+        """Serve what is due if this process leads; return how long to sleep, in seconds, None if it does not lead."""
+        if not self._lead():
+            return None
+        try:
+            due = [self._serve_entries(), *(calendar.serve(self._keep) for calendar in self.calendars)]
+        except Deposed:
+            logger.warning("clock: a pass took so long that another process leads")
+            self.leading = False
+            return None
         times = [moment for moment in due if moment is not None]
         return min(LONGEST_SLEEP, max(0.0, min(times, default=float("inf")) - self.scheduler.clock()))
 
-    def _calendar(self) -> list[float | None]:
-        """Tick every database; return when each is due next."""
-        if self._databases is None:
-            found = databases.with_jobs()
-            for database in found:
-                self._synchronise(database)
-            self._databases = found
-        due: list[float | None] = []
-        for database in self._databases:
-            moment = ticks.next_due(database)
-            if moment is not None and moment.timestamp() <= self.scheduler.clock():
-                ticks.tick(database, datetime.fromtimestamp(self.scheduler.clock(), tz=UTC))
-                moment = ticks.next_due(database)
-            due.append(moment.timestamp() if moment else None)
-        return due
+    def _lead(self) -> bool:
+        led = self.leading
+        self.leading = bool(redis.run(self.connection, "lead", "clock", self.token, LOCK_MS))
+        self._kept_at = time.monotonic()
+        if self.leading and not led:
+            logger.info("clock: leading")
+        return self.leading
 
-    def _synchronise(self, database: str) -> None:
-        if database != databases.default():
-            return
-        try:
-            done = schedules.synchronise(database)
-        except (ValidationError, WellosJobsError) as error:
-            logger.error("a declared schedule cannot be meant, none was synchronised: %s", error)
-            return
-        logger.info("schedules: %s", done)
+    def _keep(self) -> None:
+        """In a long pass: show a sign of life and renew the lock."""
+        self.slot.beat()
+        if time.monotonic() - self._kept_at > KEEP_EVERY and not self._lead():
+            raise Deposed
 
-    def _guarded(self, work: Callable[[], Any]) -> float:
-        """Do something; when Redis or a database is away, say so and wait a little longer each time."""
+    def _serve_entries(self) -> float | None:
         try:
-            result = work()
+            return self.scheduler.serve(self._keep)
+        except redis.Unavailable:
+            raise
+        except redis.Error as error:  # as when a key holds what it should not: the calendar goes on
+            logger.error("scheduler: its entries cannot be served: %s", error)
+            return None
+
+    def _rest(self, seconds: float | None) -> None:
+        if self.stopping:
+            return
+        if seconds is None:
+            time.sleep(STANDBY)  # not on the alarm, which is for the leader
+        else:
+            alarm.wait(self.source, seconds)
+
+    def _with_redis(self, work: Callable[[], Any]) -> None:
+        """Do something; when Redis is away, say so and wait a little longer each time."""
+        try:
+            work()
             self._pause = 0.0
-            return float(result or 0.0)
         except redis.Unavailable as error:
             logger.warning("clock: Redis is away: %s", error)
-        except (DatabaseError, InterfaceError) as error:
-            logger.warning("clock: a database is away or refuses: %s", error)
-            connections.close_all()
-            self._databases = None
-        self._pause = min(LONGEST_PAUSE, self._pause * 2 or 0.1)
-        if not self.stopping:
-            time.sleep(self._pause)
-        return 0.0
+            self.leading = False
+            self._pause = min(LONGEST_PAUSE, self._pause * 2 or 0.1)
+            if not self.stopping:
+                time.sleep(self._pause)
 
     def _on_stop(self, _signal: int, _frame: FrameType | None) -> None:
         self.stopping = True

@@ -105,9 +105,23 @@ OVERRIDES: tuple[Override, ...] = (
         "(self, func, args=None, kwargs=None, commit=True, result_ttl=None, ttl=None, id=None, description=None,"
         " queue_name=None, timeout=None, meta=None, depends_on=None, on_success=None, on_failure=None)",
         _SCHEDULER,
-        "the serializer of the queue; called by enqueue_at and schedule",
+        "the serializer of the queue",
     ),
+    Override("rq_scheduler:Scheduler.cancel", "(self, job)", _SCHEDULER, "an entry that was put aside as well"),
+    Override("rq_scheduler:Scheduler.count", "(self, until=None)", _SCHEDULER, "no utcnow(), no naive times"),
+    Override(
+        "rq_scheduler:Scheduler.get_jobs",
+        "(self, until=None, with_times=False, offset=None, length=None)",
+        _SCHEDULER,
+        "JSON, aware times; reading changes nothing",
+    ),
+    Override(
+        "rq_scheduler:Scheduler.get_jobs_to_queue", "(self, with_times=False)", _SCHEDULER, "what is due by our clock"
+    ),
+    Override("rq_scheduler:Scheduler.enqueue_job", "(self, job)", _SCHEDULER, "in one step"),
     Override("rq_scheduler:Scheduler.enqueue_jobs", "(self)", _SCHEDULER, "one pass of ours"),
+    Override("rq_scheduler:Scheduler.acquire_lock", "(self)", _SCHEDULER, "with an owner's token"),
+    Override("rq_scheduler:Scheduler.remove_lock", "(self)", _SCHEDULER, "only if it is ours"),
     Override("rq_scheduler:Scheduler.run", "(self, burst=False)", _SCHEDULER, "the loop is our clock"),
     Override("rq_scheduler:Scheduler.redis_scheduler_namespace_prefix", "", _SCHEDULER, "follows RQ_KEY_PREFIX"),
     Override("rq_scheduler:Scheduler.scheduler_key", "", _SCHEDULER, "follows RQ_KEY_PREFIX"),
@@ -123,8 +137,9 @@ CALLS: tuple[Call, ...] = (
     Call("rq.job:Job.create", 1, ("args", "kwargs", "connection", "serializer", "status", "origin", "timeout")),
     Call("rq.job:Job.create", 1, ("result_ttl", "ttl", "id", "description", "meta", "depends_on")),
     Call("rq.job:Job.create", 1, ("on_success", "on_failure")),
-    Call("rq.job:Job.save", 1),
-    Call("rq.job:Job.save_meta", 1),
+    Call("rq.job:Job.save", 1, ("pipeline",)),
+    Call("rq.job:Job.get_status", 1, ("refresh",)),
+    Call("rq.queue:Queue.enqueue_job", 2, ("at_front",), why="sees to the dependencies of an entry"),
     Call("rq.job:Retry", why="the class of what a job may return: it then counts as an attempt"),
     Call("rq.job:JobStatus", why="what stands in the field status"),
     Call("rq.exceptions:NoSuchJobError"),
@@ -144,6 +159,7 @@ CALLS: tuple[Call, ...] = (
 
 ATTRIBUTES: Mapping[str, str] = {
     "rq.queue:Queue._key": "the base of the lanes' names, set in __init__",
+    "rq.job:Job._dependency_ids": "what an entry of rq-scheduler waits for, set in __init__",
     "rq.job:Job._result": "what perform_job got back: an rq.Retry counts as an attempt, set in __init__",
     "rq.executions:Execution.composite_key": "the member of rq:wip whose score we put off",
 }

@@ -1,19 +1,16 @@
 """The clock: rq-scheduler's Scheduler, hardened, with the calendar of the database beside its own entries.
 
 Set ``RQ = {"SCHEDULER_CLASS": "wellos_jobs.scheduler.Scheduler"}``, so that ``django_rq.get_scheduler()`` gives it too.
-Entries made through rq-scheduler's API live in Redis as they always did. Each run of a repeated entry is a job of its
-own (``<id>-<due time in ms>``); the entry is only its template.
+Entries made through rq-scheduler's API live in Redis as they always did; ``entries`` says what becomes of them.
 """
 
 from __future__ import annotations
 
-import json
-import logging
+import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from math import floor
 from typing import Any
 
 import django_rq
@@ -24,23 +21,26 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
-from . import alarm, conf, cron, keys, redis
-from .clock import Clock
-from .errors import UnknownSchedule
+from . import alarm, conf, keys, redis
+from .clock import LOCK_MS, Clock
+from .entries import Entries, first_after, seconds_of
 
-logger = logging.getLogger("wellos_jobs")
-
-CHUNK = 200
 SCHEDULER_SET = f"{keys.PREFIX}:scheduler:scheduled_jobs"
 
-
-@dataclass(frozen=True)
-class Plan:
-    """What becomes of a due entry: when it is due again (None: never), the id of this run, its new meta."""
-
-    next_score: float | None
-    run_id: str
-    meta: dict[str, Any] | None = None
+_OPTIONS = {
+    "timeout": "timeout",
+    "job_id": "id",
+    "job_ttl": "ttl",
+    "job_result_ttl": "result_ttl",
+    "job_description": "description",
+    "depends_on": "depends_on",
+    "meta": "meta",
+    "queue_name": "queue_name",
+    "on_success": "on_success",
+    "on_failure": "on_failure",
+    "at_front": "at_front",
+}
+"""The keywords of ``enqueue_at`` that are not the function's, and what they are called elsewhere."""
 
 
 class Scheduler(DjangoScheduler):
@@ -57,6 +57,9 @@ class Scheduler(DjangoScheduler):
     def __init__(self, *args: Any, clock: Callable[[], float] = time.time, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.clock = clock
+        self.token = uuid.uuid4().hex
+        source = redis.source_of(self.queue_name)
+        self.entries = Entries(self.connection, source, self.scheduled_jobs_key, self.job_class, clock)
 
     # --- putting entries in -------------------------------------------------------------------------
 
@@ -65,10 +68,10 @@ class Scheduler(DjangoScheduler):
 
         Raises:
             ValueError: the time is naive.
+            UnknownQueue: ``RQ_QUEUES`` does not name the queue.
         """
-        job: Job = super().enqueue_at(_aware(scheduled_time), func, *args, **kwargs)
-        self._set_time(job, _aware(scheduled_time).timestamp())
-        return job
+        options = {name: kwargs.pop(option) for option, name in _OPTIONS.items() if option in kwargs}
+        return self._put(_aware(scheduled_time).timestamp(), func, args, kwargs, options)
 
     def enqueue_in(self, time_delta: timedelta, func: Any, *args: Any, **kwargs: Any) -> Job:
         """Run ``func`` once after a while."""
@@ -79,29 +82,26 @@ class Scheduler(DjangoScheduler):
         self,
         scheduled_time: datetime,
         func: Any,
-        *args: Any,
+        args: Any = None,
+        kwargs: Any = None,
         interval: float | timedelta | None = None,
-        meta: dict[str, Any] | None = None,
-        **kwargs: Any,
+        repeat: int | None = None,
+        **options: Any,
     ) -> Job:
         """Run ``func`` at a time and then every ``interval`` seconds, counted from the first time: no drift.
 
+        With ``repeat`` it runs that many times. Other options, by name, are those of rq-scheduler.
+
         Raises:
-            ValueError: the time is naive, or the interval is not above 0.
+            ValueError: the time is naive, the interval is not above 0, or there is a repeat without an interval.
         """
-        start = _aware(scheduled_time)
-        details = dict(meta or {})
-        seconds = None if interval is None else _seconds(interval)
-        if seconds is not None:
-            details["anchor"] = start.timestamp()
-        job: Job = super().schedule(
-            start, func, *args, interval=None if seconds is None else max(1, floor(seconds)), meta=details, **kwargs
-        )
-        if seconds is not None:
-            job.meta["interval"] = seconds
-            job.save_meta()  # type: ignore[no-untyped-call]
-        self._set_time(job, start.timestamp())
-        return job
+        start = _aware(scheduled_time).timestamp()
+        if interval is None:
+            if repeat:
+                raise ValueError("Can't repeat a job without interval argument")
+            return self._put(start, func, args, kwargs, options)
+        timing = {"interval": seconds_of(interval), "anchor": start}
+        return self._put_repeated(start, func, args, kwargs, options, repeat, timing)
 
     def cron(
         self,
@@ -111,48 +111,61 @@ class Scheduler(DjangoScheduler):
         kwargs: Any = None,
         repeat: int | None = None,
         queue_name: str | None = None,
-        result_ttl: int = -1,
-        *more: Any,
+        result_ttl: int | None = -1,
+        *,
         timezone: str | None = None,
         use_local_timezone: bool = False,
-        meta: dict[str, Any] | None = None,
-        at_front: bool = False,
         **options: Any,
     ) -> Job:
         """Run ``func`` by a cron line in a zone: ``timezone``, the project's with ``use_local_timezone``, else UTC.
 
+        Other options, by name, are those of rq-scheduler.
+
         Raises:
             CronError: the line or the zone cannot be meant.
-            TypeError: an argument that rq-scheduler takes by position here was given so; name it.
         """
-        if more:
-            raise TypeError(f"cron: give {', '.join(map(repr, more))} by name")
         zone = timezone or (str(conf.django_setting("TIME_ZONE")) if use_local_timezone else "UTC")
-        first = _first_after(cron_string, zone, self.clock())
-        details = {**(meta or {}), "timezone": zone, "cron_string": cron_string}
-        if repeat is not None:
-            details["repeat"] = int(repeat)
-        job = self._create_job(
-            func, args, kwargs, commit=False, queue_name=queue_name, result_ttl=result_ttl, meta=details, **options
-        )
-        job.enqueue_at_front = at_front
-        job.save()
-        self._set_time(job, first)
+        first = first_after(cron_string, zone, self.clock())
+        options |= {"queue_name": queue_name, "result_ttl": result_ttl}
+        timing = {"cron_string": cron_string, "timezone": zone}
+        return self._put_repeated(first, func, args, kwargs, options, repeat, timing)
+
+    def _put_repeated(
+        self,
+        first: float,
+        func: Any,
+        args: Any,
+        kwargs: Any,
+        options: dict[str, Any],
+        repeat: int | None,
+        timing: dict[str, Any],
+    ) -> Job:
+        if options.get("depends_on") is not None:
+            raise ValueError("depends_on: only a job that runs once can wait for others")
+        if options.get("result_ttl") is None:
+            options["result_ttl"] = -1
+        counted = {} if repeat is None else {"repeat": int(repeat)}
+        options["meta"] = {**(options.get("meta") or {}), **timing, **counted}
+        return self._put(first, func, args, kwargs, options)
+
+    def _put(self, score: float, func: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> Job:
+        """Store job and time in one step: a clock that looks in between would run it at the wrong time."""
+        at_front = options.pop("at_front", None)
+        job = self._create_job(func, args, kwargs, commit=False, **options)
+        if at_front:
+            job.enqueue_at_front = True
+        with self.connection.pipeline() as pipeline:
+            if not job.meta:
+                pipeline.hdel(job.key, "meta")  # of an entry whose id is used again
+            job.save(pipeline=pipeline)
+            pipeline.zadd(self.scheduled_jobs_key, {job.id: score})
+            pipeline.hdel(keys.BROKEN_ENTRIES, job.id)
+            alarm.ring_within(pipeline)
+            pipeline.execute()
         return job
 
-    def change_execution_time(self, job: Job, date_time: datetime) -> None:
-        """Give an entry another time.
-
-        Raises:
-            ValueError: the time is naive, or the entry is not (or no longer) there.
-        """
-        moved = self.connection.zadd(self.scheduled_jobs_key, {job.id: _aware(date_time).timestamp()}, xx=True, ch=True)
-        if not moved and self.connection.zscore(self.scheduled_jobs_key, job.id) is None:
-            raise ValueError("Job not in scheduled jobs queue")
-        alarm.ring()
-
     def _create_job(self, func: Any, args: Any = None, kwargs: Any = None, **options: Any) -> Job:
-        """Make the entry's job with the serializer and the timeout of its queue.
+        """Make an entry's job with the serializer, the timeout and the time to live of its queue.
 
         Raises:
             UnknownQueue: ``RQ_QUEUES`` does not name the queue.
@@ -162,6 +175,8 @@ class Scheduler(DjangoScheduler):
         commit = options.pop("commit", True)
         if options.get("timeout") is None:
             options["timeout"] = config.get("DEFAULT_TIMEOUT")
+        if options.get("result_ttl") is None:
+            options["result_ttl"] = config.get("DEFAULT_RESULT_TTL", conf.rq_setting("DEFAULT_RESULT_TTL"))
         job: Job = self.job_class.create(
             func,
             args=args or (),
@@ -176,101 +191,108 @@ class Scheduler(DjangoScheduler):
             job.save()
         return job
 
-    def _set_time(self, job: Job, timestamp: float) -> None:
-        self.connection.zadd(self.scheduled_jobs_key, {job.id: timestamp})
-        alarm.ring()
+    # --- changing and listing them ------------------------------------------------------------------
 
-    # --- taking them out ----------------------------------------------------------------------------
+    def change_execution_time(self, job: Job, date_time: datetime) -> None:
+        """Give an entry another time.
 
-    def serve(self) -> float | None:
-        """Enqueue what is due; return when the next entry is due (Unix seconds), or None when there is none.
-
-        An entry that cannot be read or planned is put aside and shown; the others run.
+        Raises:
+            ValueError: the time is naive, or the entry is not (or no longer) there.
         """
-        while True:
-            due: Any = self.connection.zrangebyscore(
-                self.scheduled_jobs_key, "-inf", self.clock(), start=0, num=CHUNK, withscores=True
-            )
-            for entry, score in due:
-                self._serve_entry(as_text(entry), float(score))
-            if len(due) < CHUNK:
-                break
-        first: Any = self.connection.zrange(self.scheduled_jobs_key, 0, 0, withscores=True)
-        return float(first[0][1]) if first else None
-
-    def enqueue_jobs(self) -> list[Job]:
-        """rq-scheduler's name for one pass; returns nothing that was not stored already."""
-        self.serve()
-        return []
-
-    def _serve_entry(self, entry: str, score: float) -> None:
-        try:
-            job = self.job_class.fetch(entry, connection=self.connection, serializer=JSONSerializer)
-            conf.queue(job.origin)
-            plan = self._plan(job, score)
-        except NoSuchJobError:
-            self.connection.zrem(self.scheduled_jobs_key, entry)
-            logger.warning("scheduler: the job of entry %s was deleted, the entry is dropped", entry)
-            return
-        except redis.Unavailable:
-            raise
-        except Exception as error:  # whatever stands in a stranger's hash must not stop the others
-            self._put_aside(entry, error)
-            return
-        redis.run(
-            self.connection,
-            "rearm",
-            redis.rq_time(),
-            self.scheduled_jobs_key,
-            entry,
-            repr(score),
-            "" if plan.next_score is None else repr(plan.next_score),
-            plan.run_id,
-            "" if plan.meta is None else json.dumps(plan.meta),
-            job.origin,
-        )
-
-    def _plan(self, job: Job, score: float) -> Plan:
-        meta, now = job.meta, self.clock()
-        if "unserialized" in meta:
-            raise ValueError("its meta is not JSON")
-        if "interval" not in meta and "cron_string" not in meta:
-            return Plan(None, "")
-        run_id = f"{job.id}-{round(score * 1000)}"
-        if "repeat" in meta:
-            meta = {**meta, "repeat": int(meta["repeat"]) - 1}
-            if meta["repeat"] <= 0:
-                return Plan(None, run_id, meta)
-        if "interval" in meta:
-            return Plan(_next_interval(meta, score, now), run_id, meta)
-        zone = meta.get("timezone") or "UTC"
-        return Plan(_first_after(meta["cron_string"], zone, now), run_id, meta)
-
-    def _put_aside(self, entry: str, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}"
-        logger.error("scheduler: entry %s cannot run and is put aside: %s", entry, reason)
+        score = _aware(date_time).timestamp()
         with self.connection.pipeline() as pipeline:
-            pipeline.hset(keys.BROKEN_ENTRIES, entry, json.dumps({"reason": reason, "at": redis.rq_time()}))
+            pipeline.zadd(self.scheduled_jobs_key, {job.id: score}, xx=True)
+            pipeline.zscore(self.scheduled_jobs_key, job.id)
+            alarm.ring_within(pipeline)
+            found = pipeline.execute()[1]
+        if found is None:
+            raise ValueError("Job not in scheduled jobs queue")
+
+    def cancel(self, job: Job | str) -> None:
+        """Take an entry out, also one that was put aside."""
+        entry = job if isinstance(job, str) else job.id
+        with self.connection.pipeline() as pipeline:
             pipeline.zrem(self.scheduled_jobs_key, entry)
+            pipeline.hdel(keys.BROKEN_ENTRIES, entry)
             pipeline.execute()
 
+    def count(self, until: datetime | timedelta | float | None = None) -> int:
+        """Return how many entries are due until a time: aware, from now, or in Unix seconds."""
+        return int(self.connection.zcount(self.scheduled_jobs_key, "-inf", self._until(until)))
+
+    def get_jobs(
+        self,
+        until: datetime | timedelta | float | None = None,
+        with_times: bool = False,
+        offset: int | None = None,
+        length: int | None = None,
+    ) -> Iterator[Any]:
+        """Yield the entries that are due until a time, as jobs, or as (job, aware time) with ``with_times``.
+
+        An entry that cannot be read is left out, and nothing is changed.
+        """
+        found: Any = self.connection.zrangebyscore(
+            self.scheduled_jobs_key, "-inf", self._until(until), start=offset, num=length, withscores=True
+        )
+        for entry, score in found:
+            try:
+                job = self.job_class.fetch(as_text(entry), connection=self.connection, serializer=JSONSerializer)
+            except (NoSuchJobError, ValueError):
+                continue
+            yield (job, datetime.fromtimestamp(float(score), tz=UTC)) if with_times else job
+
+    def get_jobs_to_queue(self, with_times: bool = False) -> Iterator[Any]:
+        """Yield the entries that are due."""
+        return self.get_jobs(self.clock(), with_times=with_times)
+
     def broken_entries(self) -> dict[str, str]:
-        """Return the entries that were put aside, with the reason."""
-        found: Any = self.connection.hgetall(keys.BROKEN_ENTRIES)
-        return {as_text(entry): json.loads(text)["reason"] for entry, text in found.items()}
+        """Return the entries that were put aside because they cannot run, with the reason."""
+        return self.entries.broken()
 
     def mend(self, entry: str, when: datetime) -> None:
         """Put an entry back that was put aside.
 
         Raises:
             UnknownSchedule: it was not put aside.
+            ValueError: the time is naive.
         """
-        if not self.connection.hdel(keys.BROKEN_ENTRIES, entry):
-            raise UnknownSchedule(f"No entry {entry!r} was put aside")
-        self.connection.zadd(self.scheduled_jobs_key, {entry: _aware(when).timestamp()})
+        self.entries.mend(entry, _aware(when).timestamp())
         alarm.ring()
 
-    # --- the loop -----------------------------------------------------------------------------------
+    def _until(self, until: datetime | timedelta | float | None) -> float:
+        if until is None:
+            return math.inf
+        if isinstance(until, timedelta):
+            return self.clock() + until.total_seconds()
+        return _aware(until).timestamp() if isinstance(until, datetime) else float(until)
+
+    # --- serving them -------------------------------------------------------------------------------
+
+    def serve(self, keep: Callable[[], None] = lambda: None) -> float | None:
+        """Enqueue what is due; return when the next entry is due (Unix seconds), or None when there is none."""
+        return self.entries.serve(keep)
+
+    def enqueue_job(self, job: Job) -> None:
+        """Enqueue an entry now, and set it to its next time. An entry that is not there is left alone."""
+        score: Any = self.connection.zscore(self.scheduled_jobs_key, job.id)
+        if score is not None:
+            self.entries.serve_one(job.id, float(score))
+
+    def enqueue_jobs(self) -> list[Job]:
+        """rq-scheduler's name for one pass; return the entries that were due."""
+        due = list(self.get_jobs_to_queue())
+        self.serve()
+        return due
+
+    def acquire_lock(self) -> bool:
+        """Take or keep the clock's lock, by an owner's token and for five seconds; tell whether it is ours."""
+        self._lock_acquired = bool(redis.run(self.connection, "lead", "clock", self.token, LOCK_MS))
+        return self._lock_acquired
+
+    def remove_lock(self) -> None:
+        """Let go of the lock, if it still is ours."""
+        redis.run(self.connection, "resign", "clock", self.token)
+        self._lock_acquired = False
 
     def run(self, burst: bool = False) -> None:
         """Serve entries and schedules until SIGTERM; with ``burst`` once."""
@@ -290,24 +312,3 @@ def _aware(moment: datetime) -> datetime:
     if timezone.is_naive(moment):
         raise ValueError(f"{moment!r} is a naive datetime: give it a time zone")
     return moment
-
-
-def _seconds(interval: float | timedelta) -> float:
-    seconds = interval.total_seconds() if isinstance(interval, timedelta) else float(interval)
-    if seconds <= 0:
-        raise ValueError(f"interval is {interval!r}: it must be above 0 seconds")
-    return seconds
-
-
-def _first_after(line: str, zone: str, now: float) -> float:
-    runs = cron.next_runs(line, zone, datetime.fromtimestamp(now, tz=UTC), 1)
-    if not runs:
-        raise ValueError(f"{line!r} never runs again")
-    return runs[0].timestamp()
-
-
-def _next_interval(meta: dict[str, Any], score: float, now: float) -> float:
-    """Return the first time after now on the entry's grid; runs missed meanwhile are made up for by one."""
-    interval = _seconds(float(meta["interval"]))
-    anchor = float(meta.get("anchor", score))
-    return anchor + (floor((max(now, score) - anchor) / interval + 1e-9) + 1) * interval

@@ -1,17 +1,19 @@
-"""Schedules from code: declared with ``@job(schedule=...)`` or in settings, and set, changed and removed by helpers."""
+"""Schedules set, changed, removed and run by code, each in the caller's transaction.
+
+What is declared with ``@job(schedule=...)`` or in settings becomes rows in ``declarations``.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-from django.db import router, transaction
+from django.db import IntegrityError, router, transaction
 from django.utils import timezone
 
-from . import conf, registry
+from . import payload, registry
 from .cron import Cron, Every
+from .declarations import Synchronised, synchronise
 from .enqueue import JobOptions, build, insert
 from .errors import BadOption, UnknownSchedule
 from .handles import JobHandle
@@ -21,6 +23,7 @@ from .models.schedule import REPORT_PREFIX
 __all__ = [
     "Cron",
     "Every",
+    "Synchronised",
     "remove_schedule",
     "run_now",
     "schedule_organization_reports",
@@ -28,125 +31,13 @@ __all__ = [
     "update_schedule",
 ]
 
-logger = logging.getLogger("wellos_jobs")
+Row = TypeVar("Row", bound=Schedule)
 
 REPORT_JOB = "org-report"
+REPORT_OPTIONS = frozenset({"report_type", "format", "recipients"})
 CHANGEABLE = frozenset(
     {"time_zone", "enabled", "catch_up", "catch_up_limit", "overlap", "starts_at", "ends_at", "data", "organization_id"}
 )
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """A schedule that code or settings declare."""
-
-    name: str
-    job_name: str
-    cron: Cron
-    source: str
-    data: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Synchronised:
-    """What ``synchronise`` did, by schedule name."""
-
-    created: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    disabled: list[str] = field(default_factory=list)
-
-
-# --- declarations ---------------------------------------------------------------------------------------
-
-
-def declarations() -> Iterator[Declaration]:
-    """Yield every declared schedule: those of ``@job`` under the job's name, those of settings under their key.
-
-    Raises:
-        BadOption: an entry of ``WELLOS_JOBS["SCHEDULES"]`` cannot be meant.
-    """
-    for definition in registry.all_jobs():
-        if definition.schedule is not None:
-            yield Declaration(definition.name, definition.name, definition.schedule, "code")
-    for name, entry in conf.current().schedules.items():
-        yield _from_settings(name, entry)
-
-
-def synchronise(database: str | None = None) -> Synchronised:
-    """Bring the rows in line with what code and settings declare, leaving alone what people changed.
-
-    A cron line or zone that was changed by hand stays, as does ``enabled``; a removed schedule stays removed; a
-    declaration that is gone is disabled, and enabled again when it comes back.
-
-    Raises:
-        ValidationError: a declared schedule cannot be meant.
-    """
-    using = database or router.db_for_write(Schedule)
-    done = Synchronised()
-    with transaction.atomic(using=using):
-        rows = {row.name: row for row in Schedule.objects.using(using).select_for_update()}
-        declared = {declaration.name: declaration for declaration in declarations()}
-        for name, declaration in declared.items():
-            row = rows.get(name)
-            if row is None:
-                _create(declaration, using)
-                done.created.append(name)
-            elif row.removed_at is None and _follow(row, declaration):
-                row.save(using=using)
-                done.changed.append(name)
-        for name, row in rows.items():
-            if row.source and name not in declared and not row.orphaned:
-                row.orphaned, row.enabled = row.enabled, False
-                if row.orphaned:
-                    row.save(using=using)
-                    done.disabled.append(name)
-    return done
-
-
-def _from_settings(name: str, entry: Any) -> Declaration:
-    if not isinstance(entry, Mapping) or not {"job", "cron"} <= entry.keys():
-        raise BadOption(f"WELLOS_JOBS['SCHEDULES'][{name!r}] must be a dict with the keys 'job' and 'cron'")
-    known = CHANGEABLE - {"data", "enabled", "time_zone"} | {"job", "cron", "tz", "data"}
-    if unknown := entry.keys() - known:
-        raise BadOption(
-            f"WELLOS_JOBS['SCHEDULES'][{name!r}] has unknown keys {sorted(unknown)}; known: {sorted(known)}"
-        )
-    line = entry["cron"] if isinstance(entry["cron"], Cron) else Cron(entry["cron"], tz=entry.get("tz"))
-    options = {key: value for key, value in entry.items() if key in CHANGEABLE and key != "data"}
-    return Declaration(name, entry["job"], line, "settings", entry.get("data", {}), options)
-
-
-def _create(declaration: Declaration, using: str) -> None:
-    line, zone = declaration.cron.line, declaration.cron.zone_name or ""
-    row = Schedule(
-        name=declaration.name,
-        job_name=declaration.job_name,
-        data=dict(declaration.data),
-        cron=line,
-        time_zone=zone,
-        source=declaration.source,
-        declared_cron=line,
-        declared_zone=zone,
-        **declaration.options,
-    )
-    row.save(using=using)
-
-
-def _follow(row: Schedule, declaration: Declaration) -> bool:
-    """Let a row follow its declaration where nobody has changed it; tell whether anything is different now."""
-    before = {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
-    line, zone = declaration.cron.line, declaration.cron.zone_name or ""
-    if (row.cron, row.time_zone) == (row.declared_cron, row.declared_zone) or not row.source:
-        row.cron, row.time_zone = line, zone
-    row.declared_cron, row.declared_zone = line, zone
-    row.job_name, row.data, row.source = declaration.job_name, dict(declaration.data), declaration.source
-    if row.orphaned:
-        row.orphaned, row.enabled = False, True
-    return any(getattr(row, name) != value for name, value in before.items())
-
-
-# --- helpers --------------------------------------------------------------------------------------------
 
 
 def schedule_organization_reports(
@@ -160,31 +51,41 @@ def schedule_organization_reports(
 ) -> OrganizationReportSchedule:
     """Set the report schedule of an organization, in the caller's transaction; there is one for each.
 
+    ``changes``: ``tz`` (empty: the organization's zone), ``enabled``, ``catch_up``, ``catch_up_limit``, ``overlap``,
+    ``starts_at``, ``ends_at``.
+
     Raises:
         ValidationError: the schedule cannot be meant; nothing is changed.
         BadOption: an option does not exist.
     """
-    data = {
-        "organization_id": str(organization_id),
-        "report_type": report_type,
-        "format": format,
-        "recipients": list(recipients),
+    organization = str(organization_id)
+    options = {"report_type": report_type, "format": format, "recipients": list(recipients)}
+    changes = {
+        "organization_id": organization,
+        "enabled": True,
+        "data": {"organization_id": organization, **options},
+        **changes,
     }
-    using = router.db_for_write(Schedule)
-    name = f"{REPORT_PREFIX}{organization_id}"
+    using, name = router.db_for_write(Schedule), f"{REPORT_PREFIX}{organization}"
     with transaction.atomic(using=using):
-        rows = OrganizationReportSchedule.objects.using(using).select_for_update()
-        row = rows.filter(name=name).first() or OrganizationReportSchedule(name=name, job_name=REPORT_JOB)
-        row.removed_at = None
-        _apply(row, cron, {"data": data, "organization_id": str(organization_id), "enabled": True, **changes})
-        row.save(using=using)
-    return row
+        row = _report(name, using)
+        if row is None:
+            try:
+                with transaction.atomic(using=using):
+                    return _saved(OrganizationReportSchedule(name=name, job_name=REPORT_JOB), cron, changes, using)
+            except IntegrityError:  # somebody else has just set one
+                row = _report(name, using)
+                if row is None:
+                    raise
+        return _saved(row, cron, changes, using)
 
 
 def update_schedule(name: str, cron: str | Every | Cron | None = None, **changes: Any) -> Schedule:
     """Change a schedule by its name, or an organization's report schedule by the organization's id.
 
-    The old line never fires again once the caller's transaction commits.
+    The old line never fires again once the caller's transaction commits. ``changes`` are those of
+    ``schedule_organization_reports``, ``data`` and ``organization_id``; for a report also ``report_type``, ``format``
+    and ``recipients``. Without any change it takes note of an organization's new zone.
 
     Raises:
         UnknownSchedule: there is none of this name.
@@ -193,58 +94,73 @@ def update_schedule(name: str, cron: str | Every | Cron | None = None, **changes
     """
     using = router.db_for_write(Schedule)
     with transaction.atomic(using=using):
-        row = _find(name, using)
-        _apply(row, cron, changes)
-        row.save(using=using)
-    return row
+        return _saved(_find(name, using, lock=True), cron, changes, using)
 
 
 def remove_schedule(name: str) -> bool:
-    """Remove a schedule; tell whether there was one. One that code declares stays removed over every sync."""
+    """Remove a schedule; tell whether there was one. One that code declares stays removed over every sync.
+
+    To have it back, create a schedule of that name.
+    """
     using = router.db_for_write(Schedule)
     with transaction.atomic(using=using):
         try:
-            row = _find(name, using)
+            row = _find(name, using, lock=True)
         except UnknownSchedule:
             return False
-        if row.source:
-            row.removed_at, row.enabled = timezone.now(), False
-            row.save(using=using)
+        if row.source:  # the row stays behind, and with it the history of its runs
+            rows = Schedule._base_manager.using(using).filter(pk=row.pk)
+            rows.update(removed_at=timezone.now(), enabled=False, next_run_at=None, planned_for="")
         else:
             row.delete()
     return True
 
 
 def run_now(schedule: Schedule | str, *, requested_by: Any = None) -> JobHandle:
-    """Enqueue a schedule's job at once, beside its calendar.
+    """Enqueue a schedule's job at once, in the caller's transaction and beside its calendar.
 
     Raises:
         UnknownSchedule: there is none of this name.
+        UnknownJob: nobody declares its job.
     """
-    using = router.db_for_write(Schedule)
-    row = _find(schedule, using) if isinstance(schedule, str) else schedule
-    options = JobOptions(organization=row.organization_id or None, requested_by=requested_by, database=using)
-    job = build(row.job_name, row.data, options)
+    row = _find(schedule, router.db_for_write(Schedule)) if isinstance(schedule, str) else schedule
+    options = JobOptions(organization=row.organization_id or None, requested_by=requested_by, database=row._state.db)
+    job = build(row.job_name, payload.decode(row.data), options, registry.get(row.job_name))
     job.schedule_id = row.pk
     job.context["run_now"] = True
     return insert([job])[0]
 
 
-def _find(name: str, using: str) -> Schedule:
-    rows = Schedule.objects.using(using).filter(removed_at=None).select_for_update()
+def _find(name: str, using: str, *, lock: bool = False) -> Schedule:
+    rows = Schedule.objects.using(using)
+    if lock:
+        rows = rows.select_for_update()
     row = rows.filter(name=name).first() or rows.filter(name=f"{REPORT_PREFIX}{name}").first()
     if row is None:
         raise UnknownSchedule(f"There is no schedule {name!r}")
     return row
 
 
-def _apply(row: Schedule, line: str | Every | Cron | None, changes: Mapping[str, Any]) -> None:
+def _report(name: str, using: str) -> OrganizationReportSchedule | None:
+    return OrganizationReportSchedule.objects.using(using).select_for_update().filter(name=name).first()
+
+
+def _saved(row: Row, line: str | Every | Cron | None, changes: Mapping[str, Any], using: str) -> Row:
+    """Apply changes to a row and store it."""
     for option, value in changes.items():
-        if option not in CHANGEABLE:
-            raise BadOption(f"A schedule has no option {option!r}; there are {', '.join(sorted(CHANGEABLE))}")
-        setattr(row, option, getattr(value, "key", value) if option == "time_zone" else value)
+        name = "time_zone" if option == "tz" else option
+        if name in REPORT_OPTIONS and row.name.startswith(REPORT_PREFIX):
+            row.data = {**row.data, name: list(value) if name == "recipients" else value}
+        elif name == "time_zone":
+            row.time_zone = "" if value is None else str(value)
+        elif name in CHANGEABLE:
+            setattr(row, name, value)
+        else:
+            raise BadOption(f"A schedule has no option {option!r}; there are {', '.join(sorted(CHANGEABLE | {'tz'}))}")
     if isinstance(line, Cron):
         row.cron = line.line
         row.time_zone = line.zone_name or row.time_zone
     elif line is not None:
         row.cron = str(line)
+    row.save(using=using)
+    return row

@@ -1,4 +1,4 @@
-"""Ticks: the calendar pass. Due schedules become jobs, and are re-armed, in one transaction.
+"""Ticks: the calendar pass. Due schedules become jobs, and are moved on, in one transaction.
 
 A tick's job id is made from (schedule, due time), and the schedule moves on in the same transaction as the job's
 INSERT: however many schedulers run, crash or are killed, each tick is one job.
@@ -7,83 +7,113 @@ INSERT: however many schedulers run, crash or are killed, each tick is one job.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from functools import partial
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
-from django.db import connections, transaction
-from django.db.models import Min
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
+from django.db.models import QuerySet
 
-from . import cron, ids
-from .enqueue import JobOptions, build
-from .errors import WellosJobsError
-from .inserts import insert_many, update_many
+from . import conf, ids, payload, registry
+from .enqueue import JobOptions, build, insert
+from .inserts import update_many
 from .models import JobRecord, Schedule
-from .queues import push_records
 from .states import OPEN_STATES, CatchUp, Overlap
+from .timing import Timing
 
 logger = logging.getLogger("wellos_jobs")
 
 CHUNK = 500
 """How many schedules one transaction takes."""
 
-LATE = timedelta(seconds=60)
-"""A run that comes later than this counts as missed."""
-
-MOVED = ["next_run_at", "last_run_at", "last_job", "missed", "missed_at", "broken"]
+MOVED = ["next_run_at", "planned_for", "last_run_at", "last_job", "missed", "missed_at", "broken"]
 
 
-@dataclass
-class Pass:
-    """What one transaction of the calendar did."""
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What one transaction did: how many schedules it looked at, how many jobs it made."""
 
-    schedules: list[Schedule] = field(default_factory=list)
-    jobs: list[JobRecord] = field(default_factory=list)
+    taken: int = 0
+    made: int = 0
 
 
 def next_due(database: str) -> datetime | None:
-    """Return when the earliest schedule is due; one query on an index."""
-    due: datetime | None = Schedule.objects.using(database).aggregate(due=Min("next_run_at"))["due"]
-    return due
+    """Return when the earliest schedule is due; one query that reads one entry of an index."""
+    rows = _sound(database).filter(next_run_at__isnull=False).order_by("next_run_at")
+    return rows.values_list("next_run_at", flat=True).first()
 
 
-def tick(database: str, now: datetime) -> int:
-    """Turn every schedule that is due at ``now`` into jobs; return how many jobs were made."""
-    made = 0
-    while True:
-        done = _one_pass(database, now)
-        made += len(done.jobs)
-        if len(done.schedules) < CHUNK:
-            return made
+def tick(database: str, now: datetime, keep: Callable[[], None] = lambda: None) -> int:
+    """Turn every schedule that is due at ``now`` into jobs; return how many jobs were made.
+
+    ``keep`` is called before each chunk: it may stop the pass by raising.
+    """
+    made, taken = 0, CHUNK
+    while taken >= CHUNK:
+        keep()
+        done = _chunk(database, now, _sound(database))
+        made, taken = made + done.made, done.taken
+    return made
 
 
-def _one_pass(database: str, now: datetime) -> Pass:
+def retry(database: str, now: datetime) -> int:
+    """Try again what was put aside: its cause may be mended. Return how many jobs were made."""
+    return _chunk(database, now, _enabled(database).exclude(broken="")).made
+
+
+def _enabled(database: str) -> QuerySet[Schedule]:
+    return Schedule.objects.using(database).filter(enabled=True)
+
+
+def _sound(database: str) -> QuerySet[Schedule]:
+    return _enabled(database).filter(broken="")
+
+
+# --- one transaction ------------------------------------------------------------------------------------
+
+
+def _chunk(database: str, now: datetime, rows: QuerySet[Schedule]) -> Done:
+    rows = rows.filter(next_run_at__lte=now).order_by("next_run_at", "pk")
+    try:
+        return _pass(database, now, rows)
+    except OperationalError:  # the database is away, or another transaction was in the way
+        raise
+    except DatabaseError as error:
+        logger.warning("schedules of %s: one of a chunk is refused, taking them one by one: %s", database, error)
+        return _one_by_one(database, now, rows)
+
+
+def _one_by_one(database: str, now: datetime, rows: QuerySet[Schedule]) -> Done:
+    """Do a chunk with a transaction for each schedule, and put aside those whose job the database refuses."""
+    made, keys = 0, list(rows.values_list("pk", flat=True)[:CHUNK])
+    for key in keys:
+        try:
+            made += _pass(database, now, rows.filter(pk=key)).made
+        except OperationalError:
+            raise
+        except DatabaseError as error:
+            logger.error("schedule %s cannot run and is put aside: %s", key, error)
+            Schedule.objects.using(database).filter(pk=key).update(broken=_told(error))
+    return Done(len(keys), made)
+
+
+def _pass(database: str, now: datetime, rows: QuerySet[Schedule]) -> Done:
     with transaction.atomic(using=database):
-        due = _due(database, now)
+        skip = connections[database].features.has_select_for_update_skip_locked
+        due = list(rows.select_for_update(skip_locked=skip)[:CHUNK])
         if not due:
-            return Pass()
-        running = _running(database, due)
-        done = Pass(due)
-        for schedule in due:
-            done.jobs += _advance(schedule, now, overlaps=schedule.last_job_id in running)
-        known = set(_known(database, done.jobs))
-        done.jobs = [job for job in done.jobs if job.pk not in known]
-        insert_many(done.jobs, database)
+            return Done()
+        busy = _busy(database, due)
+        ticks = [(row, job) for row in due for job in _advance(row, now, busy=row.last_job_id in busy)]
+        known = _known(database, [job for _, job in ticks])
+        insert([job for _, job in ticks if job.pk not in known])
+        for schedule, job in ticks:  # only now: under ``Unique`` the id is that of the job that counts
+            schedule.last_job_id = job.pk
         update_many(due, MOVED, database)
-        if done.jobs:
-            transaction.on_commit(partial(push_records, done.jobs), using=database, robust=True)
-    return done
+    return Done(len(due), len(ticks))
 
 
-def _due(database: str, now: datetime) -> list[Schedule]:
-    skip = connections[database].features.has_select_for_update_skip_locked
-    rows = Schedule.objects.using(database).select_for_update(skip_locked=skip)
-    return list(rows.filter(next_run_at__lte=now).order_by("next_run_at", "pk")[:CHUNK])
-
-
-def _running(database: str, due: Iterable[Schedule]) -> set[object]:
+def _busy(database: str, due: Iterable[Schedule]) -> set[object]:
     wanted = [row.last_job_id for row in due if row.overlap == Overlap.SKIP and row.last_job_id]
     if not wanted:
         return set()
@@ -91,60 +121,74 @@ def _running(database: str, due: Iterable[Schedule]) -> set[object]:
     return set(rows.values_list("pk", flat=True))
 
 
-def _known(database: str, jobs: Sequence[JobRecord]) -> Iterable[object]:
-    """A tick may have been made already: by a scheduler whose commit was reported as failed, or before a restore."""
-    return JobRecord.objects.using(database).filter(pk__in=[job.pk for job in jobs]).values_list("pk", flat=True)
+def _known(database: str, jobs: Sequence[JobRecord]) -> set[object]:
+    """Ticks that were made already: by a scheduler whose commit was reported as failed, or before a restore."""
+    if not jobs:
+        return set()
+    rows = JobRecord.objects.using(database).filter(pk__in=[job.pk for job in jobs])
+    return set(rows.values_list("pk", flat=True))
 
 
-def _advance(schedule: Schedule, now: datetime, *, overlaps: bool) -> list[JobRecord]:
+# --- one schedule ---------------------------------------------------------------------------------------
+
+
+def _advance(schedule: Schedule, now: datetime, *, busy: bool) -> list[JobRecord]:
     """Set a schedule to its next run and return the jobs of this one. A schedule that cannot run is put aside."""
     try:
-        missed, runs = _runs(schedule, now)
-        if overlaps:
-            missed, runs = missed + len(runs), []
-        jobs = [_job(schedule, due) for due in runs]
-        schedule.next_run_at = schedule.first_run_after(now)
-    except (WellosJobsError, ValueError, TypeError) as error:
-        logger.error("schedule %r cannot run and is put aside: %s", schedule.name, error)
-        schedule.broken, schedule.next_run_at = f"{type(error).__name__}: {error}", None
+        return _move(schedule, now, busy=busy)
+    except (DatabaseError, InterfaceError):
+        raise
+    except Exception as error:  # a setting's hook or a stranger's row must not stop the others
+        if schedule.broken != _told(error):
+            logger.error("schedule %r cannot run and is put aside: %s", schedule.name, error)
+        schedule.broken = _told(error)
         return []
-    if missed:
+
+
+def _move(schedule: Schedule, now: datetime, *, busy: bool) -> list[JobRecord]:
+    timing, first = _timing(schedule), schedule.next_run_at or now
+    if schedule.planned_for not in ("", timing.digest):
+        # Not by ``save``: its organization has moved to another zone, or somebody wrote SQL. The old time is void.
+        schedule.next_run_at = next(iter(timing.after(now)), None)
+        schedule.planned_for, schedule.broken = timing.digest, ""
+        return []
+    due = timing.due(first, now, CatchUp(schedule.catch_up), schedule.catch_up_limit)
+    runs = due.runs
+    if schedule.overlap == Overlap.SKIP:
+        runs = () if busy else runs[-1:]
+    jobs = [_job(schedule, run) for run in runs]
+    schedule.next_run_at, schedule.planned_for, schedule.broken = due.next_run, timing.digest, ""
+    if jobs:
+        schedule.last_run_at = runs[-1]
+    if missed := due.passed_over + len(due.runs) - len(runs):
         schedule.missed += missed
         schedule.missed_at = now
         logger.warning("schedule %r: %d runs missed or skipped", schedule.name, missed)
-    if jobs:
-        schedule.last_run_at = runs[-1]
-        schedule.last_job_id = jobs[-1].pk
     return jobs
 
 
-def _runs(schedule: Schedule, now: datetime) -> tuple[int, list[datetime]]:
-    """Return how many due times are passed over and which ones run, by the schedule's catch-up policy."""
-    due = [schedule.next_run_at or now]
-    most = max(schedule.catch_up_limit, 1)
-    later = cron.iterate(schedule.cron, schedule.zone, due[0], anchor=schedule.starts_at)
-    for run in later:
-        if run > now or (schedule.ends_at is not None and run > schedule.ends_at):
-            break
-        due.append(run)
-        if len(due) > 100_000:
-            raise WellosJobsError(f"more than 100,000 runs were missed since {due[0]:%Y-%m-%d %H:%M}")
-    if schedule.catch_up == CatchUp.ALL:
-        runs = due[-most:]
-    elif schedule.catch_up == CatchUp.ONCE:
-        runs = due[-1:]
-    else:
-        runs = [run for run in islice(reversed(due), 1) if now - run <= LATE]
-    return len(due) - len(runs), runs
+def _timing(schedule: Schedule) -> Timing:
+    if schedule.time_zone or not schedule.organization_id or conf.current().organization_resolver is None:
+        return schedule.timing
+    try:
+        with transaction.atomic(using=schedule._state.db):  # the project's hook may break the transaction
+            return schedule.timing
+    except Exception as error:
+        raise ValueError(f"ORGANIZATION_RESOLVER failed for {schedule.organization_id!r}: {_told(error)}") from error
 
 
 def _job(schedule: Schedule, due: datetime) -> JobRecord:
+    definition = registry.get(schedule.job_name)  # one that nobody declares is no job to enqueue each time
     options = JobOptions(
         organization=schedule.organization_id or None,
         run_at=due,
-        database=str(schedule._state.db),
+        database=schedule._state.db,
     )
-    job = build(schedule.job_name, schedule.data, options)
+    job = build(schedule.job_name, payload.decode(schedule.data), options, definition)
     job.id = ids.tick_id(schedule.key, due)
     job.schedule_id = schedule.pk
     return job
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -3,33 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import datetime, timedelta
-from functools import partial
+from datetime import datetime
 from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
-from django.db import models, transaction
+from django.core.validators import MinValueValidator, validate_email
+from django.db import models, router, transaction
+from django.db.models.signals import post_delete
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from .. import alarm, conf, cron, payload, registry
-from ..errors import CronError, PayloadError, UnknownJob
+from .. import alarm, conf, cron, payload, registry, tags
+from ..errors import CronError, EncryptionError, PayloadError, UnknownJob, UnknownQueue
 from ..states import CatchUp, Overlap
+from ..timing import Timing
 
-TIMING = ("cron", "time_zone", "starts_at", "ends_at", "enabled")
+TIMING = frozenset({"cron", "time_zone", "organization_id", "starts_at", "ends_at", "enabled"})
 """The columns that decide when a schedule runs next."""
 
-CLOCK = ("next_run_at", "last_run_at", "last_job", "missed", "missed_at", "broken")
-"""The columns that the clock writes, and nobody else unless the timing changes."""
+CHECKED = TIMING | {"name", "job_name", "data", "catch_up", "catch_up_limit", "overlap"}
+"""The columns that people fill in."""
+
+PLAN = frozenset({"next_run_at", "planned_for", "broken"})
+"""The columns that are written when the timing changes, and by the clock."""
+
+CLOCK = PLAN | {"last_run_at", "last_job", "missed", "missed_at"}
+"""The columns that the clock writes."""
 
 REPORT_PREFIX = "org-report:"
+REPORT_FORMATS = ("pdf", "csv")
+
+
+class ScheduleQuerySet(models.QuerySet["Schedule"]):
+    """Plans rows anew, and checks them, also where their ``save`` is not called."""
+
+    def bulk_create(self, objs: Iterable[Schedule], *args: Any, **options: Any) -> list[Schedule]:
+        """As Django's; each row is checked and gets its next run."""
+        rows = list(objs)
+        for row in rows:
+            row.check_row()
+            row.plan_new()
+        created = super().bulk_create(rows, *args, **options)
+        transaction.on_commit(alarm.ring, using=self.db, robust=True)
+        return created
+
+    def update(self, **changes: Any) -> int:
+        """As Django's (and so is ``bulk_update``); where it matters, each row is checked and planned anew."""
+        if CHECKED.isdisjoint(changes):
+            return super().update(**changes)
+        with transaction.atomic(using=self.db):
+            keys = list(self.order_by().values_list("pk", flat=True))
+            changed = super().update(**changes)
+            for row in self.model._base_manager.using(self.db).filter(pk__in=keys):
+                row.save(using=self.db)
+        return changed
+
+
+class ScheduleManager(models.Manager["Schedule"]):
+    """The schedules that there are; those that were removed, but stay declared in code, are not among them."""
+
+    def get_queryset(self) -> ScheduleQuerySet:
+        return ScheduleQuerySet(self.model, using=self._db).filter(removed_at=None)
 
 
 class Schedule(models.Model):
     """When a job runs. The row is the truth: change or delete it, in whatever transaction, and the clock follows.
 
-    ``time_zone`` is an IANA name; empty means the organization's (``ORGANIZATION_RESOLVER``), else the project's.
-    ``next_run_at`` is None when the schedule never runs again or is switched off.
+    ``time_zone`` is an IANA name; empty means the organization's (``ORGANIZATION_RESOLVER``), else the project's. When
+    an organization has moved to another zone, save its schedules; at the latest they follow when they are due next.
+
+    ``data`` is stored as a job's data is: sensitive arguments are encrypted. Python values and plain JSON are taken.
+
+    ``next_run_at`` is None when the schedule never runs again or is switched off. While ``broken`` says why it cannot
+    run, it is the first run that was not made: once mended, it is made up for by the catch-up policy.
     """
 
     name = models.CharField(_("name"), max_length=180, unique=True)
@@ -40,11 +86,14 @@ class Schedule(models.Model):
     organization_id = models.CharField(_("organization"), max_length=64, blank=True, default="", db_index=True)
     enabled = models.BooleanField(_("enabled"), default=True)
     catch_up = models.CharField(_("missed runs"), max_length=5, choices=CatchUp.choices, default=CatchUp.ONCE)
-    catch_up_limit = models.PositiveIntegerField(_("most missed runs made up for"), default=100)
+    catch_up_limit = models.PositiveIntegerField(
+        _("most runs made at once"), default=100, validators=[MinValueValidator(1)]
+    )
     overlap = models.CharField(_("overlap"), max_length=5, choices=Overlap.choices, default=Overlap.ALLOW)
     starts_at = models.DateTimeField(_("starts"), null=True, blank=True)
     ends_at = models.DateTimeField(_("ends"), null=True, blank=True)
     next_run_at = models.DateTimeField(_("next run"), null=True, blank=True, editable=False)
+    planned_for = models.CharField(max_length=32, blank=True, default="", editable=False)
     last_run_at = models.DateTimeField(_("last run"), null=True, blank=True, editable=False)
     last_job = models.ForeignKey(
         "wellos_jobs.JobRecord",
@@ -59,10 +108,11 @@ class Schedule(models.Model):
     missed_at = models.DateTimeField(_("last missed"), null=True, blank=True, editable=False)
     broken = models.TextField(_("why it does not run"), blank=True, default="", editable=False)
     source = models.CharField(_("declared in"), max_length=10, blank=True, default="", editable=False)
-    declared_cron = models.CharField(max_length=120, blank=True, default="", editable=False)
-    declared_zone = models.CharField(max_length=64, blank=True, default="", editable=False)
+    declared = models.JSONField(default=dict, blank=True, editable=False)
     orphaned = models.BooleanField(default=False, editable=False)
     removed_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects: ClassVar[ScheduleManager] = ScheduleManager()
 
     class Meta:
         verbose_name = _("schedule")
@@ -73,58 +123,119 @@ class Schedule(models.Model):
         ]
         permissions = [("run_schedule", _("Can run schedules now"))]
 
-    _timing: tuple[Any, ...] | None = None
+    _loaded_next_run: datetime | None = None
 
     def __str__(self) -> str:
         return self.name
 
-    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
-        """Check and store; when the timing has changed, the next run is set anew from now.
+    # --- storing ------------------------------------------------------------------------------------
 
-        A save that leaves the timing alone does not touch the clock's columns, so that a row loaded before a tick
-        cannot undo it.
+    def save(
+        self,
+        *,
+        force_insert: bool | tuple[models.base.ModelBase, ...] = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Iterable[str] | None = None,
+    ) -> None:
+        """Check and store; when the timing differs from what is stored, the next run is set anew from now.
+
+        The clock's columns are otherwise left alone, so that a row loaded before a tick cannot undo it. A new row
+        takes the place of a removed one of its name.
 
         Raises:
             ValidationError: the schedule cannot be meant; nothing is stored.
+            Schedule.DoesNotExist: it was removed since it was loaded.
         """
-        if update_fields is not None:
-            update_fields = set(update_fields)
-            if update_fields.isdisjoint({*TIMING, "job_name", "data"}):
-                super().save(*args, update_fields=update_fields, **kwargs)
-                return
-        self.clean()
-        if self._state.adding or self._timing is None or self.timing != self._timing:
-            self.next_run_at = self.first_run_after(timezone.now())
-            self.broken = ""
-            if update_fields is not None:
-                update_fields |= {"next_run_at", "broken"}
-        elif update_fields is None:
-            update_fields = {field.name for field in self._meta.concrete_fields if not field.primary_key} - {*CLOCK}
-        super().save(*args, update_fields=update_fields, **kwargs)
-        self._timing = self.timing
-        transaction.on_commit(partial(alarm.ring), using=self._state.db, robust=True)
+        database = using or router.db_for_write(type(self), instance=self)
+        columns = None if update_fields is None else set(update_fields)
+        if columns is not None and columns.isdisjoint(CHECKED):
+            super().save(force_insert=force_insert, force_update=force_update, using=database, update_fields=columns)
+            return
+        self.check_row()
+        with transaction.atomic(using=database):
+            stored = None if force_insert and self.pk is not None else self._stored(database)
+            if stored is None:
+                self.plan_new()
+                super().save(force_insert=True, using=database)
+            else:
+                super().save(force_update=True, using=database, update_fields=self._columns(stored, columns))
+            transaction.on_commit(alarm.ring, using=database, robust=True)
+        self._loaded_next_run = self.next_run_at
 
     @classmethod
     def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any], **more: Any) -> Self:
         row = super().from_db(db, field_names, values, **more)
-        loaded = set(field_names)
-        row._timing = row.timing if loaded.issuperset(TIMING) else None
+        row._loaded_next_run = row.__dict__.get("next_run_at")
         return row
+
+    def refresh_from_db(self, *args: Any, **options: Any) -> None:
+        super().refresh_from_db(*args, **options)
+        self._loaded_next_run = self.__dict__.get("next_run_at")
+
+    def check_row(self) -> None:
+        """Check every column that people fill in, and bring ``data`` into its stored form.
+
+        Raises:
+            ValidationError: the schedule cannot be meant.
+        """
+        fields = self._meta.concrete_fields
+        self.clean_fields(exclude={field.name for field in fields if not field.editable or field.name == "data"})
+        self.clean()
+
+    def plan_new(self) -> None:
+        """Set the first run of a row that is not stored yet, unless it was given together with the row."""
+        if not self.enabled or self.next_run_at is None or self.planned_for:
+            self.next_run_at = self.first_run_after(timezone.now())
+        self.planned_for, self.broken, self.removed_at = self._planned(), "", None
+
+    def _stored(self, database: str) -> Schedule | None:
+        """Return the row that a save is to change, locked; None when it is to be inserted."""
+        rows = Schedule._base_manager.using(database).select_for_update()
+        if self.pk is not None and not self._state.adding and self._state.db == database:
+            stored = rows.filter(pk=self.pk, removed_at=None).first()
+            if stored is None:
+                raise self.DoesNotExist(f"Schedule {self.name!r} was removed since it was loaded")
+            return stored
+        if self.pk is not None and (found := rows.filter(pk=self.pk).first()):
+            return found
+        removed = rows.filter(name=self.name).exclude(removed_at=None).first()
+        if removed is not None:
+            self.pk = removed.pk
+        return removed
+
+    def _columns(self, stored: Schedule, wanted: set[str] | None) -> set[str]:
+        """Return the columns to write over a stored row, after setting what follows from the change."""
+        every = {field.name for field in self._meta.concrete_fields if not field.primary_key}
+        if stored.removed_at is not None:
+            self.plan_new()
+            return every
+        columns = (every if wanted is None else wanted) - CLOCK - {"removed_at"}
+        if stored.planned_for != self._planned():
+            self.next_run_at, self.planned_for, self.broken = self.first_run_after(timezone.now()), self._planned(), ""
+            return columns | PLAN
+        self.broken = ""
+        if self.__dict__.get("next_run_at") == self._loaded_next_run:
+            self.next_run_at = stored.next_run_at
+            return columns | {"broken"}
+        return columns | {"broken", "next_run_at"}  # somebody has put off a run, or brought one forward
+
+    # --- when it runs -------------------------------------------------------------------------------
 
     @property
     def key(self) -> str:
-        """What its ticks' ids are made from: unique over databases, and over schedules removed and made anew."""
+        """What its ticks' ids are made from."""
         return f"{self._state.db}:{self.pk}:{self.name}"
-
-    @property
-    def timing(self) -> tuple[Any, ...]:
-        """What decides when it runs."""
-        return tuple(getattr(self, name) for name in TIMING)
 
     @property
     def zone(self) -> str:
         """The name of the zone in force: its own, its organization's, or the project's."""
         return self.time_zone or conf.organization_zone(self.organization_id) or str(conf.django_setting("TIME_ZONE"))
+
+    @property
+    def timing(self) -> Timing:
+        """Line, zone, start and end."""
+        return Timing(self.cron, self.zone, self.starts_at, self.ends_at)
 
     def runs_after(self, moment: datetime, count: int = 1) -> list[datetime]:
         """Return the next runs after a moment, within start and end; fewer when there are no more.
@@ -132,58 +243,91 @@ class Schedule(models.Model):
         Raises:
             CronError: the line or the zone cannot be meant.
         """
-        if self.starts_at is not None and moment < self.starts_at:
-            moment = self.starts_at - timedelta(microseconds=1)
-        runs = cron.next_runs(self.cron, self.zone, moment, count, anchor=self.starts_at)
-        return [run for run in runs if self.ends_at is None or run <= self.ends_at]
+        return self.timing.after(moment, count)
 
     def first_run_after(self, moment: datetime) -> datetime | None:
         """Return the next run after a moment, or None when there is none or the schedule is switched off."""
-        if not self.enabled or self.removed_at is not None:
+        if not self.enabled:
             return None
         return next(iter(self.runs_after(moment)), None)
+
+    def _planned(self) -> str:
+        """What ``next_run_at`` was worked out from."""
+        return self.timing.digest if self.enabled else ""
+
+    # --- what it says -------------------------------------------------------------------------------
 
     def clean(self) -> None:
         """Check line, zone, job name, data against the job's signature, and the order of start and end."""
         faults: dict[str, str] = {}
         try:
-            cron.parse(self.cron)
+            self.cron = cron.parse(self.cron).line
         except CronError as error:
             faults["cron"] = str(error)
         try:
             cron.zone(self.zone)
         except CronError as error:
             faults["time_zone"] = str(error)
-        if self.starts_at and self.ends_at and self.ends_at <= self.starts_at:
-            faults["ends_at"] = str(_("The end must be later than the start."))
-        faults |= self._call_faults()
+        faults |= self._bound_faults() | self._call_faults()
         if faults:
             raise ValidationError(faults)
+
+    def _bound_faults(self) -> dict[str, str]:
+        bounds = {"starts_at": self.starts_at, "ends_at": self.ends_at}
+        for name, moment in bounds.items():
+            if moment is not None and timezone.is_naive(moment):
+                return {name: f"{moment!r} is a naive datetime: give it a time zone"}
+        if self.starts_at and self.ends_at and self.ends_at <= self.starts_at:
+            return {"ends_at": str(_("The end must be later than the start."))}
+        return {}
 
     def _call_faults(self) -> dict[str, str]:
         try:
             definition = registry.get(self.job_name)
+            conf.queue(definition.queue)
             if not isinstance(self.data, dict):
                 return {"data": str(_("Give the job's arguments as a JSON object."))}
-            payload.encode(definition.bind((), self.data), sensitive=definition.sensitive)
-        except UnknownJob as error:
+            plain = definition.bind((), payload.decode(self.data))
+            sealed = {name: self.data[name] for name in definition.sensitive if _is_sealed(self.data.get(name))}
+            self.data = payload.encode(plain, sensitive=definition.sensitive) | sealed
+        except (UnknownJob, UnknownQueue) as error:
             return {"job_name": str(error)}
-        except (TypeError, PayloadError) as error:
+        except (TypeError, PayloadError, EncryptionError) as error:
             return {"data": str(error)}
-        return {}
+        return _report_faults(plain) if self.name.startswith(REPORT_PREFIX) else {}
+
+
+def _is_sealed(value: Any) -> bool:
+    """Tell whether a value is encrypted already: encrypting it anew would change the row at each save."""
+    return isinstance(value, dict) and set(value) == {tags.ENCRYPTED}
+
+
+def _report_faults(data: dict[str, Any]) -> dict[str, str]:
+    format, recipients = data.get("format", REPORT_FORMATS[0]), data.get("recipients", [])
+    if format not in REPORT_FORMATS:
+        return {"data": f"format is {format!r}: a report is made as one of {', '.join(REPORT_FORMATS)}"}
+    if not isinstance(recipients, list | tuple):
+        return {"data": f"recipients is {recipients!r}: give a list of mail addresses"}
+    for address in recipients:
+        try:
+            validate_email(address)
+        except ValidationError:
+            return {"data": f"recipients has {address!r}, which is not a mail address"}
+    return {}
 
 
 class OrganizationReportManager(models.Manager["OrganizationReportSchedule"]):
     """Only the schedules of organization reports."""
 
     def get_queryset(self) -> models.QuerySet[OrganizationReportSchedule]:
-        return super().get_queryset().filter(name__startswith=REPORT_PREFIX)
+        rows: Any = ScheduleQuerySet(self.model, using=self._db)
+        return rows.filter(removed_at=None, name__startswith=REPORT_PREFIX)  # type: ignore[no-any-return]
 
 
 class OrganizationReportSchedule(Schedule):
     """The schedule of one organization's report: ``org-report:<organization_id>``."""
 
-    objects: ClassVar[OrganizationReportManager] = OrganizationReportManager()
+    objects: ClassVar[OrganizationReportManager] = OrganizationReportManager()  # type: ignore[assignment]
 
     class Meta:
         proxy = True
@@ -198,9 +342,21 @@ class OrganizationReportSchedule(Schedule):
     @property
     def format(self) -> str:
         """``pdf`` or ``csv``."""
-        return str(self.data.get("format", "pdf"))
+        return str(self.data.get("format", REPORT_FORMATS[0]))
 
     @property
     def recipients(self) -> list[str]:
         """Who gets the link by mail."""
         return list(self.data.get("recipients", []))
+
+
+def _remember_removal(instance: Schedule, using: str, **_: Any) -> None:
+    """Leave a mark when a declared schedule is deleted, wherever that was done, so that no sync brings it back."""
+    if instance.source and instance.removed_at is None:
+        values = {field.attname: getattr(instance, field.attname) for field in Schedule._meta.concrete_fields}
+        mark = Schedule(**values | {"id": None, "next_run_at": None, "last_job_id": None, "removed_at": timezone.now()})
+        mark.save_base(raw=True, force_insert=True, using=using)
+
+
+for _model in (Schedule, OrganizationReportSchedule):
+    post_delete.connect(_remember_removal, sender=_model, dispatch_uid=f"wellos_jobs.{_model.__name__}.removed")

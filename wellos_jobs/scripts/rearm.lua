@@ -15,7 +15,9 @@ if run ~= '' then
   if meta ~= '' then redis.call('HSET', job_key(id), 'meta', meta) end
   if redis.call('EXISTS', job_key(run)) == 1 then return 1 end
   redis.call('HSET', job_key(run), unpack(hash))
-  redis.call('HDEL', job_key(run), 'result_ttl') -- rq-scheduler says 'for ever', which is right for the entry only
+  if redis.call('HGET', job_key(run), 'result_ttl') == '-1' then
+    redis.call('HDEL', job_key(run), 'result_ttl') -- rq-scheduler's 'for ever' is meant for the entry only
+  end
   if next_score == '' then redis.call('DEL', job_key(id)) end
 else
   run = id

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
 from ... import schedules
-from ...errors import WellosJobsError
 
 
 class Command(BaseCommand):
     help = "Create, change and disable schedules as declared; what people changed by hand stays."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            done = schedules.synchronise()
-        except (ValidationError, WellosJobsError) as error:
-            text = "; ".join(error.messages) if isinstance(error, ValidationError) else str(error)
-            raise CommandError(f"Nothing was changed: {text}") from error
+        done = schedules.synchronise()
         for verb in ("created", "changed", "disabled"):
             for name in getattr(done, verb):
                 self.stdout.write(f"{verb} {name}")
-        if not (done.created or done.changed or done.disabled):
+        if not done:
             self.stdout.write("Everything is as declared.")
+        if done.failed:
+            raise CommandError("\n".join(f"Schedule {name!r}: {text}" for name, text in done.failed.items()))
