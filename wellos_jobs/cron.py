@@ -3,10 +3,10 @@
 A line is five cron fields, six with the seconds first, a macro such as ``@daily``, or ``@every 90``, an interval. The
 rule where a zone changes its clock, in words and as a table, is in ``docs/schedules-dst.md``.
 
-How it works: the fields choose *wall* times, walked by cronsim on naive datetimes, where no clock ever changes. Each
-wall time stands for instants: a fixed time (no star in minute and hour) for exactly one, a time of a wildcard line for
-as many as there are. The runs are thereby one fixed set of instants, and the next run is the least one of the set after
-``after``: asking again from any run gives the same answer, whatever happened in between.
+How it works: the fields choose *wall* times; cronsim walks the days on naive datetimes, where no clock ever changes.
+Each wall time stands for instants: a fixed time (no star in minute and hour) for exactly one, a time of a wildcard line
+for as many as there are. The runs are thereby one fixed set of instants, and the next run is the least one of the set
+after ``after``: asking again from any run gives the same answer, whatever happened in between.
 """
 
 from __future__ import annotations
@@ -69,6 +69,9 @@ def next_runs(
     line: str | Every, zone_: str | ZoneInfo, after: datetime, count: int, anchor: datetime | None = None
 ) -> list[datetime]:
     """Return the next runs, in the zone, strictly after ``after``; fewer only when the calendar ends (year 9999).
+
+    Compare them in UTC: Python compares two datetimes of one zone by the wall, so that a run of the second pass of a
+    repeated hour seems to come before one of the first.
 
     Args:
         anchor: where an interval is counted from; cron lines take no notice of it.

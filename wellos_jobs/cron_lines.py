@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import difflib
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Final
@@ -34,6 +35,8 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _MICROSECOND = timedelta(microseconds=1)
 _SECOND = timedelta(seconds=1)
 _MINUTE = timedelta(minutes=1)
+_DAY = timedelta(days=1)
+_LAST_MINUTE = _DAY - _MINUTE
 _ANY_DAY = datetime(2000, 1, 1)
 
 
@@ -80,20 +83,39 @@ class Calendar:
     is_fixed: bool = field(repr=False)
     """Whether each wall time it names runs exactly once, whatever the clock does."""
     seconds: tuple[int, ...] = field(repr=False)
-    _minutes: str = field(repr=False)
-    _walker: CronSim = field(repr=False, compare=False)
+    _times: tuple[int, ...] = field(repr=False)
+    """The chosen minutes of a day, counted from midnight, in order."""
+    _upwards: CronSim = field(repr=False, compare=False)
+    """Walks the chosen days, at their first minute."""
+    _downwards: CronSim = field(repr=False, compare=False)
+    """Walks the chosen days backwards, at their last minute."""
+
+    # cronsim finds the days, here the minutes of a day are added: by its own steps it goes through every hour, which
+    # takes three times as long.
 
     def walls_after(self, wall: datetime) -> Iterator[datetime]:
         """Yield the chosen minutes after the minute of a wall time, upwards, until the calendar ends."""
-        walker = copy.copy(self._walker)  # half the time of having the text read again
-        walker.dt = wall.replace(second=0, microsecond=0)
-        return walker
+        today = datetime.combine(wall, time.min)
+        start = bisect_right(self._times, (wall - today) // _MINUTE)
+        days = copy.copy(self._upwards)
+        days.dt = today - _MINUTE if start < len(self._times) else today + _LAST_MINUTE
+        for day in days:
+            first = start if day == today else 0
+            yield from (day + minute * _MINUTE for minute in self._times[first:])
+            days.dt = day + _LAST_MINUTE
 
     def walls_before(self, wall: datetime) -> Iterator[datetime]:
-        """Yield the chosen minutes before a wall time, downwards."""
-        minute = wall.replace(second=0, microsecond=0)
-        # A minute that has begun is one of those before: start from the next one.
-        return CronSim(self._minutes, minute if minute == wall else minute + _MINUTE, reverse=True)
+        """Yield the chosen minutes before a wall time, downwards, until the calendar begins."""
+        today = datetime.combine(wall, time.min)
+        # A minute that has begun is one of those before, hence rounded up.
+        end = bisect_left(self._times, -((today - wall) // _MINUTE))
+        days = copy.copy(self._downwards)
+        days.dt = today + _DAY if end else today
+        for last_minute in days:
+            day = last_minute - _LAST_MINUTE
+            stop = end if day == today else len(self._times)
+            yield from (day + minute * _MINUTE for minute in reversed(self._times[:stop]))
+            days.dt = day
 
     def describe(self) -> str:
         """Return it in plain English."""
@@ -148,15 +170,17 @@ def _period(seconds: float | Decimal | timedelta, shown: str) -> timedelta:
 
 def _cron(line: str) -> Plan:
     fields = read(_without_macro(line))
-    minutes = " ".join(_without_macro(line).split()[-5:])
+    days = " ".join(_without_macro(line).split()[-3:])
     try:
-        walker = CronSim(minutes, _ANY_DAY)
+        upwards = CronSim(f"0 0 {days}", _ANY_DAY)
+        downwards = CronSim(f"59 23 {days}", _ANY_DAY, reverse=True)
     except CronSimError:  # the fields are right one by one, so it is the date
-        raise CronError(_never(minutes)) from None
+        raise CronError(_never(days)) from None
     # Days of the month fall on the same weekdays again after 28 years; cronsim gives up after 50.
-    if next(copy.copy(walker), None) is None:
-        raise CronError(_never(minutes))
-    return Calendar(line, fields, fields.is_fixed, fields.second.values, minutes, walker)
+    if next(copy.copy(upwards), None) is None:
+        raise CronError(_never(days))
+    times = tuple(hour * 60 + minute for hour in fields.hour.values for minute in fields.minute.values)
+    return Calendar(line, fields, fields.is_fixed, fields.second.values, times, upwards, downwards)
 
 
 def _without_macro(line: str) -> str:
@@ -168,9 +192,9 @@ def _without_macro(line: str) -> str:
     raise CronError(f"did you mean {near[0]!r}?" if near else f"there is {', '.join(MACROS)} and '@every 60'")
 
 
-def _never(minutes: str) -> str:
+def _never(days: str) -> str:
     names = ("day of the month", "month", "weekday")
-    chosen = zip(names, minutes.split()[2:], strict=True)
+    chosen = zip(names, days.split(), strict=True)
     return (
         f"it can never run: no date has {cron_text.listed([f'{name} {text}' for name, text in chosen if text != '*'])}"
     )
