@@ -9,6 +9,7 @@ Leaving the block closes the batch; an exception cancels it. From inside one of 
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import router, transaction
 from django.utils import timezone
 
-from . import blocking, ids, queues
+from . import blocking, ids, queues, redis
 from .declare import Job, JobCall
 from .enqueue import JobOptions, build, insert
 from .errors import InvalidOperation, JobNotFound
@@ -29,8 +30,11 @@ from .states import FINAL_STATES, BatchState, JobState
 if TYPE_CHECKING:
     from .models import JobRecord
 
+logger = logging.getLogger("wellos_jobs")
+
 CHUNK = 1_000
 """How many jobs one INSERT takes when rows are streamed in."""
+CALLED_OFF = "The batch was cancelled"
 
 
 class Batch:
@@ -92,11 +96,13 @@ class Batch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
-        if kind is not None:
-            if not transaction.get_connection(self.database).needs_rollback:
+        if kind is None:
+            self.close()
+        elif not transaction.get_connection(self.database).needs_rollback:
+            try:
                 self.cancel()
-            return
-        self.close()
+            except redis.Unavailable as error:  # the exception on its way tells more than this one
+                logger.error("batch %s stays open, for Redis is away: %s", self.id, error)
 
     def enqueue(self, job: Job[..., Any], **data: Any) -> JobHandle:
         """Add one job."""
@@ -108,11 +114,13 @@ class Batch:
         Raises:
             InvalidOperation: the batch is done.
         """
-        self._check_open()
         options = JobOptions(organization=self.organization or None, database=self.database, batch=self.id)
         definition, handles, stream = job.definition, [], iter(rows)
         while chunk := list(islice(stream, CHUNK)):
-            handles += insert([build(definition.name, row, options, definition) for row in chunk])
+            built = [build(definition.name, row, options, definition) for row in chunk]
+            with transaction.atomic(using=self.database):
+                self._hold_open()
+                handles += insert(built)
         return handles
 
     def close(self) -> None:
@@ -122,14 +130,28 @@ class Batch:
         with transaction.atomic(using=self.database):
             rows = Row.objects.using(self.database).filter(pk=self.id, state=BatchState.OPEN)
             if rows.update(state=BatchState.CLOSED):
-                ready, _ = blocking.finish_batches([self.id], self.database)
-                blocking.push_on_commit(ready, self.database)
+                blocking.settle_batches([self.id], self.database)
 
     def cancel(self) -> int:
-        """Cancel every job that is not final, and close the batch; return how many there were."""
+        """Cancel every job that is not final, and close the batch; return how many there were.
+
+        ``on_complete`` still runs when they have ended, ``on_success`` does not, unless the batch was done already.
+        """
+        self._call_off()
         canceled = sum(queues.cancel(record) != "final" for record in self._jobs().exclude(state__in=FINAL_STATES))
         self.close()
         return canceled
+
+    def _call_off(self) -> None:
+        """Cancel ``on_success``, also of a batch in which nothing is left to cancel."""
+        from .models import Batch as Row
+
+        with transaction.atomic(using=self.database):
+            rows = Row.objects.using(self.database).select_for_update().filter(pk=self.id)
+            row = rows.exclude(state=BatchState.DONE).first()
+            callback = row.on_success_id if row is not None else None
+            if callback is not None and blocking.end(callback, JobState.CANCELED, CALLED_OFF, self.database):
+                blocking.release([callback], self.database)
 
     @property
     def progress(self) -> dict[str, int]:
@@ -164,8 +186,14 @@ class Batch:
 
         return JobRecord.objects.using(self.database).filter(batch_id=self.id)
 
-    def _check_open(self) -> None:
-        if self.state == BatchState.DONE:
+    def _hold_open(self) -> None:
+        """Lock the row, so that the batch cannot be done before the jobs about to be added are in it."""
+        from .models import Batch as Row
+
+        row = Row.objects.using(self.database).select_for_update().filter(pk=self.id).first()
+        if row is None:
+            raise JobNotFound(f"There is no batch {self.id} in the database {self.database!r}: enter its block first")
+        if row.state == BatchState.DONE:
             raise InvalidOperation(f"Batch {self.name!r} is done: no more jobs can be added")
 
     def _callback(self, call: JobCall) -> JobRecord:

@@ -1,53 +1,56 @@
 """Blocking: jobs that need others first, from their INSERT until the last of those has ended.
 
-The rows decide, under row locks: a job that is enqueued while the one it needs ends is either blocked and then released
-by the ledger, or finds it ended. Redis hears of a job only when it may run.
+The rows decide. A new job that needs others is blocked; the ledger releases it when the last of them has ended, and the
+transaction that made it looks once more after its commit, in case that was meanwhile. So neither ever waits for the
+other. Redis hears of a job only when it may run.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
 
-from django.db import transaction
+from django.db import connections, transaction
+from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 
 from .errors import BadOption
 from .queues import push_records
-from .states import FINAL_STATES, BatchState, JobState, OnFailure
+from .states import FINAL_STATES, OPEN_STATES, BatchState, DeadLetterStatus, FailureReason, JobState, OnFailure
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from .models import Batch, JobRecord
 
+NEEDED_FAILED = "A job it needs did not complete"
+NOT_CLEAN = "Not every job of the batch has completed"
+CHUNK = 500
+"""Ids in one statement: databases have a limit on parameters."""
+
+T = TypeVar("T")
+
 
 def before_insert(records: Sequence[JobRecord], database: str) -> None:
-    """Set the state of new jobs that need others: blocked, or as it was when those have ended already.
-
-    The rows of the needed jobs stay locked until the caller's transaction ends.
+    """Block new jobs that need others, whatever the state of those; ``after_commit`` looks at that.
 
     Raises:
         BadOption: a needed job is neither in the database nor among the new ones.
     """
     from .models import JobRecord
 
-    new = {record.pk for record in records}
-    wanted = {needed for record in records for needed in record.needs} - new
-    rows = JobRecord.objects.using(database).select_for_update().filter(pk__in=wanted).order_by("pk")
-    states = dict(rows.values_list("pk", "state"))
-    if missing := wanted - states.keys():
+    wanted = {needed for record in records for needed in record.needs} - {record.pk for record in records}
+    known: set[uuid.UUID] = set()
+    for chunk in _chunks(wanted):
+        known.update(JobRecord.objects.using(database).filter(pk__in=chunk).values_list("pk", flat=True))
+    if missing := wanted - known:
         raise BadOption(f"depends_on names {min(map(str, missing))}, which is no job in the database {database!r}")
     for record in records:
-        if not record.needs:
-            continue
-        verdict = _verdict([states.get(needed, JobState.BLOCKED) for needed in record.needs], record.on_failure)
-        if verdict is None:
+        if record.needs:
             record.state = JobState.BLOCKED
-        elif verdict != JobState.WAITING:
-            raise BadOption(f"{record.name} depends on a job that has failed or was cancelled: it could never run")
 
 
 def after_insert(records: Iterable[JobRecord], database: str) -> None:
@@ -57,6 +60,20 @@ def after_insert(records: Iterable[JobRecord], database: str) -> None:
     JobDependency.objects.using(database).bulk_create(
         JobDependency(job_id=record.pk, needs_id=needed) for record in records for needed in dict.fromkeys(record.needs)
     )
+
+
+def after_commit(records: Iterable[JobRecord], database: str) -> None:
+    """Release new jobs whose needed jobs had ended before their rows could be seen. The ledger may do so as well."""
+    from .models import JobRecord
+
+    needed = {needed for record in records for needed in record.needs}
+    ended: set[uuid.UUID] = set()
+    for chunk in _chunks(needed):
+        rows = JobRecord.objects.using(database).filter(pk__in=chunk, state__in=FINAL_STATES)
+        ended.update(rows.values_list("pk", flat=True))
+    if ended:
+        with transaction.atomic(using=database):
+            release(ended, database)
 
 
 def release(ended: Collection[uuid.UUID], database: str) -> None:
@@ -70,28 +87,34 @@ def release(ended: Collection[uuid.UUID], database: str) -> None:
     ready: list[JobRecord] = []
     frontier = set(ended)
     while frontier:
-        rows = JobRecord.objects.using(database).filter(pk__in=frontier, batch__isnull=False)
-        batches.update(rows.values_list("batch_id", flat=True))
-        freed, ended_too = _release_dependents(frontier, database)
-        ready += freed
+        ended_too: set[uuid.UUID] = set()
+        for chunk in _chunks(frontier):
+            rows = JobRecord.objects.using(database).filter(pk__in=chunk, batch__isnull=False)
+            batches.update(rows.order_by().values_list("batch_id", flat=True).distinct())
+            freed, ended_now = _release_dependents(chunk, database)
+            ready += freed
+            ended_too |= ended_now
         frontier = ended_too
         if not frontier and batches:
-            callbacks, ended_too = finish_batches(batches, database)
+            callbacks, frontier = finish_batches(batches, database)
             ready += callbacks
-            batches, frontier = set(), ended_too
+            batches = set()
     push_on_commit(ready, database)
 
 
 def finish_batches(batches: Collection[uuid.UUID], database: str) -> tuple[list[JobRecord], set[uuid.UUID]]:
     """Count the jobs of batches anew; finish those that are closed and have no open job.
 
-    Returns the callbacks that may run now, and the ids of those that never will.
+    Returns the callbacks that may run now, and the ids of those that never will. A batch whose row is locked is passed
+    over, for somebody is adding jobs to it, and must not hold the ledger up; ``heal`` comes back to it.
     """
     from .models import Batch, JobRecord
 
     ready: list[JobRecord] = []
     ended: set[uuid.UUID] = set()
-    for batch in Batch.objects.using(database).select_for_update().filter(pk__in=batches).order_by("pk"):
+    skip = connections[database].features.has_select_for_update_skip_locked
+    rows = Batch.objects.using(database).select_for_update(skip_locked=skip)
+    for batch in rows.filter(pk__in=batches).order_by("pk"):
         counts = _counts(batch, database)
         still_open = counts.pop("open")
         row = Batch.objects.using(database).filter(pk=batch.pk)
@@ -105,21 +128,31 @@ def finish_batches(batches: Collection[uuid.UUID], database: str) -> tuple[list[
                 continue
             if runs:
                 ready += unblock(JobRecord.objects.using(database).filter(pk=callback), database)
-            elif _end(callback, JobState.CANCELED, "Not every job of the batch has completed", database):
+            elif end(callback, JobState.CANCELED, NOT_CLEAN, database):
                 ended.add(callback)
     return ready, ended
+
+
+def settle_batches(batches: Collection[uuid.UUID], database: str) -> None:
+    """Finish what can be finished of these batches, with all that follows from it. Call it inside a transaction."""
+    ready, ended = finish_batches(batches, database)
+    push_on_commit(ready, database)
+    if ended:
+        release(ended, database)
 
 
 def unblock(rows: QuerySet[JobRecord], database: str) -> list[JobRecord]:
     """Make blocked jobs wait or delayed; return those that were blocked."""
     found: list[JobRecord] = []
-    for record in rows.filter(state=JobState.BLOCKED):
-        later = record.run_at is not None and record.run_at > timezone.now()
-        state = JobState.DELAYED if later else JobState.WAITING
-        same = type(record).objects.using(database).filter(pk=record.pk, state=JobState.BLOCKED)
-        if same.update(state=state, enqueued_at=None):
-            record.state = state
-            found.append(record)
+    blocked = list(rows.filter(state=JobState.BLOCKED).order_by("pk").select_for_update())
+    now = timezone.now()
+    for record in blocked:
+        record.state = JobState.DELAYED if record.run_at is not None and record.run_at > now else JobState.WAITING
+    for state in (JobState.WAITING, JobState.DELAYED):
+        chosen = [record for record in blocked if record.state == state]
+        same = type(chosen[0]).objects.using(database).filter(state=JobState.BLOCKED) if chosen else None
+        if same is not None and same.filter(pk__in=[r.pk for r in chosen]).update(state=state, enqueued_at=None):
+            found += chosen
     return found
 
 
@@ -129,53 +162,64 @@ def push_on_commit(records: Sequence[JobRecord], database: str) -> None:
         transaction.on_commit(partial(push_records, list(records)), using=database, robust=True)
 
 
-def heal(database: str, limit: int = 500) -> None:
-    """Release what no open job holds back any more, in case a release was lost."""
-    from .models import Batch, JobDependency
+def heal(database: str, limit: int = CHUNK) -> None:
+    """Release what no open job holds back any more, in case a release was lost or a locked batch was passed over."""
+    from .models import Batch, JobDependency, JobRecord
 
-    held = JobDependency.objects.using(database).filter(job__state=JobState.BLOCKED)
-    ended = set(held.filter(needs__state__in=FINAL_STATES).values_list("needs_id", flat=True)[:limit])
-    closed = Batch.objects.using(database).filter(state=BatchState.CLOSED)
+    edges = JobDependency.objects.using(database).filter(job=OuterRef("pk"))
+    lost = edges.filter(needs__state__in=[JobState.FAILED, JobState.CANCELED])
+    freed = ~Exists(edges.filter(needs__state__in=OPEN_STATES)) | (Exists(lost) & ~Q(on_failure=OnFailure.RUN))
+    blocked = JobRecord.objects.using(database).filter(Exists(edges), freed, state=JobState.BLOCKED)
+    needed = JobDependency.objects.using(database).filter(job__in=list(blocked.values_list("pk", flat=True)[:limit]))
+    open_jobs = JobRecord.objects.using(database).filter(batch=OuterRef("pk"), state__in=OPEN_STATES)
+    closed = Batch.objects.using(database).filter(~Exists(open_jobs), state=BatchState.CLOSED)
     with transaction.atomic(using=database):
-        if ended:
-            release(ended, database)
-        ready, _ = finish_batches(list(closed.values_list("pk", flat=True)[:limit]), database)
-        push_on_commit(ready, database)
+        release(set(needed.filter(needs__state__in=FINAL_STATES).values_list("needs_id", flat=True)), database)
+        settle_batches(list(closed.values_list("pk", flat=True)[:limit]), database)
 
 
-def _release_dependents(ended: set[uuid.UUID], database: str) -> tuple[list[JobRecord], set[uuid.UUID]]:
+def _release_dependents(ended: Collection[uuid.UUID], database: str) -> tuple[list[JobRecord], set[uuid.UUID]]:
     """Return the dependents that may run now, and those that have ended because what they need has."""
     from .models import JobDependency, JobRecord
 
     edges = JobDependency.objects.using(database)
     waiting = set(edges.filter(needs_id__in=ended, job__state=JobState.BLOCKED).values_list("job_id", flat=True))
-    needs: dict[uuid.UUID, list[str]] = {}
-    for job_id, state in edges.filter(job_id__in=waiting).values_list("job_id", "needs__state"):
-        needs.setdefault(job_id, []).append(state)
     ready: list[JobRecord] = []
     ended_too: set[uuid.UUID] = set()
-    rows = JobRecord.objects.using(database).filter(pk__in=waiting)
-    for job_id, on_failure in rows.values_list("pk", "on_failure"):
-        verdict = _verdict(needs[job_id], on_failure)
-        if verdict == JobState.WAITING:
-            ready += unblock(JobRecord.objects.using(database).filter(pk=job_id), database)
-        elif verdict is not None and _end(job_id, verdict, "A job it needs did not complete", database):
-            ended_too.add(job_id)
+    for chunk in _chunks(waiting):
+        verdicts = verdicts_on(chunk, database)
+        free = [job_id for job_id, verdict in verdicts.items() if verdict == JobState.WAITING]
+        ready += unblock(JobRecord.objects.using(database).filter(pk__in=free), database) if free else []
+        for job_id, verdict in verdicts.items():
+            over = verdict in FINAL_STATES
+            if over and end(job_id, JobState(str(verdict)), NEEDED_FAILED, database):
+                ended_too.add(job_id)
     return ready, ended_too
 
 
+def verdicts_on(jobs: Collection[uuid.UUID], database: str) -> dict[uuid.UUID, JobState | None]:
+    """Return what becomes of jobs that need others, by the states of those: WAITING to run, None to stay blocked."""
+    from .models import JobDependency
+
+    edges = JobDependency.objects.using(database).filter(job_id__in=jobs)
+    needs: dict[uuid.UUID, list[str]] = {}
+    policies: dict[uuid.UUID, str] = {}
+    for job_id, policy, state in edges.values_list("job_id", "job__on_failure", "needs__state"):
+        needs.setdefault(job_id, []).append(state)
+        policies[job_id] = policy
+    return {job_id: _verdict(states, policies[job_id]) for job_id, states in needs.items()}
+
+
 def _verdict(states: Sequence[str], on_failure: str) -> JobState | None:
-    """Return what becomes of a job by the states of those it needs: WAITING to run, None to stay blocked."""
     bad = {JobState.FAILED, JobState.CANCELED} & set(map(JobState, states))
     if bad and on_failure != OnFailure.RUN:
         return JobState.CANCELED if on_failure == OnFailure.CANCEL else JobState.FAILED
     return JobState.WAITING if all(JobState(state).is_final for state in states) else None
 
 
-def _end(job_id: uuid.UUID, state: JobState, why: str, database: str) -> bool:
-    """End a job that never ran; a failed one gets its dead letter."""
+def end(job_id: uuid.UUID, state: JobState, why: str, database: str) -> bool:
+    """End a blocked job, which never ran; a failed one gets its dead letter. Tells whether it was blocked."""
     from .models import DeadLetter, JobRecord
-    from .states import FailureReason
 
     rows = JobRecord.objects.using(database).filter(pk=job_id, state=JobState.BLOCKED)
     now = timezone.now()
@@ -193,9 +237,71 @@ def _end(job_id: uuid.UUID, state: JobState, why: str, database: str) -> bool:
     return True
 
 
-def _counts(batch: Batch, database: str) -> dict[str, int]:
-    from django.db.models import Count
+def revive(records: Iterable[JobRecord], database: str) -> set[uuid.UUID]:
+    """Block again what ended only because these jobs had failed, now that they are to run again; and these jobs
+    themselves, as far as they need one another. Batches they belong to are no longer done.
 
+    Call it inside the transaction that took them back. Returns the ids that are blocked now.
+    """
+    from .models import JobDependency, JobRecord
+
+    revived = {record.pk: record.batch_id for record in records}
+    edges = JobDependency.objects.using(database)
+    blocked: set[uuid.UUID] = set()
+    batches = set(revived.values())
+    linked = [c for c in _chunks(revived) if edges.filter(Q(needs_id__in=c) | Q(job_id__in=c)).exists()]
+    for chunk in linked:
+        followers, more = _block_followers(chunk, database)
+        blocked |= followers
+        batches |= more
+    for chunk in linked:
+        held = {job_id for job_id, verdict in verdicts_on(chunk, database).items() if verdict is None}
+        JobRecord.objects.using(database).filter(pk__in=held).update(state=JobState.BLOCKED)
+        blocked |= held
+    if reopened := batches - {None}:
+        _reopen_batches(reopened, database)
+    return blocked
+
+
+def _block_followers(revived: Iterable[uuid.UUID], database: str) -> tuple[set[uuid.UUID], set[uuid.UUID | None]]:
+    """Block what ended because these jobs had; return its ids and those of its batches."""
+    from .models import DeadLetter, JobDependency, JobRecord
+
+    ended = [JobState.CANCELED, JobState.FAILED]
+    edges = JobDependency.objects.using(database)
+    never_ran = edges.filter(job__state__in=ended, job__error=NEEDED_FAILED, job__started_at=None)
+    found: dict[uuid.UUID, uuid.UUID | None] = {}
+    frontier = list(revived)
+    while frontier:
+        followers: dict[uuid.UUID, uuid.UUID | None] = {}
+        for chunk in _chunks(frontier):
+            followers.update(never_ran.filter(needs_id__in=chunk).values_list("job_id", "job__batch_id"))
+        for chunk in _chunks(followers):
+            rows = JobRecord.objects.using(database).filter(pk__in=chunk, state__in=ended)
+            rows.update(state=JobState.BLOCKED, finished_at=None, error="")
+            letters = DeadLetter.objects.using(database).filter(job_id__in=chunk, status=DeadLetterStatus.OPEN)
+            letters.update(status=DeadLetterStatus.REPLAYED, resolved_at=timezone.now())
+        found |= followers
+        frontier = list(followers)
+    return set(found), set(found.values())
+
+
+def _reopen_batches(batches: Iterable[uuid.UUID | None], database: str) -> None:
+    """Make done batches wait again; a success that was called off may come after all, and what waits for it."""
+    from .models import Batch, JobRecord
+
+    done = Batch.objects.using(database).filter(pk__in=batches, state=BatchState.DONE)
+    callbacks = dict(done.values_list("pk", "on_success_id"))
+    Batch.objects.using(database).filter(pk__in=callbacks).update(state=BatchState.CLOSED, finished_at=None)
+    called_off = {"state": JobState.CANCELED, "error": NOT_CLEAN}
+    rows = JobRecord.objects.using(database).filter(pk__in=list(callbacks.values()), **called_off)
+    waiting = list(rows.values_list("pk", flat=True))
+    if waiting:
+        rows.update(state=JobState.BLOCKED, finished_at=None, error="")
+        _block_followers(waiting, database)
+
+
+def _counts(batch: Batch, database: str) -> dict[str, int]:
     from .models import JobRecord
 
     rows = JobRecord.objects.using(database).filter(batch=batch).order_by()
@@ -203,3 +309,9 @@ def _counts(batch: Batch, database: str) -> dict[str, int]:
     final = {state.value: by_state.get(state, 0) for state in FINAL_STATES}
     total = sum(by_state.values())
     return {"total": total, **final, "open": total - sum(final.values())}
+
+
+def _chunks(things: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(things)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk

@@ -181,10 +181,12 @@ def needed_id(job: Any) -> uuid.UUID:
 def _guard(record: JobRecord, definition: JobDefinition, data: Mapping[str, Any]) -> None:
     """Work out the keys of a job's guards from its plain data; the keys are all that is kept of them."""
     name, organization = record.name, record.organization_id
+    known = {**definition.parameters.defaults, **data}
     if definition.limits:
-        record.context["limits"] = [limit.wire(name, data, organization) for limit in definition.limits]
+        record.context["limits"] = [limit.wire(name, known, organization) for limit in definition.limits]
     if definition.unique is not None:
-        record.unique_key = uniqueness.key_of(definition.unique, name, data, organization)
+        keyed = data if definition.unique.key is None else known
+        record.unique_key = uniqueness.key_of(definition.unique, name, keyed, organization)
         record.unique = definition.unique
 
 
@@ -200,6 +202,7 @@ def insert(records: Sequence[JobRecord]) -> list[JobHandle]:
                 blocking.before_insert(group, database)
                 fresh = _insert_group(group, database)
                 blocking.after_insert(fresh, database)
+            transaction.on_commit(partial(blocking.after_commit, fresh, database), using=database, robust=True)
         else:
             fresh = _insert_group(group, database)
         new.update(map(id, fresh))
@@ -213,12 +216,14 @@ def insert(records: Sequence[JobRecord]) -> list[JobHandle]:
 
 def _insert_group(records: list[JobRecord], database: str) -> list[JobRecord]:
     """Insert rows into one database; return those that are new."""
-    unique = [record for record in records if record.unique is not None]
-    if unique:
-        free = [record for record in records if record.unique is None]
+    if any(record.unique is not None for record in records):
         with transaction.atomic(using=database):
-            held = [record for record in unique if _inserted_unique(record, database)]
-            return held + (_insert_group(free, database) if free else [])
+            held = _claim_keys(records, database)
+            return _insert_rows(held, database) if held else []
+    return _insert_rows(records, database)
+
+
+def _insert_rows(records: list[JobRecord], database: str) -> list[JobRecord]:
     if len(records) == 1:
         record = records[0]
         if not _is_chosen(record):
@@ -240,16 +245,29 @@ def _insert_group(records: list[JobRecord], database: str) -> list[JobRecord]:
             return [record for record in wanted if id(record) in new]
 
 
-def _inserted_unique(record: JobRecord, database: str) -> bool:
-    """Claim the record's unique key and insert it; if another job holds the key, make the record stand for that one."""
-    if record.unique is None:
-        return _inserted(record, database)
-    with transaction.atomic(using=database):
-        holder = uniqueness.claim(record, record.unique_key, record.unique, database)
-        if holder is None:
-            return _inserted(record, database)
-    record.pk, record.queue = holder.pk, holder.queue  # the handle leads to the job that counts
-    return False
+def _claim_keys(records: list[JobRecord], database: str) -> list[JobRecord]:
+    """Claim the unique keys of new jobs; return the jobs to insert. The others stand for the jobs that hold their keys.
+
+    In the order of the keys, so that two who enqueue the same do not deadlock.
+    """
+    holders: dict[str, JobRecord] = {}
+    replaced: dict[uuid.UUID, uuid.UUID] = {}
+    duplicates: set[int] = set()
+    for record in sorted((one for one in records if one.unique is not None), key=lambda one: one.unique_key):
+        holder = holders.get(record.unique_key)
+        if holder is None and record.unique is not None:
+            holder = uniqueness.claim(record, record.unique_key, record.unique, database)
+            holders[record.unique_key] = holder or record
+        if holder is not None:
+            replaced[record.pk] = holder.pk
+            duplicates.add(id(record))
+            record.pk, record.queue = holder.pk, holder.queue  # the handle leads to the job that counts
+    if not replaced:
+        return records
+    for record in records:  # of a flow, say
+        record.needs = [replaced.get(needed, needed) for needed in record.needs]
+        record.parent_id = replaced.get(record.parent_id, record.parent_id) if record.parent_id else None
+    return [record for record in records if id(record) not in duplicates]
 
 
 def _is_chosen(record: JobRecord) -> bool:

@@ -104,8 +104,13 @@ class FlowHandle:
         return True
 
     def cancel(self) -> int:
-        """Cancel every job that is not final; return how many there were."""
-        return sum(queues.cancel(record) != "final" for record in self._rows().exclude(state__in=FINAL_STATES))
+        """Cancel every job that is not final; return how many there were.
+
+        Blocked ones first: else the end of what they wait for might still let them run.
+        """
+        rows = self._rows().exclude(state__in=FINAL_STATES)
+        open_jobs = sorted(rows, key=lambda record: record.state != JobState.BLOCKED)
+        return sum(queues.cancel(record) != "final" for record in open_jobs)
 
     def _rows(self) -> Any:
         from .models import JobRecord

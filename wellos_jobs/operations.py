@@ -13,13 +13,12 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 from django.db import models, router, transaction
-from django.db.models import F
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from . import queues, redis
 from .acts import Act, with_redis
 from .errors import InvalidOperation, RedisUnavailable
+from .flow_operations import cancel_batch, cancel_flow, retry_batch, retry_flow
 from .models import AuditEntry, DeadLetter, JobRecord
 from .queue_operations import (
     change_priority,
@@ -32,12 +31,14 @@ from .queue_operations import (
     set_limit,
     trip_breaker,
 )
-from .queues import push_records
-from .states import DeadLetterStatus, EventName, JobState
+from .revival import close, revive
+from .states import DeadLetterStatus, JobState
 
 __all__ = [
     "Report",
     "cancel",
+    "cancel_batch",
+    "cancel_flow",
     "cancel_many",
     "change_priority",
     "discard",
@@ -51,6 +52,8 @@ __all__ = [
     "reset_breaker",
     "resume_queue",
     "retry",
+    "retry_batch",
+    "retry_flow",
     "retry_many",
     "set_limit",
     "trip_breaker",
@@ -58,22 +61,6 @@ __all__ = [
 
 CHUNK = 200
 """How many jobs one transaction of a bulk operation takes."""
-
-FRESH: dict[str, Any] = {
-    "state": JobState.WAITING,
-    "attempts": 0,
-    "progress": 0,
-    "progress_message": "",
-    "error": "",
-    "result": None,
-    "worker": "",
-    "run_at": None,
-    "enqueued_at": None,
-    "started_at": None,
-    "finished_at": None,
-}
-"""The columns of a job that is about to run as if for the first time."""
-
 
 @dataclass
 class Report:
@@ -98,7 +85,7 @@ def retry(job: JobRecord, *, by: Any = None, reason: str = "", address: str = ""
     act = Act(by, reason, address)
     if record.state == JobState.DELAYED:
         _promote(record, using, act)
-    elif not _revive(JobRecord.objects.filter(pk=record.pk), using, act, "retried"):
+    elif not revive(JobRecord.objects.filter(pk=record.pk), using, act, "retried"):
         raise InvalidOperation(_why_not_retried(record))
     return JobRecord.objects.using(using).get(pk=job.pk)
 
@@ -110,7 +97,7 @@ def replay(letter: DeadLetter, *, by: Any = None, reason: str = "", address: str
         InvalidOperation: the letter is not open, or plain RQ code made the job.
     """
     using = _database_of(letter)
-    revived = _revive(_jobs_of([letter.pk]), using, Act(by, reason, address), "replayed")
+    revived = revive(_jobs_of([letter.pk]), using, Act(by, reason, address), "replayed")
     if not revived:
         raise InvalidOperation(_why_not_replayed(DeadLetter.objects.using(using).get(pk=letter.pk)))
     return revived[0]
@@ -156,7 +143,7 @@ def retry_many(jobs: Iterable[JobRecord], *, by: Any = None, reason: str = "", a
     """Retry all of ``jobs`` that can be: failed ones in chunks, delayed ones one by one."""
     act, report = Act(by, reason, address), Report()
     for using, chunk in _chunks(jobs):
-        revived = {record.pk for record in _revive(JobRecord.objects.filter(pk__in=chunk), using, act, "retried")}
+        revived = {record.pk for record in revive(JobRecord.objects.filter(pk__in=chunk), using, act, "retried")}
         report.done += len(revived)
         for record in JobRecord.objects.using(using).filter(pk__in=set(chunk) - revived):
             if record.state == JobState.DELAYED:
@@ -181,7 +168,7 @@ def replay_many(letters: Iterable[DeadLetter], *, by: Any = None, reason: str = 
     """Replay all of ``letters`` that are open."""
     act, report = Act(by, reason, address), Report()
     for using, chunk in _chunks(letters):
-        revived = {record.pk for record in _revive(_jobs_of(chunk), using, act, "replayed")}
+        revived = {record.pk for record in revive(_jobs_of(chunk), using, act, "replayed")}
         report.done += len(revived)
         left = DeadLetter.objects.using(using).filter(pk__in=chunk).exclude(job_id__in=revived)
         report.refused += [_why_not_replayed(letter) for letter in left.select_related("job")]
@@ -202,52 +189,17 @@ def discard_many(letters: Iterable[DeadLetter], *, by: Any = None, reason: str =
 # --- steps ----------------------------------------------------------------------------------------------
 
 
-def _revive(jobs: models.QuerySet[JobRecord], using: str, act: Act, action: str) -> list[JobRecord]:
-    """Take failed jobs back to waiting and close their open letters, once, whoever else tries at the same time.
-
-    The rows are locked, and where a database cannot lock rows (SQLite) the conditional UPDATE decides.
-    """
-    with transaction.atomic(using=using):
-        failed = jobs.using(using).filter(state=JobState.FAILED, rq_id=None).order_by("pk")
-        found = {record.pk: record for record in failed.select_for_update()}
-        letters = DeadLetter.objects.using(using).filter(job_id__in=found, status=DeadLetterStatus.OPEN)
-        letter_of = dict(letters.values_list("job_id", "pk"))
-        _close(letters, DeadLetterStatus.REPLAYED, act)
-        rows = JobRecord.objects.using(using).filter(pk__in=found, state=JobState.FAILED)
-        if rows.update(**FRESH, replays=F("replays") + 1) != len(found):
-            raise InvalidOperation(_("Somebody else retried some of these jobs; nothing was changed"))
-        AuditEntry.objects.using(using).bulk_create(
-            _entry_of_replay(act, action, record, letter_of.get(record.pk)) for record in found.values()
-        )
-        revived = list(JobRecord.objects.using(using).filter(pk__in=found).order_by("pk"))
-        if revived:
-            push = partial(push_records, revived, event=EventName.REPLAYED)
-            transaction.on_commit(push, using=using, robust=True)
-    return revived
-
-
-def _entry_of_replay(act: Act, action: str, record: JobRecord, letter: int | None) -> AuditEntry:
-    if action == "replayed":
-        return act.entry(action, "dead_letter", letter, job=str(record.pk), name=record.name)
-    return act.entry(action, "job", record.pk, name=record.name, dead_letter=letter)
-
-
 def _discard(letters: Collection[int], using: str, act: Act) -> list[int]:
     with transaction.atomic(using=using):
         rows = DeadLetter.objects.using(using).filter(pk__in=letters, status=DeadLetterStatus.OPEN)
         found = list(rows.order_by("pk").select_for_update())
         mine = rows.filter(pk__in=[letter.pk for letter in found])
-        if _close(mine, DeadLetterStatus.DISCARDED, act) != len(found):
+        if close(mine, DeadLetterStatus.DISCARDED, act) != len(found):
             raise InvalidOperation(_("Somebody else closed some of these letters; nothing was changed"))
         AuditEntry.objects.using(using).bulk_create(
             act.entry("discarded", "dead_letter", letter.pk, job=str(letter.job_id)) for letter in found
         )
     return [letter.pk for letter in found]
-
-
-def _close(letters: models.QuerySet[DeadLetter], status: DeadLetterStatus, act: Act) -> int:
-    actor = act.by.pk if act.by is not None else None
-    return letters.update(status=status, resolved_by_id=actor, resolved_at=timezone.now(), note=act.reason)
 
 
 def _promote(record: JobRecord, using: str, act: Act) -> None:

@@ -1,11 +1,13 @@
 """Prune: delete the rows of jobs that ended long ago, by ``RETENTION``, in small batches.
 
 The audit log and the statistics are not touched. A failed job with an open dead letter stays until the letter is
-closed, unless ``RETENTION["dead_letters"]`` says how long open letters are kept.
+closed, unless ``RETENTION["dead_letters"]`` says how long open letters are kept. A job stays while another one that
+needs it has not ended, or while its batch is closed and not done. A batch goes with the last of its jobs.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.db import models
@@ -13,8 +15,8 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from . import conf
-from .models import DeadLetter, JobRecord, UniqueClaim
-from .states import DeadLetterStatus, JobState
+from .models import Batch, DeadLetter, JobDependency, JobRecord, UniqueClaim
+from .states import FINAL_STATES, OPEN_STATES, BatchState, DeadLetterStatus, JobState
 
 Rows = models.QuerySet[Any]
 
@@ -38,12 +40,28 @@ def prune(using: str, dry_run: bool = False) -> dict[str, int]:
     for state in (JobState.COMPLETED, JobState.CANCELED, JobState.FAILED):
         if (age := retention[state]) is not None:
             ended = JobRecord.objects.using(using).filter(state=state, finished_at__lt=now - age)
-            old[state.value] = ended.exclude(Exists(kept_letters.filter(job=OuterRef("pk"))))
-    if not dry_run:
-        UniqueClaim.objects.using(using).filter(expires__lt=now).delete()
+            needed = JobDependency.objects.using(using).filter(needs=OuterRef("pk"), job__state__in=OPEN_STATES)
+            free = ended.exclude(Exists(needed)).exclude(batch__state=BatchState.CLOSED)
+            old[state.value] = free.exclude(Exists(kept_letters.filter(job=OuterRef("pk"))))
     count = models.QuerySet.count if dry_run else _delete
     kinds = dict.fromkeys(("dead_letters", *retention))  # letters first, then the jobs they held
-    return {kind: count(old[kind]) if kind in old else 0 for kind in kinds}
+    counted = {kind: count(old[kind]) if kind in old else 0 for kind in kinds}
+    if not dry_run:
+        _delete_left_over(using, now)
+    return counted
+
+
+def _delete_left_over(using: str, now: datetime) -> None:
+    """Delete unique claims that count no more, and batches without jobs that are past the retention of jobs."""
+    jobs = JobRecord.objects.using(using)
+    claims = UniqueClaim.objects.using(using)
+    claims.filter(expires__lt=now).delete()
+    _delete(claims.filter(~Exists(jobs.filter(pk=OuterRef("job"))), expires=None))
+    ages = [age for state in FINAL_STATES if (age := conf.current().retention[state]) is not None]
+    if ages:
+        old = Batch.objects.using(using).filter(created_at__lt=now - max(ages))
+        over = old.filter(~Exists(jobs.filter(batch=OuterRef("pk")))).exclude(state=BatchState.CLOSED)
+        _delete(over.exclude(on_complete__state__in=OPEN_STATES))
 
 
 def _delete(rows: Rows) -> int:

@@ -19,7 +19,7 @@ from asgiref.sync import iscoroutinefunction
 from .cron import Cron
 from .errors import BadOption, DuplicateJobName, UnknownJob
 from .guards.breaker import CircuitBreaker
-from .guards.limits import Concurrency, RateLimit, check_fields
+from .guards.limits import Concurrency, RateLimit, check_fields, fields_of
 from .guards.unique import Unique
 from .retry import DEFAULT_BACKOFF, Backoff, RetryPolicy, in_seconds
 from .states import Priority
@@ -39,6 +39,7 @@ class Parameters:
     required: tuple[str, ...]
     takes_any: bool
     """Whether the function has ``**kwargs``."""
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> Parameters:
@@ -48,6 +49,7 @@ class Parameters:
             ValueError: it has positional-only parameters or ``*args``, which named data cannot fill.
         """
         positional, known, required, takes_any = [], [], [], False
+        defaults: dict[str, Any] = {}
         for name, parameter in inspect.signature(function).parameters.items():
             if parameter.kind is parameter.POSITIONAL_ONLY:
                 raise ValueError(f"parameter {name!r} is positional-only: a job's data are named arguments")
@@ -61,7 +63,9 @@ class Parameters:
                 positional.append(name)
             if parameter.default is parameter.empty:
                 required.append(name)
-        return cls(tuple(positional), frozenset(known), tuple(required), takes_any)
+            else:
+                defaults[name] = parameter.default
+        return cls(tuple(positional), frozenset(known), tuple(required), takes_any, defaults)
 
 
 @dataclass(frozen=True)
@@ -242,6 +246,9 @@ def _check_keys(definition: JobDefinition) -> None:
     guards = [*definition.limits, *([definition.unique] if definition.unique else [])]
     for guard in guards:
         check_fields(guard.key, parameters.known, parameters.takes_any)
+    for limit in definition.limits:
+        if secret := fields_of(limit.key) & set(definition.sensitive):
+            raise ValueError(f"key {limit.key!r} shows the sensitive {min(secret)!r}: keys of limits are plain text")
 
 
 def _queue(value: Any) -> str:

@@ -38,14 +38,16 @@ def claim(record: JobRecord, key: str, unique: Unique, database: str) -> JobReco
     expires = None if unique.seconds is None else timezone.now() + timedelta(seconds=unique.seconds)
     claims = UniqueClaim.objects.using(database)
     for _ in range(TRIES):
-        try:
-            with transaction.atomic(using=database):
-                claims.create(key=key, job=record.pk, expires=expires)
-            return None
-        except IntegrityError:
-            held = claims.filter(pk=key).first()
+        # Read, then write: on MariaDB an INSERT that meets the key leaves a shared lock, and two who then take the
+        # claim over would wait for each other.
+        held = claims.filter(pk=key).first()
         if held is None:
-            continue  # it was given up meanwhile
+            try:
+                with transaction.atomic(using=database):
+                    claims.create(key=key, job=record.pk, expires=expires)
+                return None
+            except IntegrityError:
+                continue  # somebody else has just taken it
         holder = _holder(held, unique, database)
         if holder is not None:
             return holder
@@ -63,12 +65,12 @@ def _holder(held: UniqueClaim, unique: Unique, database: str) -> JobRecord | Non
     holder = JobRecord.objects.using(database).filter(pk=held.job).first()
     if holder is None:
         return None
-    if unique.until is None:
-        return holder
     try:
         state = JobHandle(holder.pk, holder.queue, database).state
     except JobNotFound:
         return None
+    if unique.until is None:
+        return None if state == JobState.CANCELED else holder
     if unique.until == "done":
         return None if state.is_final else holder
     return holder if state in {JobState.WAITING, JobState.DELAYED, JobState.BLOCKED} else None

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from ..retry import is_outage
+from .limits import above_zero
 
 Verdict = Literal["ok", "fail", ""]
 
@@ -38,8 +39,9 @@ class CircuitBreaker:
         if isinstance(self.failures, bool) or not isinstance(self.failures, int) or self.failures < 1:
             raise ValueError(f"CircuitBreaker: failures is {self.failures!r}: it must be a whole number of at least 1")
         for option in ("within", "reset"):
-            if _seconds(getattr(self, option)) <= 0:
-                raise ValueError(f"CircuitBreaker: {option} is {getattr(self, option)!r}: it must be above 0 seconds")
+            above_zero("CircuitBreaker", option, getattr(self, option))
+        if not isinstance(self.on, tuple):
+            raise ValueError(f"CircuitBreaker: on is {self.on!r}: give a tuple of exception classes")
         for error in self.on:
             if not (isinstance(error, type) and issubclass(error, BaseException)):
                 raise ValueError(f"CircuitBreaker: on has {error!r}: it must hold exception classes")
@@ -51,7 +53,8 @@ class CircuitBreaker:
 
     def wire(self, name: str, data: Mapping[str, Any], organization: str) -> dict[str, Any]:
         """Return the breaker as the scripts read it."""
-        return {"id": self.id, "b": self.failures, "within": _seconds(self.within), "reset": _seconds(self.reset)}
+        within, reset = (above_zero("CircuitBreaker", option, getattr(self, option)) for option in ("within", "reset"))
+        return {"id": self.id, "b": self.failures, "within": within, "reset": reset}
 
     def verdict(self, error: BaseException | None) -> Verdict:
         """Say what the end of a run tells about the dependency."""
@@ -59,7 +62,3 @@ class CircuitBreaker:
             return "ok"
         counts = isinstance(error, self.on) if self.on else is_outage(error)
         return "fail" if counts else ""
-
-
-def _seconds(value: float | timedelta) -> float:
-    return value.total_seconds() if isinstance(value, timedelta) else float(value)

@@ -11,7 +11,10 @@ import re
 import string
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
+
+from ..retry import in_seconds
 
 Key = str | Callable[[Mapping[str, Any]], str] | None
 """A text with fields, or a function of the data; None is the job's name."""
@@ -45,7 +48,7 @@ class Concurrency:
 
     def __post_init__(self) -> None:
         _whole("Concurrency", "n", self.n)
-        _check_key("Concurrency", self.key)
+        check_key("Concurrency", self.key)
 
     def wire(self, name: str, data: Mapping[str, Any], organization: str) -> dict[str, Any]:
         """Return the limit of one job as the scripts read it."""
@@ -66,7 +69,7 @@ class RateLimit:
 
     def __post_init__(self) -> None:
         _whole("RateLimit", "weight", self.weight)
-        _check_key("RateLimit", self.key)
+        check_key("RateLimit", self.key)
         if self.weight > self.most:
             raise ValueError(f"RateLimit: weight {self.weight} is above the rate {self.rate!r}: it could never start")
 
@@ -139,6 +142,30 @@ def _whole(kind: str, option: str, value: object) -> None:
         raise ValueError(f"{kind}: {option} is {value!r}: it must be a whole number of at least 1")
 
 
-def _check_key(kind: str, key: object) -> None:
+def check_key(kind: str, key: object) -> None:
+    """Check that a key is a text with fields, or a function.
+
+    Raises:
+        ValueError: it is neither, or the fields of the text cannot be read.
+    """
     if key is not None and not callable(key) and (not isinstance(key, str) or not key):
         raise ValueError(f"{kind}: key is {key!r}: give a text, a function of the data, or leave it out")
+    try:
+        fields_of(key)
+    except ValueError as error:
+        raise ValueError(f"{kind}: key is {key!r}: {error}; write a brace that is no field twice") from error
+
+
+def above_zero(kind: str, option: str, value: float | timedelta) -> float:
+    """Return a time in seconds.
+
+    Raises:
+        ValueError: it is no time, or not above 0.
+    """
+    try:
+        seconds = in_seconds(option, value)
+    except ValueError as error:
+        raise ValueError(f"{kind}: {error}") from error
+    if not seconds > 0:
+        raise ValueError(f"{kind}: {option} is {value!r}: it must be above 0 seconds")
+    return seconds

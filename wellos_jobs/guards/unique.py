@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
-from .limits import Key, resolve
+from .limits import Key, above_zero, check_key, resolve
 
 Until = Literal["started", "done"]
 
@@ -19,7 +19,8 @@ class Unique:
     """One job for each name and data, or for each ``key``.
 
     It counts for ``ttl`` seconds (None: no end), and with ``until`` no longer than until the job is started, or done
-    (final). ``Unique(until="started")`` with ``Concurrency(1)`` means: once more if something changed while it ran.
+    (final). One that was cancelled does not count. ``Unique(until="started")`` with ``Concurrency(1)`` means: once more
+    if something changed while it ran.
 
     Raises:
         ValueError: neither an end in time nor ``until`` is given, or a value cannot be meant.
@@ -34,15 +35,14 @@ class Unique:
             raise ValueError(f"Unique: until is {self.until!r}: it must be 'started', 'done' or None")
         if self.ttl is None and self.until is None:
             raise ValueError("Unique: give ttl or until, else no second job could ever be enqueued")
-        if self.ttl is not None and (isinstance(self.ttl, bool) or self.seconds is None or self.seconds <= 0):
-            raise ValueError(f"Unique: ttl is {self.ttl!r}: it must be above 0 seconds")
+        if self.ttl is not None:
+            above_zero("Unique", "ttl", self.ttl)
+        check_key("Unique", self.key)
 
     @property
     def seconds(self) -> float | None:
         """How long it counts, in seconds."""
-        if isinstance(self.ttl, timedelta):
-            return self.ttl.total_seconds()
-        return self.ttl
+        return None if self.ttl is None else above_zero("Unique", "ttl", self.ttl)
 
     def digest(self, secret: str, name: str, data: Mapping[str, Any], organization: str, plain: str) -> str:
         """Return the claim's key: an HMAC, because the data may be sensitive. ``plain`` is their canonical JSON."""

@@ -14,7 +14,10 @@ for i = 1, #ARGV do
       if since and (not oldest or tonumber(since) < oldest) then oldest = tonumber(since) end
     end
   end
-  waiting = waiting + redis.call('SCARD', W .. 'parked_of:' .. queue)
+  local parked = W .. 'parked_of:' .. queue
+  local since = redis.call('ZRANGE', parked, 0, 0, 'WITHSCORES')[2]
+  if since and (not oldest or tonumber(since) < oldest) then oldest = tonumber(since) end
+  waiting = waiting + redis.call('ZCARD', parked)
   reply[i] = {waiting, redis.call('ZCARD', P .. ':wip:' .. queue), redis.call('ZCARD', P .. ':scheduled:' .. queue),
     redis.call('ZCARD', P .. ':deferred:' .. queue), oldest and string.format('%.3f', math.max(0, now - oldest)) or '',
     redis.call('HEXISTS', W .. 'paused', queue)}

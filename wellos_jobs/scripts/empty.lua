@@ -26,5 +26,6 @@ for _, priority in ipairs({'1', '3', '5', '7', '10'}) do
     drop(id)
   end
 end
-for _, id in ipairs(redis.call('SMEMBERS', W .. 'parked_of:' .. queue)) do drop(id) end
+for _, id in ipairs(redis.call('ZRANGE', W .. 'parked_of:' .. queue, 0, -1)) do drop(id) end
+redis.call('DEL', W .. 'parked_of:' .. queue) -- and those whose hash somebody deleted
 return count

@@ -1,9 +1,12 @@
 -- limits: which job may start now. Needs lib.
 -- A limit is {id, n, p, w}: with a period p at most n starts in any p seconds, a start counting w; without one at most n
--- at once; with b it is a circuit breaker {id, b failures, within, reset}. A job that finds no room is parked, out of its lane but still waiting, and comes back to the front of its lane
--- when there is room: when a run ends, or when the limit's gate opens, at the time at which there will be room.
+-- at once; with b it is a circuit breaker {id, b failures, within, reset}. A job that finds no room is parked, out of its
+-- lane but still waiting, and comes back to the front of its lane when there is room: when a run ends, or when the
+-- limit's gate opens, at the time at which there will be room.
 local GATES = W .. 'gates'
 local LOOK_AGAIN = 5 -- seconds after which a full limit is looked at again, in case a slot was lost
+local SOON = 0.05 -- seconds in which those who were let go have started
+local MOST_PASSES = 32 -- in one call: a job that another limit holds leaves its room to the next in line
 
 local function parked_in(limit) return W .. 'parked:' .. limit end
 local function running_in(limit) return W .. 'running:' .. limit end
@@ -28,8 +31,9 @@ local function failures_of(limit) return W .. 'failures:' .. limit end
 local function breaker_room(limit, now)
   local v = redis.call('HMGET', breaker_of(limit.id), 'until', 'probe')
   if not v[1] then return 1000 end
-  if v[2] or now < tonumber(v[1]) then return 0 end
-  return 1 -- time for a probe
+  if v[2] and redis.call('ZSCORE', LEASES, v[2]) then return 0 end
+  if v[2] then redis.call('HDEL', breaker_of(limit.id), 'probe') end -- somebody deleted its hash while it ran
+  return now < tonumber(v[1]) and 0 or 1 -- time for a probe
 end
 
 -- How many more may start now.
@@ -48,25 +52,49 @@ local function room(limit, now)
   return left
 end
 
--- Set the moment at which a limit is looked at again: when the start that is in the way leaves the period.
-local function set_gate(limit, now)
-  local at = now + LOOK_AGAIN
-  if limit.b then
+-- How much a job counts in one of its limits.
+local function weight_of(id, limit_id)
+  local text = redis.call('HGET', job_key(id), 'w:limits')
+  for _, limit in ipairs(text and cjson.decode(text) or {}) do
+    if limit.id == limit_id then return limit.w or 1 end
+  end
+  return 1
+end
+
+-- When those parked at a limit of starts will have room: when enough starts have left the period for the first in line.
+local function time_of_room(limit, now)
+  local first = redis.call('ZRANGE', parked_in(limit.id), 0, 0)[1]
+  local weight = first and weight_of(first, limit.id) or limit.w or 1
+  if weight > most(limit) then weight = 1 end -- the number was lowered: that one is passed over
+  local missing = weight - room(limit, now)
+  if missing <= 0 then return now + SOON end
+  local start = redis.call('ZRANGE', starts_of(limit.id), missing - 1, missing - 1, 'WITHSCORES')[2]
+  return start and math.max(tonumber(start) + limit.p, now + 0.005) or now + LOOK_AGAIN
+end
+
+-- Set the moment at which a limit is looked at again; an earlier one stays.
+local function set_gate(limit, now, at)
+  if not at and limit.p then at = time_of_room(limit, now) end
+  if not at and limit.b then
     local v = redis.call('HMGET', breaker_of(limit.id), 'until', 'probe')
-    if v[1] and not v[2] then at = math.max(tonumber(v[1]), now) end
+    if v[1] and not v[2] then at = math.max(tonumber(v[1]), now + 1) end
   end
-  if limit.p then
-    local missing = (limit.w or 1) - room(limit, now)
-    local start = redis.call('ZRANGE', starts_of(limit.id), math.max(0, missing - 1), math.max(0, missing - 1), 'WITHSCORES')
-    at = start[2] and math.max(tonumber(start[2]) + limit.p, now + 0.005) or now + 0.05
-  end
-  redis.call('ZADD', GATES, string.format('%.6f', at), limit.id)
+  at = at or now + LOOK_AGAIN
+  local held = redis.call('ZSCORE', GATES, limit.id)
+  if not held or at < tonumber(held) then redis.call('ZADD', GATES, string.format('%.6f', at), limit.id) end
+end
+
+-- A job's place in the lines of its limits: the most urgent first, then the one that has waited longest. And since when
+-- it waits.
+local function place_of(id, h, now)
+  local since = tonumber(redis.call('HGET', job_key(id), 'w:since') or now)
+  return tonumber(h.priority) * 1e11 + since, since
 end
 
 local function park(id, h, limit, now)
-  local since = tonumber(redis.call('HGET', job_key(id), 'w:since') or now)
-  redis.call('ZADD', parked_in(limit.id), string.format('%.6f', tonumber(h.priority) * 1e11 + since), id)
-  redis.call('SADD', W .. 'parked_of:' .. h.queue, id)
+  local place, since = place_of(id, h, now)
+  redis.call('ZADD', parked_in(limit.id), string.format('%.6f', place), id)
+  redis.call('ZADD', W .. 'parked_of:' .. h.queue, string.format('%.6f', since), id)
   redis.call('HSET', job_key(id), 'w:parked', limit.id)
   redis.call('HSET', W .. 'gated', limit.id, cjson.encode(limit))
   set_gate(limit, now)
@@ -74,18 +102,62 @@ end
 
 local function unpark_one(id, h)
   redis.call('ZREM', parked_in(h.parked), id)
-  redis.call('SREM', W .. 'parked_of:' .. h.queue, id)
+  redis.call('ZREM', W .. 'parked_of:' .. h.queue, id)
   redis.call('HDEL', job_key(id), 'w:parked')
 end
 
--- Let the longest waiting of the most urgent parked jobs come back to the front of their lanes, `count` of them.
-local function unpark(limit_id, count, text_now)
-  local ids = redis.call('ZRANGE', parked_in(limit_id), 0, count - 1)
-  for i = #ids, 1, -1 do
-    local h = head(ids[i])
-    h.parked = h.parked or limit_id
-    unpark_one(ids[i], h)
-    if h.status == 'queued' then to_lane(ids[i], h.queue, h.priority, text_now, true, true) end
+-- Let the first in line come back to the front of their lanes, as many as fit into `left`. Those of a paused queue do
+-- not count: they take no room. With `top`, the number of a limit of starts, a job counts its weight: one that does not
+-- fit keeps its place and those behind it wait, unless it never will.
+local function unpark(limit_id, left, text_now, top)
+  local found, skip = {}, 0
+  for _ = 1, 1000 do
+    local id = left > 0 and redis.call('ZRANGE', parked_in(limit_id), skip, skip)[1]
+    if not id then break end
+    local h = head(id)
+    local weight = top and weight_of(id, limit_id) or 1
+    local counts = h.status == 'queued' and redis.call('HEXISTS', W .. 'paused', h.queue) == 0
+    if counts and top and weight > top then
+      skip = skip + 1
+    elseif counts and weight > left then
+      break
+    else
+      h.parked = limit_id
+      unpark_one(id, h)
+      if counts then left = left - weight end
+      if h.status == 'queued' then found[#found + 1] = {id, h} end
+    end
+  end
+  for i = #found, 1, -1 do
+    local id, h = found[i][1], found[i][2]
+    redis.call('HSET', job_key(id), 'w:from', limit_id)
+    to_lane(id, h.queue, h.priority, text_now, true, true)
+  end
+end
+
+-- Whether the room there is, is kept for the first in line, who needs more of it and came before this job.
+local function is_kept(limit, left, id, h, now)
+  local first = redis.call('ZRANGE', parked_in(limit.id), 0, 0, 'WITHSCORES')
+  if not first[1] or tonumber(first[2]) >= (place_of(id, h, now)) then return false end
+  local weight = weight_of(first[1], limit.id)
+  return weight > left and weight <= most(limit)
+end
+
+-- A job that one limit has let go and another one holds leaves its room in the first to the next in line there.
+local passes = 0
+local function pass_on(id, limits, holder, now)
+  local from = redis.call('HGET', job_key(id), 'w:from')
+  if not from then return end
+  redis.call('HDEL', job_key(id), 'w:from')
+  for _, limit in ipairs(limits) do
+    if limit.id == from and from ~= holder.id and redis.call('EXISTS', parked_in(from)) == 1 then
+      passes = passes + 1
+      if passes > MOST_PASSES then
+        set_gate(limit, now, now + SOON)
+      elseif room(limit, now) > 0 then
+        unpark(from, 1, select(2, clock()))
+      end
+    end
   end
 end
 
@@ -93,8 +165,10 @@ end
 local function admit(id, h, run, now)
   local limits = cjson.decode(h.limits)
   for _, limit in ipairs(limits) do
-    if room(limit, now) < (limit.w or 1) then
+    local left = room(limit, now)
+    if left < (limit.w or 1) or limit.p and is_kept(limit, left, id, h, now) then
       park(id, h, limit, now)
+      pass_on(id, limits, limit, now)
       return false
     end
   end
@@ -102,7 +176,8 @@ local function admit(id, h, run, now)
     if limit.b then
       if redis.call('EXISTS', breaker_of(limit.id)) == 1 then redis.call('HSET', breaker_of(limit.id), 'probe', id) end
     elseif limit.p then
-      for i = 1, limit.w or 1 do redis.call('ZADD', starts_of(limit.id), string.format('%.6f', now), run .. ':' .. i) end
+      local starts, at = starts_of(limit.id), string.format('%.6f', now)
+      for i = 1, limit.w or 1 do redis.call('ZADD', starts, at, run .. ':' .. i) end
       redis.call('EXPIRE', starts_of(limit.id), math.ceil(limit.p) + 60)
     else
       redis.call('ZADD', running_in(limit.id), string.format('%.6f', now), id)
@@ -141,7 +216,7 @@ local function judge(limit, id, verdict, now, text_now)
     if probes or not open and redis.call('ZCARD', failures) >= limit.b then open_breaker(limit, now) end
   elseif probes then
     redis.call('HDEL', key, 'probe')
-    set_gate(limit, now)
+    if redis.call('EXISTS', parked_in(limit.id)) == 1 then set_gate(limit, now, now) end
   end
 end
 
@@ -163,7 +238,7 @@ local function open_gates(now, text_now)
     if text then
       local limit = cjson.decode(text)
       local left = room(limit, now)
-      if left > 0 then unpark(limit_id, left, text_now) end
+      if left > 0 then unpark(limit_id, left, text_now, limit.p and most(limit)) end
       if redis.call('EXISTS', parked_in(limit_id)) == 1 then
         set_gate(limit, now)
       else
