@@ -168,7 +168,7 @@ def test_every_open_row_that_redis_has_lost_comes_back(redis_client: redis.Redis
             noop.using(delay=3600).enqueue(),
             noop.enqueue(),
         )
-        retried = scripted.enqueue(steps=["on:1:raise:ValueError:x"])
+        retried = scripted.enqueue(steps=["status:503:600"])
     hand = Hand("default")
     hand.settle(hand.take(), Outcome("handed_back"))
     first, second, third = hand.take(), hand.take(), hand.take()
