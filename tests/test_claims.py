@@ -295,7 +295,7 @@ def test_a_claim_moves_what_is_due_and_tells_when_the_next_is(push: Push, redis_
     answer = hand.claimer.claim()
     assert answer.claim is not None and answer.claim.id == str(soon)
     answer = hand.claimer.claim()
-    assert answer.claim is None and answer.next_due is not None and 29 < answer.next_due <= 30
+    assert answer.claim is None and answer.next_due is not None and 15 < answer.next_due <= 30
     assert event_names(soon) == ["enqueued", "enqueued", "started"]
     assert redis_client.zcard(keys.scheduled("default")) == redis_client.zcard(keys.DUE) == 1
 
