@@ -25,9 +25,9 @@ from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry, clean_registries
 from rq.worker import Worker
 
-from wellos_jobs import JobHandle, Priority, keys
+from wellos_jobs import JobHandle, Priority, keys, registration
 from wellos_jobs import redis as wellos_redis
-from wellos_jobs.claims import Outcome
+from wellos_jobs.claims import Outcome, rescue
 from wellos_jobs.lanes import LaneQueue
 
 from .engine import Books, Hand, event_names
@@ -260,6 +260,20 @@ def test_a_job_that_is_deleted_while_it_runs_leaves_nothing(scene: Scene, connec
     assert scene.hand.settle(scene.claim, Outcome("completed", result="1")) is False
     assert not connection.exists(keys.job(scene.active), keys.wip(QUEUE), keys.LEASES)
     assert not connection.keys("rq:execution*")
+
+
+def test_a_job_that_is_deleted_and_whose_worker_dies_is_swept_away(scene: Scene, connection: redis.Redis) -> None:
+    Job.fetch(str(scene.active), connection=connection, serializer="json").delete()
+    assert rescue(connection, "crashed", "it died", worker="worker-1") == []
+    connection.delete(keys.worker("worker-1"))
+    registration.sweep(connection, [QUEUE])
+    assert not connection.exists(keys.wip(QUEUE)) and not connection.keys("rq:execution*")
+    assert Worker.count(connection=connection) == 0
+    with connection.pipeline() as pipeline:
+        pipeline.zadd(keys.LEASES, {str(scene.active): 1.0}, xx=True)
+        pipeline.execute()
+    assert rescue(connection, "crashed", "its lease has run out") == []
+    assert not connection.exists(keys.LEASES)
 
 
 def test_a_failed_job_that_rq_requeues_runs_again(scene: Scene, connection: redis.Redis) -> None:

@@ -55,7 +55,9 @@ def is_alive(connection: redis_py.Redis, name: str) -> bool:
 
 
 def sweep(connection: redis_py.Redis, queues: Sequence[str]) -> None:
-    """Take out of RQ's sets the workers whose hash has expired, and expired entries out of its registries."""
+    """Take out of RQ's sets the workers whose hash has expired, and out of its registries what is dead there."""
+    for queue in queues:
+        _sweep_runs(connection, queue)
     now = redis_time(connection)
     gone = [key for key in connection.smembers(keys.WORKERS) if not connection.exists(key)]
     with connection.pipeline() as pipeline:
@@ -64,9 +66,20 @@ def sweep(connection: redis_py.Redis, queues: Sequence[str]) -> None:
             for queue in queues:
                 pipeline.srem(f"{keys.WORKERS}:{queue}", key)
         for queue in queues:
-            for registry in (keys.finished(queue), keys.failed(queue), keys.canceled(queue)):
+            for registry in (keys.finished(queue), keys.failed(queue)):  # the tick looks after cancelled ones
                 pipeline.zremrangebyscore(registry, "-inf", now)
         pipeline.execute()
+
+
+def _sweep_runs(connection: redis_py.Redis, queue: str) -> None:
+    """Take out the runs of jobs that foreign code deleted and whose worker then died: nobody ends those."""
+    members: Any = connection.zrange(keys.wip(queue), 0, -1)
+    for run in map(redis.text, members):
+        if not connection.exists(keys.job(run.rpartition(":")[0])):
+            with connection.pipeline() as pipeline:
+                pipeline.zrem(keys.wip(queue), run)
+                pipeline.delete(f"{keys.PREFIX}:execution:{run}")
+                pipeline.execute()
 
 
 def redis_time(connection: redis_py.Redis) -> float:
