@@ -112,6 +112,13 @@ def test_rq_suspend_and_resume_hold_our_workers(scene: Scene) -> None:
     assert scene.hand.take().id == str(scene.high)
 
 
+def test_the_commands_of_django_rq_do_so_too(scene: Scene) -> None:
+    call_command("rqsuspend")
+    assert scene.hand.claim() is None
+    call_command("rqresume")
+    assert scene.hand.take().id == str(scene.high)
+
+
 # --- django-rq's command and pages -----------------------------------------------------------------------
 
 
