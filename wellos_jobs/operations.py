@@ -8,7 +8,6 @@ act; the ``..._many`` verbs take a queryset or a list, do what can be done, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -16,7 +15,7 @@ from django.db import models, router, transaction
 from django.utils.translation import gettext as _
 
 from . import queues, redis
-from .acts import Act, with_redis
+from .acts import Act, Report, with_redis
 from .errors import InvalidOperation, RedisUnavailable
 from .flow_operations import cancel_batch, cancel_flow, retry_batch, retry_flow
 from .models import AuditEntry, DeadLetter, JobRecord
@@ -32,6 +31,17 @@ from .queue_operations import (
     trip_breaker,
 )
 from .revival import close, revive
+from .schedule_operations import (
+    delete_schedule,
+    delete_schedules,
+    disable_schedule,
+    disable_schedules,
+    enable_schedule,
+    enable_schedules,
+    run_schedule_now,
+    run_schedules_now,
+    save_schedule,
+)
 from .states import DeadLetterStatus, JobState
 
 __all__ = [
@@ -41,9 +51,15 @@ __all__ = [
     "cancel_flow",
     "cancel_many",
     "change_priority",
+    "delete_schedule",
+    "delete_schedules",
+    "disable_schedule",
+    "disable_schedules",
     "discard",
     "discard_many",
     "empty_queue",
+    "enable_schedule",
+    "enable_schedules",
     "move",
     "pause_queue",
     "promote",
@@ -55,20 +71,15 @@ __all__ = [
     "retry_batch",
     "retry_flow",
     "retry_many",
+    "run_schedule_now",
+    "run_schedules_now",
+    "save_schedule",
     "set_limit",
     "trip_breaker",
 ]
 
 CHUNK = 200
 """How many jobs one transaction of a bulk operation takes."""
-
-@dataclass
-class Report:
-    """What a bulk operation did: how many, and for the others a sentence each."""
-
-    done: int = 0
-    refused: list[str] = field(default_factory=list)
-
 
 # --- one at a time --------------------------------------------------------------------------------------
 

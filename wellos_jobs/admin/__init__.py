@@ -2,17 +2,20 @@
 
 from django.contrib import admin
 
-from ..models import AuditEntry, DeadLetter, JobAttempt, JobRecord, Queues
+from ..models import AuditEntry, DeadLetter, JobAttempt, JobRecord, OrganizationReportSchedule, Queues, Schedule
 from .attempts import JobAttemptAdmin, JobAttemptInline
 from .audit import AuditEntryAdmin
 from .dead_letters import DeadLetterAdmin, DeadLetterInline
 from .jobs import JobRecordAdmin
 from .queues import QueuesAdmin
+from .schedules import OrganizationReportScheduleAdmin, ScheduleAdmin
 
 admin.site.register(JobRecord, JobRecordAdmin)
 admin.site.register(JobAttempt, JobAttemptAdmin)
 admin.site.register(DeadLetter, DeadLetterAdmin)
 admin.site.register(AuditEntry, AuditEntryAdmin)
+admin.site.register(Schedule, ScheduleAdmin)
+admin.site.register(OrganizationReportSchedule, OrganizationReportScheduleAdmin)
 admin.site.register(Queues, QueuesAdmin)
 
 __all__ = [
@@ -22,5 +25,7 @@ __all__ = [
     "JobAttemptAdmin",
     "JobAttemptInline",
     "JobRecordAdmin",
+    "OrganizationReportScheduleAdmin",
     "QueuesAdmin",
+    "ScheduleAdmin",
 ]

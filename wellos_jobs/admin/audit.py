@@ -19,8 +19,14 @@ ACTIONS = {
     "replayed": _("replayed"),
     "discarded": _("discarded"),
     "canceled": _("canceled"),
+    "created": _("created"),
+    "changed": _("changed"),
+    "removed": _("removed"),
+    "enabled": _("enabled"),
+    "disabled": _("disabled"),
+    "ran": _("run now"),
 }
-_MODELS = {"job": "jobrecord", "dead_letter": "deadletter"}
+_MODELS = {"job": "jobrecord", "dead_letter": "deadletter", "schedule": "schedule"}
 
 
 class ActionFilter(admin.SimpleListFilter):
@@ -55,7 +61,7 @@ class ActorFilter(admin.SimpleListFilter):
 
 
 class AuditEntryAdmin(ReadOnlyAdmin):
-    """Who did what to which job or dead letter, when, from where and why."""
+    """Who did what to which job, dead letter or schedule, when, from where and why."""
 
     list_display = ("when", "action_shown", "target", "actor_name", "reason_shown", "address")
     list_filter = (ActionFilter, ActorFilter, "at")
@@ -78,7 +84,8 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("reason"))
     def reason_shown(self, entry: AuditEntry) -> str:
-        return display.shortened(entry.reason or str(entry.detail.get("error", "")))
+        changed = ", ".join(entry.detail.get("changes", {}))
+        return display.shortened(entry.reason or str(entry.detail.get("error", "")) or changed)
 
     @admin.display(description=_("detail"))
     def detail_shown(self, entry: AuditEntry) -> SafeString:

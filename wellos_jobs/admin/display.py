@@ -63,6 +63,11 @@ def between(start: datetime | None, end: datetime | None) -> str:
     return duration((end - start).total_seconds()) if start and end else NOTHING
 
 
+def away(now: datetime, at: datetime) -> str:
+    """How far off a moment is, before or after now."""
+    return _("in %(time)s") % {"time": between(now, at)} if at > now else _("%(time)s ago") % {"time": between(at, now)}
+
+
 def wait_time(job: JobRecord) -> str:
     """How long the job waited before its last run, or has waited, or has still to wait."""
     now = timezone.now()
@@ -110,6 +115,11 @@ def short_moment(at: datetime | None) -> str:
     return formats.date_format(timezone.localtime(at), "Y-m-d H:i") if at else NOTHING
 
 
+def moment_in(at: datetime) -> str:
+    """A date and time with the name of its own zone, to the second where it is not a whole minute."""
+    return formats.date_format(at, "Y-m-d H:i:s T" if at.second else "Y-m-d H:i T")
+
+
 def search_link(site: AdminSite, model: str, text: str, label: str) -> SafeString | str:
     """A link to the rows of a model of this app that a search for a text finds."""
     try:
@@ -130,20 +140,34 @@ def link(site: AdminSite, model: str, pk: object, label: object) -> SafeString |
 
 def organizations(ids: Iterable[str]) -> dict[str, SafeString | str]:
     """Show each organization as ``ORGANIZATION_RESOLVER`` has it, asked once for each id."""
+    return {chosen: organization(chosen, found) for chosen, found in resolved(ids).items()}
+
+
+def has_resolver() -> bool:
+    """Whether the project tells what an organization's id means."""
+    return conf.current().organization_resolver is not None
+
+
+def resolved(ids: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """Return what ``ORGANIZATION_RESOLVER`` knows of each organization, asked once for each id."""
     resolver = conf.hook(conf.current().organization_resolver)
-    return {chosen: _organization(chosen, resolver) for chosen in set(ids) if chosen}
+    return {chosen: _resolved(chosen, resolver) for chosen in set(ids) if chosen}
 
 
-def _organization(chosen: str, resolver: Any) -> SafeString | str:
-    if resolver is None:
-        return chosen
-    try:
-        found: Mapping[str, Any] = resolver(chosen) or {}
-    except Exception:  # a page that lists jobs must not fail because a project's hook does
-        logger.exception("ORGANIZATION_RESOLVER raised for organization %r", chosen)
-        return chosen
+def organization(chosen: str, found: Mapping[str, Any]) -> SafeString | str:
+    """Show one organization, by what the resolver found."""
     label = found.get("label") or chosen
     url = str(found.get("url") or "")
     if urlsplit(url).scheme not in {"", "http", "https"} or not url:
         return str(label)
     return format_html('<a href="{}">{}</a>', url, label)
+
+
+def _resolved(chosen: str, resolver: Any) -> Mapping[str, Any]:
+    if resolver is None:
+        return {}
+    try:
+        return resolver(chosen) or {}
+    except Exception:  # a page that lists jobs must not fail because a project's hook does
+        logger.exception("ORGANIZATION_RESOLVER raised for organization %r", chosen)
+        return {}

@@ -1,0 +1,329 @@
+"""Schedules in the admin: every one of them, and those of organization reports with a form of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlencode
+from zoneinfo import available_timezones
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import flatten
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_safe
+
+from .. import ids, operations, payload
+from ..models import AuditEntry, JobRecord, OrganizationReportSchedule, Schedule
+from ..states import JobState
+from ..views import address_of
+from . import display
+from .clock_panel import clock_panel
+from .confirm import Confirmation, Effect, ask_or_do
+from .schedule_forms import ZONES_LIST, OrganizationReportForm, ScheduleForm
+from .schedule_list import (
+    CatchUpFilter,
+    ConditionFilter,
+    OrganizationFilter,
+    ScheduleChangeList,
+    ScheduleColumns,
+    SourceFilter,
+    moment,
+)
+from .schedule_preview import preview, preview_of_query, rendered
+
+if TYPE_CHECKING:  # the stubs know type arguments, Django's classes take none
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = admin.ModelAdmin
+
+HISTORY = 20
+"""How many of a schedule's jobs its page shows."""
+
+WHEN = (_("When"), {"fields": ("cron", "time_zone", ("starts_at", "ends_at"), "preview_shown")})
+LATE = (_("When it is late"), {"fields": (("catch_up", "catch_up_limit"), "overlap")})
+FACTS = ("condition", ("next_run", "last_run", "missed_told"), "declaration")
+"""What the page of a schedule tells above the form."""
+
+
+class BaseScheduleAdmin(ScheduleColumns, _ModelAdmin):
+    """What both lists and both pages share."""
+
+    list_per_page = 50
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_select_related = ("last_job",)
+    actions = ("enable_schedules", "disable_schedules", "run_schedules")
+    change_list_template = "admin/wellos_jobs/schedule/change_list.html"
+    change_form_template = "admin/wellos_jobs/schedule/change_form.html"
+    delete_confirmation_template = "admin/wellos_jobs/schedule/delete_confirmation.html"
+    delete_selected_confirmation_template = "admin/wellos_jobs/schedule/delete_selected_confirmation.html"
+    add_readonly: ClassVar[tuple[str, ...]] = ("preview_shown",)
+
+    class Media:
+        css = {"all": ["wellos_jobs/admin.css"]}
+        js = ["wellos_jobs/schedule_preview.js"]
+
+    # --- pages --------------------------------------------------------------------------------------
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return ScheduleChangeList
+
+    def get_urls(self) -> list[URLPattern]:
+        name = f"wellos_jobs_{self.opts.model_name}_preview"
+        page = self.admin_site.admin_view(require_safe(self.preview_view))
+        return [path("preview/", page, name=name), *super().get_urls()]
+
+    def preview_view(self, request: HttpRequest) -> HttpResponse:
+        """Answer with the next runs of what somebody has typed so far, as a piece of a page."""
+        if not (self.has_view_or_change_permission(request) or self.has_add_permission(request)):
+            raise PermissionDenied
+        return HttpResponse(rendered(preview_of_query(request.GET)))
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if request.method == "POST" and request.POST.get("action") in set(self.actions) - set(
+            self.get_actions(request)
+        ):
+            raise PermissionDenied
+        context = {"clock": clock_panel() if request.method == "GET" else None, **(extra_context or {})}
+        return super().changelist_view(request, context)
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        context = {"zones": sorted(available_timezones()), "zones_id": ZONES_LIST, **(extra_context or {})}
+        if object_id is not None and str(object_id).isdigit():
+            context |= {
+                "history": self._history(int(object_id)),
+                "history_url": self._history_url(object_id),
+                "audit_entries": _audit_of(object_id),
+                "may_run": self.has_run_permission(request),
+                "may_switch": self.has_change_permission(request),
+            }
+        return super().changeform_view(request, object_id, form_url, context)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.add_readonly if obj is None else (*self.add_readonly, *flatten(FACTS))
+
+    @admin.display(description=_("next runs"))
+    def preview_shown(self, row: Schedule) -> SafeString:
+        url = reverse(f"admin:wellos_jobs_{self.opts.model_name}_preview", current_app=self.admin_site.name)
+        known = urlencode({name: getattr(row, name) for name in ("cron", "time_zone", "organization_id")})
+        return format_html(
+            '<div class="wj-preview" aria-live="polite" data-preview-url="{}?{}">{}</div>',
+            url,
+            known,
+            rendered(preview(row)),
+        )
+
+    def _history(self, pk: int) -> list[dict[str, Any]]:
+        row = Schedule.objects.filter(pk=pk).first()
+        if row is None:
+            return []
+        jobs = JobRecord.objects.filter(schedule=pk).order_by("-created_at").prefetch_related("requested_by")
+        return [self._past(row, job) for job in jobs[:HISTORY]]
+
+    def _past(self, row: Schedule, job: JobRecord) -> dict[str, Any]:
+        due = ids.moment_of(job.pk)
+        by_hand = bool(job.context.get("run_now"))
+        return {
+            "due": display.link(self.admin_site, "jobrecord", job.pk, moment(row, due) if due else job.pk),
+            "by_hand": by_hand,
+            "requester": job.requested_by if by_hand else None,
+            "state": display.badge(job.state, JobState(job.state).label),
+            "attempts": f"{job.attempts}/{job.max_attempts}",
+            "wait": display.wait_time(job),
+            "run": display.run_time(job),
+            "error": display.shortened(job.error),
+        }
+
+    def _history_url(self, pk: str) -> str:
+        try:
+            url = reverse("admin:wellos_jobs_jobrecord_changelist", current_app=self.admin_site.name)
+        except NoReverseMatch:
+            return ""
+        return f"{url}?{urlencode({'schedule__exact': pk})}"
+
+    # --- storing ------------------------------------------------------------------------------------
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        operations.save_schedule(obj, by=request.user, address=address_of(request))
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        self.delete_queryset(request, [obj])
+
+    def delete_queryset(self, request: HttpRequest, queryset: Iterable[Any]) -> None:
+        report = operations.delete_schedules(queryset, by=request.user, address=address_of(request))
+        for refusal in report.refused:
+            messages.warning(request, refusal)
+
+    # --- actions ------------------------------------------------------------------------------------
+
+    def has_run_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("wellos_jobs.run_schedule")
+
+    @admin.action(description=_("Enable selected schedules"), permissions=["change"])
+    def enable_schedules(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> HttpResponse | None:
+        on = queryset.filter(enabled=True).count()
+        off = queryset.count() - on
+        confirmation = Confirmation(
+            "enable_schedules",
+            gettext("Enable schedules"),
+            gettext("Enable"),
+            [
+                Effect(
+                    off,
+                    ngettext(
+                        "%d schedule runs again, from when it is due next",
+                        "%d schedules run again, from when they are due next",
+                        off,
+                    ),
+                ),
+                Effect(on, ngettext("%d is enabled already", "%d are enabled already", on), acts=False),
+            ],
+            lambda n: ngettext("%d schedule enabled", "%d schedules enabled", n) % n,
+        )
+        return self._ask(request, queryset, confirmation, operations.enable_schedules)
+
+    @admin.action(description=_("Disable selected schedules"), permissions=["change"])
+    def disable_schedules(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> HttpResponse | None:
+        on = queryset.filter(enabled=True).count()
+        off = queryset.count() - on
+        confirmation = Confirmation(
+            "disable_schedules",
+            gettext("Disable schedules"),
+            gettext("Disable"),
+            [
+                Effect(
+                    on,
+                    ngettext(
+                        "%d schedule makes no more jobs; those it has made go on",
+                        "%d schedules make no more jobs; those they have made go on",
+                        on,
+                    ),
+                ),
+                Effect(off, ngettext("%d is disabled already", "%d are disabled already", off), acts=False),
+            ],
+            lambda n: ngettext("%d schedule disabled", "%d schedules disabled", n) % n,
+        )
+        return self._ask(request, queryset, confirmation, operations.disable_schedules)
+
+    @admin.action(description=_("Run selected schedules now"), permissions=["run"])
+    def run_schedules(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> HttpResponse | None:
+        count = queryset.count()
+        effect = Effect(
+            count,
+            ngettext(
+                "%d schedule's job is enqueued now; its next run stays as it is",
+                "the jobs of %d schedules are enqueued now; their next runs stay as they are",
+                count,
+            ),
+        )
+        confirmation = Confirmation(
+            "run_schedules",
+            gettext("Run schedules now"),
+            gettext("Run now"),
+            [effect],
+            lambda n: ngettext("%d job enqueued", "%d jobs enqueued", n) % n,
+        )
+        return self._ask(request, queryset, confirmation, operations.run_schedules_now)
+
+    def _ask(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Schedule],
+        confirmation: Confirmation,
+        operation: Callable[..., operations.Report],
+    ) -> HttpResponse | None:
+        return ask_or_do(self, request, queryset, confirmation, operation)
+
+
+class ScheduleAdmin(BaseScheduleAdmin):
+    """Every schedule there is."""
+
+    form = ScheduleForm
+    list_display = (
+        "name_shown",
+        "when",
+        "state_shown",
+        "last_run",
+        "next_run",
+        "missed_shown",
+        "source_shown",
+        "organization_shown",
+    )
+    list_filter = ("enabled", SourceFilter, OrganizationFilter, CatchUpFilter, ConditionFilter)
+    search_fields = ("name", "job_name", "organization_id", "cron", "time_zone")
+    search_help_text = _("A part of the name, the job, the organization, the line or the zone")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        data = "data_shown" if self._is_data_fixed(request, obj) else "data"
+        what = ("name", "job_name", data, "organization_id", "enabled")
+        return [(None, {"fields": what if obj is None else (*FACTS, *what)}), WHEN, LATE]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Keep the name of what exists, because ids of jobs are made of it, and what the code decides."""
+        fields = super().get_readonly_fields(request, obj)
+        if obj is None:
+            return fields
+        return (*fields, "name", "data_shown", *(["job_name"] if obj.source else []))
+
+    def _is_data_fixed(self, request: HttpRequest, obj: Any) -> bool:
+        return obj is not None and (bool(obj.source) or not self.has_change_permission(request, obj))
+
+    @admin.display(description=_("data"))
+    def data_shown(self, row: Schedule) -> SafeString:
+        return display.as_json(payload.mask(row.data))
+
+
+class OrganizationReportScheduleAdmin(BaseScheduleAdmin):
+    """The schedules of organization reports, with the report's options instead of raw data."""
+
+    form = OrganizationReportForm
+    list_display = (
+        "organization_shown",
+        "report_shown",
+        "when",
+        "state_shown",
+        "last_run",
+        "next_run",
+        "missed_shown",
+        "recipients_shown",
+    )
+    list_filter = ("enabled", OrganizationFilter, CatchUpFilter, ConditionFilter)
+    search_fields = ("organization_id", "cron", "time_zone")
+    search_help_text = _("A part of the organization, the line or the zone")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        what = ("organization_id", "report_type", "format", "recipients", "enabled")
+        return [(None, {"fields": what if obj is None else (*FACTS, *what)}), WHEN, LATE]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fields = super().get_readonly_fields(request, obj)
+        return fields if obj is None else (*fields, "organization_id")
+
+    @admin.display(description=_("report"))
+    def report_shown(self, row: OrganizationReportSchedule) -> SafeString:
+        return format_html(
+            '{}<br><span class="wj-quiet">{}</span>', row.report_type or gettext("the usual one"), row.format.upper()
+        )
+
+    @admin.display(description=_("recipients"))
+    def recipients_shown(self, row: OrganizationReportSchedule) -> str:
+        return display.shortened(", ".join(map(str, row.recipients)) or display.NOTHING, 60)
+
+
+def _audit_of(pk: str) -> list[AuditEntry]:
+    """Return what was done to a schedule, newest first."""
+    return list(AuditEntry.objects.filter(target_type="schedule", target_id=pk).order_by("-at", "-pk")[:HISTORY])
