@@ -54,6 +54,7 @@ class JobRecord(models.Model):
         on_delete=models.SET_NULL,
         null=True,
         blank=True,
+        db_index=False,  # the index that begins with it serves, too
         related_name="jobs",
         verbose_name=_("schedule"),
     )
@@ -96,6 +97,7 @@ class JobRecord(models.Model):
             models.Index(fields=["queue", "state"], name="wellos_job_queue_state"),
             models.Index(fields=["name", "created_at"], name="wellos_job_name_created"),
             models.Index(fields=["organization_id", "created_at"], name="wellos_job_org_created"),
+            models.Index(fields=["schedule", "created_at"], name="wellos_job_schedule"),
             models.Index(fields=["-created_at"], name="wellos_job_created"),
         ]
         permissions = [
