@@ -142,7 +142,7 @@ class ScheduleColumns:
                 display.badge("broken", gettext("broken")),
                 display.shortened(row.broken, 120),
             )
-        if row.orphaned:
+        if row.orphaned and not row.enabled:
             return display.badge("off", gettext("no longer declared"))
         return display.badge("on", gettext("on")) if row.enabled else display.badge("off", gettext("off"))
 
@@ -161,7 +161,7 @@ class ScheduleColumns:
 
     @admin.display(description=_("next run"), ordering="next_run_at")
     def next_run(self, row: Schedule) -> SafeString | str:
-        if row.next_run_at is None or not row.enabled or row.orphaned:
+        if row.next_run_at is None or not row.enabled:
             return display.NOTHING
         now = timezone.now()
         shown = format_html('<span class="wj-time">{}</span>', moment(row, row.next_run_at))
@@ -197,7 +197,7 @@ class ScheduleColumns:
             return format_html(
                 "{} {}", display.badge("broken", gettext("broken")), display.block(row.broken) or display.NOTHING
             )
-        if row.orphaned:
+        if row.orphaned and not row.enabled:
             why = gettext("What declared it is gone, so it is not run. Delete it, or enable it to keep it.")
             return format_html("{} {}", display.badge("off", gettext("no longer declared")), why)
         return self.state_shown(row)
