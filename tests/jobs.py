@@ -231,3 +231,6 @@ def foreign_add(a: int, b: int = 1) -> int:
 
 def foreign_fail(message: str = "broken") -> None:
     raise ValueError(message)
+
+
+from . import guarded_jobs  # noqa: E402, F401  # jobs too, in a module of their own

@@ -88,7 +88,7 @@ end
 -- it waits.
 local function place_of(id, h, now)
   local since = tonumber(redis.call('HGET', job_key(id), 'w:since') or now)
-  return tonumber(h.priority) * 1e11 + since, since
+  return tonumber(h.priority) * 1e9 + since - 1.7e9, since -- small enough for a score to tell microseconds apart
 end
 
 local function park(id, h, limit, now)

@@ -38,7 +38,8 @@ for i = 3, #ARGV do
       to_delayed(j.id, j.q, j.due)
       detail = '{"run_at":' .. j.due .. '}'
     else
-      to_lane(j.id, j.q, j.prio, text_now)
+      -- microseconds apart, so that those parked at a limit keep their order
+      to_lane(j.id, j.q, j.prio, string.format('%.6f', now + (i - 3) * 4e-6))
     end
     event(j.event, j.id, {name = j.hash['w:name'], queue = j.q, attempt = j.hash['w:attempt'], worker = '',
       db = j.hash['w:db'], gen = j.gen}, detail)
