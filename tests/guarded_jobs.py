@@ -1,4 +1,4 @@
-"""Jobs with guards, for the tests of limits, breakers, unique jobs, flows and batches. ``steps`` are those of ``scripted``."""
+"""Jobs with guards, for the tests of coordination. ``steps`` are those of ``scripted``."""
 
 from __future__ import annotations
 

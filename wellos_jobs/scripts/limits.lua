@@ -77,7 +77,7 @@ local function set_gate(limit, now, at)
   if not at and limit.p then at = time_of_room(limit, now) end
   if not at and limit.b then
     local v = redis.call('HMGET', breaker_of(limit.id), 'until', 'probe')
-    if v[1] and not v[2] then at = math.max(tonumber(v[1]), now + 1) end
+    if v[1] and not v[2] then at = tonumber(v[1]) > now and tonumber(v[1]) or now + 1 end
   end
   at = at or now + LOOK_AGAIN
   local held = redis.call('ZSCORE', GATES, limit.id)
