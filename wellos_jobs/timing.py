@@ -48,10 +48,15 @@ class Timing:
     starts_at: datetime | None = None
     ends_at: datetime | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("starts_at", "ends_at"):
+            if (moment := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _utc(moment))
+
     @property
     def digest(self) -> str:
         """A short text that changes whenever any part of the timing does."""
-        bounds = ("" if at is None else _utc(at).isoformat() for at in (self.starts_at, self.ends_at))
+        bounds = ("" if at is None else at.isoformat() for at in (self.starts_at, self.ends_at))
         return hashlib.sha256("\x1f".join([self.line, self.zone, *bounds]).encode()).hexdigest()[:32]
 
     def after(self, moment: datetime, count: int = 1) -> list[datetime]:
@@ -60,8 +65,8 @@ class Timing:
         Raises:
             CronError: the line or the zone does not exist.
         """
-        if self.starts_at is not None and _utc(moment) < _utc(self.starts_at):
-            moment = _utc(self.starts_at) - _MICROSECOND
+        if self.starts_at is not None and _utc(moment) < self.starts_at:
+            moment = self.starts_at - _MICROSECOND
         runs = cron.next_runs(self.line, self.zone, moment, count, anchor=self.starts_at)
         return [run for run in runs if not self._is_over(run)]
 
@@ -75,7 +80,7 @@ class Timing:
         return _due(self, _utc(first), _utc(now), catch_up, max(most, 1))
 
     def _is_over(self, run: datetime) -> bool:
-        return self.ends_at is not None and _utc(run) > _utc(self.ends_at)
+        return self.ends_at is not None and _utc(run) > self.ends_at
 
 
 @lru_cache(maxsize=1024)  # thousands of schedules share a line, a zone and a due time
@@ -107,7 +112,7 @@ def _jump(
     timing: Timing, first: datetime, now: datetime, most: int, count: int
 ) -> tuple[list[datetime], int, datetime | None]:
     """The same for a schedule that was away for so long that walking would take too long: walk back from now."""
-    before = (now if timing.ends_at is None else min(now, _utc(timing.ends_at))) + _MICROSECOND
+    before = (now if timing.ends_at is None else min(now, timing.ends_at)) + _MICROSECOND
     latest: deque[datetime] = deque()
     while len(latest) < most:
         run = cron.previous_run(timing.line, timing.zone, before, anchor=timing.starts_at)
