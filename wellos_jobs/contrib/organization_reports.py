@@ -102,12 +102,14 @@ def _checked(organization_id: str, format: str, recipients: Sequence[str]) -> li
         raise ValidationError(f"format is {format!r}: reports are made as {' or '.join(REPORT_FORMATS)}")
     if isinstance(recipients, str):
         raise ValidationError("recipients must be a list of mail addresses")
+    addresses: dict[str, str] = {}
     for address in recipients:
         try:
             validate_email(address)
         except ValidationError as error:
             raise ValidationError(f"{address!r} in recipients is not a mail address") from error
-    return list({address.casefold(): address for address in recipients}.values())
+        addresses.setdefault(address.casefold(), address)
+    return list(addresses.values())
 
 
 def _mail(
