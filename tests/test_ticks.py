@@ -677,8 +677,9 @@ def test_the_job_of_a_tick_runs() -> None:
 def test_a_due_schedule_that_another_transaction_holds_does_not_make_the_clock_spin() -> None:
     if not connection.features.has_select_for_update_skip_locked:
         pytest.skip("here a pass waits for the transaction")
-    make_due(timezone.now(), cron="0 * * * *")
     clock = Clock("default", scheduler_of("default"))
+    clock.one_pass()
+    make_due(timezone.now(), cron="0 * * * *")
     change, commit = changed_and_held(commit=True)
     try:
         pause = clock.one_pass()
