@@ -59,7 +59,7 @@ def test_enqueued_is_sent_where_the_job_is_pushed(commit: Commit) -> None:
     ("steps", "signal"),
     [
         (["result:x"], signals.job_completed),
-        (["raise:ValueError:x"], signals.job_retried),
+        (["status:503:600"], signals.job_retried),
         (["snooze:60"], signals.job_snoozed),
         (["discard:x"], signals.job_failed),
     ],

@@ -111,7 +111,7 @@ def test_the_sums_are_those_of_what_happened(django_capture_on_commit_callbacks:
     with django_capture_on_commit_callbacks(execute=True):
         noop.enqueue_bulk([{}] * 20)
         add.using(queue="email").enqueue_bulk([{"a": 1}] * 10)
-        scripted.enqueue_bulk([{"steps": ["raise:ValueError:x"]}] * 5)
+        scripted.enqueue_bulk([{"steps": ["status:503:600"]}] * 5)
         canceled = noop.enqueue()
     canceled.cancel()
     Hand()
