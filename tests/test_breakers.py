@@ -16,7 +16,7 @@ from .guarded_jobs import partner, picky
 from .processes import wait_until
 from .test_limits import GATES, parked
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = pytest.mark.django_db(transaction=True)
 
 BREAKER = "rq:wellos:breaker:b:partner"
 DOWN = ["raise:ConnectionError:refused"]

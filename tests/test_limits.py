@@ -19,7 +19,7 @@ from .guarded_jobs import double, heavy, keyed, light, limited, per_account, per
 from .jobs import noop
 from .processes import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = pytest.mark.django_db(transaction=True)
 
 DONE = Outcome("completed")
 GATES = "rq:wellos:gates"
