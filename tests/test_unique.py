@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -246,7 +247,7 @@ def test_rolled_back_it_holds_nothing() -> None:
 
 
 def blocked_until(other: Other, end: Callable[[], JobHandle]) -> JobHandle:
-    """Enqueue here while another transaction holds the key; ``end`` that one once this one waits (or a moment later)."""
+    """Enqueue here while another transaction holds the key; ``end`` that one a moment later."""
     timer = threading.Timer(0.3, end)
     timer.start()
     try:
@@ -294,7 +295,7 @@ def test_two_transactions_take_over_an_expired_claim_the_first_rolls_back() -> N
 
 def test_eight_at_once_make_one_job() -> None:
     for number in range(5):
-        handles = race(*[lambda: once.enqueue(number=number)] * 8)
+        handles = race(*[partial(once.enqueue, number=number)] * 8)
         assert len(set(handles)) == 1
         assert sorted(handle.duplicate for handle in handles) == [False] + [True] * 7
 
@@ -303,18 +304,15 @@ def test_eight_at_once_take_over_one_expired_claim() -> None:
     for number in range(5):
         old = once.enqueue(number=number)
         UniqueClaim.objects.update(expires=timezone.now() - timedelta(seconds=1))
-        handles = race(*[lambda: once.enqueue(number=number)] * 8)
+        handles = race(*[partial(once.enqueue, number=number)] * 8)
         assert len(set(handles)) == 1 and old not in handles
 
 
 def test_two_bulks_in_opposite_orders_do_not_deadlock() -> None:
     for start in range(0, 100, 20):
         rows = [{"number": n} for n in range(start, start + 20)]
-        handles = race(
-            lambda: once.enqueue_bulk(rows)[0],
-            lambda: once.enqueue_bulk(rows[::-1])[0],
-            lambda: once.enqueue_bulk(rows)[-1],
-        )
+        bulks = [rows, rows[::-1], rows]
+        handles = race(*[partial(lambda chosen: once.enqueue_bulk(chosen)[0], chosen) for chosen in bulks])
         assert len(handles) == 3
     assert JobRecord.objects.count() == 100
 
