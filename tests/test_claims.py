@@ -189,6 +189,37 @@ def test_a_settle_that_is_sent_again_counts_once_and_claims_once(push: Push, red
     assert (facts[b"successful_job_count"], float(facts[b"total_working_time"])) == (b"1", 0.5)
 
 
+def test_a_claim_that_is_sent_again_after_its_lease_does_not_get_the_run_of_another(
+    push: Push, redis_client: redis.Redis
+) -> None:
+    """Else two workers would run one job under one claim, and either could settle the other's run."""
+    (handle,) = push("a")
+    late, other = Hand("default", name="late"), Hand("default", name="other")
+    late.take()
+    redis_client.zadd(keys.LEASES, {str(handle): 1})
+    rescue(redis_client, "crashed", "its worker stopped renewing the lease")
+    answer = late.claimer.repeat_claim()
+    assert (answer.claim, answer.next_due) == (None, 0.0)  # it waits: ask again at once, under a new number
+    claim = other.take()
+    assert late.claimer.repeat_claim().claim is None
+    assert other.settle(claim, Outcome("completed", result="1"))
+
+
+def test_a_settle_that_is_sent_again_after_a_lease_does_not_get_the_run_of_another(
+    push: Push, redis_client: redis.Redis
+) -> None:
+    first, second = push("a", "b")
+    late, other = Hand("default", name="late"), Hand("default", name="other")
+    claim, outcome = late.take(), Outcome("completed", result="1")
+    assert late.claimer.settle(claim, outcome, claim_next=True).claim is not None
+    redis_client.zadd(keys.LEASES, {str(second): 1})
+    rescue(redis_client, "crashed", "its worker stopped renewing the lease")
+    assert other.take().id == str(second)
+    answer = late.claimer.repeat_settle(claim, outcome, claim_next=True)
+    assert (answer.settled, answer.claim, answer.next_due) == (True, None, 0.0)
+    assert event_names(first) == ["enqueued", "started", "completed"]
+
+
 def test_the_calls_of_a_new_process_of_the_same_name_are_no_repeats(push: Push) -> None:
     push("a", "b")
     assert [value_of(Hand("default", name="same")), value_of(Hand("default", name="same"))] == ["a", "b"]

@@ -70,11 +70,14 @@ local function claim_next(set, worker, nonce, seq, iso, lease)
 end
 
 -- A worker process numbers its calls. A number that comes again is a call resent after a lost reply: it gets the stored
--- answer. The nonce tells the process from an earlier one of the same name.
+-- answer. The nonce tells the process from an earlier one of the same name. A job whose lease has run out meanwhile is not
+-- in the answer: it may be another worker's by now, and its run with it.
 local function answered(worker, nonce, seq)
   local v = redis.call('HMGET', worker_key(worker), 'w:seq', 'w:settled', 'w:claimed', 'w:due')
   if v[1] ~= nonce .. '-' .. seq then return nil end
-  return tonumber(v[2]), v[3] ~= '' and v[3], v[4]
+  local id = v[3] ~= '' and v[3]
+  if id and redis.call('HGET', job_key(id), 'w:run') ~= v[1] then return tonumber(v[2]), false, '0' end
+  return tonumber(v[2]), id, v[4]
 end
 
 local function remember(worker, nonce, seq, settled, id, due)
