@@ -296,13 +296,14 @@ class Supervisor:
         alive = [child for child in self.workers.values() if not child.killed_for]
         if not alive:
             return
+        held = {child.name: run.job_id if (run := child.slot.run) else "" for child in alive}
         forgotten = redis.run(
             self.connection,
             "renew",
             redis.rq_time(),
             conf.current().lease,
             self._worker_ttl,
-            *[child.name for child in alive],
+            *[part for pair in held.items() for part in pair],
         )
         lost = {redis.text(name) for name in forgotten}
         for child in alive:
