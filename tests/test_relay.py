@@ -125,6 +125,27 @@ def test_a_push_of_rows_that_were_read_too_long_ago_is_refused(
     assert relayed(redis_client) == 1
 
 
+def test_a_life_that_redis_has_lost_is_rebuilt_although_it_knows_the_one_before(
+    redis_client: redis.Redis, commit: Callable[..., Any]
+) -> None:
+    """A failover went back to before a replay: the old hash would live for a minute, and the replay be lost."""
+    with commit():
+        handle = fail.enqueue()
+    Hand("default").run()
+    books = Books()
+    books.fold()
+    before = redis_client.dump(keys.job(handle))
+    with commit():
+        operations.retry(row(handle))
+    books.fold()
+    JobRecord.objects.exclude(pk=handle.id).delete()  # the notice of the letter
+    redis_client.delete(*keys.lanes("default"))
+    redis_client.restore(keys.job(handle), 60_000, before, replace=True)
+    assert rebuilt(redis_client) == 1
+    assert handle.state == JobState.WAITING
+    assert rebuilt(redis_client) == 0
+
+
 def test_a_replay_that_was_never_pushed_is_one(redis_client: redis.Redis, commit: Callable[..., Any]) -> None:
     with commit():
         handle = fail.enqueue()

@@ -63,6 +63,11 @@ def _push(rows: Sequence[JobRecord], deadline: float) -> int | None:
         return None
 
 
+def _is_known(row: JobRecord, status: bytes | None, generation: bytes | None) -> bool:
+    """Tell whether Redis has this life of a job: one that was rolled back may hold the life before a replay."""
+    return status is not None and int(generation or 0) >= row.replays
+
+
 class Rebuild:
     """Pushes the open rows that Redis has forgotten, a chunk at a time, so that the ledger is not held up."""
 
@@ -86,8 +91,8 @@ class Rebuild:
             return False
         with self.connection.pipeline(transaction=False) as pipeline:
             for row in chunk:
-                pipeline.exists(keys.job(row.pk))
-            missing = [row for row, known in zip(chunk, pipeline.execute(), strict=True) if not known]
+                pipeline.hmget(keys.job(row.pk), ["status", "w:gen"])
+            missing = [row for row, found in zip(chunk, pipeline.execute(), strict=True) if not _is_known(row, *found)]
         if missing:
             pushed = _push(missing, deadline)
             if pushed is None:
