@@ -140,6 +140,13 @@ def test_an_undeclared_name_is_enqueued_with_a_warning(caplog: pytest.LogCapture
     assert "No job is declared under the name 'test-nop': did you mean 'test-noop'?" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["", "two words", "x" * 181, "line\n", None, 7])
+def test_a_name_that_no_job_could_have_is_refused(name: Any) -> None:
+    with pytest.raises(BadOption, match="is no job name: use at most 180 letters"):
+        enqueue(name, {})
+    assert not JobRecord.objects.exists()
+
+
 def test_a_queue_by_name_enqueues_there_and_counts_there(commit: Commit) -> None:
     queue = JobQueue("email")
     with commit():

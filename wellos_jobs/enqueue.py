@@ -89,6 +89,7 @@ def enqueue(name: str, data: Mapping[str, Any] | None = None, options: JobOption
     declares is accepted with a warning, because workers may know it; if none does, it ends as a dead letter.
 
     Raises:
+        BadOption: no job could have this name.
         TypeError: the data does not fit the job's parameters.
         PayloadError: the data cannot be carried as JSON or is too large.
         UnknownQueue: ``RQ_QUEUES`` does not name the queue.
@@ -311,6 +312,7 @@ def _definition(name: str) -> JobDefinition | None:
     try:
         return registry.get(name)
     except UnknownJob as error:
+        registry.check_name(name)
         logger.warning("enqueue: %s; a worker that knows it must run", error)
         return None
 

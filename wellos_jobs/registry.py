@@ -155,10 +155,7 @@ def define(name: str, function: Callable[..., Any], **options: Any) -> JobDefini
     Raises:
         BadOption: the name, the function or an option cannot be meant; the text names job, value and mend.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise BadOption(
-            f"{name!r} is no job name: use at most 180 letters, digits and . _ : / - and begin with a letter or digit"
-        )
+    check_name(name)
     for option in options:
         if option not in _OPTIONS:
             raise BadOption(f"Job {name!r}: there is no option {option!r}{_hint(option, _OPTIONS)}")
@@ -174,6 +171,18 @@ def define(name: str, function: Callable[..., Any], **options: Any) -> JobDefini
     except ValueError as error:
         raise BadOption(f"Job {name!r}: {error}") from error
     return dataclasses.replace(definition, retry_on=policy.retry_on, discard_on=policy.discard_on)
+
+
+def check_name(name: object) -> None:
+    """Check that a job could have this name.
+
+    Raises:
+        BadOption: none could.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise BadOption(
+            f"{name!r} is no job name: use at most 180 letters, digits and . _ : / - and begin with a letter or digit"
+        )
 
 
 def register(definition: JobDefinition) -> None:
