@@ -106,6 +106,13 @@ def test_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     assert left() == []
 
 
+def test_no_more_batches_than_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "BATCH", 10)
+    for _ in range(25):
+        ended("completed", 40)
+    assert [prune.prune("default", most=1)["completed"] for _ in range(4)] == [10, 10, 5, 0]
+
+
 def test_the_batch_is_a_thousand() -> None:
     assert prune.BATCH == 1_000
 

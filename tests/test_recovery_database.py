@@ -6,13 +6,15 @@ import logging
 import os
 import signal
 from collections import Counter
+from datetime import timedelta
 
 import django_rq
 import pytest
 import redis
+from django.utils import timezone
 from rq.registry import FinishedJobRegistry
 
-from wellos_jobs import keys
+from wellos_jobs import keys, prune
 from wellos_jobs.bookkeeper import Bookkeeper
 from wellos_jobs.ledger import FORGET_AFTER
 from wellos_jobs.models import DeadLetter, JobAttempt, JobRecord
@@ -179,6 +181,30 @@ def test_final_jobs_that_a_dead_ledger_did_not_forget(redis_client: redis.Redis)
     keeper.prune()
     assert 0 < redis_client.ttl(keys.job(folded.id)) <= FORGET_AFTER
     assert redis_client.ttl(keys.job(unfolded.id)) == -1
+
+
+@in_two_databases
+def test_a_large_clean_up_does_not_hold_the_ledger_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows go one batch at a time, and events are folded in between."""
+    monkeypatch.setattr(prune, "BATCH", 10)
+    at = timezone.now() - timedelta(days=40)
+    JobRecord.objects.bulk_create(
+        JobRecord(name="old", queue="default", state="completed", created_at=at, finished_at=at) for _ in range(25)
+    )
+    hand = Hand()
+    Books()
+    keeper = Bookkeeper("default", "default", hand.queues, hand.connection)
+    keeper.drain(EPOCH, lambda: None)
+    keeper.prune()
+    left = []
+    for _ in range(3):
+        assert keeper.is_busy
+        handle = noop.enqueue()
+        keeper.drain(EPOCH, lambda: None)
+        assert row(handle).enqueued_at is not None
+        keeper.heal()
+        left.append(JobRecord.objects.filter(name="old").count())
+    assert left == [15, 5, 0]
 
 
 @in_two_databases

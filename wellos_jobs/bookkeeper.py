@@ -42,6 +42,7 @@ class Bookkeeper:
         self.at_end = False
         self._rebuild: Rebuild | None = None
         self.is_open = False
+        self._prunes = False
         self._pause = 0.0
         self._not_before = 0.0
         self._next_relay = 0.0
@@ -55,7 +56,7 @@ class Bookkeeper:
     @property
     def is_busy(self) -> bool:
         """Whether there is more to do at once."""
-        return self.is_open and (not self.at_end or self._rebuild is not None)
+        return self.is_open and (not self.at_end or self._rebuild is not None or self._prunes)
 
     def drain(self, epoch: str, beat: Callable[[], None]) -> int:
         """Fold events for ``DRAIN_SECONDS`` at most; return how many. ``beat`` is called between batches.
@@ -66,7 +67,7 @@ class Bookkeeper:
         return self._guarded(lambda: self._drain(epoch, beat)) or 0
 
     def heal(self) -> None:
-        """At the stream's end: take a step of the rebuild and push what never reached Redis.
+        """At the stream's end: take a step of the rebuild and of the pruning, and push what never reached Redis.
 
         Before the end the rows are behind, and what they lack may be on its way.
         """
@@ -79,9 +80,11 @@ class Bookkeeper:
             self._guarded(lambda: self._pulse(before, now))
 
     def prune(self) -> None:
-        """Delete rows past their retention, and let Redis forget the final jobs that a ledger's death left there."""
+        """Begin to delete rows past their retention, a batch with each ``heal``, and let Redis forget the final jobs
+        that a ledger's death left there."""
+        self._prunes = True
         if self.is_open:
-            self._guarded(self._prune)
+            self._guarded(self._forget_leftovers)
 
     def rebuild(self) -> None:
         """Look, from the next step on, at every open row whether Redis has it."""
@@ -144,19 +147,20 @@ class Bookkeeper:
         if time.monotonic() >= self._next_relay:
             relay.relay(self.database, self.queues, self.connection)
             self._next_relay = time.monotonic() + RELAY_EVERY
+        if self._prunes:
+            self._prunes = any(prune.prune(self.database, most=1).values())
 
     def _pulse(self, before: float, now: float) -> None:
         if self.ledger.beat(now) > before + 0.001:
             logger.warning("Redis has come back with older data: looking for lost jobs of %s", self.database)
             self.rebuild()
 
-    def _prune(self) -> None:
-        prune.prune(self.database)
+    def _forget_leftovers(self) -> None:
         for queue in self.queues:
             for registry in (keys.finished(queue), keys.failed(queue), keys.canceled(queue)):
-                self._forget_leftovers(registry)
+                self._forget_leftovers_of(registry)
 
-    def _forget_leftovers(self, registry: str) -> None:
+    def _forget_leftovers_of(self, registry: str) -> None:
         """Give a time to live to final jobs that never got one: a ledger died between its commit and that."""
         found: Any = self.connection.zrangebyscore(registry, keys.FAR, "+inf", start=0, num=LEFTOVERS)
         known = {ids.parse_id(text): text for text in map(redis.text, found)}

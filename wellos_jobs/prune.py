@@ -7,6 +7,8 @@ needs it has not ended, or while its batch is closed and not done. A batch goes 
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -24,10 +26,11 @@ BATCH = 1_000
 """Rows deleted in one transaction: few enough that the ledger does not wait."""
 
 
-def prune(using: str, dry_run: bool = False) -> dict[str, int]:
+def prune(using: str, dry_run: bool = False, most: int | None = None) -> dict[str, int]:
     """Delete what is older than it is kept; return how many rows by kind (``completed``, ..., ``dead_letters``).
 
-    With ``dry_run`` nothing is deleted, and the numbers say what would be.
+    With ``dry_run`` nothing is deleted, and the numbers say what would be. ``most`` is how many batches of each kind
+    are deleted at most: the housekeeping, which has to go on with the ledger, takes one at a time until none is left.
     """
     now = timezone.now()
     retention = conf.current().retention
@@ -43,12 +46,13 @@ def prune(using: str, dry_run: bool = False) -> dict[str, int]:
             needed = JobDependency.objects.using(using).filter(needs=OuterRef("pk"), job__state__in=OPEN_STATES)
             free = ended.exclude(Exists(needed)).exclude(batch__state=BatchState.CLOSED)
             old[state.value] = free.exclude(Exists(kept_letters.filter(job=OuterRef("pk"))))
-    count = models.QuerySet.count if dry_run else _delete
     kinds = dict.fromkeys(("dead_letters", *retention))  # letters first, then the jobs they held
-    counted = {kind: count(old[kind]) if kind in old else 0 for kind in kinds}
-    if not dry_run:
+    if dry_run:
+        return {kind: old[kind].count() if kind in old else 0 for kind in kinds}
+    deleted = {kind: _delete(old[kind], most) if kind in old else 0 for kind in kinds}
+    if most is None or not any(deleted.values()):
         _delete_left_over(using, now)
-    return counted
+    return deleted
 
 
 def _delete_left_over(using: str, now: datetime) -> None:
@@ -64,10 +68,14 @@ def _delete_left_over(using: str, now: datetime) -> None:
         _delete(over.exclude(on_complete__state__in=OPEN_STATES))
 
 
-def _delete(rows: Rows) -> int:
+def _delete(rows: Rows, most: int | None = None) -> int:
     """Delete in batches by primary key: MySQL has no DELETE with a subquery on the same table and a LIMIT."""
+    turns: Iterable[int] = itertools.count() if most is None else range(most)
     deleted = 0
-    while batch := list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH]):
+    for _ in turns:
+        batch = list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH])
+        if not batch:
+            break
         rows.model._default_manager.using(rows.db).filter(pk__in=batch).delete()
         deleted += len(batch)
     return deleted
