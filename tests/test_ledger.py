@@ -388,6 +388,29 @@ def test_events_of_rows_that_were_deleted_are_passed_over(
     assert f"event enqueued of job={gone} has no row in default" in caplog.text
 
 
+def test_a_final_job_whose_row_was_deleted_does_not_stay_in_redis(
+    commit: Commit, books: Books, hand: Hand, redis_client: redis.Redis
+) -> None:
+    with commit():
+        gone = noop.enqueue()
+    JobRecord.objects.filter(pk=gone.id).delete()
+    hand.run()
+    books.fold()
+    assert 0 < redis_client.ttl(keys.job(gone)) <= ledger.FORGET_ROWLESS_AFTER
+    assert redis_client.zscore(keys.finished("default"), str(gone)) < keys.FAR
+
+
+def test_a_tombstone_outlives_the_transaction_of_its_job(books: Books, redis_client: redis.Redis) -> None:
+    """Its event may be folded while the row cannot be seen yet; the row's push must still find it."""
+    handle = noop.enqueue()
+    record = row(handle)
+    JobRecord.objects.filter(pk=handle.id).delete()
+    assert queues.cancel(record) == "canceled"
+    before = redis_client.ttl(keys.job(handle))
+    books.fold()
+    assert before > 3600 and redis_client.ttl(keys.job(handle)) == pytest.approx(before, abs=5)
+
+
 def test_an_event_that_a_database_never_takes_is_passed_over_alone(
     commit: Commit, books: Books, hand: Hand, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

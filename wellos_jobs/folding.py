@@ -37,6 +37,7 @@ RUN_FIELDS = [
     "started_at",
     "finished_at",
 ]
+FINAL_EVENTS = frozenset({EventName.COMPLETED, EventName.FAILED, EventName.CANCELED})
 _NAME_OF_FOREIGN = ["data", "description", "created_at"]
 
 
@@ -53,6 +54,8 @@ class Fold:
         self.audit: list[AuditEntry] = []
         self.counts = MinuteCounts()
         self.final: list[str] = []
+        self.rowless: list[str] = []
+        """Final jobs that nobody will ask about any more: somebody deleted their rows."""
 
     def apply(self, events: Sequence[Event]) -> None:
         """Fold events in stream order. Events of rows that were deleted are passed over."""
@@ -61,6 +64,8 @@ class Fold:
             row = self.rows.get(_row_id(event))
             if row is None:
                 logger.warning("event %s of job=%s has no row in %s", event.event, event.job_id, self.database)
+                if event.event in FINAL_EVENTS:
+                    self.rowless.append(event.job_id)
                 continue
             if not _is_repetition(row, event):
                 self.counts.count(event.event, row.queue, row.name, event.at)

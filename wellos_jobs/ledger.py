@@ -22,6 +22,8 @@ logger = logging.getLogger("wellos_jobs")
 BATCH = 1_000
 FORGET_AFTER = 60
 """Seconds that a final job stays in Redis once the rows know of it."""
+FORGET_ROWLESS_AFTER = 86_400
+"""The same for one that has no row: a tombstone must outlive the transaction that is about to commit its job."""
 
 
 class Overtaken(Exception):
@@ -108,6 +110,8 @@ class Ledger:
         self.position = self.saved_position = position  # whatever comes next, these events are folded
         if fold.final:
             redis.run(self.connection, "forget", FORGET_AFTER, *fold.final)
+        if fold.rowless:
+            redis.run(self.connection, "forget", FORGET_ROWLESS_AFTER, *fold.rowless)
         for letter in fold.letters:
             _tell(letter)
 
