@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import redis
-from django.db import DataError, connection, transaction
+from django.db import DataError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from wellos_jobs import JobHandle, JobState, enqueue, events, keys, ledger, operations, queues
@@ -409,6 +409,31 @@ def test_a_tombstone_outlives_the_transaction_of_its_job(books: Books, redis_cli
     before = redis_client.ttl(keys.job(handle))
     books.fold()
     assert before > 3600 and redis_client.ttl(keys.job(handle)) == pytest.approx(before, abs=5)
+
+
+def test_a_database_that_refuses_large_statements_gets_small_ones(commit: Commit, books: Books) -> None:
+    """MariaDB hangs up on what is above its ``max_allowed_packet``: a few hundred jobs with much data are."""
+
+    def refuse(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith("INSERT") and len(str(params)) > 20_000:
+            raise OperationalError(2006, "MySQL server has gone away")
+        return execute(sql, params, many, context)
+
+    with commit():
+        handles = [enqueue("test-echo", {"value": "x" * 1_000}) for _ in range(70)]
+    refusals = 0
+    with connection.execute_wrapper(refuse):
+        while not books.ledger.at_end:
+            try:
+                with transaction.atomic():  # the test's own transaction has to live on
+                    books.ledger.drain()
+            except OperationalError:
+                refusals += 1
+                assert refusals < 10
+                books.ledger.open(EPOCH)
+    assert refusals > 0
+    assert not JobRecord.objects.filter(enqueued_at=None).exists()
+    assert JobRecord.objects.count() == len(handles)
 
 
 def test_an_event_that_a_database_never_takes_is_passed_over_alone(

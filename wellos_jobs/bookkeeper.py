@@ -14,7 +14,7 @@ import redis as redis_py
 from django.db import DatabaseError, InterfaceError, connections
 
 from . import blocking, databases, events, ids, keys, prune, redis, relay
-from .ledger import BATCH, FORGET_AFTER, Ledger, Overtaken
+from .ledger import FORGET_AFTER, Ledger, Overtaken
 from .models import JobRecord
 from .relay import Rebuild
 from .states import FINAL_STATES
@@ -135,7 +135,7 @@ class Bookkeeper:
                 self.ledger.open(epoch)
                 continue
             drained += count
-            self.at_end = count < BATCH
+            self.at_end = self.ledger.at_end
         return drained
 
     def _heal(self) -> None:

@@ -44,6 +44,9 @@ class Ledger:
         self.epoch = ""
         self.position = events.START
         self.saved_position = events.START
+        self.at_end = False
+        """Whether the last batch reached the stream's end."""
+        self._most = BATCH
         self.takes_foreign = database == router.db_for_write(JobRecord)
 
     def open(self, epoch: str) -> None:
@@ -64,21 +67,30 @@ class Ledger:
         return float(before)
 
     def drain(self) -> int:
-        """Fold one batch. Returns how many events it had; fewer than ``BATCH``: the ledger is at the stream's end.
+        """Fold one batch; return how many events it had. ``at_end`` tells whether these were the last.
+
+        A database that fails is asked for less the next time: it may have refused the size (MariaDB hangs up on a
+        statement above ``max_allowed_packet``), which looks the same as if it had gone away.
 
         Raises:
             Overtaken: another ledger was faster; ``open`` again.
             NewEpoch: Redis has come back empty.
         """
-        epoch, batch = events.read(self.connection, self.position, BATCH)
+        self.at_end = False
+        epoch, batch = events.read(self.connection, self.position, self._most)
         if epoch != self.epoch:
             raise NewEpoch(epoch)
-        if not batch:
-            return 0
         own = [event for event in batch if self._is_own(event)]
-        if own:
-            self._fold_or_halve(own, batch[-1].position)
-        self.position = batch[-1].position
+        try:
+            if own:
+                self._fold_or_halve(own, batch[-1].position)
+        except (OperationalError, InterfaceError):
+            self._most = max(1, self._most // 4)
+            raise
+        if batch:
+            self.position = batch[-1].position
+        if len(batch) < self._most:
+            self.at_end, self._most = True, BATCH
         return len(batch)
 
     def _is_own(self, event: Event) -> bool:
