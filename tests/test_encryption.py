@@ -106,7 +106,9 @@ def test_without_keys_the_error_tells_how_to_make_one(settings: Any) -> None:
         encryption.needs_rotation("gAAAA")
 
 
-@pytest.mark.parametrize("bad", ["not-a-key", "", "clé", NEW[:-4], NEW[1:]])
+@pytest.mark.parametrize(
+    "bad", ["not-a-key", "", "clé", NEW[:-4], NEW[1:]], ids=["words", "empty", "accent", "short", "beheaded"]
+)
 def test_a_malformed_key_is_named_by_its_place_only(bad: str) -> None:
     with pytest.raises(EncryptionError, match=r'\["ENCRYPTION_KEYS"\]\[1\] is not a Fernet key') as caught:
         encryption.encrypt("s3cret", (NEW, bad))

@@ -178,7 +178,6 @@ def test_an_option_that_cannot_be_meant_is_named_with_its_job(options: dict[str,
         ("tests.jobs.add", "is not a function"),
         (None, "is not a function"),
     ],
-    ids=repr,
 )
 def test_a_function_that_cannot_be_a_job(function: Any, text: str) -> None:
     with pytest.raises(BadOption, match=rf"^Job 'broken': .*{re.escape(text)}"):
