@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, overload
 
+from . import ids
 from .errors import InvalidOperation
 from .values import storable
 
@@ -31,6 +33,15 @@ class CurrentJob:
     database: str = "default"
     context: dict[str, Any] = field(default_factory=dict)
     _report: Callable[[int, str, bool], None] | None = field(default=None, repr=False)
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When a schedule's job was due, however late and often it runs; any other job: when it was enqueued.
+
+        To the millisecond, in UTC. None for a job whose id was chosen by whoever enqueued it.
+        """
+        chosen = ids.parse_id(self.id)
+        return None if chosen is None else ids.moment_of(chosen)
 
     @property
     def needs(self) -> list[JobHandle]:

@@ -16,7 +16,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.utils import timezone
 
-from .. import CurrentJob, JobOptions, conf, cron, current_job, enqueue_bulk, ids, job
+from .. import CurrentJob, JobOptions, conf, cron, current_job, enqueue_bulk, job
 from ..errors import ConfigurationError
 from ..models import JobRecord, Schedule
 from ..models.schedule import REPORT_FORMATS, REPORT_PREFIX
@@ -78,8 +78,7 @@ def _start(due: datetime, schedule: Schedule | None, *, by_hand: bool) -> dateti
 
 def _days(organization_id: str) -> DateRange:
     running = current_job(default=None)
-    chosen = ids.parse_id(running.id) if running else None
-    due = (chosen and ids.moment_of(chosen)) or timezone.now()
+    due = (running.due_at if running else None) or timezone.now()
     by_hand = running is None or bool(running.context.get("run_now"))
     return days_until(due, _schedule(running, organization_id), organization_id, by_hand=by_hand)
 
