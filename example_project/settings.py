@@ -3,7 +3,7 @@
 Everything comes from the environment or from ``.demo/``: ``DATABASE_URL`` (else SQLite), ``REDIS_URL`` (else the
 embedded Valkey server), ``JOBS_REDIS_URL`` (else the next logical database of the same server), ``SECRET_KEY`` and
 ``ENCRYPTION_KEYS`` (else made on first use), ``DEBUG`` (on unless "0"), ``ALLOWED_HOSTS``, ``WELLOS_DEMO_DIR``,
-``WELLOS_LOG_LEVEL``.
+``WELLOS_LOG_LEVEL``, ``TIME_ENTRIES_URL`` (of the system that time entries are taken over from; none unless set).
 """
 
 from __future__ import annotations
@@ -142,6 +142,7 @@ WELLOS_JOBS = {
     "ENCRYPTION_KEYS": _ENCRYPTION_KEYS.split(","),
     "ORGANIZATION_RESOLVER": "example_project.organizations.resolver.resolve",
 }
+TIME_ENTRIES_URL = os.environ.get("TIME_ENTRIES_URL", "")  # where sync-time-entries looks
 
 # --- people, mail, files ---------------------------------------------------------------------------------
 

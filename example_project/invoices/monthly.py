@@ -49,7 +49,7 @@ def last_month() -> str:
 @job("monthly-invoicing", queue="invoicing")
 def monthly_invoicing(organization_id: str, month: str) -> dict[str, Any]:
     """Find the projects that have something to be billed; return their keys and the entries' number."""
-    entries = _unbilled(organization_id, month)
+    entries = unbilled(organization_id, month)
     projects = sorted(set(entries.values_list("project_id", flat=True)))
     return {"projects": projects, "entries": entries.count()}
 
@@ -63,7 +63,7 @@ def calculate_billable_hours(organization_id: str, month: str) -> list[str]:
     start, end = _days(month)
     for place, project in enumerate(Project.objects.filter(organization=organization_id).order_by("pk"), start=1):
         report_progress(10 * place, project.name)
-        if _unbilled(organization_id, month).filter(project=project).exists():
+        if unbilled(organization_id, month).filter(project=project).exists():
             number = f"{_prefix(organization_id, month)}{project.pk:04}-{project.invoices.count() + 1}"
             bill(project, number, start, end, tax_rate=TAX_RATE)
     return [str(pk) for pk in _invoices(organization_id, month).values_list("pk", flat=True)]
@@ -94,7 +94,8 @@ def _from_parent() -> list[str]:
     return list(parent.result)
 
 
-def _unbilled(organization_id: str, month: str) -> Any:
+def unbilled(organization_id: str, month: str) -> Any:
+    """Return the billable entries of a month that are on no invoice yet."""
     start, end = _days(month)
     return TimeEntry.objects.filter(
         project__organization=organization_id, day__range=(start, end), billable=True, invoice_line=None

@@ -16,6 +16,9 @@ from wellos_jobs import Discard, exponential, job, report_progress
 from wellos_jobs.contrib import reports
 
 from .models import Project, TimeEntry
+from .recurring import sync_time_entries, weekly_summary
+
+__all__ = ["import_time_entries", "sync_time_entries", "weekly_summary"]
 
 PAGE_SECONDS = 10.0
 
@@ -59,9 +62,11 @@ def _store(project: Project, entry: dict[str, Any]) -> bool:
     return created
 
 
-def fetch_hours(days: reports.DateRange) -> list[dict[str, Any]]:
-    """Return minutes by organization and project."""
+def fetch_hours(days: reports.DateRange, organization: str = "") -> list[dict[str, Any]]:
+    """Return minutes by organization and project, of one organization or of all."""
     entries = TimeEntry.objects.filter(day__range=(days.start, days.end))
+    if organization:
+        entries = entries.filter(project__organization=organization)
     keys = (
         "project__organization__name",
         "project__organization__currency",
