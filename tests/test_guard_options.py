@@ -138,7 +138,7 @@ def test_on_the_wire() -> None:
         (lambda: Flow(noop.with_data(), order="sideways"), "order is 'sideways'"),  # type: ignore[arg-type]
         (
             lambda: Flow(noop.with_data(), on_failure="shrug"),
-            "on_failure is 'shrug': it must be one of cancel, run, fail",
+            "on_failure is 'shrug': it must be one of cancel, run",
         ),
         (lambda: Flow(noop.with_data(), children=[noop]), "is no job with its data"),  # type: ignore[list-item]
         (lambda: Flow(noop.with_data()).enqueue(prioritty=1), "did you mean 'priority'?"),

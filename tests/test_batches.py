@@ -1,0 +1,421 @@
+"""Batches: when they are done, whom they call back and how often, and what becomes of them when things go wrong."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from wellos_jobs import Batch, blocking, errors, operations, prune, queues
+from wellos_jobs.folding import Fold
+from wellos_jobs.models import AuditEntry, DeadLetter, JobRecord
+from wellos_jobs.models import Batch as Row
+
+from .conftest import UseRedis
+from .engine import Books, Hand, stream, work
+from .guarded_jobs import adds, once, summary
+from .jobs import fail, noop, scripted
+from .journal import Journal
+from .processes import wait_until
+from .servers import free_port
+from .test_flows import in_thread, run_all
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def no_notices(settings: Any) -> None:
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
+
+
+@pytest.fixture
+def books() -> Books:
+    return Books()
+
+
+def callbacks(journal: Journal) -> dict[str, Any]:
+    return {
+        "on_complete": summary.with_data(journal=f"{journal}.complete"),
+        "on_success": summary.with_data(journal=f"{journal}.success"),
+    }
+
+
+def calls(journal: Journal) -> tuple[int, int]:
+    """How often on_complete and on_success have run."""
+    complete, success = (
+        Journal(journal.path.with_name(f"{journal.path.name}.complete")),
+        Journal(journal.path.with_name(f"{journal.path.name}.success")),
+    )
+    return len(complete.starts()), len(success.starts())
+
+
+# --- done ------------------------------------------------------------------------------------------------
+
+
+def test_done_once_all_jobs_are_final(books: Books, journal: Journal) -> None:
+    with Batch(name="import", organization="acme", **callbacks(journal)) as batch:
+        batch.enqueue(noop)
+        handles = batch.enqueue_bulk(noop, [{}] * 4)
+        assert batch.state == "open"
+    assert batch.state == "closed" and not batch.wait(0)
+    assert batch.progress == {"total": 5, "completed": 0, "failed": 0, "canceled": 0, "open": 5, "percent": 0}
+    hand = Hand()
+    for _ in range(4):
+        hand.run()
+    books.fold()
+    assert batch.progress["percent"] == 80 and calls(journal) == (0, 0)
+    run_all(books)
+    assert batch.wait(0) and calls(journal) == (1, 1)
+    row = Row.objects.get()
+    assert (row.total, row.completed, row.failed, row.canceled) == (5, 5, 0, 0) and row.finished_at is not None
+    callback = JobRecord.objects.filter(name="test-summary").first()
+    assert callback is not None and callback.organization_id == "acme" and callback.result["completed"] == 5
+    assert callback.data["batch_id"] == str(batch.id) and callback.batch_id is None
+    assert {handle.record().batch_id for handle in handles} == {batch.id}
+
+
+def test_delayed_and_retrying_jobs_are_not_done(books: Books, journal: Journal) -> None:
+    with Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue(scripted, steps=["on:1:retry:0.3"])
+        snoozes = batch.enqueue(scripted, steps=["snooze:60"])
+    hand = Hand()
+    hand.run()
+    hand.run()
+    books.fold()
+    assert batch.progress["open"] == 2 and not batch.wait(0.1) and calls(journal) == (0, 0)
+    snoozes.cancel()
+    wait_until(lambda: work() and books.fold() == 0 and batch.wait(0))
+    run_all(books)
+    assert calls(journal) == (1, 0)
+
+
+def test_an_open_batch_is_not_done(books: Books, journal: Journal) -> None:
+    with Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue(noop)
+        run_all(books)
+        assert batch.progress["percent"] == 100 and not batch.wait(0)
+        batch.enqueue(noop)
+    assert batch.state == "closed"
+    run_all(books)
+    assert batch.wait(0) and calls(journal) == (1, 1)
+
+
+def test_an_empty_batch_completes(books: Books, journal: Journal) -> None:
+    with Batch(name="nothing", **callbacks(journal)) as batch:
+        pass
+    assert batch.wait(0) and batch.progress["total"] == 0
+    run_all(books)
+    assert calls(journal) == (1, 1)
+
+
+def test_all_final_before_it_is_closed(books: Books, journal: Journal) -> None:
+    with Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue(noop)
+        run_all(books)
+    assert batch.wait(0)
+    run_all(books)
+    assert calls(journal) == (1, 1)
+
+
+def test_failures_call_off_the_success(books: Books, journal: Journal) -> None:
+    with Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue(noop)
+        batch.enqueue(fail)
+    run_all(books)
+    assert calls(journal) == (1, 0) and batch.progress["failed"] == 1
+    called_off = JobRecord.objects.get(state="canceled")
+    assert called_off.error == blocking.NOT_CLEAN
+
+
+def test_what_waits_for_a_callback_that_is_called_off_ends_too(books: Books) -> None:
+    with Batch(name="import", on_success=noop.with_data()) as batch:
+        batch.enqueue(fail)
+        callback = Row.objects.get().on_success
+        after = noop.using(depends_on=[callback]).enqueue()
+    run_all(books)
+    assert batch.wait(0) and after.state == "canceled"
+
+
+def test_done_batch_takes_no_more_jobs(books: Books) -> None:
+    with Batch(name="import") as batch:
+        pass
+    with pytest.raises(errors.InvalidOperation, match="'import' is done"):
+        batch.enqueue(noop)
+    assert JobRecord.objects.count() == 0
+
+
+# --- adding ----------------------------------------------------------------------------------------------
+
+
+def test_ten_thousand_streamed(books: Books) -> None:
+    taken: list[int] = []
+
+    def rows() -> Any:
+        for number in range(10_000):
+            taken.append(number)
+            yield {}
+
+    with Batch(name="import") as batch:
+        with CaptureQueriesContext(connection) as captured:
+            handles = batch.enqueue_bulk(noop, rows())
+        assert len(captured) <= 80, len(captured)
+        assert len(taken) == 10_000 and len(set(handles)) == 10_000
+    assert batch.progress["total"] == 10_000
+    assert queues.counts("default").waiting == 10_000
+
+
+def test_nested_adding_from_inside_a_job(books: Books, journal: Journal) -> None:
+    with Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue(adds, batch_id=str(batch.id), count=3)
+    Hand().run()
+    books.fold()
+    assert batch.state == "closed" and batch.progress["total"] == 4
+    run_all(books)
+    assert batch.wait(0) and batch.progress["completed"] == 4 and calls(journal) == (1, 1)
+
+
+def test_a_duplicate_stays_where_it_was(books: Books) -> None:
+    first = once.enqueue(number=1)
+    with Batch(name="import") as batch:
+        assert batch.enqueue(once, number=1) == first
+    assert batch.wait(0) and batch.progress["total"] == 0
+
+
+def test_added_while_the_last_job_ends(books: Books, journal: Journal) -> None:
+    """The batch is closed, its last job ends, and somebody's transaction is about to add one more: not done yet, and
+    the ledger does not wait for that transaction."""
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    with Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue(noop)
+    added, may_commit = threading.Event(), threading.Event()
+
+    def add_one() -> None:
+        with transaction.atomic():
+            Batch.get(batch.id).enqueue(noop)
+            added.set()
+            assert may_commit.wait(10)
+
+    thread = in_thread(add_one)
+    assert added.wait(10)
+    work()
+    books.fold()
+    assert batch.state == "closed"
+    may_commit.set()
+    thread.join(10)
+    run_all(books)
+    assert batch.wait(0) and batch.progress["completed"] == 2 and calls(journal) == (1, 1)
+
+
+def test_adding_that_is_rolled_back_holds_nobody_up_for_long(books: Books, journal: Journal) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    with Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue(noop)
+    added, may_end = threading.Event(), threading.Event()
+
+    def add_one() -> None:
+        with transaction.atomic():
+            Batch.get(batch.id).enqueue(noop)
+            added.set()
+            assert may_end.wait(10)
+            transaction.set_rollback(True)
+
+    thread = in_thread(add_one)
+    assert added.wait(10)
+    work()
+    books.fold()
+    may_end.set()
+    thread.join(10)
+    assert batch.state == "closed"
+    blocking.heal("default")
+    run_all(books)
+    assert batch.wait(0) and calls(journal) == (1, 1)
+
+
+def test_rolled_back_with_its_callers_transaction(journal: Journal) -> None:
+    with transaction.atomic():
+        with Batch(name="import", **callbacks(journal)) as batch:
+            batch.enqueue(noop)
+        transaction.set_rollback(True)
+    assert Row.objects.count() == JobRecord.objects.count() == 0
+    assert Hand().claim() is None
+
+
+def test_inside_its_callers_transaction(books: Books, journal: Journal) -> None:
+    with transaction.atomic(), Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue(noop)
+        assert Hand().claim() is None
+    run_all(books)
+    assert batch.wait(0) and calls(journal) == (1, 1)
+
+
+# --- exactly once ----------------------------------------------------------------------------------------
+
+
+def test_last_two_jobs_finish_at_once_in_one_fold(books: Books, journal: Journal) -> None:
+    with Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue_bulk(noop, [{}] * 2)
+    first, second = Hand(name="first"), Hand(name="second")
+    one, two = first.take(), second.take()
+    first.run(one)
+    second.run(two)
+    run_all(books)
+    assert batch.wait(0) and calls(journal) == (1, 1)
+
+
+def test_last_two_jobs_finish_at_once_in_two_ledgers(journal: Journal) -> None:
+    """Two Redis servers, two ledgers, one database: each folds the end of one job while the other does."""
+    books = Books()
+    with Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue_bulk(noop, [{}] * 2)
+    hand = Hand()
+    hand.run()
+    hand.run()
+    halves: dict[str, list[Any]] = {}
+    for event in stream():
+        halves.setdefault(event.job_id, []).append(event)
+    gate = threading.Barrier(2)
+
+    def fold(part: list[Any]) -> None:
+        gate.wait(10)
+        with transaction.atomic():
+            folding = Fold("default", books.connection)
+            folding.apply(part)
+            folding.save()
+
+    own = [halves[str(pk)] for pk in JobRecord.objects.filter(batch=batch.id).values_list("pk", flat=True)]
+    threads = [in_thread(lambda part=part: fold(part)) for part in own]
+    for thread in threads:
+        thread.join(20)
+    blocking.heal("default")
+    assert batch.wait(0)
+    run_all(books)
+    assert calls(journal) == (1, 1)
+    assert JobRecord.objects.filter(name="test-summary", attempts=1, state="completed").count() == 2
+
+
+def test_finishing_again_calls_nobody_again(books: Books, journal: Journal) -> None:
+    with Batch(name="import", **callbacks(journal)) as batch:
+        handle = batch.enqueue(noop)
+    run_all(books)
+    for _ in range(3):
+        with transaction.atomic():
+            blocking.release([handle.id], "default")
+        blocking.heal("default")
+        batch.close()
+    run_all(books)
+    assert calls(journal) == (1, 1)
+
+
+def test_a_lost_finish_is_healed(books: Books, journal: Journal) -> None:
+    with Batch(name="import", **callbacks(journal)) as batch:
+        handle = batch.enqueue(noop)
+    JobRecord.objects.filter(pk=handle.id).update(state="completed", finished_at=timezone.now())
+    blocking.heal("default")
+    assert batch.wait(0)
+
+
+# --- cancel and retry ------------------------------------------------------------------------------------
+
+
+def test_an_exception_in_the_block_cancels_it(books: Books, journal: Journal) -> None:
+    with pytest.raises(KeyError), Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue_bulk(noop, [{}] * 3)
+        raise KeyError("row 4")
+    run_all(books)
+    assert batch.wait(0) and batch.progress["canceled"] == 3
+    assert calls(journal) == (1, 0)
+
+
+def test_an_exception_before_the_first_job_is_no_success(books: Books, journal: Journal) -> None:
+    with pytest.raises(KeyError), Batch(name="import", **callbacks(journal)) as batch:
+        raise KeyError("no file")
+    run_all(books)
+    assert batch.wait(0) and calls(journal) == (1, 0)
+
+
+def test_an_exception_while_redis_is_away_is_the_one_raised(
+    journal: Journal, use_redis: UseRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    use_redis(f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(KeyError), Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue(noop)
+        raise KeyError("row 2")
+    assert "stays open, for Redis is away" in caplog.text and batch.state == "open"
+
+
+def test_a_broken_transaction_in_the_block(journal: Journal) -> None:
+    with pytest.raises(KeyError), transaction.atomic(), Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue(noop)
+        transaction.set_rollback(True)
+        raise KeyError("row 2")
+    assert Row.objects.count() == 0
+
+
+def test_canceled_by_a_person(books: Books, journal: Journal) -> None:
+    with Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue_bulk(noop, [{}] * 3)
+    Hand().run()
+    assert operations.cancel_batch(batch.id, reason="wrong file") == 2
+    run_all(books)
+    assert batch.wait(0) and calls(journal) == (1, 0)
+    assert (batch.progress["completed"], batch.progress["canceled"]) == (1, 2)
+    entry = AuditEntry.objects.get(target_type="batch")
+    assert (entry.action, entry.target_id, entry.detail) == ("canceled", str(batch.id), {"name": "import", "jobs": 2})
+    with pytest.raises(errors.InvalidOperation, match="is done"):
+        operations.cancel_batch(batch.id)
+
+
+def test_the_failed_are_retried(books: Books, journal: Journal) -> None:
+    """The success that was called off comes after all; who was told of the completion is not told again."""
+    with Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue(noop)
+        broken = batch.enqueue(fail)
+    run_all(books)
+    assert batch.wait(0) and calls(journal) == (1, 0)
+    JobRecord.objects.filter(pk=broken.id).update(name="test-noop", data={})
+    assert [record.pk for record in operations.retry_batch(batch.id, reason="mended")] == [broken.id]
+    assert batch.state == "closed" and batch.progress["open"] == 1
+    run_all(books)
+    assert batch.wait(0) and calls(journal) == (1, 1)
+    assert AuditEntry.objects.filter(target_type="batch", action="retried", reason="mended").count() == 1
+    with pytest.raises(errors.InvalidOperation, match="No job of batch"):
+        operations.retry_batch(batch.id)
+
+
+def test_a_replayed_dead_letter_of_a_batch(books: Books, journal: Journal) -> None:
+    with Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue(fail)
+    run_all(books)
+    operations.replay(DeadLetter.objects.get())
+    assert not batch.wait(0)
+    run_all(books)
+    assert batch.wait(0) and calls(journal) == (1, 0), "it failed again"
+
+
+# --- prune -----------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_pruned_with_its_jobs(books: Books, journal: Journal) -> None:
+    with Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue_bulk(noop, [{}] * 2)
+    old = timezone.now() - timedelta(days=181)
+    Hand("default").run()
+    books.fold()
+    Row.objects.update(created_at=old)
+    JobRecord.objects.filter(state="completed").update(finished_at=old)
+    assert prune.prune("default")["completed"] == 0, "it is not done, and counts its jobs"
+    assert batch.progress["total"] == 2
+    run_all(books)
+    assert batch.wait(0)
+    prune.prune("default")
+    assert Row.objects.count() == 1 and JobRecord.objects.count() == 3
+    JobRecord.objects.update(finished_at=old)
+    prune.prune("default")
+    assert Row.objects.count() == JobRecord.objects.count() == 0
