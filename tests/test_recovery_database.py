@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections import Counter
 from datetime import timedelta
 
@@ -122,6 +123,18 @@ def test_one_database_away_the_other_is_served(
         processes.wait_until(lambda: has_state(other, "completed"), 10)
     again = noop.enqueue()
     processes.wait_until(lambda: has_state(again, "completed"))
+
+
+def test_reaping_does_not_wait_for_a_database_that_hangs(processes: Fleet, redis_client: redis.Redis) -> None:
+    """The housekeeping is stuck in a query for ever: the jobs of a dead machine are rescued all the same."""
+    ghost = Hand(name="ghost")
+    handle = scripted.enqueue()
+    ghost.take()
+    worker = processes.worker()
+    os.kill(housekeeper(worker.wait_for_output("housekeeping started, pid ")), signal.SIGSTOP)
+    redis_client.zadd(keys.LEASES, {str(handle): time.time() - 1})
+    processes.wait_until(lambda: handle.state == "completed")
+    assert handle.snapshot()["attempts"] == 2
 
 
 def test_two_leaders_at_once(processes: Fleet, journal: Journal) -> None:

@@ -7,8 +7,10 @@ import redis
 
 from wellos_jobs import keys, queues
 from wellos_jobs import redis as store
-from wellos_jobs.claims import Claimer, Outcome
+from wellos_jobs.children import Child
+from wellos_jobs.claims import Claimer, Outcome, rescue
 from wellos_jobs.models import JobAttempt, JobRecord
+from wellos_jobs.slots import Slot
 
 from .engine import Books, Hand, event_names
 from .jobs import noop, scripted
@@ -129,3 +131,24 @@ def test_a_job_cancelled_while_it_runs_is_not_run_again(kind: str) -> None:
     assert answer.claim is None
     assert books.row(handle).state == handle.state == "canceled"
     assert attempts(handle) == [(1, "canceled")]
+
+
+@in_two_databases
+def test_a_kill_that_comes_late_is_not_put_down_to_the_next_job() -> None:
+    """The supervisor killed a worker for a run that hung; that run had just ended, and its settle claimed another."""
+    first, second = scripted.enqueue(), scripted.enqueue()
+    hand, slot = Hand(), Slot()
+    claim = hand.take()
+    slot.begin(claim.id, -1.0)
+    child = Child(hand.name, 0, slot)
+    hung = slot.run
+    assert hung is not None
+    hand.claimer.settle(claim, Outcome("completed"), claim_next=True)
+    child.killed_for, child.killed_job = "timeout", hung.job_id
+    rescued = [
+        rescue(hand.connection, why, why, worker=hand.name, job_id=job_id)  # type: ignore[arg-type]
+        for why, job_id in child.fates(clean=False)
+    ]
+    assert [[job.id for job in jobs] for jobs in rescued] == [[], [str(second)]]
+    assert (first.state, second.state) == ("completed", "waiting")
+    assert second.snapshot()["attempts"] == 0

@@ -44,8 +44,8 @@ class Child:
     born: float = field(default_factory=time.monotonic)
     killed_for: str = ""
     """Why the supervisor sent SIGKILL (timeout, canceled, handed_back), '' if it did not."""
-    killed_in: int = 0
-    """The number of the run that the SIGKILL was meant for, 0 if for none."""
+    killed_job: str = ""
+    """The job whose run the SIGKILL was meant for, '' if for none."""
     ordered: Ordered | None = None
     told_to_stop: bool = False
 
@@ -57,7 +57,7 @@ class Child:
     def kill(self, why: str, run: Run | None = None) -> None:
         """Send SIGKILL and remember why, and because of which run."""
         if not self.killed_for:
-            self.killed_for, self.killed_in = why, run.number if run else 0
+            self.killed_for, self.killed_job = why, run.job_id if run else ""
         self.send(signal.SIGKILL)
 
     def order(self, order: Order, run: Run, seconds: float) -> None:
@@ -75,14 +75,14 @@ class Child:
             return Order.NONE
         return ordered.order
 
-    def fate(self, clean: bool) -> str:
-        """Return why it ended, once it has: the reason to give to a rescue of what it held.
+    def fates(self, clean: bool) -> list[tuple[str, str]]:
+        """Return, once it has ended, why its job is to be rescued: reason and job, '' for whichever it holds.
 
-        A kill that came too late for its run must not be put down to the next one.
+        A kill that came too late for its run is not put down to the job that the process had claimed since.
         """
-        if self.killed_for:
-            return self.killed_for if self.killed_in in (0, self.slot.number) else "handed_back"
-        return "handed_back" if clean else "crashed"
+        if self.killed_job:
+            return [(self.killed_for, self.killed_job), ("handed_back", "")]
+        return [(self.killed_for or ("handed_back" if clean else "crashed"), "")]
 
 
 def fork(name: str, slot: Slot, body: Callable[[], int]) -> Child:

@@ -177,9 +177,12 @@ class Rescued:
 RescueReason = Literal["crashed", "timeout", "canceled", "handed_back"]
 
 
-def rescue(connection: redis_py.Redis, why: RescueReason, message: str, worker: str = "") -> list[Rescued]:
-    """End the claim of a dead worker; without a worker, at most 100 claims whose lease has run out."""
-    flat = [redis.text(part) for part in redis.run(connection, "rescue", redis.rq_time(), why, worker, message)]
+def rescue(
+    connection: redis_py.Redis, why: RescueReason, message: str, worker: str = "", job_id: str = ""
+) -> list[Rescued]:
+    """End the claim of a dead worker, on ``job_id`` only if given; without a worker, at most 100 that have run out."""
+    jobs = [job_id] if job_id else []
+    flat = [redis.text(part) for part in redis.run(connection, "rescue", redis.rq_time(), why, worker, message, *jobs)]
     rows = zip(*[iter(flat)] * 5, strict=True)
     return [Rescued(job_id, name, queue, int(attempt), ending) for job_id, name, queue, attempt, ending in rows]
 

@@ -16,7 +16,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from django.db import connections
 
@@ -79,7 +79,7 @@ class Supervisor:
         self.stop_by: float | None = None
         self._spawned = 0
         self._spare_slots = [Slot() for _ in range(options.processes)]
-        self._to_rescue: list[tuple[Child, claims.RescueReason, str]] = []
+        self._to_rescue: list[tuple[Child, claims.RescueReason, str, str]] = []
         self._due: dict[str, float] = {}
         self._pubsub: Any = None
         self._redis_away = False
@@ -188,8 +188,9 @@ class Supervisor:
         buried(child)
         in_a_job = child.slot.run is not None
         clean = code in (DONE, REPLACE_ME) and not in_a_job  # a job may call os._exit(0)
-        why: Any = child.fate(clean)
-        self._to_rescue.append((child, why, _FATES[why].format(name=child.name, how=_how(code))))
+        for why, job_id in child.fates(clean):
+            message = _FATES[why].format(name=child.name, how=_how(code))
+            self._to_rescue.append((child, cast("claims.RescueReason", why), message, job_id))
         self._spare_slots.append(child.slot)
         level = logging.INFO if clean else logging.WARNING
         logger.log(level, "worker %s ended, pid %d (%s)", child.name, child.pid, _how(code))
@@ -209,9 +210,10 @@ class Supervisor:
     def _rescue_all(self) -> None:
         """Bring back what dead workers held. Stays on the list until Redis has answered."""
         while self._to_rescue:
-            child, why, message = self._to_rescue[0]
-            rescued = claims.rescue(self.connection, why, message, worker=child.name)
-            registration.death(self.connection, child.name, self.options.worker.queues)
+            child, why, message, job_id = self._to_rescue[0]
+            rescued = claims.rescue(self.connection, why, message, worker=child.name, job_id=job_id)
+            if not job_id:  # the last of this child: its key may go
+                registration.death(self.connection, child.name, self.options.worker.queues)
             self._to_rescue.pop(0)
             for job in rescued:
                 announce_rescue(job, message)
