@@ -120,6 +120,15 @@ def test_owner_killed_while_holding_a_slot(hand: Hand) -> None:
     assert {claim.id, hand.take().id} == ids
 
 
+def test_owners_machine_dies_and_the_lease_runs_out(hand: Hand, redis_client: redis.Redis) -> None:
+    first, second = single.using(max_attempts=1).enqueue(), single.enqueue()
+    assert hand.claim() and hand.claim() is None
+    assert claims.rescue(hand.connection, "crashed", "no beat") == []
+    redis_client.zadd(keys.LEASES, {str(first): 1})
+    assert [found.ending for found in claims.rescue(hand.connection, "crashed", "no beat")] == ["failed"]
+    assert is_job(hand.claim(), second)
+
+
 def test_owner_killed_in_its_last_attempt(hand: Hand) -> None:
     single.using(max_attempts=1).enqueue()
     second = single.enqueue()
