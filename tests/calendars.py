@@ -45,3 +45,20 @@ def rolled_back(using: str = "default") -> Iterator[None]:
     with transaction.atomic(using=using):
         yield
         transaction.set_rollback(True, using=using)
+
+
+class MovedClock:
+    """A clock that says what it is told, in Unix seconds; ``tick`` says how much later each look at it is."""
+
+    def __init__(self, moment: datetime, tick: float = 0.0) -> None:
+        self.moment = moment
+        self.tick = timedelta(seconds=tick)
+
+    def __call__(self) -> float:
+        self.moment += self.tick
+        return self.moment.timestamp()
+
+    def go(self, **duration: float) -> datetime:
+        """Let time pass: ``go(minutes=7)``."""
+        self.moment += timedelta(**duration)
+        return self.moment

@@ -156,8 +156,8 @@ def plan_of(job: Job, score: float, now: float) -> Plan:
         CronError: its line or zone does not exist.
     """
     meta = job.meta
-    if "unserialized" in meta:
-        raise ValueError("its meta is not JSON")
+    if not isinstance(meta, dict) or "unserialized" in meta:
+        raise ValueError("its meta is not a JSON object")
     if "interval" not in meta and "cron_string" not in meta:
         return Plan(None, "")
     run_id = f"{job.id}-{round(score * 1000)}"

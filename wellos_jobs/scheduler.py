@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import django_rq
 from django.utils import timezone
@@ -113,7 +114,7 @@ class Scheduler(DjangoScheduler):
         queue_name: str | None = None,
         result_ttl: int | None = -1,
         *,
-        timezone: str | None = None,
+        timezone: str | ZoneInfo | None = None,
         use_local_timezone: bool = False,
         **options: Any,
     ) -> Job:
@@ -124,7 +125,7 @@ class Scheduler(DjangoScheduler):
         Raises:
             CronError: the line or the zone cannot be meant.
         """
-        zone = timezone or (str(conf.django_setting("TIME_ZONE")) if use_local_timezone else "UTC")
+        zone = str(timezone or (conf.django_setting("TIME_ZONE") if use_local_timezone else "UTC"))
         first = first_after(cron_string, zone, self.clock())
         options |= {"queue_name": queue_name, "result_ttl": result_ttl}
         timing = {"cron_string": cron_string, "timezone": zone}
