@@ -8,7 +8,7 @@ import pytest
 import redis
 from django.contrib.auth import get_user_model
 
-from wellos_jobs import Priority, keys, operations, queues
+from wellos_jobs import Priority, keys, lanes, operations, queues
 from wellos_jobs.errors import InvalidOperation, RedisUnavailable, UnknownQueue
 from wellos_jobs.models import AuditEntry, JobRecord
 
@@ -40,6 +40,17 @@ def test_a_queue_that_is_not_paused_cannot_be_resumed_and_nothing_is_noted(redis
     with pytest.raises(InvalidOperation, match="Queue default is not paused"):
         operations.resume_queue("default")
     assert entries() == []
+
+
+def test_a_long_queue_is_emptied_in_steps(redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One script for 100,000 jobs would hold Redis up for longer than clients wait for an answer."""
+    monkeypatch.setattr(lanes, "EMPTY_CHUNK", 10)
+    noop.enqueue_bulk([{}] * 20)
+    noop.using(priority=Priority.BULK).enqueue_bulk([{}] * 5)
+    before = int(redis_client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"])
+    assert operations.empty_queue("default") == 25
+    assert int(redis_client.info("commandstats")["cmdstat_evalsha"]["calls"]) - before >= 3
+    assert queues.counts("default").waiting == 0
 
 
 def test_an_unknown_queue_is_named_with_the_near_miss(redis_client: redis.Redis) -> None:

@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from rq.job import Job
 
 
+EMPTY_CHUNK = 1_000
+"""How many jobs one script takes out of a queue: 100,000 in one would hold Redis up for seconds."""
+
+
+def empty(connection: redis.Client, queue: str) -> int:
+    """Cancel the jobs that wait in a queue (foreign ones are deleted, as RQ does); return how many there were."""
+    count, more = 0, True
+    while more:
+        taken, more = redis.run(connection, "empty", redis.rq_time(), queue, EMPTY_CHUNK)
+        count += taken
+    return count
+
+
 class LaneQueue(DjangoRQ):
     """What RQ code sees of a queue: it counts, lists, empties and removes over all lanes, and rings the bell."""
 
@@ -78,7 +91,7 @@ class LaneQueue(DjangoRQ):
 
     def empty(self) -> int:
         """Cancel every waiting job of ours and delete those of foreign code; return how many there were."""
-        return int(redis.run(self.connection, "empty", redis.rq_time(), self.name))
+        return empty(self.connection, self.name)
 
     def push_job_id(self, job_id: str, pipeline: Pipeline | None = None, at_front: bool = False) -> None:
         super().push_job_id(job_id, pipeline=pipeline, at_front=at_front)

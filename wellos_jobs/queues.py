@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from django.db.models import Count
 
-from . import conf, payload, redis, registry, signals
+from . import conf, lanes, payload, redis, registry, signals
 from .lanes import LaneQueue
 from .redis import rq_time
 from .states import EventName, JobState, Priority
@@ -224,7 +224,7 @@ def promote(record: JobRecord) -> bool:
 
 def empty(queue: str) -> int:
     """Cancel every waiting job of a queue and return how many there were; foreign ones are deleted, as RQ does."""
-    return int(redis.run(redis.client(queue), "empty", rq_time(), queue))
+    return lanes.empty(redis.client(queue), queue)
 
 
 def share_redis(queue: str, other: str) -> bool:

@@ -1,7 +1,8 @@
--- empty: take every waiting job out of a queue: ours are cancelled, foreign ones are deleted as RQ does.
--- ARGV: iso time · queue. Returns how many there were.
-local iso, queue = ARGV[1], ARGV[2]
-local count = 0
+-- empty: take waiting jobs out of a queue: ours are cancelled, foreign ones are deleted as RQ does. No more than `most`
+-- in one call, for nobody else is served meanwhile.
+-- ARGV: iso time · queue · most. Returns {how many there were, 1 if there may be more}.
+local iso, queue, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local count, looked = 0, 0
 
 local function drop(id)
   local h = head(id)
@@ -19,13 +20,20 @@ end
 
 for _, priority in ipairs({'1', '3', '5', '7', '10'}) do
   local key = lane_key(queue, priority)
-  while true do
+  while looked < most do
     local id = redis.call('LPOP', key)
     if not id then break end
+    looked = looked + 1
     refill(key)
     drop(id)
   end
 end
-for _, id in ipairs(redis.call('ZRANGE', W .. 'parked_of:' .. queue, 0, -1)) do drop(id) end
-redis.call('DEL', W .. 'parked_of:' .. queue) -- and those whose hash somebody deleted
-return count
+local parked = W .. 'parked_of:' .. queue
+if looked < most then
+  for _, id in ipairs(redis.call('ZRANGE', parked, 0, most - looked - 1)) do
+    looked = looked + 1
+    drop(id)
+    redis.call('ZREM', parked, id) -- also one whose hash somebody deleted
+  end
+end
+return {count, looked >= most and 1 or 0}
