@@ -12,7 +12,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from django.core.management import CommandError, call_command
 
 from wellos_jobs import keys, payload, rotation
-from wellos_jobs.models import JobRecord
+from wellos_jobs.models import JobRecord, Schedule
 from wellos_jobs.states import JobState
 
 from . import jobs
@@ -56,6 +56,18 @@ def opens(key: str, token: str) -> bool:
 def rotate(capsys: pytest.CaptureFixture[str]) -> str:
     call_command("jobs_rotate_keys")
     return capsys.readouterr().out
+
+
+def test_schedules_come_under_the_new_key_too(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else each of their runs would fail once the old key is taken out."""
+    schedule = Schedule.objects.create(name="nightly", job_name="test-secret", cron="0 2 * * *", data={"token": TOKEN})
+    planned = schedule.next_run_at
+    use(settings, NEW, OLD)
+    assert "database default: 1 jobs seen, 1 rotated" in rotate(capsys)
+    use(settings, NEW)
+    schedule.refresh_from_db()
+    assert payload.decode(schedule.data) == {"token": TOKEN}
+    assert schedule.next_run_at == planned
 
 
 def test_rows_and_redis_come_under_the_new_key(

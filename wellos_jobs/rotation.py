@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import models
+
 from . import keys, payload, redis
 from .errors import EncryptionError, PayloadError
 from .foreign_calls import unzipped
-from .models import JobRecord
+from .models import JobRecord, Schedule
 
 BATCH = 500
 
@@ -32,9 +34,15 @@ class Count:
 
 
 def rotate_rows(using: str) -> Count:
-    """Rotate the rows of one database."""
+    """Rotate the rows of one database: those of jobs, and schedules, whose data become that of jobs."""
     count = Count()
-    rows = JobRecord.objects.using(using).order_by("pk")
+    for model in (JobRecord, Schedule):
+        _rotate_table(model, using, count)
+    return count
+
+
+def _rotate_table(model: type[JobRecord] | type[Schedule], using: str, count: Count) -> None:
+    rows: models.QuerySet[Any] = models.QuerySet(model, using=using).order_by("pk")  # removed schedules, too
     last: Any = None
     while batch := list((rows.filter(pk__gt=last) if last else rows).values_list("pk", "data")[:BATCH]):
         for job_id, data in batch:
@@ -43,7 +51,6 @@ def rotate_rows(using: str) -> Count:
                 updated = rows.filter(pk=job_id, data=data).order_by().update(data=changed)
                 _add(count, updated, 1)
         last = batch[-1][0]
-    return count
 
 
 def rotate_hashes(source: str) -> Count:

@@ -12,9 +12,9 @@ from ...rotation import Count, rotate_hashes, rotate_rows
 
 class Command(BaseCommand):
     help = (
-        "Encrypt the sensitive values of all jobs anew with the first of WELLOS_JOBS['ENCRYPTION_KEYS'], in all "
-        "databases and in Redis. Put the new key in front and restart everything first; take the old key out after "
-        "a run that rotated nothing. Running jobs are not disturbed, and a run may be broken off and repeated."
+        "Encrypt the sensitive values of all jobs and schedules anew with the first of WELLOS_JOBS['ENCRYPTION_KEYS'], "
+        "in all databases and in Redis. Put the new key in front and restart everything first; take the old key out "
+        "after a run that rotated nothing. Running jobs are not disturbed, and a run may be broken off and repeated."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
