@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -41,8 +42,15 @@ def rows(demo: Demo, query: str) -> list[tuple]:
 def test_exit_status_0_and_every_check_passed(finished: Demo) -> None:
     assert finished.process.exit_status == 0, finished.output()
     assert "All as expected" in finished.output()
-    assert finished.output().count("\nok    ") == 11
+    assert finished.output().count("\nok    ") == 12
     assert "FAIL" not in finished.output()
+
+
+def test_a_schedule_ran_every_second_and_is_gone(finished: Demo) -> None:
+    assert re.search(r"a schedule ran every second: due at (\d\d:\d\d:\d\d, ){2}\d\d:\d\d:\d\d;", finished.output())
+    names = {name for (name,) in rows(finished, "SELECT name FROM wellos_jobs_schedule")}
+    assert "every-second" not in names
+    assert {"sync-time-entries", "monthly-billing", "org-report:acme"} <= names
 
 
 def test_output_is_plain_lines_without_a_terminal(finished: Demo) -> None:
@@ -55,7 +63,9 @@ def test_table_has_every_job_with_state_attempts_and_times(finished: Demo) -> No
     start = next(place for place, line in enumerate(lines) if line.startswith("job  "))
     assert lines[start].split() == ["job", "for", "queue", "state", "attempts", "wait", "run"]
     table = lines[start + 2 : lines.index("", start)]
-    assert len(table) == rows(finished, "SELECT count(*) FROM wellos_jobs_jobrecord")[0][0]
+    # Without those of schedules, which come after the table.
+    query = "SELECT count(*) FROM wellos_jobs_jobrecord WHERE schedule_id IS NULL AND queue <> 'scheduled-tasks'"
+    assert len(table) == rows(finished, query)[0][0]
     flaky = next(line for line in table if line.startswith("push-invoice"))
     assert flaky.split()[3:5] == ["completed", "3"]
 

@@ -70,6 +70,7 @@ class Stage(ExitStack):
         self.processes = processes
         self.worker_name = f"demo-{secrets.token_hex(3)}"
         self.partner = Partner()
+        self.clock: Child | None = None
 
     @property
     def site_url(self) -> str:
@@ -84,10 +85,15 @@ class Stage(ExitStack):
         self.worker = self._start("worker", arguments, WELLOS_LOG_LEVEL="DEBUG")
         self.site = self._start("site", ["runserver", "--noreload", f"{HOST}:{self.port}"])
 
+    def start_clock(self) -> None:
+        """Start the scheduler. Not before the jobs of the scenario are counted: its schedules bring more."""
+        self.clock = self._start("scheduler", ["rqscheduler"])
+
     def check(self) -> None:
         """Raise ChildEnded if a child has ended by itself."""
-        self.worker.check_alive()
-        self.site.check_alive()
+        for child in (self.worker, self.site, self.clock):
+            if child is not None:
+                child.check_alive()
 
     def _start(self, name: str, arguments: list[str], **environment: str) -> Child:
         child = Child(name, arguments, **environment)

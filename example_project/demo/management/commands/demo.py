@@ -15,12 +15,14 @@ from django.core.management.base import BaseCommand
 from django.db import connection
 
 from example_project import keyring
-from example_project.demo import checks, display, sample, scenario, stage
+from example_project.demo import checks, clockwork, display, sample, scenario, stage
 from example_project.demo.children import ChildEnded
 from example_project.demo.visitor import Visitor
 
 LOOK_EVERY = 0.15
 """Seconds between two looks at the rows."""
+CLOCK_SECONDS = 20.0
+"""Seconds that the scheduler may take to start and to make three runs, one a second."""
 
 
 class Command(BaseCommand):
@@ -63,6 +65,9 @@ class Command(BaseCommand):
             say(f"worker: {options['processes']} processes, supervised")
             over = self._play(run, setting, visitor, time.monotonic() + options["deadline"])
             passed = self._judge(run, setting, visitor) and over
+            setting.start_clock()
+            result = clockwork.play(setting.check, time.monotonic() + CLOCK_SECONDS)
+            passed = self._told(result) and passed
             say()
             say(f"{'All as expected' if passed else 'NOT as expected'}; {time.monotonic() - started:.1f} s in all.")
             self._where_to_look(setting, password, leave_running=not options["exit"])
@@ -95,10 +100,14 @@ class Command(BaseCommand):
         facts = checks.Facts(run, records, setting.partner, visitor, setting.worker.log, fresh=stage.is_private())
         passed = True
         for result in checks.run_all(facts):
-            mark = self.style.SUCCESS("ok  ") if result.passed else self.style.ERROR("FAIL")
-            self.display.line(f"{mark}  {result.name}: {result.detail}")
-            passed = passed and result.passed
+            passed = self._told(result) and passed
         return passed
+
+    def _told(self, result: checks.Result) -> bool:
+        """Show how a check went, and return whether it passed."""
+        mark = self.style.SUCCESS("ok  ") if result.passed else self.style.ERROR("FAIL")
+        self.display.line(f"{mark}  {result.name}: {result.detail}")
+        return result.passed
 
     def _where_to_look(self, setting: stage.Stage, password: str, leave_running: bool) -> None:
         say, folder = self.display.line, keyring.folder()
@@ -107,10 +116,10 @@ class Command(BaseCommand):
             say(f"  admin   {setting.site_url}/admin/")
         say(f"  mails   {settings.MAIL_FOLDER}")
         say(f"  files   {settings.MEDIA_ROOT}")
-        say(f"  logs    {folder / 'worker.log'}, {folder / 'site.log'}")
+        say(f"  logs    {folder / 'worker.log'}, {folder / 'site.log'}, {folder / 'scheduler.log'}")
 
     def _wait_for_ctrl_c(self, setting: stage.Stage) -> None:
-        self.display.line("The site and the worker go on until you press Ctrl-C.")
+        self.display.line("The site, the worker and the scheduler go on until you press Ctrl-C.")
         try:
             while True:
                 setting.check()
