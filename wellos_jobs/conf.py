@@ -26,6 +26,7 @@ DEFAULT_RETENTION: Mapping[str, timedelta | None] = {
     "failed": timedelta(days=180),
     "dead_letters": None,
 }
+DEFAULT_BACKLOG: Mapping[str, float] = {"waiting": 1_000, "oldest_wait": 300.0}
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Conf:
     """Queues in which the organizations take turns."""
     schedules: Mapping[str, Any] = field(default_factory=dict)
     """Schedules by name: ``{"job", "cron", "tz", "data"}`` and options of a schedule."""
+    backlog_alerts: Mapping[str, float] | None = field(default_factory=lambda: dict(DEFAULT_BACKLOG))
+    """When a queue has built up: more jobs ``waiting``, or the oldest waiting longer than ``oldest_wait`` seconds."""
     allow_pickle: bool = False
     """Whether foreign jobs with pickled payloads are run."""
 
@@ -169,6 +172,14 @@ def _fair_queues(value: Any) -> frozenset[str]:
     return named
 
 
+def _backlog(value: Any) -> dict[str, float] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not value.keys() <= DEFAULT_BACKLOG.keys():
+        raise TypeError(f"it must be None or a dict with the keys {', '.join(DEFAULT_BACKLOG)}")
+    return dict(DEFAULT_BACKLOG) | {key: float(_positive(float)(number)) for key, number in value.items()}
+
+
 def _schedules(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise TypeError(
@@ -188,6 +199,7 @@ _CLEAN: Mapping[str, Callable[[Any], Any]] = {
     "ORGANIZATION_RESOLVER": _path,
     "STREAM_MAX": _positive(int),
     "FAIR_QUEUES": _fair_queues,
+    "BACKLOG_ALERTS": _backlog,
     "SCHEDULES": _schedules,
     "ALLOW_PICKLE": _boolean,
 }

@@ -15,7 +15,7 @@ from types import FrameType
 
 from django.core.mail import mail_admins
 
-from . import conf, databases, events, redis, registration
+from . import backlog, conf, databases, events, redis, registration
 from .bookkeeper import Bookkeeper
 from .ledger import NewEpoch
 from .slots import Slot
@@ -24,6 +24,7 @@ logger = logging.getLogger("wellos_jobs")
 
 SECOND = 1.0
 BEAT_EVERY = 5.0
+QUEUES_EVERY = 10.0
 PRUNE_EVERY = 600.0
 ALERT_EVERY = 3600.0
 LONGEST_PAUSE = 1.0
@@ -79,6 +80,8 @@ class Housekeeping:
         if drained:
             self._trim()
         self._watch_backlog()
+        if self._is_due("queues", QUEUES_EVERY):
+            backlog.watch(self.connection, self.queues)
         for keeper in self.bookkeepers:
             keeper.heal()
         if self._is_due("prune", PRUNE_EVERY):
@@ -96,9 +99,9 @@ class Housekeeping:
             events.trim(self.connection, upto)
 
     def _watch_backlog(self) -> None:
-        backlog = events.backlog(self.connection)
-        if backlog > conf.current().stream_max and self._is_due("alert", ALERT_EVERY):
-            text = f"{backlog} events of {self.source} wait for the ledger, more than STREAM_MAX: is a database slow?"
+        behind = events.backlog(self.connection)
+        if behind > conf.current().stream_max and self._is_due("alert", ALERT_EVERY):
+            text = f"{behind} events of {self.source} wait for the ledger, more than STREAM_MAX: is a database slow?"
             logger.error(text)
             mail_admins("Job ledger is behind", text, fail_silently=True)
 

@@ -3,7 +3,8 @@
 All carry ``job_id`` (text), ``name``, ``queue``, ``attempt`` and ``at`` (aware datetime), and are sent with
 ``send_robust``: a receiver that raises is logged and harms nothing. ``job_enqueued`` is sent where the job is pushed,
 the others in the worker, or in the process that rescued the job, after Redis has stored the transition.
-``dead_letter_created`` (``dead_letter``) is sent by the ledger after its commit.
+``dead_letter_created`` (``dead_letter``) is sent by the ledger after its commit, ``queue_backlog`` (``queue``,
+``waiting``, ``oldest_wait``, ``over``) by the housekeeping when a queue builds up, and again when that is over.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ job_replayed = Signal()
 job_canceled = Signal()
 job_rescued = Signal()
 dead_letter_created = Signal()
+queue_backlog = Signal()
 
 BY_EVENT: dict[EventName, Signal] = {
     EventName.ENQUEUED: job_enqueued,
