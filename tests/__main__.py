@@ -59,9 +59,15 @@ def _run(arguments: list[str], server: str) -> int:
         environment["DATABASE_URL"] = f"{server}{name}"
     print(f"\n=== {server.partition(':')[0] or 'sqlite'} ===", flush=True)
     begun = time.monotonic()
-    status = subprocess.run([sys.executable, "-m", "pytest", *arguments], env=environment).returncode
+    command = [sys.executable, "-m", "pytest", "-n", str(_processes()), "--dist", "loadfile", *arguments]
+    status = subprocess.run(command, env=environment).returncode
     print(f"=== took {time.monotonic() - begun:.0f} s ===", flush=True)
     return status
+
+
+def _processes() -> int:
+    """Most tests wait for something, so a process for each core costs little; many would starve those that time."""
+    return max(2, min(4, os.cpu_count() or 2))
 
 
 def _say_missing(parts: list[Part], heading: str) -> None:
