@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+import itertools
 import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -21,7 +22,7 @@ from wellos_jobs.models import JobAttempt, JobRecord
 
 from .jobs import foreign_scripted, noop, scripted
 from .journal import Journal
-from .processes import Fleet, Process, is_alive, wait_until
+from .processes import Fleet, Process, is_alive
 from .rows import all_have_state, attempts, has_state, row
 from .servers import free_port
 
@@ -294,9 +295,9 @@ def test_foreign_push_without_a_bell_is_noticed(processes: Fleet, journal: Journ
 def test_foreign_job_scheduled_by_rq_runs_when_it_is_due(
     processes: Fleet, journal: Journal, redis_client: redis.Redis
 ) -> None:
-    import datetime
-
     processes.worker()
+    first = noop.enqueue()
+    processes.wait_until(lambda: has_state(first, "completed"))
     queue = rq.Queue("low", connection=redis_client, serializer=JSONSerializer)
     asked = time.time()
     queue.enqueue_in(datetime.timedelta(seconds=1), foreign_scripted, [], str(journal))
@@ -430,13 +431,11 @@ worker.Worker.work = lambda self: os._exit(9)
 sys.exit(supervisor.main([]))
 """
     broken = processes.start("-c", script)
-    counts: list[Any] = []
-    wait_until(lambda: broken.output().count("started, pid") >= 5, 20)
-    first = time.monotonic()
-    seen = broken.output().count("started, pid")
-    wait_until(lambda: broken.output().count("started, pid") >= seen + 1, 20)
-    counts.append(time.monotonic() - first)
-    assert counts[0] > 0.5
+    processes.wait_until(lambda: broken.output().count("started, pid") >= 6, 40)
+    lines = [line for line in broken.output().splitlines() if "started, pid" in line and "worker" in line]
+    times = [datetime.datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f") for line in lines]
+    gaps = [(later - earlier).total_seconds() for earlier, later in itertools.pairwise(times)]
+    assert gaps[3] > 1.5, f"the pauses between the starts were {gaps} s"
     broken.terminate()
     assert broken.wait() == 0
 

@@ -5,7 +5,6 @@ One thread, no database connection. It keeps the housekeeping only while it hold
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -16,15 +15,14 @@ import time
 import uuid
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
-from django.db import connections
-
-from . import claims, conf, keys, queues, redis, registration
+from . import conf, queues, redis, registration
 from .aides import CLOCK, HOUSEKEEPING, Aides
 from .children import Child, buried, fork
+from .rq_commands import Command, Commands
 from .slots import Order, Slot
-from .supervision import announce_rescue
+from .supervision import Rescues
 from .worker import DONE, REPLACE_ME, SET_TTL, Worker, WorkerOptions
 
 logger = logging.getLogger("wellos_jobs")
@@ -40,14 +38,10 @@ TIMEOUT_GRACE = 10.0
 """Seconds past its timeout after which a run that swallows its alarm is killed."""
 STOP_GRACE = 5.0
 """Seconds a run has to end after an order to stop or hand back, before it is killed."""
+HASTE = 10.0
+"""A worker that dies this young, in seconds, without having begun a job counts as one that cannot start."""
 SILENCE = 30.0
 """Seconds without a beat after which an idle worker counts as hung."""
-_FATES = {
-    "crashed": "worker {name} died ({how})",
-    "timeout": "worker {name} was killed: the run did not end at its timeout",
-    "canceled": "worker {name} was killed: the run did not end when the job was canceled",
-    "handed_back": "worker {name} ended before the job did ({how})",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +73,9 @@ class Supervisor:
         self.stop_by: float | None = None
         self._spawned = 0
         self._spare_slots = [Slot() for _ in range(options.processes)]
-        self._to_rescue: list[tuple[Child, claims.RescueReason, str, str]] = []
+        self._rescues = Rescues(self.connection, options.worker.queues)
         self._due: dict[str, float] = {}
-        self._pubsub: Any = None
+        self._commands = Commands(self.connection)
         self._redis_away = False
         self._connected_since = time.monotonic()
         self._hasty_deaths = 0
@@ -101,8 +95,8 @@ class Supervisor:
             self._collect()
             self._guard()
             self._stop()
-            if self._to_rescue:
-                self._with_redis(self._rescue_all)
+            if self._rescues:
+                self._with_redis(self._rescues.carry_out)
             if self._is_due("tick", min(TICK, next_due)):
                 next_due = self._with_redis(self._tick) or TICK
             if self.workers and self._is_due("renew", conf.current().lease / 4):
@@ -110,7 +104,7 @@ class Supervisor:
             if self._is_due("lead", LEAD_EVERY):
                 self._lead()
             if self._may_reap() and self._is_due("reap", REAP_EVERY):
-                self._with_redis(self._reap)
+                self._with_redis(self._rescues.reap)
             self._with_redis(self._listen)
             self._replace()
             select.select([wake], [], [], min(LOOK, next_due))
@@ -122,10 +116,10 @@ class Supervisor:
         return self.stop_by is None and (bool(self._spare_slots) or self.options.processes == 0)
 
     def _still_to_rescue(self) -> bool:
-        if self._to_rescue and self.stop_by is not None and self._redis_away:
-            logger.warning("supervisor: leaving without Redis: leases of %d workers run out", len(self._to_rescue))
+        if self._rescues and self.stop_by is not None and self._redis_away:
+            logger.warning("supervisor: leaving without Redis: the leases of what its workers held run out")
             return False
-        return bool(self._to_rescue)
+        return bool(self._rescues)
 
     def _is_due(self, duty: str, every: float) -> bool:
         now = time.monotonic()
@@ -141,7 +135,8 @@ class Supervisor:
         except redis.Unavailable as error:
             if not self._redis_away:
                 logger.warning("supervisor: Redis is away, going on without: %s", error)
-            self._redis_away, self._pubsub = True, None
+            self._redis_away = True
+            self._commands.drop()
             self._connected_since = time.monotonic()
             return None
         if self._redis_away:
@@ -188,46 +183,25 @@ class Supervisor:
         buried(child)
         in_a_job = child.slot.run is not None
         clean = code in (DONE, REPLACE_ME) and not in_a_job  # a job may call os._exit(0)
-        for why, job_id in child.fates(clean):
-            message = _FATES[why].format(name=child.name, how=_how(code))
-            self._to_rescue.append((child, cast("claims.RescueReason", why), message, job_id))
+        self._rescues.add(child, clean=clean, how=_how(code))
         self._spare_slots.append(child.slot)
         level = logging.INFO if clean else logging.WARNING
         logger.log(level, "worker %s ended, pid %d (%s)", child.name, child.pid, _how(code))
         if clean and code == DONE:
             self._spare_slots.pop()  # it has done all it was asked for (burst, max jobs, a stop): no successor
         # One that cannot even start must not make a fork storm.
-        hasty = not clean and not in_a_job and time.monotonic() - child.born < 1.0
+        hasty = not clean and child.slot.number == 0 and time.monotonic() - child.born < HASTE
         self._hasty_deaths = self._hasty_deaths + 1 if hasty else 0
         self._spawn_after = time.monotonic() + (min(0.1 * 2**self._hasty_deaths, 5.0) if hasty else 0.0)
 
     def _replace(self) -> None:
-        if self.stop_by is not None or self._to_rescue:  # a successor may bear the name of the dead
+        if self.stop_by is not None or self._rescues:  # a successor may bear the name of the dead
             return
         if self._spare_slots and time.monotonic() >= self._spawn_after:
             self._spawn_worker()
 
-    def _rescue_all(self) -> None:
-        """Bring back what dead workers held. Stays on the list until Redis has answered."""
-        while self._to_rescue:
-            child, why, message, job_id = self._to_rescue[0]
-            rescued = claims.rescue(self.connection, why, message, worker=child.name, job_id=job_id)
-            if not job_id:  # the last of this child: its key may go
-                registration.death(self.connection, child.name, self.options.worker.queues)
-            self._to_rescue.pop(0)
-            for job in rescued:
-                announce_rescue(job, message)
-            connections.close_all()  # a signal receiver may have opened one, and the next fork must not inherit it
-
     def _may_reap(self) -> bool:
         return self._leading and not self._redis_away and time.monotonic() - self._connected_since > REAP_GRACE
-
-    def _reap(self) -> None:
-        """As the leader: end the claims whose lease has run out, because their machine is dead."""
-        message = "its worker stopped renewing the lease"
-        for job in claims.rescue(self.connection, "crashed", message):
-            announce_rescue(job, message)
-        connections.close_all()
 
     # --- hung runs, orders to stop ------------------------------------------------------------------
 
@@ -323,28 +297,18 @@ class Supervisor:
             self.aides.start(CLOCK)
 
     def _listen(self) -> None:
-        """Obey RQ's commands to our workers: stop-job, kill-horse, shutdown."""
-        if self._pubsub is None:
-            self._pubsub = self.connection.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
-            self._pubsub.psubscribe(f"{keys.PREFIX}:pubsub:*")
-        while (message := self._pubsub.get_message()) is not None:
-            name = redis.text(message["channel"]).removeprefix(f"{keys.PREFIX}:pubsub:")
-            child = next((child for child in self.workers.values() if child.name == name), None)
-            if child is not None:
-                self._obey(child, message["data"])
+        """Obey RQ's commands to our workers."""
+        for command in self._commands.read():
+            for child in self.workers.values():
+                if child.name == command.worker:
+                    self._obey(child, command)
 
-    def _obey(self, child: Child, data: bytes) -> None:
-        try:
-            command = json.loads(data)
-            verb, job_id = command["command"], command.get("job_id", "")
-        except (ValueError, KeyError, TypeError):
-            logger.warning("worker %s: a command that is not RQ's was ignored: %r", child.name, data[:200])
-            return
-        if verb in {"stop-job", "stop-execution"}:
-            self._stop_job(job_id)
-        elif verb == "kill-horse" and child.slot.run:
+    def _obey(self, child: Child, command: Command) -> None:
+        if command.verb in {"stop-job", "stop-execution"}:
+            self._stop_job(command.job_id)
+        elif command.verb == "kill-horse" and child.slot.run:
             child.kill("crashed")
-        elif verb == "shutdown":
+        elif command.verb == "shutdown":
             child.send(signal.SIGTERM)
 
     # --- signals and the end ------------------------------------------------------------------------
