@@ -290,7 +290,7 @@ def _reopen_batches(batches: Iterable[uuid.UUID | None], database: str) -> None:
     """Make done batches wait again; a success that was called off may come after all, and what waits for it."""
     from .models import Batch, JobRecord
 
-    done = Batch.objects.using(database).filter(pk__in=batches, state=BatchState.DONE)
+    done = Batch.objects.using(database).filter(pk__in=[one for one in batches if one], state=BatchState.DONE)
     callbacks = dict(done.values_list("pk", "on_success_id"))
     Batch.objects.using(database).filter(pk__in=callbacks).update(state=BatchState.CLOSED, finished_at=None)
     called_off = {"state": JobState.CANCELED, "error": NOT_CLEAN}
