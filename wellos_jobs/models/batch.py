@@ -51,7 +51,12 @@ class JobDependency(models.Model):
     """``job`` stays blocked until ``needs`` has completed."""
 
     job = models.ForeignKey("wellos_jobs.JobRecord", on_delete=models.CASCADE, related_name="dependencies")
-    needs = models.ForeignKey("wellos_jobs.JobRecord", on_delete=models.CASCADE, related_name="dependents")
+    needs = models.ForeignKey(
+        "wellos_jobs.JobRecord",
+        on_delete=models.CASCADE,
+        db_constraint=False,  # its check would lock the needed row on MariaDB, and the ledger would wait for who adds
+        related_name="dependents",
+    )
 
     class Meta:
         verbose_name = _("dependency")
