@@ -65,7 +65,7 @@ def keyed(word: str) -> None:
 
 @job(
     "test-partner",
-    limits=[CircuitBreaker("partner", failures=2, within=60, reset=0.3)],
+    limits=[CircuitBreaker("partner", failures=2, within=60, reset=3)],
     max_attempts=5,
     backoff=RETRIES,
 )

@@ -108,9 +108,9 @@ def test_a_probe_that_fails_opens_it_again(hand: Hand, redis_client: redis.Redis
     before = float(redis_client.hget(BREAKER, "since") or 0)
     hand.settle(probe, FAILS)
     answer = hand.claimer.claim()
-    assert answer.claim is None and answer.next_due is not None and 0.05 < answer.next_due <= 0.31
+    assert answer.claim is None and answer.next_due is not None and 0.5 < answer.next_due <= 3.01
     assert float(redis_client.hget(BREAKER, "since") or 0) == before, "since when it has been down"
-    assert wait_until(hand.claim, 3), "after `reset` seconds comes the next probe"
+    assert wait_until(hand.claim, 10), "after `reset` seconds comes the next probe"
     assert hand.claim() is None
 
 
