@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connections, transaction
 from django.db.models import QuerySet
 
 from . import conf, ids, payload, registry
@@ -25,6 +25,9 @@ logger = logging.getLogger("wellos_jobs")
 
 CHUNK = 500
 """How many schedules one transaction takes."""
+
+_A_ROW = (DataError, IntegrityError)
+"""What a database says when it is a row that it refuses: everything else, as a missing column, is its own trouble."""
 
 MOVED = ["next_run_at", "planned_for", "last_run_at", "last_job", "missed", "missed_at", "broken"]
 
@@ -76,9 +79,7 @@ def _chunk(database: str, now: datetime, rows: QuerySet[Schedule]) -> Done:
     rows = rows.filter(next_run_at__lte=now).order_by("next_run_at", "pk")
     try:
         return _pass(database, now, rows)
-    except OperationalError:  # the database is away, or another transaction was in the way
-        raise
-    except DatabaseError as error:
+    except _A_ROW as error:
         logger.warning("schedules of %s: one of a chunk is refused, taking them one by one: %s", database, error)
         return _one_by_one(database, now, rows)
 
@@ -89,9 +90,7 @@ def _one_by_one(database: str, now: datetime, rows: QuerySet[Schedule]) -> Done:
     for key in keys:
         try:
             made += _pass(database, now, rows.filter(pk=key)).made
-        except OperationalError:
-            raise
-        except DatabaseError as error:
+        except _A_ROW as error:
             logger.error("schedule %s cannot run and is put aside: %s", key, error)
             Schedule.objects.using(database).filter(pk=key).update(broken=_told(error))
     return Done(len(keys), made)
