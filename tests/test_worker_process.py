@@ -289,7 +289,7 @@ def test_foreign_push_without_a_bell_is_noticed(processes: Fleet, journal: Journ
     started = journal.wait_for_starts()[0].at
     print(f"foreign push without a bell to start: {started - pushed:.2f} s")
     assert started - pushed < 3
-    processes.wait_until(lambda: JobRecord.objects.get(rq_id=job.id).state == "completed")
+    processes.wait_until(JobRecord.objects.filter(rq_id=job.id, state="completed").exists)
 
 
 def test_foreign_job_scheduled_by_rq_runs_when_it_is_due(
