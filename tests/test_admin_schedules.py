@@ -122,8 +122,15 @@ def test_the_list(root: Client) -> None:
     page = root.get(LIST)
     shown = text(page)
     for part in (
-        *("nightly", "test-noop", "At 02:00 every day", "0 2 * * *", "Europe/Paris"),
-        *("2026-03-29 03:00 CEST", "failed", "in 3 h 0 min", "4", "by hand", "acme", "1 schedule "),
+        *("nightly", "At 02:00 every day", "0 2 * * *", "Europe/Paris"),
+        *(
+            "2026-03-29 03:00 CEST failed",
+            "in 3 h 0 min",
+            "4 runs missed",
+            "test-noop · by hand",
+            "acme",
+            "1 schedule ",
+        ),
     ):
         assert part in shown, part
     assert f'href="{page_of(job)}"' in page.content.decode()
@@ -234,7 +241,12 @@ def test_the_zone_of_the_organization_counts_and_each_is_asked_once(root: Client
     assert sorted(resolver_calls) == ["acme", "broken"]
     assert page.content.decode().count('<a href="/o/">The acme &lt;company&gt;</a>') == 3
     assert text(page).count("Pacific/Auckland") == 3
-    assert re.search(r"02:00 NZ[DS]T", text(page))
+    assert re.search(r"02:00 NZ[DS]T · in", text(page))
+    schedules.schedule_organization_reports("globex", "0 7 * * 1")
+    reports_page = root.get(REPORTS).content.decode()
+    assert "The globex &lt;company&gt;</a>" in reports_page
+    for content in (page.content.decode(), reports_page):
+        assert not re.search(r"<a [^>]*>\s*<a ", content)  # a link within a link
     shown = text(root.get(page_of(Schedule.objects.get(name="s0"))))
     assert "At 02:00 every day Pacific/Auckland (the organization's)" in shown
 
@@ -441,7 +453,7 @@ def test_what_the_code_decides_cannot_be_changed(root: Client) -> None:
     assert row.cron == "0 5 * * *"
     shown = text(root.get(page_of(row)))
     assert "Changed by hand, so it does not follow what is declared: cron 0 2 * * *" in shown
-    assert "code changed" in text(root.get(LIST))
+    assert "code, changed by hand" in text(root.get(LIST))
 
 
 def test_a_stored_row_that_can_no_longer_be_meant_is_shown_and_can_be_mended(root: Client) -> None:
@@ -612,7 +624,9 @@ def test_disable_and_enable(root: Client) -> None:
 def test_run_now(root: Client) -> None:
     row, off = make(), make("off", enabled=False)
     before = row.next_run_at
-    assert "the jobs of 2 schedules are enqueued now" in text(act(root, LIST, "run_schedules", [row, off]))
+    assert "2 jobs are enqueued now, beside the runs of their schedules" in text(
+        act(root, LIST, "run_schedules", [row, off])
+    )
     response = act(root, LIST, "run_schedules", [row, off], confirm="yes", reason="now, please")
     assert messages(response) == ["2 jobs enqueued"]
     work()

@@ -43,6 +43,7 @@ class ScheduleChangeList(ChangeList):
         for row in self.result_list:
             known = found.get(row.organization_id, {})
             row.organization_shown = display.organization(row.organization_id, known) or display.NOTHING
+            row.organization_name = str(known.get("label") or row.organization_id)
             row.zone_shown = zone_of(row, known)[0]
 
     def url_for_result(self, result: Any) -> str:
@@ -126,7 +127,7 @@ class ScheduleColumns:
 
     @admin.display(description=_("name"), ordering="name")
     def name_shown(self, row: Schedule) -> SafeString:
-        return format_html('{}<br><span class="wj-quiet">{}</span>', row.name, row.job_name)
+        return format_html('{}<br><span class="wj-quiet">{}</span>', row.name, _origin(row))
 
     @admin.display(description=_("when"), ordering="cron")
     def when(self, row: Schedule) -> SafeString:
@@ -136,54 +137,31 @@ class ScheduleColumns:
 
     @admin.display(description=_("state"), ordering="enabled")
     def state_shown(self, row: Schedule) -> SafeString:
-        if row.broken:
-            return format_html(
-                '{}<br><span class="wj-quiet">{}</span>',
-                display.badge("broken", gettext("broken")),
-                display.shortened(row.broken, 120),
-            )
-        if row.orphaned and not row.enabled:
-            return display.badge("off", gettext("no longer declared"))
-        return display.badge("on", gettext("on")) if row.enabled else display.badge("off", gettext("off"))
+        remarks = [display.shortened(row.broken, 60)] if row.broken else []
+        if row.missed:
+            remarks.append(ngettext("%d run missed", "%d runs missed", row.missed) % row.missed)
+        lines = format_html_join("", '<br><span class="wj-quiet">{}</span>', ((remark,) for remark in remarks))
+        return format_html("{}{}", _state(row), lines)
 
     @admin.display(description=_("last run"), ordering="last_run_at")
     def last_run(self, row: Schedule) -> SafeString | str:
         if row.last_run_at is None:
             return display.NOTHING
-        shown = format_html('<span class="wj-time">{}</span>', moment(row, row.last_run_at))
         job = row.last_job
-        if job is None:
-            return shown
-        outcome = display.link(
-            self.admin_site, "jobrecord", job.pk, display.badge(job.state, JobState(job.state).label)
-        )
-        return format_html("{}<br>{}", shown, outcome)
+        outcome: SafeString | str = ""
+        if job is not None:
+            badge = display.badge(job.state, JobState(job.state).label)
+            outcome = display.link(self.admin_site, "jobrecord", job.pk, badge)
+        return _time(row, row.last_run_at, outcome)
 
     @admin.display(description=_("next run"), ordering="next_run_at")
     def next_run(self, row: Schedule) -> SafeString | str:
         if row.next_run_at is None or not row.enabled:
             return display.NOTHING
         now = timezone.now()
-        shown = format_html('<span class="wj-time">{}</span>', moment(row, row.next_run_at))
         if not row.broken and row.next_run_at < now - OVERDUE:
-            return format_html("{}<br>{}", shown, display.badge("overdue", gettext("overdue")))
-        return format_html('{}<br><span class="wj-quiet">{}</span>', shown, display.away(now, row.next_run_at))
-
-    @admin.display(description=_("missed"), ordering="missed")
-    def missed_shown(self, row: Schedule) -> SafeString | str:
-        if not row.missed:
-            return display.NOTHING
-        return format_html(
-            '{}<br><span class="wj-quiet">{}</span>', row.missed, moment(row, row.missed_at) if row.missed_at else ""
-        )
-
-    @admin.display(description=_("declared in"), ordering="source")
-    def source_shown(self, row: Schedule) -> SafeString | str:
-        label = SOURCES.get(row.source, row.source)
-        changed = changed_by_hand(row)
-        if not changed:
-            return str(label)
-        return format_html('{}<br><span class="wj-quiet" title="{}">{}</span>', label, ", ".join(changed), _("changed"))
+            return _time(row, row.next_run_at, display.badge("overdue", gettext("overdue")))
+        return _time(row, row.next_run_at, f"· {display.away(now, row.next_run_at)}")
 
     @admin.display(description=_("organization"), ordering="organization_id")
     def organization_shown(self, row: Schedule) -> SafeString | str:
@@ -194,13 +172,11 @@ class ScheduleColumns:
     @admin.display(description=_("state"))
     def condition(self, row: Schedule) -> SafeString | str:
         if row.broken:
-            return format_html(
-                "{} {}", display.badge("broken", gettext("broken")), display.block(row.broken) or display.NOTHING
-            )
+            return format_html("{} {}", _state(row), display.block(row.broken))
         if row.orphaned and not row.enabled:
             why = gettext("What declared it is gone, so it is not run. Delete it, or enable it to keep it.")
-            return format_html("{} {}", display.badge("off", gettext("no longer declared")), why)
-        return self.state_shown(row)
+            return format_html("{} {}", _state(row), why)
+        return _state(row)
 
     @admin.display(description=_("declared in"))
     def declaration(self, row: Schedule) -> SafeString | str:
@@ -212,7 +188,10 @@ class ScheduleColumns:
             "", "<li>{} <code>{}</code></li>", ((name, _told(row.declared[name])) for name in changed)
         )
         return format_html(
-            "{}<p>{}</p><ul>{}</ul>", label, gettext("Changed by hand, so it does not follow what is declared:"), lines
+            '{}<p>{}</p><ul class="wj-changes">{}</ul>',
+            label,
+            gettext("Changed by hand, so it does not follow what is declared:"),
+            lines,
         )
 
     @admin.display(description=_("missed"))
@@ -240,6 +219,34 @@ def moment(row: Schedule, at: datetime) -> str:
         return display.moment_in(at.astimezone(cron.zone(_zone(row))))
     except CronError:
         return display.moment_in(timezone.localtime(at))
+
+
+def _state(row: Schedule) -> SafeString:
+    if row.broken:
+        return display.badge("broken", gettext("broken"))
+    if row.orphaned and not row.enabled:
+        return display.badge("off", gettext("no longer declared"))
+    return display.badge("on", gettext("on")) if row.enabled else display.badge("off", gettext("off"))
+
+
+def _origin(row: Schedule) -> str:
+    """Return the job, where the name does not say it, and where the schedule was declared."""
+    source = str(SOURCES.get(row.source, row.source))
+    if changed_by_hand(row):
+        source = gettext("%(source)s, changed by hand") % {"source": source}
+    return source if row.job_name == row.name else f"{row.job_name} · {source}"
+
+
+def _time(row: Schedule, at: datetime, remark: SafeString | str) -> SafeString:
+    """Return a moment in the zone of a schedule on two lines, with a remark on the second."""
+    day, time, zone = moment(row, at).split(" ", 2)
+    return format_html(
+        '<span class="wj-time">{}</span> <span class="wj-time">{}</span><br><span class="wj-quiet">{} {}</span>',
+        day,
+        time,
+        zone,
+        remark,
+    )
 
 
 def changed_by_hand(row: Schedule) -> list[str]:

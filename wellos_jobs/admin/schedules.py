@@ -47,8 +47,8 @@ else:
 HISTORY = 20
 """How many of a schedule's jobs its page shows."""
 
-WHEN = (_("When"), {"fields": ("cron", "time_zone", ("starts_at", "ends_at"), "preview_shown")})
-LATE = (_("When it is late"), {"fields": (("catch_up", "catch_up_limit"), "overlap")})
+WHEN = (_("When"), {"fields": ("cron", "time_zone", "starts_at", "ends_at", "preview_shown")})
+LATE = (_("When it is late"), {"fields": ("catch_up", "catch_up_limit", "overlap")})
 FACTS = ("condition", ("next_run", "last_run", "missed_told"), "declaration")
 """What the page of a schedule tells above the form."""
 
@@ -225,8 +225,8 @@ class BaseScheduleAdmin(ScheduleColumns, _ModelAdmin):
         effect = Effect(
             count,
             ngettext(
-                "%d schedule's job is enqueued now; its next run stays as it is",
-                "the jobs of %d schedules are enqueued now; their next runs stay as they are",
+                "%d job is enqueued now, beside the runs of its schedule",
+                "%d jobs are enqueued now, beside the runs of their schedules",
                 count,
             ),
         )
@@ -256,11 +256,9 @@ class ScheduleAdmin(BaseScheduleAdmin):
     list_display = (
         "name_shown",
         "when",
-        "state_shown",
-        "last_run",
         "next_run",
-        "missed_shown",
-        "source_shown",
+        "last_run",
+        "state_shown",
         "organization_shown",
     )
     list_filter = ("enabled", SourceFilter, OrganizationFilter, CatchUpFilter, ConditionFilter)
@@ -269,8 +267,8 @@ class ScheduleAdmin(BaseScheduleAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         data = "data_shown" if self._is_data_fixed(request, obj) else "data"
-        what = ("name", "job_name", data, "organization_id", "enabled")
-        return [(None, {"fields": what if obj is None else (*FACTS, *what)}), WHEN, LATE]
+        what = ("job_name", data, "organization_id", "enabled")
+        return [(None, {"fields": ("name", *what) if obj is None else (*FACTS, *what)}), WHEN, LATE]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Keep the name of what exists, because ids of jobs are made of it, and what the code decides."""
@@ -283,8 +281,8 @@ class ScheduleAdmin(BaseScheduleAdmin):
         return obj is not None and (bool(obj.source) or not self.has_change_permission(request, obj))
 
     @admin.display(description=_("data"))
-    def data_shown(self, row: Schedule) -> SafeString:
-        return display.as_json(payload.mask(row.data))
+    def data_shown(self, row: Schedule) -> SafeString | str:
+        return display.as_json(payload.mask(row.data)) if row.data else display.NOTHING
 
 
 class OrganizationReportScheduleAdmin(BaseScheduleAdmin):
@@ -292,13 +290,12 @@ class OrganizationReportScheduleAdmin(BaseScheduleAdmin):
 
     form = OrganizationReportForm
     list_display = (
-        "organization_shown",
+        "organization_named",
         "report_shown",
         "when",
-        "state_shown",
-        "last_run",
         "next_run",
-        "missed_shown",
+        "last_run",
+        "state_shown",
         "recipients_shown",
     )
     list_filter = ("enabled", OrganizationFilter, CatchUpFilter, ConditionFilter)
@@ -312,6 +309,11 @@ class OrganizationReportScheduleAdmin(BaseScheduleAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = super().get_readonly_fields(request, obj)
         return fields if obj is None else (*fields, "organization_id")
+
+    @admin.display(description=_("organization"), ordering="organization_id")
+    def organization_named(self, row: OrganizationReportSchedule) -> str:
+        """The name without its link, because the column links to the schedule."""
+        return str(getattr(row, "organization_name", row.organization_id))
 
     @admin.display(description=_("report"))
     def report_shown(self, row: OrganizationReportSchedule) -> SafeString:
