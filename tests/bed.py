@@ -29,10 +29,12 @@ def is_made() -> bool:
 def make() -> Path:
     """Make the bed: a folder and a Redis server. ``clear`` ends both."""
     from . import servers
+    from .undertaker import undertaker
 
     folder = tempfile.mkdtemp(prefix=_prefix())
+    undertaker().remove(folder)
     os.environ[MARK] = folder
-    os.environ["REDIS_URL"] = servers.shared().url
+    os.environ["REDIS_URL"] = servers.shared(Path(folder, "redis")).url
     return Path(folder)
 
 

@@ -33,6 +33,8 @@ class RedisServer:
         self.folder = Path(folder or tempfile.mkdtemp(prefix="wellos-redis-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self._owns_folder = folder is None
+        if self._owns_folder:
+            undertaker().remove(str(self.folder))
         self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -149,11 +151,11 @@ def free_port() -> int:
 _shared: RedisServer | None = None
 
 
-def shared() -> RedisServer:
+def shared(folder: Path | None = None) -> RedisServer:
     """Return the server that all tests of this process share, started on first use. Data in memory only."""
     global _shared
     if _shared is None:
-        _shared = RedisServer()
+        _shared = RedisServer(folder)
         _shared.start()
     return _shared
 

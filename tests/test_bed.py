@@ -44,24 +44,26 @@ import sys, time
 from pathlib import Path
 from tests import servers
 from tests.processes import Process
-server = servers.RedisServer(Path(sys.argv[1]).parent / "redis")
+server = servers.RedisServer()
 server.start()
 program = Process(
     [sys.executable, "-c", "import os, time; os.fork(); print(os.getpid(), flush=True); time.sleep(60)"],
     {}, Path(sys.argv[1]),
 )
-print(server.pid, flush=True)
+print(server.pid, server.folder, flush=True)
 time.sleep(60)
 """
     log = tmp_path / "program.log"
     run = subprocess.Popen([sys.executable, "-c", script, str(log)], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     with run:
         assert run.stdout is not None
-        pids = [int(run.stdout.readline())]
+        pid, folder = run.stdout.readline().split()
+        pids = [int(pid)]
         pids += map(int, wait_until(lambda: len(lines := log.read_text().split()) == 2 and lines))
         assert all(map(is_alive, pids))
         run.send_signal(signal.SIGKILL)
     wait_until(lambda: not any(map(is_alive, pids)), 10, f"{pids} to end")
+    wait_until(lambda: not Path(folder).exists(), 10, f"{folder} to go")
 
 
 def test_a_lost_reply_is_lost_after_the_command_was_carried_out() -> None:
