@@ -1,7 +1,8 @@
 """Measure, against a peer in the same run: ``make bench`` or ``python benchmarks/run.py``.
 
 Times on a shared machine move by tens of percent; the ratios hold. Exits 1 when a promise is not kept: five times the
-jobs a second of ``rq.SimpleWorker``, ledger lag below a second at p99, a rerun within a second of kill -9.
+jobs a second of ``rq.SimpleWorker``, ledger lag below a second at p99, a rerun within a second of kill -9, 1,000
+schedules that are due at once enqueued within two seconds.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ RUNS = 3
 PROMISED_RATIO = 5.0
 PROMISED_LAG = 1.0
 PROMISED_RESCUE = 1.0
+PROMISED_DUE = 2.0
+DUE_AT_ONCE = 1_000
+SCHEDULES = 10_000
 
 
 def main() -> int:
@@ -40,7 +44,7 @@ def main() -> int:
         from django.core.management import call_command
 
         call_command("migrate", verbosity=0)
-        rows = [*throughput(), *enqueueing(), *ledger_lag(), *rescue(Path(folder))]
+        rows = [*throughput(), *enqueueing(), *due_at_once(), *idle_clock(), *ledger_lag(), *rescue(Path(folder))]
     return report(rows)
 
 
@@ -112,6 +116,66 @@ def enqueueing() -> Iterator[Row]:
     yield "rq enqueue (no row)", f"{theirs:,.0f}/s", "1.0", True
     yield "enqueue (row and push)", f"{single:,.0f}/s", f"{single / theirs:.1f} x", True
     yield "enqueue_bulk of 500", f"{bulk:,.0f}/s", f"{bulk / theirs:.1f} x", True
+
+
+def due_at_once() -> Iterator[Row]:
+    """One pass of the clock over schedules that are all due: rows, and pushed to Redis. The peer stores no rows."""
+    from datetime import UTC, datetime
+
+    from rq_scheduler import Scheduler
+
+    from benchmarks.jobs import plain_noop
+    from wellos_jobs import redis, ticks
+
+    theirs, ours = [], []
+    for _ in range(RUNS):
+        clean()
+        peer = Scheduler(connection=redis.client("default"))
+        for _ in range(DUE_AT_ONCE):
+            peer.enqueue_at(datetime(2026, 1, 1), plain_noop)  # it takes naive times, as UTC
+        theirs.append(timed(lambda peer=peer: list(map(peer.enqueue_job, list(peer.get_jobs())))))
+        clean()
+        now = datetime.now(UTC)
+        schedules(DUE_AT_ONCE, next_run_at=now)
+        ours.append(timed(lambda now=now: ticks.tick("default", now)))
+        if redis.client("default").llen("rq:queue:default") != DUE_AT_ONCE:
+            raise SystemExit("not every tick was enqueued: the measurement is worthless")
+    worst = max(ours)
+    yield f"rq-scheduler, {DUE_AT_ONCE:,} due entries", f"{statistics.median(theirs):.2f} s", "1.0", True
+    ratio = statistics.median(theirs) / statistics.median(ours)
+    yield f"{DUE_AT_ONCE:,} schedules due at once", f"{statistics.median(ours):.2f} s", f"{ratio:.1f} x", True
+    yield "the same, worst", f"{worst:.2f} s", "promised < 2 s", worst < PROMISED_DUE
+
+
+def idle_clock() -> Iterator[Row]:
+    """One pass of the clock over many enabled schedules of which none is due."""
+    from datetime import UTC, datetime, timedelta
+
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    from wellos_jobs.clock import Clock
+    from wellos_jobs.scheduler import scheduler_of
+
+    clean()
+    schedules(SCHEDULES, next_run_at=datetime.now(UTC) + timedelta(days=1))
+    clock = Clock("default", scheduler_of("default"))
+    clock.one_pass()  # the first one also looks at what is declared
+    with CaptureQueriesContext(connection) as queries:
+        clock.one_pass()
+    passes = [timed(clock.one_pass) for _ in range(200)]
+    what = f"idle pass over {SCHEDULES:,} schedules"
+    yield what, f"{statistics.median(passes) * 1000:.2f} ms", f"{len(queries)} query", len(queries) == 1
+
+
+def schedules(count: int, **fields: object) -> None:
+    from wellos_jobs.models import Schedule
+
+    rows = [
+        Schedule(name=f"s{n}", cron="0 8 * * *", time_zone="America/New_York", job_name="benchmark-noop", **fields)
+        for n in range(count)
+    ]
+    Schedule.objects.bulk_create(rows, batch_size=1_000)
 
 
 def ledger_lag() -> Iterator[Row]:
@@ -186,10 +250,11 @@ def rqworker(*options: str) -> Iterator[None]:
 
 def clean() -> None:
     from wellos_jobs import redis
-    from wellos_jobs.models import JobRecord
+    from wellos_jobs.models import JobRecord, Schedule
 
     redis.client("default").flushdb()
     JobRecord.objects.all().delete()
+    Schedule.objects.all().delete()
 
 
 def timed(work: Callable[[], object]) -> float:

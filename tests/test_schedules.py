@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import redis
+from cryptography.fernet import Fernet
+from django.conf import settings as django_settings
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from wellos_jobs import payload, registry, schedules, ticks
+from wellos_jobs import keys, payload, registry, rotation, schedules, ticks
 from wellos_jobs.cron import Cron, Every
 from wellos_jobs.declare import job
 from wellos_jobs.errors import BadOption, UnknownJob, UnknownSchedule
@@ -32,10 +38,9 @@ from wellos_jobs.schedules import (
 
 from . import jobs
 from .calendars import at, due_times, make, rolled_back
+from .servers import RedisServer
 
 pytestmark = pytest.mark.django_db
-
-KEYS = {"ENCRYPTION_KEYS": ["dGhpcnR5LXR3byBieXRlcywgb25seSBmb3IgdGVzdHM="]}
 
 
 def resolve(organization_id: str) -> dict[str, str] | None:
@@ -190,6 +195,20 @@ def test_a_tick_and_run_now_carry_sensitive_arguments_encrypted_and_whole() -> N
     for record in [JobRecord.objects.exclude(pk=handle.id).get(), handle.record()]:
         assert "tk-1" not in json.dumps(record.data)
         assert payload.decode(record.data) == {"token": "tk-1"}
+
+
+def test_sensitive_arguments_are_rotated_with_the_keys(settings: Any) -> None:
+    """Also those of a schedule that was removed and may come back."""
+    make(job="test-secret", data={"token": "tk-1"})
+    make("removed", job="test-secret", data={"token": "tk-2"})
+    Schedule._base_manager.filter(name="removed").update(source="code")
+    remove_schedule("removed")
+    old, new = settings.WELLOS_JOBS["ENCRYPTION_KEYS"], Fernet.generate_key()
+    with override_settings(WELLOS_JOBS={"ENCRYPTION_KEYS": [new, *old]}):
+        assert rotation.rotate_rows("default").rotated == 2
+    with override_settings(WELLOS_JOBS={"ENCRYPTION_KEYS": [new]}):
+        found = {row.name: payload.decode(row.data)["token"] for row in Schedule._base_manager.all()}
+    assert found == {"test": "tk-1", "removed": "tk-2"}
 
 
 # --- when it runs next -----------------------------------------------------------------------------------
@@ -411,6 +430,17 @@ def test_schedule_organization_reports_sets_the_one_schedule_of_an_organization(
     assert local(found.next_run_at, "Europe/Paris") == "09:00:00"
 
 
+def test_a_report_schedule_takes_the_place_of_a_removed_one() -> None:
+    """One that was declared, under the name of a report."""
+    schedule_organization_reports("acme", "0 8 * * 1")
+    Schedule.objects.update(source="code")
+    remove_schedule("acme")
+    assert not OrganizationReportSchedule.objects.exists()
+    row = schedule_organization_reports("acme", "0 9 * * 1")
+    assert OrganizationReportSchedule.objects.get() == row
+    assert Schedule._base_manager.count() == 1
+
+
 def test_report_schedules_are_those_of_reports() -> None:
     make()
     row = schedule_organization_reports(7, Every(timedelta(days=7)))  # type: ignore[arg-type]
@@ -548,6 +578,86 @@ def test_two_schedules_cannot_have_one_name() -> None:
         make()
 
 
+# --- at once ---------------------------------------------------------------------------------------------
+
+
+def at_once(work: Callable[[], Any], count: int = 4) -> None:
+    """Do the same in some threads at once, each on a connection of its own."""
+    start, errors = threading.Barrier(count), []
+
+    def run() -> None:
+        try:
+            start.wait(10)
+            work()
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not errors, errors
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_set_an_organization_s_reports_at_once_set_one() -> None:
+    for number in range(5):
+        at_once(partial(schedule_organization_reports, f"org-{number}", "@weekly"))
+    assert OrganizationReportSchedule.objects.count() == 5
+
+
+@pytest.mark.django_db(transaction=True)
+def test_processes_that_synchronise_at_once_make_each_declaration_one_row() -> None:
+    for number in range(5):
+        declare(name=f"declared-{number}")
+    at_once(synchronise)
+    assert Schedule.objects.filter(source="code").count() == 5
+
+
+# --- the alarm -------------------------------------------------------------------------------------------
+
+
+def is_rung(client: redis.Redis) -> bool:
+    """Tell whether the clock was woken, and make ready for the next time."""
+    return bool(client.delete(keys.ALARM))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_every_change_wakes_the_clock_on_commit_and_none_that_is_rolled_back(redis_client: redis.Redis) -> None:
+    with rolled_back():
+        make()
+    assert not is_rung(redis_client)
+    with transaction.atomic():
+        row = make()
+        assert not is_rung(redis_client)
+    assert is_rung(redis_client)
+    row.cron = "0 9 * * *"
+    row.save()
+    assert is_rung(redis_client)
+    Schedule.objects.update(enabled=False)
+    assert is_rung(redis_client)
+    for _ in range(3):
+        schedule_organization_reports("acme", "@weekly")
+    assert redis_client.llen(keys.ALARM) == 1, "however often: one token"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_clocks_of_all_redis_servers_are_woken(tmp_path: Path, settings: Any, redis_client: redis.Redis) -> None:
+    with RedisServer(tmp_path / "second") as server:
+        far = {**settings.RQ_QUEUES["default"], "URL": server.url}
+        with override_settings(RQ_QUEUES={"far": far, **settings.RQ_QUEUES}), server.client() as there:
+            make()
+            assert is_rung(redis_client)
+            assert is_rung(there)
+            server.kill9()
+            make("another")  # one that is away does no harm
+            assert is_rung(redis_client)
+            server.start()
+
+
 # --- declarations ----------------------------------------------------------------------------------------
 
 
@@ -563,7 +673,7 @@ def undeclare(name: str = "declared") -> None:
 
 @contextmanager
 def in_settings(**entries: Any) -> Iterator[None]:
-    with override_settings(WELLOS_JOBS={**KEYS, "SCHEDULES": entries}):
+    with override_settings(WELLOS_JOBS={**django_settings.WELLOS_JOBS, "SCHEDULES": entries}):
         yield
 
 

@@ -131,7 +131,8 @@ def _bring(declaration: Declaration, using: str, done: Synchronised) -> None:
         with transaction.atomic(using=using):
             row.save(using=using)
     except IntegrityError:
-        if not rows.filter(name=declaration.name).exists():
+        # Without a lock: on MySQL all who lost the race share one, and could not make it their own.
+        if not Schedule._base_manager.using(using).filter(name=declaration.name).exists():
             raise
         return  # another process has just synchronised
     done.created.append(row.name)

@@ -6,9 +6,9 @@ What is declared with ``@job(schedule=...)`` or in settings becomes rows in ``de
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from django.db import IntegrityError, router, transaction
+from django.db import connections, router, transaction
 from django.utils import timezone
 
 from . import payload, registry
@@ -30,8 +30,6 @@ __all__ = [
     "synchronise",
     "update_schedule",
 ]
-
-Row = TypeVar("Row", bound=Schedule)
 
 REPORT_JOB = "org-report"
 REPORT_OPTIONS = frozenset({"report_type", "format", "recipients"})
@@ -70,14 +68,12 @@ def schedule_organization_reports(
     with transaction.atomic(using=using):
         row = _report(name, using)
         if row is None:
-            try:
-                with transaction.atomic(using=using):
-                    return _saved(OrganizationReportSchedule(name=name, job_name=REPORT_JOB), cron, changes, using)
-            except IntegrityError:  # somebody else has just set one
-                row = _report(name, using)
-                if row is None:
-                    raise
-        return _saved(row, cron, changes, using)
+            row = OrganizationReportSchedule(name=name, job_name=REPORT_JOB)
+            _apply(row, cron, changes)
+            row = _inserted(row, using)
+        _apply(row, cron, changes)
+        row.save(using=using)
+    return row
 
 
 def update_schedule(name: str, cron: str | Every | Cron | None = None, **changes: Any) -> Schedule:
@@ -94,7 +90,10 @@ def update_schedule(name: str, cron: str | Every | Cron | None = None, **changes
     """
     using = router.db_for_write(Schedule)
     with transaction.atomic(using=using):
-        return _saved(_find(name, using, lock=True), cron, changes, using)
+        row = _find(name, using, lock=True)
+        _apply(row, cron, changes)
+        row.save(using=using)
+    return row
 
 
 def remove_schedule(name: str) -> bool:
@@ -145,8 +144,25 @@ def _report(name: str, using: str) -> OrganizationReportSchedule | None:
     return OrganizationReportSchedule.objects.using(using).select_for_update().filter(name=name).first()
 
 
-def _saved(row: Row, line: str | Every | Cron | None, changes: Mapping[str, Any], using: str) -> Row:
-    """Apply changes to a row and store it."""
+def _inserted(row: OrganizationReportSchedule, using: str) -> OrganizationReportSchedule:
+    """Insert a row, or wait for whoever is just inserting one of its name; return the row that is there, locked.
+
+    By an upsert that changes nothing: after a plain INSERT that fails, those who lost the race deadlock on MySQL.
+    """
+    row.check_row()
+    row.plan_new()
+    target = ["name"] if connections[using].features.supports_update_conflicts_with_target else None
+    OrganizationReportSchedule._base_manager.using(using).bulk_create(
+        [row], update_conflicts=True, update_fields=["name"], unique_fields=target
+    )
+    found = _report(row.name, using)
+    if found is None:  # the name is that of a removed one: this row is to take its place
+        row.pk, row._state.adding = None, True
+        return row
+    return found
+
+
+def _apply(row: Schedule, line: str | Every | Cron | None, changes: Mapping[str, Any]) -> None:
     for option, value in changes.items():
         name = "time_zone" if option == "tz" else option
         if name in REPORT_OPTIONS and row.name.startswith(REPORT_PREFIX):
@@ -162,5 +178,3 @@ def _saved(row: Row, line: str | Every | Cron | None, changes: Mapping[str, Any]
         row.time_zone = line.zone_name or row.time_zone
     elif line is not None:
         row.cron = str(line)
-    row.save(using=using)
-    return row

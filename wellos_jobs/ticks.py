@@ -103,13 +103,24 @@ def _pass(database: str, now: datetime, rows: QuerySet[Schedule]) -> Done:
         if not due:
             return Done()
         busy = _busy(database, due)
+        before = {row.pk: row.missed for row in due}
         ticks = [(row, job) for row in due for job in _advance(row, now, busy=row.last_job_id in busy)]
         known = _known(database, [job for _, job in ticks])
         insert([job for _, job in ticks if job.pk not in known])
         for schedule, job in ticks:  # only now: under ``Unique`` the id is that of the job that counts
             schedule.last_job_id = job.pk
         update_many(due, MOVED, database)
+    _tell_missed({row.name: missed for row in due if (missed := row.missed - before[row.pk])})
     return Done(len(due), len(ticks))
+
+
+def _tell_missed(missed: dict[str, int]) -> None:
+    if missed:
+        names, more = list(missed)[:5], len(missed) - 5
+        told = ", ".join(f"{name} {missed[name]}" for name in names) + (
+            f" and {more} more schedules" if more > 0 else ""
+        )
+        logger.warning("schedules: %d runs missed or skipped: %s", sum(missed.values()), told)
 
 
 def _busy(database: str, due: Iterable[Schedule]) -> set[object]:
@@ -162,7 +173,6 @@ def _move(schedule: Schedule, now: datetime, *, busy: bool) -> list[JobRecord]:
     if missed := due.passed_over + len(due.runs) - len(runs):
         schedule.missed += missed
         schedule.missed_at = now
-        logger.warning("schedule %r: %d runs missed or skipped", schedule.name, missed)
     return jobs
 
 
