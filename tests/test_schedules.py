@@ -787,17 +787,10 @@ def test_removing_in_a_transaction_that_is_rolled_back_removes_nothing() -> None
     declare()
     synchronise()
     with transaction.atomic():
-        with rolled_back_savepoint():
+        with rolled_back():
             declared().delete()
         assert declared().enabled
     assert not synchronise()
-
-
-@contextmanager
-def rolled_back_savepoint() -> Iterator[None]:
-    point = transaction.savepoint()
-    yield
-    transaction.savepoint_rollback(point)
 
 
 def test_a_removed_schedule_comes_back_when_a_person_makes_one_of_its_name() -> None:
