@@ -69,6 +69,7 @@ FLOORS = {
         "relay",
         "prune",
         "bookkeeper",
+        "alerts",
         "backlog",
         "ticks",
         "entries",

@@ -9,9 +9,9 @@ import logging
 from collections.abc import Sequence
 
 import redis as redis_py
-from django.core.mail import mail_admins
 
 from . import conf, keys, queues, signals
+from .alerts import tell_admins
 from .queues import Counts
 
 logger = logging.getLogger("wellos_jobs")
@@ -37,5 +37,5 @@ def _say(queue: str, counts: Counts, *, over: bool) -> None:
     extra = {"queue": queue, "waiting": counts.waiting, "oldest_wait": oldest, "over": over}
     logger.log(logging.INFO if over else logging.WARNING, text, extra=extra)
     if conf.current().notify_admins:
-        mail_admins(f"Queue {queue} {state}", text, fail_silently=True)
+        tell_admins(f"Queue {queue} {state}", text)
     signals.send(signals.queue_backlog, queue=queue, waiting=counts.waiting, oldest_wait=counts.oldest_wait, over=over)

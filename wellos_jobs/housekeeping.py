@@ -13,9 +13,8 @@ import time
 import uuid
 from types import FrameType
 
-from django.core.mail import mail_admins
-
 from . import backlog, conf, databases, events, redis, registration
+from .alerts import tell_admins
 from .bookkeeper import Bookkeeper
 from .ledger import NewEpoch
 from .slots import Slot
@@ -103,7 +102,7 @@ class Housekeeping:
         if behind > conf.current().stream_max and self._is_due("alert", ALERT_EVERY):
             text = f"{behind} events of {self.source} wait for the ledger, more than STREAM_MAX: is a database slow?"
             logger.error(text)
-            mail_admins("Job ledger is behind", text, fail_silently=True)
+            tell_admins("Job ledger is behind", text)
 
     def _wait(self) -> None:
         places = [keeper.position for keeper in self.bookkeepers if keeper.is_open]
