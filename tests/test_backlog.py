@@ -20,7 +20,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def limits(settings: Any) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BACKLOG_ALERTS": {"waiting": 3}}
-    settings.ADMINS = [("Ops", "ops@example.org")]
 
 
 def test_it_is_told_once_and_once_that_it_is_over(redis_client: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
