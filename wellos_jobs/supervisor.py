@@ -88,6 +88,7 @@ class Supervisor:
         """Supervise; return the exit status."""
         wake = self._install_signals()
         self._with_redis(self._register)
+        self._with_redis(self._listen)  # before there is a worker that commands may be sent to
         for _ in range(self.options.processes):
             self._spawn_worker()
         next_due = TICK
