@@ -78,6 +78,7 @@ def test_redis_away_longer_than_it_takes_to_give_up(
 ) -> None:
     """Workers, supervisor and housekeeping wait for it; a job that ended meanwhile is settled, not run again."""
     worker = processes.worker()
+    worker.wait_for_output("housekeeping started")
     handle = scripted.enqueue(steps=["sleep:1", "result:kept"], journal=str(journal))
     journal.wait_for_starts()
     redis_server.stop()
