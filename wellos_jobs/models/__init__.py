@@ -5,9 +5,11 @@ from .batch import Batch, JobDependency
 from .dead_letter import DeadLetter
 from .job import JobAttempt, JobRecord
 from .ledger import JobStatistic, LedgerCursor
+from .log import JobLog
 from .queues import Queues
 from .schedule import OrganizationReportSchedule, Schedule
 from .unique import UniqueClaim
+from .view import SavedView
 
 __all__ = [
     "AuditEntry",
@@ -15,11 +17,13 @@ __all__ = [
     "DeadLetter",
     "JobAttempt",
     "JobDependency",
+    "JobLog",
     "JobRecord",
     "JobStatistic",
     "LedgerCursor",
     "OrganizationReportSchedule",
     "Queues",
+    "SavedView",
     "Schedule",
     "UniqueClaim",
 ]

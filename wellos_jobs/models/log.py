@@ -1,0 +1,34 @@
+"""JobLog, the log lines of one run."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class JobLog(models.Model):
+    """What one attempt wrote through Python's logging, masked: the last lines, if they were too many to keep.
+
+    ``lines`` is a list of ``[seconds since the epoch, level name, logger name, text]``, oldest first.
+    """
+
+    job = models.ForeignKey(
+        "wellos_jobs.JobRecord", on_delete=models.CASCADE, related_name="log_set", verbose_name=_("job")
+    )
+    replay = models.PositiveIntegerField(_("replay"), default=0)
+    number = models.PositiveIntegerField(_("attempt"))
+    lines = models.JSONField(_("lines"), default=list)
+    dropped = models.PositiveIntegerField(_("lines not kept"), default=0)
+
+    class Meta:
+        verbose_name = _("log of a run")
+        verbose_name_plural = _("logs of runs")
+        ordering: ClassVar[list[str]] = ["job", "replay", "number", "pk"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["job", "replay", "number"], name="wellos_log_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job_id} #{self.number}"

@@ -1,0 +1,38 @@
+"""SavedView, a person's named filter of an admin page."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from .. import conf
+
+
+class SavedView(models.Model):
+    """A filter of one admin list under a name: its owner's alone, or shared with all who may see the list."""
+
+    owner = models.ForeignKey(
+        conf.user_model(),
+        on_delete=models.CASCADE,
+        db_constraint=False,  # users may live in another database than the jobs
+        related_name="+",
+        verbose_name=_("owner"),
+    )
+    page = models.CharField(_("page"), max_length=30)
+    name = models.CharField(_("name"), max_length=80)
+    query = models.TextField(_("query string"), blank=True, default="")
+    shared = models.BooleanField(_("shared"), default=False)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("saved view")
+        verbose_name_plural = _("saved views")
+        ordering: ClassVar[list[str]] = ["page", "name", "pk"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["owner", "page", "name"], name="wellos_view_name"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
