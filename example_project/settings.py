@@ -27,6 +27,7 @@ ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]").spl
 INSTALLED_APPS = [
     "wellos_jobs",  # before django_rq: its rqworker command is the one that runs
     "wellos_jobs.contrib",
+    "django_htmx",  # serves the script with which the admin pages refresh themselves
     "django_rq",
     "example_project.organizations",
     "example_project.accounts",

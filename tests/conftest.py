@@ -17,6 +17,7 @@ from django.conf import settings as django_settings
 from django.test.utils import override_settings
 
 from . import bed, optional, servers
+from .browser import chromium, page, site  # noqa: F401  # fixtures
 from .journal import Journal
 from .outages import DatabaseOutage
 from .processes import Fleet
@@ -49,6 +50,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _uses_database(item: pytest.Item) -> bool:
+    if item.get_closest_marker("browser"):
+        return False  # what a page shows was asked of each database by tests without a browser
     fixtures = {"db", "transactional_db", "live_server"} & set(getattr(item, "fixturenames", ()))
     return bool(fixtures) or item.get_closest_marker("django_db") is not None
 

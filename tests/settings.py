@@ -27,6 +27,7 @@ LANGUAGE_CODE = "en"
 INSTALLED_APPS = [
     "wellos_jobs",  # before django_rq: its rqworker command is the one that runs
     "wellos_jobs.contrib",
+    "django_htmx",
     "django_rq",
     "tests",
     "django.contrib.admin",

@@ -18,7 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import include, path, reverse
 from django.utils import timezone
 
-from wellos_jobs import Priority, admin, keys, models, queues
+from wellos_jobs import Priority, admin, keys, models
 from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord
 from wellos_jobs.states import DeadLetterStatus, JobState
 
@@ -560,19 +560,6 @@ def test_actions_need_the_csrf_token(root: Client, books: Books) -> None:
 # --- queues ----------------------------------------------------------------------------------------------
 
 
-def test_the_queue_page(root: Client, books: Books) -> None:
-    failed(books, queue="slow")
-    jobs.noop.using(queue="email").enqueue_bulk([{}] * 3)
-    jobs.noop.using(queue="email", delay=60).enqueue()
-    queues.pause("low")
-    shown = text(root.get(QUEUES))
-    assert re.search(r"\bemail 3 \d+ ms 0 1 0 0 0 4 ", shown)
-    assert re.search(r"\bslow 0 - 0 0 0 0 1 1 ", shown)
-    assert "low paused" in shown
-    assert re.search(r"All queues 3 0 1 0 0 1 5 ", shown)
-    assert f"{JOBS}?queue=slow&amp;state__exact=failed" in root.get(QUEUES).content.decode()
-
-
 def test_the_stats_are_json(root: Client, settings: Any) -> None:
     jobs.noop.using(queue="email").enqueue()
     response = root.get(f"{QUEUES}stats/")
@@ -593,22 +580,6 @@ def test_the_queue_page_is_linked(root: Client) -> None:
     for url in ("/admin/", "/admin/wellos_jobs/", JOBS, LETTERS):
         assert f'href="{QUEUES}"' in root.get(url).content.decode(), url
     assert f'href="{QUEUES}"' not in browser("view_jobrecord").get(JOBS).content.decode()
-
-
-def test_the_queue_page_with_redis_away(root: Client, books: Books, use_redis: UseRedis) -> None:
-    failed(books)
-    use_redis(f"redis://127.0.0.1:{free_port()}/0")
-    shown = text(root.get(QUEUES))
-    assert "Redis cannot be asked" in shown
-    assert re.search(r"\bdefault \? - \? \? \? 0 1 \? ", shown)
-    stats = {queue["name"]: queue for queue in root.get(f"{QUEUES}stats/").json()}
-    assert stats["default"]["waiting"] is None
-    assert stats["default"]["failed"] == 1
-
-
-def test_the_queue_page_with_a_corrupt_key(root: Client, redis_client: redis.Redis) -> None:
-    redis_client.set(keys.lane("default"), "not a list")
-    assert "Redis cannot be asked" in text(root.get(QUEUES))
 
 
 # --- another site, Content-Security-Policy ----------------------------------------------------------------

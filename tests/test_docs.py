@@ -27,8 +27,8 @@ def test_every_setting_is_in_the_table_and_none_besides() -> None:
 
 def test_every_check_is_in_the_table_and_none_besides() -> None:
     sources = Path(wellos_jobs.checks.__file__).parent.glob("*.py")
-    raised = {found for source in sources for found in re.findall(r"wellos_jobs\.[EW]\d+", source.read_text())}
-    assert set(re.findall(r"^\| `(wellos_jobs\.[EW]\d+)`", section("Checks"), flags=re.M)) == raised
+    raised = {found for source in sources for found in re.findall(r"wellos_jobs\.[EWI]\d+", source.read_text())}
+    assert set(re.findall(r"^\| `(wellos_jobs\.[EWI]\d+)`", section("Checks"), flags=re.M)) == raised
 
 
 def test_every_signal_is_named() -> None:

@@ -58,7 +58,7 @@ FLOORS = {
         "flows",
         "__init__",
     ],
-    "readers": ["fingerprint", "statistics", "notices", "folding", "ledger", "status"],
+    "readers": ["fingerprint", "statistics", "notices", "folding", "ledger", "status", "overview"],
     "processes": [
         "slots",
         "children",
@@ -93,6 +93,7 @@ FLOORS = {
         "views",
         "urls",
         "admin",
+        "templatetags",
         "management",
         "checks",
         "contrib",
@@ -108,7 +109,7 @@ TALK_TO_REDIS = {"storage", "engine", "processes"}
 
 REDIS_LIBRARIES = {"rq", "redis", "django_rq", "django_redis", "rq_scheduler"}
 
-NOT_FOR_PROCESSES = {"status", "health", "metrics"}
+NOT_FOR_PROCESSES = {"status", "health", "metrics", "overview"}
 """Readers for people: a worker must not wait for what they need."""
 
 MISCELLANY = {"utils", "helpers", "services", "common", "misc"}

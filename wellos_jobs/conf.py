@@ -49,6 +49,8 @@ class Conf:
     """Dotted path of ``(request, record) -> bool`` that lets further people see a job's status."""
     organization_resolver: str | None = None
     """Dotted path of ``(organization_id) -> {"label", "url", "time_zone"}``."""
+    admin_organizations: str | None = None
+    """Dotted path of ``(user) -> organization ids, None for all``: whose rows a member of staff sees in the admin."""
     stream_max: int = 1_000_000
     """How many events may wait for the ledger before an alert fires and enqueue slows down."""
     fair_queues: frozenset[str] = frozenset()
@@ -197,6 +199,7 @@ _CLEAN: Mapping[str, Callable[[Any], Any]] = {
     "NOTIFY_ADMINS": _boolean,
     "CAN_VIEW_JOB": _path,
     "ORGANIZATION_RESOLVER": _path,
+    "ADMIN_ORGANIZATIONS": _path,
     "STREAM_MAX": _positive(int),
     "FAIR_QUEUES": _fair_queues,
     "BACKLOG_ALERTS": _backlog,

@@ -106,7 +106,7 @@ def _waiting(connection: Any, handle: Asked, found: dict[str, str]) -> str:
 
 def _has_worker(connection: Any, queue: str) -> bool:
     sets = connection.smembers(keys.sets_of(queue))
-    workers = connection.smembers(f"{keys.WORKERS}:{queue}")
+    workers = connection.smembers(keys.workers_of(queue))
     return any(connection.exists(keys.queue_set(redis.text(one))) for one in sets) and bool(workers)
 
 

@@ -79,6 +79,11 @@ def worker(name: str) -> str:
     return f"{PREFIX}:worker:{name}"
 
 
+def workers_of(queue: str) -> str:
+    """RQ's set of the workers that serve a queue."""
+    return f"{WORKERS}:{queue}"
+
+
 def pubsub(worker_name: str) -> str:
     return f"{PREFIX}:pubsub:{worker_name}"
 

@@ -34,7 +34,7 @@ def birth(connection: redis_py.Redis, name: str, queues: Sequence[str], pid: int
         pipeline.expire(key, ttl)
         pipeline.sadd(keys.WORKERS, key)
         for queue in queues:
-            pipeline.sadd(f"{keys.WORKERS}:{queue}", key)
+            pipeline.sadd(keys.workers_of(queue), key)
         pipeline.execute()
 
 
@@ -44,7 +44,7 @@ def death(connection: redis_py.Redis, name: str, queues: Sequence[str]) -> None:
     with connection.pipeline() as pipeline:
         pipeline.srem(keys.WORKERS, key)
         for queue in queues:
-            pipeline.srem(f"{keys.WORKERS}:{queue}", key)
+            pipeline.srem(keys.workers_of(queue), key)
         pipeline.delete(key, f"{key}:executions")
         pipeline.execute()
 
@@ -64,7 +64,7 @@ def sweep(connection: redis_py.Redis, queues: Sequence[str]) -> None:
         for key in gone:
             pipeline.srem(keys.WORKERS, key)
             for queue in queues:
-                pipeline.srem(f"{keys.WORKERS}:{queue}", key)
+                pipeline.srem(keys.workers_of(queue), key)
         for queue in queues:
             for registry in (keys.finished(queue), keys.failed(queue)):  # the tick looks after cancelled ones
                 pipeline.zremrangebyscore(registry, "-inf", now)

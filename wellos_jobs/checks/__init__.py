@@ -13,13 +13,14 @@ E007      an entry of ``ENCRYPTION_KEYS`` is not a Fernet key
 E008      a declared job names a queue that ``RQ_QUEUES`` does not have
 E009      ``decode_responses`` is on for a Redis that carries jobs
 E010      a ``SOCKET_TIMEOUT`` is not above the time an idle worker blocks
-E011      ``CAN_VIEW_JOB`` or ``ORGANIZATION_RESOLVER`` cannot be imported or called
+E011      a hook (``CAN_VIEW_JOB``, ``ORGANIZATION_RESOLVER``, ``ADMIN_ORGANIZATIONS``) cannot be imported or called
 E012      jobs are on Redis Cluster or on a sharded cache
 W001      a queue carries pickles, and ``ALLOW_PICKLE`` lets them run
 W002      the default cache and jobs share one logical Redis database
 W003      an SQLite database that holds jobs is not in ``IMMEDIATE`` transaction mode
 W004      an SQLite database that holds jobs is not in WAL journal mode
 W005      ``SCHEDULER_CLASS`` is set, but is not ``wellos_jobs.scheduler.Scheduler``
+I001      ``"django_htmx"`` is not in ``INSTALLED_APPS``: admin pages do not refresh themselves
 ========= ================================================================================================
 
 With ``check --deploy`` each Redis is asked as well:

@@ -1,4 +1,4 @@
-"""Checks of the settings and of what is declared: E001 to E008, E011, W001 and W005."""
+"""Checks of the settings and of what is declared: E001 to E008, E011, W001, W005 and I001."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 from django.apps import apps
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.utils.module_loading import import_string
 
 from .. import conf, notices, registry
@@ -55,6 +55,19 @@ def check_app_order(**_: Any) -> list[CheckMessage]:
             "of django-rq.",
             hint="Put 'wellos_jobs' before 'django_rq' in INSTALLED_APPS.",
             id="wellos_jobs.E002",
+        )
+    ]
+
+
+@register
+def check_htmx(**_: Any) -> list[CheckMessage]:
+    if not apps.is_installed("django.contrib.admin") or apps.is_installed("django_htmx"):
+        return []
+    return [
+        Info(
+            "'django_htmx' is not in INSTALLED_APPS, so the admin pages of jobs do not refresh themselves.",
+            hint="Add 'django_htmx' to INSTALLED_APPS: it is installed with wellos_jobs and only serves a script.",
+            id="wellos_jobs.I001",
         )
     ]
 
@@ -197,6 +210,7 @@ def check_hooks(**_: Any) -> list[CheckMessage]:
     hooks = {
         "CAN_VIEW_JOB": settings.can_view_job,
         "ORGANIZATION_RESOLVER": settings.organization_resolver,
+        "ADMIN_ORGANIZATIONS": settings.admin_organizations,
     }
     faults: list[CheckMessage] = []
     for key, path in hooks.items():

@@ -1,0 +1,119 @@
+"""The first page: a card or a row for each queue, with its buttons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from .. import conf, overview, queue_operations
+from ..errors import InvalidOperation, RedisUnavailable, UnknownQueue
+from ..views import address_of
+from . import charts
+from .confirm import ReasonForm
+from .pages import Page, Text
+
+MOST_CARDS = 24
+"""How many queues are shown as cards; more are rows of a table, unless somebody asks for cards."""
+COUNTED = ("waiting", "active", "delayed", "blocked")
+
+
+class Overview(Page):
+    """How full each queue is, who serves it, what went through; pause, resume, empty."""
+
+    name = "queues"
+    path = ""
+    title = _("Overview")
+    template = "admin/wellos_jobs/parts/overview.html"
+
+    verbs: ClassVar[dict[str, tuple[str, Text, Text]]] = {
+        "pause": ("pause_queue", _("Pause"), _("No worker takes jobs from this queue any more; what runs, runs on.")),
+        "resume": ("pause_queue", _("Resume"), _("Workers take jobs from this queue again.")),
+        "empty": (
+            "empty_queue",
+            _("Empty"),
+            _("Every job that waits in this queue is canceled. Delayed and active jobs stay."),
+        ),
+    }
+    """What can be done to a queue: the permission, the button, and what will happen."""
+
+    def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
+        cards = overview.cards()
+        as_cards = request.GET.get("as", "cards" if len(cards) <= MOST_CARDS else "table") == "cards"
+        return {
+            "rows": [(card, self._spark(card) if as_cards else "") for card in cards],
+            "as_cards": as_cards,
+            "sums": self._sums(cards),
+            "problems": sorted({card.problem for card in cards if card.problem}),
+            "backlogs": [card.name for card in cards if card.has_backlog],
+            "unserved": [card.name for card in cards if card.waiting and not card.workers],
+            "may": {verb: self._may(request, verb) for verb in self.verbs},
+        }
+
+    def do_ask(self, request: HttpRequest, **values: Any) -> HttpResponse:
+        """Say what a button of a queue will do, and ask why."""
+        verb, queue = self._chosen(request)
+        return self._ask(request, verb, queue, ReasonForm())
+
+    def do_confirm(self, request: HttpRequest, **values: Any) -> HttpResponse:
+        """Do it, if there is a reason."""
+        verb, queue = self._chosen(request)
+        form = ReasonForm(request.POST)
+        if not form.is_valid():
+            return self._ask(request, verb, queue, form)
+        acts: dict[str, Callable[..., Any]] = {
+            "pause": queue_operations.pause_queue,
+            "resume": queue_operations.resume_queue,
+            "empty": queue_operations.empty_queue,
+        }
+        try:
+            count = acts[verb](queue, by=request.user, reason=form.cleaned_data["reason"], address=address_of(request))
+        except (InvalidOperation, RedisUnavailable) as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, self._told(verb, queue, count))
+        return self.back(request)
+
+    def _chosen(self, request: HttpRequest) -> tuple[str, str]:
+        verb, queue = request.POST.get("verb", ""), request.POST.get("queue", "")
+        if verb not in self.verbs:
+            raise self.refused(gettext("There is no such action: %(verb)s") % {"verb": verb})
+        self.require(request, f"wellos_jobs.{self.verbs[verb][0]}")
+        try:
+            conf.queue(queue)
+        except UnknownQueue as error:
+            raise self.refused(str(error)) from error
+        return verb, queue
+
+    def _ask(self, request: HttpRequest, verb: str, queue: str, form: ReasonForm) -> HttpResponse:
+        _permission, button, effect = self.verbs[verb]
+        context = {"verb": verb, "queue": queue, "button": button, "effect": effect, "form": form}
+        return self.show(request, "admin/wellos_jobs/parts/queue_act.html", context)
+
+    def _told(self, verb: str, queue: str, count: int | None) -> str:
+        if verb == "empty":
+            n = count or 0
+            return ngettext("Queue %(queue)s: %(n)d job canceled", "Queue %(queue)s: %(n)d jobs canceled", n) % {
+                "queue": queue,
+                "n": n,
+            }
+        told = {"pause": gettext("Queue %(queue)s is paused"), "resume": gettext("Queue %(queue)s runs again")}
+        return told[verb] % {"queue": queue}
+
+    def _may(self, request: HttpRequest, verb: str) -> bool:
+        return request.user.has_perm(f"wellos_jobs.{self.verbs[verb][0]}")
+
+    def _spark(self, card: overview.QueueCard) -> Any:
+        label = gettext("%(queue)s: %(n)d jobs completed in the last hour, minute by minute") % {
+            "queue": card.name,
+            "n": sum(card.throughput),
+        }
+        return charts.sparkline(card.throughput, label)
+
+    def _sums(self, cards: list[overview.QueueCard]) -> dict[str, int]:
+        sums = {name: sum(getattr(card, name) or 0 for card in cards) for name in COUNTED}
+        return sums | {"completed": sum(card.completed for card in cards), "failed": sum(card.failed for card in cards)}

@@ -1,0 +1,72 @@
+/* Refreshes the part of a page that is marked data-wj-live, as often as the person at it has chosen.
+   It waits while rows are ticked, an action is chosen, a field has the focus, a text is unfolded or the tab is hidden. */
+"use strict";
+(function () {
+  const KEY = "wellos_jobs.refresh";
+  const WHEN_NEW = "5";
+
+  function stored() {
+    try {
+      return window.localStorage.getItem(KEY) || WHEN_NEW;
+    } catch (error) { // the browser forbids storage: the choice lasts as long as the page
+      return WHEN_NEW;
+    }
+  }
+
+  function store(value) {
+    try {
+      window.localStorage.setItem(KEY, value);
+    } catch (error) { /* as above */ }
+  }
+
+  function isBusy(part) {
+    const field = document.activeElement;
+    return document.hidden
+      || part.querySelector("input.action-select:checked, details[open]") !== null
+      || Array.from(part.querySelectorAll("select[name=action]")).some((choice) => choice.value !== "")
+      || (part.contains(field) && field.matches("input, select, textarea, button, summary"));
+  }
+
+  function refresh(part) {
+    const url = window.location.pathname + window.location.search;
+    const options = { target: part, swap: part.dataset.wjSelect ? "outerHTML" : "innerHTML" };
+    if (part.dataset.wjSelect) options.select = part.dataset.wjSelect;
+    return window.htmx.ajax("GET", url, options);
+  }
+
+  function bindActions() {
+    const boxes = document.querySelectorAll("tr input.action-select");
+    if (boxes.length && window.Actions) window.Actions(boxes);
+  }
+
+  function start() {
+    const form = document.querySelector("[data-wj-live-switch]");
+    if (!form || !window.htmx || !document.querySelector("[data-wj-live]")) return;
+    const choice = form.elements.every;
+    const state = form.querySelector(".wj-live-state");
+    let due = 0;
+    let underWay = false;
+    choice.value = stored();
+    if (choice.selectedIndex < 0) choice.value = WHEN_NEW;
+    form.hidden = false;
+    form.addEventListener("submit", (event) => event.preventDefault());
+    choice.addEventListener("change", () => { store(choice.value); due = 0; choice.blur(); });
+    document.body.addEventListener("htmx:responseError", () => { state.textContent = state.dataset.failed; });
+    document.body.addEventListener("htmx:sendError", () => { state.textContent = state.dataset.failed; });
+    document.body.addEventListener("htmx:afterSwap", () => { state.textContent = ""; bindActions(); });
+    window.setInterval(() => {
+      const part = document.querySelector("[data-wj-live]");
+      const every = Number(choice.value) * 1000;
+      if (!part || !every || underWay) return;
+      if (isBusy(part)) { state.textContent = state.dataset.paused; return; }
+      if (state.textContent === state.dataset.paused) state.textContent = "";
+      due += 250;
+      if (due < every) return;
+      due = 0;
+      underWay = true;
+      refresh(part).finally(() => { underWay = false; });
+    }, 250);
+  }
+
+  document.addEventListener("DOMContentLoaded", start);
+}());
