@@ -8,6 +8,7 @@ from .audit import AuditEntryAdmin
 from .dead_letters import DeadLetterAdmin, DeadLetterInline
 from .jobs import JobRecordAdmin
 from .queues import QueuesAdmin
+from .rq_pages import take_their_place
 from .schedules import OrganizationReportScheduleAdmin, ScheduleAdmin
 
 admin.site.register(JobRecord, JobRecordAdmin)
@@ -17,6 +18,7 @@ admin.site.register(AuditEntry, AuditEntryAdmin)
 admin.site.register(Schedule, ScheduleAdmin)
 admin.site.register(OrganizationReportSchedule, OrganizationReportScheduleAdmin)
 admin.site.register(Queues, QueuesAdmin)
+take_their_place()
 
 __all__ = [
     "AuditEntryAdmin",

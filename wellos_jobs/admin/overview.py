@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
+from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
@@ -51,6 +52,7 @@ class Overview(Page):
             "problems": sorted({card.problem for card in cards if card.problem}),
             "backlogs": [card.name for card in cards if card.has_backlog],
             "unserved": [card.name for card in cards if card.waiting and not card.workers],
+            "rq_pages": self._rq_pages(request),
             "may": {verb: self._may(request, verb) for verb in self.verbs},
         }
 
@@ -103,6 +105,15 @@ class Overview(Page):
             }
         told = {"pause": gettext("Queue %(queue)s is paused"), "resume": gettext("Queue %(queue)s runs again")}
         return told[verb] % {"queue": queue}
+
+    def _rq_pages(self, request: HttpRequest) -> str:
+        """Return the URL of django-rq's own pages, for those who may open them."""
+        if not request.user.has_module_perms("django_rq"):
+            return ""
+        try:
+            return reverse("admin:django_rq_dashboard_changelist", current_app=self.site.name)
+        except NoReverseMatch:
+            return ""
 
     def _may(self, request: HttpRequest, verb: str) -> bool:
         return request.user.has_perm(f"wellos_jobs.{self.verbs[verb][0]}")
