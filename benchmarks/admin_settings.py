@@ -1,0 +1,50 @@
+"""A project for measuring the admin: the database that DATABASE_URL names, or SQLite, and the Redis of REDIS_URL."""
+
+import os
+
+from example_project.database import from_url
+
+from .settings import *  # noqa: F403
+from .settings import DATABASES, RQ_QUEUES
+
+QUEUES = int(os.environ.get("BENCHMARK_QUEUES", "200"))
+
+if "DATABASE_URL" in os.environ:
+    DATABASES["default"] = from_url(os.environ["DATABASE_URL"])
+RQ_QUEUES = {**RQ_QUEUES, **{f"queue-{n:03}": RQ_QUEUES["default"] for n in range(QUEUES - 1)}}
+INSTALLED_APPS = [
+    "wellos_jobs",
+    "django_htmx",
+    "django_rq",
+    "benchmarks",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+ROOT_URLCONF = "benchmarks.admin_urls"
+ALLOWED_HOSTS = ["testserver"]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+STATIC_URL = "/static/"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
