@@ -155,6 +155,11 @@ def test_the_navigation_has_what_one_may_open(root: Client) -> None:
     assert 'href="/admin/wellos_jobs/deadletter/"' not in shown
 
 
+@pytest.mark.parametrize("model", ["jobrecord", "deadletter", "jobattempt", "auditentry", "schedule"])
+def test_each_list_has_the_navigation(root: Client, model: str) -> None:
+    assert "wj-navigation" in root.get(f"/admin/wellos_jobs/{model}/").content.decode()
+
+
 def test_without_django_htmx_pages_work_but_are_not_live(root: Client, settings: Any) -> None:
     settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "django_htmx"]
     shown = root.get(QUEUES).content.decode()

@@ -23,6 +23,8 @@ else:
 class ReadOnlyAdmin(_ModelAdmin):
     """A list and a page for each row, to look at. What changes a row is an action with its own permission."""
 
+    change_list_template = "admin/wellos_jobs/change_list.html"
+    change_form_template = "admin/wellos_jobs/change_form.html"
     show_full_result_count = False
     list_per_page = 50
     show_facets = admin.ShowFacets.NEVER  # counting each filter reads the whole table

@@ -66,7 +66,6 @@ class DeadLetterAdmin(SearchedByJob, ReadOnlyAdmin):
     )
     search_help_text = _("A job's id, or a part of its name, the error, the organization, or a fingerprint")
     actions = ("replay_dead_letters", "discard_dead_letters")
-    change_list_template = "admin/wellos_jobs/change_list.html"
     change_form_template = "admin/wellos_jobs/deadletter/change_form.html"
     fieldsets: ClassVar[Any] = (
         (None, {"fields": ("job_link", "status_shown", "reason", "created_at", "fingerprint_link")}),

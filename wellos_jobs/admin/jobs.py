@@ -48,7 +48,6 @@ class JobRecordAdmin(ReadOnlyAdmin):
     actions = ("retry_jobs", "cancel_jobs")
     inlines = (JobAttemptInline, DeadLetterInline)
     change_form_template = "admin/wellos_jobs/jobrecord/change_form.html"
-    change_list_template = "admin/wellos_jobs/change_list.html"
     _payload_fields: ClassVar[tuple[str, ...]] = ("data_shown", "result_shown")
     _fields: ClassVar[list[tuple[Any, tuple[Any, ...]]]] = [
         (

@@ -1,0 +1,8 @@
+"""The test project with django-unfold: for processes of their own, since unfold changes Django's admin for all."""
+
+from .settings import *  # noqa: F403
+from .settings import INSTALLED_APPS as THEIRS
+
+INSTALLED_APPS = ["unfold", *THEIRS]
+ROOT_URLCONF = "tests.unfold_site"
+CSRF_TRUSTED_ORIGINS = ["http://127.0.0.1"]
