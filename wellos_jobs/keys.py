@@ -30,6 +30,7 @@ BACKLOG = f"{OWN}backlog"
 ALARM = f"{OWN}alarm"
 CLOCK = f"{OWN}clock"
 BROKEN_ENTRIES = f"{OWN}broken"
+ENTRIES = f"{PREFIX}:scheduler:scheduled_jobs"
 
 
 def job(job_id: object) -> str:

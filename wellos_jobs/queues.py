@@ -27,6 +27,7 @@ __all__ = [
     "all_counts",
     "cancel",
     "counts",
+    "counts_on",
     "metrics",
     "pause",
     "promote",
@@ -147,11 +148,16 @@ def all_counts(queues: Iterable[str] | None = None) -> dict[str, Counts]:
     for source, names in redis.sources().items():
         chosen = [name for name in names if name in wanted]
         if chosen:
-            rows = redis.run(redis.source_client(source, "call"), "counts", *chosen)
-            found.update(zip(chosen, map(_counts, rows), strict=True))
+            found.update(counts_on(redis.source_client(source, "call"), chosen))
     for name in wanted - found.keys():
         conf.queue(name)  # raises UnknownQueue with the near miss
     return {name: found[name] for name in (conf.queues() if queues is None else queues)}
+
+
+def counts_on(connection: redis.Client, queues: Sequence[str]) -> dict[str, Counts]:
+    """Return the counts of queues that live on one Redis, in one round trip. Raises redis-py's errors."""
+    rows = redis.run(connection, "counts", *queues)
+    return dict(zip(queues, map(_counts, rows), strict=True))
 
 
 def _counts(row: list[Any]) -> Counts:

@@ -1,10 +1,11 @@
 """Connections to Redis, and the scripts that run there.
 
-Three roles of connection, because they need different patience:
+Four roles of connection, because they need different patience:
 
 - ``call``: web requests and shells. Fails within seconds, so that nobody waits for a Redis that is away.
 - ``work``: workers and supervisors. They repeat failed calls themselves; every script may be resent.
 - ``block``: an idle worker that blocks for ``BLOCK_SECONDS``; its socket timeout is longer than that.
+- ``probe``: whoever only asks how Redis is. Gives up after a second, since no answer is an answer.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from redis.retry import Retry
 
 from . import conf, keys
 
-Role = Literal["call", "work", "block"]
+Role = Literal["call", "work", "block", "probe"]
 
 BLOCK_SECONDS = 10.0
 """How long an idle worker blocks before it looks by itself."""
@@ -52,8 +53,9 @@ _TIMEOUTS: Mapping[Role, dict[str, Any]] = {
     "call": {"socket_connect_timeout": 2.0, "socket_timeout": 5.0},
     "work": {"socket_connect_timeout": 2.0, "socket_timeout": 5.0},
     "block": {"socket_connect_timeout": 2.0, "socket_timeout": BLOCK_SECONDS + 5.0},
+    "probe": {"socket_connect_timeout": 1.0, "socket_timeout": 1.0},
 }
-_REPEATS: Mapping[Role, int] = {"call": 1, "work": 1, "block": 0}
+_REPEATS: Mapping[Role, int] = {"call": 1, "work": 1, "block": 0, "probe": 0}
 
 
 def client(queue: str, role: Role = "call") -> redis.Redis:

@@ -26,7 +26,7 @@ from . import alarm, conf, keys, redis
 from .clock import LOCK_MS, Clock
 from .entries import Entries, first_after, seconds_of
 
-SCHEDULER_SET = f"{keys.PREFIX}:scheduler:scheduled_jobs"
+SCHEDULER_SET = keys.ENTRIES
 
 _OPTIONS = {
     "timeout": "timeout",
