@@ -11,8 +11,9 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from .. import conf, overview, queue_operations
+from .. import conf, health, overview, queue_operations
 from ..errors import InvalidOperation, RedisUnavailable, UnknownQueue
+from ..health import Status
 from ..views import address_of
 from . import charts
 from .confirm import ReasonForm
@@ -20,6 +21,9 @@ from .pages import Page, Text
 
 MOST_CARDS = 24
 """How many queues are shown as cards; more are rows of a table, unless somebody asks for cards."""
+QUIET = {Status.OK, Status.UNKNOWN}
+"""What is not told at the head of the page. Unknown is what could not be asked because of a fault that is told."""
+PER_QUEUE = {"workers", "backlog"}
 COUNTED = ("waiting", "active", "delayed", "blocked")
 
 
@@ -43,15 +47,17 @@ class Overview(Page):
     """What can be done to a queue: the permission, the button, and what will happen."""
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
-        cards = overview.cards()
+        cards, report = overview.cards(), health.report()
+        can_ask = all(check.status == Status.OK for check in report.named("redis"))
         as_cards = request.GET.get("as", "cards" if len(cards) <= MOST_CARDS else "table") == "cards"
         return {
             "rows": [(card, self._spark(card) if as_cards else "") for card in cards],
             "as_cards": as_cards,
             "sums": self._sums(cards),
-            "problems": sorted({card.problem for card in cards if card.problem}),
-            "backlogs": [card.name for card in cards if card.has_backlog],
-            "unserved": [card.name for card in cards if card.waiting and not card.workers],
+            "problems": sorted({card.problem for card in cards if card.problem}) if can_ask else [],
+            "health": report.status,
+            "troubles": [check for check in report.checks if check.status not in QUIET],
+            "checks": [check for check in report.checks if check.name not in PER_QUEUE],
             "rq_pages": self._rq_pages(request),
             "may": {verb: self._may(request, verb) for verb in self.verbs},
         }
