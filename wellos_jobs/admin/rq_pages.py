@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import apps
 from django.contrib import admin
 from django.http import HttpRequest
 
 
 def take_their_place() -> None:
-    """Register django-rq's pages again without their entry, if django-rq has registered them on the default site."""
+    """Take the entry of django-rq's pages off the index, if django-rq has registered them on the default site."""
     if not apps.is_installed("django_rq"):
         return
-    from django_rq.admin import QueueAdmin  # registers itself on import
+    import django_rq.admin  # noqa: F401  # registers the pages, which else would happen after this
     from django_rq.models import Dashboard
 
-    class RQPages(QueueAdmin):
-        """The pages, without an entry of their own."""
-
-        def has_module_permission(self, request: HttpRequest) -> bool:
-            return False
-
     if admin.site.is_registered(Dashboard):
-        admin.site.unregister(Dashboard)
-        admin.site.register(Dashboard, RQPages)
+        pages: Any = admin.site.get_model_admin(Dashboard)
+        pages.has_module_permission = _no_entry
+
+
+def _no_entry(request: HttpRequest) -> bool:
+    return False
