@@ -155,6 +155,7 @@ CALLS: tuple[Call, ...] = (
     Call("django_rq.queues:DjangoScheduler", why="the base of our Scheduler"),
     Call("django_rq.connection_utils:get_redis_connection", 1, why="of an entry of RQ_QUEUES; its pool's options"),
     Call("django_rq.workers:get_exception_handlers", why="RQ_EXCEPTION_HANDLERS, for foreign jobs"),
+    Call("django_rq.admin:QueueAdmin", why="imported: their pages are registered by then"),
     Call("django_rq.admin:QueueAdmin.has_module_permission", why="their pages lose their entry on the index"),
     Call("django_rq.models:Dashboard", why="what their pages are registered for"),
 )
