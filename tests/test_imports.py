@@ -69,6 +69,8 @@ FLOORS = {
         "probes",
         "verdicts",
         "health",
+        "watches",
+        "live",
     ],
     "processes": [
         "slots",

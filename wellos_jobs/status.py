@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,17 +50,44 @@ def job_status(job: JobRecord | uuid.UUID | str) -> dict[str, Any]:
     record = job if isinstance(job, JobRecord) else find(job)
     if record is None:
         raise JobNotFound(f"There is no job {job}")
-    status = _from_row(record)
-    if JobState(record.state).is_final and not record.is_foreign:
-        return status  # final for this life of the job: Redis cannot know better
+    if has_ended(record):
+        return _from_row(record)
     try:
-        status.update(_from_redis(record))
-    except redis.Unavailable as error:
-        status["problem"] = f"Redis cannot be reached ({error}): this is what the database knows"
-    except (ValueError, redis.Error) as error:
-        logger.warning("job %s: its hash in Redis cannot be read: %s", record.pk, error)
-        status["problem"] = f"The job's hash in Redis cannot be read ({error}): this is what the database knows"
-    return status
+        values = redis.client(record.queue).hmget(hash_key(record), FIELDS)
+    except redis.Error as error:
+        return with_problem(record, why(error))
+    return with_hash(record, values)
+
+
+def has_ended(record: JobRecord) -> bool:
+    """Tell whether a row says how this life of its job has ended: then Redis cannot know better."""
+    return JobState(record.state).is_final and not record.is_foreign
+
+
+def hash_key(record: JobRecord) -> str:
+    """Return the key of the job's hash in Redis, which may be ahead of the row."""
+    return keys.job(record.rq_id or record.pk)
+
+
+def with_hash(record: JobRecord, values: Sequence[bytes | str | None]) -> dict[str, Any]:
+    """Return the status by a row and by what Redis says of ``FIELDS``. Asks nobody."""
+    try:
+        return _from_row(record) | _from_hash(record, values)
+    except ValueError as error:
+        return with_problem(record, why(error))
+
+
+def with_problem(record: JobRecord, problem: str) -> dict[str, Any]:
+    """Return the status by the row alone, with the reason why Redis was not asked."""
+    logger.info("status of job=%s: %s", record.pk, problem)
+    return _from_row(record) | {"problem": problem}
+
+
+def why(error: Exception) -> str:
+    """Say in a sentence why Redis could not be asked about a job."""
+    away = isinstance(error, redis.Unavailable)
+    what = "Redis cannot be reached" if away else "The job's hash in Redis cannot be read"
+    return f"{what} ({error}): this is what the database knows"
 
 
 def queue_metrics(queue: str) -> dict[str, Any]:
@@ -110,11 +137,9 @@ def _from_row(record: JobRecord) -> dict[str, Any]:
     }
 
 
-def _from_redis(record: JobRecord) -> dict[str, Any]:
+def _from_hash(record: JobRecord, values: Sequence[bytes | str | None]) -> dict[str, Any]:
     """Return what Redis knows better than the row; nothing if it has forgotten the job or holds an earlier life."""
-    key = keys.job(record.rq_id or record.pk)
-    values = redis.client(record.queue).hmget(key, list(_FIELDS))
-    found = {name: redis.text(value) for name, value in zip(_FIELDS, values, strict=True)}
+    found = {name: redis.text(value) for name, value in zip(FIELDS, values, strict=True)}
     if not found["status"] or int(found["w:gen"] or 0) < record.replays:
         return {}
     if found["status"] not in STATE_OF_RQ_STATUS:
@@ -150,7 +175,8 @@ _LIVE: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "started_at": ("started_at", _moment),
     "ended_at": ("finished_at", _moment),
 }
-_FIELDS = ("status", "w:gen", *_LIVE)
+FIELDS = ("status", "w:gen", *_LIVE)
+"""The fields of a job hash that its status is made from."""
 
 
 def _metrics(names: list[str]) -> list[dict[str, Any]]:

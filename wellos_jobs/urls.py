@@ -10,5 +10,6 @@ app_name = "wellos_jobs"
 
 urlpatterns = [
     path("<str:job_id>/status", views.job_status, name="job-status"),
+    path("<str:job_id>/events", views.job_events, name="job-events"),
     path("<str:job_id>/cancel", views.job_cancel, name="job-cancel"),
 ]

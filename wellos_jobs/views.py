@@ -1,15 +1,30 @@
-"""The HTTP doors of a job: its status as JSON, and its cancellation."""
+"""The HTTP doors of a job: its status as JSON or as a stream of events, and its cancellation."""
 
 from __future__ import annotations
 
-from django.http import HttpRequest, HttpResponse, HttpResponseNotFound, JsonResponse
+from functools import partial
+from typing import Any, TypeVar
+
+from django.contrib import auth
+from django.contrib.auth.models import AnonymousUser
+from django.core.handlers.asgi import ASGIRequest
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseNotFound,
+    JsonResponse,
+    StreamingHttpResponse,
+)
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
-from . import conf, operations, status
+from . import conf, live, operations, status
 from .errors import InvalidOperation, RedisUnavailable
 from .models import JobRecord
+
+Response = TypeVar("Response", bound=HttpResponseBase)
 
 
 @require_safe
@@ -22,6 +37,31 @@ def job_status(request: HttpRequest, job_id: str) -> HttpResponse:
     if not may_see_payload(request, record):
         answer["data"] = answer["result"] = None
     return _private(JsonResponse(answer))
+
+
+@require_safe
+def job_events(request: HttpRequest, job_id: str) -> HttpResponseBase:
+    """Stream the job's status until it has ended (see ``live``); 404 for whom ``job_status`` refuses.
+
+    Under WSGI, where a stream would hold a thread, the answer is one snapshot and the advice to poll. A page that
+    comes back although it has had the end gets a 204, which tells the browser not to come again.
+    """
+    record = _visible(request, job_id)
+    if record is None:
+        return _not_found()
+    seen = live.Seen(record, may_see_payload(request, record))
+    now = live.snapshot(seen, status.job_status(record))
+    last_id = request.headers.get("Last-Event-ID", "")
+    if now.is_final and now.id == last_id:
+        return _private(HttpResponse(status=204))
+    response: HttpResponseBase
+    if request.method == "HEAD" or now.is_final or live.is_full() or not isinstance(request, ASGIRequest):
+        response = HttpResponse(live.short(now, last_id), content_type="text/event-stream")
+    else:
+        stream = live.JobStream(seen, now, partial(_look_again, request, job_id), last_id)
+        response = StreamingHttpResponse(stream, content_type="text/event-stream")
+    response["X-Accel-Buffering"] = "no"
+    return _private(response)
 
 
 @require_POST
@@ -70,6 +110,23 @@ def _visible(request: HttpRequest, job_id: str) -> JobRecord | None:
     return record if hook is not None and hook(request, record) else None
 
 
+def _look_again(request: HttpRequest, job_id: str) -> live.Seen | None:
+    """Read a job's row, and who asks, anew: the person may have logged out or lost a permission meanwhile."""
+    request.user = _user_now(request)
+    record = _visible(request, job_id)
+    return None if record is None else live.Seen(record, may_see_payload(request, record))
+
+
+def _user_now(request: HttpRequest) -> Any:
+    session = getattr(request, "session", None)
+    if session is not None and auth.SESSION_KEY in session:
+        request.session = type(session)(session.session_key)
+        return auth.get_user(request)
+    users = auth.get_user_model()._default_manager
+    user = users.filter(pk=request.user.pk).first() if request.user.pk else None
+    return user if user is not None and user.is_active else AnonymousUser()
+
+
 def _is_requester(request: HttpRequest, record: JobRecord) -> bool:
     return record.requested_by_id is not None and record.requested_by_id == request.user.pk
 
@@ -82,7 +139,7 @@ def _refused(code: int, text: str) -> HttpResponse:
     return _private(JsonResponse({"error": text}, status=code))
 
 
-def _private(response: HttpResponse) -> HttpResponse:
+def _private(response: Response) -> Response:
     """Keep an answer out of caches; all 404s have the same headers, so that none tells whether a job exists."""
     response["Cache-Control"] = "no-store"
     patch_vary_headers(response, ["Cookie"])
