@@ -1,6 +1,6 @@
 """The texts for people and their translations: ``python -m tests.catalogue`` brings the catalogues up to date.
 
-It finds what the package marks for translation, adds new texts to each ``locale/*/LC_MESSAGES/django.po`` (untranslated),
+It finds what the package marks for translation, adds new texts (untranslated) to each ``locale/*/LC_MESSAGES/django.po``,
 takes out what is gone, and compiles. Needs no gettext tools.
 """
 
