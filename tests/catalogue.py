@@ -1,7 +1,7 @@
 """The texts for people and their translations: ``python -m tests.catalogue`` brings the catalogues up to date.
 
-It finds what the package marks for translation, adds new texts (untranslated) to each ``locale/*/LC_MESSAGES/django.po``,
-takes out what is gone, and compiles. Needs no gettext tools.
+It finds what the package marks for translation, adds what is new to each ``locale/*/LC_MESSAGES/django.po``
+(untranslated), takes out what is gone, and compiles. Needs no gettext tools.
 """
 
 from __future__ import annotations
