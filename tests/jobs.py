@@ -233,4 +233,4 @@ def foreign_fail(message: str = "broken") -> None:
     raise ValueError(message)
 
 
-from . import guarded_jobs  # noqa: E402, F401  # jobs too, in a module of their own
+from . import contrib_jobs, guarded_jobs  # noqa: E402, F401  # jobs too, in modules of their own

@@ -61,8 +61,15 @@ TEMPLATES = [
     },
 ]
 STATIC_URL = "/static/"
-MEDIA_ROOT = FOLDER / "media"
+MEDIA_ROOT = os.environ.get("WELLOS_TEST_MEDIA") or FOLDER / "media"
 MEDIA_URL = "/media/"
+if S3_URL := os.environ.get("WELLOS_TEST_S3"):
+    from .s3 import storage
+
+    STORAGES = {
+        "default": storage(S3_URL),
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast, and safe enough for nobody
 
 DATABASES = bed.databases(for_child=IS_CHILD)
@@ -90,7 +97,7 @@ WELLOS_JOBS = {
     "ENCRYPTION_KEYS": [base64.urlsafe_b64encode(b"thirty-two bytes, only for tests").decode()],
 }
 
-# --- mail: pytest collects it in memory; what child processes send are files -------------------------------
+# --- mail: pytest collects it in memory; child processes write files, or send it to the SMTP server of a test ----
 
 ADMINS = ["ops@wellos.example"] if django.VERSION >= (6, 0) else [("Operations", "ops@wellos.example")]
 MAIL_FOLDER = FOLDER / "mail"
@@ -100,6 +107,13 @@ if django.VERSION >= (6, 1):
 else:
     EMAIL_BACKEND = _FILES
     EMAIL_FILE_PATH = MAIL_FOLDER
+if SMTP_PORT := os.environ.get("WELLOS_TEST_SMTP_PORT"):
+    WELLOS_JOBS["MAIL_WAITS"] = {"deferred": 0.3, "unreachable": 0.2}
+    _SMTP = "django.core.mail.backends.smtp.EmailBackend"
+    if django.VERSION >= (6, 1):
+        MAILERS = {"default": {"BACKEND": _SMTP, "OPTIONS": {"host": "127.0.0.1", "port": int(SMTP_PORT)}}}
+    else:
+        EMAIL_BACKEND, EMAIL_HOST, EMAIL_PORT = _SMTP, "127.0.0.1", int(SMTP_PORT)
 
 if IS_CHILD:
     LOGGING = {

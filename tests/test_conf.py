@@ -75,6 +75,11 @@ def test_retention_takes_seconds_timedeltas_and_none_and_keeps_the_other_default
         ({"RETENTION": {"done": 30}}, "'done' is not one of completed, canceled, failed, dead_letters"),
         ({"RETENTION": {"failed": -1}}, "'failed' must be a timedelta, a number of seconds, or None"),
         ({"RETENTION": {"failed": True}}, "'failed' must be a timedelta"),
+        ({"BASE_URL": "wellos.example"}, "it must be empty or begin with http:// or https://"),
+        ({"FILES_STORAGE": "archive"}, "WELLOS_JOBS['FILES_STORAGE'] is 'archive': STORAGES has default, staticfiles"),
+        ({"FILE_LINK_AGE": 0}, "it must be a number above 0"),
+        ({"MAIL_WAITS": {"greylisted": 1}}, "it must be a dict with the keys deferred, unreachable"),
+        ({"MAIL_WAITS": {"deferred": 0}}, "it must be a number above 0"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_named_with_the_mend(settings: dict[str, object], text: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import email
 import email.policy
-import smtplib
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,16 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.template import TemplateDoesNotExist
 from django.test.utils import override_settings
+from django.utils import timezone
 
-from wellos_jobs import Discard, JobState, Priority
-from wellos_jobs.contrib import emails
+from wellos_jobs import Discard, JobState, Priority, Retry, Snooze
+from wellos_jobs.context import CurrentJob, running
+from wellos_jobs.contrib import delivery, emails, mail_connection
+from wellos_jobs.contrib.files import store
 from wellos_jobs.models import DeadLetter, JobRecord
+from wellos_jobs.retry import RetryAfter
 
-from .processes import Fleet
+from .processes import Fleet, wait_until
 from .smtp import SmtpServer
 
 TOKEN = "s3cret-t0ken-9f8e7d6c5b4a"
@@ -166,19 +172,197 @@ def _smtp(port: int) -> Any:
     )
 
 
+@pytest.fixture
+def _closed() -> Iterator[None]:
+    """Close the connection that this thread keeps."""
+    yield
+    mail_connection.close()
+
+
+def in_job(attempt: int = 1, organization: str = "", id: object = "") -> Any:
+    """Make a job of the queue ``email`` the current one."""
+    return running(
+        CurrentJob(
+            id=str(id or uuid.uuid4()),
+            name="send-email",
+            queue="email",
+            attempt=attempt,
+            max_attempts=3,
+            organization_id=organization,
+        )
+    )
+
+
+def welcome(to: str) -> None:
+    emails.deliver(to, "Welcome", "welcome", {})
+
+
 def test_smtp_refusals_for_good_are_discarded_and_passing_ones_retried() -> None:
     refuse = {"gone@b.example": "550 no such user", "busy@b.example": "451 try again later"}
     with SmtpServer(refuse) as server, _smtp(server.port):
         emails.deliver("ada@b.example", "Welcome", "welcome", {})
         with pytest.raises(Discard, match="no such user"):
             emails.deliver("gone@b.example", "Welcome", "welcome", {})
-        with pytest.raises(smtplib.SMTPRecipientsRefused) as error:
+        with pytest.raises(Retry, match="deferred the message to busy@b.example: 451 try again later") as error:
             emails.deliver("busy@b.example", "Welcome", "welcome", {})
-    assert emails.email_job.definition.policy.decide(error.value, 1, random=0.5).seconds == 2
+    assert emails.email_job.definition.policy.decide(error.value, 1) == RetryAfter(300)
     (received,) = server.received
     message = email.message_from_bytes(received, policy=email.policy.default)
     assert message["To"] == "ada@b.example"
     assert [part.get_content_type() for part in message.iter_parts()] == ["text/plain", "text/html"]
+
+
+def test_a_mail_that_is_deferred_again_waits_longer() -> None:
+    with SmtpServer({"busy@b.example": "451 later"}) as server, _smtp(server.port):
+        for attempt, seconds in ((1, 300), (2, 1200)):
+            with in_job(attempt), pytest.raises(Retry) as error:
+                welcome("busy@b.example")
+            assert error.value.after == seconds
+
+
+@pytest.mark.usefixtures("_closed")
+def test_jobs_share_a_connection_in_chunks_and_a_refusal_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail_connection, "MAILS_PER_CONNECTION", 10)
+    with SmtpServer({"gone@b.example": "550 no such user"}) as server, _smtp(server.port):
+        for number in range(25):
+            with in_job():
+                welcome(f"user{number}@b.example")
+                with pytest.raises(Discard):
+                    welcome("gone@b.example")
+    over = [message.connection for message in server.messages]
+    assert over == [1] * 10 + [2] * 10 + [3] * 5
+
+
+def test_outside_a_job_no_connection_stays_open() -> None:
+    with SmtpServer() as server, _smtp(server.port):
+        welcome("a@b.example")
+        welcome("b@b.example")
+        assert [message.connection for message in server.messages] == [1, 2]
+        wait_until(lambda: not server.is_connected(), what="the end of the connections")
+
+
+@pytest.mark.usefixtures("_closed")
+def test_a_kept_connection_that_the_server_has_ended_is_opened_anew() -> None:
+    with SmtpServer(hang_up={"a@b.example"}) as server, _smtp(server.port), in_job():
+        welcome("a@b.example")
+        wait_until(lambda: not server.is_connected(), what="the server to hang up")
+        welcome("b@b.example")
+        server.stop()
+        server.start()
+        welcome("c@b.example")
+    assert server.copies() == {"a@b.example": 1, "b@b.example": 1, "c@b.example": 1}
+
+
+@pytest.mark.usefixtures("_closed")
+@pytest.mark.parametrize(("mood", "copies"), [("swallow", 1), ("cut", 0)])
+def test_a_lost_answer_is_said_to_be_one_and_retried(mood: str, copies: int) -> None:
+    with SmtpServer(**{mood: {"a@b.example"}}) as server, _smtp(server.port):
+        with in_job(), pytest.raises(mail_connection.AnswerLost, match="without an answer") as error:
+            welcome("a@b.example")
+        assert server.copies()["a@b.example"] == copies
+    assert emails.email_job.definition.policy.decide(error.value, 1, random=0.5) == RetryAfter(2)
+
+
+def test_while_the_server_is_away_a_mail_waits_without_burning_attempts(db: None) -> None:
+    server = SmtpServer()
+    handle = emails.email_job.enqueue(to="a@b.example", subject="S", template="welcome")
+    with _smtp(server.port), in_job(id=handle):
+        with pytest.raises(Snooze, match="cannot be reached") as error:
+            welcome("a@b.example")
+        assert error.value.after == 30
+        JobRecord.objects.update(created_at=timezone.now() - delivery.PATIENCE - timedelta(seconds=1))
+        with pytest.raises(Retry, match="cannot be reached"):
+            welcome("a@b.example")
+
+
+def test_a_server_that_is_closing_has_taken_nothing(db: None) -> None:
+    with SmtpServer({"a@b.example": "421 closing"}) as server, _smtp(server.port), in_job(), pytest.raises(Snooze):
+        welcome("a@b.example")
+
+
+# --- who it is from, and what goes with it ---------------------------------------------------------------
+
+
+def resolver(organization_id: str) -> dict[str, str] | None:
+    known = {
+        "acme": {"sender": "Acme <mail@acme.example>", "reply_to": "desk@acme.example", "time_zone": "Asia/Tokyo"},
+        "plain": {"label": "Plain"},
+        "odd": {"sender": "Nobody\nBcc: all@b.example"},
+    }
+    return known.get(organization_id)
+
+
+@pytest.fixture
+def _resolver(settings: Any) -> None:
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ORGANIZATION_RESOLVER": f"{__name__}.resolver"}
+    settings.DEFAULT_FROM_EMAIL = "WellOS <hello@wellos.example>"
+
+
+@pytest.mark.usefixtures("_resolver")
+@pytest.mark.parametrize(
+    ("organization", "sender", "reply_to"),
+    [
+        ("acme", "Acme <mail@acme.example>", ["desk@acme.example"]),
+        ("plain", "WellOS <hello@wellos.example>", []),
+        ("gone", "WellOS <hello@wellos.example>", []),
+        ("", "WellOS <hello@wellos.example>", []),
+    ],
+)
+def test_a_mail_is_from_the_organization_of_its_job(
+    mailoutbox: list[Any], organization: str, sender: str, reply_to: list[str]
+) -> None:
+    with in_job(organization=organization, id="7"):
+        welcome("ada@b.example")
+    (message,) = mailoutbox
+    assert (message.from_email, message.reply_to) == (sender, reply_to)
+    domain = sender.partition("@")[2].rstrip(">")
+    assert message.extra_headers["Message-ID"] == f"<7@{domain}>"  # the same from every machine
+
+
+@pytest.mark.usefixtures("_resolver")
+def test_a_sender_that_is_no_address_is_named_and_not_tried_again(mailoutbox: list[Any]) -> None:
+    with in_job(organization="odd"), pytest.raises(Discard, match="ORGANIZATION_RESOLVER names the sender 'Nobody"):
+        welcome("ada@b.example")
+    assert mailoutbox == []
+
+
+@pytest.mark.usefixtures("_resolver")
+def test_times_are_those_of_the_organization(mailoutbox: list[Any]) -> None:
+    data = {"trial_ends_at": datetime(2030, 5, 4, 12, 30, tzinfo=UTC)}
+    with in_job(organization="acme"):
+        emails.deliver("ada@b.example", "Your trial ends soon", "trial-expiration-warning", data)
+    assert "on 4 May 2030, 21:30 JST." in mailoutbox[0].body
+
+
+def test_attachments_are_names_in_the_storage(mailoutbox: list[Any], tmp_path: Path, settings: Any) -> None:
+    settings.MEDIA_ROOT = tmp_path
+    store("invoices/7.pdf", b"%PDF-1.4")
+    emails.email_job("ada@b.example", "Invoice", "welcome", {}, attachments=["invoices/7.pdf"])
+    ((name, content, kind),) = mailoutbox[0].attachments
+    assert (name, content, kind) == ("7.pdf", b"%PDF-1.4", "application/pdf")
+
+
+@pytest.mark.parametrize("name", ["invoices/8.pdf", "../secret", "invoices"])
+def test_an_attachment_that_is_not_there_is_named_and_not_tried_again(
+    mailoutbox: list[Any], tmp_path: Path, settings: Any, name: str
+) -> None:
+    settings.MEDIA_ROOT = tmp_path
+    (tmp_path / "invoices").mkdir()
+    with pytest.raises(Discard, match=f"'{name}' is not in the storage 'default'"):
+        emails.email_job("ada@b.example", "Invoice", "welcome", {}, attachments=[name])
+    assert mailoutbox == []
+
+
+def test_attachments_that_no_server_takes_are_refused(
+    mailoutbox: list[Any], tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.MEDIA_ROOT = tmp_path
+    monkeypatch.setattr(delivery, "MOST_ATTACHED", 10)
+    for name in ("a.bin", "b.bin"):
+        store(name, b"123456")
+    with pytest.raises(Discard, match=r"'b.bin' makes the mail larger than 10 bytes: send a link"):
+        emails.email_job("ada@b.example", "Files", "welcome", {}, attachments=["a.bin", "b.bin"])
+    assert mailoutbox == []
 
 
 # --- with a real worker ----------------------------------------------------------------------------------

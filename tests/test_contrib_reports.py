@@ -1,4 +1,4 @@
-"""``contrib.reports``, its PDF and its file: the steps, one file a job, and clear errors."""
+"""``contrib.reports`` and its PDF: the steps, one file a job, and clear errors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ import pypdf
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
-from django.core.files.base import ContentFile
-from django.core.files.storage import FileSystemStorage, default_storage
-from django.test.utils import override_settings
+from django.core.files.storage import default_storage
 
 from wellos_jobs.context import CurrentJob, running
-from wellos_jobs.contrib import files, pdf, reports
+from wellos_jobs.contrib import emails, pdf, reports
+from wellos_jobs.models import JobRecord
 from wellos_jobs.retry import Fail
 from wellos_jobs.states import FailureReason
 
@@ -104,13 +103,30 @@ def test_a_repeated_run_replaces_its_file(hours: list[Any]) -> None:
 def test_whoever_asked_for_it_gets_a_mail(hours: list[Any], db: None, mailoutbox: list[Any]) -> None:
     user = get_user_model().objects.create_user("ada", email="ada@wellos.example")
     result = Running(user.pk).run(report_type="hours", date_range=DAYS)
+    record = JobRecord.objects.get(name="send-email")
+    assert (record.data["to"], record.requested_by) == ("ada@wellos.example", user)
+    emails.email_job(**record.data)
     (message,) = mailoutbox
-    assert (message.to, message.subject) == (["ada@wellos.example"], "Report ready: Hours worked")
+    assert message.subject == "Report ready: Hours worked"
     assert result["url"] in message.body
 
 
+def test_a_report_made_again_sends_no_second_mail(hours: list[Any], db: None) -> None:
+    run = Running(get_user_model().objects.create_user("ada", email="ada@wellos.example").pk)
+    for _ in range(2):
+        run.run(report_type="hours", date_range=DAYS)
+    assert JobRecord.objects.filter(name="send-email").count() == 1
+
+
+def test_links_in_mails_are_absolute(hours: list[Any], db: None, settings: Any) -> None:
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BASE_URL": "https://wellos.example/"}
+    user = get_user_model().objects.create_user("ada", email="ada@wellos.example")
+    result = Running(user.pk).run(report_type="hours", date_range=DAYS)
+    assert JobRecord.objects.get(name="send-email").data["data"]["url"] == f"https://wellos.example{result['url']}"
+
+
 @pytest.mark.parametrize("fate", ["deleted", "inactive", "no address"])
-def test_nobody_to_tell_is_no_error(hours: list[Any], db: None, mailoutbox: list[Any], fate: str) -> None:
+def test_nobody_to_tell_is_no_error(hours: list[Any], db: None, fate: str) -> None:
     user = get_user_model().objects.create_user(
         "ada", email="" if fate == "no address" else "a@b.example", is_active=fate != "inactive"
     )
@@ -118,7 +134,7 @@ def test_nobody_to_tell_is_no_error(hours: list[Any], db: None, mailoutbox: list
     if fate == "deleted":
         user.delete()
     Running(key).run(report_type="hours", date_range=DAYS)
-    assert mailoutbox == []
+    assert not JobRecord.objects.exists()
 
 
 def test_a_project_may_do_each_step_itself(db: None) -> None:
@@ -183,39 +199,6 @@ def test_a_type_is_registered_once_and_with_a_way_to_process(hours: list[Any]) -
     for both in ({}, {"columns": {"a": "A"}, "process": list}):
         with pytest.raises(ValueError, match="either columns or process"):
             reports.register("other", title="Other", fetch=list, **both)
-
-
-# --- files -----------------------------------------------------------------------------------------------
-
-
-def test_store_writes_exactly_this_name_and_replaces() -> None:
-    assert files.store("reports/a.pdf", b"one") == files.StoredFile("reports/a.pdf", "/media/reports/a.pdf", 3)
-    files.store("reports/a.pdf", b"three")
-    assert stored("reports/a.pdf") == b"three"
-    assert default_storage.listdir("reports")[1] == ["a.pdf"]
-
-
-class Race(FileSystemStorage):
-    """Another run of the same job writes the file just before this one does."""
-
-    def save(self, name: str, content: Any, max_length: int | None = None) -> str:
-        super().save(name, ContentFile(b"the other"))
-        return super().save(name, content, max_length)
-
-
-def test_of_two_runs_at_one_moment_one_file_stays(tmp_path: Path) -> None:
-    storages = {"default": {"BACKEND": f"{__name__}.Race", "OPTIONS": {"location": tmp_path}}}
-    with override_settings(STORAGES=storages):
-        stored = files.store("reports/a.pdf", b"mine")
-        assert stored.name == "reports/a.pdf"
-        assert default_storage.listdir("reports")[1] == ["a.pdf"]
-
-
-def test_a_storage_without_urls_gives_the_name(tmp_path: Path) -> None:
-    options = {"location": tmp_path, "base_url": None}
-    storages = {"default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": options}}
-    with override_settings(STORAGES=storages, MEDIA_URL=None):
-        assert files.store("a.txt", b"x").url == "a.txt"
 
 
 # --- PDF -------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ DEFAULT_RETENTION: Mapping[str, timedelta | None] = {
     "dead_letters": None,
 }
 DEFAULT_BACKLOG: Mapping[str, float] = {"waiting": 1_000, "oldest_wait": 300.0}
+DEFAULT_MAIL_WAITS: Mapping[str, float] = {"deferred": 300.0, "unreachable": 30.0}
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Conf:
     can_view_job: str | None = None
     """Dotted path of ``(request, record) -> bool`` that lets further people see a job's status."""
     organization_resolver: str | None = None
-    """Dotted path of ``(organization_id) -> {"label", "url", "time_zone"}``."""
+    """Dotted path of ``(organization_id) -> {"label", "url", "time_zone", "sender", "reply_to"}``."""
     admin_organizations: str | None = None
     """Dotted path of ``(user) -> organization ids, None for all``: whose rows a member of staff sees in the admin."""
     stream_max: int = 1_000_000
@@ -61,6 +62,14 @@ class Conf:
     """When a queue has built up: more jobs ``waiting``, or the oldest waiting longer than ``oldest_wait`` seconds."""
     allow_pickle: bool = False
     """Whether foreign jobs with pickled payloads are run."""
+    base_url: str = ""
+    """What goes before the links in mails, such as ``https://wellos.example``."""
+    files_storage: str = "default"
+    """The entry of ``STORAGES`` for the files that ``wellos_jobs.contrib`` makes."""
+    file_link_age: float = 7 * 86_400.0
+    """How long a signed link to a file is good."""
+    mail_waits: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_MAIL_WAITS))
+    """How long a mail waits that the server has ``deferred`` (4xx), and while no server is to be reached."""
 
 
 def current() -> Conf:
@@ -182,6 +191,24 @@ def _backlog(value: Any) -> dict[str, float] | None:
     return dict(DEFAULT_BACKLOG) | {key: float(_positive(float)(number)) for key, number in value.items()}
 
 
+def _mail_waits(value: Any) -> dict[str, float]:
+    if not isinstance(value, Mapping) or not value.keys() <= DEFAULT_MAIL_WAITS.keys():
+        raise TypeError(f"it must be a dict with the keys {', '.join(DEFAULT_MAIL_WAITS)}")
+    return dict(DEFAULT_MAIL_WAITS) | {key: float(_positive(float)(number)) for key, number in value.items()}
+
+
+def _base_url(value: Any) -> str:
+    if not isinstance(value, str) or (value and not value.startswith(("http://", "https://"))):
+        raise ValueError("it must be empty or begin with http:// or https://")
+    return value.rstrip("/")
+
+
+def _files_storage(value: Any) -> str:
+    if value not in settings.STORAGES:
+        raise ValueError(f"STORAGES has {', '.join(sorted(settings.STORAGES))}")
+    return str(value)
+
+
 def _schedules(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise TypeError(
@@ -205,6 +232,10 @@ _CLEAN: Mapping[str, Callable[[Any], Any]] = {
     "BACKLOG_ALERTS": _backlog,
     "SCHEDULES": _schedules,
     "ALLOW_PICKLE": _boolean,
+    "BASE_URL": _base_url,
+    "FILES_STORAGE": _files_storage,
+    "FILE_LINK_AGE": _positive(float),
+    "MAIL_WAITS": _mail_waits,
 }
 
 
@@ -250,12 +281,17 @@ def user_model() -> str:
     return str(settings.AUTH_USER_MODEL)
 
 
-def organization_zone(organization_id: str) -> str:
-    """Return the time zone that ``ORGANIZATION_RESOLVER`` names for an organization; '' if it names none."""
+def organization(organization_id: str) -> Mapping[str, Any]:
+    """Return what ``ORGANIZATION_RESOLVER`` says of an organization; nothing if there is no resolver or no such one."""
     resolve = hook(current().organization_resolver)
     if resolve is None or not organization_id:
-        return ""
-    return str((resolve(organization_id) or {}).get("time_zone") or "")
+        return {}
+    return resolve(organization_id) or {}
+
+
+def organization_zone(organization_id: str) -> str:
+    """Return the time zone that ``ORGANIZATION_RESOLVER`` names for an organization; '' if it names none."""
+    return str(organization(organization_id).get("time_zone") or "")
 
 
 def hook(path: str | None) -> Callable[..., Any] | None:
@@ -264,7 +300,7 @@ def hook(path: str | None) -> Callable[..., Any] | None:
 
 
 def _reset(*, setting: str, **_: Any) -> None:
-    if setting in {"WELLOS_JOBS", "RQ_QUEUES"}:
+    if setting in {"WELLOS_JOBS", "RQ_QUEUES", "STORAGES"}:
         _current.cache_clear()
 
 

@@ -23,7 +23,7 @@ from ..models.schedule import REPORT_FORMATS, REPORT_PREFIX
 from ..schedules import REPORT_JOB
 from . import report_types
 from .emails import email_job
-from .files import StoredFile
+from .files import StoredFile, absolute
 from .report_types import DateRange, ReportType
 from .reports import announce, make
 
@@ -122,7 +122,7 @@ def _mail(
     """Enqueue a mail to each address. Its id is made from the report's, so that a report made again sends no second."""
     running = current_job(default=None)
     report = running.id if running else str(uuid.uuid4())
-    data = {"title": kind.title, "organization": organization, "days": str(days), "url": file.url}
+    data = {"title": kind.title, "organization": organization, "days": str(days), "url": absolute(file.url)}
     enqueue_bulk(
         [
             (
@@ -140,9 +140,7 @@ def _mail(
 
 
 def _label(organization_id: str) -> str:
-    resolve = conf.hook(conf.current().organization_resolver)
-    found = resolve(organization_id) if resolve is not None else None
-    return str((found or {}).get("label") or organization_id)
+    return str(conf.organization(organization_id).get("label") or organization_id)
 
 
 def _project_zone() -> str:

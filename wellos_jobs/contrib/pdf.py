@@ -155,7 +155,8 @@ def render_report(title: str, date_range: DateRange, content: Content) -> bytes:
     parts = [paragraph(title, "title"), paragraph(date_range, "small"), space(1, 14)]
     for name, value in content.figures.items():
         parts.append(paragraph(f"{name}: {shown(value)}", "strong"))
-    parts += [space(1, 10), table(content.headings, content.rows, content.numeric)]
-    if not content.rows:
+    rows = list(content.rows)
+    parts += [space(1, 10), table(content.headings, rows, content.numeric or frozenset())]
+    if not rows:
         parts.append(paragraph("Nothing to report for these days.", "small"))
     return document(parts, title=title, author="WellOS", footer=f"{title}, {date_range}")

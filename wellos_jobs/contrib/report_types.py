@@ -48,12 +48,22 @@ class DateRange:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a report shows: a table, and figures to head it. ``numeric`` columns are set flush right."""
+    """What a report shows: a table, and figures to head it. ``numeric`` columns are set flush right.
+
+    ``rows`` may be an iterator, which is read once: row by row into a CSV file, as a whole into a PDF.
+    """
 
     headings: Sequence[str]
-    rows: Sequence[Sequence[Any]]
+    rows: Iterable[Sequence[Any]]
     figures: Mapping[str, Any] = field(default_factory=dict)
-    numeric: frozenset[int] = frozenset()
+    numeric: frozenset[int] | None = frozenset()
+    """None: those in which every row has a number."""
+
+    def complete(self) -> Content:
+        """Return it with all rows read, as a PDF needs it; without figures the number of rows is one."""
+        rows = list(self.rows)
+        numeric = self.numeric if self.numeric is not None else _numeric(rows, len(self.headings))
+        return Content(self.headings, rows, self.figures or {"Rows": len(rows)}, numeric)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +105,10 @@ def register(
 
     ``fetch(date_range)`` returns the rows; one that also takes ``organization`` gets the organization's id, or ''
     when the report is not for one, and may then be scheduled for organizations. ``process(rows)`` makes the Content
-    of them; by default rows are mappings, shown in ``columns`` (key -> heading). ``render(title, date_range,
-    content)`` returns the PDF's bytes; by default a ReportLab table. ``notify(report_type, file, message)`` tells
-    people of a report that was asked for; by default a mail to whoever asked.
+    of them; by default rows are mappings, shown in ``columns`` (key -> heading). Rows that ``fetch`` yields are
+    streamed into a CSV file. ``render(title, date_range, content)`` returns the PDF's bytes; by default a ReportLab
+    table. ``notify(report_type, file, message)`` tells people of a report that was asked for; by default a mail to
+    whoever asked.
 
     Raises:
         ValueError: the name is taken, or neither or both of ``columns`` and ``process`` are given.
@@ -166,13 +177,13 @@ def _hint(name: str, known: Iterable[str]) -> str:
 
 def _tabulate(columns: Mapping[str, str]) -> Callable[[Iterable[Mapping[str, Any]]], Content]:
     def process(rows: Iterable[Mapping[str, Any]]) -> Content:
-        table = [[row[key] for key in columns] for row in rows]
-        numeric = frozenset(
-            place for place in range(len(columns)) if table and all(_is_number(row[place]) for row in table)
-        )
-        return Content(list(columns.values()), table, {"Rows": len(table)}, numeric)
+        return Content(list(columns.values()), ([row[key] for key in columns] for row in rows), numeric=None)
 
     return process
+
+
+def _numeric(rows: Sequence[Sequence[Any]], columns: int) -> frozenset[int]:
+    return frozenset(place for place in range(columns) if rows and all(_is_number(row[place]) for row in rows))
 
 
 def _is_number(value: Any) -> bool:

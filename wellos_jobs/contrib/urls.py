@@ -1,0 +1,8 @@
+"""Include it to serve files under signed links: ``path("files/", include("wellos_jobs.contrib.urls"))``."""
+
+from django.urls import path
+
+from . import views
+
+app_name = "wellos_jobs_contrib"
+urlpatterns = [path("<str:token>/<str:filename>", views.file, name="file")]
