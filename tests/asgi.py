@@ -1,11 +1,10 @@
-"""The test project as an ASGI application, for a real server, with its static files."""
+"""The test project as an ASGI application, for a real server: with its static files and a strict policy."""
 
 from __future__ import annotations
 
-import os
-
+from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+settings.MIDDLEWARE.insert(0, "tests.browser.StrictPolicy")
 application = ASGIStaticFilesHandler(get_asgi_application())

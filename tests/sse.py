@@ -29,11 +29,17 @@ class Heard(NamedTuple):
 class Server:
     """uvicorn with the test project."""
 
-    def __init__(self, fleet: Fleet, *options: str) -> None:
+    def __init__(self, fleet: Fleet) -> None:
         self.port = free_port()
-        arguments = ("-m", "uvicorn", "tests.asgi:application", "--port", str(self.port), "--no-access-log")
-        self.process: Process = fleet.start(*arguments, "--timeout-graceful-shutdown", "1", *options)
-        fleet.wait_until(self._answers, 30, "uvicorn to answer")
+        self._fleet = fleet
+        self.process = self.start()
+
+    def start(self) -> Process:
+        """Start it, again on the same port."""
+        options = ("--port", str(self.port), "--no-access-log", "--timeout-graceful-shutdown", "1")
+        self.process = self._fleet.start("-m", "uvicorn", "tests.asgi:application", *options)
+        self._fleet.wait_until(self._answers, 30, "uvicorn to answer")
+        return self.process
 
     @property
     def url(self) -> str:

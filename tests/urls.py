@@ -3,8 +3,11 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from .pages import progress
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("jobs/", include("wellos_jobs.urls")),
+    path("progress", progress),
     path("django-rq/", include("django_rq.urls")),
 ]
