@@ -47,6 +47,7 @@ class JobAttemptInline(_AttemptColumns, ReadOnlyInline):
 class JobAttemptAdmin(_AttemptColumns, SearchedByJob, ReadOnlyAdmin):
     """All attempts that did not complete, to search in."""
 
+    organization_path = "job__organization_id"
     list_display = ("attempt", "outcome_shown", "error", "took", "started", "worker")
     list_filter = ("outcome", "ended_at", QueueOfJobFilter, NameOfJobFilter)
     list_select_related = ("job",)

@@ -63,6 +63,7 @@ class ActorFilter(admin.SimpleListFilter):
 class AuditEntryAdmin(ReadOnlyAdmin):
     """Who did what to which job, dead letter or schedule, when, from where and why."""
 
+    organization_path = ""
     list_display = ("when", "action_shown", "target", "actor_name", "reason_shown", "address")
     list_filter = (ActionFilter, ActorFilter, "at")
     search_fields = ("target_id__exact", "actor_name", "reason")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from .. import conf, ids, registry
-from . import display
+from . import display, scope
 
 if TYPE_CHECKING:  # the stubs know type arguments, Django's classes take none
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -31,6 +32,16 @@ class ReadOnlyAdmin(_ModelAdmin):
 
     class Media:
         css = {"all": ["wellos_jobs/admin.css"]}
+
+    organization_path: ClassVar[str] = "organization_id"
+    """Leads from a row to its organization. With '' rows have none, and people of some organizations see none."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return the rows this person may see: lists, counts, searches, actions and single pages all begin here."""
+        rows = super().get_queryset(request)
+        if self.organization_path:
+            return scope.visible(request, rows, self.organization_path)
+        return rows if scope.sees_everything(request) else rows.none()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -43,6 +43,7 @@ class DeadLetterInline(ReadOnlyInline):
 class DeadLetterAdmin(SearchedByJob, ReadOnlyAdmin):
     """Jobs that were given up: why, and what became of them."""
 
+    organization_path = "job__organization_id"
     list_display = (
         "job_name",
         "status_shown",
