@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import tracemalloc
 import uuid
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -199,6 +200,45 @@ def test_a_type_is_registered_once_and_with_a_way_to_process(hours: list[Any]) -
     for both in ({}, {"columns": {"a": "A"}, "process": list}):
         with pytest.raises(ValueError, match="either columns or process"):
             reports.register("other", title="Other", fetch=list, **both)
+
+
+# --- CSV ------------------------------------------------------------------------------------------------
+
+
+def test_a_report_as_csv(hours: list[Any]) -> None:
+    run = Running()
+    result = run.run(report_type="hours", date_range=DAYS, format="csv")
+    assert result["url"] == f"/media/reports/{run.job.id}.csv"
+    assert [percent for percent, _ in run.reported] == [0, 20, 60, 80, 90, 100]
+    expected = "Person,Hours\r\nAda <Berg> & Co,12.50\r\nŁukasz Żółw,7.25\r\n"
+    assert stored(f"reports/{run.job.id}.csv").decode() == expected
+
+
+def test_a_format_that_nobody_makes_is_refused(hours: list[Any]) -> None:
+    with pytest.raises(ValidationError, match="format is 'xlsx': reports are made as pdf or csv"):
+        reports.generate_report("hours", DAYS, format="xlsx")
+
+
+def test_a_long_csv_takes_no_more_memory_than_a_short_one() -> None:
+    def fetch(days: reports.DateRange) -> Iterator[dict[str, Any]]:
+        for number in range(100_000):
+            yield {"number": number, "text": "x" * 100}
+
+    reports.register("long", title="Long", fetch=fetch, columns={"number": "Number", "text": "Text"})
+    tracemalloc.start()
+    try:
+        result = Running().run(report_type="long", date_range=DAYS, format="csv")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        reports.unregister("long")
+    assert result["size"] > 10_000_000
+    assert peak < 4_000_000
+
+
+def test_rows_that_are_yielded_are_counted_and_set_right_in_a_pdf() -> None:
+    content = reports.Content(["Name", "Hours"], iter([["Ada", 1], ["Bo", 2]]), numeric=None).complete()
+    assert (content.rows, content.figures, content.numeric) == ([["Ada", 1], ["Bo", 2]], {"Rows": 2}, frozenset({1}))
 
 
 # --- PDF -------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ needs it has not ended, or while its batch is closed and not done. A batch goes 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import models
@@ -26,14 +26,17 @@ BATCH = 1_000
 """Rows deleted in one transaction: few enough that the ledger does not wait."""
 
 
-def prune(using: str, dry_run: bool = False, most: int | None = None) -> dict[str, int]:
+def prune(
+    using: str, dry_run: bool = False, most: int | None = None, retention: Mapping[str, timedelta | None] | None = None
+) -> dict[str, int]:
     """Delete what is older than it is kept; return how many rows by kind (``completed``, ..., ``dead_letters``).
 
     With ``dry_run`` nothing is deleted, and the numbers say what would be. ``most`` is how many batches of each kind
     are deleted at most: the housekeeping, which has to go on with the ledger, takes one at a time until none is left.
+    ``retention`` says how long rows are kept, by kind, instead of ``RETENTION``.
     """
     now = timezone.now()
-    retention = conf.current().retention
+    retention = conf.current().retention if retention is None else retention
     old: dict[str, Rows] = {}
     open_letters = DeadLetter.objects.using(using).filter(status=DeadLetterStatus.OPEN)
     kept_letters = open_letters

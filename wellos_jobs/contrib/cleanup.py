@@ -1,31 +1,40 @@
-"""Cleanup jobs: expired tokens, and users who never confirmed. The project says which rows those are.
+"""Cleanup jobs: expired tokens and sessions, users who never confirmed, old jobs. The project says which rows go.
 
     cleanup.register_expired_tokens(lambda now: AccessToken.objects.filter(expires_at__lt=now))
+    cleanup.register_expired_tokens(cleanup.expired_sessions)
     cleanup.register_pending_users(lambda now: User.objects.filter(is_pending=True, date_joined__lt=now - week))
 
 Put the calls into an app's ``jobs.py``, so that workers run them. Once a source is registered its job has a schedule:
-expired tokens go daily at 02:00, pending users every hour.
+expired tokens go daily at 02:00, pending users every hour. Rows go in batches, each in a transaction of its own: a run
+that is killed has deleted whole batches, and the next one goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from datetime import datetime
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from .. import Job, job, registry
+from .. import Job, conf, current_job, databases, job, registry, report_progress
+from ..conf import DEFAULT_RETENTION
 from ..cron import Cron
 from ..errors import ConfigurationError
+from ..prune import prune
+from ..retry import in_seconds
 
 QUEUE = "cleanup"
 NIGHTLY = Cron("0 2 * * *")
 HOURLY = Cron("0 * * * *")
 BATCH_SIZE = 500
 """How many rows one transaction deletes: small enough that nobody waits long for a lock."""
+LONGEST = 3_600.0
+"""Seconds that a cleanup may take."""
 
 Source = Callable[[datetime], "QuerySet[Any]"]
 
@@ -35,26 +44,62 @@ _pending_users: list[Source] = []
 
 def register_expired_tokens(source: Source) -> Source:
     """Let ``cleanup_expired_tokens`` delete the rows that ``source``, given the time, returns as a queryset."""
-    _schedule(cleanup_expired_tokens, NIGHTLY)
+    schedule(cleanup_expired_tokens, NIGHTLY)
     return _add(_expired_tokens, source)
 
 
 def register_pending_users(source: Source) -> Source:
     """Let ``cleanup_pending_users`` delete the rows that ``source``, given the time, returns as a queryset."""
-    _schedule(cleanup_pending_users, HOURLY)
+    schedule(cleanup_pending_users, HOURLY)
     return _add(_pending_users, source)
 
 
-@job("cleanup-expired-tokens", queue=QUEUE, discard_on=(ConfigurationError,))
+def expired_sessions(now: datetime) -> QuerySet[Any]:
+    """The sessions in the database that have expired: a source for ``register_expired_tokens``.
+
+    Raises:
+        ConfigurationError: ``SESSION_ENGINE`` keeps no sessions in the database.
+    """
+    engine = str(conf.django_setting("SESSION_ENGINE"))
+    store = importlib.import_module(engine).SessionStore
+    if not hasattr(store, "get_model_class"):
+        raise ConfigurationError(
+            f"SESSION_ENGINE is {engine!r}, which keeps no sessions in the database: do not register expired_sessions"
+        )
+    sessions: QuerySet[Any] = store.get_model_class()._default_manager.filter(expire_date__lt=now)
+    return sessions
+
+
+@job("cleanup-expired-tokens", queue=QUEUE, timeout=LONGEST, discard_on=(ConfigurationError,))
 def cleanup_expired_tokens() -> int:
-    """Delete the expired tokens; return how many there were."""
+    """Delete the expired tokens; return how many this run deleted."""
     return _sweep(_expired_tokens, "register_expired_tokens")
 
 
-@job("cleanup-pending-users", queue=QUEUE, discard_on=(ConfigurationError,))
+@job("cleanup-pending-users", queue=QUEUE, timeout=LONGEST, discard_on=(ConfigurationError,))
 def cleanup_pending_users() -> int:
-    """Delete the users who have been pending for too long; return how many there were."""
+    """Delete the users who have been pending for too long; return how many this run deleted."""
     return _sweep(_pending_users, "register_pending_users")
+
+
+@job("cleanup-old-jobs", queue=QUEUE, timeout=LONGEST)
+def cleanup_old_jobs(ages: Mapping[str, Any]) -> int:
+    """Delete the rows of jobs that ended longer ago than ``ages`` says; return how many this run deleted.
+
+    ``ages`` is by state (``completed``, ``canceled``, ``failed``, and ``dead_letters`` for open ones), each a timedelta
+    or seconds; a state that is not named is left alone. ``RETENTION`` does the same by itself: this is for once.
+
+    Raises:
+        ValidationError: a state or an age cannot be meant.
+    """
+    retention = _retention(ages)
+    running = current_job(default=None)
+    using = running.database if running is not None else databases.default()
+    total, deleted = sum(prune(using, dry_run=True, retention=retention).values()), 0
+    while batch := sum(prune(using, most=1, retention=retention).values()):
+        deleted += batch
+        _tell(deleted, total)
+    return deleted
 
 
 def delete_in_batches(rows: QuerySet[Any], size: int = BATCH_SIZE) -> int:
@@ -63,6 +108,11 @@ def delete_in_batches(rows: QuerySet[Any], size: int = BATCH_SIZE) -> int:
     A row that has left the queryset by the time of its batch (a user who has just confirmed) stays.
     """
     return sum(_delete(rows.filter(pk__in=keys)) for keys in _batches(rows, size))
+
+
+def schedule(cleanup: Job[..., int], when: Cron) -> None:
+    """Declare the job's schedule. Only once it has something to do, because until then each of its runs would fail."""
+    registry.register(dataclasses.replace(cleanup.definition, schedule=when))
 
 
 def _batches(rows: QuerySet[Any], size: int) -> Iterator[list[Any]]:
@@ -84,12 +134,29 @@ def _sweep(sources: list[Source], registration: str) -> int:
             f"Nothing to clean up is known: call wellos_jobs.contrib.cleanup.{registration} in an app's jobs.py"
         )
     now = timezone.now()
-    return sum(delete_in_batches(source(now)) for source in sources)
+    swept = [source(now) for source in sources]
+    total, deleted = sum(rows.count() for rows in swept), 0
+    for rows in swept:
+        for keys in _batches(rows, BATCH_SIZE):
+            deleted += _delete(rows.filter(pk__in=keys))
+            _tell(deleted, total)
+    return deleted
 
 
-def _schedule(cleanup: Job[[], int], when: Cron) -> None:
-    """Declare the job's schedule. Only now, because without a source each of its runs would fail."""
-    registry.register(dataclasses.replace(cleanup.definition, schedule=when))
+def _tell(deleted: int, total: int) -> None:
+    report_progress(min(100 * deleted / max(total, 1), 99), f"{deleted} of {max(total, deleted)} deleted")
+
+
+def _retention(ages: Mapping[str, Any]) -> dict[str, timedelta | None]:
+    retention: dict[str, timedelta | None] = dict.fromkeys(DEFAULT_RETENTION)
+    for state, age in ages.items():
+        if state not in retention:
+            raise ValidationError(f"ages has {state!r}: it is not one of {', '.join(retention)}")
+        try:
+            retention[state] = timedelta(seconds=in_seconds(f"ages[{state!r}]", age, least=1.0))
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
+    return retention
 
 
 def _add(sources: list[Source], source: Source) -> Source:

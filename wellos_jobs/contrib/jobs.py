@@ -1,5 +1,5 @@
 """What makes the ready job types known: workers look for jobs in each app's ``jobs`` module."""
 
-from . import cleanup, emails, notifications, organization_reports, reports
+from . import cleanup, emails, notifications, organization_reports, orphans, reports
 
-__all__ = ["cleanup", "emails", "notifications", "organization_reports", "reports"]
+__all__ = ["cleanup", "emails", "notifications", "organization_reports", "orphans", "reports"]
