@@ -59,6 +59,7 @@ def test_retention_takes_seconds_timedeltas_and_none_and_keeps_the_other_default
         ({"DEFAULT_TIMEOUTS": 5}, "unknown key 'DEFAULT_TIMEOUTS': did you mean 'DEFAULT_TIMEOUT'?"),
         ({"ZZZ": 5}, "unknown key 'ZZZ'; known keys are ADMIN_ORGANIZATIONS, "),
         ({"DEFAULT_TIMEOUT": 0}, r"WELLOS_JOBS['DEFAULT_TIMEOUT'] is 0: it must be a number above 0"),
+        ({"HEALTH_TOKEN": "short"}, "WELLOS_JOBS['HEALTH_TOKEN'] is set: it must be a text of at least 16 characters"),
         ({"DEFAULT_TIMEOUT": "5"}, "it must be a number above 0"),
         ({"MAX_PAYLOAD_BYTES": True}, "it must be a number above 0"),
         ({"STREAM_MAX": float("nan")}, "it must be a number above 0"),

@@ -26,7 +26,7 @@ from wellos_jobs.probes import DatabaseFacts, RedisFacts
 from . import jobs
 from .conftest import UseRedis
 from .engine import Books, Hand, work
-from .processes import Fleet
+from .processes import Fleet, wait_until
 from .servers import RedisServer, free_port
 from .test_status_views import dump
 
@@ -304,8 +304,7 @@ def test_a_database_takes_connections_and_says_nothing(monkeypatch: pytest.Monke
         ]
         assert "no answer for" in only("database", one).text
     monkeypatch.undo()
-    while probing():  # the hole has closed: the thread ends
-        time.sleep(0.01)
+    wait_until(lambda: not probing(), 10, "the thread to end, as the hole has closed")
     assert only("database").status is Status.OK
 
 

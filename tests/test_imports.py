@@ -104,6 +104,7 @@ FLOORS = {
         "operations",
         "rotation",
         "views",
+        "health_views",
         "urls",
         "admin",
         "templatetags",

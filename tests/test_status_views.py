@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import django_rq
@@ -372,6 +374,57 @@ def test_status_with_redis_away(ada: User, use_redis: UseRedis) -> None:
     answer = get(ada, handle).json()
     assert answer["state"] == "waiting"
     assert "Redis cannot be reached" in answer["problem"]
+
+
+# --- a database that is away -----------------------------------------------------------------------------
+
+
+@contextmanager
+def away(alias: str) -> Iterator[None]:
+    """A database that cannot be reached from this thread."""
+    connection = connections[alias]
+    before = dict(connection.settings_dict)
+    connection.close()
+    if connection.vendor == "sqlite":
+        connection.settings_dict["NAME"] = "/nowhere/db.sqlite3"
+    else:
+        connection.settings_dict["PORT"] = free_port()
+    try:
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict.update(before)
+
+
+def test_a_job_is_found_while_another_database_is_away() -> None:
+    handle = jobs.noop.using(database="other").enqueue()
+    with away("default"):
+        assert status.job_status(handle.id)["state"] == "waiting"
+    handle = jobs.noop.enqueue()
+    with away("other"):
+        assert status.job_status(handle.id)["state"] == "waiting"
+
+
+@pytest.mark.parametrize("alias", ["default", "other"])
+def test_a_job_that_may_be_where_nobody_can_look(alias: str) -> None:
+    with away(alias), pytest.raises(errors.DatabaseUnavailable, match=f"may be in the database '{alias}'"):
+        status.job_status(ids.new_id())
+    with pytest.raises(errors.JobNotFound):
+        status.job_status(ids.new_id())
+
+
+@pytest.mark.parametrize("door", ["status", "events", "cancel"])
+def test_nobody_says_that_a_job_is_unknown_while_a_database_is_away(ada: User, door: str) -> None:
+    client = Client()
+    client.force_login(user_with("cancel_job"))
+    ask = client.post if door == "cancel" else client.get
+    with away("other"):
+        response = ask(f"/jobs/{ids.new_id()}/{door}")
+        assert (response.status_code, response["Retry-After"]) == (503, "5")
+        assert "A database is away" in response.json()["error"]
+    assert ask(f"/jobs/{ids.new_id()}/{door}").status_code == 404
+    with away("default"):  # nobody knows who asks, either
+        assert ask(f"/jobs/{ids.new_id()}/{door}").status_code == 503
 
 
 # --- POST cancel -----------------------------------------------------------------------------------------

@@ -60,6 +60,8 @@ class Conf:
     """Schedules by name: ``{"job", "cron", "tz", "data"}`` and options of a schedule."""
     backlog_alerts: Mapping[str, float] | None = field(default_factory=lambda: dict(DEFAULT_BACKLOG))
     """When a queue has built up: more jobs ``waiting``, or the oldest waiting longer than ``oldest_wait`` seconds."""
+    health_token: str | None = field(default=None, repr=False)
+    """What a monitor sends as a bearer token to be told the details of the health URLs."""
     allow_pickle: bool = False
     """Whether foreign jobs with pickled payloads are run."""
     base_url: str = ""
@@ -115,7 +117,7 @@ def _given() -> Mapping[str, Any]:
 
 
 def _shown(key: str, value: object) -> str:
-    return "set" if key == "ENCRYPTION_KEYS" else repr(value)
+    return "set" if key in {"ENCRYPTION_KEYS", "HEALTH_TOKEN"} else repr(value)
 
 
 def _same(value: Any) -> Any:
@@ -149,6 +151,12 @@ def _keys(value: Any) -> tuple[str, ...]:
 def _path(value: Any) -> str | None:
     if value is not None and (not isinstance(value, str) or "." not in value):
         raise TypeError("it must be the dotted path of a function, or None")
+    return value
+
+
+def _token(value: Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or len(value) < 16):
+        raise ValueError("it must be a text of at least 16 characters, or None")
     return value
 
 
@@ -231,6 +239,7 @@ _CLEAN: Mapping[str, Callable[[Any], Any]] = {
     "FAIR_QUEUES": _fair_queues,
     "BACKLOG_ALERTS": _backlog,
     "SCHEDULES": _schedules,
+    "HEALTH_TOKEN": _token,
     "ALLOW_PICKLE": _boolean,
     "BASE_URL": _base_url,
     "FILES_STORAGE": _files_storage,

@@ -17,9 +17,9 @@ def default() -> str:
     return str(router.db_for_write(JobRecord))
 
 
-def with_jobs(besides: str | None = None) -> list[str]:
-    """Return the allowed aliases, save one, whose tables are there (asks each once)."""
-    return [alias for alias in allowed() if alias != besides and has_table(alias)]
+def with_jobs() -> list[str]:
+    """Return the allowed aliases whose tables are there (asks each once)."""
+    return [alias for alias in allowed() if has_table(alias)]
 
 
 def has_table(alias: str) -> bool:

@@ -53,3 +53,7 @@ class InvalidOperation(WellosJobsError, ValueError):
 
 class RedisUnavailable(WellosJobsError, ConnectionError):
     """Redis could not be reached for something that cannot wait."""
+
+
+class DatabaseUnavailable(WellosJobsError, ConnectionError):
+    """A database that may hold what is looked for could not be asked."""

@@ -14,7 +14,7 @@ from . import conf, databases, probes, redis, verdicts
 from .probes import DatabaseFacts, RedisFacts
 from .verdicts import NAMES, Check, Status, worst
 
-__all__ = ["NAMES", "Check", "Report", "Status", "backlog", "report", "worst"]
+__all__ = ["NAMES", "Check", "Report", "Status", "backlog", "database_answers", "report", "worst"]
 
 TIMEOUT = 1.5
 """Seconds after which a Redis or a database that has not answered counts as away."""
@@ -57,6 +57,13 @@ def backlog(timeout: float = TIMEOUT) -> tuple[Check, ...]:
     """Return the checks ``backlog`` alone: one for each queue, none without ``BACKLOG_ALERTS``. Asks Redis only."""
     _stores, servers = _ask([], timeout)
     return tuple(check for source, facts in servers.items() for check in _backlogs(redis.sources()[source], facts))
+
+
+def database_answers(timeout: float = TIMEOUT) -> bool:
+    """Tell whether the database where jobs go answers, so that more may be asked of it."""
+    alias = databases.default()
+    found = probes.ask({("database", alias): partial(probes.database_facts, alias)}, timeout)
+    return isinstance(found["database", alias], DatabaseFacts)
 
 
 def _ask(aliases: Sequence[str], timeout: float) -> tuple[Stores, Servers]:

@@ -24,6 +24,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError, InterfaceError, connections
 
 from . import redis, status, watches
+from .errors import DatabaseUnavailable
 from .models import JobRecord
 from .states import JobState
 
@@ -163,7 +164,7 @@ class JobStream:
         """Read the row again; tell whether the job may still be seen. A database that is away changes nothing."""
         try:
             seen = await sync_to_async(self._read)()
-        except (DatabaseError, InterfaceError) as error:
+        except (DatabaseUnavailable, DatabaseError, InterfaceError) as error:
             logger.warning("live: the row of job=%s cannot be read: %s", self._seen.record.pk, error)
             return True
         self._seen = seen or self._seen

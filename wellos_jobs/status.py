@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from django.db import InterfaceError, OperationalError
 from django.db.models import Count
 
-from . import conf, ids, keys, payload, queues, redis
-from .databases import with_jobs
-from .errors import JobNotFound
+from . import conf, databases, ids, keys, payload, queues, redis
+from .errors import DatabaseUnavailable, JobNotFound
 from .models import JobRecord
 from .states import STATE_OF_RQ_STATUS, JobState
 
@@ -24,17 +24,33 @@ _LONGEST_ID = 180
 
 
 def find(job_id: object) -> JobRecord | None:
-    """Return the row of a job by its id (a UUID, its text, or the id RQ gave to a job of foreign code)."""
+    """Return the row of a job by its id (a UUID, its text, or the id RQ gave to a job of foreign code).
+
+    Raises:
+        DatabaseUnavailable: no database that answers has it, and another one cannot be asked.
+    """
     chosen, text = ids.parse_id(job_id), str(job_id)
     if chosen is None and not (text.isprintable() and 0 < len(text) <= _LONGEST_ID):
         return None
-    for alias in _aliases():
-        rows = JobRecord.objects.using(alias)
-        record = rows.filter(pk=chosen).first() if chosen else None
-        record = record or rows.filter(rq_id=text).first()
+    away: dict[str, Exception] = {}
+    first = JobRecord.objects.db
+    for alias in (first, *(other for other in databases.allowed() if other != first)):
+        try:
+            record = _find_in(alias, chosen, text) if alias == first or databases.has_table(alias) else None
+        except (OperationalError, InterfaceError) as error:
+            away[alias] = error
+            continue
         if record is not None:
             return record
+    for alias, cause in away.items():
+        raise DatabaseUnavailable(f"Job {text} may be in the database {alias!r}, which is away: {cause}") from cause
     return None
+
+
+def _find_in(alias: str, chosen: uuid.UUID | None, text: str) -> JobRecord | None:
+    rows = JobRecord.objects.using(alias)
+    record = rows.filter(pk=chosen).first() if chosen else None
+    return record or rows.filter(rq_id=text).first()
 
 
 def job_status(job: JobRecord | uuid.UUID | str) -> dict[str, Any]:
@@ -46,6 +62,7 @@ def job_status(job: JobRecord | uuid.UUID | str) -> dict[str, Any]:
 
     Raises:
         JobNotFound: no database has a row with this id.
+        DatabaseUnavailable: none that answers has one, and another cannot be asked.
     """
     record = job if isinstance(job, JobRecord) else find(job)
     if record is None:
@@ -106,13 +123,6 @@ def queue_metrics(queue: str) -> dict[str, Any]:
 def all_queue_metrics() -> list[dict[str, Any]]:
     """Return the metrics of every queue, in the order of ``RQ_QUEUES``: one query, one round trip a Redis."""
     return _metrics(list(conf.queues()))
-
-
-def _aliases() -> Iterable[str]:
-    """Yield the database where jobs are looked for first, then, only if need be, the others."""
-    first = JobRecord.objects.db
-    yield first
-    yield from with_jobs(besides=first)
 
 
 def _from_row(record: JobRecord) -> dict[str, Any]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 from django.contrib import auth
 from django.contrib.auth.models import AnonymousUser
 from django.core.handlers.asgi import ASGIRequest
+from django.db import InterfaceError, OperationalError
 from django.http import (
     HttpRequest,
     HttpResponse,
@@ -21,13 +25,35 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
 from . import conf, live, operations, status
-from .errors import InvalidOperation, RedisUnavailable
+from .errors import DatabaseUnavailable, InvalidOperation, RedisUnavailable
 from .models import JobRecord
 
+logger = logging.getLogger("wellos_jobs")
+
 Response = TypeVar("Response", bound=HttpResponseBase)
+View = Callable[[HttpRequest, str], HttpResponseBase]
+RETRY_AFTER = "5"
+"""Seconds after which a client may ask again when a database was away."""
+
+
+def _unless_away(view: View) -> View:
+    """Answer 503 when a database that may hold the job is away: the job may be there all the same."""
+
+    @functools.wraps(view)
+    def answer(request: HttpRequest, job_id: str) -> HttpResponseBase:
+        try:
+            return view(request, job_id)
+        except (DatabaseUnavailable, OperationalError, InterfaceError) as error:
+            logger.warning("a job cannot be looked up: %s", error)
+            response = _refused(503, "A database is away, so the job cannot be looked up. Try again in some seconds.")
+            response["Retry-After"] = RETRY_AFTER
+            return response
+
+    return answer
 
 
 @require_safe
+@_unless_away
 def job_status(request: HttpRequest, job_id: str) -> HttpResponse:
     """Answer with the job's status as JSON; 404 for everybody who may not see it, as for ids that do not exist."""
     record = _visible(request, job_id)
@@ -40,6 +66,7 @@ def job_status(request: HttpRequest, job_id: str) -> HttpResponse:
 
 
 @require_safe
+@_unless_away
 def job_events(request: HttpRequest, job_id: str) -> HttpResponseBase:
     """Stream the job's status until it has ended (see ``live``); 404 for whom ``job_status`` refuses.
 
@@ -66,6 +93,7 @@ def job_events(request: HttpRequest, job_id: str) -> HttpResponseBase:
 
 @require_POST
 @csrf_protect
+@_unless_away
 def job_cancel(request: HttpRequest, job_id: str) -> HttpResponse:
     """Cancel the job: for the person who asked for it, and for holders of the permission ``cancel_job``."""
     record = _visible(request, job_id)
