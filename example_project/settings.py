@@ -3,7 +3,8 @@
 Everything comes from the environment or from ``.demo/``: ``DATABASE_URL`` (else SQLite), ``REDIS_URL`` (else the
 embedded Valkey server), ``JOBS_REDIS_URL`` (else the next logical database of the same server), ``SECRET_KEY`` and
 ``ENCRYPTION_KEYS`` (else made on first use), ``DEBUG`` (on unless "0"), ``ALLOWED_HOSTS``, ``WELLOS_DEMO_DIR``,
-``WELLOS_LOG_LEVEL``, ``TIME_ENTRIES_URL`` (of the system that time entries are taken over from; none unless set).
+``WELLOS_LOG_LEVEL``, ``TIME_ENTRIES_URL`` (of the system that time entries are taken over from; none unless set),
+``BASE_URL`` (of the links in mails), ``S3_BUCKET`` and ``S3_ENDPOINT_URL`` (else files are kept on disk).
 """
 
 from __future__ import annotations
@@ -142,6 +143,7 @@ _ENCRYPTION_KEYS = os.environ.get("ENCRYPTION_KEYS") or keyring.secret(
 WELLOS_JOBS = {
     "ENCRYPTION_KEYS": _ENCRYPTION_KEYS.split(","),
     "ORGANIZATION_RESOLVER": "example_project.organizations.resolver.resolve",
+    "BASE_URL": os.environ.get("BASE_URL", "http://127.0.0.1:8000"),
 }
 TIME_ENTRIES_URL = os.environ.get("TIME_ENTRIES_URL", "")  # where sync-time-entries looks
 
@@ -169,6 +171,15 @@ else:
     EMAIL_BACKEND = "example_project.mail.FolderBackend"
     EMAIL_FILE_PATH = MAIL_FOLDER
 
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+if S3_BUCKET := os.environ.get("S3_BUCKET"):  # who may use it is in the environment, as boto3 expects it
+    STORAGES["default"] = {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {"bucket_name": S3_BUCKET, "endpoint_url": os.environ.get("S3_ENDPOINT_URL")},
+    }
 MEDIA_ROOT = DEMO / "media"
 MEDIA_URL = "/media/"  # served by a view that looks who asks
 STATIC_URL = "/static/"

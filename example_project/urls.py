@@ -14,6 +14,7 @@ urlpatterns = [
     path("organizations/<slug:slug>/pdfs", invoices.make_all_pdfs, name="make-all-pdfs"),
     path("organizations/<slug:slug>/bill", invoices.bill_month, name="bill-month"),
     path("media/<path:name>", media, name="media"),
+    path("files/", include("wellos_jobs.contrib.urls")),  # the links in mails: signed, good for some days, no login
     path("sign-up", SignUpView.as_view(), name="sign-up"),
     path("login", auth.LoginView.as_view(), name="login"),
     path("logout", auth.LogoutView.as_view(), name="logout"),

@@ -114,9 +114,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     yield json.loads(line)
 
 
-def test_six_schedules_are_declared(told: dict[str, Any]) -> None:
+def test_seven_schedules_are_declared(told: dict[str, Any]) -> None:
     assert told["declared"] == {
         "cleanup-expired-tokens": ["0 2 * * *", "", "code"],
+        "cleanup-orphaned-files": ["0 3 * * *", "", "code"],
         "cleanup-pending-users": ["0 * * * *", "", "code"],
         "daily-revenue-report": ["0 8 * * *", "America/New_York", "code"],
         "weekly-summary": ["0 9 * * 1", "", "code"],
@@ -125,10 +126,7 @@ def test_six_schedules_are_declared(told: dict[str, Any]) -> None:
     }
     queues = {name: told["queues"][name] for name in [*told["declared"], "org-report"]}
     assert queues == {
-        **dict.fromkeys(("cleanup-expired-tokens", "cleanup-pending-users"), "cleanup"),
-        **dict.fromkeys(
-            told["declared"].keys() - {"cleanup-expired-tokens", "cleanup-pending-users"}, "scheduled-tasks"
-        ),
+        **{name: "cleanup" if name.startswith("cleanup-") else "scheduled-tasks" for name in told["declared"]},
         "org-report": "dynamic",
     }
 
@@ -138,7 +136,7 @@ def test_each_organization_has_its_report_in_its_own_zone(told: dict[str, Any]) 
     line, zone, job, data = told["reports"]["acme"]
     assert (line, zone, job) == ("0 7 1 * *", "", "org-report")
     assert (data["report_type"], data["recipients"]) == ("hours", ["office@acme.example"])
-    assert sorted(told["types"]) == ["hours", "revenue"]
+    assert sorted(told["types"]) == ["hours", "revenue", "time-entries"]
 
 
 def test_a_schedule_comes_moves_and_goes_with_its_organization(told: dict[str, Any]) -> None:

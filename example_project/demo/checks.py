@@ -105,7 +105,7 @@ def _states(facts: Facts) -> str:
 @check("the ledger adds up")
 def _ledger(facts: Facts) -> str:
     records = facts.records
-    expect(len(records), len(facts.run.about) + 1, "rows (what was enqueued, and one notice)")
+    expect(len(records), len(facts.run.about) + 2, "rows (what was enqueued, one notice, and the report's mail)")
     completed = sum(record.state == JobState.COMPLETED for record in records)
     unfinished = JobAttempt.objects.filter(job__in=records).count()
     if not facts.fresh:
@@ -172,8 +172,9 @@ def _report(facts: Facts) -> str:
     expect(steps, PROGRESS_STEPS, "progress in the log")
     record = handle.record()
     name = f"reports/{handle}.pdf"
-    expect(record.result, {"url": default_storage.url(name), "size": default_storage.size(name)}, "result")
-    expect(record.progress_message, f"Report ready: {default_storage.url(name)}", "last message")
+    expect(record.result["size"], default_storage.size(name), "size")
+    expect(facts.visitor.get(record.result["url"])[:5], b"%PDF-", "what the signed link leads to")
+    expect(record.progress_message, f"Report ready: {record.result['url']}", "last message")
     return f"{', '.join(map(str, steps))} %; {record.result['size']} bytes"
 
 

@@ -18,7 +18,7 @@ from rq import Worker
 from example_project.accounts.models import User
 from example_project.invoices.jobs import generate_invoice, push_invoice
 from example_project.timesheets.jobs import import_time_entries
-from wellos_jobs import JobHandle, JobState, operations
+from wellos_jobs import JobHandle, JobState, ids, operations
 from wellos_jobs.contrib import cleanup, emails, notifications, reports
 from wellos_jobs.models import DeadLetter, JobRecord
 from wellos_jobs.states import DeadLetterStatus
@@ -61,8 +61,9 @@ class Run:
         return handle
 
     def records(self) -> list[JobRecord]:
-        """Return the rows of this run's jobs, and of the mail to ADMINS that its dead letter caused."""
-        own = JobRecord.objects.filter(pk__in=self.about)
+        """Return the rows of this run's jobs and of the mails they caused: with the report's link, and to ADMINS."""
+        with_link = ids.job_id(f"report-ready:{self.report}")
+        own = JobRecord.objects.filter(pk__in=[*self.about, with_link])
         letters = set(DeadLetter.objects.filter(job_id__in=self.about).values_list("pk", flat=True))
         notices = JobRecord.objects.filter(name=NOTICE, created_at__gte=self.started_at)
         mine = [notice for notice in notices if notice.data["letter_id"] in letters]

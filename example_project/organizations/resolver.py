@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from email.utils import formataddr
+
 from django.urls import reverse
 
 from .models import Organization
 
+SENDER = "hello@wellos.example"
+
 
 def resolve(organization_id: str) -> dict[str, str] | None:
-    """Return label, link and time zone of an organization; None if there is none of this id."""
+    """Return label, link, time zone and whom its mails are from; None if there is none of this id."""
     organization = Organization.objects.filter(pk=organization_id).first()
     if organization is None:
         return None
@@ -16,4 +20,6 @@ def resolve(organization_id: str) -> dict[str, str] | None:
         "label": organization.name,
         "url": reverse("admin:organizations_organization_change", args=[organization.pk]),
         "time_zone": organization.time_zone,
+        "sender": formataddr((f"{organization.name} via WellOS", SENDER)),
+        "reply_to": organization.email,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -13,7 +13,7 @@ from urllib.request import urlopen
 from django.db.models import Sum
 
 from wellos_jobs import Discard, exponential, job, report_progress
-from wellos_jobs.contrib import reports
+from wellos_jobs.contrib import orphans, reports
 
 from .models import Project, TimeEntry
 from .recurring import sync_time_entries, weekly_summary
@@ -101,4 +101,19 @@ def tabulate_hours(rows: Iterable[dict[str, Any]]) -> reports.Content:
     )
 
 
+def fetch_entries(days: reports.DateRange, organization: str = "") -> Iterator[dict[str, Any]]:
+    """Yield the time entries of some days one by one: there may be very many."""
+    entries = TimeEntry.objects.filter(day__range=(days.start, days.end))
+    if organization:
+        entries = entries.filter(project__organization=organization)
+    yield from entries.order_by("day", "pk").values("day", "project__name", "description", "minutes").iterator()
+
+
 reports.register("hours", title="Hours by project", fetch=fetch_hours, process=tabulate_hours)
+reports.register(
+    "time-entries",
+    title="Time entries",
+    fetch=fetch_entries,
+    columns={"day": "Day", "project__name": "Project", "description": "What was done", "minutes": "Minutes"},
+)
+orphans.register("reports/", orphans.of_jobs)  # reports go when the rows of their jobs have gone
