@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import django
 from cryptography.fernet import Fernet
@@ -171,7 +172,7 @@ else:
     EMAIL_BACKEND = "example_project.mail.FolderBackend"
     EMAIL_FILE_PATH = MAIL_FOLDER
 
-STORAGES = {
+STORAGES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }

@@ -15,7 +15,7 @@ from django.test import override_settings
 from django_rq.queues import DjangoScheduler
 
 from wellos_jobs import registry
-from wellos_jobs.checks import connections, deploy, jobs, storage
+from wellos_jobs.checks import connections, deploy, jobs, links, storage
 from wellos_jobs.lanes import LaneQueue
 from wellos_jobs.scheduler import Scheduler
 
@@ -373,6 +373,14 @@ class NoJobs:
 
     def allow_migrate(self, db: str, app_label: str, **_: Any) -> bool | None:
         return False if app_label == "wellos_jobs" else None
+
+
+def test_links_in_mails_need_a_base_url() -> None:
+    assert links.check_base_url not in checks.registry.registry.get_checks()
+    assert found(links.check_base_url) == ["W106"]
+    assert found(links.check_base_url, WELLOS_JOBS={"BASE_URL": "https://wellos.example"}) == []
+    without = [app for app in settings.INSTALLED_APPS if app != "wellos_jobs.contrib"]
+    assert found(links.check_base_url, INSTALLED_APPS=without) == []
 
 
 # --- deploy: real servers --------------------------------------------------------------------------------

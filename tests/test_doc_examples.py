@@ -19,6 +19,7 @@ import pytest
 from django.test import override_settings
 
 from wellos_jobs import conf, registry
+from wellos_jobs.contrib import cleanup, orphans, report_types
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,7 +36,12 @@ def blocks(page: Path) -> Iterator[tuple[int, str, str]]:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_code_runs(page: Path) -> None:
+def test_code_runs(page: Path, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for owner, name in ((report_types, "_types"), (orphans, "_places")):
+        monkeypatch.setattr(owner, name, dict(getattr(owner, name)))
+    for name in ("_expired_tokens", "_pending_users"):
+        monkeypatch.setattr(cleanup, name, list(getattr(cleanup, name)))
+    settings.MEDIA_ROOT = tmp_path
     space: dict[str, Any] = {"__name__": f"documentation_{page.stem.replace('-', '_')}"}
     with registry.isolated():
         for line, kind, code in blocks(page):

@@ -23,7 +23,7 @@ W005      ``SCHEDULER_CLASS`` is set, but is not ``wellos_jobs.scheduler.Schedul
 I001      ``"django_htmx"`` is not in ``INSTALLED_APPS``: admin pages do not refresh themselves
 ========= ================================================================================================
 
-With ``check --deploy`` each Redis is asked as well:
+With ``check --deploy`` also, and each Redis is asked:
 
 ========= ================================================================================================
 Id        What is wrong
@@ -34,9 +34,10 @@ W102      Redis lets anybody in without a password
 W103      Redis keeps nothing on disk: neither snapshots nor an append-only file
 W104      ``maxmemory-policy`` is not ``noeviction``: jobs would be evicted like cache entries
 W105      Redis is older than version 7
+W106      ``BASE_URL`` is not set, so that links in mails lead nowhere
 ========= ================================================================================================
 """
 
-from . import connections, deploy, jobs, storage
+from . import connections, deploy, jobs, links, storage
 
-__all__ = ["connections", "deploy", "jobs", "storage"]
+__all__ = ["connections", "deploy", "jobs", "links", "storage"]

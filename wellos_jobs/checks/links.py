@@ -1,0 +1,24 @@
+"""W106: a check of what stands before the links in mails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.core.checks import CheckMessage, Warning, register
+
+from .jobs import settings_in_force
+
+
+@register(deploy=True)
+def check_base_url(**_: Any) -> list[CheckMessage]:
+    settings = settings_in_force()
+    if settings is None or settings.base_url or not apps.is_installed("wellos_jobs.contrib"):
+        return []
+    return [
+        Warning(
+            "WELLOS_JOBS has no BASE_URL: links to files of this site lead nowhere when they are read in a mail.",
+            hint='Set WELLOS_JOBS["BASE_URL"], such as "https://wellos.example".',
+            id="wellos_jobs.W106",
+        )
+    ]
