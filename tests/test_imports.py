@@ -66,6 +66,7 @@ FLOORS = {
         "ledger",
         "status",
         "overview",
+        "groups",
         "probes",
         "verdicts",
         "health",
