@@ -45,6 +45,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "wellos_jobs.middleware.RequestIdMiddleware",  # the jobs of a request, and their log lines, carry its id
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -54,7 +55,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 if django.VERSION >= (6, 0):
-    MIDDLEWARE.insert(1, "django.middleware.csp.ContentSecurityPolicyMiddleware")
+    MIDDLEWARE.insert(2, "django.middleware.csp.ContentSecurityPolicyMiddleware")
     SECURE_CSP = {
         "default-src": ["'self'"],
         "img-src": ["'self'", "data:"],
@@ -194,8 +195,19 @@ USE_TZ = True
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"job": {"()": "wellos_jobs.structured_logs.JobFilter"}},
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)-7s %(name)s %(message)s"},
+        "json": {"()": "wellos_jobs.structured_logs.JsonFormatter"},
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "filters": ["job"],
+            "formatter": os.environ.get("WELLOS_LOG_FORMAT", "line"),
+        },
+    },
+    "root": {"level": "INFO"},  # so that what jobs write at this level is kept with them
     "loggers": {
         "wellos_jobs": {"handlers": ["console"], "level": os.environ.get("WELLOS_LOG_LEVEL", "INFO")},
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -13,6 +14,10 @@ CALLS: list[tuple[Any, ...]] = []
 def note(value: Any) -> Any:
     CALLS.append(("note", value))
     return value
+
+
+def say(text: str) -> None:
+    logging.getLogger("shop.stock").info(text)
 
 
 def fail_until(call: int) -> int:

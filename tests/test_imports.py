@@ -16,7 +16,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "wellos_jobs"
 
 FLOORS = {
-    "words": ["states", "errors", "conf", "ids"],
+    "words": ["states", "errors", "conf", "ids", "tracing"],
     "pure policies": [
         "retry",
         "registry",
@@ -24,6 +24,7 @@ FLOORS = {
         "payload",
         "masking",
         "masked_logs",
+        "run_log",
         "tags",
         "values",
         "zones",
@@ -38,6 +39,7 @@ FLOORS = {
     "engine": [
         "signals",
         "context",
+        "structured_logs",
         "lanes",
         "queues",
         "handles",
@@ -66,7 +68,6 @@ FLOORS = {
         "ledger",
         "status",
         "overview",
-        "groups",
         "probes",
         "verdicts",
         "health",
@@ -109,6 +110,7 @@ FLOORS = {
         "urls",
         "admin",
         "templatetags",
+        "middleware",
         "management",
         "checks",
         "contrib",

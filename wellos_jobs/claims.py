@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -67,6 +68,8 @@ class Outcome:
     traceback: str = ""
     verdicts: str = ""
     """What the run tells about the dependencies of its circuit breakers, as JSON by breaker; '' for none."""
+    log: Mapping[str, Any] = field(default_factory=dict)
+    """What the run has logged (``RunLog.told``)."""
 
     def detail(self) -> str:
         """Return what the event tells the ledger, as JSON."""
@@ -79,7 +82,7 @@ class Outcome:
             told["reason"] = self.reason.value
         if self.error_class or self.message:
             told |= {"error_class": self.error_class, "message": self.message, "traceback": self.traceback}
-        return payload.to_json(told)
+        return payload.to_json({**told, **self.log})
 
 
 @dataclass(frozen=True, slots=True)

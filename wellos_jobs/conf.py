@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -62,6 +63,8 @@ class Conf:
     """When a queue has built up: more jobs ``waiting``, or the oldest waiting longer than ``oldest_wait`` seconds."""
     health_token: str | None = field(default=None, repr=False)
     """What a monitor sends as a bearer token to be told the details of the health URLs."""
+    job_log_level: str | None = "INFO"
+    """The lowest level of the log lines of a run that are kept as ``JobLog``; None keeps none."""
     allow_pickle: bool = False
     """Whether foreign jobs with pickled payloads are run."""
     base_url: str = ""
@@ -225,6 +228,13 @@ def _schedules(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def _level(value: Any) -> str | None:
+    known = logging.getLevelNamesMapping()
+    if value is not None and (not isinstance(value, str) or value not in known):
+        raise ValueError(f"it must be None or one of {', '.join(known)}")
+    return value
+
+
 _CLEAN: Mapping[str, Callable[[Any], Any]] = {
     "ENCRYPTION_KEYS": _keys,
     "MAX_PAYLOAD_BYTES": _positive(int),
@@ -240,6 +250,7 @@ _CLEAN: Mapping[str, Callable[[Any], Any]] = {
     "BACKLOG_ALERTS": _backlog,
     "SCHEDULES": _schedules,
     "HEALTH_TOKEN": _token,
+    "JOB_LOG_LEVEL": _level,
     "ALLOW_PICKLE": _boolean,
     "BASE_URL": _base_url,
     "FILES_STORAGE": _files_storage,

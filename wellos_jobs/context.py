@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, overload
 
-from . import ids
+from . import ids, tracing
 from .errors import InvalidOperation
 from .values import storable
 
@@ -99,7 +99,9 @@ class running:  # noqa: N801  # reads as a phrase: ``with running(job):``
 
     def __enter__(self) -> CurrentJob:
         self._token = _running.set(self._job)
+        self._origin = tracing.begin(self._job.context)
         return self._job
 
     def __exit__(self, *_: object) -> None:
+        tracing.end(self._origin)
         _running.reset(self._token)

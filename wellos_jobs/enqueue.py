@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, connections, router, transaction
 from django.utils import timezone
 
-from . import blocking, conf, ids, inserts, payload, queues, registry, uniqueness
+from . import blocking, conf, ids, inserts, payload, queues, registry, tracing, uniqueness
 from .context import current_job
 from .errors import BadOption, UnknownJob
 from .handles import JobHandle
@@ -346,7 +346,7 @@ def _organization(value: Any) -> str:
 
 
 def _context(options: JobOptions) -> dict[str, Any]:
-    context: dict[str, Any] = {}
+    context: dict[str, Any] = {**tracing.origin()}
     if options.id is not None:
         context["chosen_id"] = str(options.id)
     parent = current_job(default=None)

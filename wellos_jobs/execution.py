@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import connections
 
-from . import faults, payload, registry
+from . import faults, payload, registry, run_log
 from .claims import Claim, Outcome
 from .context import CurrentJob, running
 from .errors import EncryptionError, PayloadError, UnknownJob
@@ -21,6 +21,7 @@ from .foreign_calls import unzipped
 from .guards.breaker import CircuitBreaker
 from .masked_logs import masked_logs
 from .retry import Fail, JobTimeout, RetryAfter, RetryPolicy, SnoozeFor
+from .run_log import RunLog, caught
 from .states import FailureReason
 from .timeouts import Alarm, JobHandedBack, JobStopped
 
@@ -28,7 +29,13 @@ Report = Callable[[int, str, bool], None]
 
 
 def run(claim: Claim, alarm: Alarm, report: Report | None = None) -> Outcome:
-    """Run a claimed job and return how it ended. Raises nothing: every ending is an outcome."""
+    """Run a claimed job and return how it ended, and what it logged. Raises nothing: every ending is an outcome."""
+    log = run_log.new()
+    outcome = _run(claim, alarm, report, log)
+    return replace(outcome, log=log.told()) if log is not None and log.lines else outcome
+
+
+def _run(claim: Claim, alarm: Alarm, report: Report | None, log: RunLog | None) -> Outcome:
     started = time.perf_counter()
     secrets: list[str] = []
     policy = RetryPolicy(max_attempts=claim.max_attempts)
@@ -43,7 +50,7 @@ def run(claim: Claim, alarm: Alarm, report: Report | None = None) -> Outcome:
         function = definition.function
         if definition.is_async:
             function = _in_loop(function)
-        with running(_current(claim, _masking(report, secrets))), masked_logs(secrets):
+        with running(_current(claim, _masking(report, secrets))), masked_logs(secrets), caught(log, secrets):
             in_body = True
             value = alarm.call(function, data, claim.timeout)
             in_body = False

@@ -16,7 +16,7 @@ from . import blocking, ids, keys, redis
 from .events import Event
 from .fingerprint import fingerprint
 from .foreign_calls import read_call
-from .models import AuditEntry, DeadLetter, JobAttempt, JobRecord
+from .models import AuditEntry, DeadLetter, JobAttempt, JobLog, JobRecord
 from .notices import letters_created
 from .states import AttemptOutcome, EventName, FailureReason, JobState
 from .statistics import MinuteCounts
@@ -50,6 +50,7 @@ class Fold:
         self.rows: dict[uuid.UUID, JobRecord] = {}
         self.changed: dict[uuid.UUID, JobRecord] = {}
         self.attempts: list[JobAttempt] = []
+        self.logs: list[JobLog] = []
         self.letters: list[DeadLetter] = []
         self.audit: list[AuditEntry] = []
         self.counts = MinuteCounts()
@@ -67,6 +68,8 @@ class Fold:
                 if event.event in FINAL_EVENTS:
                     self.rowless.append(event.job_id)
                 continue
+            if event.detail.get("log"):
+                self.logs.append(_log(row, event))
             if not _is_repetition(row, event):
                 self.counts.count(event.event, row.queue, row.name, event.at)
             if event.generation >= row.replays:
@@ -86,6 +89,7 @@ class Fold:
                 unique_fields=["id"] if target else None,
             )
         JobAttempt.objects.using(self.database).bulk_create(self.attempts)
+        JobLog.objects.using(self.database).bulk_create(self.logs)
         self._save_letters()
         AuditEntry.objects.using(self.database).bulk_create(self.audit)
         self.counts.save(self.database)
@@ -265,6 +269,11 @@ def _foreign_row(event: Event, told: dict[str, Any] | None, found: Sequence[byte
         max_attempts=1,
         created_at=datetime.fromisoformat(made) if made else event.at,
     )
+
+
+def _log(row: JobRecord, event: Event) -> JobLog:
+    lines, dropped = event.detail["log"], event.detail.get("log_dropped", 0)
+    return JobLog(job=row, replay=event.generation, number=event.attempt, lines=lines, dropped=dropped)
 
 
 def _failure_entry(row: JobRecord, event: Event, message: str) -> AuditEntry:

@@ -14,11 +14,12 @@ from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.timeouts import BaseTimeoutException
 from rq.worker import SimpleWorker
 
-from . import conf, faults, keys, payload, redis
+from . import conf, faults, keys, payload, redis, run_log
 from .claims import Claim, Claimer, Outcome
 from .execution import close_stale_connections
 from .foreign_calls import read_call
 from .lanes import LaneQueue
+from .run_log import caught
 from .states import EventName, FailureReason
 
 
@@ -55,12 +56,15 @@ class ForeignRunner:
                 " or set WELLOS_JOBS['ALLOW_PICKLE'] if you trust everyone who can write to Redis",
             )
         started = time.perf_counter()
+        log = run_log.new()
         close_stale_connections()
         try:
-            fault = self._perform(claim, pickled=call is None)
+            with caught(log):
+                fault = self._perform(claim, pickled=call is None)
         finally:
             close_stale_connections()
-        told = {"run": round(time.perf_counter() - started, 6), **(call or {}), **fault}
+        said = log.told() if log is not None else {}
+        told = {"run": round(time.perf_counter() - started, 6), **(call or {}), **fault, **said}
         self.ending = self._claimer.foreign_done(claim, ran_well=not fault, detail=payload.to_json(told))
         return None
 

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from . import queues, redis
 from .acts import Act, Report, with_redis
 from .errors import InvalidOperation, RedisUnavailable
-from .flow_operations import cancel_batch, cancel_batches, cancel_flow, retry_batch, retry_batches, retry_flow
+from .flow_operations import cancel_batch, cancel_flow, retry_batch, retry_flow
 from .models import AuditEntry, DeadLetter, JobRecord
 from .queue_operations import (
     change_priority,
@@ -48,7 +48,6 @@ __all__ = [
     "Report",
     "cancel",
     "cancel_batch",
-    "cancel_batches",
     "cancel_flow",
     "cancel_many",
     "change_priority",
@@ -70,7 +69,6 @@ __all__ = [
     "resume_queue",
     "retry",
     "retry_batch",
-    "retry_batches",
     "retry_flow",
     "retry_many",
     "run_schedule_now",

@@ -2,10 +2,9 @@
 
 from django.contrib import admin
 
-from ..models import AuditEntry, Batch, DeadLetter, JobAttempt, JobRecord, OrganizationReportSchedule, Queues, Schedule
+from ..models import AuditEntry, DeadLetter, JobAttempt, JobRecord, OrganizationReportSchedule, Queues, Schedule
 from .attempts import JobAttemptAdmin, JobAttemptInline
 from .audit import AuditEntryAdmin
-from .batches import BatchAdmin
 from .dead_letters import DeadLetterAdmin, DeadLetterInline
 from .jobs import JobRecordAdmin
 from .queues import QueuesAdmin
@@ -16,7 +15,6 @@ admin.site.register(JobRecord, JobRecordAdmin)
 admin.site.register(JobAttempt, JobAttemptAdmin)
 admin.site.register(DeadLetter, DeadLetterAdmin)
 admin.site.register(AuditEntry, AuditEntryAdmin)
-admin.site.register(Batch, BatchAdmin)
 admin.site.register(Schedule, ScheduleAdmin)
 admin.site.register(OrganizationReportSchedule, OrganizationReportScheduleAdmin)
 admin.site.register(Queues, QueuesAdmin)
@@ -24,7 +22,6 @@ take_their_place()
 
 __all__ = [
     "AuditEntryAdmin",
-    "BatchAdmin",
     "DeadLetterAdmin",
     "DeadLetterInline",
     "JobAttemptAdmin",

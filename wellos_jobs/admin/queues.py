@@ -9,11 +9,10 @@ from django.urls import URLPattern, path
 from .. import status
 from . import scope
 from .base import ReadOnlyAdmin
-from .flows import FlowPage, Flows
 from .overview import Overview
 from .pages import Page
 
-PAGES: tuple[type[Page], ...] = (Overview, Flows, FlowPage)
+PAGES: tuple[type[Page], ...] = (Overview,)
 """All of them; the navigation (``pages.ENTRIES``) names those that it leads to."""
 
 

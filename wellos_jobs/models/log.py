@@ -9,7 +9,9 @@ from django.utils.translation import gettext_lazy as _
 
 
 class JobLog(models.Model):
-    """What one attempt wrote through Python's logging, masked: the last lines, if they were too many to keep.
+    """What one run wrote through Python's logging, masked: the last lines, if they were too many to keep.
+
+    A run that was snoozed has its log, too, so an attempt may have several.
 
     ``lines`` is a list of ``[seconds since the epoch, level name, logger name, text]``, oldest first.
     """
@@ -26,9 +28,6 @@ class JobLog(models.Model):
         verbose_name = _("log of a run")
         verbose_name_plural = _("logs of runs")
         ordering: ClassVar[list[str]] = ["job", "replay", "number", "pk"]
-        constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["job", "replay", "number"], name="wellos_log_once"),
-        ]
 
     def __str__(self) -> str:
         return f"{self.job_id} #{self.number}"
