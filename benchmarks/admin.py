@@ -141,6 +141,9 @@ def letter(job: Any, dice: random.Random) -> Any:
     fault = int(dice.paretovariate(1.2)) % FAULTS
     return DeadLetter(
         job=job,
+        name=job.name,
+        queue=job.queue,
+        organization_id=job.organization_id,
         reason="exhausted",
         error_class="ValueError",
         message=f"fault {fault}: the partner is away",

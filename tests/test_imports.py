@@ -63,6 +63,8 @@ FLOORS = {
     "readers": [
         "fingerprint",
         "statistics",
+        "alike",
+        "timeline",
         "notices",
         "folding",
         "ledger",
@@ -99,6 +101,7 @@ FLOORS = {
     ],
     "doors": [
         "acts",
+        "amendments",
         "queue_operations",
         "revival",
         "flow_operations",

@@ -205,6 +205,9 @@ class Fold:
         self.letters.append(
             DeadLetter(
                 job=row,
+                name=row.name,
+                queue=row.queue,
+                organization_id=row.organization_id,
                 reason=reason,
                 error_class=error_class,
                 message=message,

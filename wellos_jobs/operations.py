@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from . import queues, redis
 from .acts import Act, Report, with_redis
+from .amendments import assign, enqueue_copy, replay_edited
 from .errors import InvalidOperation, RedisUnavailable
 from .flow_operations import cancel_batch, cancel_flow, retry_batch, retry_flow
 from .models import AuditEntry, DeadLetter, JobRecord
@@ -46,6 +47,7 @@ from .states import DeadLetterStatus, JobState
 
 __all__ = [
     "Report",
+    "assign",
     "cancel",
     "cancel_batch",
     "cancel_flow",
@@ -60,10 +62,12 @@ __all__ = [
     "empty_queue",
     "enable_schedule",
     "enable_schedules",
+    "enqueue_copy",
     "move",
     "pause_queue",
     "promote",
     "replay",
+    "replay_edited",
     "replay_many",
     "reset_breaker",
     "resume_queue",

@@ -16,7 +16,7 @@ from django.db import models
 from . import keys, payload, redis
 from .errors import EncryptionError, PayloadError
 from .foreign_calls import unzipped
-from .models import JobRecord, Schedule
+from .models import DeadLetter, JobRecord, Schedule
 
 BATCH = 500
 
@@ -34,21 +34,22 @@ class Count:
 
 
 def rotate_rows(using: str) -> Count:
-    """Rotate the rows of one database: those of jobs, and schedules, whose data become that of jobs."""
+    """Rotate the rows of one database: jobs, schedules, and the data that letters keep."""
     count = Count()
-    for model in (JobRecord, Schedule):
-        _rotate_table(model, using, count)
+    for model, column in ((JobRecord, "data"), (Schedule, "data"), (DeadLetter, "former_data")):
+        _rotate_table(model, column, using, count)
     return count
 
 
-def _rotate_table(model: type[JobRecord] | type[Schedule], using: str, count: Count) -> None:
-    rows: models.QuerySet[Any] = models.QuerySet(model, using=using).order_by("pk")  # removed schedules, too
+def _rotate_table(model: type[models.Model], column: str, using: str, count: Count) -> None:
+    every: models.QuerySet[Any] = models.QuerySet(model, using=using)  # removed schedules, too
+    rows = every.exclude(**{column: None}).order_by("pk")
     last: Any = None
-    while batch := list((rows.filter(pk__gt=last) if last else rows).values_list("pk", "data")[:BATCH]):
-        for job_id, data in batch:
+    while batch := list((rows.filter(pk__gt=last) if last else rows).values_list("pk", column)[:BATCH]):
+        for pk, data in batch:
             changed = _rotated(data, count)
             if changed is not None:
-                updated = rows.filter(pk=job_id, data=data).order_by().update(data=changed)
+                updated = every.filter(**{"pk": pk, column: data}).update(**{column: changed})
                 _add(count, updated, 1)
         last = batch[-1][0]
 

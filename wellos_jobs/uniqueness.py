@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from . import conf, payload
+from . import conf, payload, registry
 from .errors import JobNotFound
 from .guards.unique import Unique
 from .handles import JobHandle
@@ -25,6 +25,23 @@ def key_of(unique: Unique, name: str, data: Mapping[str, Any], organization: str
     """Return the claim's key for a job with these plain data."""
     plain = payload.canonical(data) if unique.key is None else ""
     return unique.digest(str(conf.django_setting("SECRET_KEY")), name, data, organization, plain)
+
+
+def claim_on(record: JobRecord) -> UniqueClaim | None:
+    """Return the claim on a job's unique key, whichever job holds it; None if the job has no key or nobody holds it.
+
+    Raises:
+        EncryptionError, PayloadError: the job's data, of which the key is made, cannot be read.
+    """
+    from .models import UniqueClaim
+
+    definition = registry.find(record.name)
+    if definition is None or definition.unique is None or record.is_foreign:
+        return None
+    data = payload.decode(record.data)
+    known = data if definition.unique.key is None else {**definition.parameters.defaults, **data}
+    key = key_of(definition.unique, record.name, known, record.organization_id)
+    return UniqueClaim.objects.using(record._state.db).filter(pk=key).first()
 
 
 def claim(record: JobRecord, key: str, unique: Unique, database: str) -> JobRecord | None:

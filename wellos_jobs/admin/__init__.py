@@ -3,9 +3,9 @@
 from django.contrib import admin
 
 from ..models import AuditEntry, DeadLetter, JobAttempt, JobRecord, OrganizationReportSchedule, Queues, Schedule
-from .attempts import JobAttemptAdmin, JobAttemptInline
+from .attempts import JobAttemptAdmin
 from .audit import AuditEntryAdmin
-from .dead_letters import DeadLetterAdmin, DeadLetterInline
+from .dead_letters import DeadLetterAdmin
 from .jobs import JobRecordAdmin
 from .queues import QueuesAdmin
 from .rq_pages import take_their_place
@@ -23,9 +23,7 @@ take_their_place()
 __all__ = [
     "AuditEntryAdmin",
     "DeadLetterAdmin",
-    "DeadLetterInline",
     "JobAttemptAdmin",
-    "JobAttemptInline",
     "JobRecordAdmin",
     "OrganizationReportScheduleAdmin",
     "QueuesAdmin",

@@ -8,43 +8,10 @@ from django.utils.translation import gettext_lazy as _
 
 from ..models import JobAttempt
 from . import display
-from .base import NameOfJobFilter, QueueOfJobFilter, ReadOnlyAdmin, ReadOnlyInline, SearchedByJob
+from .base import NameOfJobFilter, QueueOfJobFilter, ReadOnlyAdmin, SearchedByJob
 
 
-class _AttemptColumns:
-    """The columns that the list and the job's page share."""
-
-    @admin.display(description=_("outcome"), ordering="outcome")
-    def outcome_shown(self, attempt: JobAttempt) -> SafeString:
-        return display.badge(attempt.outcome, attempt.get_outcome_display())
-
-    @admin.display(description=_("error"))
-    def error(self, attempt: JobAttempt) -> str:
-        return display.shortened(f"{attempt.error_class}: {attempt.message}".removeprefix(": "), 160)
-
-    @admin.display(description=_("started"), ordering="started_at")
-    def started(self, attempt: JobAttempt) -> str:
-        return display.short_moment(attempt.started_at)
-
-    @admin.display(description=_("took"))
-    def took(self, attempt: JobAttempt) -> str:
-        return display.between(attempt.started_at, attempt.ended_at)
-
-
-class JobAttemptInline(_AttemptColumns, ReadOnlyInline):
-    """The attempts that did not complete, on the page of their job."""
-
-    model = JobAttempt
-    fields = ("number", "outcome_shown", "started", "took", "worker", "error", "trace")
-    readonly_fields = fields
-    verbose_name_plural = _("attempts that did not complete")
-
-    @admin.display(description=_("traceback"))
-    def trace(self, attempt: JobAttempt) -> SafeString | str:
-        return display.folded(str(_("show")), attempt.traceback)
-
-
-class JobAttemptAdmin(_AttemptColumns, SearchedByJob, ReadOnlyAdmin):
+class JobAttemptAdmin(SearchedByJob, ReadOnlyAdmin):
     """All attempts that did not complete, to search in."""
 
     organization_path = "job__organization_id"
@@ -68,6 +35,22 @@ class JobAttemptAdmin(_AttemptColumns, SearchedByJob, ReadOnlyAdmin):
         "trace",
     )
     readonly_fields = fields
+
+    @admin.display(description=_("outcome"), ordering="outcome")
+    def outcome_shown(self, attempt: JobAttempt) -> SafeString:
+        return display.badge(attempt.outcome, attempt.get_outcome_display())
+
+    @admin.display(description=_("error"))
+    def error(self, attempt: JobAttempt) -> str:
+        return display.shortened(f"{attempt.error_class}: {attempt.message}".removeprefix(": "), 160)
+
+    @admin.display(description=_("started"), ordering="started_at")
+    def started(self, attempt: JobAttempt) -> str:
+        return display.short_moment(attempt.started_at)
+
+    @admin.display(description=_("took"))
+    def took(self, attempt: JobAttempt) -> str:
+        return display.between(attempt.started_at, attempt.ended_at)
 
     @admin.display(description=_("attempt"), ordering="job__name")
     def attempt(self, attempt: JobAttempt) -> str:

@@ -15,10 +15,8 @@ from . import display, scope
 
 if TYPE_CHECKING:  # the stubs know type arguments, Django's classes take none
     _ModelAdmin = admin.ModelAdmin[Any]
-    _TabularInline = admin.TabularInline[Any, Any]
 else:
     _ModelAdmin = admin.ModelAdmin
-    _TabularInline = admin.TabularInline
 
 
 class ReadOnlyAdmin(_ModelAdmin):
@@ -64,23 +62,6 @@ class SearchedByJob:
         if chosen is not None:
             return queryset.filter(job_id=chosen), False
         return super().get_search_results(request, queryset, search_term)  # type: ignore[misc,no-any-return]
-
-
-class ReadOnlyInline(_TabularInline):
-    """Rows on the page of their job, to look at: whoever sees the job sees how it went."""
-
-    extra = 0
-    can_delete = False
-    ordering = ("pk",)
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return True
 
 
 class OrganizationChangeList(ChangeList):

@@ -16,28 +16,8 @@ from .. import operations
 from ..models import DeadLetter
 from ..states import DeadLetterStatus
 from . import display
-from .base import NameOfJobFilter, QueueOfJobFilter, ReadOnlyAdmin, ReadOnlyInline, SearchedByJob
+from .base import NameOfJobFilter, QueueOfJobFilter, ReadOnlyAdmin, SearchedByJob
 from .confirm import Confirmation, Effect, ask_or_do
-
-
-class DeadLetterInline(ReadOnlyInline):
-    """The dead letters of a job, on its page."""
-
-    model = DeadLetter
-    fields = ("letter", "status_shown", "reason", "error", "resolved_by", "resolved_at", "note")
-    readonly_fields = fields
-
-    @admin.display(description=_("created"))
-    def letter(self, letter: DeadLetter) -> SafeString | str:
-        return display.link(self.admin_site, "deadletter", letter.pk, display.short_moment(letter.created_at))
-
-    @admin.display(description=_("status"))
-    def status_shown(self, letter: DeadLetter) -> SafeString:
-        return display.badge(letter.status, letter.get_status_display())
-
-    @admin.display(description=_("error"))
-    def error(self, letter: DeadLetter) -> str:
-        return display.shortened(str(letter), 200)
 
 
 class DeadLetterAdmin(SearchedByJob, ReadOnlyAdmin):

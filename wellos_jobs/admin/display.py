@@ -19,10 +19,13 @@ from django.utils.translation import gettext as _
 from .. import conf
 from ..models import JobRecord
 from ..states import JobState
+from ..statistics import BUCKETS
 
 logger = logging.getLogger("wellos_jobs")
 
 NOTHING = "-"
+_DOTS = {"started": "active", "enqueued": "waiting", "changed priority": "changed"}
+"""Words of a timeline that look like a state."""
 
 
 def badge(word: str, label: object) -> SafeString:
@@ -92,13 +95,6 @@ def block(text: str) -> SafeString | str:
     return format_html('<pre class="wj-text">{}</pre>', text) if text else NOTHING
 
 
-def folded(summary: str, text: str) -> SafeString | str:
-    """A long text that opens on a click."""
-    if not text:
-        return NOTHING
-    return format_html('<details><summary>{}</summary><pre class="wj-text">{}</pre></details>', summary, text)
-
-
 def as_json(value: Any) -> SafeString:
     """A masked JSON value, indented."""
     return format_html('<pre class="wj-text">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False, default=str))
@@ -113,6 +109,24 @@ def shortened(text: str, most: int = 90) -> str:
 def short_moment(at: datetime | None) -> str:
     """A date and time for a narrow column, in the current time zone."""
     return formats.date_format(timezone.localtime(at), "Y-m-d H:i") if at else NOTHING
+
+
+def to_the_second(at: datetime) -> str:
+    """A date and time to the second, in the current time zone."""
+    return formats.date_format(timezone.localtime(at), "Y-m-d H:i:s")
+
+
+def dot(word: str) -> SafeString:
+    """A word of the glossary as a coloured dot, for beside a text that says it."""
+    return format_html('<span class="wj-dot wj-{}" aria-hidden="true"></span>', _DOTS.get(word, word))
+
+
+def bound(times: Any, name: str) -> str:
+    """A percentile that came from a histogram, so an upper bound; a dash if nothing was measured."""
+    if times is None:
+        return NOTHING
+    value = getattr(times, name)
+    return _("over %(time)s") % {"time": duration(BUCKETS[-1])} if value is None else f"≤ {duration(value)}"
 
 
 def moment_in(at: datetime) -> str:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-from django.contrib import admin, messages
-from django.contrib.admin.utils import flatten
+from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -14,21 +11,19 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from .. import ids, operations, payload, status
-from ..models import AuditEntry, DeadLetter, JobRecord
+from .. import ids, operations
+from ..models import JobRecord
 from ..states import JobState, Priority
-from ..views import may_see_payload
 from . import display
-from .attempts import JobAttemptInline
 from .base import NameFilter, QueueFilter, ReadOnlyAdmin
 from .confirm import Confirmation, Effect, ask_or_do
-from .dead_letters import DeadLetterInline
+from .job_page import JobPages
 
 MOST_USERS = 50
 """How many users a search text may stand for."""
 
 
-class JobRecordAdmin(ReadOnlyAdmin):
+class JobRecordAdmin(JobPages, ReadOnlyAdmin):
     """The job audit log: every job, how it went, and what may be done about it."""
 
     list_display = (
@@ -46,81 +41,10 @@ class JobRecordAdmin(ReadOnlyAdmin):
     search_fields = ("name",)
     search_help_text = _("An id, or a part of the name, the organization, the requester or the error")
     actions = ("retry_jobs", "cancel_jobs")
-    inlines = (JobAttemptInline, DeadLetterInline)
-    change_form_template = "admin/wellos_jobs/jobrecord/change_form.html"
-    _payload_fields: ClassVar[tuple[str, ...]] = ("data_shown", "result_shown")
-    _fields: ClassVar[list[tuple[Any, tuple[Any, ...]]]] = [
-        (
-            None,
-            (
-                "id",
-                ("name", "queue", "priority"),
-                ("state_shown", "attempts_shown", "replays"),
-                "progress_shown",
-                ("organization_shown", "requested_by"),
-                "error_shown",
-            ),
-        ),
-        (
-            _("Times"),
-            (("created_at", "run_at", "enqueued_at"), ("started_at", "finished_at"), ("wait", "run", "timeout_shown")),
-        ),
-        (_("Data"), _payload_fields),
-        (_("Origin"), (("worker", "rq_id"), "context_shown")),
-    ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[JobRecord]:
         # Not select_related: users may live in another database than the jobs.
         return super().get_queryset(request).prefetch_related("requested_by")
-
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        hidden = obj is not None and not may_see_payload(request, obj)
-        shown = ("data_hidden",) if hidden else self._payload_fields
-        return [(title, {"fields": shown if names is self._payload_fields else names}) for title, names in self._fields]
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [*flatten([names for _title, names in self._fields]), "data_hidden"]
-
-    # --- one job ------------------------------------------------------------------------------------
-
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> JobRecord | None:
-        """Return the row with what Redis knows better put over it. The page only shows it; nobody saves it."""
-        record: JobRecord | None = super().get_object(request, object_id, from_field)
-        if record is None:
-            return None
-        live = status.job_status(record)
-        if problem := live.pop("problem", ""):
-            messages.warning(request, problem)
-        for name in (
-            "state",
-            "progress",
-            "progress_message",
-            "error",
-            "attempts",
-            "started_at",
-            "finished_at",
-        ):
-            setattr(record, name, live[name])
-        vars(record)["live_result"] = live["result"]
-        vars(record)["organization_shown"] = display.organizations([record.organization_id]).get(
-            record.organization_id, display.NOTHING
-        )
-        return record
-
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        context = {
-            "audit_entries": _audit_of(object_id),
-            "may_retry": self.has_retry_permission(request),
-            "may_cancel": self.has_cancel_permission(request),
-            **(extra_context or {}),
-        }
-        return super().change_view(request, object_id, form_url, context)
 
     # --- search and actions -------------------------------------------------------------------------
 
@@ -226,10 +150,6 @@ class JobRecordAdmin(ReadOnlyAdmin):
             return display.NOTHING
         return display.bar(job.progress, job.progress_message)
 
-    @admin.display(description=_("timeout"))
-    def timeout_shown(self, job: JobRecord) -> str:
-        return display.duration(job.timeout)
-
     @admin.display(description=_("attempts"), ordering="attempts")
     def attempts_shown(self, job: JobRecord) -> str:
         return f"{job.attempts}/{job.max_attempts}"
@@ -253,37 +173,6 @@ class JobRecordAdmin(ReadOnlyAdmin):
     @admin.display(description=_("run"))
     def run(self, job: JobRecord) -> str:
         return display.run_time(job)
-
-    @admin.display(description=_("last error"))
-    def error_shown(self, job: JobRecord) -> SafeString | str:
-        return display.block(job.error)
-
-    @admin.display(description=_("data"))
-    def data_shown(self, job: JobRecord) -> SafeString:
-        return display.as_json(payload.mask(job.data))
-
-    @admin.display(description=_("result"))
-    def result_shown(self, job: JobRecord) -> SafeString | str:
-        result = getattr(job, "live_result", None)
-        return display.NOTHING if result is None else display.as_json(result)
-
-    @admin.display(description=_("data and result"))
-    def data_hidden(self, job: JobRecord) -> str:
-        return str(_("Shown to those with the permission “Can see the data and result of jobs”"))
-
-    @admin.display(description=_("context"))
-    def context_shown(self, job: JobRecord) -> SafeString | str:
-        return display.as_json(job.context) if job.context else display.NOTHING
-
-
-def _audit_of(job_id: str) -> list[AuditEntry]:
-    """Return what was done to a job and to its dead letters, oldest first."""
-    chosen = ids.parse_id(job_id)
-    if chosen is None:
-        return []
-    letters = [str(pk) for pk in DeadLetter.objects.filter(job_id=chosen).values_list("pk", flat=True)]
-    about = Q(target_type="job", target_id=str(chosen)) | Q(target_type="dead_letter", target_id__in=letters)
-    return list(AuditEntry.objects.filter(about).order_by("at", "pk"))
 
 
 def _by_state(jobs: QuerySet[JobRecord]) -> dict[JobState, int]:

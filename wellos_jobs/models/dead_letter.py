@@ -13,9 +13,16 @@ from .job import JobRecord
 
 
 class DeadLetter(models.Model):
-    """One final failure of one job. A job that is replayed and fails again gets another."""
+    """One final failure of one job. A job that is replayed and fails again gets another.
+
+    ``name``, ``queue`` and ``organization_id`` are those of the job when it failed: so that letters are grouped and
+    filtered without a join to the big table.
+    """
 
     job = models.ForeignKey(JobRecord, on_delete=models.CASCADE, related_name="dead_letters", verbose_name=_("job"))
+    name = models.CharField(_("name"), max_length=180, blank=True, default="")
+    queue = models.CharField(_("queue"), max_length=100, blank=True, default="")
+    organization_id = models.CharField(_("organization"), max_length=64, blank=True, default="")
     reason = models.CharField(_("reason"), max_length=16, choices=FailureReason.choices)
     error_class = models.CharField(_("error class"), max_length=200, blank=True, default="")
     message = models.TextField(_("message"), blank=True, default="")
@@ -36,6 +43,17 @@ class DeadLetter(models.Model):
     )
     resolved_at = models.DateTimeField(_("resolved"), null=True, blank=True)
     note = models.TextField(_("note"), blank=True, default="")
+    assigned_to = models.ForeignKey(
+        conf.user_model(),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        db_constraint=False,
+        related_name="+",
+        verbose_name=_("assigned to"),
+    )
+    former_data = models.JSONField(_("data it failed with"), null=True, blank=True)
+    """What the job's data were, stored as they were, if a person replayed it with others."""
 
     class Meta:
         verbose_name = _("dead letter")
@@ -43,11 +61,17 @@ class DeadLetter(models.Model):
         ordering: ClassVar[list[str]] = ["-created_at", "-pk"]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["status", "created_at"], name="wellos_letter_status_created"),
-            models.Index(fields=["fingerprint", "status"], name="wellos_letter_fingerprint"),
+            # Also all that the groups by fingerprint are made from: they are read from the index alone.
+            models.Index(
+                fields=["fingerprint", "status", "created_at", "organization_id"], name="wellos_letter_fingerprint"
+            ),
+            models.Index(fields=["organization_id", "created_at"], name="wellos_letter_organization"),
         ]
         permissions = [
             ("replay_deadletter", _("Can replay dead letters")),
             ("discard_deadletter", _("Can discard dead letters")),
+            ("edit_deadletter", _("Can replay dead letters with other data")),
+            ("assign_deadletter", _("Can assign dead letters")),
         ]
 
     def __str__(self) -> str:

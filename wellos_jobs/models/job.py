@@ -106,6 +106,7 @@ class JobRecord(models.Model):
             ("promote_job", _("Can let delayed jobs run now")),
             ("change_job_priority", _("Can change the priority of jobs")),
             ("move_job", _("Can move jobs to other queues")),
+            ("enqueue_job", _("Can enqueue copies of jobs with other data")),
             ("view_payload", _("Can see the data and result of jobs")),
         ]
 

@@ -62,3 +62,27 @@ def wj_badge(word: str, label: object = "") -> SafeString:
 def wj_bar(percent: int, message: str = "") -> SafeString:
     """Progress as a bar."""
     return display.bar(percent, message)
+
+
+@register.simple_tag
+def wj_between(start: datetime | None, end: datetime | None) -> str:
+    """The time from one moment to another."""
+    return display.between(start, end)
+
+
+@register.simple_tag
+def wj_clock(at: datetime) -> str:
+    """A moment to the second, in the current time zone."""
+    return display.to_the_second(at)
+
+
+@register.simple_tag
+def wj_dot(word: str) -> SafeString:
+    """A state or another word as a dot; the text beside it says the same."""
+    return display.dot(word)
+
+
+@register.simple_tag
+def wj_bound(times: Any, name: str) -> str:
+    """A percentile, which is the upper bound of a bucket."""
+    return display.bound(times, name)

@@ -1,0 +1,119 @@
+"""Where the nodes of a directed graph without circles are drawn: in layers from left to right. Pure.
+
+A node stands to the right of all it needs. Lines that pass a layer get a place in it, so that they go around its nodes;
+the order within the layers is chosen so that few lines cross (barycentres, a few sweeps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+WIDTH, HEIGHT = 196, 46
+ACROSS, DOWN = 64, 16
+LANE = 14
+"""The height of the place that a passing line takes."""
+MARGIN = 6
+SWEEPS = 6
+
+Key = Hashable
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The upper left corner of each node, the points of each line, and the size of the whole."""
+
+    places: Mapping[Key, Point]
+    lines: Mapping[tuple[Key, Key], Sequence[Point]]
+    width: float
+    height: float
+
+
+def layout(nodes: Sequence[Key], edges: Iterable[tuple[Key, Key]]) -> Layout:
+    """Place nodes. An edge is (what is needed, what needs it); one to or from an unknown node is left out."""
+    known = set(nodes)
+    drawn = list(dict.fromkeys((start, end) for start, end in edges if {start, end} <= known and start != end))
+    depth = depths(nodes, drawn)
+    layers: list[list[Key]] = [[] for _ in range(max(depth.values(), default=0) + 1)]
+    for node in nodes:
+        layers[depth[node]].append(node)
+    paths = {edge: _path(edge, depth, layers) for edge in drawn}
+    _order(layers, [step for path in paths.values() for step in pairwise(path)])
+    middles, height = _middles(layers, known)
+    lefts = {key: MARGIN + column * (WIDTH + ACROSS) for column, layer in enumerate(layers) for key in layer}
+    return Layout(
+        {node: (lefts[node], middles[node] - HEIGHT / 2) for node in nodes},
+        {edge: _points(path, lefts, middles) for edge, path in paths.items()},
+        2 * MARGIN + len(layers) * WIDTH + (len(layers) - 1) * ACROSS,
+        height,
+    )
+
+
+def depths(nodes: Sequence[Key], edges: Sequence[tuple[Key, Key]]) -> dict[Key, int]:
+    """Return the layer of each node: the length of the longest way to it. In a circle, which no flow has, it ends."""
+    needs: dict[Key, int] = dict.fromkeys(nodes, 0)
+    after: dict[Key, list[Key]] = {node: [] for node in nodes}
+    for start, end in edges:
+        needs[end] += 1
+        after[start].append(end)
+    depth = dict.fromkeys(nodes, 0)
+    ready = [node for node in nodes if not needs[node]]
+    for node in ready:  # grows while it is walked
+        for other in after[node]:
+            depth[other] = max(depth[other], depth[node] + 1)
+            needs[other] -= 1
+            if not needs[other]:
+                ready.append(other)
+    return depth
+
+
+def _path(edge: tuple[Key, Key], depth: Mapping[Key, int], layers: list[list[Key]]) -> list[Key]:
+    """Return the stations of a line, with a place of its own in each layer that it passes."""
+    start, end = edge
+    path: list[Key] = [start]
+    for column in range(depth[start] + 1, depth[end]):
+        lane = (start, end, column)
+        layers[column].append(lane)
+        path.append(lane)
+    return [*path, end]
+
+
+def _order(layers: list[list[Key]], steps: Sequence[tuple[Key, Key]]) -> None:
+    before: dict[Key, list[Key]] = {}
+    after: dict[Key, list[Key]] = {}
+    for start, end in steps:
+        before.setdefault(end, []).append(start)
+        after.setdefault(start, []).append(end)
+    for sweep in range(SWEEPS):
+        forth = sweep % 2 == 0
+        neighbours = before if forth else after
+        for layer in layers if forth else reversed(layers):
+            rank = {key: place / max(1, len(each) - 1) for each in layers for place, key in enumerate(each)}
+            layer.sort(key=lambda key: _mean([rank[other] for other in neighbours.get(key, [])], rank[key]))
+
+
+def _mean(values: Sequence[float], otherwise: float) -> float:
+    return sum(values) / len(values) if values else otherwise
+
+
+def _middles(layers: Sequence[Sequence[Key]], nodes: set[Key]) -> tuple[dict[Key, float], float]:
+    """Return the height at which each station stands, layers centred on each other, and the height of the whole."""
+    heights = [sum((HEIGHT if key in nodes else LANE) + DOWN for key in layer) - DOWN for layer in layers]
+    most = max([*heights, HEIGHT])
+    middles: dict[Key, float] = {}
+    for layer, height in zip(layers, heights, strict=True):
+        top = MARGIN + (most - height) / 2
+        for key in layer:
+            own = HEIGHT if key in nodes else LANE
+            middles[key] = top + own / 2
+            top += own + DOWN
+    return middles, most + 2 * MARGIN
+
+
+def _points(path: Sequence[Key], lefts: Mapping[Key, float], middles: Mapping[Key, float]) -> list[Point]:
+    points = [(lefts[path[0]] + WIDTH, middles[path[0]])]
+    for lane in path[1:-1]:
+        points += [(lefts[lane], middles[lane]), (lefts[lane] + WIDTH, middles[lane])]
+    return [*points, (lefts[path[-1]], middles[path[-1]])]
