@@ -19,7 +19,7 @@ REFUSALS = (InvalidOperation, RedisUnavailable, UnknownQueue)
 class ActPage(Page):
     """An act on the row that the address names. A subclass says which, and does it."""
 
-    template = "admin/wellos_jobs/parts/act.html"
+    template = "admin/wellos_jobs/parts/row_act.html"
     live = False
     for_everybody = True
     styles = ("wellos_jobs/job.css",)
