@@ -35,7 +35,7 @@ class SmtpServer:
 
     The others name recipients whose *first* message has that fate: ``greylist`` is deferred, ``cut`` is taken by nobody
     (the connection ends instead of an answer), ``swallow`` is taken and the connection ends instead of an answer,
-    ``hang_up`` is taken and answered, then the connection ends.
+    ``hang_up`` is taken and answered, then the connection ends, ``hang`` is taken and never answered.
     """
 
     def __init__(
@@ -46,10 +46,11 @@ class SmtpServer:
         cut: Iterable[str] = (),
         swallow: Iterable[str] = (),
         hang_up: Iterable[str] = (),
+        hang: Iterable[str] = (),
     ) -> None:
         self.refuse = dict(refuse or {})
         self.greylist = set(greylist)
-        self.cut, self.swallow, self.hang_up = set(cut), set(swallow), set(hang_up)
+        self.cut, self.swallow, self.hang_up, self.hang = set(cut), set(swallow), set(hang_up), set(hang)
         self.messages: list[Received] = []
         self.connections = 0
         self.port = free_port()
@@ -143,6 +144,9 @@ class _Protocol(SMTP):
         if to in self.outer.swallow:
             self.outer.swallow.discard(to)
             return await self._end_here()
+        if to in self.outer.hang:
+            self.outer.hang.discard(to)
+            await asyncio.sleep(3_600)  # the end of the connection cancels this
         if to in self.outer.hang_up:
             self.outer.hang_up.discard(to)
             asyncio.get_running_loop().call_later(0.005, self.transport.close)

@@ -70,6 +70,9 @@ def test_bulk_emails_are_one_job_each_in_order(db: None) -> None:
     handles = emails.send_bulk_emails(items)
     assert [handle.record().data for handle in handles] == items
     assert {handle.record().name for handle in handles} == {"send-email"}
+    assert {handle.record().priority for handle in handles} == {Priority.BULK}
+    (urgent,) = emails.send_bulk_emails(items[:1], priority=Priority.HIGH)
+    assert urgent.record().priority == Priority.HIGH
 
 
 def test_options_of_the_job_are_passed_on(user: Any) -> None:
@@ -380,7 +383,7 @@ def test_mails_are_sent_by_a_worker_and_the_token_is_readable_in_the_mail_only(
     before = _dump(redis_client)
     worker = processes.worker("email", "default", environment={"WELLOS_TEST_LOG_LEVEL": "DEBUG"})
     states = [JobState.COMPLETED, JobState.COMPLETED, JobState.FAILED]
-    processes.wait_until(lambda: [handle.record().state for handle in handles] == states, what=f"{states}")
+    processes.wait_until(lambda: [handle.record().state for handle in handles] == states, 60, f"{states}")
 
     mails = "".join(path.read_text() for path in Path(django_settings.MAIL_FOLDER).iterdir())
     assert mails.count(TOKEN) >= 2

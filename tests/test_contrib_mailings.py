@@ -92,6 +92,21 @@ def test_a_deferred_mail_is_sent_again_alone(processes: Fleet) -> None:
     assert "451 4.7.1 Greylisted" in attempt.message
 
 
+def test_a_worker_that_is_stopped_before_the_answer_leaves_an_attempt_that_says_so(processes: Fleet) -> None:
+    with SmtpServer(hang=GOOD[:1]) as server:
+        handles = emails.send_bulk_emails(items(GOOD[:1]))
+        environment = {"WELLOS_TEST_SMTP_PORT": str(server.port)}
+        first = processes.worker("email", "--processes", "1", "--shutdown-timeout", "0.5", environment=environment)
+        processes.wait_until(lambda: taken(server, 1), what="the message")
+        first.terminate()
+        first.wait(40)
+        assert server.copies()[GOOD[0]] == 1
+        processes.worker("email", environment=environment)
+        processes.wait_until(lambda: handles[0].record().state == JobState.COMPLETED, 60, "the second copy")
+    assert server.copies() == {GOOD[0]: 2}
+    assert mailings.outcome(handles) == mailings.Mailing(sent=GOOD[:1], perhaps_twice=GOOD[:1])
+
+
 def test_the_outcome_of_mails_that_have_not_gone_yet(db: None, django_assert_num_queries: Any) -> None:
     handles = emails.send_bulk_emails(items(GOOD[:3]))
     JobRecord.objects.filter(pk=handles[0].id).update(state=JobState.CANCELED)

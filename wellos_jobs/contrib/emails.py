@@ -98,13 +98,14 @@ def send_password_reset_email(email: str, token: str, *, link: str = "", **using
 
 def send_bulk_emails(emails: Iterable[Mapping[str, Any]], **using: Any) -> list[JobHandle]:
     """Enqueue a mail for each ``{"to", "subject", "template", "data", "attachments"}`` (the last two may be left out):
-    all or none. ``mailings.outcome(handles)`` tells how they went.
+    all or none. ``mailings.outcome(handles)`` tells how they went. Their priority is BULK, so that no single mail waits
+    for them, unless ``using`` has another.
 
     Raises:
         ValueError: an item is not of that form; the text names its place.
     """
     rows = [_checked_item(place, item) for place, item in enumerate(emails)]
-    return email_job.using(**using).enqueue_bulk(rows)
+    return email_job.using(**{"priority": Priority.BULK, **using}).enqueue_bulk(rows)
 
 
 def address_of(user: AbstractBaseUser) -> str:

@@ -20,6 +20,7 @@ from django.core.mail import EmailMessage
 from django.core.signals import setting_changed
 
 from .. import current_job
+from ..timeouts import JobHandedBack
 
 MAILS_PER_CONNECTION = 100
 """Mail servers limit how many messages they take over one connection."""
@@ -83,6 +84,11 @@ class MailConnection:
             if SERVICE_CLOSES in codes_of(error):
                 self._drop()
                 raise MailServerUnavailable(f"The mail server is closing: {error}") from error
+            raise
+        except JobHandedBack as error:  # the worker stops, and another one runs the job again without a trace of this
+            self._drop()
+            if _was_given_the_message(error):
+                raise AnswerLost("The worker was stopped before the mail server had answered") from error
             raise
         except BaseException:  # a timeout, say: nobody knows where in the conversation it struck
             self._drop()
