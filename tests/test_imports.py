@@ -70,6 +70,7 @@ FLOORS = {
         "ledger",
         "status",
         "overview",
+        "groups",
         "probes",
         "verdicts",
         "health",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.db import models, router, transaction
 from django.utils.translation import gettext as _
 
 from . import ids
-from .acts import Act, with_redis
+from .acts import Act, Report, with_redis
 from .batches import Batch
-from .errors import InvalidOperation, JobNotFound
+from .errors import InvalidOperation, JobNotFound, RedisUnavailable
 from .flows import FlowHandle
+from .models import Batch as BatchRow
 from .models import JobRecord
 from .revival import revive
 from .states import FINAL_STATES, BatchState
@@ -84,6 +86,31 @@ def retry_batch(
     batch = Batch.get(batch_id, database)
     rows = JobRecord.objects.using(batch.database).filter(batch_id=batch.id)
     return _retried(rows, batch.database, Act(by, reason, address), "batch", batch.id)
+
+
+def cancel_batches(batches: Iterable[BatchRow], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+    """Cancel all of ``batches`` that are not done."""
+    return _each(cancel_batch, batches, by=by, reason=reason, address=address)
+
+
+def retry_batches(batches: Iterable[BatchRow], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+    """Run the failed jobs of all of ``batches`` again."""
+    return _each(retry_batch, batches, by=by, reason=reason, address=address)
+
+
+def _each(verb: Callable[..., Any], batches: Iterable[BatchRow], **act: Any) -> Report:
+    report = Report()
+    for batch in batches:
+        try:
+            verb(batch.pk, database=batch._state.db, **act)
+        except InvalidOperation as error:
+            report.refused.append(str(error))
+        except RedisUnavailable as error:
+            report.refused.append(str(error))
+            return report
+        else:
+            report.done += 1
+    return report
 
 
 def _retried(

@@ -18,7 +18,7 @@ from . import queues, redis
 from .acts import Act, Report, with_redis
 from .amendments import assign, enqueue_copy, replay_edited
 from .errors import InvalidOperation, RedisUnavailable
-from .flow_operations import cancel_batch, cancel_flow, retry_batch, retry_flow
+from .flow_operations import cancel_batch, cancel_batches, cancel_flow, retry_batch, retry_batches, retry_flow
 from .models import AuditEntry, DeadLetter, JobRecord
 from .queue_operations import (
     change_priority,
@@ -50,6 +50,7 @@ __all__ = [
     "assign",
     "cancel",
     "cancel_batch",
+    "cancel_batches",
     "cancel_flow",
     "cancel_many",
     "change_priority",
@@ -73,6 +74,7 @@ __all__ = [
     "resume_queue",
     "retry",
     "retry_batch",
+    "retry_batches",
     "retry_flow",
     "retry_many",
     "run_schedule_now",

@@ -2,9 +2,10 @@
 
 from django.contrib import admin
 
-from ..models import AuditEntry, DeadLetter, JobAttempt, JobRecord, OrganizationReportSchedule, Queues, Schedule
+from ..models import AuditEntry, Batch, DeadLetter, JobAttempt, JobRecord, OrganizationReportSchedule, Queues, Schedule
 from .attempts import JobAttemptAdmin
 from .audit import AuditEntryAdmin
+from .batches import BatchAdmin
 from .dead_letters import DeadLetterAdmin
 from .jobs import JobRecordAdmin
 from .queues import QueuesAdmin
@@ -15,6 +16,7 @@ admin.site.register(JobRecord, JobRecordAdmin)
 admin.site.register(JobAttempt, JobAttemptAdmin)
 admin.site.register(DeadLetter, DeadLetterAdmin)
 admin.site.register(AuditEntry, AuditEntryAdmin)
+admin.site.register(Batch, BatchAdmin)
 admin.site.register(Schedule, ScheduleAdmin)
 admin.site.register(OrganizationReportSchedule, OrganizationReportScheduleAdmin)
 admin.site.register(Queues, QueuesAdmin)
@@ -22,6 +24,7 @@ take_their_place()
 
 __all__ = [
     "AuditEntryAdmin",
+    "BatchAdmin",
     "DeadLetterAdmin",
     "JobAttemptAdmin",
     "JobRecordAdmin",

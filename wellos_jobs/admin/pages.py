@@ -133,6 +133,10 @@ class Page:
         """Return the exception, to be raised, for a request that no button of the page makes: status 400."""
         return BadRequest(text)
 
+    def lead(self, request: HttpRequest, name: str, *values: object) -> HttpResponse:
+        """Lead to another page of this app on the same site, by the name of its URL."""
+        return HttpResponseRedirect(reverse(f"admin:{name}", args=values, current_app=self.site.name))
+
     def back(self, request: HttpRequest) -> HttpResponse:
         """Return to the page after an act."""
         return HttpResponseRedirect(request.get_full_path())

@@ -9,10 +9,11 @@ from django.urls import URLPattern, path
 from .. import status
 from . import scope
 from .base import ReadOnlyAdmin
+from .flows import FlowPage, Flows
 from .overview import Overview
 from .pages import Page
 
-PAGES: tuple[type[Page], ...] = (Overview,)
+PAGES: tuple[type[Page], ...] = (Overview, Flows, FlowPage)
 """All of them; the navigation (``pages.ENTRIES``) names those that it leads to."""
 
 

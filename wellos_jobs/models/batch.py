@@ -41,6 +41,11 @@ class Batch(models.Model):
         ordering: ClassVar[list[str]] = ["-created_at"]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["state", "created_at"], name="wellos_batch_state_created"),
+            models.Index(fields=["-created_at"], name="wellos_batch_created"),
+        ]
+        permissions = [
+            ("cancel_batch", _("Can cancel batches")),
+            ("retry_batch", _("Can retry batches")),
         ]
 
     def __str__(self) -> str:

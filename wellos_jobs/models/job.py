@@ -63,10 +63,11 @@ class JobRecord(models.Model):
         on_delete=models.SET_NULL,
         null=True,
         blank=True,
+        db_index=False,  # the index that begins with it serves, too
         related_name="jobs",
         verbose_name=_("batch"),
     )
-    flow_id = models.UUIDField(_("flow"), null=True, blank=True, db_index=True)
+    flow_id = models.UUIDField(_("flow"), null=True, blank=True)
     parent = models.ForeignKey(
         "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="children", verbose_name=_("parent")
     )
@@ -98,6 +99,8 @@ class JobRecord(models.Model):
             models.Index(fields=["name", "created_at"], name="wellos_job_name_created"),
             models.Index(fields=["organization_id", "created_at"], name="wellos_job_org_created"),
             models.Index(fields=["schedule", "created_at"], name="wellos_job_schedule"),
+            models.Index(fields=["batch", "state"], name="wellos_job_batch_state"),
+            models.Index(fields=["flow_id", "state"], name="wellos_job_flow_state"),
             models.Index(fields=["-created_at"], name="wellos_job_created"),
         ]
         permissions = [
@@ -107,6 +110,8 @@ class JobRecord(models.Model):
             ("change_job_priority", _("Can change the priority of jobs")),
             ("move_job", _("Can move jobs to other queues")),
             ("enqueue_job", _("Can enqueue copies of jobs with other data")),
+            ("cancel_flow", _("Can cancel flows")),
+            ("retry_flow", _("Can retry flows")),
             ("view_payload", _("Can see the data and result of jobs")),
         ]
 

@@ -17,4 +17,9 @@ class Queues(models.Model):
         permissions = [
             ("pause_queue", _("Can pause and resume queues")),
             ("empty_queue", _("Can empty queues")),
+            ("change_limit", _("Can change limits")),
+            ("reset_breaker", _("Can reset circuit breakers")),
+            ("trip_breaker", _("Can trip circuit breakers")),
+            ("quiet_worker", _("Can let workers take no more jobs")),
+            ("stop_worker", _("Can stop workers")),
         ]

@@ -1,0 +1,132 @@
+"""Flows in the admin: the newest of them, and the jobs of each."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from .. import groups, ids, operations
+from ..models import AuditEntry, JobRecord
+from . import display, scope
+from .acting import ActingPage, Verb
+from .batches import counts_shown
+from .confirm import ReasonForm
+from .pages import Page, Text
+
+FLOWS = 50
+"""How many flows a page of the list has."""
+JOBS = 500
+"""How many jobs of a flow its page shows."""
+
+
+def rows(request: HttpRequest) -> QuerySet[JobRecord]:
+    """Return the jobs that this person may see."""
+    return scope.visible(request, JobRecord.objects.all())
+
+
+class Flows(Page):
+    """The newest flows first; a page at a time."""
+
+    name = "flows"
+    path = "flows/"
+    title = _("Flows")
+    permission = "wellos_jobs.view_jobrecord"
+    template = "admin/wellos_jobs/parts/flows.html"
+    for_everybody = True
+    styles = ("wellos_jobs/boards.css",)
+
+    def answer(self, request: HttpRequest, **values: Any) -> HttpResponse:
+        wanted = ids.parse_id(request.GET.get("id", "").strip())
+        if wanted is not None and request.method == "GET":
+            self.require(request, self.permission)
+            return self.lead(request, "wellos_jobs_flow", wanted)
+        return super().answer(request, **values)
+
+    def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
+        before = ids.parse_id(request.GET.get("before", ""))
+        found = groups.newest_flows(rows(request), FLOWS + 1, before)
+        organizations = display.organizations(line.root.organization_id for line in found if line.root is not None)
+        return {
+            "flows": [
+                (line, counts_shown(line.tally), self._organization(line, organizations)) for line in found[:FLOWS]
+            ],
+            "older": found[FLOWS - 1].id if len(found) > FLOWS else None,
+            "is_first": before is None,
+            "sought": request.GET.get("id", ""),
+        }
+
+    def _organization(self, line: groups.FlowLine, shown: Mapping[str, Any]) -> Any:
+        return display.NOTHING if line.root is None else shown.get(line.root.organization_id, display.NOTHING)
+
+
+class FlowPage(ActingPage):
+    """The jobs of one flow, parents before their children."""
+
+    name = "flow"
+    path = "flows/<uuid:flow_id>/"
+    title = _("Flow")
+    permission = "wellos_jobs.view_jobrecord"
+    template = "admin/wellos_jobs/parts/flow_board.html"
+    for_everybody = True
+    styles = ("wellos_jobs/boards.css",)
+
+    verbs: ClassVar[Mapping[str, Verb]] = {
+        "retry": Verb(
+            "retry_flow",
+            _("Retry the failed"),
+            _("Its failed jobs run again from the start, and then what ended only because they had failed."),
+        ),
+        "cancel": Verb(
+            "cancel_flow",
+            _("Cancel"),
+            _("Every job of this flow that has not ended is canceled; those that run are stopped."),
+        ),
+    }
+
+    def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
+        flow_id: uuid.UUID = values["flow_id"]
+        tally = groups.tallies(rows(request), "flow_id", [flow_id])[flow_id]
+        if not tally.total:
+            raise Http404(f"There is no flow {flow_id}")
+        jobs = rows(request).filter(flow_id=flow_id).order_by("pk").defer("data", "result")[:JOBS]
+        return {
+            "flow_id": flow_id,
+            "tally": tally,
+            "counts": counts_shown(tally),
+            "begun": ids.moment_of(flow_id),
+            "jobs": [self._line(depth, job) for depth, job in groups.as_tree(jobs)],
+            "more": max(0, tally.total - JOBS),
+            "audit_entries": list(AuditEntry.objects.filter(target_type="flow", target_id=str(flow_id))),
+            "may": self.may(request),
+        }
+
+    def heading(self, request: HttpRequest, **values: Any) -> Text:
+        return gettext("Flow %(flow)s") % {"flow": values["flow_id"]}
+
+    def subject(self, request: HttpRequest, verb: str, target: str, **values: Any) -> Text:
+        if not rows(request).filter(flow_id=values["flow_id"]).exists():
+            raise Http404(f"There is no flow {values['flow_id']}")
+        return gettext("flow %(flow)s") % {"flow": values["flow_id"]}
+
+    def carry_out(self, verb: str, target: str, form: ReasonForm, act: Mapping[str, Any], **values: Any) -> Text:
+        if verb == "cancel":
+            n = operations.cancel_flow(values["flow_id"], **act)
+            return ngettext("%d job canceled", "%d jobs canceled", n) % n
+        n = len(operations.retry_flow(values["flow_id"], **act))
+        return ngettext("%d job runs again", "%d jobs run again", n) % n
+
+    def _line(self, depth: int, job: JobRecord) -> dict[str, Any]:
+        return {
+            "job": job,
+            "link": display.link(self.site, "jobrecord", job.pk, job.name),
+            "depth": range(min(depth, 8)),
+            "wait": display.wait_time(job),
+            "run": display.run_time(job),
+            "error": display.shortened(job.error),
+        }
