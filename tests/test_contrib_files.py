@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,24 @@ def test_s3_files_are_replaced_and_their_links_signed_and_limited(s3_server: s3.
     assert stored.url.startswith(s3_server.url)
     assert files.absolute(stored.url) == stored.url
     assert fetch(stored.url) == b"three"
+
+
+def test_a_signed_link_of_ours_leads_to_one_of_s3_that_was_signed_just_now(
+    s3_server: s3.S3Server, links: Client
+) -> None:
+    url = files.store("reports/a.pdf", b"three").url
+    assert url.startswith("/files/")
+    response = links.get(url)
+    assert (response.status_code, response["Cache-Control"]) == (302, "private, no-store")
+    assert response["Location"].startswith(s3_server.url)
+    assert fetch(response["Location"]) == b"three"
+    default_storage.delete("reports/a.pdf")
+    assert links.get(url).status_code == 404
+
+
+def test_the_message_of_a_report_has_room_for_its_link(s3_server: s3.S3Server, links: Client) -> None:
+    url = files.url_of(f"reports/{uuid.uuid4()}.pdf")
+    assert len(f"Report ready: {url}") <= 200
 
 
 def test_s3_that_keeps_old_files_is_written_under_the_same_name_all_the_same(

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
-from urllib.parse import urlsplit
 
 from django.core import signing
 from django.core.files.base import ContentFile, File
@@ -59,19 +58,22 @@ def store(name: str, content: bytes | IO[bytes]) -> StoredFile:
 
 
 def url_of(name: str) -> str:
-    """Return where the file can be fetched: the storage's own URL, which S3 signs and lets expire.
-
-    A storage whose URLs are plain paths of this site gets a signed link of ours instead, good for ``FILE_LINK_AGE``
-    seconds, if ``wellos_jobs.contrib.urls`` is included. A storage without URLs gives the name.
+    """Return where the file can be fetched: by a signed link, good for ``FILE_LINK_AGE`` seconds, if
+    ``wellos_jobs.contrib.urls`` is included, else at the storage's own URL. A storage without URLs gives the name.
     """
-    target = storage()
+    token = signing.dumps(name, salt=SALT)
     try:
-        url = str(target.url(name))
+        return reverse("wellos_jobs_contrib:file", args=[token, name.rpartition("/")[2]])
+    except NoReverseMatch:
+        return own_url(name) or name
+
+
+def own_url(name: str) -> str:
+    """Return the storage's URL of a file, which S3 signs and lets expire; '' if it has none."""
+    try:
+        return str(storage().url(name))
     except (NotImplementedError, ValueError):  # FileSystemStorage without MEDIA_URL raises ValueError
-        url = ""
-    if urlsplit(url).scheme:
-        return url
-    return _signed_link(name) or url or name
+        return ""
 
 
 def absolute(url: str) -> str:
@@ -88,14 +90,6 @@ def read_token(token: str) -> str:
     """
     age = timedelta(seconds=conf.current().file_link_age)
     return str(signing.loads(token, salt=SALT, max_age=age))
-
-
-def _signed_link(name: str) -> str:
-    token = signing.dumps(name, salt=SALT)
-    try:
-        return reverse("wellos_jobs_contrib:file", args=[token, name.rpartition("/")[2]])
-    except NoReverseMatch:  # the project serves its files itself
-        return ""
 
 
 def _replace_on_disk(target: FileSystemStorage, name: str, file: File[bytes]) -> None:

@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+from urllib.parse import urlsplit
+
 from django.core import signing
 from django.core.exceptions import SuspiciousFileOperation
-from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
+from django.core.files.storage import FileSystemStorage
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from .files import read_token, storage
+from .files import own_url, read_token, storage
+
+Response = TypeVar("Response", bound=HttpResponseBase)
 
 
 @require_safe
 def file(request: HttpRequest, token: str, filename: str) -> HttpResponseBase:
     """Send the file that ``token`` names, as a download; ``filename`` is only for people to read.
 
-    410 for a link that has expired, 404 for one that nobody here made and for a file that is gone.
+    A file in S3, or wherever else the storage has URLs of its own, is not passed through here: the answer leads to its
+    URL, signed just now. 410 for a link that has expired, 404 for one that nobody here made or whose file is gone.
     """
     try:
         name = read_token(token)
+        if (elsewhere := _url_elsewhere(name)) is not None:
+            return _guarded(HttpResponseRedirect(elsewhere))
         content = storage().open(name)
     except signing.SignatureExpired:
         return HttpResponse(_("This link has expired."), status=410, content_type="text/plain; charset=utf-8")
     except (signing.BadSignature, FileNotFoundError, IsADirectoryError, SuspiciousFileOperation):
         return HttpResponse(_("File not found"), status=404, content_type="text/plain; charset=utf-8")
-    response = FileResponse(content, as_attachment=True, filename=name.rpartition("/")[2])
-    # What a job stored is data, whatever it looks like: no browser is to run it, keep it, or pass the link on.
+    return _guarded(FileResponse(content, as_attachment=True, filename=name.rpartition("/")[2]))
+
+
+def _url_elsewhere(name: str) -> str | None:
+    """Return the URL of a file that is kept by another server; None if this one has it.
+
+    Raises:
+        FileNotFoundError: it is gone.
+    """
+    if isinstance(storage(), FileSystemStorage) or not urlsplit(url := own_url(name)).scheme:
+        return None
+    if not storage().exists(name):
+        raise FileNotFoundError(name)
+    return url
+
+
+def _guarded(response: Response) -> Response:
+    """What a job stored is data, whatever it looks like: no browser is to run it, keep it, or pass the link on."""
     response["X-Content-Type-Options"] = "nosniff"
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response["Cache-Control"] = "private, no-store"
