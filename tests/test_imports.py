@@ -58,6 +58,8 @@ FLOORS = {
         "blocking",
         "batches",
         "flows",
+        "replacing",
+        "triggers",
         "__init__",
     ],
     "readers": [
@@ -156,6 +158,7 @@ PUBLIC = {
     "current_job",
     "enqueue",
     "enqueue_bulk",
+    "enqueue_on",
     "exponential",
     "fixed",
     "job",

@@ -14,6 +14,7 @@ from .guards import CircuitBreaker, Concurrency, RateLimit, Unique
 from .handles import JobHandle
 from .retry import Discard, Retry, RetryPolicy, Snooze, exponential, fixed
 from .states import JobState, Priority
+from .triggers import enqueue_on
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ __all__ = [
     "current_job",
     "enqueue",
     "enqueue_bulk",
+    "enqueue_on",
     "exponential",
     "fixed",
     "job",

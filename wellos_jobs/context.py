@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,6 +32,8 @@ class CurrentJob:
     requested_by_id: str = ""
     database: str = "default"
     context: dict[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The job's arguments, as its function gets them."""
     _report: Callable[[int, str, bool], None] | None = field(default=None, repr=False)
 
     @property

@@ -31,6 +31,10 @@ class BadOption(WellosJobsError, TypeError):
     """A job option that does not exist, or has a value that cannot be meant."""
 
 
+class TriggerError(WellosJobsError):
+    """A trigger's function raised, or what it gave does not fit its job."""
+
+
 class PayloadError(WellosJobsError, ValueError):
     """A job's data cannot be carried as JSON, is too large, or cannot be read back."""
 

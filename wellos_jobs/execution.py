@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -50,7 +50,7 @@ def _run(claim: Claim, alarm: Alarm, report: Report | None, log: RunLog | None) 
         function = definition.function
         if definition.is_async:
             function = _in_loop(function)
-        with running(_current(claim, _masking(report, secrets))), masked_logs(secrets), caught(log, secrets):
+        with running(_current(claim, data, _masking(report, secrets))), masked_logs(secrets), caught(log, secrets):
             in_body = True
             value = alarm.call(function, data, claim.timeout)
             in_body = False
@@ -108,7 +108,7 @@ def _in_loop(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _current(claim: Claim, report: Report | None) -> CurrentJob:
+def _current(claim: Claim, data: Mapping[str, Any], report: Report | None) -> CurrentJob:
     return CurrentJob(
         id=claim.id,
         name=claim.name,
@@ -119,6 +119,7 @@ def _current(claim: Claim, report: Report | None) -> CurrentJob:
         requested_by_id=claim.user_id,
         database=claim.database,
         context=json.loads(claim.context) if claim.context else {},
+        data=data,
         _report=report,
     )
 

@@ -27,6 +27,12 @@ class User(AbstractUser):
     trial_ends_at = models.DateTimeField(null=True, blank=True)
     is_pending = models.BooleanField(default=False)
 
+    def begin_trial(self) -> None:
+        """Save a new account on trial, still to be confirmed."""
+        self.trial_ends_at = timezone.now() + TRIAL
+        self.is_pending = True
+        self.save()
+
     @classmethod
     def overdue(cls, now: datetime) -> models.QuerySet[User]:
         """Return the users who have been pending for too long."""

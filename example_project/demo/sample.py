@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.contrib.auth.hashers import make_password
 from django.db import transaction
@@ -95,7 +96,7 @@ def _admin(password: str) -> User:
         "is_superuser": True,
         "password": make_password(password),
     }
-    return User.objects.update_or_create(username=ADMIN, defaults=values)[0]
+    return _person(ADMIN, values)
 
 
 def _people(sample: Sample, organization: Organization, trial_ends_at: datetime) -> None:
@@ -108,10 +109,18 @@ def _people(sample: Sample, organization: Organization, trial_ends_at: datetime)
             "organization": organization,
             "trial_ends_at": trial_ends_at if place == 0 else None,
         }
-        user, _ = User.objects.update_or_create(username=name, defaults=values)
+        user = _person(name, values)
         sample.users.append(user)
         if place == 0:
             sample.on_trial.append(user)
+
+
+def _person(name: str, values: dict[str, Any]) -> User:
+    """Make or change a user without a signal: the scenario fires the triggers, when it is their turn."""
+    people = User.objects.filter(username=name)
+    if not people.update(**values):
+        User.objects.bulk_create([User(username=name, **values)])
+    return people.get()
 
 
 def _projects(sample: Sample, organization: Organization, place: int, tax: Decimal) -> None:
@@ -159,10 +168,8 @@ def _to_clean_up(sample: Sample, now: datetime) -> None:
         )
     for place in range(OVERDUE_USERS + RECENT_USERS):
         joined = now - timedelta(days=30 if place < OVERDUE_USERS else 1)
-        User.objects.update_or_create(
-            username=f"pending.{place + 1}",
-            defaults={"email": f"pending.{place + 1}@wellos.example", "is_pending": True, "date_joined": joined},
-        )
+        name = f"pending.{place + 1}"
+        _person(name, {"email": f"{name}@wellos.example", "is_pending": True, "date_joined": joined})
 
 
 def _broken_invoice(sample: Sample) -> Invoice:

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 from rq import Worker
 
+from example_project.accounts import jobs as account_jobs
 from example_project.accounts.models import User
 from example_project.invoices.jobs import generate_invoice, push_invoice
 from example_project.timesheets.jobs import import_time_entries
@@ -86,8 +87,9 @@ def enqueue_all(sample: Sample, worker_name: str, partner_url: str) -> Run:
 
 
 def _mails(run: Run) -> None:
-    for user in run.sample.users:
-        run.add(emails.send_welcome_email(user, organization=user.organization_id), user.username)
+    users = run.sample.users
+    for user, handle in zip(users, account_jobs.welcome.fire_for(users, created=True), strict=True):
+        run.add(handle, user.username)
     link = f"http://127.0.0.1/password-reset/demo/{run.token}"
     reset = emails.send_password_reset_email(run.reset_user.email, run.token, link=link)
     run.add(reset, run.reset_user.username)
@@ -105,11 +107,10 @@ def _mails(run: Run) -> None:
 
 
 def _notifications(run: Run) -> None:
-    for user in run.sample.on_trial:
-        handle = notifications.send_trial_expiration_warning(user, user.trial_ends_at)
-        if handle is not None:
-            run.add(handle, user.username)
-            run.delayed.add(handle.id)
+    warned = [user for user in run.sample.on_trial if account_jobs.warn_at(user)]
+    for user, handle in zip(warned, account_jobs.warn_before_trial_ends.fire_for(warned), strict=True):
+        run.add(handle, user.username)
+        run.delayed.add(handle.id)
     user = run.sample.users[1]
     reminder = notifications.send_reminder(user, "Please hand in your timesheet.", timedelta(seconds=1))
     run.add(reminder, user.username)

@@ -34,6 +34,7 @@ __all__ = [
     "send_bulk_emails",
     "send_password_reset_email",
     "send_welcome_email",
+    "welcome_data",
     "welcome_job",
 ]
 
@@ -74,9 +75,17 @@ def send_welcome_email(user: AbstractBaseUser, **using: Any) -> JobHandle:
     Raises:
         ValidationError: the user has no valid address.
     """
-    to = address_of(user)
+    return welcome_job.using(**using).enqueue(**welcome_data(user))
+
+
+def welcome_data(user: AbstractBaseUser) -> dict[str, Any]:
+    """Return the data of ``welcome_job`` for a user, for a trigger or a flow.
+
+    Raises:
+        ValidationError: the user has no valid address.
+    """
     data = {"user_id": str(user.pk), "name": name_of(user)}
-    return welcome_job.using(**using).enqueue(to=to, subject=WELCOME_SUBJECT, template="welcome", data=data)
+    return {"to": address_of(user), "subject": WELCOME_SUBJECT, "template": "welcome", "data": data}
 
 
 def send_password_reset_email(email: str, token: str, *, link: str = "", **using: Any) -> JobHandle:

@@ -1,0 +1,236 @@
+"""Triggers: a signal enqueues a job, in the transaction and on the database of whoever sent it."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.db.models.signals import ModelSignal
+from django.dispatch import Signal
+
+from . import conf, payload, replacing
+from .context import current_job
+from .declare import Job
+from .enqueue import JobOptions, build, insert
+from .errors import BadOption, TriggerError
+from .handles import JobHandle
+
+if TYPE_CHECKING:
+    from .models import JobRecord
+
+logger = logging.getLogger("wellos_jobs")
+
+LONGEST_CHAIN = 20
+"""How many triggers may set off one another, each in a job of the one before, until that is taken for a loop."""
+_CHAIN = "triggers"
+_triggers: dict[str, Trigger] = {}
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """One declared trigger. Made by ``enqueue_on``."""
+
+    signal: Signal
+    job: Job[..., Any]
+    sender: Any = None
+    when: Callable[..., Any] | None = None
+    data: Callable[..., Mapping[str, Any] | None] | Mapping[str, Any] = field(default_factory=dict)
+    options: Callable[..., Mapping[str, Any]] | Mapping[str, Any] = field(default_factory=dict)
+    replaces: Callable[..., object] | None = None
+    raw: bool = False
+    reentrant: bool = False
+    name: str = ""
+    declared_at: str = ""
+
+    def __str__(self) -> str:
+        return f"trigger {self.name} ({self.declared_at})"
+
+    def receive(self, sender: Any, **sent: Any) -> JobHandle | None:
+        """Answer the signal: enqueue the job, if it is to be. What ``when`` and the like raise says which trigger."""
+        if sent.get("raw") and not self.raw:  # a fixture is loaded: its rows have been through this already
+            return None
+        return next(iter(self._fire([{"sender": sender, **sent}], sent.get("using"))), None)
+
+    def fire_for(self, instances: Iterable[Any], **sent: Any) -> list[JobHandle]:
+        """Do for many rows at once what their signals would have done: ``bulk_create`` and ``update`` send none.
+
+        ``sent`` is what the signal would bring along, such as ``created=True``. The jobs are written in one batch.
+        """
+        rows = list(instances)
+        using = sent.get("using") or (rows[0]._state.db if rows else None)
+        return self._fire([{"sender": type(row), "instance": row, **sent} for row in rows], using)
+
+    def _fire(self, sendings: Iterable[Mapping[str, Any]], using: str | None) -> list[JobHandle]:
+        database = _database(using)
+        with transaction.atomic(using=database):
+            records = [record for sent in sendings if (record := self._record(sent, database)) is not None]
+            return insert(records) if records else []
+
+    def _record(self, sent: Mapping[str, Any], database: str) -> JobRecord | None:
+        """Return the job that a sending of the signal asks for, not yet inserted; None if it asks for none."""
+        if self.when is not None and not self._asked("when", self.when, sent):
+            return None
+        data = self._asked("data", self.data, sent) if callable(self.data) else self.data
+        record = None if data is None else self._built(data, sent, database)
+        if self.replaces is None:
+            return record
+        key = f"{self.name}:{self._asked('replaces', self.replaces, sent)}"
+        return record if replacing.make_room(key, record, database) else None
+
+    def _built(self, data: Mapping[str, Any], sent: Mapping[str, Any], database: str) -> JobRecord | None:
+        given = self._asked("options", self.options, sent) if callable(self.options) else self.options
+        try:
+            options = JobOptions.of(str(self), {"database": database, **given})
+            bound = self.job.definition.bind((), data)
+            record = build(self.job.name, bound, options, self.job.definition)
+        except (TypeError, ValueError) as error:
+            raise TriggerError(f"{self}: {error}") from error
+        chain = self._chain(bound)
+        if chain is None:
+            return None
+        record.context[_CHAIN] = chain
+        return record
+
+    def _chain(self, data: Mapping[str, Any]) -> list[str] | None:
+        """Return the marks of the triggers that led here, with this one; None when this one is among them already."""
+        run = current_job(None)
+        chain: list[str] = list(run.context.get(_CHAIN, ())) if run else []
+        own = _mark(self.job.name, data)
+        if run and run.name == self.job.name and (its := _mark(run.name, run.data)) not in chain:
+            chain.append(its)
+        if own in chain and not self.reentrant:
+            logger.info("%s: not fired within a run that it led to", self)
+            return None
+        if len(chain) >= LONGEST_CHAIN:
+            logger.error("%s: not fired: %d triggers in a row have set off one another", self, len(chain))
+            return None
+        return [*chain, own]
+
+    def _asked(self, what: str, function: Callable[..., Any], sent: Mapping[str, Any]) -> Any:
+        try:
+            return function(**_taken(function, sent))
+        except Exception as error:
+            raise TriggerError(f"{self}: {what} raised {type(error).__name__}: {error}") from error
+
+
+def enqueue_on(
+    signal: Signal,
+    *,
+    sender: Any = None,
+    job: Job[..., Any] | None = None,
+    when: Callable[..., Any] | None = None,
+    data: Callable[..., Mapping[str, Any] | None] | Mapping[str, Any] | None = None,
+    options: Callable[..., Mapping[str, Any]] | Mapping[str, Any] | None = None,
+    replaces: Callable[..., object] | None = None,
+    raw: bool = False,
+    reentrant: bool = False,
+    name: str = "",
+) -> Any:
+    """Enqueue a job whenever a signal is sent: a decorator above ``@job``, or, with ``job=``, a call.
+
+    The functions get by name what they ask for of ``sender`` and what the signal brings along, such as ``instance``.
+
+    Args:
+        sender: whose signals count; the senders of a model's signals may be named, "app.Model".
+        when: whether to enqueue.
+        data: the job's data; None from the function: no job this time.
+        options: those of ``.using()``: delay, run_at, organization ...
+        replaces: a key, such as the instance's. A job of this trigger that is still open under the key is cancelled;
+            it stays if nothing is different.
+        raw: whether rows of fixtures count.
+        reentrant: whether it fires, too, in a run that it has led to itself, with the same data.
+        name: needed when a job has two triggers of one signal and sender.
+
+    Returns the job as a decorator, else the ``Trigger``.
+
+    Raises:
+        BadOption: something cannot be meant.
+    """
+    if not isinstance(signal, Signal):
+        raise BadOption(f"enqueue_on: {signal!r} is not a signal")
+    if isinstance(sender, str) and not isinstance(signal, ModelSignal):
+        raise BadOption(f"enqueue_on: sender is {sender!r}: only a model's signals take a name, give the class")
+    frame = sys._getframe(1)
+    declared_at = f"{frame.f_globals.get('__name__', '')}:{frame.f_lineno}"
+    given = {"sender": sender, "when": when, "replaces": replaces, "raw": raw, "reentrant": reentrant}
+    given |= {key: value for key, value in (("data", data), ("options", options)) if value is not None}
+
+    def declare(declared: Job[..., Any]) -> Trigger:
+        if not isinstance(declared, Job):
+            raise BadOption(f"enqueue_on: {declared!r} is not a job: put @enqueue_on above @job")
+        own = name or f"{declared.name} on {signal_name(signal)} of {sender_name(sender)}"
+        trigger = Trigger(signal=signal, job=declared, name=own, declared_at=declared_at, **given)
+        _register(trigger)
+        return trigger
+
+    if job is not None:
+        return declare(job)
+
+    def decorate(declared: Job[..., Any]) -> Job[..., Any]:
+        declare(declared)
+        return declared
+
+    return decorate
+
+
+def all_triggers() -> list[Trigger]:
+    """Return every declared trigger, by name."""
+    return sorted(_triggers.values(), key=lambda trigger: trigger.name)
+
+
+def sender_name(sender: Any) -> str:
+    """Return how a sender is told: a model by its label."""
+    if sender is None:
+        return "anybody"
+    meta = getattr(sender, "_meta", None)
+    if isinstance(sender, str):
+        return sender
+    return str(meta.label) if meta else getattr(sender, "__name__", repr(sender))
+
+
+def signal_name(signal: Signal) -> str:
+    """Return the name under which some module has a signal."""
+    for module in list(sys.modules.values()):
+        for key, value in list(vars(module).items()) if hasattr(module, "__dict__") else ():
+            if value is signal:
+                return key
+    return repr(signal)
+
+
+def _register(trigger: Trigger) -> None:
+    known = _triggers.get(trigger.name)
+    if known is not None and known.declared_at != trigger.declared_at:
+        raise BadOption(f"{trigger}: there is one of that name at {known.declared_at}: give one of them a name=")
+    _triggers[trigger.name] = trigger
+    uid = f"wellos_jobs.trigger:{trigger.name}"
+    if known is not None:  # its module was imported again
+        trigger.signal.disconnect(sender=trigger.sender, dispatch_uid=uid)
+    trigger.signal.connect(trigger.receive, sender=trigger.sender, weak=False, dispatch_uid=uid)
+
+
+def _database(using: str | None) -> str:
+    """Return where the job's row goes: to the database of the signal, if jobs may be there."""
+    from . import databases
+
+    return using if using in databases.allowed() else databases.default()
+
+
+def _taken(function: Callable[..., Any], sent: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a function asks for of what was sent."""
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return sent
+    return {key: value for key, value in sent.items() if key in parameters}
+
+
+def _mark(name: str, data: Mapping[str, Any]) -> str:
+    """Return what stands for a job with its data in the chain; data may be secret, so it is keyed."""
+    key = str(conf.django_setting("SECRET_KEY")).encode()
+    plain = f"{name}\n{payload.canonical(data)}".encode()
+    return hashlib.blake2b(plain, key=key[:64], digest_size=8).hexdigest()
