@@ -1,9 +1,16 @@
-"""The ASGI application. Behind a web server set ``REDIS_URL``: only manage.py starts the embedded one."""
+"""The ASGI application: ``uvicorn example_project.asgi:application``. Under it pages follow jobs live.
+
+Behind a web server set ``REDIS_URL``: only manage.py starts the embedded one.
+"""
 
 import os
 
+from django.conf import settings
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.settings")
 
 application = get_asgi_application()
+if settings.DEBUG:  # else the web server has the static files
+    application = ASGIStaticFilesHandler(application)

@@ -33,3 +33,8 @@ def secret(name: str, make: Callable[[], str]) -> str:
     finally:
         Path(draft).unlink()
     return path.read_text()
+
+
+def has_secret(name: str) -> bool:
+    """Tell whether the secret ``name`` was made."""
+    return (folder() / "secrets" / name).exists()

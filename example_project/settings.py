@@ -54,16 +54,18 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
-if django.VERSION >= (6, 0):
-    MIDDLEWARE.insert(2, "django.middleware.csp.ContentSecurityPolicyMiddleware")
-    SECURE_CSP = {
-        "default-src": ["'self'"],
-        "img-src": ["'self'", "data:"],
-        "object-src": ["'none'"],
-        "base-uri": ["'none'"],
-        "frame-ancestors": ["'none'"],
-        "form-action": ["'self'"],
-    }
+SECURE_CSP = {
+    "default-src": ["'self'"],
+    "img-src": ["'self'", "data:"],
+    "object-src": ["'none'"],
+    "base-uri": ["'none'"],
+    "frame-ancestors": ["'none'"],
+    "form-action": ["'self'"],
+}
+HAS_CSP = django.VERSION >= (6, 0)
+MIDDLEWARE.insert(
+    2, "django.middleware.csp.ContentSecurityPolicyMiddleware" if HAS_CSP else "example_project.policy.SecurityPolicy"
+)
 
 ROOT_URLCONF = "example_project.urls"
 WSGI_APPLICATION = "example_project.wsgi.application"
@@ -183,7 +185,7 @@ if S3_BUCKET := os.environ.get("S3_BUCKET"):  # who may use it is in the environ
         "OPTIONS": {"bucket_name": S3_BUCKET, "endpoint_url": os.environ.get("S3_ENDPOINT_URL")},
     }
 MEDIA_ROOT = DEMO / "media"
-MEDIA_URL = "/media/"  # served by a view that looks who asks
+MEDIA_URL = "/media/"  # served by nobody: who may see a file gets a signed link to it
 STATIC_URL = "/static/"
 STATIC_ROOT = DEMO / "static"
 STATICFILES_DIRS = [PROJECT / "example_project" / "static"]

@@ -1,19 +1,47 @@
-"""The URLs of the example."""
+"""The URLs of the example. All that belongs to an organization is below ``o/<its slug>/``."""
 
 from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import include, path
 
 from .accounts.views import ResetView, SignUpView
+from .activity import views as activity
 from .invoices import views as invoices
-from .media import media
+from .organizations import views as organizations
+from .reporting import views as reporting
+from .timesheets import views as timesheets
+
+of_an_organization = [
+    path("", organizations.overview, name="overview"),
+    path("invoices/", invoices.invoice_list, name="invoices"),
+    path("invoices/pdfs", invoices.make_all_pdfs, name="make-all-pdfs"),
+    path("invoices/bill", invoices.bill_month, name="bill-month"),
+    path("invoices/<int:pk>/", invoices.invoice_page, name="invoice"),
+    path("invoices/<int:pk>/file", invoices.open_pdf, name="open-pdf"),
+    path("invoices/<int:pk>/pdf", invoices.make_pdf, name="make-pdf"),
+    path("invoices/<int:pk>/issue", invoices.issue_invoice, name="issue-invoice"),
+    path("invoices/<int:pk>/paid", invoices.mark_paid, name="mark-paid"),
+    path("time/", timesheets.entry_list, name="time-entries"),
+    path("time/import", timesheets.import_entries, name="import-entries"),
+    path("time/samples/<slug:size>.csv", timesheets.sample_csv, name="sample-csv"),
+    path("time/imports/<int:pk>/", timesheets.import_page, name="csv-import"),
+    path("time/imports/<int:pk>/progress", timesheets.import_progress, name="csv-import-progress"),
+    path("time/imports/<int:pk>/cancel", timesheets.cancel_import, name="cancel-csv-import"),
+    path("reports/", reporting.report_list, name="reports"),
+    path("reports/<uuid:pk>/file", reporting.open_report, name="open-report"),
+    path("reports/schedule", reporting.schedule, name="report-schedule"),
+    path("reports/schedule/preview", reporting.schedule_preview, name="preview-schedule"),
+    path("reports/schedule/remove", reporting.remove, name="remove-schedule"),
+    path("reports/schedule/run", reporting.run_schedule, name="run-schedule"),
+    path("jobs/", activity.job_list, name="jobs"),
+    path("jobs/rows", activity.job_rows, name="job-rows"),
+    path("jobs/<uuid:pk>/", activity.job_page, name="job"),
+    path("jobs/<uuid:pk>/cancel", activity.cancel_job, name="cancel-job"),
+]
 
 urlpatterns = [
-    path("", invoices.home, name="home"),
-    path("invoices/<int:pk>/pdf", invoices.make_pdf, name="make-pdf"),
-    path("organizations/<slug:slug>/pdfs", invoices.make_all_pdfs, name="make-all-pdfs"),
-    path("organizations/<slug:slug>/bill", invoices.bill_month, name="bill-month"),
-    path("media/<path:name>", media, name="media"),
+    path("", organizations.home, name="home"),
+    path("o/<slug:slug>/", include(of_an_organization)),
     path("files/", include("wellos_jobs.contrib.urls")),  # the links in mails: signed, good for some days, no login
     path("sign-up", SignUpView.as_view(), name="sign-up"),
     path("login", auth.LoginView.as_view(), name="login"),

@@ -131,7 +131,7 @@ def test_password_reset_token_is_in_the_mail_only(finished: Demo) -> None:
 
 
 def test_secrets_are_for_their_owner_only(finished: Demo) -> None:
-    for name in ("secret-key", "encryption-key", "valkey", "admin-password"):
+    for name in ("secret-key", "encryption-key", "valkey", "admin-password", "people-password"):
         assert (finished.folder / "secrets" / name).stat().st_mode & 0o077 == 0
     assert (finished.folder / "valkey/valkey.conf").stat().st_mode & 0o077 == 0
 

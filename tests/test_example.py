@@ -1,4 +1,4 @@
-"""The example's site while its demo runs: who sees what, what the buttons do, and that a phone can show it."""
+"""The example's site while its demo runs: who sees what, and what the buttons do."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import re
 from collections.abc import Iterator
 from http.client import HTTPResponse
 from http.cookiejar import CookieJar
-from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import HTTPCookieProcessor, Request, build_opener
 
-import django
 import pytest
 
-from . import demos, optional
+from . import demos
 from .demos import Demo
 from .processes import wait_until
 
@@ -61,7 +59,7 @@ class Browser:
     def log_in(self, username: str, password: str) -> None:
         self.open("/login").close()
         with self.open("/login", {"username": username, "password": password}) as response:
-            assert response.url == f"{self.site}/", response.read().decode()
+            assert not response.url.startswith(f"{self.site}/login"), response.read().decode()
 
 
 @pytest.fixture
@@ -91,42 +89,40 @@ def sign_up(browser: Browser, name: str, organization: str) -> None:
 
 
 def jobs_of(page: str) -> list[str]:
-    return re.findall(r'href="(/jobs/[0-9a-f-]+/status)"', page)
+    return [f"/jobs/{found}/status" for found in re.findall(r'href="/o/\w+/jobs/([0-9a-f-]{36})/"', page)]
 
 
 def test_strangers_are_sent_to_the_login(browser: Browser) -> None:
-    for path in ("/", "/media/invoices/1.pdf"):
+    for path in ("/", "/o/acme/", "/o/acme/invoices/1/file"):
         with browser.open(path) as response:
             assert response.url.startswith(f"{browser.site}/login?next=")
 
 
-def test_the_landing_page_lists_all_organizations_to_the_staff(admin: Browser) -> None:
+def test_the_staff_may_enter_all_organizations(admin: Browser) -> None:
     page = admin.text("/")
-    for text in ("Acme Architects", "Fjord &amp; Söner AB", "O&#x27;Brien Logistics &lt;Dublin&gt;", "KIWI-2026-0002"):
+    for text in ("Acme Architects", "Fjord &amp; Söner AB", "Łódź Studio sp. z o.o.", "/o/kiwi/"):
         assert text in page
-    assert page.count("Make all PDFs") == 4
+    page = admin.text("/o/kiwi/invoices/")
+    for text in ("O&#x27;Brien Logistics &lt;Dublin&gt;", "KIWI-2026-0002"):
+        assert text in page
 
 
 def test_a_button_makes_a_pdf_and_the_job_can_be_followed(admin: Browser) -> None:
-    before = jobs_of(admin.text("/"))
-    page = admin.text("/invoices/1/pdf", {})
+    before = jobs_of(admin.text("/o/acme/invoices/1/"))
+    page = admin.text("/o/acme/invoices/1/pdf", {})
     assert "The PDF of ACME-2026-0001 is being made." in page
     (status_path,) = set(jobs_of(page)) - set(before)
     status = wait_until(lambda: (s := json.loads(admin.text(status_path)))["state"] == "completed" and s, 20)
     assert (status["progress"], status["data"]["invoice_id"]) == (100, "1")
-    with admin.open(status["result"]["url"]) as response:
-        assert response.headers["Content-Type"] == "application/pdf"
-        assert response.read(5) == b"%PDF-"
+    for link in (status["result"]["url"], "/o/acme/invoices/1/file"):
+        with admin.open(link) as response:
+            assert response.headers["Content-Type"] == "application/pdf"
+            assert response.read(5) == b"%PDF-"
 
 
 def test_all_pdfs_of_an_organization_are_made_with_one_button(admin: Browser) -> None:
-    assert "3 PDFs are being made." in admin.text("/organizations/kiwi/pdfs", {})
-    assert admin.status("/organizations/nobody/pdfs", {}) == 404
-
-
-def test_get_makes_nothing_and_a_post_needs_its_token(admin: Browser) -> None:
-    assert admin.status("/invoices/1/pdf") == 405
-    assert admin.status("/invoices/1/pdf", {"csrfmiddlewaretoken": "x" * 32}) == 403
+    assert "3 PDFs are being made." in admin.text("/o/kiwi/invoices/pdfs", {})
+    assert admin.status("/o/nobody/invoices/pdfs", {}) == 404
 
 
 def test_members_see_their_own_organization_only(demo: Demo, browser: Browser, admin: Browser) -> None:
@@ -134,16 +130,31 @@ def test_members_see_their_own_organization_only(demo: Demo, browser: Browser, a
     page = browser.text("/")
     assert "Łódź Studio" in page
     assert "Acme" not in page
-    (own, *_) = re.findall(r'action="/invoices/(\d+)/pdf"', page)
-    assert "is being made" in browser.text(f"/invoices/{own}/pdf", {})
-    (status,) = jobs_of(browser.text("/"))
+    (own, *_) = re.findall(r"/o/lodz/invoices/(\d+)/", browser.text("/o/lodz/invoices/"))
+    page = browser.text(f"/o/lodz/invoices/{own}/pdf", {})
+    assert "is being made" in page
+    (status,) = jobs_of(page)
     assert browser.status(status) == 200
-    for path, data in (("/invoices/1/pdf", {}), ("/organizations/acme/pdfs", {}), ("/media/invoices/1.pdf", None)):
+    for path, data in (("/o/lodz/invoices/1/", None), ("/o/acme/invoices/pdfs", {}), ("/o/acme/invoices/1/file", None)):
         assert browser.status(path, data) == 404
-    assert browser.status(f"/media/invoices/{own}.pdf") == 200
-    (others, *_) = jobs_of(admin.text("/"))
+    assert browser.status(f"/o/lodz/invoices/{own}/file") == 200
+    (others, *_) = jobs_of(admin.text("/o/acme/invoices/1/pdf", {}))
     with browser.open(others) as response:
         assert (response.status, response.read()) == (404, b"Job not found")
+
+
+def test_the_login_page_shows_accounts_that_work(demo: Demo, browser: Browser) -> None:
+    page = browser.text("/login")
+    found = re.findall(r"<code>([\w.-]+)</code></th><td><code>([\w-]+)</code></td><td>(\w+)", page)
+    assert [(user, organization) for user, _, organization in found] == [
+        ("ada.acme", "Acme"),
+        ("noah.acme", "Acme"),
+        ("ada.fjord", "Fjord"),
+    ]
+    user, password, _ = found[-1]
+    browser.log_in(user, password)
+    assert "Fjord &amp; Söner AB" in browser.text("/")
+    assert user in demo.output() and password in demo.output()
 
 
 def test_whoever_joins_gets_the_welcome_mail(demo: Demo, browser: Browser) -> None:
@@ -153,13 +164,6 @@ def test_whoever_joins_gets_the_welcome_mail(demo: Demo, browser: Browser) -> No
         return any(mail["To"] == "nils@fjord.example" for mail in demo.mails())
 
     wait_until(welcomed, 20, "the mail")
-
-
-@pytest.mark.parametrize(
-    "name", ["../db.sqlite3", "..%2Fdb.sqlite3", "/etc/passwd", "invoices/no-such.pdf", "invoices"]
-)
-def test_media_serves_files_of_the_storage_and_nothing_else(admin: Browser, name: str) -> None:
-    assert admin.status(f"/media/{name}") == 404
 
 
 def test_a_new_password_by_mail(demo: Demo, browser: Browser) -> None:
@@ -179,16 +183,6 @@ def test_a_new_password_by_mail(demo: Demo, browser: Browser) -> None:
     page = browser.text(form_url, {"new_password1": password, "new_password2": password})
     assert "Password changed" in page
     browser.log_in("ada.kiwi", password)
-
-
-def test_pages_keep_to_a_strict_content_policy(admin: Browser) -> None:
-    for path in ("/", "/login", "/sign-up", "/password-reset"):
-        with admin.open(path) as response:
-            page = response.read().decode()
-            policy = response.headers["Content-Security-Policy"]
-        assert not re.search(r"<style|<script|\sstyle=|\son\w+=", page), path
-        if django.VERSION >= (6, 0):
-            assert "default-src 'self'" in policy
 
 
 def test_admin_lists_the_organizations_and_links_them_from_jobs(admin: Browser) -> None:
@@ -220,46 +214,17 @@ def test_a_second_demo_is_refused_while_one_runs(demo: Demo) -> None:
     assert len(demo.mails()) >= mails
 
 
-@pytest.mark.browser
-def test_a_phone_shows_every_page_without_scrolling_sideways(demo: Demo) -> None:
-    from playwright.sync_api import sync_playwright
-
-    faults: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=optional.chromium(), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 360, "height": 740})
-        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-        page.goto(f"{demo.site}/login")
-        wide = [_width(page)]
-        page.get_by_label("Username").fill("admin")
-        page.get_by_label("Password").fill(demo.secret("admin-password"))
-        page.get_by_role("button", name="Log in").click()
-        page.get_by_role("button", name="Make PDF of ACME-2026-0002").click()
-        page.get_by_text("The PDF of ACME-2026-0002 is being made.").wait_for()
-        wide.append(_width(page))
-        for path in ("/sign-up", "/password-reset"):
-            page.goto(f"{demo.site}{path}")
-            wide.append(_width(page))
-        browser.close()
-    assert wide == [360] * 4
-    assert faults == []
-
-
-def _width(page: Any) -> int:
-    return int(page.evaluate("document.documentElement.scrollWidth"))
-
-
 def test_billing_runs_as_a_flow_over_four_queues(admin: Browser, demo: Demo) -> None:
     """The imported entries of Acme are not billed yet: the flow makes their invoice, its PDF and its mail."""
-    page = admin.text("/organizations/acme/bill", {})
+    page = admin.text("/o/acme/invoices/bill", {})
     assert "Acme Architects is being billed for" in page
 
     def states() -> list[str]:
-        names = ("monthly-invoicing", "calculate-billable-hours", "generate-invoice-pdf", "send-invoice-email")
-        home = admin.text("/")
-        found = [re.search(rf"{name}</th>.*?class=\"state (\w+)\"", home, re.DOTALL) for name in names]
+        names = ("Monthly invoicing", "Calculate billable hours", "Generate invoice pdf", "Send invoice email")
+        home = admin.text("/o/acme/jobs/")
+        found = [re.search(rf"{name}</a></th>.*?class=\"state (\w+)\"", home, re.DOTALL) for name in names]
         return [match[1] if match else "" for match in found]
 
     wait_until(lambda: states() == ["completed"] * 4, 30, what="the flow", processes=[demo.process])
-    assert re.search(r"ACME-20\d\d-\d\d-\d{4}-\d", admin.text("/"))
+    assert re.search(r"ACME-20\d\d-\d\d-\d{4}-\d", admin.text("/o/acme/invoices/"))
     assert any(str(mail["Subject"]).startswith("Invoices for 20") for mail in demo.mails())

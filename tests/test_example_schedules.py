@@ -46,7 +46,7 @@ def mails(subject):
     return [[one.data["to"], one.data["data"]["text"], one.organization_id] for one in found]
 
 call_command("jobs_sync", verbosity=0)
-sample.load("password")
+sample.load("password", "password")
 told["declared"] = {
     one.name: [one.cron, one.time_zone, one.source] for one in Schedule.objects.exclude(name__startswith="org-report:")
 }

@@ -15,14 +15,14 @@ STOP_SECONDS = 30.0
 
 
 class Child:
-    """A ``manage.py`` command that runs until ``stop``. It gets SIGTERM when the demo dies, whatever it dies of."""
+    """A Python program that runs until ``stop``. It gets SIGTERM when the demo dies, whatever it dies of."""
 
     def __init__(self, name: str, arguments: Sequence[str], **environment: str) -> None:
         self.name = name
         self.log = keyring.folder() / f"{name}.log"
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                tether.command([sys.executable, str(keyring.PROJECT / "manage.py"), *arguments]),
+                tether.command([sys.executable, *arguments]),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -31,11 +31,11 @@ _ORGANIZATIONS = [
     ("kiwi", "Kiwi Care Ltd", "1 Queen Street\nAuckland 1010", "Pacific/Auckland", "NZD", "15"),
     ("lodz", "Łódź Studio sp. z o.o.", "ul. Piotrkowska 12\n90-001 Łódź", "Europe/Warsaw", "EUR", "23"),
 ]
-# project, customer, address, hourly rate
+# project, customer, address, hourly rate, what has become of October's invoice
 _PROJECTS = [
-    ("Website", "Žofie Nováková & Co", "Nerudova 5\n118 00 Praha", "85.00"),
-    ("Warehouse", "O'Brien Logistics <Dublin>", "12 Dock Road\nDublin 1", "110.50"),
-    ("Audit", "Société Générale d'Études", "8 rue de la Paix\n75002 Paris", "142.00"),
+    ("Website", "Žofie Nováková & Co", "Nerudova 5\n118 00 Praha", "85.00", Invoice.Status.ISSUED),
+    ("Warehouse", "O'Brien Logistics <Dublin>", "12 Dock Road\nDublin 1", "110.50", Invoice.Status.PAID),
+    ("Audit", "Société Générale d'Études", "8 rue de la Paix\n75002 Paris", "142.00", Invoice.Status.DRAFT),
 ]
 _WORK = ["Planning", "Development", "Review", "Workshop"]
 _PEOPLE = [("Ada", "Berg"), ("Noah", "Quist")]
@@ -62,9 +62,10 @@ class Sample:
 
 
 @transaction.atomic
-def load(admin_password: str) -> Sample:
+def load(admin_password: str, people_password: str) -> Sample:
     """Load or restore the sample data."""
     now = timezone.now()
+    hashed = make_password(people_password)
     sample = Sample(admin=_admin(admin_password))
     for place, (slug, name, address, zone, currency, tax) in enumerate(_ORGANIZATIONS):
         organization, _ = Organization.objects.update_or_create(
@@ -78,7 +79,7 @@ def load(admin_password: str) -> Sample:
             },
         )
         sample.organizations.append(organization)
-        _people(sample, organization, now + timedelta(days=DAYS_OF_TRIAL_LEFT[place]))
+        _people(sample, organization, now + timedelta(days=DAYS_OF_TRIAL_LEFT[place]), hashed)
         _projects(sample, organization, place, Decimal(tax))
     _to_clean_up(sample, now)
     sample.broken_invoice = _broken_invoice(sample)
@@ -99,7 +100,7 @@ def _admin(password: str) -> User:
     return _person(ADMIN, values)
 
 
-def _people(sample: Sample, organization: Organization, trial_ends_at: datetime) -> None:
+def _people(sample: Sample, organization: Organization, trial_ends_at: datetime, password: str) -> None:
     for place, (first, last) in enumerate(_PEOPLE):
         name = f"{first.lower()}.{organization.slug}"
         values = {
@@ -108,6 +109,7 @@ def _people(sample: Sample, organization: Organization, trial_ends_at: datetime)
             "last_name": last,
             "organization": organization,
             "trial_ends_at": trial_ends_at if place == 0 else None,
+            "password": password,
         }
         user = _person(name, values)
         sample.users.append(user)
@@ -126,16 +128,22 @@ def _person(name: str, values: dict[str, Any]) -> User:
 def _projects(sample: Sample, organization: Organization, place: int, tax: Decimal) -> None:
     """Make the projects, a month of work on each, and the invoice for it."""
     workers = sample.users[-len(_PEOPLE) :]
-    for number, (name, customer, address, rate) in enumerate(_PROJECTS, start=1):
+    for number, (name, customer, address, rate, status) in enumerate(_PROJECTS, start=1):
         project, created = Project.objects.update_or_create(
             organization=organization,
             name=name,
-            defaults={"customer_name": customer, "customer_address": address, "hourly_rate": Decimal(rate)},
+            defaults={
+                "customer_name": customer,
+                "customer_address": address,
+                "customer_email": f"{name.lower()}@customer.example",
+                "hourly_rate": Decimal(rate),
+            },
         )
         invoice_number = f"{organization.slug.upper()}-2026-{number:04}"
         if created:
             TimeEntry.objects.bulk_create(_month_of_work(project, workers, seed=place * 10 + number))
             bill(project, invoice_number, *MONTH, tax_rate=tax)
+        Invoice.objects.filter(organization=organization, number=invoice_number).update(status=status)
         sample.invoices.append(Invoice.objects.get(organization=organization, number=invoice_number))
 
 

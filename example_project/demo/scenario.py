@@ -166,7 +166,7 @@ def is_over(run: Run, records: list[JobRecord]) -> bool:
 def _ask_on_site(run: Run, visitor: Visitor) -> str:
     invoice = run.sample.invoices[-1]
     visitor.log_in()
-    visitor.make_pdf(invoice.pk)
+    visitor.make_pdf(invoice.organization_id, invoice.pk)
     asked = JobRecord.objects.filter(
         name=generate_invoice.name, requested_by=run.sample.admin, created_at__gte=run.started_at
     ).get()

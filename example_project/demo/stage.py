@@ -16,6 +16,7 @@ from django.db import connections
 
 from example_project import embedded, keyring
 
+from .accounts import PEOPLE_PASSWORD
 from .children import Child
 from .partner import Partner
 
@@ -61,6 +62,11 @@ def admin_password() -> str:
     return keyring.secret("admin-password", lambda: secrets.token_urlsafe(9))
 
 
+def people_password() -> str:
+    """Return the one password of all the members: the login page shows it while DEBUG is on."""
+    return keyring.secret(PEOPLE_PASSWORD, lambda: secrets.token_urlsafe(6))
+
+
 class Stage(ExitStack):
     """The worker, the site and the partner. Leaving the block ends them, the last started first."""
 
@@ -80,14 +86,16 @@ class Stage(ExitStack):
         """Start everything."""
         self.partner.start()
         self.callback(self.partner.stop)
-        arguments = ["rqworker", "--processes", str(self.processes), "--name", self.worker_name]
+        arguments = ["manage.py", "rqworker", "--processes", str(self.processes), "--name", self.worker_name]
         arguments += ["--shutdown-timeout", str(SHUTDOWN_SECONDS)]
         self.worker = self._start("worker", arguments, WELLOS_LOG_LEVEL="DEBUG")
-        self.site = self._start("site", ["runserver", "--noreload", f"{HOST}:{self.port}"])
+        server = ["-m", "uvicorn", "example_project.asgi:application", "--host", HOST, "--port", str(self.port)]
+        # A page that is open follows its job: the server does not wait for that when it is to end.
+        self.site = self._start("site", [*server, "--no-access-log", "--timeout-graceful-shutdown", "1"])
 
     def start_clock(self) -> None:
         """Start the scheduler. Not before the jobs of the scenario are counted: its schedules bring more."""
-        self.clock = self._start("scheduler", ["rqscheduler"])
+        self.clock = self._start("scheduler", ["manage.py", "rqscheduler"])
 
     def check(self) -> None:
         """Raise ChildEnded if a child has ended by itself."""
@@ -96,7 +104,7 @@ class Stage(ExitStack):
                 child.check_alive()
 
     def _start(self, name: str, arguments: list[str], **environment: str) -> Child:
-        child = Child(name, arguments, **environment)
+        child = Child(name, arguments, BASE_URL=self.site_url, **environment)
         self.callback(child.stop)
         return child
 

@@ -36,10 +36,11 @@ class Visitor:
         self.get("/login")
         self.post("/login", username=self._username, password=self._password)
 
-    def make_pdf(self, invoice_id: int) -> None:
-        """Press "Make PDF" of an invoice."""
-        self.get("/")
-        self.post(f"/invoices/{invoice_id}/pdf")
+    def make_pdf(self, organization: str, invoice_id: int) -> None:
+        """Press "Make PDF" on the page of an invoice."""
+        page = f"/o/{organization}/invoices/{invoice_id}/"
+        self.get(page)
+        self.post(f"{page}pdf")
 
     def status(self, job_id: object) -> dict[str, Any]:
         """Return what the status page of a job says."""

@@ -11,8 +11,8 @@ class InvoiceLineInline(admin.TabularInline):
 
 @admin.register(Invoice)
 class InvoiceAdmin(admin.ModelAdmin):
-    list_display = ["number", "organization", "customer_name", "issued_on", "due_on", "document"]
-    list_filter = ["organization"]
+    list_display = ["number", "organization", "customer_name", "status", "issued_on", "due_on", "document"]
+    list_filter = ["status", "organization"]
     list_select_related = ["organization"]
     search_fields = ["number", "customer_name"]
     readonly_fields = ["document"]

@@ -24,6 +24,7 @@ def bill(project: Project, number: str, start: date, end: date, *, tax_rate: Dec
         number=number,
         customer_name=project.customer_name,
         customer_address=project.customer_address,
+        customer_email=project.customer_email,
         issued_on=end,
         due_on=end + PAYMENT_PERIOD,
         currency=project.organization.currency,

@@ -10,11 +10,19 @@ from wellos_jobs import CircuitBreaker, Discard, RateLimit, exponential, job, re
 from wellos_jobs.contrib.files import store
 
 from . import pdf
+from .issuing import mail_invoice
 from .models import Invoice
 from .monthly import process_monthly_invoicing
 from .recurring import daily_revenue_report, monthly_billing
 
-__all__ = ["daily_revenue_report", "generate_invoice", "monthly_billing", "process_monthly_invoicing", "push_invoice"]
+__all__ = [
+    "daily_revenue_report",
+    "generate_invoice",
+    "mail_invoice",
+    "monthly_billing",
+    "process_monthly_invoicing",
+    "push_invoice",
+]
 
 RENDERERS = {"pdf": pdf.render}
 CALL_SECONDS = 10.0

@@ -23,8 +23,19 @@ class IncompleteInvoice(ValidationError):
         return " ".join(self.messages)
 
 
+class InvoiceQuerySet(models.QuerySet["Invoice"]):
+    def open(self) -> InvoiceQuerySet:
+        """Return the invoices that customers have, and have not paid."""
+        return self.filter(status=Invoice.Status.ISSUED)
+
+
 class Invoice(models.Model):
-    """``document`` is the name of its file in the default storage, once a job has made it."""
+    """``document`` is the name of its file in the storage, once a job has made it."""
+
+    class Status(models.TextChoices):
+        DRAFT = "draft", "draft"
+        ISSUED = "issued", "issued"
+        PAID = "paid", "paid"
 
     organization = models.ForeignKey("organizations.Organization", on_delete=models.PROTECT, related_name="invoices")
     project = models.ForeignKey(
@@ -33,6 +44,8 @@ class Invoice(models.Model):
     number = models.CharField(max_length=32)
     customer_name = models.CharField(max_length=120)
     customer_address = models.TextField(blank=True)
+    customer_email = models.EmailField(blank=True)
+    status = models.CharField(max_length=6, choices=Status.choices, default=Status.DRAFT)
     issued_on = models.DateField()
     due_on = models.DateField()
     currency = models.CharField(max_length=3, default="EUR")
@@ -40,6 +53,8 @@ class Invoice(models.Model):
         max_digits=5, decimal_places=2, default=Decimal(0), help_text="percent", validators=[MinValueValidator(0)]
     )
     document = models.CharField(max_length=200, blank=True, editable=False)
+
+    objects = InvoiceQuerySet.as_manager()
 
     class Meta:
         ordering = ["organization", "number"]

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
 
 from django.core.exceptions import ValidationError
 from django.db import models
+
+if TYPE_CHECKING:
+    from example_project.accounts.models import User
 
 
 def validate_time_zone(name: str) -> None:
     """Refuse what is not the name of an IANA time zone."""
     if name not in available_timezones():
         raise ValidationError(f"{name!r} is not an IANA time zone, such as Europe/Lisbon")
+
+
+class OrganizationQuerySet(models.QuerySet["Organization"]):
+    def visible_to(self, user: User) -> OrganizationQuerySet:
+        """Return the user's own organization; all of them to the staff."""
+        return self if user.is_staff else self.filter(pk=user.organization_id or "")
 
 
 class Organization(models.Model):
@@ -23,6 +33,8 @@ class Organization(models.Model):
     email = models.EmailField(blank=True)
     time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
     currency = models.CharField(max_length=3, default="EUR")
+
+    objects = OrganizationQuerySet.as_manager()
 
     class Meta:
         ordering = ["name"]

@@ -1,6 +1,6 @@
 from django.contrib import admin
 
-from .models import Project, TimeEntry
+from .models import CsvImport, Project, TimeEntry
 
 
 @admin.register(Project)
@@ -17,3 +17,16 @@ class TimeEntryAdmin(admin.ModelAdmin):
     list_select_related = ["project"]
     date_hierarchy = "day"
     raw_id_fields = ["invoice_line"]
+
+
+@admin.register(CsvImport)
+class CsvImportAdmin(admin.ModelAdmin):
+    list_display = ["file_name", "organization", "uploaded_by", "lines", "imported", "known", "rejected", "finished_at"]
+    list_filter = ["organization"]
+    list_select_related = ["organization", "uploaded_by"]
+
+    def has_add_permission(self, request) -> bool:
+        return False  # made by an upload
+
+    def has_change_permission(self, request, obj=None) -> bool:
+        return False

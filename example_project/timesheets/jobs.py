@@ -15,10 +15,11 @@ from django.db.models import Sum
 from wellos_jobs import Discard, exponential, job, report_progress
 from wellos_jobs.contrib import orphans, reports
 
+from .csv_import import import_chunk, summarise_import
 from .models import Project, TimeEntry
 from .recurring import sync_time_entries, weekly_summary
 
-__all__ = ["import_time_entries", "sync_time_entries", "weekly_summary"]
+__all__ = ["import_chunk", "import_time_entries", "summarise_import", "sync_time_entries", "weekly_summary"]
 
 PAGE_SECONDS = 10.0
 

@@ -1,4 +1,4 @@
-"""Project, which is done for a customer, and TimeEntry, a piece of work on one."""
+"""Project, which is done for a customer; TimeEntry, a piece of work on one; CsvImport, a file of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from decimal import Decimal
 from django.conf import settings
 from django.core.validators import MinValueValidator
 from django.db import models
+from django.utils import timezone
 
 
 class Project(models.Model):
@@ -16,6 +17,7 @@ class Project(models.Model):
     name = models.CharField(max_length=120)
     customer_name = models.CharField(max_length=120)
     customer_address = models.TextField(blank=True)
+    customer_email = models.EmailField(blank=True)
     hourly_rate = models.DecimalField(max_digits=10, decimal_places=2, validators=[MinValueValidator(Decimal(0))])
 
     class Meta:
@@ -53,3 +55,72 @@ class TimeEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.day} {self.description}"
+
+
+class CsvImport(models.Model):
+    """A file of time entries that somebody uploaded. Its lines are imported by a batch of jobs, a chunk of lines each.
+
+    The counters are written when the batch is done; until then ``so_far`` adds up what its chunks have written.
+    """
+
+    organization = models.ForeignKey("organizations.Organization", on_delete=models.CASCADE, related_name="csv_imports")
+    uploaded_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    file_name = models.CharField(max_length=120)
+    stored_as = models.CharField(max_length=200)
+    batch_id = models.UUIDField(null=True, editable=False)
+    lines = models.PositiveIntegerField()
+    imported = models.PositiveIntegerField(default=0)
+    known = models.PositiveIntegerField(default=0)
+    rejected = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-created_at", "-pk"]
+
+    def __str__(self) -> str:
+        return self.file_name
+
+    @property
+    def left_out(self) -> int:
+        """Lines that no job came to: their chunk was cancelled, or has failed."""
+        return self.lines - self.imported - self.known - self.rejected
+
+    def so_far(self) -> dict[str, int]:
+        """Add up what the chunks have done."""
+        names = ("imported", "known", "rejected")
+        sums = self.chunks.aggregate(**{name: models.Sum(name, default=0) for name in names})
+        return {name: int(value) for name, value in sums.items()}
+
+
+class ImportedChunk(models.Model):
+    """What became of some lines. Written in the transaction that stores their entries, so a run that is repeated
+    finds it and does nothing."""
+
+    csv_import = models.ForeignKey(CsvImport, on_delete=models.CASCADE, related_name="chunks")
+    start = models.PositiveIntegerField()
+    imported = models.PositiveIntegerField()
+    known = models.PositiveIntegerField()
+    rejected = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["csv_import", "start"], name="timesheets_chunk_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.csv_import} from {self.start}"
+
+
+class RejectedLine(models.Model):
+    """A line that could not be imported, and why."""
+
+    csv_import = models.ForeignKey(CsvImport, on_delete=models.CASCADE, related_name="rejected_lines")
+    number = models.PositiveIntegerField()
+    fault = models.CharField(max_length=300)
+
+    class Meta:
+        ordering = ["csv_import", "number"]
+
+    def __str__(self) -> str:
+        return f"line {self.number}: {self.fault}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import AsyncIterator
+from typing import IO, TypeVar
 from urllib.parse import urlsplit
 
+from asgiref.sync import sync_to_async
 from django.core import signing
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.storage import FileSystemStorage
+from django.core.handlers.asgi import ASGIRequest
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
@@ -33,7 +36,15 @@ def file(request: HttpRequest, token: str, filename: str) -> HttpResponseBase:
         return HttpResponse(_("This link has expired."), status=410, content_type="text/plain; charset=utf-8")
     except (signing.BadSignature, FileNotFoundError, IsADirectoryError, SuspiciousFileOperation):
         return HttpResponse(_("File not found"), status=404, content_type="text/plain; charset=utf-8")
-    return _guarded(FileResponse(content, as_attachment=True, filename=name.rpartition("/")[2]))
+    response = FileResponse(content, as_attachment=True, filename=name.rpartition("/")[2])
+    if isinstance(request, ASGIRequest):  # else Django reads the whole file into memory, with a warning
+        response.streaming_content = _pieces(content, response.block_size)
+    return _guarded(response)
+
+
+async def _pieces(content: IO[bytes], size: int) -> AsyncIterator[bytes]:
+    while piece := await sync_to_async(content.read)(size):
+        yield piece
 
 
 def _url_elsewhere(name: str) -> str | None:

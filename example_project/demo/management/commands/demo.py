@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand
 from django.db import connection
 
 from example_project import keyring
-from example_project.demo import checks, clockwork, display, sample, scenario, stage
+from example_project.demo import accounts, checks, clockwork, display, sample, scenario, stage
 from example_project.demo.children import ChildEnded
 from example_project.demo.visitor import Visitor
 
@@ -54,8 +54,8 @@ class Command(BaseCommand):
         say(f"WellOS demo: {_surroundings()}")
         stage.clear()
         stage.migrate()
-        password = stage.admin_password()
-        data = sample.load(password)
+        password, people_password = stage.admin_password(), stage.people_password()
+        data = sample.load(password, people_password)
         say(f"sample data: {data}")
         with stage.Stage(options["port"], options["processes"]) as setting:
             setting.set()
@@ -70,7 +70,9 @@ class Command(BaseCommand):
             passed = self._told(result) and passed
             say()
             say(f"{'All as expected' if passed else 'NOT as expected'}; {time.monotonic() - started:.1f} s in all.")
-            self._where_to_look(setting, password, leave_running=not options["exit"])
+            if not options["exit"]:
+                self._who_may_log_in(setting, password, people_password)
+            self._where_to_look()
             if not options["exit"]:
                 self._wait_for_ctrl_c(setting)
         return passed
@@ -109,11 +111,15 @@ class Command(BaseCommand):
         self.display.line(f"{mark}  {result.name}: {result.detail}")
         return result.passed
 
-    def _where_to_look(self, setting: stage.Stage, password: str, leave_running: bool) -> None:
+    def _who_may_log_in(self, setting: stage.Stage, password: str, people_password: str) -> None:
+        say = self.display.line
+        say(f"  site    {setting.site_url}/")
+        for account in accounts.shown():
+            say(f"            {account.username:<12} {people_password:<14} {account.organization}")
+        say(f"            {sample.ADMIN:<12} {password:<14} all organizations, and {setting.site_url}/admin/")
+
+    def _where_to_look(self) -> None:
         say, folder = self.display.line, keyring.folder()
-        if leave_running:
-            say(f"  site    {setting.site_url}/   (log in as {sample.ADMIN}, password {password})")
-            say(f"  admin   {setting.site_url}/admin/")
         say(f"  mails   {settings.MAIL_FOLDER}")
         say(f"  files   {settings.MEDIA_ROOT}")
         say(f"  logs    {folder / 'worker.log'}, {folder / 'site.log'}, {folder / 'scheduler.log'}")

@@ -1,0 +1,28 @@
+"""Whose page it is: views about an organization are for its members and the staff."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+
+from .models import Organization
+
+
+def for_members(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Hand the view the organization whose ``slug`` stands in the URL. For strangers there is none: 404.
+
+    What a view shows it then looks for among that organization's rows, so a guessed id of another one is a 404, too.
+    """
+
+    @login_required
+    @wraps(view)
+    def checked(request: HttpRequest, slug: str, **arguments: Any) -> HttpResponse:
+        organization = get_object_or_404(Organization.objects.visible_to(request.user), pk=slug)
+        return view(request, organization, **arguments)
+
+    return checked

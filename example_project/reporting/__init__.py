@@ -1,0 +1,1 @@
+"""Reports: asked for, or made by a schedule."""

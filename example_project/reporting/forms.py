@@ -1,0 +1,145 @@
+"""Forms: ask for a report, and set when an organization's report is made."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from django import forms
+from django.core.validators import validate_email
+from django.utils import timezone
+
+from example_project.organizations.models import Organization
+from wellos_jobs import cron
+from wellos_jobs.contrib import report_types
+from wellos_jobs.errors import CronError
+from wellos_jobs.models import OrganizationReportSchedule
+
+CUSTOM = "custom"
+OFTEN = {
+    "* * *": "Every day",
+    "* * 1-5": "Every weekday",
+    "* * 1": "Every Monday",
+    "1 * *": "On the first of the month",
+}
+"""The days, as a cron line ends, with their names for people."""
+FORMATS = [("pdf", "PDF"), ("csv", "CSV")]
+MOST_RECIPIENTS = 20
+
+
+def report_choices() -> list[tuple[str, str]]:
+    return [(kind.name, kind.title) for kind in report_types.for_organizations()]
+
+
+class ReportForm(forms.Form):
+    """Which report, about which days."""
+
+    report_type = forms.ChoiceField(label="Report", choices=report_choices)
+    start = forms.DateField(label="From", widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"))
+    end = forms.DateField(label="To", widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"))
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        if "start" in values and "end" in values and values["end"] < values["start"]:
+            self.add_error("end", "It ends before it starts.")
+        return values
+
+
+def last_month() -> dict[str, date]:
+    """Return the first and the last day of the month before this one."""
+    end = timezone.localdate().replace(day=1) - timedelta(days=1)
+    return {"start": end.replace(day=1), "end": end}
+
+
+class ScheduleForm(forms.Form):
+    """When an organization's report is made, and who gets it. ``cleaned_data["cron"]`` is the line that was meant."""
+
+    often = forms.ChoiceField(label="When", choices=[*OFTEN.items(), (CUSTOM, "By a cron line")])
+    at = forms.TimeField(
+        label="At",
+        required=False,
+        widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
+        help_text="Hour and minute.",
+    )
+    line = forms.CharField(
+        label="Cron line",
+        required=False,
+        max_length=120,
+        help_text="Minute, hour, day of the month, month, weekday. Only for “By a cron line”.",
+    )
+    time_zone = forms.ChoiceField(label="Time zone", required=False)
+    report_type = forms.ChoiceField(label="Report", choices=report_choices)
+    format = forms.ChoiceField(label="Format", choices=FORMATS)
+    recipients = forms.CharField(
+        label="Recipients",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="Mail addresses, one a line. Each gets a mail with a link.",
+    )
+    enabled = forms.BooleanField(label="Make the report by this schedule", required=False)
+
+    def __init__(self, organization: Organization, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.organization = organization
+        own = ("", f"{organization.time_zone} (the organization's)")
+        self.fields["time_zone"].choices = [own, *((name, name) for name in sorted(available_timezones()))]
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.cleaned_data.get("time_zone") or self.organization.time_zone)
+
+    def clean_recipients(self) -> list[str]:
+        addresses = list(dict.fromkeys(self.cleaned_data["recipients"].split()))
+        if len(addresses) > MOST_RECIPIENTS:
+            raise forms.ValidationError(f"These are {len(addresses)} addresses: at most {MOST_RECIPIENTS}.")
+        for address in addresses:
+            try:
+                validate_email(address)
+            except forms.ValidationError as error:
+                raise forms.ValidationError(f"{address} is not a mail address.") from error
+        return addresses
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        if (line := self._line(values)) is not None:
+            values["cron"] = line
+        return values
+
+    def _line(self, values: dict[str, Any]) -> str | None:
+        """Return the cron line that the choices mean; None when they are wrong."""
+        often = values.get("often")
+        if often == CUSTOM:
+            try:
+                return cron.parse(values.get("line", "")).line
+            except CronError as error:
+                self.add_error("line", str(error))
+        elif often and values.get("at") is None and "at" not in self.errors:
+            self.add_error("at", "Say at what time.")
+        elif often and values.get("at") is not None:
+            return f"{values['at'].minute} {values['at'].hour} {often}"
+        return None
+
+
+def initial(schedule: OrganizationReportSchedule | None) -> dict[str, Any]:
+    """Return what the form shows of a schedule, or suggests where there is none."""
+    if schedule is None:
+        return {"often": "1 * *", "at": "07:00", "enabled": True}
+    return {
+        **_choices(schedule.cron),
+        "line": schedule.cron,
+        "time_zone": schedule.time_zone,
+        "report_type": schedule.report_type,
+        "format": schedule.format,
+        "recipients": "\n".join(schedule.recipients),
+        "enabled": schedule.enabled,
+    }
+
+
+def _choices(line: str) -> dict[str, str]:
+    """Return the friendly choices that mean a line, if there are some."""
+    found = re.fullmatch(r"(\d{1,2}) (\d{1,2}) (.+)", line)
+    if found is None or found[3] not in OFTEN:
+        return {"often": CUSTOM}
+    return {"often": found[3], "at": f"{int(found[2]):02}:{int(found[1]):02}"}

@@ -1,0 +1,130 @@
+"""Whose pages are whose: what belongs to another organization, or to another person, does not exist."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern, reverse
+
+from example_project.accounts.models import User
+from example_project.organizations.models import Organization
+from example_project.timesheets.models import CsvImport
+from example_project.urls import of_an_organization
+from wellos_jobs import Batch
+from wellos_jobs.contrib.reports import generate_report
+from wellos_jobs.models import JobRecord
+from wellos_jobs.states import JobState
+
+from .conftest import MakeInvoice, logged_in, member
+
+
+def path_of(pattern: URLPattern, slug: str, **known: Any) -> str:
+    """Return the path of a page of an organization; keys that are not known are made up."""
+    made_up = {"int": 1, "uuid": uuid.uuid4(), "slug": "small"}
+    arguments = {}
+    for name, converter in pattern.pattern.converters.items():
+        kind = type(converter).__name__.removesuffix("Converter").lower()
+        arguments[name] = known.get(name, made_up[kind])
+    return reverse(pattern.name, kwargs={"slug": slug, **arguments})
+
+
+@pytest.mark.parametrize("pattern", of_an_organization, ids=lambda pattern: pattern.name)
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_no_page_of_another_organization_exists(
+    client: Client, fjord: Organization, pattern: URLPattern, method: str
+) -> None:
+    """Whatever is added to the URLs of an organization later is asked here, too."""
+    assert getattr(client, method)(path_of(pattern, "fjord")).status_code == 404
+
+
+@pytest.mark.parametrize("pattern", of_an_organization, ids=lambda pattern: pattern.name)
+def test_strangers_are_sent_to_the_login(acme: Organization, pattern: URLPattern) -> None:
+    response = Client().get(path_of(pattern, "acme"))
+    assert response.status_code == 302
+    assert response.url.startswith("/login?next=/o/acme/")
+
+
+def test_a_guessed_id_under_the_own_organization_is_not_found(
+    client: Client, frida: User, fjord: Organization, make_invoice: MakeInvoice
+) -> None:
+    """The slug is one's own, the id is another organization's."""
+    invoice = make_invoice(fjord, "F-1", document="invoices/1.pdf", status="issued")
+    with Batch(name="import") as batch:
+        made = {"file_name": "x.csv", "stored_as": "x", "lines": 1, "batch_id": batch.id}
+        csv_import = CsvImport.objects.create(organization=fjord, **made)
+    report = generate_report.using(organization=fjord, requested_by=frida).enqueue(
+        report_type="hours", date_range=["2026-10-01", "2026-10-31"]
+    )
+    JobRecord.objects.update(state=JobState.COMPLETED)
+    ids = {
+        "invoice": invoice.pk,
+        "open-pdf": invoice.pk,
+        "make-pdf": invoice.pk,
+        "issue-invoice": invoice.pk,
+        "mark-paid": invoice.pk,
+        "csv-import": csv_import.pk,
+        "csv-import-progress": csv_import.pk,
+        "cancel-csv-import": csv_import.pk,
+        "open-report": report.id,
+        "job": report.id,
+        "cancel-job": report.id,
+    }
+    with_ids = {pattern.name: pattern for pattern in of_an_organization if "pk" in pattern.pattern.converters}
+    assert with_ids.keys() == ids.keys()
+    for name, pattern in with_ids.items():
+        path, own = path_of(pattern, "acme", pk=ids[name]), path_of(pattern, "fjord", pk=ids[name])
+        posts = name in {"make-pdf", "issue-invoice", "mark-paid", "cancel-csv-import", "cancel-job"}
+        ask = Client.post if posts else Client.get
+        assert ask(client, path).status_code == 404, path
+        assert ask(logged_in(frida), own).status_code in {200, 302}, own
+    for path in ("status", "events", "cancel"):
+        response = (
+            client.post(f"/jobs/{report.id}/{path}") if path == "cancel" else client.get(f"/jobs/{report.id}/{path}")
+        )
+        assert (response.status_code, response.content) == (404, b"Job not found")
+
+
+def test_colleagues_do_not_see_each_others_jobs(client: Client, acme: Organization, ada: User) -> None:
+    noah = member("noah", acme)
+    asked = {"report_type": "hours", "date_range": ["2026-10-01", "2026-10-31"]}
+    own, other = (generate_report.using(organization=acme, requested_by=user).enqueue(**asked) for user in (ada, noah))
+    page = client.get("/o/acme/jobs/").content.decode()
+    assert str(own.id) in page
+    assert str(other.id) not in page
+    assert client.get(f"/o/acme/jobs/{own.id}/").status_code == 200
+    assert client.get(f"/o/acme/jobs/{other.id}/").status_code == 404
+    assert client.post(f"/o/acme/jobs/{other.id}/cancel").status_code == 404
+    assert other.state == JobState.WAITING
+
+
+def test_the_staff_may_enter_every_organization(acme: Organization, fjord: Organization) -> None:
+    staff = logged_in(User.objects.create_user("root", "root@wellos.example", is_staff=True))
+    page = staff.get("/").content.decode()
+    assert "/o/acme/" in page and "/o/fjord/" in page
+    assert staff.get("/o/fjord/").status_code == 200
+
+
+def test_members_land_in_their_organization_and_others_are_told(client: Client, db: None) -> None:
+    assert client.get("/").url == "/o/acme/"
+    alone = logged_in(User.objects.create_user("alone", "alone@wellos.example"))
+    assert b"You belong to no organization yet" in alone.get("/").content
+
+
+@pytest.mark.parametrize("pattern", of_an_organization, ids=lambda pattern: pattern.name)
+def test_a_page_that_changes_something_wants_a_post_with_its_token(
+    client: Client, ada: User, pattern: URLPattern
+) -> None:
+    shown = {
+        "overview", "invoices", "invoice", "open-pdf", "time-entries", "sample-csv", "csv-import",
+        "csv-import-progress", "open-report", "preview-schedule", "jobs", "job-rows", "job",
+    }  # fmt: skip
+    both = {"import-entries", "reports", "report-schedule"}
+    path = path_of(pattern, "acme")
+    assert (client.get(path).status_code == 405) == (pattern.name not in shown | both)
+    assert (client.post(path).status_code == 405) == (pattern.name in shown)
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(ada)
+    assert strict.post(path).status_code in {403, 405}

@@ -1,0 +1,256 @@
+"""What the pages show and do, and with how many queries."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.db import transaction
+from django.test import Client
+from pytest_django import DjangoAssertNumQueries
+
+from example_project.accounts.models import User
+from example_project.invoices.jobs import generate_invoice, mail_invoice
+from example_project.invoices.models import Invoice
+from example_project.organizations.models import Organization
+from example_project.timesheets.models import Project, TimeEntry
+from wellos_jobs.models import JobRecord, OrganizationReportSchedule
+from wellos_jobs.states import JobState
+
+from .conftest import MakeInvoice
+
+SESSION = 2  # the session and the user
+MEMBER = SESSION + 1  # and the organization
+
+
+def entries(project: Project, number: int) -> None:
+    days = [f"2026-11-{1 + place % 28:02}" for place in range(number)]
+    TimeEntry.objects.bulk_create(TimeEntry(project=project, day=day, minutes=90, description="Work") for day in days)
+
+
+# --- how many queries -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [1, 12])
+@pytest.mark.parametrize(
+    ("path", "queries"),
+    [
+        ("/o/acme/", 8),
+        ("/o/acme/invoices/", 3),
+        ("/o/acme/time/", 4),
+        ("/o/acme/reports/", 2),
+        ("/o/acme/reports/schedule", 1),
+        ("/o/acme/reports/schedule/preview?often=*+*+*&at=07:00", 0),
+        ("/o/acme/jobs/", 2),
+        ("/o/acme/time/import", 0),
+    ],
+)
+def test_the_number_of_queries_does_not_grow(
+    client: Client,
+    ada: User,
+    acme: Organization,
+    website: Project,
+    make_invoice: MakeInvoice,
+    django_assert_num_queries: DjangoAssertNumQueries,
+    path: str,
+    queries: int,
+    number: int,
+) -> None:
+    for place in range(number):
+        invoice = make_invoice(acme, f"A-{place:03}", status=Invoice.Status.ISSUED)
+        generate_invoice.using(organization=acme, requested_by=ada).enqueue(invoice_id=str(invoice.pk))
+    entries(website, number)
+    with django_assert_num_queries(MEMBER + queries):
+        assert client.get(path).status_code == 200
+
+
+# --- invoices -------------------------------------------------------------------------------------------
+
+
+def test_the_overview_sums_up(client: Client, acme: Organization, website: Project, make_invoice: MakeInvoice) -> None:
+    make_invoice(acme, "A-1", status=Invoice.Status.ISSUED)
+    make_invoice(acme, "A-2", status=Invoice.Status.PAID)
+    entries(website, 3)
+    page = re.sub(r"<[^>]+>|\s+", " ", client.get("/o/acme/").content.decode())
+    assert re.search(r"Open invoices +1 ", page)
+    assert re.search(r"To be paid +800\.00 +EUR", page)
+    assert re.search(r"Hours in November +4\.50", page)
+    assert "A-1" in page and "A-2" not in page
+
+
+@pytest.mark.django_db(transaction=True)
+def test_issuing_makes_the_pdf_and_then_the_mail_in_one_transaction(
+    client: Client, ada: User, acme: Organization, make_invoice: MakeInvoice
+) -> None:
+    invoice = make_invoice(acme, "A-1")
+    page = client.post(f"/o/acme/invoices/{invoice.pk}/issue", follow=True).content.decode()
+    assert "A-1 is issued: its PDF is being made, then mailed to pay@initech.example." in page
+    pdf, message = JobRecord.objects.order_by("created_at", "pk")
+    assert [(job.name, job.state, job.requested_by, job.organization_id) for job in (pdf, message)] == [
+        ("generate-invoice", JobState.WAITING, ada, "acme"),
+        ("mail-invoice", JobState.BLOCKED, ada, "acme"),
+    ]
+    assert "Generate invoice" in page
+    again = client.post(f"/o/acme/invoices/{invoice.pk}/issue", follow=True).content.decode()
+    assert "Invoice A-1 was issued before" in again
+    assert JobRecord.objects.count() == 2
+
+
+def test_what_nobody_could_pay_is_not_issued(client: Client, acme: Organization, make_invoice: MakeInvoice) -> None:
+    invoice = make_invoice(acme, "A-1")
+    invoice.lines.all().delete()
+    page = client.post(f"/o/acme/invoices/{invoice.pk}/issue", follow=True).content.decode()
+    assert "Invoice A-1 has no lines" in page
+    invoice.refresh_from_db()
+    assert (invoice.status, JobRecord.objects.count()) == (Invoice.Status.DRAFT, 0)
+
+
+def test_the_mail_has_the_pdf(acme: Organization, make_invoice: MakeInvoice, client: Client) -> None:
+    invoice = make_invoice(acme, "A-1", status=Invoice.Status.ISSUED)
+    generate_invoice(str(invoice.pk))
+    mail_invoice(str(invoice.pk))
+    (message,) = mail.outbox
+    assert message.recipients() == ["pay@initech.example"]
+    assert message.subject == "Invoice A-1 from Acme"
+    (attachment,) = message.attachments
+    assert attachment[1][:5] == b"%PDF-"
+    response = client.get(f"/o/acme/invoices/{invoice.pk}/file", follow=True)
+    assert b"".join(response.streaming_content)[:5] == b"%PDF-"
+
+
+def test_an_invoice_is_paid_once(client: Client, acme: Organization, make_invoice: MakeInvoice) -> None:
+    invoice = make_invoice(acme, "A-1", status=Invoice.Status.ISSUED)
+    assert "A-1 is paid." in client.post(f"/o/acme/invoices/{invoice.pk}/paid", follow=True).content.decode()
+    assert client.post(f"/o/acme/invoices/{invoice.pk}/paid").status_code == 404
+
+
+# --- reports --------------------------------------------------------------------------------------------
+
+
+def test_a_report_that_is_asked_for_is_a_job_of_ones_own(client: Client, ada: User) -> None:
+    wanted = {"report_type": "hours", "start": "2026-10-01", "end": "2026-10-31"}
+    response = client.post("/o/acme/reports/", wanted)
+    job = JobRecord.objects.get()
+    assert response.url == f"/o/acme/jobs/{job.pk}/"
+    assert (job.requested_by, job.organization_id) == (ada, "acme")
+    page = client.get(response.url).content.decode()
+    assert f'data-wj-events="/jobs/{job.pk}/events"' in page
+    assert f'data-wj-result-url="/o/acme/reports/{job.pk}/file"' in page
+    assert client.get(f"/jobs/{job.pk}/status").json()["state"] == "waiting"
+
+
+def test_days_that_run_backwards_are_refused(client: Client) -> None:
+    wanted = {"report_type": "hours", "start": "2026-10-31", "end": "2026-10-01"}
+    assert "It ends before it starts." in client.post("/o/acme/reports/", wanted).content.decode()
+    assert not JobRecord.objects.exists()
+
+
+SCHEDULE = {
+    "often": "* * 1",
+    "at": "06:30",
+    "line": "",
+    "time_zone": "",
+    "report_type": "revenue",
+    "format": "csv",
+    "recipients": "a@acme.example\nb@acme.example",
+    "enabled": "on",
+}
+
+
+def schedule() -> OrganizationReportSchedule:
+    return OrganizationReportSchedule.objects.get(organization_id="acme")
+
+
+def test_the_schedule_of_an_organization_is_set_changed_and_removed(client: Client) -> None:
+    assert "The schedule is set." in client.post("/o/acme/reports/schedule", SCHEDULE, follow=True).content.decode()
+    row = schedule()
+    assert (row.cron, row.zone, row.report_type, row.format) == ("30 6 * * 1", "Asia/Tokyo", "revenue", "csv")
+    assert (row.recipients, row.enabled) == (["a@acme.example", "b@acme.example"], True)
+    changed = {**SCHEDULE, "often": "custom", "line": "15 9 * * 2,4", "time_zone": "Europe/Lisbon", "enabled": ""}
+    client.post("/o/acme/reports/schedule", changed)
+    row = schedule()
+    assert (row.cron, row.zone, row.enabled, row.next_run_at) == ("15 9 * * 2,4", "Europe/Lisbon", False, None)
+    client.post("/o/acme/reports/schedule/remove")
+    assert not OrganizationReportSchedule.objects.exists()
+    page = client.get("/o/acme/reports/schedule").content.decode()
+    assert "no report is made until you set" in page
+    client.post("/o/acme/reports/schedule", SCHEDULE)
+    assert schedule().cron == "30 6 * * 1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"often": "custom", "line": "61 * * * *"}, "minute"),
+        ({"often": "custom", "line": ""}, "cron line"),
+        ({"at": ""}, "Say at what time."),
+        ({"at": "25:00"}, "Enter a valid time."),
+        ({"recipients": "a@acme.example nobody"}, "nobody is not a mail address."),
+        ({"recipients": " ".join(f"{n}@acme.example" for n in range(21))}, "at most 20"),
+        ({"time_zone": "Mars/Base"}, "Mars/Base"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_and_changes_nothing(
+    client: Client, changes: dict[str, str], fault: str
+) -> None:
+    before = schedule().cron
+    page = client.post("/o/acme/reports/schedule", {**SCHEDULE, **changes}).content.decode()
+    assert fault in re.search(r'<ul class="errorlist".*?</ul>', page, re.DOTALL)[0]
+    assert schedule().cron == before
+
+
+def test_the_preview_shows_the_next_runs_in_the_zone(client: Client) -> None:
+    query = {"often": "* * *", "at": "07:00", "time_zone": "America/New_York"}
+    page = client.get("/o/acme/reports/schedule/preview", query).content.decode()
+    assert "At 07:00 every day." in page
+    assert page.count('"amount">07:00<') == 5
+    nothing = client.get("/o/acme/reports/schedule/preview", {"often": "custom", "line": "1 2"}).content.decode()
+    assert "Shown here once" in nothing
+
+
+def test_a_schedule_is_run_beside_its_calendar(client: Client, ada: User) -> None:
+    response = client.post("/o/acme/reports/schedule/run")
+    job = JobRecord.objects.get()
+    assert (job.name, job.requested_by, response.url) == ("org-report", ada, f"/o/acme/jobs/{job.pk}/")
+
+
+# --- jobs -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_is_cancelled_by_who_asked_for_it(client: Client, acme: Organization, ada: User) -> None:
+    with transaction.atomic():
+        handle = generate_invoice.using(organization=acme, requested_by=ada).enqueue(invoice_id="1")
+    assert "Cancel" in client.get("/o/acme/jobs/").content.decode()
+    page = client.post(f"/o/acme/jobs/{handle.id}/cancel", follow=True).content.decode()
+    assert "The job is cancelled." in page
+    assert handle.state == JobState.CANCELED
+
+
+# --- every page -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/o/acme/", "/o/acme/reports/schedule", "/login", "/sign-up", "/password-reset"])
+def test_pages_keep_to_a_strict_content_policy(client: Client, path: str) -> None:
+    response = client.get(path) if path.startswith("/o/") else Client().get(path)
+    page = response.content.decode()
+    assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+    assert "unsafe" not in response.headers["Content-Security-Policy"]
+    assert not re.search(r"<style|<script(?![^>]* src=)|\sstyle=|\son\w+=", page)
+
+
+def test_accounts_of_the_demo_are_shown_only_with_debug_and_once_it_has_made_them(
+    db: None, settings: Any, monkeypatch: pytest.MonkeyPatch, acme: Organization
+) -> None:
+    User.objects.create_user("ada.acme", "a@acme.example", organization=acme)
+    made = False
+    monkeypatch.setattr("example_project.keyring.has_secret", lambda name: made)
+    monkeypatch.setattr("example_project.keyring.secret", lambda name, make: "the password")
+    settings.DEBUG = True
+    assert "the password" not in Client().get("/login").content.decode()
+    made = True
+    assert "the password" in Client().get("/login").content.decode()
+    settings.DEBUG = False
+    assert "the password" not in Client().get("/login").content.decode()
