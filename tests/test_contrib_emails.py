@@ -165,13 +165,17 @@ def test_a_subject_cannot_add_headers(mailoutbox: list[Any], subject: str) -> No
     assert mailoutbox == []
 
 
-def _smtp(port: int) -> Any:
+def _smtp(port: int, user: str = "") -> Any:
     if django.VERSION >= (6, 1):
-        options = {"host": "127.0.0.1", "port": port}
+        options = {"host": "127.0.0.1", "port": port, "username": user, "password": user}
         backend = {"BACKEND": "django.core.mail.backends.smtp.EmailBackend", "OPTIONS": options}
         return override_settings(MAILERS={"default": backend})
     return override_settings(
-        EMAIL_BACKEND="django.core.mail.backends.smtp.EmailBackend", EMAIL_HOST="127.0.0.1", EMAIL_PORT=port
+        EMAIL_BACKEND="django.core.mail.backends.smtp.EmailBackend",
+        EMAIL_HOST="127.0.0.1",
+        EMAIL_PORT=port,
+        EMAIL_HOST_USER=user,
+        EMAIL_HOST_PASSWORD=user,
     )
 
 
@@ -276,6 +280,11 @@ def test_while_the_server_is_away_a_mail_waits_without_burning_attempts(db: None
         JobRecord.objects.update(created_at=timezone.now() - delivery.PATIENCE - timedelta(seconds=1))
         with pytest.raises(Retry, match="cannot be reached"):
             welcome("a@b.example")
+
+
+def test_a_server_that_does_not_let_us_in_costs_no_mail(db: None) -> None:
+    with SmtpServer() as server, _smtp(server.port, "wellos"), in_job(), pytest.raises(Snooze, match="AUTH"):
+        welcome("a@b.example")
 
 
 def test_a_server_that_is_closing_has_taken_nothing(db: None) -> None:

@@ -49,7 +49,7 @@ def test_each_of_a_thousand_gets_the_mail_and_the_ledger_says_who_may_have_got_t
         processes.wait_until(lambda: taken(server, 600), LONG, "600 mails")
         server.stop()
         told = worker.output().count("waits for the mail server")
-        processes.wait_until(lambda: worker.output().count("waits for the mail server") > told + 5, what="an outage")
+        processes.wait_until(lambda: worker.output().count("waits for the mail server") > told + 5, LONG, "an outage")
         server.start()
         open_jobs = JobRecord.objects.filter(name="send-email", finished_at=None)
         processes.wait_until(lambda: not open_jobs.exists(), LONG, "the end of all mails")

@@ -31,7 +31,7 @@ SERVICE_CLOSES = 421
 
 
 class MailServerUnavailable(ConnectionError):
-    """The mail server cannot be reached, or ended the connection before it was given the message."""
+    """The mail server cannot be reached, does not let us in, or ended the connection before it had the message."""
 
 
 class AnswerLost(ConnectionError):
@@ -100,9 +100,9 @@ class MailConnection:
         backend = mail.mailers.default if django.VERSION >= (6, 1) else mail.get_connection()
         try:
             is_connection = backend.open()
-        except (smtplib.SMTPAuthenticationError, smtplib.SMTPNotSupportedError):
-            raise  # a mistake in the settings
-        except OSError as error:
+        except OSError as error:  # also a password that it does not take: that is not the message's fault
+            with contextlib.suppress(OSError):
+                backend.close()
             raise MailServerUnavailable(f"The mail server cannot be reached: {error}") from error
         if is_connection:
             self._backend = backend
