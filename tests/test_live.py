@@ -111,16 +111,18 @@ class Page:
 
     async def next(self) -> Heard | None:
         """Return the next event; None at the end of the stream."""
-        while text := await self.block():
-            if events := parse(text):
-                return events[0]
+        async with asyncio.timeout(BOUND):
+            while text := await self.block():
+                if events := parse(text):
+                    return events[0]
         return None
 
     async def job(self, **fields: Any) -> dict[str, Any]:
         """Read on until a status has these fields; return it."""
-        while event := await self.next():
-            if event.name == "job" and {name: event.data[name] for name in fields} == fields:
-                return event.data  # type: ignore[no-any-return]
+        async with asyncio.timeout(BOUND):
+            while event := await self.next():
+                if event.name == "job" and {name: event.data[name] for name in fields} == fields:
+                    return event.data  # type: ignore[no-any-return]
         raise AssertionError(f"the stream ended without {fields}")
 
 
@@ -318,9 +320,8 @@ async def test_access_is_looked_at_again(ada: User, monkeypatch: pytest.MonkeyPa
 
 
 @in_a_loop
-async def test_a_job_that_waits_for_others_is_seen_in_its_row(ada: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis does not know it: once it is released the stream goes on by Redis; its row is looked at now and then."""
-    monkeypatch.setattr(live, "LOOK_WITHOUT_HASH", 0.05)
+async def test_a_job_that_waits_for_others_is_seen_in_its_row(ada: User) -> None:
+    """Redis does not know it; once it is released, or canceled with those it needs, Redis tells."""
     first = await do(jobs.noop.enqueue)
     second = await do(jobs.noop.using(requested_by=ada, depends_on=[first]).enqueue)
     third = await do(jobs.noop.using(requested_by=ada, depends_on=[second]).enqueue)
@@ -351,6 +352,18 @@ async def test_redis_goes_away_and_comes_back(ada: User, redis_proxy: CuttingPro
             pass
         await do(work)
         await page.job(state="completed")
+
+
+@in_a_loop
+async def test_redis_comes_back_empty(ada: User, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job had ended, and the ledger knows; the page had not heard of it."""
+    monkeypatch.setattr(live, "LOOK_EVERY", 3600.0)
+    handle = await do(jobs.noop.using(requested_by=ada).enqueue)
+    async with opened(ada, handle) as page:
+        await page.job(state="waiting")
+        await JobRecord.objects.aupdate(state="completed", progress=100)
+        redis_client.flushall()
+        assert (await page.job(state="completed"))["progress"] == 100
 
 
 @in_a_loop

@@ -34,8 +34,6 @@ HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent, so that nobody on the way takes the stream for dead."""
 LOOK_EVERY = 30.0
 """Seconds after which the row is read again: may this person still see the job?"""
-LOOK_WITHOUT_HASH = 5.0
-"""The same while Redis does not know the job, as one that waits for others: then only the row tells."""
 LONGEST = 600.0
 """Seconds after which a stream ends and the page comes back, maybe to another process."""
 RETRY = 2.0
@@ -103,7 +101,6 @@ class JobStream:
         self._look = look
         self._sent = last_id
         self._watch: watches.Watch | None = None
-        self._has_hash = True
 
     def __aiter__(self) -> AsyncIterator[str]:
         return self._events()
@@ -141,14 +138,12 @@ class JobStream:
                 if not await self._look_again():
                     yield _event("gone", "{}")
                     return
-                next_look = time.monotonic() + (LOOK_EVERY if self._has_hash else LOOK_WITHOUT_HASH)
+                next_look = time.monotonic() + LOOK_EVERY
             self._take(watch)
 
     def _needs_row(self, watch: watches.Watch) -> bool:
         """Tell whether what was seen makes the row the better witness: Redis is away, or has not got the job."""
-        seen = watch.latest
-        self._has_hash = seen is not None and seen.values is not None and bool(seen.values[0])
-        return not self._has_hash
+        return watch.latest is None or watch.latest.values is None or not watch.latest.values[0]
 
     def _take(self, watch: watches.Watch) -> None:
         record, seen = self._seen.record, watch.latest

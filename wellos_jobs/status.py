@@ -71,8 +71,10 @@ def job_status(job: JobRecord | uuid.UUID | str) -> dict[str, Any]:
         return _from_row(record)
     try:
         values = redis.client(record.queue).hmget(hash_key(record), FIELDS)
-    except redis.Error as error:
+    except redis.Unavailable as error:
         return with_problem(record, why(error))
+    except redis.Error as error:
+        return _unreadable(record, error)
     return with_hash(record, values)
 
 
@@ -91,13 +93,17 @@ def with_hash(record: JobRecord, values: Sequence[bytes | str | None]) -> dict[s
     try:
         return _from_row(record) | _from_hash(record, values)
     except ValueError as error:
-        return with_problem(record, why(error))
+        return _unreadable(record, error)
 
 
 def with_problem(record: JobRecord, problem: str) -> dict[str, Any]:
     """Return the status by the row alone, with the reason why Redis was not asked."""
-    logger.info("status of job=%s: %s", record.pk, problem)
     return _from_row(record) | {"problem": problem}
+
+
+def _unreadable(record: JobRecord, error: Exception) -> dict[str, Any]:
+    logger.warning("job %s: its hash in Redis cannot be read: %s", record.pk, error)
+    return with_problem(record, why(error))
 
 
 def why(error: Exception) -> str:
