@@ -50,6 +50,8 @@ def test_retention_takes_seconds_timedeltas_and_none_and_keeps_the_other_default
         "canceled": timedelta(days=30),
         "failed": timedelta(hours=1),
         "dead_letters": timedelta(days=7),
+        "statistics": timedelta(days=90),
+        "audit": None,
     }
 
 
@@ -72,8 +74,8 @@ def test_retention_takes_seconds_timedeltas_and_none_and_keeps_the_other_default
         ({"ENCRYPTION_KEYS": "one-key"}, "WELLOS_JOBS['ENCRYPTION_KEYS'] is set: it must be a list of Fernet keys"),
         ({"ENCRYPTION_KEYS": b"one-key"}, "it must be a list of Fernet keys"),
         ({"ENCRYPTION_KEYS": None}, "it must be a list of Fernet keys"),
-        ({"RETENTION": 30}, "it must be a dict with the keys completed, canceled, failed, dead_letters"),
-        ({"RETENTION": {"done": 30}}, "'done' is not one of completed, canceled, failed, dead_letters"),
+        ({"RETENTION": 30}, "it must be a dict with the keys completed, canceled, failed, dead_letters, statistics, audit"),
+        ({"RETENTION": {"done": 30}}, "'done' is not one of completed, canceled, failed, dead_letters, statistics, audit"),
         ({"RETENTION": {"failed": -1}}, "'failed' must be a timedelta, a number of seconds, or None"),
         ({"RETENTION": {"failed": True}}, "'failed' must be a timedelta"),
         ({"BASE_URL": "wellos.example"}, "it must be empty or begin with http:// or https://"),

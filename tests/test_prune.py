@@ -12,13 +12,13 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from wellos_jobs import prune
-from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord
+from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord, JobStatistic
 from wellos_jobs.states import DeadLetterStatus, JobState
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
 FINAL = ("completed", "canceled", "failed")
-NOTHING = {"dead_letters": 0, "completed": 0, "canceled": 0, "failed": 0}
+NOTHING = {"dead_letters": 0, "completed": 0, "canceled": 0, "failed": 0, "statistics": 0, "audit": 0}
 
 
 def ended(state: str, days: float, *, using: str = "default") -> JobRecord:
@@ -80,6 +80,34 @@ def test_open_letters_too_have_an_end_if_the_project_says_so(settings: Any) -> N
     assert prune.prune("default", dry_run=True) == NOTHING | {"dead_letters": 1, "failed": 1}
     assert prune.prune("default") == NOTHING | {"dead_letters": 1, "failed": 1}
     assert left() == [young]
+
+
+def statistic(days: float) -> JobStatistic:
+    return JobStatistic.objects.create(minute=timezone.now() - timedelta(days=days), queue="default", name="old")
+
+
+def entry(days: float) -> AuditEntry:
+    at = timezone.now() - timedelta(days=days)
+    return AuditEntry.objects.create(at=at, action="paused", target_type="queue", target_id="default")
+
+
+def test_statistics_stay_90_days_and_the_audit_log_for_ever() -> None:
+    young, written = statistic(89), entry(3650)
+    statistic(91)
+    assert prune.prune("default", dry_run=True) == NOTHING | {"statistics": 1}
+    assert prune.prune("default") == NOTHING | {"statistics": 1}
+    assert list(JobStatistic.objects.all()) == [young]
+    assert list(AuditEntry.objects.all()) == [written]
+
+
+def test_statistics_and_audit_log_as_the_project_says(settings: Any) -> None:
+    keep(settings, statistics=None, audit=365)
+    statistic(3650)
+    young = entry(364)
+    entry(366)
+    assert prune.prune("default") == NOTHING | {"audit": 1}
+    assert list(AuditEntry.objects.all()) == [young]
+    assert JobStatistic.objects.count() == 1
 
 
 def test_none_keeps_for_ever(settings: Any) -> None:

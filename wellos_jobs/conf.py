@@ -26,6 +26,8 @@ DEFAULT_RETENTION: Mapping[str, timedelta | None] = {
     "canceled": timedelta(days=30),
     "failed": timedelta(days=180),
     "dead_letters": None,
+    "statistics": timedelta(days=90),
+    "audit": None,
 }
 DEFAULT_BACKLOG: Mapping[str, float] = {"waiting": 1_000, "oldest_wait": 300.0}
 DEFAULT_MAIL_WAITS: Mapping[str, float] = {"deferred": 300.0, "unreachable": 30.0}
@@ -42,7 +44,7 @@ class Conf:
     default_timeout: float = 300.0
     """How long a run may take when neither the job nor its queue says so."""
     retention: Mapping[str, timedelta | None] = field(default_factory=lambda: dict(DEFAULT_RETENTION))
-    """How long rows are kept by state; None keeps them for ever. ``dead_letters`` is for open ones."""
+    """How long rows are kept, by state of a job or kind; None keeps them for ever. ``dead_letters`` is for open ones."""
     lease: float = 20.0
     """How long a claim lasts without renewal; a machine that dies is noticed after this."""
     notify_admins: bool = True

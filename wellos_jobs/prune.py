@@ -1,6 +1,7 @@
 """Prune: delete the rows of jobs that ended long ago, by ``RETENTION``, in small batches.
 
-The audit log and the statistics are not touched. A failed job with an open dead letter stays until the letter is
+The minute counts go after 90 days, unless ``RETENTION["statistics"]`` says otherwise; the audit log stays for ever, unless
+``RETENTION["audit"]`` says how long. A failed job with an open dead letter stays until the letter is
 closed, unless ``RETENTION["dead_letters"]`` says how long open letters are kept. A job stays while another one that
 needs it has not ended, or while its batch is closed and not done. A batch goes with the last of its jobs.
 """
@@ -17,7 +18,7 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from . import conf
-from .models import Batch, DeadLetter, JobDependency, JobRecord, UniqueClaim
+from .models import AuditEntry, Batch, DeadLetter, JobDependency, JobRecord, JobStatistic, UniqueClaim
 from .states import FINAL_STATES, OPEN_STATES, BatchState, DeadLetterStatus, JobState
 
 Rows = models.QuerySet[Any]
@@ -29,7 +30,7 @@ BATCH = 1_000
 def prune(
     using: str, dry_run: bool = False, most: int | None = None, retention: Mapping[str, timedelta | None] | None = None
 ) -> dict[str, int]:
-    """Delete what is older than it is kept; return how many rows by kind (``completed``, ..., ``dead_letters``).
+    """Delete what is older than it is kept; return how many rows by kind (``completed``, ..., ``dead_letters``, ``audit``).
 
     With ``dry_run`` nothing is deleted, and the numbers say what would be. ``most`` is how many batches of each kind
     are deleted at most: the housekeeping, which has to go on with the ledger, takes one at a time until none is left.
@@ -49,6 +50,10 @@ def prune(
             needed = JobDependency.objects.using(using).filter(needs=OuterRef("pk"), job__state__in=OPEN_STATES)
             free = ended.exclude(Exists(needed)).exclude(batch__state=BatchState.CLOSED)
             old[state.value] = free.exclude(Exists(kept_letters.filter(job=OuterRef("pk"))))
+    if (age := retention["statistics"]) is not None:
+        old["statistics"] = JobStatistic.objects.using(using).filter(minute__lt=now - age)
+    if (age := retention["audit"]) is not None:
+        old["audit"] = AuditEntry.objects.using(using).filter(at__lt=now - age)
     kinds = dict.fromkeys(("dead_letters", *retention))  # letters first, then the jobs they held
     if dry_run:
         return {kind: old[kind].count() if kind in old else 0 for kind in kinds}
