@@ -267,14 +267,6 @@ def test_organizations_are_resolved_once_a_page(root: Client, settings: Any) -> 
     assert '<a href="/organizations/globex/">' in root.get(page_of(record)).content.decode()
 
 
-def test_the_buttons_fit_the_status(root: Client, books: Books) -> None:
-    failed(books)
-    letter = DeadLetter.objects.get()
-    page = root.get(page_of(letter)).content.decode()
-    assert set(re.findall(r'name="action" value="(\w+)"', page)) == {"replay_dead_letters", "discard_dead_letters"}
-    assert 'name="action"' not in browser("view_jobrecord", "view_deadletter").get(page_of(letter)).content.decode()
-
-
 # --- nobody adds, changes or deletes ---------------------------------------------------------------------
 
 

@@ -147,7 +147,7 @@ def test_htmx_gets_the_part_only(root: Client) -> None:
 def test_the_navigation_has_what_one_may_open(root: Client) -> None:
     shown = root.get(QUEUES).content.decode()
     assert f'href="{QUEUES}" aria-current="page"' in shown
-    assert 'href="/admin/wellos_jobs/deadletter/"' in shown
+    assert 'href="/admin/wellos_jobs/deadletter/faults/"' in shown
     user = staff("view_queues", "view_jobrecord")
     shown = client_of(user).get("/admin/wellos_jobs/jobrecord/").content.decode()
     assert 'href="/admin/wellos_jobs/jobrecord/" aria-current="page"' in shown

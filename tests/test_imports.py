@@ -67,6 +67,7 @@ FLOORS = {
         "statistics",
         "alike",
         "timeline",
+        "triage",
         "notices",
         "folding",
         "ledger",

@@ -44,6 +44,7 @@ from .schedule_operations import (
     save_schedule,
 )
 from .states import DeadLetterStatus, JobState
+from .triage import CANARY
 
 __all__ = [
     "Report",
@@ -80,6 +81,7 @@ __all__ = [
     "run_schedule_now",
     "run_schedules_now",
     "save_schedule",
+    "send_canary",
     "set_limit",
     "trip_breaker",
 ]
@@ -129,6 +131,25 @@ def discard(letter: DeadLetter, *, by: Any = None, reason: str = "", address: st
     using = _database_of(letter)
     if not _discard([letter.pk], using, Act(by, reason, address)):
         raise InvalidOperation(_why_not_replayed(DeadLetter.objects.using(using).get(pk=letter.pk)))
+
+
+def send_canary(
+    letters: models.QuerySet[DeadLetter], *, by: Any = None, reason: str = "", address: str = ""
+) -> JobRecord:
+    """Replay the newest of the open ones among ``letters``, ahead of the others; the audit log remembers which it was.
+
+    Raises:
+        InvalidOperation: none is open, or plain RQ code made the job.
+    """
+    newest = letters.filter(status=DeadLetterStatus.OPEN).order_by("-created_at", "-pk").first()
+    if newest is None:
+        raise InvalidOperation(_("No letter of these is open"))
+    using = _database_of(newest)
+    with transaction.atomic(using=using):
+        job = replay(newest, by=by, reason=reason, address=address)
+        detail = {"job": str(job.pk), "letter": newest.pk, "name": job.name}
+        Act(by, reason, address).entry(CANARY, "fault", newest.fingerprint, **detail).save(using=using)
+    return job
 
 
 def cancel(job: JobRecord, *, by: Any = None, reason: str = "", address: str = "") -> Literal["canceled", "stopping"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Count, QuerySet
@@ -16,11 +15,12 @@ from .. import operations
 from ..models import DeadLetter
 from ..states import DeadLetterStatus
 from . import display
-from .base import NameOfJobFilter, QueueOfJobFilter, ReadOnlyAdmin, SearchedByJob
+from .base import NameFilter, QueueFilter, ReadOnlyAdmin, SearchedByJob
 from .confirm import Confirmation, Effect, ask_or_do
+from .letter_page import LetterPages
 
 
-class DeadLetterAdmin(SearchedByJob, ReadOnlyAdmin):
+class DeadLetterAdmin(LetterPages, SearchedByJob, ReadOnlyAdmin):
     """Jobs that were given up: why, and what became of them."""
 
     organization_path = "job__organization_id"
@@ -35,7 +35,7 @@ class DeadLetterAdmin(SearchedByJob, ReadOnlyAdmin):
         "organization_shown",
         "resolver",
     )
-    list_filter = ("status", "reason", QueueOfJobFilter, "created_at", NameOfJobFilter)
+    list_filter = ("status", "reason", QueueFilter, "created_at", NameFilter)
     list_select_related = ("job",)
     search_fields = (
         "job__id__exact",
@@ -47,30 +47,10 @@ class DeadLetterAdmin(SearchedByJob, ReadOnlyAdmin):
     )
     search_help_text = _("A job's id, or a part of its name, the error, the organization, or a fingerprint")
     actions = ("replay_dead_letters", "discard_dead_letters")
-    change_form_template = "admin/wellos_jobs/deadletter/change_form.html"
-    fieldsets: ClassVar[Any] = (
-        (None, {"fields": ("job_link", "status_shown", "reason", "created_at", "fingerprint_link")}),
-        (_("Error"), {"fields": ("error_class", "message_shown", "trace")}),
-        (_("Resolution"), {"fields": ("resolved_by", "resolved_at", "note")}),
-    )
-    readonly_fields = tuple(name for _title, options in fieldsets for name in options["fields"])
+    change_list_template = "admin/wellos_jobs/deadletter/change_list.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeadLetter]:
         return super().get_queryset(request).prefetch_related("resolved_by")
-
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        context = {
-            "may_replay": self.has_replay_permission(request),
-            "may_discard": self.has_discard_permission(request),
-            **(extra_context or {}),
-        }
-        return super().change_view(request, object_id, form_url, context)
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("wellos_jobs.replay_deadletter")
@@ -118,10 +98,6 @@ class DeadLetterAdmin(SearchedByJob, ReadOnlyAdmin):
     def job_name(self, letter: DeadLetter) -> str:
         return letter.job.name
 
-    @admin.display(description=_("job"))
-    def job_link(self, letter: DeadLetter) -> SafeString | str:
-        return display.link(self.admin_site, "jobrecord", letter.job_id, letter.job)
-
     @admin.display(description=_("status"), ordering="status")
     def status_shown(self, letter: DeadLetter) -> SafeString:
         return display.badge(letter.status, letter.get_status_display())
@@ -149,18 +125,6 @@ class DeadLetterAdmin(SearchedByJob, ReadOnlyAdmin):
     @admin.display(description=_("resolved by"))
     def resolver(self, letter: DeadLetter) -> str:
         return str(letter.resolved_by or display.NOTHING)
-
-    @admin.display(description=_("fingerprint"))
-    def fingerprint_link(self, letter: DeadLetter) -> SafeString | str:
-        return display.search_link(self.admin_site, "deadletter", letter.fingerprint, letter.fingerprint)
-
-    @admin.display(description=_("message"))
-    def message_shown(self, letter: DeadLetter) -> SafeString | str:
-        return display.block(letter.message)
-
-    @admin.display(description=_("traceback"))
-    def trace(self, letter: DeadLetter) -> SafeString | str:
-        return display.block(letter.traceback)
 
 
 def _effects(letters: QuerySet[DeadLetter], text: Callable[[int], str]) -> list[Effect]:

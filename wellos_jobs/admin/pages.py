@@ -22,7 +22,7 @@ Text = str | Promise
 ENTRIES: tuple[tuple[str, Text, str], ...] = (
     ("wellos_jobs_queues", _("Overview"), "view_queues"),
     ("wellos_jobs_jobrecord_changelist", _("Jobs"), "view_jobrecord"),
-    ("wellos_jobs_deadletter_changelist", _("Dead letters"), "view_deadletter"),
+    ("wellos_jobs_faults", _("Dead letters"), "view_deadletter"),
     ("wellos_jobs_schedule_changelist", _("Schedules"), "view_schedule"),
     ("wellos_jobs_batch_changelist", _("Batches"), "view_batch"),
     ("wellos_jobs_flows", _("Flows"), "view_jobrecord"),
@@ -32,6 +32,8 @@ ENTRIES: tuple[tuple[str, Text, str], ...] = (
     ("wellos_jobs_auditentry_changelist", _("Audit"), "view_auditentry"),
 )
 """The navigation: the name of a URL, the text, and the permission of this app that opens it."""
+FIRST_OF_SECTION = "faults/"
+"""How the URL of a page ends that stands for all pages beside it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def navigation(request: HttpRequest) -> list[Entry]:
             found.append((reverse(f"admin:{name}", current_app=getattr(request, "current_app", None)), text))
         except NoReverseMatch:
             continue
-    here = max((url for url, _text in found if request.path.startswith(url)), key=len, default="")
+    above = (url for url, _text in found if request.path.startswith(url.removesuffix(FIRST_OF_SECTION)))
+    here = max(above, key=len, default="")
     return [Entry(url, text, is_here=url == here) for url, text in found]
 
 

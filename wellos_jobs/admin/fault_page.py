@@ -1,0 +1,269 @@
+"""The page of one fault: its letters, its canary, and what may be done to all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from .. import operations, status, triage
+from ..models import DeadLetter, JobRecord
+from ..states import FINAL_STATES, DeadLetterStatus, JobState
+from ..triage import Choice, Group
+from . import display, scope
+from .acts import ActPage
+from .confirm import ReasonForm
+from .faults import chosen, fault_url, letters_of, query_of, spark
+from .job_acts import Button
+from .pages import Page, Text
+
+SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault as a person sees it: the letters that were chosen, of which acts take the open ones."""
+
+    fingerprint: str
+    letters: QuerySet[DeadLetter]
+    query: str
+
+    @property
+    def open_letters(self) -> QuerySet[DeadLetter]:
+        return self.letters.filter(status=DeadLetterStatus.OPEN)
+
+
+def find_fault(request: HttpRequest, fingerprint: str, choice: Choice) -> Fault:
+    """Return a fault of which this person may see a letter, whatever its status. Raises Http404."""
+    every = scope.visible(request, DeadLetter.objects.filter(fingerprint=fingerprint))
+    if not every.exists():
+        raise Http404(_("There is no dead letter of fault %(fault)s") % {"fault": fingerprint})
+    return Fault(fingerprint, letters_of(request, choice).filter(fingerprint=fingerprint), query_of(request))
+
+
+class FaultPage(Page):
+    """Served below the workbench. The filters of the workbench go along."""
+
+    name = "fault"
+    path = "faults/<slug:fingerprint>/"
+    title = gettext_lazy("Fault")
+    permission = "wellos_jobs.view_deadletter"
+    template = "admin/wellos_jobs/parts/fault.html"
+    for_everybody = True
+    styles = ("wellos_jobs/job.css",)
+
+    def heading(self, request: HttpRequest, **values: Any) -> Text:
+        return _("Fault %(fault)s") % {"fault": values["fingerprint"]}
+
+    def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
+        fault = find_fault(request, values["fingerprint"], chosen(request))
+        group = triage.group(fault.letters, fault.fingerprint)
+        count = fault.open_letters.count()
+        bird = canary_of(self, request, fault.fingerprint)
+        return {
+            "fault": fault,
+            "group": group,
+            "spark": spark(group) if group else "",
+            "open_count": count,
+            "letters": self._letters(fault),
+            "more": max(0, (group.number if group else 0) - SHOWN),
+            "canary": bird,
+            "buttons": self._buttons(request, fault, group, count),
+            "home": reverse("admin:wellos_jobs_faults", current_app=self.site.name) + fault.query,
+            "list_url": reverse("admin:wellos_jobs_deadletter_changelist", current_app=self.site.name),
+            "is_live": bird is not None and not bird["is_final"],
+        }
+
+    def _letters(self, fault: Fault) -> list[Any]:
+        columns = ("id", "job_id", "status", "created_at", "organization_id", "queue", "note", "assigned_to_id")
+        rows = list(fault.letters.order_by("-created_at", "-pk").only(*columns)[:SHOWN])
+        users = get_user_model()._default_manager.in_bulk({row.assigned_to_id for row in rows if row.assigned_to_id})
+        organizations = display.organizations(row.organization_id for row in rows)
+        return [
+            (
+                row,
+                display.link(self.site, "deadletter", row.pk, row.pk),
+                display.link(self.site, "jobrecord", row.job_id, row.job_id),
+                organizations.get(row.organization_id, display.NOTHING),
+                users.get(row.assigned_to_id, ""),
+            )
+            for row in rows
+        ]
+
+    def _buttons(self, request: HttpRequest, fault: Fault, group: Group | None, count: int) -> list[Button]:
+        if group is None or not count:
+            return []
+        return [
+            Button(self._act_url(fault, name), verb.button, verb.is_grave)
+            for name, verb in VERBS.items()
+            if request.user.has_perm(f"wellos_jobs.{verb.permission}") and (count > 1 or name != "canary")
+        ]
+
+    def _act_url(self, fault: Fault, verb: str) -> str:
+        url = reverse("admin:wellos_jobs_fault_act", args=[fault.fingerprint, verb], current_app=self.site.name)
+        return url + fault.query
+
+
+def canary_of(page: Page, request: HttpRequest, fingerprint: str) -> dict[str, Any] | None:
+    """Return how the last canary of a fault fares, if this person may see its job."""
+    entry = triage.canary(fingerprint)
+    if entry is None:
+        return None
+    job = scope.visible(request, JobRecord.objects.filter(pk=entry.detail.get("job"))).first()
+    if job is None:
+        return None
+    live = status.job_status(job)
+    state = JobState(live["state"])
+    newer = DeadLetter.objects.filter(job=job.pk, pk__gt=entry.detail.get("letter", 0)).only("fingerprint").first()
+    return {
+        "entry": entry,
+        "link": display.link(page.site, "jobrecord", job.pk, job),
+        "state": display.badge(state.value, state.label),
+        "word": state.value,
+        "error": display.shortened(live["error"], 300),
+        "problem": live.get("problem", ""),
+        "is_final": state in FINAL_STATES,
+        "is_another_fault": newer is not None and newer.fingerprint != fingerprint,
+        "fault_url": fault_url(page.site, newer.fingerprint) if newer else "",
+    }
+
+
+# --- acts ------------------------------------------------------------------------------------------------
+
+
+class AssignForm(ReasonForm):
+    """Who takes care, and a note."""
+
+    field_order = ("person", "note", "reason")
+    person = forms.CharField(
+        label=gettext_lazy("Person"), required=False, max_length=150, help_text=gettext_lazy("A name to log in with.")
+    )
+    note = forms.CharField(
+        label=gettext_lazy("Note"), required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 3})
+    )
+
+    def clean_person(self) -> Any:
+        """Find the member of staff; None for nobody."""
+        name = str(self.cleaned_data["person"]).strip()
+        if not name:
+            return None
+        users = get_user_model()._default_manager.filter(is_active=True, is_staff=True)
+        found = users.filter(**{get_user_model().USERNAME_FIELD: name}).first()
+        if found is None:
+            raise ValidationError(_("No member of staff is called “%(name)s”."), params={"name": name})
+        return found
+
+
+@dataclass(frozen=True)
+class FaultVerb:
+    """One act on the open letters of a fault."""
+
+    permission: str
+    button: Text
+    effect: Callable[[int], str]
+    is_grave: bool = False
+
+
+VERBS: dict[str, FaultVerb] = {
+    "canary": FaultVerb(
+        "replay_deadletter",
+        gettext_lazy("Send a canary"),
+        lambda n: _("The newest of the open letters is replayed; the others wait until you see how it ends."),
+    ),
+    "replay": FaultVerb(
+        "replay_deadletter",
+        gettext_lazy("Replay all"),
+        lambda n: (
+            ngettext(
+                "%(n)d job goes back to its queue with fresh attempts; its history stays.",
+                "%(n)d jobs go back to their queues with fresh attempts; their history stays.",
+                n,
+            )
+            % {"n": n}
+        ),
+    ),
+    "assign": FaultVerb(
+        "assign_deadletter",
+        gettext_lazy("Assign"),
+        lambda n: (
+            ngettext("%(n)d open letter is given to a person.", "%(n)d open letters are given to a person.", n)
+            % {"n": n}
+        ),
+    ),
+    "discard": FaultVerb(
+        "discard_deadletter",
+        gettext_lazy("Discard all"),
+        lambda n: (
+            ngettext(
+                "%(n)d dead letter is closed; its job stays failed.",
+                "%(n)d dead letters are closed; their jobs stay failed.",
+                n,
+            )
+            % {"n": n}
+        ),
+        is_grave=True,
+    ),
+}
+
+
+class FaultAct(ActPage):
+    """The page between a button of a fault and its doing."""
+
+    name = "fault_act"
+    path = "faults/<slug:fingerprint>/act/<slug:verb>/"
+    title = gettext_lazy("Fault")
+    permission = "wellos_jobs.view_deadletter"
+
+    def heading(self, request: HttpRequest, **values: Any) -> Text:
+        return f"{self._verb(**values).button}: {values['fingerprint']}"
+
+    def needed(self, **values: Any) -> str:
+        return f"wellos_jobs.{self._verb(**values).permission}"
+
+    def row(self, request: HttpRequest, **values: Any) -> Fault:
+        return find_fault(request, values["fingerprint"], chosen(request))
+
+    def form(self, request: HttpRequest, row: Any, data: Any = None, **values: Any) -> forms.Form:
+        if values["verb"] == "assign":
+            return AssignForm(data, initial={"person": request.user.get_username()})
+        return ReasonForm(data)
+
+    def told(self, request: HttpRequest, row: Any, **values: Any) -> dict[str, Any]:
+        verb, count = self._verb(**values), row.open_letters.count()
+        told = {"button": verb.button, "effect": verb.effect(count), "is_grave": verb.is_grave}
+        if not count:
+            told["refusal"] = _("No letter of these is open.")
+        return told
+
+    def do(self, row: Any, form: forms.Form, who: dict[str, Any], **values: Any) -> str:
+        match values["verb"]:
+            case "canary":
+                job = operations.send_canary(row.open_letters, **who)
+                return _("Job %(job)s was sent ahead of the others") % {"job": job.pk}
+            case "assign":
+                fields = form.cleaned_data
+                count = operations.assign(row.open_letters, fields["person"], fields["note"], **who)
+                return ngettext("%(n)d dead letter assigned", "%(n)d dead letters assigned", count) % {"n": count}
+            case "discard":
+                report = operations.discard_many(row.open_letters, **who)
+                n = report.done
+                return ngettext("%(n)d dead letter discarded", "%(n)d dead letters discarded", n) % {"n": n}
+        report = operations.replay_many(row.open_letters, **who)
+        return ngettext("%(n)d dead letter replayed", "%(n)d dead letters replayed", report.done) % {"n": report.done}
+
+    def home(self, row: Any) -> str:
+        return fault_url(self.site, row.fingerprint, row.query)
+
+    def _verb(self, **values: Any) -> FaultVerb:
+        if values["verb"] not in VERBS:
+            raise Http404(_("There is no such action: %(verb)s") % {"verb": values["verb"]})
+        return VERBS[values["verb"]]

@@ -1,0 +1,227 @@
+"""The page of a dead letter: why the job was given up, its data, and replay, edit and replay, assign, discard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Q
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from .. import amendments, operations, payload
+from ..errors import EncryptionError, InvalidOperation, PayloadError
+from ..models import AuditEntry, DeadLetter
+from ..states import DeadLetterStatus
+from ..views import may_see_payload
+from . import display, scope, texts
+from .acts import ActPage
+from .confirm import ReasonForm
+from .data_forms import DataForm
+from .fault_page import AssignForm, FaultAct, FaultPage
+from .faults import Faults, fault_url
+from .job_acts import Button
+from .lookup import find_letter
+from .pages import Page, Text
+
+MOST_ENTRIES = 100
+VERBS: dict[str, tuple[str, Text, Text]] = {
+    "replay": (
+        "replay_deadletter",
+        gettext_lazy("Replay"),
+        gettext_lazy("The job goes back to its queue with fresh attempts; its history stays."),
+    ),
+    "edit": (
+        "edit_deadletter",
+        gettext_lazy("Edit data and replay"),
+        gettext_lazy("The job goes back to its queue with these data; the letter keeps those it failed with."),
+    ),
+    "assign": ("assign_deadletter", gettext_lazy("Assign"), gettext_lazy("The letter is given to a person.")),
+    "discard": (
+        "discard_deadletter",
+        gettext_lazy("Discard"),
+        gettext_lazy("The letter is closed; its job stays failed."),
+    ),
+}
+"""What can be done to an open letter: the permission, the button, and what will happen."""
+
+
+class LetterPage(Page):
+    """Served as the change page of ``DeadLetterAdmin``."""
+
+    name = "deadletter_change"
+    path = "<path:letter_id>/change/"
+    title = gettext_lazy("Dead letter")
+    permission = "wellos_jobs.view_deadletter"
+    template = "admin/wellos_jobs/parts/letter.html"
+    live = False
+    for_everybody = True
+    styles = ("wellos_jobs/job.css",)
+
+    def heading(self, request: HttpRequest, **values: Any) -> Text:
+        letter = find_letter(request, values["letter_id"])
+        return _("%(name)s: dead letter %(letter)s") % {"name": letter.job.name, "letter": letter.pk}
+
+    def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
+        letter = find_letter(request, values["letter_id"])
+        may_see = may_see_payload(request, letter.job)
+        alike = scope.visible(request, DeadLetter.objects.filter(fingerprint=letter.fingerprint))
+        former = letter.former_data
+        return {
+            "letter": letter,
+            "message": texts.cut(letter.message),
+            "trace": texts.shown(letter, "traceback"),
+            "whole": self._whole(letter),
+            "facts": self._facts(letter),
+            "buttons": self._buttons(request, letter),
+            "may_see_payload": may_see,
+            "data": display.as_json(payload.mask(letter.job.data)) if may_see else "",
+            "former_data": display.as_json(payload.mask(former)) if may_see and former is not None else "",
+            "fault_url": fault_url(self.site, letter.fingerprint, "?status=any"),
+            "alike": alike.filter(status=DeadLetterStatus.OPEN).exclude(pk=letter.pk).order_by()[:1001].count(),
+            "entries": self._entries(letter),
+        }
+
+    def _facts(self, letter: DeadLetter) -> list[tuple[str, Any]]:
+        job = letter.job
+        organization = display.organizations([job.organization_id]).get(job.organization_id, "")
+        found = [
+            (_("Job"), display.link(self.site, "jobrecord", job.pk, job)),
+            (_("Reason"), letter.get_reason_display()),
+            (_("Given up"), display.to_the_second(letter.created_at)),
+            (_("Queue"), job.queue),
+            (_("Attempts"), f"{job.attempts}/{job.max_attempts}"),
+            (_("Organization"), organization),
+            (_("Assigned to"), letter.assigned_to or ""),
+            (_("Note"), letter.note),
+            (_("Resolved by"), letter.resolved_by or ""),
+            (_("Resolved"), display.to_the_second(letter.resolved_at) if letter.resolved_at else ""),
+        ]
+        return [(label, value) for label, value in found if value]
+
+    def _buttons(self, request: HttpRequest, letter: DeadLetter) -> list[Button]:
+        if letter.status != DeadLetterStatus.OPEN:
+            return []
+        return [
+            Button(
+                reverse("admin:wellos_jobs_deadletter_act", args=[letter.pk, name], current_app=self.site.name),
+                button,
+                name == "discard",
+            )
+            for name, (permission, button, _effect) in VERBS.items()
+            if request.user.has_perm(f"wellos_jobs.{permission}") and self._fits(request, letter, name)
+        ]
+
+    def _fits(self, request: HttpRequest, letter: DeadLetter, verb: str) -> bool:
+        if letter.job.is_foreign:
+            return verb not in {"replay", "edit"}
+        return verb != "edit" or may_see_payload(request, letter.job)
+
+    def _whole(self, letter: DeadLetter) -> str:
+        if not texts.is_cut(letter, "traceback"):
+            return ""
+        return reverse("admin:wellos_jobs_deadletter_traceback", args=[letter.pk], current_app=self.site.name)
+
+    def _entries(self, letter: DeadLetter) -> list[AuditEntry]:
+        about = Q(target_type="dead_letter", target_id=str(letter.pk))
+        about |= Q(target_type="job", target_id=str(letter.job_id))
+        return list(AuditEntry.objects.filter(about).order_by("-at", "-pk")[:MOST_ENTRIES])[::-1]
+
+
+class LetterTraceback(LetterPage):
+    """The whole traceback, as text."""
+
+    name = "deadletter_traceback"
+    path = "<str:letter_id>/traceback.txt"
+
+    def answer(self, request: HttpRequest, **values: Any) -> HttpResponse:
+        self.require(request, self.permission)
+        letter = find_letter(request, values["letter_id"])
+        return texts.as_file(letter.traceback)  # deferred: read now
+
+
+class LetterAct(ActPage):
+    """The page between a button of a letter and its doing."""
+
+    name = "deadletter_act"
+    path = "<str:letter_id>/act/<slug:verb>/"
+    title = gettext_lazy("Dead letter")
+    permission = "wellos_jobs.view_deadletter"
+
+    def heading(self, request: HttpRequest, **values: Any) -> Text:
+        return f"{self._verb(**values)[1]}: {find_letter(request, values['letter_id']).job.name}"
+
+    def needed(self, **values: Any) -> str:
+        return f"wellos_jobs.{self._verb(**values)[0]}"
+
+    def row(self, request: HttpRequest, **values: Any) -> DeadLetter:
+        letter = find_letter(request, values["letter_id"])
+        if values["verb"] == "edit" and not may_see_payload(request, letter.job):
+            raise PermissionDenied
+        return letter
+
+    def form(self, request: HttpRequest, row: Any, data: Any = None, **values: Any) -> forms.Form:
+        match values["verb"]:
+            case "edit":
+                return DataForm(data, job=row.job)
+            case "assign":
+                person = row.assigned_to or request.user
+                return AssignForm(data, initial={"person": person.get_username(), "note": row.note})
+        return ReasonForm(data)
+
+    def told(self, request: HttpRequest, row: Any, **values: Any) -> dict[str, Any]:
+        _permission, button, effect = self._verb(**values)
+        told = {"button": button, "effect": effect, "is_grave": values["verb"] == "discard"}
+        refusal = self._refusal(row, values["verb"])
+        return told | {"refusal": refusal} if refusal else told
+
+    def do(self, row: Any, form: forms.Form, who: dict[str, Any], **values: Any) -> str:
+        match values["verb"]:
+            case "edit":
+                try:
+                    operations.replay_edited(row, form.cleaned_data["data"], **who)
+                except (PayloadError, EncryptionError, TypeError) as error:  # the job has changed since the form
+                    raise ValidationError(str(error)) from error
+                return _("The job runs again, with other data")
+            case "assign":
+                operations.assign([row], form.cleaned_data["person"], form.cleaned_data["note"], **who)
+                return _("The dead letter is assigned")
+            case "discard":
+                operations.discard(row, **who)
+                return _("The dead letter is discarded")
+        operations.replay(row, **who)
+        return _("The job runs again")
+
+    def home(self, row: Any) -> str:
+        return reverse("admin:wellos_jobs_deadletter_change", args=[row.pk], current_app=self.site.name)
+
+    def _refusal(self, letter: DeadLetter, verb: str) -> str:
+        if letter.status != DeadLetterStatus.OPEN:
+            return _("The dead letter is %(status)s already") % {"status": letter.get_status_display()}
+        if verb != "edit":
+            return ""
+        try:
+            amendments.definition_of(letter.job)
+        except InvalidOperation as error:
+            return str(error)
+        return ""
+
+    def _verb(self, **values: Any) -> tuple[str, Text, Text]:
+        if values["verb"] not in VERBS:
+            raise Http404(_("There is no such action: %(verb)s") % {"verb": values["verb"]})
+        return VERBS[values["verb"]]
+
+
+class LetterPages:
+    """Gives an admin of dead letters the workbench, their page, and the pages behind the buttons."""
+
+    def get_urls(self) -> list[URLPattern]:
+        below: Any = super()
+        pages = (Faults, FaultPage, FaultAct, LetterAct, LetterTraceback)
+        return [*(page.pattern(self) for page in pages), *below.get_urls()]  # type: ignore[arg-type]
+
+    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **options: Any) -> HttpResponse:
+        return LetterPage(self).answer(request, letter_id=object_id)  # type: ignore[arg-type]
