@@ -44,7 +44,7 @@ class Conf:
     default_timeout: float = 300.0
     """How long a run may take when neither the job nor its queue says so."""
     retention: Mapping[str, timedelta | None] = field(default_factory=lambda: dict(DEFAULT_RETENTION))
-    """How long rows are kept, by state of a job or kind; None keeps them for ever. ``dead_letters`` is for open ones."""
+    """How long rows are kept, by a job's state or by kind; None keeps them for ever. ``dead_letters``: open ones."""
     lease: float = 20.0
     """How long a claim lasts without renewal; a machine that dies is noticed after this."""
     notify_admins: bool = True

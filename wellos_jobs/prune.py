@@ -1,9 +1,9 @@
 """Prune: delete the rows of jobs that ended long ago, by ``RETENTION``, in small batches.
 
-The minute counts go after 90 days, unless ``RETENTION["statistics"]`` says otherwise; the audit log stays for ever, unless
-``RETENTION["audit"]`` says how long. A failed job with an open dead letter stays until the letter is
-closed, unless ``RETENTION["dead_letters"]`` says how long open letters are kept. A job stays while another one that
-needs it has not ended, or while its batch is closed and not done. A batch goes with the last of its jobs.
+The minute counts go after 90 days, unless ``RETENTION["statistics"]`` says otherwise; the audit log stays for ever,
+unless ``RETENTION["audit"]`` says how long. A failed job with an open dead letter stays until the letter is closed,
+unless ``RETENTION["dead_letters"]`` says how long open letters are kept. A job stays while another one that needs it
+has not ended, or while its batch is closed and not done. A batch goes with the last of its jobs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BATCH = 1_000
 def prune(
     using: str, dry_run: bool = False, most: int | None = None, retention: Mapping[str, timedelta | None] | None = None
 ) -> dict[str, int]:
-    """Delete what is older than it is kept; return how many rows by kind (``completed``, ..., ``dead_letters``, ``audit``).
+    """Delete what is older than it is kept; return how many rows by kind (``completed``, ..., ``audit``).
 
     With ``dry_run`` nothing is deleted, and the numbers say what would be. ``most`` is how many batches of each kind
     are deleted at most: the housekeeping, which has to go on with the ledger, takes one at a time until none is left.

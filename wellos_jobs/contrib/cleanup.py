@@ -87,7 +87,8 @@ def cleanup_old_jobs(ages: Mapping[str, Any]) -> int:
     """Delete the rows of jobs that ended longer ago than ``ages`` says; return how many this run deleted.
 
     ``ages`` is by state (``completed``, ``canceled``, ``failed``, and ``dead_letters`` for open ones) or kind of other
-    rows (``statistics``, ``audit``), each a timedelta or seconds; a state that is not named is left alone. ``RETENTION`` does the same by itself: this is for once.
+    rows (``statistics``, ``audit``), each a timedelta or seconds; a state that is not named is left alone.
+    ``RETENTION`` does the same by itself: this is for once.
 
     Raises:
         ValidationError: a state or an age cannot be meant.
