@@ -254,8 +254,8 @@ def test_a_run_is_an_execution_as_rq_knows_it(scene: Scene, connection: redis.Re
     [(job_id, run)] = registry.get_job_and_execution_ids()
     execution = Execution.fetch(id=run, job_id=job_id, connection=connection)
     assert (job_id, run, execution.worker_name) == (str(scene.active), scene.claim.run, "worker-1")
-    arguments = (wellos_redis.rq_time(), 20, 90, "worker-1", "")
-    assert wellos_redis.run(connection, "renew", *arguments) == []
+    arguments = (wellos_redis.rq_time(), 20, 90, "token", "{}", "worker-1", "", "")
+    assert wellos_redis.run(connection, "renew", *arguments) == [0]
     renewed = Execution.fetch(id=run, job_id=job_id, connection=connection)
     assert renewed.last_heartbeat > execution.last_heartbeat
     scene.hand.run(scene.claim)

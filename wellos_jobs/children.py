@@ -8,12 +8,14 @@ import ctypes.util
 import logging
 import os
 import random
+import resource
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from django.db import connections
 
@@ -59,6 +61,14 @@ class Child:
         if not self.killed_for:
             self.killed_for, self.killed_job = why, run.job_id if run else ""
         self.send(signal.SIGKILL)
+
+    def memory(self) -> int | None:
+        """Return the bytes of memory that it holds (resident set size), None where the system does not tell."""
+        try:
+            pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
+        except (OSError, IndexError):
+            return None
+        return int(pages) * resource.getpagesize()
 
     def order(self, order: Order, run: Run, seconds: float) -> None:
         """Order something of a run, once; it has ``seconds`` to obey before it is ``overdue``."""

@@ -94,6 +94,8 @@ class Answer:
     next_due: float | None
     canceled: bool = False
     """The job was cancelled while it ran, and this outcome would have let it run again."""
+    quiet: bool = False
+    """Somebody has told this worker to take no more jobs."""
 
 
 @dataclass(slots=True)
@@ -192,9 +194,10 @@ def rescue(
 
 def _answer(reply: list[Any]) -> Answer:
     settled, due, job_id, *fields = reply
-    next_due = float(due) if due else None
+    quiet = due == b"quiet"
+    next_due = float(due) if due and not quiet else None
     claim = _claim(redis.text(job_id), fields) if job_id else None
-    return Answer(bool(settled), claim, next_due, canceled=settled == 2)
+    return Answer(bool(settled), claim, next_due, canceled=settled == 2, quiet=quiet)
 
 
 def _claim(job_id: str, fields: list[bytes | None]) -> Claim:

@@ -29,6 +29,7 @@ PAUSED = f"{OWN}paused"
 BACKLOG = f"{OWN}backlog"
 ALARM = f"{OWN}alarm"
 CLOCK = f"{OWN}clock"
+SUPERVISORS = f"{OWN}supervisors"
 BROKEN_ENTRIES = f"{OWN}broken"
 ENTRIES = f"{PREFIX}:scheduler:scheduled_jobs"
 
@@ -78,6 +79,11 @@ def canceled(queue: str) -> str:
 
 def worker(name: str) -> str:
     return f"{PREFIX}:worker:{name}"
+
+
+def supervisor(token: str) -> str:
+    """What a supervisor tells of itself, as a hash."""
+    return f"{OWN}supervisor:{token}"
 
 
 def workers_of(queue: str) -> str:

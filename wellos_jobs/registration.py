@@ -13,8 +13,10 @@ from rq.version import VERSION
 from . import keys, redis
 
 
-def birth(connection: redis_py.Redis, name: str, queues: Sequence[str], pid: int, ttl: int) -> None:
-    """Make a worker known. ``ttl`` in seconds; the supervisor renews it."""
+def birth(
+    connection: redis_py.Redis, name: str, queues: Sequence[str], pid: int, ttl: int, supervisor: str = ""
+) -> None:
+    """Make a worker known. ``ttl`` in seconds; the supervisor, whose token is given, renews it."""
     key = keys.worker(name)
     now = redis.rq_time()
     facts: Any = {
@@ -27,6 +29,7 @@ def birth(connection: redis_py.Redis, name: str, queues: Sequence[str], pid: int
         "version": VERSION,
         "python_version": platform.python_version(),
         "state": "idle",
+        "w:supervisor": supervisor,
     }
     with connection.pipeline() as pipeline:
         pipeline.hdel(key, "death")

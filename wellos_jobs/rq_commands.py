@@ -24,6 +24,11 @@ class Command:
     job_id: str
 
 
+def shutdown(source: str, worker: str) -> None:
+    """Tell a worker to end after the job it is in. Raises redis-py's errors."""
+    redis.source_client(source, "call").publish(keys.pubsub(worker), json.dumps({"command": "shutdown"}))
+
+
 class Commands:
     """Listens for all workers of this Redis. What is sent while Redis is away is lost."""
 

@@ -20,6 +20,7 @@ from typing import Any
 from . import conf, queues, redis, registration
 from .aides import CLOCK, HOUSEKEEPING, Aides
 from .children import Child, buried, fork
+from .presence import Presence
 from .rq_commands import Command, Commands
 from .slots import Order, Slot
 from .supervision import Rescues
@@ -76,6 +77,8 @@ class Supervisor:
         self._rescues = Rescues(self.connection, options.worker.queues)
         self._due: dict[str, float] = {}
         self._commands = Commands(self.connection)
+        kind = "workers" if options.processes else "clock"
+        self.presence = Presence(self.connection, self.token, kind, options.worker.queues, self._worker_ttl)
         self._redis_away = False
         self._connected_since = time.monotonic()
         self._hasty_deaths = 0
@@ -100,7 +103,7 @@ class Supervisor:
                 self._with_redis(self._rescues.carry_out)
             if self._is_due("tick", min(TICK, next_due)):
                 next_due = self._with_redis(self._tick) or TICK
-            if self.workers and self._is_due("renew", conf.current().lease / 4):
+            if self._is_due("renew", conf.current().lease / 4):
                 self._with_redis(self._renew)
             if self._is_due("lead", LEAD_EVERY):
                 self._lead()
@@ -165,7 +168,7 @@ class Supervisor:
         return f"{base}-{self._spawned}"
 
     def _birth(self, name: str, pid: int) -> None:
-        registration.birth(self.connection, name, self.options.worker.queues, pid, self._worker_ttl)
+        registration.birth(self.connection, name, self.options.worker.queues, pid, self._worker_ttl, self.token)
 
     def _collect(self) -> None:
         """Take note of every child that has ended."""
@@ -198,7 +201,7 @@ class Supervisor:
     def _replace(self) -> None:
         if self.stop_by is not None or self._rescues:  # a successor may bear the name of the dead
             return
-        if self._spare_slots and time.monotonic() >= self._spawn_after:
+        if self._spare_slots and not self.presence.quiet and time.monotonic() >= self._spawn_after:
             self._spawn_worker()
 
     def _may_reap(self) -> bool:
@@ -271,20 +274,9 @@ class Supervisor:
 
     def _renew(self) -> None:
         alive = [child for child in self.workers.values() if not child.killed_for]
-        if not alive:
-            return
-        held = {child.name: run.job_id if (run := child.slot.run) else "" for child in alive}
-        forgotten = redis.run(
-            self.connection,
-            "renew",
-            redis.rq_time(),
-            conf.current().lease,
-            self._worker_ttl,
-            *[part for pair in held.items() for part in pair],
-        )
-        lost = {redis.text(name) for name in forgotten}
+        forgotten = self.presence.renew(alive)
         for child in alive:
-            if child.name in lost:
+            if child.name in forgotten:
                 self._birth(child.name, child.pid)
 
     def _lead(self) -> None:
@@ -343,6 +335,7 @@ class Supervisor:
         """End the housekeeping after its last look at the stream, and let go of the leader's lock."""
         self.aides.leave(self._collect, leads=self._leading)
         self._with_redis(lambda: redis.run(self.connection, "resign", "leader", self.token))
+        self._with_redis(self.presence.end)
         signal.set_wakeup_fd(-1)
         return 0
 

@@ -29,6 +29,9 @@ REPLACE_ME = 75
 SET_TTL = 3600
 """Seconds until Redis forgets a queue set on which nobody works."""
 
+QUIET_LOOK = 1.0
+"""Seconds after which a quiet worker asks whether it may take jobs again."""
+
 _NOTHING = Answer(settled=False, claim=None, next_due=None)
 
 
@@ -76,7 +79,7 @@ class Worker:
                 elif self._finished(answer.next_due):
                     break
                 else:
-                    self._wait(answer.next_due)
+                    self._wait(answer)
                     answer = self._claim()
             except _Wake:
                 answer = _NOTHING
@@ -150,9 +153,14 @@ class Worker:
         most = self.options.max_idle
         return most is not None and time.monotonic() - self._idle_since >= most
 
-    def _wait(self, next_due: float | None) -> None:
-        """Block until the bell rings, the next delayed job is due, or BLOCK_SECONDS are over."""
-        seconds = redis.BLOCK_SECONDS if next_due is None else min(next_due, redis.BLOCK_SECONDS)
+    def _wait(self, answer: Answer) -> None:
+        """Block until the bell rings, the next delayed job is due, or BLOCK_SECONDS are over.
+
+        A quiet worker keeps away from the bell: its token wakes one worker only, and must wake one that takes jobs.
+        """
+        seconds = redis.BLOCK_SECONDS if answer.next_due is None else min(answer.next_due, redis.BLOCK_SECONDS)
+        if answer.quiet:
+            seconds = QUIET_LOOK
         if self.options.max_idle is not None:
             seconds = min(seconds, self.options.max_idle)
         self.slot.beat()
@@ -161,7 +169,9 @@ class Worker:
         bell = redis.source_client(self.options.source, "block")
         try:
             self._waiting = True
-            if not self.stopping:
+            if answer.quiet and not self.stopping:
+                time.sleep(seconds)
+            elif not self.stopping:
                 bell.blpop([keys.bell(self.options.queue_set)], timeout=seconds)
         except redis.Unavailable as error:
             logger.warning("worker %s: Redis is away while idle: %s", self.name, error)

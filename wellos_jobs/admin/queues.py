@@ -10,10 +10,12 @@ from .. import status
 from . import scope
 from .base import ReadOnlyAdmin
 from .flows import FlowPage, Flows
+from .limits import Limits
 from .overview import Overview
 from .pages import Page
+from .workers import Workers
 
-PAGES: tuple[type[Page], ...] = (Overview, Flows, FlowPage)
+PAGES: tuple[type[Page], ...] = (Overview, Flows, FlowPage, Limits, Workers)
 """All of them; the navigation (``pages.ENTRIES``) names those that it leads to."""
 
 

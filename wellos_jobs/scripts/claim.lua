@@ -5,8 +5,9 @@
 local worker, seq, nonce, set, iso, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local settled, id, due = answered(worker, nonce, seq)
 if not settled then
+  local quiet = id
   if redis.call('EXISTS', W .. 'set:' .. set) == 0 then return redis.error_reply('NOSET ' .. set) end
-  id, due = claim_next(set, worker, nonce, seq, iso, lease)
+  id, due = claim_next(set, worker, nonce, seq, iso, lease, quiet)
   remember(worker, nonce, seq, 0, id, due)
 end
 return answer(0, id, due)

@@ -35,10 +35,15 @@ local function take(id, h, worker, run, now, text_now, iso, lease)
   event('started', id, h, since and string.format('{"wait":%.6f}', math.max(0, now - tonumber(since))) or '')
 end
 
--- Claim the next job of a set of queues. Returns its id, or false and the time the next delayed job is due.
-local function claim_next(set, worker, nonce, seq, iso, lease)
+-- Claim the next job of a set of queues. Returns its id, or false and the time the next delayed job is due. A quiet worker
+-- takes none: the token of the bell that it may have taken is for another.
+local function claim_next(set, worker, nonce, seq, iso, lease, quiet)
   local now, text_now = clock()
   move_due(now, text_now, iso, 20)
+  if quiet then
+    if redis.call('EXISTS', W .. 'ready:' .. set) == 1 then ring(set) end
+    return false, 'quiet'
+  end
   if redis.call('EXISTS', P .. ':suspended') == 1 then return false end
   local ready = W .. 'ready:' .. set
   local fair_turn = seq % 16 == 0
@@ -72,9 +77,10 @@ end
 -- A worker process numbers its calls. A number that comes again is a call resent after a lost reply: it gets the stored
 -- answer. The nonce tells the process from an earlier one of the same name. A job whose lease has run out meanwhile is not
 -- in the answer: it may be another worker's by now, and its run with it.
+-- Returns settled, the job's id and when the next is due; nothing and whether the worker is quiet when the call is new.
 local function answered(worker, nonce, seq)
-  local v = redis.call('HMGET', worker_key(worker), 'w:seq', 'w:settled', 'w:claimed', 'w:due')
-  if v[1] ~= nonce .. '-' .. seq then return nil end
+  local v = redis.call('HMGET', worker_key(worker), 'w:seq', 'w:settled', 'w:claimed', 'w:due', 'w:quiet')
+  if v[1] ~= nonce .. '-' .. seq then return nil, v[5] end
   local id = v[3] ~= '' and v[3]
   if id and redis.call('HGET', job_key(id), 'w:run') ~= v[1] then return tonumber(v[2]), false, '0' end
   return tonumber(v[2]), id, v[4]
@@ -91,10 +97,14 @@ end
 local PAYLOAD = {'w:name', 'data', 'origin', 'w:attempt', 'w:max', 'w:timeout', 'w:db', 'w:gen', 'w:org', 'w:user',
   'w:ctx', 'w:run', 'w:since', 'w:prio', 'timeout'}
 
--- {settled, seconds until the next delayed job is due ('' = none), id, then the fields above}
+-- {settled, seconds until the next delayed job is due ('' = none; 'quiet' = it takes no jobs), id, then the fields above}
 local function answer(settled, id, due)
   local wait = ''
-  if due and due ~= '' then wait = string.format('%.3f', math.max(0, tonumber(due) - clock())) end
+  if due == 'quiet' then
+    wait = due
+  elseif due and due ~= '' then
+    wait = string.format('%.3f', math.max(0, tonumber(due) - clock()))
+  end
   local reply = {settled, wait, id or ''}
   if id then
     for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(PAYLOAD))) do reply[3 + i] = value end

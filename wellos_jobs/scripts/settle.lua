@@ -56,9 +56,11 @@ end
 
 local settled, next_id, due = answered(worker, nonce, seq)
 if not settled then
+  local quiet = next_id
+  next_id = nil
   settled = settle()
   if set ~= '' and redis.call('EXISTS', W .. 'set:' .. set) == 1 then
-    next_id, due = claim_next(set, worker, nonce, seq, iso, lease)
+    next_id, due = claim_next(set, worker, nonce, seq, iso, lease, quiet)
   end
   remember(worker, nonce, seq, settled, next_id, due)
 end
