@@ -18,7 +18,7 @@ BROWSER := $(if $(findstring chromium,$(WELLOS_REQUIRE) $(shell command -v chrom
 CHOICE := $(shell printf '%s' '$(DJANGO) $(BROWSER)' | cksum | cut -d' ' -f1)
 STAMP := $(VENV)/.installed-$(CHOICE)
 
-.PHONY: help demo test lint bench docs clean
+.PHONY: help demo test lint bench bench-coordination docs clean
 .DELETE_ON_ERROR:
 
 help: ## Show this help.
@@ -39,6 +39,9 @@ lint: $(STAMP)-lint ## Check style, types and migrations.
 
 bench: $(STAMP)-test ## Measure throughput, ledger lag and recovery time.
 	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-coordination: $(STAMP)-test ## Measure fair turns behind 100,000 jobs, and limits while workers are killed.
+	@$(BIN)/python benchmarks/coordination.py $(ARGS)
 
 docs: $(STAMP)-test ## Build the documentation into site/, warnings being errors.
 	@$(BIN)/python -m mkdocs build --strict --quiet && echo "site/index.html"

@@ -1,10 +1,13 @@
 """The jobs that are measured."""
 
+import json
 import os
 import time
 from pathlib import Path
 
-from wellos_jobs import job
+from wellos_jobs import Concurrency, current_job, job
+
+MOST_LIMITED = 3
 
 
 @job("benchmark-noop")
@@ -27,3 +30,23 @@ def victim(folder: str) -> None:
     part.rename(runs / name)
     while first:
         time.sleep(0.01)
+
+
+@job("benchmark-limited", limits=[Concurrency(MOST_LIMITED)], max_attempts=50)
+def limited(runs: str = "") -> None:
+    """Note start and end of this run as lines of a file."""
+    note(runs, "started")
+    time.sleep(0.003)
+    note(runs, "ended")
+
+
+def note(runs: str, event: str) -> None:
+    run = current_job()
+    line = json.dumps(
+        {"event": event, "pid": os.getpid(), "at": time.time(), "job": str(run.id), "attempt": run.attempt}
+    )
+    descriptor = os.open(runs, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, f"{line}\n".encode())  # one write: lines of several processes do not mix
+    finally:
+        os.close(descriptor)

@@ -238,11 +238,11 @@ def warm(noop: object) -> bool:
 
 
 @contextmanager
-def rqworker(*options: str) -> Iterator[None]:
+def rqworker(*options: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "django", "rqworker", *options]
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(timeout=40)

@@ -22,10 +22,15 @@ DATABASES = {
         },
     }
 }
-RQ_QUEUES = {"default": {"URL": os.environ["REDIS_URL"], "SERIALIZER": "rq.serializers.JSONSerializer"}}
+RQ_QUEUES = {
+    name: {"URL": os.environ["REDIS_URL"], "SERIALIZER": "rq.serializers.JSONSerializer"}
+    for name in ("default", "fair")
+}
+WELLOS_JOBS = {"FAIR_QUEUES": ["fair"]}
 RQ = {"QUEUE_CLASS": "wellos_jobs.queues.LaneQueue"}
+LEVEL = {"level": os.environ.get("BENCHMARK_LOG_LEVEL", "WARNING")}
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "loggers": {"wellos_jobs": {"level": "WARNING"}, "rq.worker": {"level": "WARNING"}},
+    "loggers": {"wellos_jobs": LEVEL, "rq.worker": LEVEL},
 }

@@ -119,3 +119,29 @@ def summary(batch_id: str, journal: str = "") -> dict[str, Any]:
 def adds(batch_id: str, count: int) -> None:
     """Add jobs to the batch this one is in."""
     Batch.get(batch_id).enqueue_bulk(noop, [{}] * count)
+
+
+# --- for the model of the engine: their periods never end by themselves -----------------------------------
+
+
+@job("test-metered", limits=[RateLimit("3/1000s", key="meter")])
+def metered() -> None:
+    """Count one at the meter."""
+
+
+@job("test-metered-twice", limits=[RateLimit("3/1000s", key="meter", weight=2)])
+def metered_twice() -> None:
+    """Count two at the meter."""
+
+
+@job("test-mixed", limits=[Concurrency(2, key="mixed"), RateLimit("3/1000s", key="meter")])
+def mixed() -> None:
+    """Be one of two at once, and count one at the meter."""
+
+
+@job(
+    "test-fragile",
+    limits=[Concurrency(2, key="fragile"), CircuitBreaker("fragile", failures=2, within=1000, reset=1000)],
+)
+def fragile() -> None:
+    """Call a dependency that may be down."""

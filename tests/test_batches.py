@@ -11,7 +11,8 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from wellos_jobs import Batch, blocking, errors, operations, prune, queues
+from wellos_jobs import Batch, blocking, claims, errors, operations, prune, queues
+from wellos_jobs.claims import Outcome
 from wellos_jobs.folding import Fold
 from wellos_jobs.models import AuditEntry, DeadLetter, JobRecord
 from wellos_jobs.models import Batch as Row
@@ -298,6 +299,21 @@ def test_last_two_jobs_finish_at_once_in_two_ledgers(journal: Journal) -> None:
     run_all(books)
     assert calls(journal) == (1, 1)
     assert JobRecord.objects.filter(name="test-summary", attempts=1, state="completed").count() == 2
+
+
+def test_owner_of_the_last_job_killed_while_holding(books: Books, journal: Journal) -> None:
+    """Its rescue is no end: the batch waits for the next run."""
+    with Batch(name="import", **callbacks(journal)) as batch:
+        batch.enqueue(noop)
+    hand = Hand()
+    held = hand.take()
+    claims.rescue(hand.connection, "crashed", "killed", worker=hand.name)
+    books.fold()
+    assert not hand.settle(held, Outcome("completed"))
+    books.fold()
+    assert batch.state == "closed" and batch.progress["open"] == 1
+    run_all(books)
+    assert batch.wait(0) and calls(journal) == (1, 1)
 
 
 def test_finishing_again_calls_nobody_again(books: Books, journal: Journal) -> None:

@@ -131,6 +131,19 @@ def test_the_probes_worker_is_killed(hand: Hand, redis_client: redis.Redis) -> N
     assert hand.claim() is None
 
 
+def test_the_probe_ends_after_its_lease_has_run_out(hand: Hand, redis_client: redis.Redis) -> None:
+    """Its machine was thought dead, and another probe is under way: what the first one saw decides nothing."""
+    probe, _ = probing(hand, redis_client)
+    redis_client.zadd(keys.LEASES, {probe.id: 1})
+    assert [found.id for found in claims.rescue(hand.connection, "crashed", "no beat")] == [probe.id]
+    other = Hand(name="other")
+    next_probe = other.take()
+    assert not hand.settle(probe, OK)
+    assert redis_client.exists(BREAKER) and hand.claim() is None
+    other.settle(next_probe, OK)
+    assert not redis_client.exists(BREAKER)
+
+
 def test_the_probes_hash_is_deleted(hand: Hand, redis_client: redis.Redis) -> None:
     """By foreign code while it runs: nobody can say how it went, so another one probes."""
     probe, handles = probing(hand, redis_client)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -23,11 +26,18 @@ from .rows import all_have_state, has_state
 pytestmark = pytest.mark.processes
 
 
-def most_at_once(journal: Journal) -> int:
-    """The largest number of runs that were under way at one time, by what the runs noted themselves."""
-    moments = sorted([(entry.at, 1) for entry in journal.starts()] + [(entry.at, -1) for entry in journal.ends()])
+def most_at_once(journal: Journal, deaths: Mapping[int, float] | None = None) -> int:
+    """The largest number of runs that were under way at one time, by what the runs noted themselves.
+
+    ``deaths`` says when the worker of a run that noted no end was killed.
+    """
+    ends = {(entry.job, entry.attempt): entry.at for entry in journal.ends()}
+    moments = []
+    for entry in journal.starts():
+        end = ends.get((entry.job, entry.attempt)) or (deaths or {})[entry.pid]
+        moments += [(entry.at, 1), (max(entry.at, end), -1)]
     running = most = 0
-    for _, change in moments:
+    for _, change in sorted(moments):
         running += change
         most = max(most, running)
     return most
@@ -70,6 +80,26 @@ def test_workers_killed_while_they_hold_slots(processes: Fleet, journal: Journal
     double.enqueue_bulk(rows)
     processes.wait_until(lambda: all_have_state("completed", 30), 40)
     assert Counter(JobRecord.objects.values_list("attempts", flat=True)) == {1: 24, 2: 6}
+
+
+def test_never_more_at_once_than_may_while_workers_are_killed(processes: Fleet, journal: Journal) -> None:
+    """A thousand jobs over four workers, one of which dies every moment. 10,000: benchmarks/coordination.py."""
+    worker = ready(processes, "--processes", "4")
+    double.using(max_attempts=50).enqueue_bulk([{"steps": ["sleep:0.002"], "journal": str(journal)}] * 1_000)
+    journal.wait_for_starts(4)
+    deaths: dict[int, float] = {}
+
+    def kill_one() -> bool:
+        ran = {entry.pid for entry in journal.starts()[-20:]} & set(worker.children())
+        if ran and len(deaths) < 15:
+            pid = min(ran)
+            deaths[pid] = time.time()
+            os.kill(pid, signal.SIGKILL)
+        return all_have_state("completed", 1_000)
+
+    processes.wait_until(kill_one, 90)
+    assert len(deaths) == 15
+    assert most_at_once(journal, deaths) <= 2
 
 
 def test_idle_workers_do_not_busy_loop_at_a_full_limit(processes: Fleet, journal: Journal, redis_client: Any) -> None:

@@ -35,6 +35,24 @@ def test_the_small_one_is_among_the_first_few(redis_client: redis.Redis) -> None
     assert [place for place, name in enumerate(taken, 1) if name == "small"] == [6, 8, 10, 12, 14]
 
 
+def test_the_small_one_starts_within_the_first_40_behind_2_000(redis_client: redis.Redis) -> None:
+    """And a claim costs no more than with few waiting. With 100,000: benchmarks/coordination.py."""
+    hand, costs = Hand("default"), []
+    for waiting in (200, 2_000):
+        enqueue("big", waiting)
+        before = commands(redis_client)
+        turns(hand, 50)
+        costs.append(commands(redis_client) - before)
+    assert costs[1] <= costs[0] * 1.1, costs
+    enqueue("small", 10)
+    assert turns(hand, 40).count("small") == 10
+
+
+def commands(client: redis.Redis) -> int:
+    """How many commands Redis has carried out, those within scripts counted."""
+    return sum(row["calls"] for row in client.info("commandstats").values())
+
+
 def test_three_take_turns_and_each_keeps_its_order(redis_client: redis.Redis) -> None:
     waiting = {name: enqueue(name, 4) for name in ("a", "b", "c")}
     hand = Hand("default")
@@ -82,6 +100,20 @@ def test_a_job_that_waits_for_its_turn_is_cancelled_moved_and_emptied(redis_clie
 def test_nothing_is_left_of_the_turns_when_all_have_been_taken(redis_client: redis.Redis) -> None:
     enqueue("big", 20)
     turns(Hand("default"), 20)
+    assert redis_client.keys(f"{keys.OWN}turns:*") == []
+
+
+@pytest.mark.parametrize("is_paused", [False, True], ids=["open", "paused"])
+def test_nothing_is_left_of_the_turns_when_all_have_left(redis_client: redis.Redis, is_paused: bool) -> None:
+    """One was cancelled, one moved and the others emptied, also while nobody claims from the queue."""
+    handles = noop.using(organization="big").enqueue_bulk([{}] * 10)
+    urgent = noop.using(organization="big", priority=Priority.HIGH).enqueue()
+    moved = noop.using(organization="big", priority=Priority.LOW).enqueue()
+    if is_paused:
+        operations.pause_queue("default")
+    urgent.cancel()
+    operations.move(moved.record(), "low")
+    assert operations.empty_queue("default") == len(handles)
     assert redis_client.keys(f"{keys.OWN}turns:*") == []
 
 

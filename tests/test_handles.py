@@ -185,3 +185,20 @@ def test_times_in_redis_are_those_of_the_row(redis_client: redis.Redis, commit: 
         handle = noop.enqueue()
     created = redis_client.hget(keys.job(handle), "created_at").decode()
     assert created == handle.record().created_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@pytest.mark.parametrize(
+    ("job", "ending"), [(noop, JobState.COMPLETED), (fail, JobState.FAILED)], ids=["done", "failed"]
+)
+def test_canceling_a_job_that_ended_long_ago_changes_nothing(
+    redis_client: redis.Redis, commit: Commit, job: Any, ending: JobState
+) -> None:
+    """Redis has forgotten it by then; a tombstone would make the ledger call it canceled."""
+    with commit():
+        handle = job.enqueue()
+    Hand().run()
+    books = Books()
+    books.fold()
+    redis_client.delete(keys.job(handle))
+    assert handle.cancel() is False and not redis_client.exists(keys.job(handle))
+    assert books.row(handle).state == handle.state == ending

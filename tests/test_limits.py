@@ -12,10 +12,11 @@ from wellos_jobs import JobHandle, Priority, claims, keys, operations, queues
 from wellos_jobs.claims import Claim, Outcome
 from wellos_jobs.models import JobRecord, Schedule
 from wellos_jobs.redis import source_client
+from wellos_jobs.relay import Rebuild
 from wellos_jobs.ticks import tick
 
 from .engine import Books, CountingProxy, Hand, event_names, stream
-from .guarded_jobs import double, heavy, keyed, light, limited, per_account, per_organization, rated, single
+from .guarded_jobs import double, heavy, keyed, light, limited, metered, per_account, per_organization, rated, single
 from .jobs import noop
 from .processes import wait_until
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 DONE = Outcome("completed")
 GATES = "rq:wellos:gates"
+METER = "r:meter/1000"
 
 
 @pytest.fixture
@@ -207,6 +209,40 @@ def test_starts_in_a_period(hand: Hand) -> None:
     assert starts[-1] - starts[0] < 1.2, "and no later than they may"
 
 
+def test_owner_killed_while_holding_a_start(hand: Hand) -> None:
+    """A start is a start: the partner was called, whatever became of the caller. The rescued job counts again."""
+    metered.enqueue_bulk([{}] * 3)
+    hand.take()
+    claims.rescue(hand.connection, "crashed", "killed", worker=hand.name)
+    assert hand.take().attempt == 2 and hand.take().attempt == 1
+    assert hand.claim() is None, "three have started"
+
+
+def test_release_after_expiry_gives_no_start_back(hand: Hand, redis_client: redis.Redis) -> None:
+    """The period of a start is over while its run goes on: its end changes nothing for those that came after."""
+    metered.enqueue_bulk([{}] * 6)
+    first = hand.take()
+    redis_client.delete(f"rq:wellos:starts:{METER}")
+    hand.names(3)
+    assert hand.claim() is None
+    hand.settle(first, DONE)
+    look_again(redis_client)
+    assert hand.claim() is None
+
+
+def test_limit_lowered_while_full_of_starts(hand: Hand, redis_client: redis.Redis) -> None:
+    metered.enqueue_bulk([{}] * 6)
+    hand.names(3)
+    assert hand.claim() is None
+    operations.set_limit(METER, 1)
+    assert hand.claim() is None
+    redis_client.zremrangebyrank(f"rq:wellos:starts:{METER}", 0, 1)  # two of the three leave the period
+    look_again(redis_client)
+    assert hand.claim() is None, "one started, and one may"
+    operations.set_limit(METER, 3)
+    assert hand.claim() and hand.claim() and hand.claim() is None
+
+
 def test_weights_count_and_a_heavy_job_is_not_overtaken_for_ever(hand: Hand) -> None:
     light.enqueue_bulk([{}] * 2)
     assert hand.names(2) == ["test-light"] * 2
@@ -321,6 +357,33 @@ def test_parked_jobs_emptied(hand: Hand, redis_client: redis.Redis) -> None:
     assert [handle.state for handle in handles[:3]] == ["completed", "canceled", "canceled"]
 
 
+def test_parked_job_deleted_by_foreign_code_counts_no_longer(hand: Hand, redis_client: redis.Redis) -> None:
+    handles = single.enqueue_bulk([{}] * 3)
+    held = hand.take()
+    assert hand.claim() is None and waiting() == 2
+    redis_client.delete(keys.job(handles[1].id))
+    hand.settle(held, DONE)
+    assert is_job(hand.claim(), handles[2]) and waiting() == 0
+    assert redis_client.keys("rq:wellos:parked*") == []
+
+
+def test_parked_job_deleted_and_pushed_again_counts_once(hand: Hand, redis_client: redis.Redis) -> None:
+    """Into another queue, for it was moved meanwhile: its old place in the line and in the counts goes."""
+    first, second = single.enqueue(), single.enqueue()
+    held = hand.take()
+    assert is_job(held, first) and hand.claim() is None
+    redis_client.delete(keys.job(second.id))
+    operations.move(second.record(), "email")
+    Books().fold()
+    rebuild = Rebuild("default", hand.queues, source_client("default", "work"))
+    while rebuild.step():
+        pass
+    assert hand.claim() is None and (waiting(), waiting("email")) == (0, 1)
+    hand.settle(held, DONE)
+    assert is_job(hand.claim(), second) and (waiting(), waiting("email")) == (0, 0)
+    assert redis_client.keys("rq:wellos:parked*") == []
+
+
 def test_parked_job_moved_to_another_queue_and_priority(hand: Hand) -> None:
     books = Books()
     single.enqueue()
@@ -381,8 +444,6 @@ def test_the_most_urgent_parked_job_comes_first(hand: Hand) -> None:
 
 def test_redis_emptied_with_parked_jobs(hand: Hand, redis_client: redis.Redis) -> None:
     """The rows are pushed again; the limit holds for them as before."""
-    from wellos_jobs.relay import Rebuild
-
     handles = single.enqueue_bulk([{}] * 3)
     assert hand.take() and hand.claim() is None
     Books().fold()

@@ -210,6 +210,21 @@ def test_every_open_row_that_redis_has_lost_comes_back(redis_client: redis.Redis
     assert rebuilt(redis_client) == 0
 
 
+def test_a_job_that_was_promoted_is_not_delayed_again(redis_client: redis.Redis, commit: Callable[..., Any]) -> None:
+    with commit():
+        promoted, retried = noop.using(delay=3600).enqueue(), scripted.enqueue(steps=["status:503:600"])
+    hand = Hand("default")
+    hand.run()
+    books = Books()
+    for handle in (promoted, retried):
+        operations.promote(books.row(handle))
+    held = hand.take()
+    assert {books.row(promoted).state, books.row(retried).state} == {JobState.ACTIVE, JobState.WAITING}
+    redis_client.flushall()
+    assert rebuilt(redis_client) == 2
+    assert promoted.state is retried.state is JobState.WAITING, held.name
+
+
 def test_what_redis_has_is_left_alone(redis_client: redis.Redis, commit: Callable[..., Any]) -> None:
     with commit():
         handle = noop.enqueue()

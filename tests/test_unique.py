@@ -12,7 +12,7 @@ import pytest
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from wellos_jobs import Flow, JobHandle, prune
+from wellos_jobs import Flow, JobHandle, claims, prune
 from wellos_jobs.models import JobDependency, JobRecord, UniqueClaim
 
 from .engine import Books, Hand, work
@@ -195,6 +195,40 @@ def test_holder_expired() -> None:
     assert second != first
     assert once.enqueue() == second
     assert UniqueClaim.objects.count() == 1
+
+
+def test_owner_killed_while_holding() -> None:
+    """The job that is rescued still holds its key; the one that is buried does not, with ``until``."""
+    first = once_until_done.using(max_attempts=2).enqueue()
+    hand = Hand()
+    hand.take()
+    claims.rescue(hand.connection, "crashed", "killed", worker=hand.name)
+    assert once_until_done.enqueue() == first
+    hand.take()
+    claims.rescue(hand.connection, "crashed", "killed", worker=hand.name)
+    assert first.state == "failed"
+    assert once_until_done.enqueue() != first
+
+
+def test_owner_killed_before_it_was_done_counts_until_started_again() -> None:
+    first = once_more.enqueue()
+    hand = Hand()
+    hand.take()
+    claims.rescue(hand.connection, "crashed", "killed", worker=hand.name)
+    assert once_more.enqueue() == first, "it waits, and will see what changed"
+
+
+def test_release_after_expiry_frees_nobody_elses_key(books: Books) -> None:
+    """The first job runs beyond its claim's time; a second takes the key; the first's end leaves it alone."""
+    first = once.enqueue()
+    hand = Hand()
+    held = hand.take()
+    UniqueClaim.objects.update(expires=timezone.now() - timedelta(seconds=1))
+    second = once.enqueue()
+    assert second != first
+    hand.run(held)
+    books.fold()
+    assert once.enqueue() == second
 
 
 def test_holder_pruned(books: Books) -> None:

@@ -111,11 +111,12 @@ def _wire(record: JobRecord, event: EventName) -> dict[str, Any]:
         "w:ctx": payload.to_json(record.context) if record.context else "",
         **({"w:limits": payload.to_json(record.context["limits"])} if "limits" in record.context else {}),
     }
+    due = record.run_at if record.state == JobState.DELAYED else None  # one that was promoted has a time, too
     return {
         "id": str(record.pk),
         "q": record.queue,
         "prio": str(record.priority),
-        "due": f"{record.run_at.timestamp():.6f}" if record.run_at else "",
+        "due": f"{due.timestamp():.6f}" if due else "",
         "gen": record.replays,
         "event": event.value,
         **({"fair": True} if record.queue in conf.current().fair_queues else {}),
@@ -203,8 +204,11 @@ def resume(queue: str) -> bool:
 def cancel(record: JobRecord, detail: dict[str, Any] | None = None) -> Canceled:
     """Cancel a job wherever it is; a running one is stopped through its supervisor.
 
-    A job that Redis does not know gets a tombstone, so that a later push does nothing.
+    A job that Redis does not know gets a tombstone, so that a later push does nothing. Not one that has ended and that
+    Redis has forgotten since: then the row says so, and keeps saying it.
     """
+    if not record.is_foreign and JobState(record.state).is_final:
+        return "canceled" if record.state == JobState.CANCELED else "final"
     answer = redis.text(
         redis.run(
             redis.client(record.queue),

@@ -58,7 +58,7 @@ local function claim_next(set, worker, nonce, seq, iso, lease, quiet)
     if paused or redis.call('EXISTS', key) == 0 then
       redis.call('ZREM', ready, lane)
       redis.call('ZREM', W .. 'age:' .. set, lane)
-      if not paused then redis.call('DEL', turns_of(key) .. ':last') end -- nobody waits: all are equal again
+      if not paused then forget_turns(key) end
     end
     if id then
       local h = head(id)

@@ -27,13 +27,14 @@ for _, priority in ipairs({'1', '3', '5', '7', '10'}) do
     refill(key)
     drop(id)
   end
+  forget_turns(key)
 end
 local parked = W .. 'parked_of:' .. queue
 if looked < most then
   for _, id in ipairs(redis.call('ZRANGE', parked, 0, most - looked - 1)) do
     looked = looked + 1
     drop(id)
-    redis.call('ZREM', parked, id) -- also one whose hash somebody deleted
+    uncount(id, queue) -- also one whose hash somebody deleted
   end
 end
 return {count, looked >= most and 1 or 0}

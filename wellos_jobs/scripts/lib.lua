@@ -87,15 +87,21 @@ local function take_turn(key, id, organization)
   refill(key)
 end
 
+local function lane_length(key) return redis.call('LLEN', key) + redis.call('ZCARD', turns_of(key)) end
+
+-- Once nobody waits in a lane, all are equal again.
+local function forget_turns(key)
+  if lane_length(key) == 0 then redis.call('DEL', turns_of(key) .. ':last') end
+end
+
 -- Take a job out of its lane, wherever it stands there. Returns how many entries there were.
 local function leave_lane(id, queue, priority)
   local key = lane_key(queue, priority)
   local removed = redis.call('LREM', key, 0, id) + redis.call('ZREM', turns_of(key), id)
   refill(key)
+  forget_turns(key)
   return removed
 end
-
-local function lane_length(key) return redis.call('LLEN', key) + redis.call('ZCARD', turns_of(key)) end
 
 -- Put a job into its lane. Its hash already says 'queued'. `waited` leaves the moment since which it waits alone.
 local function to_lane(id, queue, priority, text_now, in_front, waited)

@@ -91,8 +91,19 @@ local function place_of(id, h, now)
   return tonumber(h.priority) * 1e9 + since - 1.7e9, since -- small enough for a score to tell microseconds apart
 end
 
+-- The queue that a job is parked from stands beside its hash, for somebody may delete that.
+local PARKED_FROM = W .. 'parked_from'
+
+local function uncount(id, queue)
+  redis.call('ZREM', W .. 'parked_of:' .. queue, id)
+  redis.call('HDEL', PARKED_FROM, id)
+end
+
 local function park(id, h, limit, now)
   local place, since = place_of(id, h, now)
+  local before = redis.call('HGET', PARKED_FROM, id)
+  if before then uncount(id, before) end -- of a life whose hash was deleted
+  redis.call('HSET', PARKED_FROM, id, h.queue)
   redis.call('ZADD', parked_in(limit.id), string.format('%.6f', place), id)
   redis.call('ZADD', W .. 'parked_of:' .. h.queue, string.format('%.6f', since), id)
   redis.call('HSET', job_key(id), 'w:parked', limit.id)
@@ -102,8 +113,15 @@ end
 
 local function unpark_one(id, h)
   redis.call('ZREM', parked_in(h.parked), id)
-  redis.call('ZREM', W .. 'parked_of:' .. h.queue, id)
+  uncount(id, h.queue)
   redis.call('HDEL', job_key(id), 'w:parked')
+end
+
+-- Drop the entry of a job whose hash was deleted while it was parked; it may have come back since, and be parked elsewhere.
+local function drop_stale(id, h, limit_id)
+  redis.call('ZREM', parked_in(limit_id), id)
+  local queue = not h.parked and redis.call('HGET', PARKED_FROM, id)
+  if queue then uncount(id, queue) end
 end
 
 -- Let the first in line come back to the front of their lanes, as many as fit into `left`. Those of a paused queue do
@@ -117,12 +135,13 @@ local function unpark(limit_id, left, text_now, top)
     local h = head(id)
     local weight = top and weight_of(id, limit_id) or 1
     local counts = h.status == 'queued' and redis.call('HEXISTS', W .. 'paused', h.queue) == 0
-    if counts and top and weight > top then
+    if h.parked ~= limit_id then
+      drop_stale(id, h, limit_id)
+    elseif counts and top and weight > top then
       skip = skip + 1
     elseif counts and weight > left then
       break
     else
-      h.parked = limit_id
       unpark_one(id, h)
       if counts then left = left - weight end
       if h.status == 'queued' then found[#found + 1] = {id, h} end
