@@ -116,6 +116,7 @@ FLOORS = {
         "schedule_operations",
         "operations",
         "rotation",
+        "bulk",
         "views",
         "health_views",
         "urls",

@@ -55,6 +55,8 @@ class Conf:
     """Dotted path of ``(organization_id) -> {"label", "url", "time_zone", "sender", "reply_to"}``."""
     admin_organizations: str | None = None
     """Dotted path of ``(user) -> organization ids, None for all``: whose rows a member of staff sees in the admin."""
+    operations_queue: str | None = None
+    """The queue of the jobs that do bulk operations of the admin; None: ``default``, or the first there is."""
     stream_max: int = 1_000_000
     """How many events may wait for the ledger before an alert fires and enqueue slows down."""
     fair_queues: frozenset[str] = frozenset()
@@ -196,6 +198,12 @@ def _fair_queues(value: Any) -> frozenset[str]:
     return named
 
 
+def _known_queue(value: Any) -> str | None:
+    if value is not None and value not in queues():
+        raise ValueError(f"RQ_QUEUES has no queue {value!r}")
+    return None if value is None else str(value)
+
+
 def _backlog(value: Any) -> dict[str, float] | None:
     if value is None:
         return None
@@ -247,6 +255,7 @@ _CLEAN: Mapping[str, Callable[[Any], Any]] = {
     "CAN_VIEW_JOB": _path,
     "ORGANIZATION_RESOLVER": _path,
     "ADMIN_ORGANIZATIONS": _path,
+    "OPERATIONS_QUEUE": _known_queue,
     "STREAM_MAX": _positive(int),
     "FAIR_QUEUES": _fair_queues,
     "BACKLOG_ALERTS": _backlog,

@@ -2,10 +2,21 @@
 
 from django.contrib import admin
 
-from ..models import AuditEntry, Batch, DeadLetter, JobAttempt, JobRecord, OrganizationReportSchedule, Queues, Schedule
+from ..models import (
+    AuditEntry,
+    Batch,
+    BulkOperation,
+    DeadLetter,
+    JobAttempt,
+    JobRecord,
+    OrganizationReportSchedule,
+    Queues,
+    Schedule,
+)
 from .attempts import JobAttemptAdmin
 from .audit import AuditEntryAdmin
 from .batches import BatchAdmin
+from .bulk_operations import BulkOperationAdmin
 from .dead_letters import DeadLetterAdmin
 from .jobs import JobRecordAdmin
 from .queues import QueuesAdmin
@@ -17,6 +28,7 @@ admin.site.register(JobAttempt, JobAttemptAdmin)
 admin.site.register(DeadLetter, DeadLetterAdmin)
 admin.site.register(AuditEntry, AuditEntryAdmin)
 admin.site.register(Batch, BatchAdmin)
+admin.site.register(BulkOperation, BulkOperationAdmin)
 admin.site.register(Schedule, ScheduleAdmin)
 admin.site.register(OrganizationReportSchedule, OrganizationReportScheduleAdmin)
 admin.site.register(Queues, QueuesAdmin)
@@ -25,6 +37,7 @@ take_their_place()
 __all__ = [
     "AuditEntryAdmin",
     "BatchAdmin",
+    "BulkOperationAdmin",
     "DeadLetterAdmin",
     "JobAttemptAdmin",
     "JobRecordAdmin",

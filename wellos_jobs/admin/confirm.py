@@ -10,17 +10,21 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, reverse
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
+from .. import bulk
+from ..acts import Act, Report
 from ..errors import InvalidOperation
-from ..operations import Report
 from ..views import address_of
 
 SHOWN = 20
 """How many of the chosen rows the page lists by name."""
+MOST_AT_ONCE = 100
+"""How many rows are treated while the browser waits; more are left to a job."""
 TOLD = 5
 """How many refusals are told one by one."""
 
@@ -33,6 +37,18 @@ class ReasonForm(forms.Form):
         help_text=_("Stands in the audit log beside your name."),
         max_length=2000,
         widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
+    )
+
+
+class BulkForm(ReasonForm):
+    """Why, and how fast, for what a job does."""
+
+    rate = forms.FloatField(
+        label=_("At most so many a second"),
+        help_text=_("Empty: as fast as it goes."),
+        required=False,
+        min_value=0.1,
+        max_value=1000,
     )
 
 
@@ -58,6 +74,11 @@ class Confirmation:
     effects: Sequence[Effect]
     done: Callable[[int], str]
 
+    @property
+    def total(self) -> int:
+        """How many rows were chosen."""
+        return sum(effect.count for effect in self.effects)
+
 
 def ask_or_do(
     site_admin: admin.ModelAdmin[Any],
@@ -68,9 +89,12 @@ def ask_or_do(
 ) -> HttpResponse | None:
     """Show the page, or, when it comes back with a reason, do what it says and tell how it went."""
     confirmed = "confirm" in request.POST
-    form = ReasonForm(request.POST if confirmed else None)
+    as_job = _is_for_a_job(request, confirmation)
+    form = (BulkForm if as_job else ReasonForm)(request.POST if confirmed else None)
     if not confirmed or not form.is_valid():
         return _page(site_admin, request, queryset, confirmation, form)
+    if as_job:
+        return _begin(site_admin, request, queryset, confirmation, form)
     try:
         report = operation(queryset, by=request.user, reason=form.cleaned_data["reason"], address=address_of(request))
     except InvalidOperation as error:
@@ -85,6 +109,38 @@ def ask_or_do(
     return None
 
 
+def _is_for_a_job(request: HttpRequest, confirmation: Confirmation) -> bool:
+    """Tell whether it is done by a job: all that match, and more than a page shows."""
+    across = request.POST.get("select_across") == "1"
+    return across and confirmation.action in bulk.VERBS and confirmation.total > MOST_AT_ONCE
+
+
+def _begin(
+    site_admin: admin.ModelAdmin[Any],
+    request: HttpRequest,
+    queryset: QuerySet[Any],
+    confirmation: Confirmation,
+    form: forms.Form,
+) -> HttpResponse:
+    operation = bulk.begin(
+        confirmation.action,
+        queryset,
+        site=site_admin.admin_site.name,
+        query=request.META.get("QUERY_STRING", ""),
+        rate=form.cleaned_data["rate"],
+        total=confirmation.total,
+        act=Act(request.user, form.cleaned_data["reason"], address_of(request)),
+    )
+    messages.success(request, gettext("A job does this now: here you see how far it is."))
+    try:
+        page = reverse(
+            "admin:wellos_jobs_bulkoperation_change", args=[operation.pk], current_app=site_admin.admin_site.name
+        )
+    except NoReverseMatch:  # the page is not registered on this site
+        page = request.get_full_path()
+    return HttpResponseRedirect(page)
+
+
 def _page(
     site_admin: admin.ModelAdmin[Any],
     request: HttpRequest,
@@ -94,7 +150,7 @@ def _page(
 ) -> HttpResponse:
     across = request.POST.get("select_across") == "1"
     chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
-    total = sum(effect.count for effect in confirmation.effects)
+    total = confirmation.total
     context = {
         **site_admin.admin_site.each_context(request),
         "title": confirmation.title,
@@ -108,6 +164,7 @@ def _page(
         "total": total,
         "form": form,
         "across": across,
+        "as_job": _is_for_a_job(request, confirmation),
         "chosen": chosen[:1] if across else chosen,
         "checkbox_name": ACTION_CHECKBOX_NAME,
     }

@@ -10,12 +10,14 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.utils.module_loading import import_string
 
-from .. import conf, notices, registry
+from .. import bulk, conf, notices, registry
 from ..errors import ConfigurationError
 
 LANE_QUEUE = "wellos_jobs.queues.LaneQueue"
 SCHEDULER = "wellos_jobs.scheduler.Scheduler"
 JSON_SERIALIZER = "rq.serializers.JSONSerializer"
+OF_ANY_QUEUE = {notices.JOB_NAME, bulk.JOB_NAME}
+"""Jobs of our own, which go to whatever queue there is."""
 _JSON_SERIALIZERS = frozenset({"json", JSON_SERIALIZER})
 
 
@@ -198,7 +200,7 @@ def check_declared_queues(**_: Any) -> list[CheckMessage]:
             id="wellos_jobs.E008",
         )
         for job in registry.all_jobs()
-        if queues and job.queue not in queues and job.name != notices.JOB_NAME  # it goes to any queue there is
+        if queues and job.queue not in queues and job.name not in OF_ANY_QUEUE
     ]
 
 

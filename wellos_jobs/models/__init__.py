@@ -2,6 +2,7 @@
 
 from .audit import AuditEntry
 from .batch import Batch, JobDependency
+from .bulk import BulkOperation
 from .dead_letter import DeadLetter
 from .job import JobAttempt, JobRecord
 from .ledger import JobStatistic, LedgerCursor
@@ -14,6 +15,7 @@ from .view import SavedView
 __all__ = [
     "AuditEntry",
     "Batch",
+    "BulkOperation",
     "DeadLetter",
     "JobAttempt",
     "JobDependency",

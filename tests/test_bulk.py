@@ -1,0 +1,271 @@
+"""Bulk operations: all rows that match, by a job, chunk by chunk; stopped, killed, and by whom."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import signal
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.utils import timezone
+
+from wellos_jobs import bulk, execution, operations
+from wellos_jobs.models import AuditEntry, BulkOperation, DeadLetter, JobAttempt, JobRecord
+from wellos_jobs.states import DeadLetterStatus, JobState
+
+from . import jobs
+from .browser import axe, login, narrow
+from .engine import Books, Hand, work
+from .processes import Fleet
+
+pytestmark = pytest.mark.django_db(transaction=True)
+JOBS = "/admin/wellos_jobs/jobrecord/"
+LETTERS = "/admin/wellos_jobs/deadletter/"
+OPERATIONS = "/admin/wellos_jobs/bulkoperation/"
+
+
+@pytest.fixture(autouse=True)
+def few_are_many(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a job do what is more than three rows, two at a time."""
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
+    monkeypatch.setattr("wellos_jobs.admin.confirm.MOST_AT_ONCE", 3)
+    monkeypatch.setattr(bulk, "CHUNK", 2)
+
+
+@pytest.fixture
+def root() -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    return client
+
+
+def letters(count: int, **options: Any) -> None:
+    """Make jobs that failed for good."""
+    for _ in range(count):
+        jobs.fail.using(max_attempts=1, **options).enqueue()
+    work()
+    Books().fold()
+
+
+def ask(client: Client, url: str, action: str, **more: str) -> Any:
+    sent = {"action": action, "select_across": "1", "_selected_action": "1"}
+    return client.post(url, {**sent, "confirm": "yes", "reason": "the partner is back", **more})
+
+
+def text(response: Any) -> str:
+    assert response.status_code == 200
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
+
+
+def test_all_that_match_are_replayed_by_a_job(root: Client) -> None:
+    letters(5)
+    letters(1, queue="slow")
+    response = ask(root, f"{LETTERS}?queue=default", "replay_dead_letters")
+    operation = BulkOperation.objects.get()
+    assert response["Location"] == f"{OPERATIONS}{operation.pk}/change/"
+    assert (operation.total, operation.done, operation.percent) == (5, 0, 0)
+    assert "It waits for" in text(root.get(response["Location"])) or "No worker" in text(root.get(response["Location"]))
+    work("default")
+    operation.refresh_from_db()
+    assert (operation.done, operation.refused, operation.percent) == (5, 0, 100)
+    assert DeadLetter.objects.filter(status=DeadLetterStatus.REPLAYED).count() == 5
+    assert DeadLetter.objects.get(job__queue="slow").status == DeadLetterStatus.OPEN
+    assert "Rows 5 Done 5 Left alone 0" in text(root.get(response["Location"]))
+    entry = AuditEntry.objects.get(target_type="bulk")
+    assert (entry.action, entry.actor_name, entry.reason) == ("replay_dead_letters", "root", "the partner is back")
+    assert entry.detail == {"query": "queue=default", "rows": "deadletter", "total": 5, "done": 5, "left_alone": 0}
+    assert AuditEntry.objects.filter(action="replayed", actor_name="root").count() == 5
+
+
+def test_the_page_before_says_that_a_job_does_it(root: Client) -> None:
+    letters(4)
+    sent = {"action": "replay_dead_letters", "select_across": "1", "_selected_action": "1"}
+    shown = text(root.post(LETTERS, sent))
+    assert "These are many, so a job does it." in shown
+    assert "4 jobs go back to their queues" in shown
+    letters_shown = text(root.post(f"{LETTERS}?queue=slow", sent))
+    assert "so a job does it" not in letters_shown
+
+
+def test_few_are_done_at_once(root: Client) -> None:
+    letters(3)
+    ask(root, LETTERS, "discard_dead_letters")
+    assert not BulkOperation.objects.exists()
+    assert DeadLetter.objects.filter(status=DeadLetterStatus.DISCARDED).count() == 3
+
+
+def test_what_cannot_be_done_is_counted_and_told(root: Client) -> None:
+    letters(4)
+    operation = begun(root, JOBS, "retry_jobs")
+    JobRecord.objects.filter(pk=JobRecord.objects.filter(name="test-fail").first().pk).update(state=JobState.COMPLETED)
+    work("default", max_jobs=1)
+    operation.refresh_from_db()
+    assert operation.done == 3
+    assert (operation.done + operation.refused) >= 4
+    assert any("only failed and delayed jobs can" in refusal for refusal in operation.refusals)
+
+
+def begun(client: Client, url: str, action: str, **more: str) -> BulkOperation:
+    assert ask(client, url, action, **more).status_code == 302
+    return BulkOperation.objects.get()
+
+
+def test_rows_that_come_later_are_not_meant(root: Client) -> None:
+    letters(4)
+    operation = begun(root, LETTERS, "discard_dead_letters")
+    letter = DeadLetter.objects.order_by("-pk").first()
+    assert letter is not None
+    late = DeadLetter.objects.create(job=letter.job, reason="exhausted", fingerprint="x", created_at=letter.created_at)
+    work("default")
+    operation.refresh_from_db()
+    assert operation.done == 4
+    late.refresh_from_db()
+    assert late.status == DeadLetterStatus.OPEN
+
+
+def test_it_can_be_stopped(root: Client) -> None:
+    letters(6)
+    operation = begun(root, LETTERS, "discard_dead_letters")
+    assert root.post(f"{OPERATIONS}{operation.pk}/stop/").status_code == 302
+    work("default")
+    operation.refresh_from_db()
+    assert (operation.done, operation.stopped_by) == (0, "root")
+    assert operation.finished_at is not None
+    root.post(f"{OPERATIONS}{operation.pk}/stop/")
+    assert "It has ended already" in text(root.get(OPERATIONS))
+    assert list(AuditEntry.objects.filter(target_type="bulk").order_by("pk").values_list("action", flat=True)) == [
+        "stopped",
+        "discard_dead_letters",
+    ]
+
+
+def test_a_run_that_is_repeated_goes_on_behind_the_last_row(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    letters(6)
+    operation = begun(root, LETTERS, "discard_dead_letters")
+    hand = Hand("default")
+    claim = hand.take()
+    chunks = bulk._chunk
+    calls: list[int] = []
+
+    def dies_in_the_third(*args: Any) -> int:
+        calls.append(1)
+        if len(calls) == 3:
+            raise ConnectionError("killed")
+        return chunks(*args)
+
+    monkeypatch.setattr(bulk, "_chunk", dies_in_the_third)
+    outcome = execution.run(claim, hand.alarm)
+    assert outcome.kind == "retried"
+    hand.settle(claim, outcome)
+    operation.refresh_from_db()
+    assert operation.done == 4
+    Books().fold()
+    operations.promote(JobRecord.objects.get(pk=operation.job_id))
+    work("default")
+    operation.refresh_from_db()
+    assert (operation.done, operation.refused) == (6, 0)
+    assert AuditEntry.objects.filter(action="discarded").count() == 6
+
+
+def test_who_has_lost_the_permission_changes_nothing(root: Client) -> None:
+    letters(4)
+    operation = begun(root, LETTERS, "discard_dead_letters")
+    User.objects.update(is_superuser=False)
+    work("default")
+    operation.refresh_from_db()
+    assert operation.done == 0
+    assert "may not do this any more" in Books().row(bulk.handle_of(operation)).error  # type: ignore[arg-type]
+
+
+def of_acme(user: User) -> list[str]:
+    return ["acme"]
+
+
+def test_the_border_of_organizations_holds(settings: Any) -> None:
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.test_bulk.of_acme"}
+    letters(4, organization="acme")
+    letters(4, organization="fjord")
+    user = User.objects.create_user("ann", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(content_type__app_label="wellos_jobs"))
+    client = Client()
+    client.force_login(user)
+    operation = begun(client, LETTERS, "discard_dead_letters")
+    assert operation.total == 4
+    work("default")
+    discarded = DeadLetter.objects.filter(status=DeadLetterStatus.DISCARDED)
+    assert set(discarded.values_list("job__organization_id", flat=True)) == {"acme"}
+    assert "Done 4" in text(client.get(f"{OPERATIONS}{operation.pk}/change/"))
+    other = User.objects.create_user("bob", is_staff=True)
+    other.user_permissions.set(Permission.objects.filter(content_type__app_label="wellos_jobs"))
+    client.force_login(other)
+    assert client.get(f"{OPERATIONS}{operation.pk}/change/").status_code in {302, 404}
+    assert client.post(f"{OPERATIONS}{operation.pk}/stop/").status_code == 404
+
+
+def test_without_the_verb_s_permission_it_is_not_begun() -> None:
+    letters(4)
+    user = User.objects.create_user("ann", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_deadletter"))
+    client = Client()
+    client.force_login(user)
+    ask(client, LETTERS, "discard_dead_letters")
+    assert not BulkOperation.objects.exists()
+
+
+def test_a_rate(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(bulk.time, "sleep", slept.append)
+    letters(4)
+    operation = begun(root, LETTERS, "discard_dead_letters", rate="1")
+    work("default")
+    operation.refresh_from_db()
+    assert operation.done == 4
+    assert [round(seconds) for seconds in slept[:4]] == [1, 1, 1, 1]
+
+
+def test_worker_processes_killed_in_the_middle(root: Client, processes: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of 300 rows is treated once, though the worker is killed again and again."""
+    monkeypatch.setattr("wellos_jobs.admin.confirm.MOST_AT_ONCE", 100)
+    now = timezone.now()
+    records = JobRecord.objects.bulk_create(
+        JobRecord(name="test-noop", queue="slow", state="failed", created_at=now, finished_at=now) for _ in range(300)
+    )
+    DeadLetter.objects.bulk_create(
+        DeadLetter(job=record, reason="exhausted", fingerprint="x", created_at=record.created_at) for record in records
+    )
+    operation = begun(root, LETTERS, "discard_dead_letters", rate="100")
+    worker = processes.worker("default")
+    for least in (50, 150):
+        processes.wait_until(lambda least=least: BulkOperation.objects.get().done >= least)
+        for child in worker.children()[:1]:
+            os.kill(child, signal.SIGKILL)
+    processes.wait_until(lambda: BulkOperation.objects.get().finished_at is not None, 40)
+    operation.refresh_from_db()
+    assert (operation.done, operation.refused) == (300, 0)
+    assert AuditEntry.objects.filter(action="discarded").count() == 300
+    assert JobAttempt.objects.filter(job=operation.job_id).count() <= 2
+
+
+@pytest.mark.browser
+def test_in_the_browser(page: Any, processes: Fleet) -> None:
+    letters(8)
+    login(page, User.objects.create_superuser("root"))
+    page.goto(f"{LETTERS}?status__exact=open")
+    page.locator("#action-toggle").check()
+    page.locator("select[name=action]").select_option("replay_dead_letters")
+    page.evaluate("document.querySelector('input.select-across').value = '1'")
+    page.locator("button[name=index]").first.click()
+    axe(page)
+    page.get_by_label("Reason").fill("the partner is back")
+    page.get_by_role("button", name="Replay").click()
+    page.get_by_text("A job does this now").wait_for()
+    axe(page)
+    narrow(page)
+    page.get_by_label("Refresh").select_option("1")
+    processes.worker("default")
+    page.locator("dd", has_text=re.compile("^8$")).nth(1).wait_for()
+    assert BulkOperation.objects.get().done == 8

@@ -1,0 +1,113 @@
+"""Bulk operations in the admin: how far each is, what was left alone and why, and a button that stops it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from .. import bulk
+from ..errors import InvalidOperation, JobNotFound
+from ..models import BulkOperation
+from ..views import address_of
+from . import display, scope
+from .base import ReadOnlyAdmin
+
+ACTIONS = {
+    "retry_jobs": _("Retry jobs"),
+    "cancel_jobs": _("Cancel jobs"),
+    "replay_dead_letters": _("Replay dead letters"),
+    "discard_dead_letters": _("Discard dead letters"),
+}
+
+
+class BulkOperationAdmin(ReadOnlyAdmin):
+    """What was done to many rows at once, by whom and why. Everybody sees their own; who sees all rows, all."""
+
+    list_display = ("title", "state_shown", "progress", "done", "refused", "actor_name", "created")
+    search_fields = ("reason", "actor_name")
+    change_form_template = "admin/wellos_jobs/bulkoperation/change_form.html"
+    fields = ("action",)
+    organization_path = ""
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        rows = BulkOperation.objects.select_related("job").order_by(*self.get_ordering(request) or ("-pk",))
+        return rows if scope.sees_everything(request) else rows.filter(actor=request.user.pk)
+
+    def get_urls(self) -> list[URLPattern]:
+        stop = self.admin_site.admin_view(self.stop_view)
+        return [path("<int:pk>/stop/", stop, name="wellos_jobs_bulkoperation_stop"), *super().get_urls()]
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        own = obj is not None and obj.actor_id == request.user.pk
+        return own or request.user.has_perm("wellos_jobs.view_bulkoperation")
+
+    def stop_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Stop an operation: one's own, or with the permission to cancel jobs."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        operation = self.get_object(request, str(pk))
+        if operation is None:
+            raise Http404
+        if operation.actor_id != request.user.pk and not request.user.has_perm("wellos_jobs.cancel_job"):
+            raise PermissionDenied
+        try:
+            bulk.stop(operation, by=request.user, address=address_of(request))
+        except InvalidOperation as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, gettext("It ends before its next rows"))
+        name = "admin:wellos_jobs_bulkoperation_change"
+        return HttpResponseRedirect(reverse(name, args=[pk], current_app=self.admin_site.name))
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        operation = self.get_object(request, object_id)
+        told = {} if operation is None else self._told(request, operation)
+        return super().change_view(request, object_id, form_url, told | (extra_context or {}))
+
+    def _told(self, request: HttpRequest, operation: BulkOperation) -> dict[str, Any]:
+        waits = ""
+        handle = bulk.handle_of(operation)
+        if operation.finished_at is None and handle is not None:
+            try:
+                waits = handle.explain()
+            except JobNotFound:
+                waits = gettext("Its job is gone")
+        job = operation.job
+        return {
+            "operation": operation,
+            "waits": waits,
+            "action_name": ACTIONS.get(operation.action, operation.action),
+            "job_link": display.link(self.admin_site, "jobrecord", job.pk, job) if job else "",
+            "may_stop": operation.finished_at is None and not operation.stopped_by,
+            "state": self.state_shown(operation),
+        }
+
+    @admin.display(description=_("what"), ordering="action")
+    def title(self, operation: BulkOperation) -> str:
+        return str(ACTIONS.get(operation.action, operation.action))
+
+    @admin.display(description=_("state"))
+    def state_shown(self, operation: BulkOperation) -> SafeString:
+        if operation.stopped_by:
+            return display.badge("canceled", gettext("stopped"))
+        if operation.finished_at:
+            return display.badge("completed", gettext("done"))
+        job = operation.job
+        return display.badge(job.state, job.get_state_display()) if job else display.badge("failed", gettext("gone"))
+
+    @admin.display(description=_("progress"))
+    def progress(self, operation: BulkOperation) -> SafeString:
+        return display.bar(operation.percent)
+
+    @admin.display(description=_("created"), ordering="created_at")
+    def created(self, operation: BulkOperation) -> str:
+        return display.short_moment(operation.created_at)

@@ -1,0 +1,180 @@
+"""Bulk operations: one act on all rows that match, done by a job, chunk by chunk.
+
+The rows are told by the query string of the admin's list, and looked up as that list would for the same person, when
+the job runs: so permissions and the border of organizations count then, too. Each chunk and the note of it are one
+transaction, so a worker that is killed leaves nothing half done, and no row is treated twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, QueryDict
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from . import conf, operations
+from .acts import Act, Report
+from .context import current_job, report_progress
+from .declare import job
+from .errors import InvalidOperation
+from .handles import JobHandle
+from .models import AuditEntry, BulkOperation
+from .retry import Discard
+
+CHUNK = 100
+KEPT_REFUSALS = 20
+JOB_NAME = "wellos-bulk-operation"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What can be done to many rows: the permission of this app it needs, and the operation."""
+
+    permission: str
+    operation: Callable[..., Report]
+
+
+VERBS: Mapping[str, Verb] = {
+    "retry_jobs": Verb("retry_job", operations.retry_many),
+    "cancel_jobs": Verb("cancel_job", operations.cancel_many),
+    "replay_dead_letters": Verb("replay_deadletter", operations.replay_many),
+    "discard_dead_letters": Verb("discard_deadletter", operations.discard_many),
+}
+"""By the name of the admin's action."""
+
+
+def begin(
+    action: str, rows: QuerySet[Any], *, site: str, query: str, rate: float | None, total: int, act: Act
+) -> BulkOperation:
+    """Enqueue the job that does ``action`` to all ``rows``, which the list of the admin site shows under ``query``.
+
+    ``rate`` is how many rows a second at most; None for as fast as it goes.
+    """
+    using = rows.db
+    with transaction.atomic(using=using):
+        operation = BulkOperation.objects.using(using).create(
+            action=action,
+            model=rows.model._meta.model_name,
+            site=site,
+            query=query,
+            options={} if rate is None else {"rate": rate},
+            actor_id=act.by.pk,
+            actor_name=act.by.get_username()[:150],
+            address=act.address[:64],
+            reason=act.reason,
+            total=total,
+            bound=str(rows.order_by("-pk").values_list("pk", flat=True).first() or ""),
+            created_at=timezone.now(),
+        )
+        options: dict[str, Any] = {"queue": _queue(), "requested_by": act.by, "database": using}
+        operation.job_id = run_bulk_operation.using(**options).enqueue(operation_id=operation.pk).id
+        operation.save(using=using, update_fields=["job"])
+    return operation
+
+
+def stop(operation: BulkOperation, *, by: Any, reason: str = "", address: str = "") -> None:
+    """Let an operation end before its next chunk.
+
+    Raises:
+        InvalidOperation: it has ended already.
+    """
+    rows = BulkOperation.objects.using(operation._state.db).filter(pk=operation.pk, finished_at=None, stopped_by="")
+    with transaction.atomic(using=operation._state.db):
+        if not rows.update(stopped_by=by.get_username()[:150]):
+            raise InvalidOperation(_("It has ended already"))
+        Act(by, reason, address).entry("stopped", "bulk", operation.pk).save(using=operation._state.db)
+
+
+def handle_of(operation: BulkOperation) -> JobHandle | None:
+    """Return the job of an operation, if it is still kept."""
+    if operation.job is None:
+        return None
+    return JobHandle(operation.job.pk, operation.job.queue, str(operation._state.db))
+
+
+@job(JOB_NAME, max_attempts=20, timeout=86_400)
+def run_bulk_operation(operation_id: int) -> dict[str, Any]:
+    """Do what is left of an operation; return how many rows were done and left alone."""
+    using = current_job().database
+    operation = BulkOperation.objects.using(using).select_related("job").get(pk=operation_id)
+    verb, rows = VERBS[operation.action], _rows(operation)
+    while not operation.finished_at:
+        begun = time.monotonic()
+        treated = _chunk(operation, verb, rows)
+        report_progress(operation.percent, f"{operation.done + operation.refused} of {operation.total}")
+        if rate := operation.options.get("rate"):
+            time.sleep(max(0.0, treated / rate - (time.monotonic() - begun)))
+    return {"done": operation.done, "left_alone": operation.refused, "stopped_by": operation.stopped_by}
+
+
+def _chunk(operation: BulkOperation, verb: Verb, rows: QuerySet[Any]) -> int:
+    """Treat the next rows and note it, in one transaction; return how many there were."""
+    using = str(operation._state.db)
+    act = {"by": operation.actor, "reason": operation.reason, "address": operation.address}
+    with transaction.atomic(using=using):
+        operation.refresh_from_db(from_queryset=BulkOperation.objects.using(using).select_for_update())
+        if operation.finished_at:
+            return 0
+        keys = [] if operation.stopped_by else _next_keys(operation, rows)
+        if keys:
+            chosen = rows.model._default_manager.using(using).filter(pk__in=keys)
+            report = verb.operation(chosen, **act)
+            operation.done += report.done
+            operation.refused += len(keys) - report.done
+            operation.refusals = [*operation.refusals, *report.refused][:KEPT_REFUSALS]
+            operation.last = str(keys[-1])
+        else:
+            operation.finished_at = timezone.now()
+            _note_end(operation)
+        operation.save(using=using)
+    return len(keys)
+
+
+def _next_keys(operation: BulkOperation, rows: QuerySet[Any]) -> list[Any]:
+    most = CHUNK if "rate" not in operation.options else max(1, min(CHUNK, int(operation.options["rate"])))
+    left = rows.order_by("pk").filter(pk__lte=operation.bound) if operation.bound else rows.none()
+    if operation.last:
+        left = left.filter(pk__gt=operation.last)
+    return list(left.values_list("pk", flat=True)[:most])
+
+
+def _note_end(operation: BulkOperation) -> None:
+    act = Act(operation.actor, operation.reason, operation.address)
+    told = {"total": operation.total, "done": operation.done, "left_alone": operation.refused}
+    entry = act.entry(operation.action, "bulk", operation.pk, query=operation.query, rows=operation.model, **told)
+    entry.actor_name = operation.actor_name
+    AuditEntry.objects.using(operation._state.db).bulk_create([entry])
+
+
+def _rows(operation: BulkOperation) -> QuerySet[Any]:
+    """Return the rows that the admin's list shows to this person under the query, as of now."""
+    actor: Any = get_user_model()._default_manager.filter(pk=operation.actor_id or 0).first()
+    if actor is None or not actor.is_active or not actor.has_perm(f"wellos_jobs.{VERBS[operation.action].permission}"):
+        raise Discard(f"{operation.actor_name} may not do this any more")
+    request: Any = HttpRequest()
+    request.method, request.GET, request.user = "GET", QueryDict(operation.query), actor
+    request.current_app = operation.site
+    rows: QuerySet[Any] = _list_of(operation).get_changelist_instance(request).get_queryset(request)
+    return rows.using(operation._state.db)
+
+
+def _list_of(operation: BulkOperation) -> Any:
+    from django.contrib.admin.sites import all_sites  # only here: a project may do without the admin
+
+    for site in all_sites:
+        for model, model_admin in site._registry.items() if site.name == operation.site else ():
+            if model._meta.label_lower == f"wellos_jobs.{operation.model}":
+                return model_admin
+    raise Discard(f"the admin site {operation.site!r} has no list of {operation.model}")
+
+
+def _queue() -> str:
+    chosen = conf.current().operations_queue
+    return chosen or ("default" if "default" in conf.queues() else next(iter(conf.queues())))
