@@ -1,4 +1,4 @@
-"""The test project as an ASGI application, for a real server: with its static files and a strict policy."""
+"""The test project as an ASGI application for a real server, with static files, a strict policy and compression."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
 
-settings.MIDDLEWARE.insert(0, "tests.browser.StrictPolicy")
+settings.MIDDLEWARE[:0] = ["tests.browser.StrictPolicy", "django.middleware.gzip.GZipMiddleware"]
 application = ASGIStaticFilesHandler(get_asgi_application())

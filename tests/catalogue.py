@@ -44,7 +44,8 @@ def texts() -> dict[Text, list[str]]:
 def _texts_of(path: Path) -> Iterator[Text]:
     source = path.read_text()
     if path.suffix != ".py":
-        source = templatize(source)
+        # what it gives is read line by line as Python, and a template is indented as it likes
+        source = "\n".join(line.strip() for line in templatize(source).splitlines())
     for _line, message, _comments, context in extract("python", BytesIO(source.encode()), KEYWORDS):
         singular, plural = message if isinstance(message, tuple) else (message, "")
         if singular:

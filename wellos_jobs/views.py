@@ -87,6 +87,7 @@ def job_events(request: HttpRequest, job_id: str) -> HttpResponseBase:
     else:
         stream = live.JobStream(seen, now, partial(_look_again, request, job_id), last_id)
         response = StreamingHttpResponse(stream, content_type="text/event-stream")
+        response["Content-Encoding"] = "identity"  # GZipMiddleware makes an archive of each event; browsers read one
     response["X-Accel-Buffering"] = "no"
     return _private(response)
 
