@@ -11,7 +11,9 @@ from django.utils.translation import gettext_lazy as _
 
 from ..models import AuditEntry
 from . import display
+from .audit_export import AuditExport
 from .base import ReadOnlyAdmin
+from .field_filter import Field, FieldFilter
 
 ACTIONS = {
     "failed": _("failed"),
@@ -25,6 +27,34 @@ ACTIONS = {
     "enabled": _("enabled"),
     "disabled": _("disabled"),
     "ran": _("run now"),
+    "enqueued": _("enqueued"),
+    "promoted": _("let run now"),
+    "changed priority": _("changed priority"),
+    "moved": _("moved"),
+    "edited": _("edited"),
+    "assigned": _("assigned"),
+    "paused": _("paused"),
+    "resumed": _("resumed"),
+    "emptied": _("emptied"),
+    "set limit": _("set limit"),
+    "reset breaker": _("reset breaker"),
+    "tripped breaker": _("tripped breaker"),
+    "quieted": _("quieted"),
+    "stopped": _("stopped"),
+}
+TARGETS = {
+    "job": _("job"),
+    "dead_letter": _("dead letter"),
+    "fault": _("fault"),
+    "schedule": _("schedule"),
+    "batch": _("batch"),
+    "flow": _("flow"),
+    "queue": _("queue"),
+    "limit": _("limit"),
+    "breaker": _("circuit breaker"),
+    "worker": _("worker"),
+    "supervisor": _("supervisor"),
+    "bulk": _("bulk operation"),
 }
 _MODELS = {"job": "jobrecord", "dead_letter": "deadletter", "schedule": "schedule"}
 
@@ -60,12 +90,38 @@ class ActorFilter(admin.SimpleListFilter):
         return queryset
 
 
-class AuditEntryAdmin(ReadOnlyAdmin):
+class TargetFilter(admin.SimpleListFilter):
+    """By the kind of thing that was acted on."""
+
+    title = _("kind of target")
+    parameter_name = "target_type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(TARGETS.items())
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.filter(target_type=self.value()) if self.value() else queryset
+
+
+class ActorAndTimeFilter(FieldFilter):
+    """By a person's name, and between two days."""
+
+    title = _("name and time")
+    fields = (
+        Field("actor", _("Actor"), "actor_name__icontains"),
+        Field("from", _("From"), "at__gte", "date"),
+        Field("to", _("Until"), "at__lte", "date"),
+    )
+
+
+class AuditEntryAdmin(AuditExport, ReadOnlyAdmin):
     """Who did what to which job, dead letter or schedule, when, from where and why."""
 
     organization_path = ""
     list_display = ("when", "action_shown", "target", "actor_name", "reason_shown", "address")
-    list_filter = (ActionFilter, ActorFilter, "at")
+    list_filter = (ActorAndTimeFilter, ActorFilter, TargetFilter, ActionFilter, "at")
+    change_list_template = "admin/wellos_jobs/auditentry/change_list.html"
+    sortable_by = ("when",)
     search_fields = ("target_id__exact", "actor_name", "reason")
     search_help_text = _("The id of a job or dead letter, a name, or a part of the reason")
     fields = ("at", "action_shown", "target", "actor_name", "address", "reason", "detail_shown")

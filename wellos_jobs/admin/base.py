@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .. import conf, ids, registry
 from . import display, scope
+from .paging import CappedPaginator
 
 if TYPE_CHECKING:  # the stubs know type arguments, Django's classes take none
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -26,10 +27,11 @@ class ReadOnlyAdmin(_ModelAdmin):
     change_form_template = "admin/wellos_jobs/change_form.html"
     show_full_result_count = False
     list_per_page = 50
+    paginator = CappedPaginator
     show_facets = admin.ShowFacets.NEVER  # counting each filter reads the whole table
 
     class Media:
-        css = {"all": ["wellos_jobs/admin.css"]}
+        css = {"all": ["wellos_jobs/admin.css", "wellos_jobs/lists.css"]}
 
     organization_path: ClassVar[str] = "organization_id"
     """Leads from a row to its organization. With '' rows have none, and people of some organizations see none."""

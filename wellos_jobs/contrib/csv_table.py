@@ -21,13 +21,13 @@ def written(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         writer = csv.writer(text)
-        writer.writerow(map(_cell, headings))
-        writer.writerows(map(_cell, row) for row in rows)
+        writer.writerow(map(cell, headings))
+        writer.writerows(map(cell, row) for row in rows)
         text.detach()  # flushes, and leaves the file open
         file.seek(0)
         yield file
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
     """Return a value as it is written. Text that a spreadsheet would run as a formula gets an apostrophe before it."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_STARTS_FORMULA) else value
