@@ -18,11 +18,11 @@ BROWSER := $(if $(findstring chromium,$(WELLOS_REQUIRE) $(shell command -v chrom
 CHOICE := $(shell printf '%s' '$(DJANGO) $(BROWSER)' | cksum | cut -d' ' -f1)
 STAMP := $(VENV)/.installed-$(CHOICE)
 
-.PHONY: help demo test lint bench bench-coordination docs clean
+.PHONY: help demo test lint bench bench-coordination docs screenshots clean
 .DELETE_ON_ERROR:
 
 help: ## Show this help.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP)-example ## Run the example: every kind of job, for real. ARGS=--exit ends it when it is done.
 	@$(BIN)/python manage.py demo $(ARGS)
@@ -45,6 +45,9 @@ bench-coordination: $(STAMP)-test ## Measure fair turns behind 100,000 jobs, and
 
 docs: $(STAMP)-test ## Build the documentation into site/, warnings being errors.
 	@$(BIN)/python -m mkdocs build --strict --quiet && echo "site/index.html"
+
+screenshots: $(STAMP)-test ## Take the screenshots in docs/screenshots/ from a running demo. Needs chromium.
+	@$(BIN)/python -m example_project.demo.screenshots $(ARGS)
 
 clean: ## Remove what these targets made: the virtual environment, the demo's data, caches.
 	rm -rf $(VENV) .demo build dist .mypy_cache .pytest_cache .ruff_cache

@@ -57,12 +57,7 @@ class ScheduleForm(forms.Form):
     """When an organization's report is made, and who gets it. ``cleaned_data["cron"]`` is the line that was meant."""
 
     often = forms.ChoiceField(label="When", choices=[*OFTEN.items(), (CUSTOM, "By a cron line")])
-    at = forms.TimeField(
-        label="At",
-        required=False,
-        widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
-        help_text="Hour and minute.",
-    )
+    at = forms.TimeField(label="At", required=False, widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"))
     line = forms.CharField(
         label="Cron line",
         required=False,

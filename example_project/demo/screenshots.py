@@ -1,0 +1,193 @@
+"""Takes the screenshots of the documentation: starts a demo of its own, walks through it in chromium, writes PNGs.
+
+    make screenshots                                                # into docs/screenshots/
+    python -m example_project.demo.screenshots /tmp/shots overview  # some of them, elsewhere
+
+A page more is a line more in ``SHOTS``. Needs chromium, and Playwright and Pillow for Python.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+FOLDER = PROJECT / "docs" / "screenshots"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+DESKTOP, PHONE = 1280, 390
+HEIGHT = 800
+COLORS = 128
+DEMO_SECONDS = 180
+PATIENCE = 60_000
+"""Milliseconds that a page may take."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One screenshot: ``before`` does on the page what is to be seen; without it the page is only opened."""
+
+    name: str
+    path: str
+    user: str = "ada.acme"
+    width: int = DESKTOP
+    before: Callable[[Page], None] | None = None
+
+
+def ask_for_report(page: Page) -> None:
+    page.get_by_role("button", name="Make the report").click()
+    page.get_by_role("link", name="Open the result").wait_for()
+    page.wait_for_timeout(400)  # the bar glides to its end
+
+
+def issue(page: Page) -> None:
+    page.get_by_role("button", name="Issue").click()
+    page.get_by_text("is issued").wait_for()
+
+
+def import_big_file(page: Page) -> None:
+    _import(page, "A file of 10000 lines")
+    page.locator("progress:not([value='0'])").wait_for()
+
+
+def import_small_file(page: Page) -> None:
+    _import(page, "A file of 24 lines")
+    page.get_by_role("heading", name="Imported", exact=True).wait_for()
+
+
+def _import(page: Page, link: str) -> None:
+    with page.expect_download() as started:
+        page.get_by_role("link", name=link).click()
+    content = Path(started.value.path()).read_bytes()
+    file = {"name": "november.csv", "mimeType": "text/csv", "buffer": content}
+    page.get_by_label("CSV file").set_input_files(file)  # type: ignore[arg-type]
+    page.get_by_role("button", name="Import").click()
+
+
+SHOTS = [
+    Shot("login", "/login", user=""),
+    Shot("report", "/o/acme/reports/", before=ask_for_report),
+    Shot("invoice", "/o/acme/invoices/3/", before=issue),
+    Shot("import-result", "/o/acme/time/import", before=import_small_file),
+    Shot("overview", "/o/acme/"),
+    Shot("invoices", "/o/acme/invoices/"),
+    Shot("time", "/o/acme/time/"),
+    Shot("reports", "/o/acme/reports/"),
+    Shot("schedule", "/o/acme/reports/schedule"),
+    Shot("jobs", "/o/acme/jobs/"),
+    Shot("overview-phone", "/o/acme/", width=PHONE),
+    Shot("invoices-phone", "/o/acme/invoices/", width=PHONE),
+    Shot("schedule-phone", "/o/acme/reports/schedule", width=PHONE),
+    Shot("import-progress", "/o/acme/time/import", user="noah.acme", before=import_big_file),
+]
+
+
+def main(arguments: Sequence[str]) -> int:
+    folder = Path(arguments[0]) if arguments else FOLDER
+    shots = [shot for shot in SHOTS if not arguments[1:] or shot.name in arguments[1:]]
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        print("There is no chromium (Debian: apt-get install chromium)", file=sys.stderr)
+        return 1
+    folder.mkdir(parents=True, exist_ok=True)
+    from playwright.sync_api import sync_playwright
+
+    with demo() as running, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        for shot in shots:
+            path = folder / f"{shot.name}.png"
+            path.write_bytes(small(take(browser, shot, running)))
+            print(f"{path}  {path.stat().st_size // 1024} KiB")
+        browser.close()
+    return 0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A demo that has played: where its site is, and the passwords by user name."""
+
+    site: str
+    passwords: dict[str, str]
+
+
+@contextmanager
+def demo() -> Iterator[Running]:
+    """Run a demo in a folder of its own, whatever else runs here."""
+    with tempfile.TemporaryDirectory(prefix="wellos-shots-") as folder:
+        outside = {"DATABASE_URL", "REDIS_URL", "JOBS_REDIS_URL"}
+        environment = {key: value for key, value in os.environ.items() if key not in outside}
+        environment |= {"WELLOS_DEMO_DIR": folder, "PYTHONUNBUFFERED": "1"}
+        log = Path(folder, "demo.log")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, str(PROJECT / "manage.py"), "demo"], env=environment, stdout=output, stderr=output
+            )
+        try:
+            yield _wait_until_played(process, log)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_until_played(process: subprocess.Popen[bytes], log: Path) -> Running:
+    deadline = time.monotonic() + DEMO_SECONDS
+    while "press Ctrl-C" not in (text := log.read_text(errors="replace")):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"The demo did not get to its end:\n{text}")
+        time.sleep(0.2)
+    site = re.search(r"site +(http://\S+?)/?\s", text)
+    if site is None:
+        raise RuntimeError(f"The demo does not say where its site is:\n{text}")
+    return Running(site[1], dict(re.findall(r"^ {12}(\S+) +(\S+) ", text, re.MULTILINE)))
+
+
+def take(browser: Browser, shot: Shot, running: Running) -> bytes:
+    """Open the page as somebody and return what is seen."""
+    context = browser.new_context(
+        base_url=running.site,
+        viewport={"width": shot.width, "height": HEIGHT},
+        color_scheme="light",
+        locale="en-GB",
+        timezone_id="Europe/London",
+    )
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    if shot.user:
+        page.goto("/login")
+        page.get_by_label("Username").fill(shot.user)
+        page.get_by_label("Password").fill(running.passwords[shot.user])
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_role("button", name="Log out").wait_for()
+    page.goto(shot.path)
+    if shot.before is not None:
+        shot.before(page)
+    picture = page.screenshot()
+    context.close()
+    return picture
+
+
+def small(picture: bytes) -> bytes:
+    """Return a PNG with a palette: a third of the size, and nobody sees it."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
+    output = io.BytesIO()
+    image.save(output, "PNG", optimize=True)
+    return output.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
