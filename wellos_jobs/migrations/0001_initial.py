@@ -351,7 +351,7 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'dead letters',
                 'ordering': ['-created_at', '-pk'],
                 'permissions': [('replay_deadletter', 'Can replay dead letters'), ('discard_deadletter', 'Can discard dead letters'), ('edit_deadletter', 'Can replay dead letters with other data'), ('assign_deadletter', 'Can assign dead letters')],
-                'indexes': [models.Index(fields=['status', 'created_at'], name='wellos_letter_status_created'), models.Index(fields=['fingerprint', 'status', 'created_at', 'organization_id'], name='wellos_letter_fingerprint'), models.Index(fields=['organization_id', 'created_at'], name='wellos_letter_organization')],
+                'indexes': [models.Index(fields=['status', 'created_at'], name='wellos_letter_status_created'), models.Index(fields=['fingerprint', 'status', 'created_at', 'organization_id'], name='wellos_letter_fingerprint'), models.Index(fields=['organization_id', 'created_at'], name='wellos_letter_organization'), models.Index(fields=['-created_at'], name='wellos_letter_created')],
             },
         ),
         migrations.AddIndex(

@@ -66,6 +66,7 @@ class DeadLetter(models.Model):
                 fields=["fingerprint", "status", "created_at", "organization_id"], name="wellos_letter_fingerprint"
             ),
             models.Index(fields=["organization_id", "created_at"], name="wellos_letter_organization"),
+            models.Index(fields=["-created_at"], name="wellos_letter_created"),
         ]
         permissions = [
             ("replay_deadletter", _("Can replay dead letters")),
