@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from wellos_jobs import operations, payload, triage
 from wellos_jobs.errors import InvalidOperation
-from wellos_jobs.models import AuditEntry, DeadLetter, JobRecord
+from wellos_jobs.models import AuditEntry, BulkOperation, DeadLetter, JobRecord
 
 from . import guarded_jobs, jobs
 from .browser import axe, login, narrow
@@ -455,6 +455,48 @@ def test_all_of_a_fault(root: Client) -> None:
     root.post(fault_url(other[0], "act/discard/"), REASON)
     other[0].refresh_from_db()
     assert (other[0].status, other[0].note) == ("discarded", REASON["reason"])
+
+
+def test_all_of_a_fault_at_a_rate_is_done_by_a_job(root: Client) -> None:
+    mine = [*fail(3, queue="email", organization="acme"), *fail(2, organization="acme")]
+    url = f"{fault_url(mine[0], 'act/replay/')}?queue=email&organization=acme&window=24h"
+    assert "At most so many a second" in text(root.get(url))
+    response = root.post(url, {**REASON, "rate": "100"}, follow=True)
+    operation = BulkOperation.objects.get()
+    assert response.redirect_chain[-1][0].endswith(f"/bulkoperation/{operation.pk}/change/")
+    assert "A job does this now" in messages(response)
+    assert (operation.total, operation.options, operation.reason) == (3, {"rate": 100.0}, REASON["reason"])
+    work("default")
+    operation.refresh_from_db()
+    assert (operation.done, operation.refused) == (3, 0)
+    assert set(DeadLetter.objects.filter(status="replayed")) == set(mine[:3])
+
+
+def test_many_letters_are_discarded_by_a_job(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wellos_jobs.admin.fault_page.MOST_AT_ONCE", 2)
+    mine, other = fail(3), fail(1, "no such file")
+    root.post(fault_url(mine[0], "act/discard/"), REASON)
+    assert not DeadLetter.objects.filter(status="discarded").exists()
+    work("default")
+    assert set(DeadLetter.objects.filter(status="open")) == set(other)
+
+
+def test_too_many_letters_are_not_assigned(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wellos_jobs.admin.fault_page.MOST_ASSIGNED", 1)
+    letter = fail(2)[0]
+    response = root.post(fault_url(letter, "act/assign/"), {**REASON, "person": "root"}, follow=True)
+    assert "At most 1 letters are assigned at once" in messages(response)
+    assert not DeadLetter.objects.exclude(assigned_to=None).exists()
+
+
+def test_the_list_shows_the_letters_that_the_page_of_a_fault_shows(root: Client) -> None:
+    mine = [*fail(2, queue="email", organization="acme"), *fail(2, organization="acme")]
+    page = root.get(f"{fault_url(mine[0])}?queue=email&organization=acme&window=7d&name=test-fail").content.decode()
+    address = re.search(r'href="([^"]+)">Choose some of them', page)
+    assert address is not None
+    shown = root.get(html.unescape(address[1]))
+    assert "2 dead letters" in text(shown)
+    assert letter_url(mine[1]) in shown.content.decode()
 
 
 def test_acts_take_only_what_the_filters_leave(root: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django import forms
@@ -14,6 +15,14 @@ from .confirm import ReasonForm
 from .pages import Page
 
 REFUSALS = (InvalidOperation, RedisUnavailable, UnknownQueue)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What to tell after an act whose outcome is seen on another page, and that page's address."""
+
+    text: str
+    url: str
 
 
 class ActPage(Page):
@@ -40,7 +49,7 @@ class ActPage(Page):
         """Return ``effect``, what will happen, and ``button``; ``refusal`` instead if nothing can be done."""
         raise NotImplementedError
 
-    def do(self, row: Any, form: forms.Form, who: dict[str, Any], **values: Any) -> str:
+    def do(self, row: Any, form: forms.Form, who: dict[str, Any], **values: Any) -> str | Elsewhere:
         """Do it and return what to tell. ``who`` is for the operation: by, reason and address."""
         raise NotImplementedError
 
@@ -69,19 +78,18 @@ class ActPage(Page):
         form = self.form(request, row, request.POST, **values)
         if form.is_valid():
             who = {"by": request.user, "reason": form.cleaned_data["reason"], "address": address_of(request)}
+            url = self.home(row)
             try:
-                messages.success(request, self.do(row, form, who, **values))
+                done = self.do(row, form, who, **values)
+                text, url = (done.text, done.url) if isinstance(done, Elsewhere) else (done, url)
+                messages.success(request, text)
             except REFUSALS as error:
                 messages.error(request, str(error))
             except forms.ValidationError as error:
                 form.add_error(None, error)
             if not form.errors:
-                return HttpResponseRedirect(self.after(request, row))
+                return HttpResponseRedirect(url)
         return self.show(request, self.template, self._asked(request, row, form, **values), **values)
-
-    def after(self, request: HttpRequest, row: Any) -> str:
-        """Return where the person is led when it is done."""
-        return self.home(row)
 
     def _asked(self, request: HttpRequest, row: Any, form: forms.Form, **values: Any) -> dict[str, Any]:
         told = {"refusal": "", "form": form, "home": self.home(row), "row": row}

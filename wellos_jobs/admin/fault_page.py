@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +16,22 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from .. import operations, status, triage
+from .. import bulk, operations, status, triage
+from ..acts import Act
+from ..errors import InvalidOperation
 from ..models import DeadLetter, JobRecord
 from ..states import FINAL_STATES, DeadLetterStatus, JobState
 from ..triage import Choice, Group
 from . import display, scope
-from .acts import ActPage
-from .confirm import ReasonForm
-from .faults import chosen, fault_url, letters_of, query_of, spark
+from .acts import ActPage, Elsewhere
+from .confirm import MOST_AT_ONCE, BulkForm, ReasonForm
+from .faults import chosen, fault_url, letters_of, list_query, query_of, spark
 from .job_acts import Button
 from .pages import Page, Text
 
 SHOWN = 50
+MOST_ASSIGNED = 1_000
+"""How many letters are given to a person at once."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Fault:
 
     fingerprint: str
     letters: QuerySet[DeadLetter]
+    choice: Choice
     query: str
 
     @property
@@ -47,7 +53,8 @@ def find_fault(request: HttpRequest, fingerprint: str, choice: Choice) -> Fault:
     every = scope.visible(request, DeadLetter.objects.filter(fingerprint=fingerprint))
     if not every.exists():
         raise Http404(_("There is no dead letter of fault %(fault)s") % {"fault": fingerprint})
-    return Fault(fingerprint, letters_of(request, choice).filter(fingerprint=fingerprint), query_of(request))
+    letters = letters_of(request, choice).filter(fingerprint=fingerprint)
+    return Fault(fingerprint, letters, choice, query_of(request))
 
 
 class FaultPage(Page):
@@ -69,6 +76,7 @@ class FaultPage(Page):
         group = triage.group(fault.letters, fault.fingerprint)
         count = fault.open_letters.count()
         bird = canary_of(self, request, fault.fingerprint)
+        list_url = reverse("admin:wellos_jobs_deadletter_changelist", current_app=self.site.name)
         return {
             "fault": fault,
             "group": group,
@@ -79,7 +87,7 @@ class FaultPage(Page):
             "canary": bird,
             "buttons": self._buttons(request, fault, group, count),
             "home": reverse("admin:wellos_jobs_faults", current_app=self.site.name) + fault.query,
-            "list_url": reverse("admin:wellos_jobs_deadletter_changelist", current_app=self.site.name),
+            "list_url": f"{list_url}?{list_query(fault.fingerprint, fault.choice)}",
             "is_live": bird is not None and not bird["is_final"],
         }
 
@@ -215,6 +223,10 @@ VERBS: dict[str, FaultVerb] = {
 }
 
 
+BULK = {"replay": "replay_dead_letters", "discard": "discard_dead_letters"}
+"""What a job does when there are many, by its name there."""
+
+
 class FaultAct(ActPage):
     """The page between a button of a fault and its doing."""
 
@@ -235,7 +247,7 @@ class FaultAct(ActPage):
     def form(self, request: HttpRequest, row: Any, data: Any = None, **values: Any) -> forms.Form:
         if values["verb"] == "assign":
             return AssignForm(data, initial={"person": request.user.get_username()})
-        return ReasonForm(data)
+        return BulkForm(data) if values["verb"] == "replay" else ReasonForm(data)
 
     def told(self, request: HttpRequest, row: Any, **values: Any) -> dict[str, Any]:
         verb, count = self._verb(**values), row.open_letters.count()
@@ -244,13 +256,20 @@ class FaultAct(ActPage):
             told["refusal"] = _("No letter of these is open.")
         return told
 
-    def do(self, row: Any, form: forms.Form, who: dict[str, Any], **values: Any) -> str:
+    def do(self, row: Any, form: forms.Form, who: dict[str, Any], **values: Any) -> str | Elsewhere:
+        rate = form.cleaned_data.get("rate")
+        if values["verb"] in BULK and (rate or row.open_letters.count() > MOST_AT_ONCE):
+            return self._begin(row, BULK[values["verb"]], rate, who)
         match values["verb"]:
             case "canary":
                 job = operations.send_canary(row.open_letters, **who)
                 return _("Job %(job)s was sent ahead of the others") % {"job": job.pk}
             case "assign":
                 fields = form.cleaned_data
+                if row.open_letters.count() > MOST_ASSIGNED:
+                    raise InvalidOperation(
+                        _("At most %(n)d letters are assigned at once: narrow the filters") % {"n": MOST_ASSIGNED}
+                    )
                 count = operations.assign(row.open_letters, fields["person"], fields["note"], **who)
                 return ngettext("%(n)d dead letter assigned", "%(n)d dead letters assigned", count) % {"n": count}
             case "discard":
@@ -262,6 +281,22 @@ class FaultAct(ActPage):
 
     def home(self, row: Any) -> str:
         return fault_url(self.site, row.fingerprint, row.query)
+
+    def _begin(self, row: Fault, action: str, rate: float | None, who: dict[str, Any]) -> Elsewhere:
+        """Leave it to a job, which finds the letters as the list would."""
+        choice = dataclasses.replace(row.choice, status=DeadLetterStatus.OPEN.value)
+        operation = bulk.begin(
+            action,
+            row.open_letters,
+            site=self.site.name,
+            query=list_query(row.fingerprint, choice),
+            rate=rate,
+            total=row.open_letters.count(),
+            act=Act(**who),
+        )
+        name = "admin:wellos_jobs_bulkoperation_change"
+        url = reverse(name, args=[operation.pk], current_app=self.site.name)
+        return Elsewhere(_("A job does this now: here you see how far it is."), url)
 
     def _verb(self, **values: Any) -> FaultVerb:
         if values["verb"] not in VERBS:

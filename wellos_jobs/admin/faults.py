@@ -10,6 +10,7 @@ from django.contrib.admin import AdminSite
 from django.db.models import QuerySet
 from django.http import HttpRequest, QueryDict
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -73,6 +74,20 @@ def query_of(request: HttpRequest) -> str:
     """Return the chosen filters as a query string, for links to the pages below."""
     given = {key: request.GET[key] for key in KEYS if request.GET.get(key)}
     return f"?{urlencode(given)}" if given else ""
+
+
+def list_query(fingerprint: str, choice: Choice) -> str:
+    """Return the query string by which the list of letters shows the same letters of a fault."""
+    since = (timezone.now() - triage.WINDOWS[choice.window]).isoformat() if choice.window in triage.WINDOWS else ""
+    query = {
+        "fingerprint__exact": fingerprint,
+        "status__exact": choice.status,
+        "queue": choice.queue,
+        "name": choice.name,
+        "organization_id__exact": choice.organization,
+        "created_at__gte": since,
+    }
+    return urlencode({key: value for key, value in query.items() if value})
 
 
 def letters_of(request: HttpRequest, choice: Choice) -> QuerySet[DeadLetter]:
