@@ -133,6 +133,20 @@ def test_job_that_hangs_beyond_its_timeout(processes: Fleet, journal: Journal) -
     assert not is_alive(started.pid)
 
 
+def test_receiver_of_the_start_that_hangs(processes: Fleet) -> None:
+    """It counts as a run that hangs: the attempt is spent, so that the job does not come back for ever."""
+    processes.start(
+        "-c",
+        "import sys, time; from wellos_jobs import signals; from tests.supervisor import main\n"
+        "signals.job_started.connect(lambda **sent: time.sleep(600), weak=False)\n"
+        "sys.exit(main(['timeout_grace=1']))",
+    )
+    handle = noop.using(timeout=0.5, max_attempts=2).enqueue()
+    processes.wait_until(lambda: has_state(handle, "failed"))
+    assert attempts(handle) == [(1, "timeout"), (2, "timeout")]
+    assert DeadLetter.objects.get(job_id=handle.id).reason == "timeout"
+
+
 def test_stale_finisher(processes: Fleet, journal: Journal, tmp_path: Path, redis_client: redis.Redis) -> None:
     """A run whose claim was rescued while it ran changes nothing when it settles, and says so in the log."""
     worker = processes.worker("--processes", "2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 from django.dispatch import Signal
 
-from wellos_jobs import JobHandle, operations, queues, signals
+from wellos_jobs import JobHandle, job, operations, queues, signals
 from wellos_jobs.claims import rescue
 from wellos_jobs.models import DeadLetter, JobRecord
+from wellos_jobs.slots import Run, Slot
 from wellos_jobs.states import EventName
 from wellos_jobs.supervision import announce_rescue
 
+from . import engine
 from .engine import Books, Hand, listening, work
 from .jobs import fail, noop, scripted, secret
 from .rows import row
@@ -40,6 +43,38 @@ def told(heard: list[dict[str, Any]]) -> list[tuple[str, str, str, int]]:
 def test_there_is_a_signal_and_a_log_level_for_every_event() -> None:
     assert set(signals.BY_EVENT) == set(signals.LEVELS) == set(EventName)
     assert {name for name in vars(signals) if name.startswith("job_")} == {f"job_{event}" for event in EventName}
+
+
+_slot = Slot()
+
+
+@job("test-signals-look", timeout=40)
+def look() -> float:
+    """Return how many seconds are left of the run."""
+    return _slot.run.deadline - time.monotonic() if _slot.run else 0.0
+
+
+def test_a_run_has_begun_when_its_start_is_told_and_then_has_all_its_time(
+    commit: Commit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "Slot", lambda: _slot)
+    runs: list[Run | None] = []
+
+    def receive(**_: Any) -> None:
+        runs.append(_slot.run)
+        _slot.extend(-100)  # as if this had taken long
+
+    signals.job_started.connect(receive)
+    try:
+        with commit():
+            handle = look.enqueue()
+        work()
+    finally:
+        signals.job_started.disconnect(receive)
+    assert [run and run.job_id for run in runs] == [str(handle)]
+    Books().fold()
+    assert 0 < Books().row(handle).result <= 40
+    assert _slot.run is None
 
 
 def test_enqueued_is_sent_where_the_job_is_pushed(commit: Commit) -> None:

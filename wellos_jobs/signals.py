@@ -5,6 +5,9 @@ All carry ``job_id`` (text), ``name``, ``queue``, ``attempt`` and ``at`` (aware 
 the others in the worker, or in the process that rescued the job, after Redis has stored the transition.
 ``dead_letter_created`` (``dead_letter``) is sent by the ledger after its commit, ``queue_backlog`` (``queue``,
 ``waiting``, ``oldest_wait``, ``over``) by the housekeeping when a queue builds up, and again when that is over.
+
+Receivers in the worker hold up its next job. Those of ``job_started`` may take as long as the job's timeout, whose time
+begins after them; those of the run's end 30 seconds. A worker that takes longer is killed as hung.
 """
 
 from __future__ import annotations

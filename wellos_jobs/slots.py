@@ -57,6 +57,10 @@ class Slot:
         struct.pack_into("q", self._memory, _RUN, self.number + 1)
         self.beat()
         # The deadline comes last: whoever sees it sees the rest.
+        self.extend(seconds)
+
+    def extend(self, seconds: float) -> None:
+        """Say: the run in hand may go on for that long from now."""
         struct.pack_into("d", self._memory, _DEADLINE, time.monotonic() + seconds)
 
     def end(self) -> None:

@@ -89,8 +89,10 @@ class Worker:
     # --- one job ------------------------------------------------------------------------------------
 
     def _handle(self, claim: Claim) -> Answer:
-        self._announce(claim, EventName.STARTED)
+        # Begun before it is told: a receiver that hangs is then a run that hangs, which costs an attempt and ends.
         self.slot.begin(claim.id, claim.timeout)
+        self._announce(claim, EventName.STARTED)
+        self.slot.extend(claim.timeout)
         reporter = Reporter(self.claimer, claim)
         if self.stopping:
             outcome: Outcome | None = Outcome("handed_back", message="the worker stops")
