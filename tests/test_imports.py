@@ -76,6 +76,7 @@ FLOORS = {
         "groups",
         "workforce",
         "limit_board",
+        "trends",
         "probes",
         "verdicts",
         "health",

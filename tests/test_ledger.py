@@ -555,7 +555,7 @@ def test_a_batch_is_a_handful_of_statements(commit: Commit, books: Books) -> Non
     assert len(stream()) == 300
     with CaptureQueriesContext(connection) as queries:
         books.fold()
-    assert len(queries) <= 14  # SQLite takes the rows in portions
+    assert len(queries) <= 18  # SQLite takes the rows in portions
 
 
 # --- events ----------------------------------------------------------------------------------------------

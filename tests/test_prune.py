@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from wellos_jobs import prune
-from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord, JobStatistic
+from wellos_jobs.models import AuditEntry, DayStatistic, DeadLetter, HourStatistic, JobAttempt, JobRecord, JobStatistic
 from wellos_jobs.states import DeadLetterStatus, JobState
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
@@ -82,8 +82,8 @@ def test_open_letters_too_have_an_end_if_the_project_says_so(settings: Any) -> N
     assert left() == [young]
 
 
-def statistic(days: float) -> JobStatistic:
-    return JobStatistic.objects.create(minute=timezone.now() - timedelta(days=days), queue="default", name="old")
+def statistic(days: float) -> DayStatistic:
+    return DayStatistic.objects.create(day=timezone.now() - timedelta(days=days), queue="default", name="old")
 
 
 def entry(days: float) -> AuditEntry:
@@ -96,8 +96,20 @@ def test_statistics_stay_90_days_and_the_audit_log_for_ever() -> None:
     statistic(91)
     assert prune.prune("default", dry_run=True) == NOTHING | {"statistics": 1}
     assert prune.prune("default") == NOTHING | {"statistics": 1}
-    assert list(JobStatistic.objects.all()) == [young]
+    assert list(DayStatistic.objects.all()) == [young]
     assert list(AuditEntry.objects.all()) == [written]
+
+
+def test_counts_by_minute_and_hour_go_when_no_chart_reads_them() -> None:
+    now = timezone.now()
+    for age in (2, 4, 14, 16):
+        at = now - timedelta(days=age)
+        JobStatistic.objects.create(minute=at, queue="default", name="x")
+        HourStatistic.objects.create(hour=at, queue="default", name="x")
+    assert prune.prune("default", dry_run=True)["statistics"] == 4
+    assert prune.prune("default", most=1)["statistics"] == 4
+    assert JobStatistic.objects.count() == 1
+    assert HourStatistic.objects.count() == 3
 
 
 def test_statistics_and_audit_log_as_the_project_says(settings: Any) -> None:
@@ -107,7 +119,7 @@ def test_statistics_and_audit_log_as_the_project_says(settings: Any) -> None:
     entry(366)
     assert prune.prune("default") == NOTHING | {"audit": 1}
     assert list(AuditEntry.objects.all()) == [young]
-    assert JobStatistic.objects.count() == 1
+    assert DayStatistic.objects.count() == 1
 
 
 def test_none_keeps_for_ever(settings: Any) -> None:

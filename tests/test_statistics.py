@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from wellos_jobs.models import JobStatistic
+from wellos_jobs.models import DayStatistic, HourStatistic, JobStatistic
 from wellos_jobs.states import EventName
 from wellos_jobs.statistics import BUCKETS, MinuteCounts
 
@@ -103,8 +103,28 @@ def test_many_kinds_of_jobs_are_a_few_statements() -> None:
         again.count(EventName.COMPLETED, "a", f"job-{number}", NOON)
     with CaptureQueriesContext(connection) as queries:
         again.save("default")
-    assert len(queries) <= 12  # SQLite takes them in portions
+    assert len(queries) <= 18  # by minute, hour and day; SQLite takes them in portions
     assert set(JobStatistic.objects.values_list("completed", flat=True)) == {2}
+
+
+@pytest.mark.parametrize("database", BOTH)
+def test_hours_and_days_add_up_the_same(database: str) -> None:
+    for minutes in (0, 59, 60, 12 * 60):
+        counts = MinuteCounts()
+        counts.count(EventName.COMPLETED, "a", "x", NOON + timedelta(minutes=minutes))
+        counts.time("run", 2.0, "a", "x", NOON + timedelta(minutes=minutes))
+        counts.save(database)
+    hours = HourStatistic.objects.using(database).order_by("hour")
+    assert [(row.hour, row.completed, row.run_seconds, sum(row.run_histogram)) for row in hours] == [
+        (NOON, 2, 4.0, 2),
+        (NOON + timedelta(hours=1), 1, 2.0, 1),
+        (NOON + timedelta(hours=12), 1, 2.0, 1),
+    ]
+    days = DayStatistic.objects.using(database).order_by("day")
+    assert [(row.day, row.completed) for row in days] == [
+        (NOON - timedelta(hours=12), 3),
+        (NOON + timedelta(hours=12), 1),
+    ]
 
 
 def test_the_sums_are_those_of_what_happened(django_capture_on_commit_callbacks: Callable[..., Any]) -> None:

@@ -72,11 +72,7 @@ def run_times(job: JobRecord, database: str | None = None) -> Times | None:
 
 def summed(histograms: Iterable[Sequence[int]]) -> list[int]:
     """Return the sum of histograms, bucket by bucket."""
-    total = [0] * (len(BUCKETS) + 1)
-    for histogram in histograms:
-        for place, number in enumerate(histogram):
-            total[place] += number
-    return total
+    return [sum(bucket) for bucket in zip(*filter(None, histograms), strict=True)] or [0] * (len(BUCKETS) + 1)
 
 
 def percentile(histogram: Sequence[int], share: float) -> float | None:

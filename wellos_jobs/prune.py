@@ -1,9 +1,10 @@
 """Prune: delete the rows of jobs that ended long ago, by ``RETENTION``, in small batches.
 
-The minute counts go after 90 days, unless ``RETENTION["statistics"]`` says otherwise; the audit log stays for ever,
-unless ``RETENTION["audit"]`` says how long. A failed job with an open dead letter stays until the letter is closed,
-unless ``RETENTION["dead_letters"]`` says how long open letters are kept. A job stays while another one that needs it
-has not ended, or while its batch is closed and not done. A batch goes with the last of its jobs.
+The counts of days go after 90 days, unless ``RETENTION["statistics"]`` says otherwise, those of minutes and hours as
+soon as no chart reads them; the audit log stays for ever, unless ``RETENTION["audit"]`` says how long. A failed job
+with an open dead letter stays until the letter is closed, unless ``RETENTION["dead_letters"]`` says how long open
+letters are kept. A job stays while another one that needs it has not ended, or while its batch is closed and not done.
+A batch goes with the last of its jobs.
 """
 
 from __future__ import annotations
@@ -18,10 +19,24 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from . import conf
-from .models import AuditEntry, Batch, DeadLetter, JobDependency, JobRecord, JobStatistic, UniqueClaim
+from .models import (
+    AuditEntry,
+    Batch,
+    DayStatistic,
+    DeadLetter,
+    HourStatistic,
+    JobDependency,
+    JobRecord,
+    JobStatistic,
+    UniqueClaim,
+)
 from .states import FINAL_STATES, OPEN_STATES, BatchState, DeadLetterStatus, JobState
 
 Rows = models.QuerySet[Any]
+
+MINUTES_KEPT = timedelta(days=3)
+HOURS_KEPT = timedelta(days=15)
+"""How long counts by minute and hour are kept; the same counts by day stay longer."""
 
 BATCH = 1_000
 """Rows deleted in one transaction: few enough that the ledger does not wait."""
@@ -51,13 +66,19 @@ def prune(
             free = ended.exclude(Exists(needed)).exclude(batch__state=BatchState.CLOSED)
             old[state.value] = free.exclude(Exists(kept_letters.filter(job=OuterRef("pk"))))
     if (age := retention["statistics"]) is not None:
-        old["statistics"] = JobStatistic.objects.using(using).filter(minute__lt=now - age)
+        old["statistics"] = DayStatistic._default_manager.using(using).filter(day__lt=now - age)
     if (age := retention["audit"]) is not None:
         old["audit"] = AuditEntry.objects.using(using).filter(at__lt=now - age)
     kinds = dict.fromkeys(("dead_letters", *retention))  # letters first, then the jobs they held
+    finer = (
+        JobStatistic.objects.using(using).filter(minute__lt=now - MINUTES_KEPT),
+        HourStatistic._default_manager.using(using).filter(hour__lt=now - HOURS_KEPT),
+    )
     if dry_run:
-        return {kind: old[kind].count() if kind in old else 0 for kind in kinds}
+        counted = {kind: old[kind].count() if kind in old else 0 for kind in kinds}
+        return counted | {"statistics": counted["statistics"] + sum(rows.count() for rows in finer)}
     deleted = {kind: _delete(old[kind], most) if kind in old else 0 for kind in kinds}
+    deleted["statistics"] += sum(_delete(rows, most) for rows in finer)
     if most is None or not any(deleted.values()):
         _delete_left_over(using, now)
     return deleted

@@ -13,9 +13,10 @@ from .flows import FlowPage, Flows
 from .limits import Limits
 from .overview import Overview
 from .pages import Page
+from .statistics import Statistics
 from .workers import Workers
 
-PAGES: tuple[type[Page], ...] = (Overview, Flows, FlowPage, Limits, Workers)
+PAGES: tuple[type[Page], ...] = (Overview, Flows, FlowPage, Limits, Workers, Statistics)
 """All of them; the navigation (``pages.ENTRIES``) names those that it leads to."""
 
 

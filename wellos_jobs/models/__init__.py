@@ -5,7 +5,7 @@ from .batch import Batch, JobDependency
 from .bulk import BulkOperation
 from .dead_letter import DeadLetter
 from .job import JobAttempt, JobRecord
-from .ledger import JobStatistic, LedgerCursor
+from .ledger import DayStatistic, HourStatistic, JobStatistic, LedgerCursor
 from .log import JobLog
 from .queues import Queues
 from .schedule import OrganizationReportSchedule, Schedule
@@ -16,7 +16,9 @@ __all__ = [
     "AuditEntry",
     "Batch",
     "BulkOperation",
+    "DayStatistic",
     "DeadLetter",
+    "HourStatistic",
     "JobAttempt",
     "JobDependency",
     "JobLog",
