@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.request import Request, urlopen
 
 from wellos_jobs import Batch, CircuitBreaker, Concurrency, RateLimit, Unique, current_job, fixed, job
 
@@ -145,3 +147,19 @@ def mixed() -> None:
 )
 def fragile() -> None:
     """Call a dependency that may be down."""
+
+
+# --- bookkeeping: over real HTTP, to the server of the example ---------------------------------------------
+
+
+@job(
+    "test-books",
+    limits=[RateLimit("50/s", key="books"), CircuitBreaker("books", failures=3, within=60, reset=1)],
+    max_attempts=6,
+    backoff=fixed(0.05),
+)
+def post_to_books(url: str, number: int) -> dict[str, Any]:
+    headers = {"Content-Type": "application/json", "Idempotency-Key": f"invoice-{number}"}
+    request = Request(url, data=json.dumps({"number": number}).encode(), headers=headers, method="POST")
+    with urlopen(request, timeout=0.5) as response:
+        return json.load(response)

@@ -18,6 +18,7 @@ from django.core.files.storage import default_storage
 from django.db.models import Sum
 
 from example_project.accounts.models import AccessToken, User
+from example_project.invoices.jobs import BREAKER
 from example_project.invoices.models import Invoice
 from wellos_jobs import JobState
 from wellos_jobs.contrib import emails
@@ -181,13 +182,30 @@ def _report(facts: Facts) -> str:
 @check("the flaky call was retried, and waited as told")
 def _flaky(facts: Facts) -> str:
     handle = given(facts.run.flaky, "flaky call")
-    expect([status for _, status in facts.partner.answers], [503, 429, 200], "the partner's answers")
-    waited = facts.partner.answers[2][0] - facts.partner.answers[1][0]
+    calls = facts.partner.invoices.calls
+    expect(facts.partner.invoices.statuses(), [503, 429, 200], "the partner's answers")
+    waited = calls[2].at - calls[1].at
     if waited < partner_module.RETRY_AFTER:
         raise Wrong(f"waited {waited:.2f} s after the 429 that said Retry-After: {partner_module.RETRY_AFTER}")
     expect(handle.record().attempts, 3, "attempts")
     expect(list(_outcomes(handle.id)), [AttemptOutcome.RETRIED] * 2, "attempts in the ledger")
     return f"503, 429, 200; waited {waited:.2f} s for Retry-After: {partner_module.RETRY_AFTER}"
+
+
+@check("the bookkeeping broke: its breaker opened, and closed again")
+def _breaker(facts: Facts) -> str:
+    synced, books = facts.run.synced, facts.partner.books
+    given(facts.run.opened_at, "open breaker")
+    statuses = books.statuses()
+    broken = statuses.count(500)
+    expect(statuses, [500] * broken + [200] * len(synced), "the answers, in order")
+    expect(len(books.entries), len(synced), "invoices in the books")
+    attempts = JobAttempt.objects.filter(job__in=[handle.id for handle in synced])
+    expect(attempts.count(), broken, "attempts burnt: one for each call that failed, none for waiting")
+    waited = books.calls[broken].at - books.calls[broken - 1].at
+    if waited < BREAKER.reset:
+        raise Wrong(f"called again after {waited:.2f} s, while the breaker was open")
+    return f"{broken} calls failed, {facts.run.parked} jobs waited {waited:.1f} s, then {len(synced)} went through"
 
 
 @check("the dead letter was replayed")

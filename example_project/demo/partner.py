@@ -1,4 +1,4 @@
-"""A partner's web service on loopback, as partners are: busy at first, and slow."""
+"""A partner's web service on loopback, as partners are: away and busy at first, slow, and broken when told to be."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from .books import Books, Mood
+
 PAGES = 12
 ENTRIES_A_PAGE = 5
 PAGE_SECONDS = 0.2
 RETRY_AFTER = 1
-_MOODS = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+SLOW_SECONDS = 1.5
 
 
 class _Server(ThreadingHTTPServer):
@@ -28,11 +30,13 @@ class _Server(ThreadingHTTPServer):
 
 
 class Partner:
-    """``POST /invoices`` answers 503, then 429 with ``Retry-After``, then 200. ``GET /time-entries`` takes its time."""
+    """``POST /invoices`` answers 503, then 429 with ``Retry-After``, then 200. ``POST /books`` is as ``books`` is told
+    to be. ``GET /time-entries`` takes its time.
+    """
 
     def __init__(self) -> None:
-        self.answers: list[tuple[float, int]] = []
-        """When ``POST /invoices`` was called (Unix time) and what it answered."""
+        self.invoices = Books([Mood.AWAY, Mood.BUSY])
+        self.books = Books()
         self.pages: list[int] = []
         self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, name="partner", daemon=True)
@@ -54,10 +58,16 @@ class Partner:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                status = partner._next_status()
-                headers = {"Retry-After": str(RETRY_AFTER)} if status == HTTPStatus.TOO_MANY_REQUESTS else {}
-                self._answer(status, {"accepted": status == HTTPStatus.OK}, headers)
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                books = {"/invoices": partner.invoices, "/books": partner.books}[self.path]
+                mood = books.post(self.headers.get("Idempotency-Key", ""), json.loads(body))
+                if mood is Mood.HANGS_UP:
+                    self.close_connection = True
+                    return
+                if mood is Mood.SLOW:
+                    time.sleep(SLOW_SECONDS)
+                headers = {"Retry-After": str(RETRY_AFTER)} if mood is Mood.BUSY else {}
+                self._answer(mood.status, {"accepted": mood.status == HTTPStatus.OK}, headers)
 
             def do_GET(self) -> None:
                 query = parse_qs(urlsplit(self.path).query)
@@ -78,12 +88,6 @@ class Partner:
                 """Say nothing: the terminal is the demo's."""
 
         return Handler
-
-    def _next_status(self) -> int:
-        place = len(self.answers)
-        status = int(_MOODS[place] if place < len(_MOODS) else HTTPStatus.OK)
-        self.answers.append((time.time(), status))
-        return status
 
 
 def _entries(page: int) -> list[dict[str, Any]]:

@@ -1,4 +1,6 @@
-"""What the demo does: enqueue everything, kill a worker in mid-job, mend a cause and replay its dead letter."""
+"""What the demo does: enqueue everything, kill a worker in mid-job, break the partner's bookkeeping and mend it, mend a
+cause and replay its dead letter.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import os
 import signal
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -17,14 +20,16 @@ from rq import Worker
 
 from example_project.accounts import jobs as account_jobs
 from example_project.accounts.models import User
-from example_project.invoices.jobs import generate_invoice, push_invoice
+from example_project.invoices.jobs import BREAKER, generate_invoice, push_invoice
 from example_project.timesheets.jobs import import_time_entries
-from wellos_jobs import JobHandle, JobState, ids, operations
+from wellos_jobs import JobHandle, JobState, ids, limit_board, operations
 from wellos_jobs.contrib import cleanup, emails, notifications, reports
 from wellos_jobs.models import DeadLetter, JobRecord
 from wellos_jobs.states import DeadLetterStatus
 
 from . import sample as sample_data
+from .books import Mood
+from .partner import Partner
 from .sample import Sample
 from .visitor import Visitor
 
@@ -39,6 +44,7 @@ class Run:
     """One run of the demo: what was enqueued, and what was done to it."""
 
     sample: Sample
+    partner: Partner
     worker_name: str
     reset_user: User
     token: str
@@ -56,6 +62,11 @@ class Run:
     cleanups: dict[str, JobHandle] = field(default_factory=dict)
     killed_at: datetime | None = None
     replayed_letter: DeadLetter | None = None
+    synced: list[JobHandle] = field(default_factory=list)
+    """The invoices posted to the books while these are broken."""
+    opened_at: datetime | None = None
+    parked: int = 0
+    """How many jobs waited at the open breaker."""
 
     def add(self, handle: JobHandle, about: str) -> JobHandle:
         self.about[handle.id] = about
@@ -71,15 +82,15 @@ class Run:
         return sorted([*own, *mine], key=lambda record: (record.created_at, record.pk))
 
 
-def enqueue_all(sample: Sample, worker_name: str, partner_url: str) -> Run:
+def enqueue_all(sample: Sample, worker_name: str, partner: Partner) -> Run:
     """Enqueue the jobs of the scenario, all in one transaction, as a view would."""
     user = sample.users[0]
-    run = Run(sample, worker_name, reset_user=user, token=default_token_generator.make_token(user))
+    run = Run(sample, partner, worker_name, reset_user=user, token=default_token_generator.make_token(user))
     started = time.perf_counter()
     with transaction.atomic():
         _mails(run)
         _notifications(run)
-        _documents(run, partner_url)
+        _documents(run, partner.url)
         for job in (cleanup.cleanup_expired_tokens, cleanup.cleanup_pending_users):
             run.cleanups[job.name] = run.add(job.enqueue(), "")
     run.enqueue_seconds = time.perf_counter() - started
@@ -148,6 +159,8 @@ def act(run: Run, records: list[JobRecord], visitor: Visitor) -> str | None:
     assert run.imported is not None and run.broken is not None
     if run.asked_on_site is None and visitor.can_reach_site():
         return _ask_on_site(run, visitor)
+    if line := _break_the_books(run, by_id):
+        return line
     importing = by_id[run.imported.id]
     if run.killed_at is None and importing.state == JobState.ACTIVE and importing.progress >= KILL_AT:
         return _kill_worker(run, importing)
@@ -158,7 +171,7 @@ def act(run: Run, records: list[JobRecord], visitor: Visitor) -> str | None:
 
 def is_over(run: Run, records: list[JobRecord]) -> bool:
     """Tell whether there is nothing left to wait for."""
-    if run.killed_at is None or run.replayed_letter is None or run.asked_on_site is None:
+    if None in (run.killed_at, run.replayed_letter, run.asked_on_site, run.opened_at):
         return False
     return all(JobState(record.state).is_final or record.pk in run.delayed for record in records)
 
@@ -173,6 +186,24 @@ def _ask_on_site(run: Run, visitor: Visitor) -> str:
     run.about[asked.pk] = f"{invoice.number}, asked on the site"
     run.asked_on_site = asked.pk
     return f"the site answers; pressed 'Make PDF' of {invoice.number} there"
+
+
+def _break_the_books(run: Run, by_id: Mapping[uuid.UUID, JobRecord]) -> str | None:
+    """Once the flaky call is through: break the partner's books, post invoices, mend them when the breaker opens."""
+    assert run.flaky is not None
+    if not run.synced and by_id[run.flaky.id].state == JobState.COMPLETED:
+        run.partner.books.misbehave(Mood.BROKEN)
+        rows = [{"invoice_id": str(one.pk), "url": f"{run.partner.url}/books"} for one in run.sample.invoices]
+        run.synced = push_invoice.enqueue_bulk(rows)
+        for handle, invoice in zip(run.synced, run.sample.invoices, strict=True):
+            run.add(handle, f"{invoice.number} to the books")
+        return f"the partner's bookkeeping breaks; {len(run.synced)} invoices are on their way there"
+    breaker = next((line for line in limit_board.look().breakers if line.key == BREAKER.name), None)
+    if run.synced and run.opened_at is None and breaker is not None and breaker.is_open and breaker.waiting:
+        run.opened_at, run.parked = timezone.now(), breaker.waiting
+        run.partner.books.behave()
+        return f"its circuit breaker is open: {breaker.waiting} jobs wait, and the bookkeeping is mended"
+    return None
 
 
 def _kill_worker(run: Run, importing: JobRecord) -> str | None:

@@ -26,6 +26,7 @@ __all__ = [
 
 RENDERERS = {"pdf": pdf.render}
 CALL_SECONDS = 10.0
+BREAKER = CircuitBreaker("bookkeeping", failures=5, within=60, reset=5)
 
 
 @job("generate-invoice", queue="reports", max_attempts=3, timeout=120)
@@ -55,10 +56,10 @@ def generate_invoice(invoice_id: str, format: str = "pdf") -> dict[str, Any]:
     max_attempts=5,
     backoff=exponential(1),
     timeout=60,
-    limits=[RateLimit("10/s", key="bookkeeping"), CircuitBreaker("bookkeeping", failures=5, within=60, reset=15)],
+    limits=[RateLimit("10/s", key="bookkeeping"), BREAKER],
 )
 def push_invoice(invoice_id: str, url: str) -> dict[str, Any]:
-    """Post an invoice to the customer's bookkeeping system.
+    """Post an invoice to the customer's bookkeeping system: ten a second at most, and none while it is down.
 
     The invoice's key goes along, by which the other side knows a repeated call. urllib's HTTPError has a status
     and headers, so a 503 is retried, a 429 after its ``Retry-After``, and a 400 is not.

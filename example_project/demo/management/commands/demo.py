@@ -60,7 +60,7 @@ class Command(BaseCommand):
         with stage.Stage(options["port"], options["processes"]) as setting:
             setting.set()
             visitor = Visitor(setting.site_url, sample.ADMIN, password)
-            run = scenario.enqueue_all(data, setting.worker_name, setting.partner.url)
+            run = scenario.enqueue_all(data, setting.worker_name, setting.partner)
             say(f"enqueued {len(run.about)} jobs in one transaction, {1000 * run.enqueue_seconds:.0f} ms")
             say(f"worker: {options['processes']} processes, supervised")
             over = self._play(run, setting, visitor, time.monotonic() + options["deadline"])
