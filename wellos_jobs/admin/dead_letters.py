@@ -18,9 +18,10 @@ from . import display
 from .base import NameFilter, QueueFilter, ReadOnlyAdmin, SearchedByJob
 from .confirm import Confirmation, Effect, ask_or_do
 from .letter_page import LetterPages
+from .saved_views import SavedViews
 
 
-class DeadLetterAdmin(LetterPages, SearchedByJob, ReadOnlyAdmin):
+class DeadLetterAdmin(SavedViews, LetterPages, SearchedByJob, ReadOnlyAdmin):
     """Jobs that were given up: why, and what became of them."""
 
     organization_path = "job__organization_id"

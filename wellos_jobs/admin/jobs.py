@@ -18,12 +18,13 @@ from . import display
 from .base import NameFilter, QueueFilter, ReadOnlyAdmin
 from .confirm import Confirmation, Effect, ask_or_do
 from .job_page import JobPages
+from .saved_views import SavedViews
 
 MOST_USERS = 50
 """How many users a search text may stand for."""
 
 
-class JobRecordAdmin(JobPages, ReadOnlyAdmin):
+class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
     """The job audit log: every job, how it went, and what may be done about it."""
 
     list_display = (
