@@ -248,6 +248,9 @@ def pages() -> Iterator[str]:
     yield f"{jobs}?q=data.invoice_id:777"
     yield f"{letters}?status__exact=open"
     yield f"{letters}?q={failed.fingerprint}"
+    faults = reverse("admin:wellos_jobs_faults")
+    yield from (f"{faults}?{query}" for query in ("status=any", "queue=queue-001", "window=24h", "page=3"))
+    yield reverse("admin:wellos_jobs_fault", args=[failed.fingerprint])
     yield reverse("admin:wellos_jobs_jobrecord_change", args=[completed.pk])
     yield reverse("admin:wellos_jobs_jobrecord_change", args=[failed.job_id])
     yield reverse("admin:wellos_jobs_deadletter_change", args=[failed.pk])

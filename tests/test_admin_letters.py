@@ -213,6 +213,7 @@ def test_the_page_of_a_letter(root: Client) -> None:
     ):
         assert part in shown, part
     assert buttons(root.get(letter_url(letter))) == set(VERBS)
+    assert "Error ValueError: the partner is away" in text(root.get(letter_url(letter, "act/discard/")))
 
 
 def test_a_traceback_and_a_message_of_five_megabytes(root: Client) -> None:

@@ -33,6 +33,7 @@ ACTIONS = {
     "moved": _("moved"),
     "edited": _("edited"),
     "assigned": _("assigned"),
+    "sent canary": _("sent a canary"),
     "paused": _("paused"),
     "resumed": _("resumed"),
     "emptied": _("emptied"),

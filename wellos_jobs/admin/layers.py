@@ -16,6 +16,8 @@ LANE = 14
 """The height of the place that a passing line takes."""
 MARGIN = 6
 SWEEPS = 6
+LONGEST = 12
+"""A line over more layers than this goes straight: places in all of them would make the picture tall and slow."""
 
 Key = Hashable
 Point = tuple[float, float]
@@ -73,6 +75,8 @@ def _path(edge: tuple[Key, Key], depth: Mapping[Key, int], layers: list[list[Key
     """Return the stations of a line, with a place of its own in each layer that it passes."""
     start, end = edge
     path: list[Key] = [start]
+    if depth[end] - depth[start] > LONGEST:
+        return [start, end]
     for column in range(depth[start] + 1, depth[end]):
         lane = (start, end, column)
         layers[column].append(lane)
@@ -86,12 +90,17 @@ def _order(layers: list[list[Key]], steps: Sequence[tuple[Key, Key]]) -> None:
     for start, end in steps:
         before.setdefault(end, []).append(start)
         after.setdefault(start, []).append(end)
+    rank = {key: place for layer in layers for key, place in _ranks(layer)}
     for sweep in range(SWEEPS):
-        forth = sweep % 2 == 0
-        neighbours = before if forth else after
-        for layer in layers if forth else reversed(layers):
-            rank = {key: place / max(1, len(each) - 1) for each in layers for place, key in enumerate(each)}
-            layer.sort(key=lambda key: _mean([rank[other] for other in neighbours.get(key, [])], rank[key]))
+        neighbours, way = (before, layers) if sweep % 2 == 0 else (after, layers[::-1])
+        for layer in way:
+            wish = {key: _mean([rank[other] for other in neighbours.get(key, [])], rank[key]) for key in layer}
+            layer.sort(key=wish.__getitem__)
+            rank.update(_ranks(layer))
+
+
+def _ranks(layer: Sequence[Key]) -> Iterable[tuple[Key, float]]:
+    return ((key, place / max(1, len(layer) - 1)) for place, key in enumerate(layer))
 
 
 def _mean(values: Sequence[float], otherwise: float) -> float:

@@ -175,6 +175,11 @@ class LetterAct(ActPage):
     def told(self, request: HttpRequest, row: Any, **values: Any) -> dict[str, Any]:
         _permission, button, effect = self._verb(**values)
         told = {"button": button, "effect": effect, "is_grave": values["verb"] == "discard"}
+        error = f"{row.error_class}: {row.message}".removeprefix(": ")
+        told["facts"] = [
+            (_("Job"), display.link(self.site, "jobrecord", row.job_id, row.job)),
+            (_("Error"), display.shortened(error, 300)),
+        ]
         refusal = self._refusal(row, values["verb"])
         return told | {"refusal": refusal} if refusal else told
 
