@@ -20,7 +20,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
 from django.utils import timezone
 
-from wellos_jobs import admin, ids, keys, operations, registry, schedules, ticks
+from wellos_jobs import admin, ids, keys, operations, past_runs, registry, schedules, ticks
 from wellos_jobs.contrib import report_types, reports
 from wellos_jobs.cron import Cron
 from wellos_jobs.errors import InvalidOperation
@@ -28,6 +28,7 @@ from wellos_jobs.models import AuditEntry, JobRecord, OrganizationReportSchedule
 from wellos_jobs.states import JobState
 
 from . import jobs, optional
+from .browser import axe, login, narrow
 from .conftest import UseRedis
 from .engine import Books, work
 from .servers import free_port
@@ -210,7 +211,7 @@ def test_a_list_costs_the_same_however_long_it_is(root: Client, url: str, round_
     for number in range(1, 10):
         add(number)
     assert cost() == before
-    assert before <= 5  # session, user, the filter's organizations, count, rows with their last jobs
+    assert before <= 6  # session, user, the filter's organizations, count, rows with their last jobs
     with round_trips.counting() as trips:
         root.get(url)
     assert len(trips) == 1  # what the clock has put aside
@@ -872,3 +873,79 @@ def test_the_preview_follows_as_one_types(root: Client, live_server: Any) -> Non
         assert "Log in" not in box.inner_text()
         chromium.close()
     assert not [fault for fault in faults if "Failed to load resource" not in fault and "ERR_" not in fault], faults
+
+
+# --- the last runs, and the border of organizations ------------------------------------------------------
+
+
+def test_the_list_tells_of_the_last_runs_in_one_query(root: Client) -> None:
+    row, other = make(cron="@every 60"), make(name="evening", cron="0 20 * * *")
+    now = timezone.now()
+    for number in range(15):
+        at = now - timedelta(minutes=number)
+        job = ran(row, at)
+        state = JobState.FAILED if number == 3 else JobState.COMPLETED
+        times = {"created_at": at, "started_at": at, "finished_at": at + timedelta(seconds=2)}
+        JobRecord.objects.filter(pk=job.pk).update(state=state, **times)
+    Schedule.objects.filter(pk=row.pk).update(last_run_at=now)
+    found = past_runs.last_runs(JobRecord.objects.all(), list(Schedule.objects.all()))
+    assert list(found) == [row.pk]
+    assert (len(found[row.pk]), found[row.pk].failed, found[row.pk].seconds[-1]) == (10, 1, 2.0)
+    assert "1 of 10 failed" in text(root.get(LIST))
+
+    def cost() -> int:
+        with CaptureQueriesContext(connections["default"]) as captured:
+            root.get(LIST)
+        return len(captured)
+
+    before = cost()
+    Schedule.objects.filter(pk=other.pk).update(last_run_at=now)
+    ran(other, now)
+    assert cost() == before
+
+
+def only_acme(user: User) -> list[str] | None:
+    return None if user.is_superuser else ["acme"]
+
+
+@pytest.fixture
+def scoped(settings: Any) -> Client:
+    hook = "tests.test_admin_schedules.only_acme"
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": hook}
+    return browser("view_schedule", "change_schedule", "add_schedule", "run_schedule")
+
+
+def test_schedules_of_other_organizations_are_not_there(scoped: Client) -> None:
+    mine = make(name="mine", organization_id="acme")
+    theirs = make(name="theirs", organization_id="globex")
+    shown = text(scoped.get(LIST))
+    assert "mine" in shown
+    assert "theirs" not in shown
+    assert "globex" not in shown
+    assert "clock" not in shown.lower()
+    assert scoped.get(page_of(mine)).status_code == 200
+    assert scoped.get(page_of(theirs)).status_code == 302
+    act(scoped, LIST, "run_schedules", [theirs])
+    assert not JobRecord.objects.exists()
+
+
+@pytest.mark.parametrize(("organization", "refused"), [("acme", False), ("globex", True), ("", True)])
+def test_nobody_makes_a_schedule_beyond_the_border(scoped: Client, organization: str, refused: bool) -> None:
+    answer = scoped.post(f"{LIST}add/", {**FORM, "organization_id": organization})
+    assert Schedule.objects.exists() is not refused
+    if refused:
+        assert "You may not make schedules for this organization" in text(answer)
+
+
+@pytest.mark.browser
+def test_the_list_in_the_browser(page: Any) -> None:
+    login(page, User.objects.create_superuser("root"))
+    row = make()
+    JobRecord.objects.filter(pk=ran(row, timezone.now()).pk).update(state=JobState.COMPLETED)
+    Schedule.objects.filter(pk=row.pk).update(last_run_at=timezone.now())
+    page.goto(LIST)
+    axe(page, without=("label-title-only",))  # Django's own search field
+    narrow(page)
+    page.get_by_label("Refresh").select_option("1")
+    make(name="another")
+    page.get_by_role("link", name="another").wait_for()

@@ -77,6 +77,7 @@ FLOORS = {
         "workforce",
         "limit_board",
         "trends",
+        "past_runs",
         "probes",
         "verdicts",
         "health",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime, tzinfo
+from typing import Any, NamedTuple, TypeVar
 
-from django.db.models import QuerySet, Sum
+from django.db import connections
+from django.db.models import QuerySet, Sum, TextField
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from .alike import percentile, summed
@@ -97,6 +100,21 @@ class Trends:
     total: JobLine | None = None
 
 
+class _Row(NamedTuple):
+    """One row of counts."""
+
+    at: datetime
+    queue: str
+    name: str
+    completed: int
+    failed: int
+    wait: Sequence[int]
+    run: Sequence[int]
+
+
+_Key = TypeVar("_Key")
+
+
 def share(part: int, whole: int) -> float | None:
     """Return a part of a whole, None of nothing."""
     return part / whole if whole else None
@@ -113,17 +131,18 @@ def look(name: str, queue: str = "", job: str = "", now: datetime | None = None)
     ended = _ended(_rows(window.counts, begins[0], queue, job), window.counts.column)
     time_begins = window.begins(window.times, moment)
     rows = _durations(_rows(window.times, time_begins[0], queue, job), window.times.column)
-    by_time, by_job = _grouped(rows, 0, 1), _grouped(rows, 1, 3)
-    nothing: list[Any] = []
+    by_time, by_job = _grouped(rows, lambda row: row.at), _grouped(rows, lambda row: (row.queue, row.name))
+    lines = [_line(found, *key) for key, found in by_job.items()]
+    tails = [_tails(by_time.get(at, [])) for at in time_begins]
     return Trends(
         window,
         begins,
         [ended.get(at, (0, 0))[0] for at in begins],
         [ended.get(at, (0, 0))[1] for at in begins],
         time_begins,
-        [Tail.of(row[5] for row in by_time.get((at,), nothing)) for at in time_begins],
-        [Tail.of(row[6] for row in by_time.get((at,), nothing)) for at in time_begins],
-        [_line(found, *key) for key, found in by_job.items()],
+        [wait for wait, _run in tails],
+        [run for _wait, run in tails],
+        lines,
         _line(rows, queue, job),
     )
 
@@ -139,25 +158,40 @@ def _ended(rows: QuerySet[Any], column: str) -> dict[datetime, tuple[int, int]]:
     return {at: (completed, failed) for at, completed, failed in found}
 
 
-def _durations(rows: QuerySet[Any], column: str) -> list[tuple[Any, ...]]:
-    """Return (time, queue, name, completed, failed, wait histogram, run histogram) of each row."""
-    columns = ("queue", "name", "completed", "failed", "wait_histogram", "run_histogram")
-    return list(rows.values_list(column, *columns))
+def _durations(rows: QuerySet[Any], column: str) -> list[_Row]:
+    """Return the rows with their histograms.
+
+    There may be tens of thousands, so times and JSON come as text: each time is read once, and each column of
+    histograms in one go.
+    """
+    texts = {f"{name}_text": Cast(name, TextField()) for name in (column, "wait_histogram", "run_histogram")}
+    found = list(rows.annotate(**texts).values_list(*texts, "queue", "name", "completed", "failed"))
+    zone = connections[rows.db].timezone or UTC
+    moments = {text: _moment(text, zone) for text in {row[0] for row in found}}
+    waits, runs = (json.loads(f"[{','.join(row[place] for row in found)}]") for place in (1, 2))
+    return [
+        _Row(moments[row[0]], row[3], row[4], row[5], row[6], wait, run)
+        for row, wait, run in zip(found, waits, runs, strict=True)
+    ]
 
 
-def _grouped(rows: Sequence[tuple[Any, ...]], start: int, end: int) -> dict[tuple[Any, ...], list[tuple[Any, ...]]]:
-    found: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+def _moment(text: str, zone: tzinfo) -> datetime:
+    """Read a time as a database writes it."""
+    at = datetime.fromisoformat(text)
+    return at if at.tzinfo else at.replace(tzinfo=zone)
+
+
+def _grouped(rows: Sequence[_Row], key: Callable[[_Row], _Key]) -> dict[_Key, list[_Row]]:
+    found: dict[_Key, list[_Row]] = {}
     for row in rows:
-        found.setdefault(row[start:end], []).append(row)
+        found.setdefault(key(row), []).append(row)
     return found
 
 
-def _line(rows: Sequence[tuple[Any, ...]], queue: str, name: str) -> JobLine:
-    return JobLine(
-        queue,
-        name,
-        sum(row[3] for row in rows),
-        sum(row[4] for row in rows),
-        Tail.of(row[5] for row in rows),
-        Tail.of(row[6] for row in rows),
-    )
+def _tails(rows: Sequence[_Row]) -> tuple[Tail, Tail]:
+    return Tail.of(row.wait for row in rows), Tail.of(row.run for row in rows)
+
+
+def _line(rows: Sequence[_Row], queue: str, name: str) -> JobLine:
+    completed, failed = sum(row.completed for row in rows), sum(row.failed for row in rows)
+    return JobLine(queue, name, completed, failed, *_tails(rows))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from django import forms
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.validators import validate_email
+from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -19,7 +20,7 @@ from ..models import OrganizationReportSchedule, Schedule
 from ..models.schedule import REPORT_FORMATS, REPORT_PREFIX
 from ..schedules import REPORT_JOB
 from ..tags import ENCRYPTED
-from . import display
+from . import display, scope
 
 if TYPE_CHECKING:
     _ModelForm = forms.ModelForm[Schedule]
@@ -201,3 +202,16 @@ class OrganizationReportForm(BaseScheduleForm):
 def _unsealed(value: Any) -> Any:
     """Return a stored argument as it is shown in the form; an encrypted one as stars."""
     return MASK if isinstance(value, dict) and set(value) == {ENCRYPTED} else value
+
+
+def bordered(form: Any, request: HttpRequest) -> Any:
+    """Return a form that takes no organization but those that this person sees."""
+
+    def clean(self: Any) -> Any:
+        cleaned = form.clean(self)
+        chosen = self.cleaned_data.get("organization_id")
+        if "organization_id" in self.fields and chosen is not None and not scope.may_see(request, chosen):
+            self.add_error("organization_id", _("You may not make schedules for this organization."))
+        return cleaned
+
+    return type(form.__name__, (form,), {"clean": clean, "__module__": form.__module__})

@@ -15,12 +15,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from .. import cron
+from .. import cron, past_runs
 from ..errors import CronError
-from ..models import Schedule
+from ..models import JobRecord, Schedule
 from ..models.schedule import REPORT_PREFIX
 from ..states import CatchUp, JobState
-from . import display
+from . import charts, display, scope
 from .schedule_preview import zone_of
 
 OVERDUE = timedelta(seconds=60)
@@ -40,7 +40,9 @@ class ScheduleChangeList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         found = display.resolved(row.organization_id for row in self.result_list)
+        runs = past_runs.last_runs(scope.visible(request, JobRecord.objects.all()), self.result_list)
         for row in self.result_list:
+            row.past_runs = runs.get(row.pk)
             known = found.get(row.organization_id, {})
             row.organization_shown = display.organization(row.organization_id, known) or display.NOTHING
             row.organization_name = str(known.get("label") or row.organization_id)
@@ -105,7 +107,7 @@ class OrganizationFilter(admin.SimpleListFilter):
     parameter_name = "organization"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        rows = Schedule.objects.exclude(organization_id="").order_by("organization_id")
+        rows = scope.visible(request, Schedule.objects.exclude(organization_id="")).order_by("organization_id")
         ids = list(rows.values_list("organization_id", flat=True).distinct()[:MOST_ORGANIZATIONS])
         chosen = self.used_parameters.get(self.parameter_name)
         if chosen and chosen != NONE and chosen not in ids:
@@ -153,6 +155,18 @@ class ScheduleColumns:
             badge = display.badge(job.state, JobState(job.state).label)
             outcome = display.link(self.admin_site, "jobrecord", job.pk, badge)
         return _time(row, row.last_run_at, outcome)
+
+    @admin.display(description=_("last runs"))
+    def last_runs(self, row: Any) -> SafeString | str:
+        runs: past_runs.PastRuns | None = row.past_runs
+        if runs is None:
+            return display.NOTHING
+        told = ngettext("%(n)d run", "%(n)d runs", len(runs)) % {"n": len(runs)}
+        if runs.failed:
+            told = gettext("%(failed)d of %(n)d failed") % {"failed": runs.failed, "n": len(runs)}
+        label = gettext("How long the last runs took: %(runs)s") % {"runs": told}
+        line = charts.sparkline(runs.seconds, label, width=70, height=22)
+        return format_html('{}<br><span class="wj-quiet">{}</span>', line, told)
 
     @admin.display(description=_("next run"), ordering="next_run_at")
     def next_run(self, row: Schedule) -> SafeString | str:

@@ -24,10 +24,10 @@ from .. import ids, operations, payload
 from ..models import AuditEntry, JobRecord, OrganizationReportSchedule, Schedule
 from ..states import JobState
 from ..views import address_of
-from . import display
+from . import display, scope
 from .clock_panel import clock_panel
 from .confirm import Confirmation, Effect, ask_or_do
-from .schedule_forms import ZONES_LIST, OrganizationReportForm, ScheduleForm
+from .schedule_forms import ZONES_LIST, OrganizationReportForm, ScheduleForm, bordered
 from .schedule_list import (
     CatchUpFilter,
     ConditionFilter,
@@ -71,6 +71,9 @@ class BaseScheduleAdmin(ScheduleColumns, _ModelAdmin):
         css = {"all": ["wellos_jobs/admin.css"]}
         js = ["wellos_jobs/schedule_preview.js"]
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return scope.visible(request, super().get_queryset(request))
+
     # --- pages --------------------------------------------------------------------------------------
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -92,7 +95,8 @@ class BaseScheduleAdmin(ScheduleColumns, _ModelAdmin):
             self.get_actions(request)
         ):
             raise PermissionDenied
-        context = {"clock": clock_panel() if request.method == "GET" else None, **(extra_context or {})}
+        shows_clock = request.method == "GET" and scope.sees_everything(request)
+        context = {"clock": clock_panel() if shows_clock else None, **(extra_context or {})}
         return super().changelist_view(request, context)
 
     def changeform_view(
@@ -105,7 +109,7 @@ class BaseScheduleAdmin(ScheduleColumns, _ModelAdmin):
         context = {"zones": sorted(available_timezones()), "zones_id": ZONES_LIST, **(extra_context or {})}
         if object_id is not None and str(object_id).isdigit():
             context |= {
-                "history": self._history(int(object_id)),
+                "history": self._history(request, int(object_id)),
                 "history_url": self._history_url(object_id),
                 "audit_entries": _audit_of(object_id),
                 "may_run": self.has_run_permission(request),
@@ -115,6 +119,11 @@ class BaseScheduleAdmin(ScheduleColumns, _ModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.add_readonly if obj is None else (*self.add_readonly, *flatten(FACTS))
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """Return the form; for people who see some organizations only, it takes no other."""
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        return form if scope.sees_everything(request) else bordered(form, request)
 
     @admin.display(description=_("next runs"))
     def preview_shown(self, row: Schedule) -> SafeString:
@@ -127,12 +136,16 @@ class BaseScheduleAdmin(ScheduleColumns, _ModelAdmin):
             rendered(preview(row)),
         )
 
-    def _history(self, pk: int) -> list[dict[str, Any]]:
-        row = Schedule.objects.filter(pk=pk).first()
+    def _history(self, request: HttpRequest, pk: int) -> list[dict[str, Any]]:
+        row = self.get_queryset(request).filter(pk=pk).first()
         if row is None:
             return []
-        jobs = JobRecord.objects.filter(schedule=pk).order_by("-created_at").prefetch_related("requested_by")
-        return [self._past(row, job) for job in jobs[:HISTORY]]
+        jobs = (
+            scope.visible(request, JobRecord.objects.filter(schedule=pk))
+            .order_by("-created_at")
+            .prefetch_related("requested_by")
+        )
+        return [self._past(row, job) for job in jobs.prefetch_related("requested_by")[:HISTORY]]
 
     def _past(self, row: Schedule, job: JobRecord) -> dict[str, Any]:
         due = ids.moment_of(job.pk)
@@ -258,6 +271,7 @@ class ScheduleAdmin(BaseScheduleAdmin):
         "when",
         "next_run",
         "last_run",
+        "last_runs",
         "state_shown",
         "organization_shown",
     )
@@ -295,6 +309,7 @@ class OrganizationReportScheduleAdmin(BaseScheduleAdmin):
         "when",
         "next_run",
         "last_run",
+        "last_runs",
         "state_shown",
         "recipients_shown",
     )
