@@ -79,8 +79,9 @@ def test_second_sigterm_hurries(processes: Fleet, journal: Journal) -> None:
     worker = processes.worker("--processes", "2", "--shutdown-timeout", "60")
     handle = scripted.enqueue(steps=[NEVER], journal=str(journal))
     journal.wait_for_starts()
+    processes.wait_until(lambda: len(workers_of(worker)) == 2, what="both workers to be there")
     worker.terminate()
-    processes.wait_until(lambda: len(workers_of(worker)) == 1, 5, "the idle worker to end")
+    processes.wait_until(lambda: len(workers_of(worker)) == 1, what="the idle worker to end")
     worker.terminate()
     assert worker.wait(10) == 0
     assert (row(handle).state, row(handle).attempts) == ("waiting", 0)
