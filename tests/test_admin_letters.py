@@ -545,6 +545,18 @@ def test_reading_writes_nothing(root: Client) -> None:
     assert not [query["sql"] for query in captured if re.match(r"\s*(INSERT|UPDATE|DELETE)", query["sql"])]
 
 
+@pytest.mark.urls("tests.test_admin")
+def test_under_a_site_of_the_project_s_own(root: Client) -> None:
+    letter = fail(2, organization="acme")[0]
+    root.post(fault_url(letter, "act/canary/").replace("/admin/", "/backoffice/"), REASON)
+    job = f"/admin/wellos_jobs/jobrecord/{letter.job_id}/"
+    urls = [FAULTS, fault_url(letter), fault_url(letter, "act/assign/"), letter_url(letter), f"{job}change/"]
+    for url in (*urls, letter_url(letter, "act/edit/"), f"{job}act/retry/", f"{job}copy/"):
+        page = root.get(url.replace("/admin/", "/backoffice/"))
+        assert page.status_code == 200, url
+        assert "/admin/wellos_jobs/" not in page.content.decode(), url
+
+
 # --- in a browser ----------------------------------------------------------------------------------------
 
 

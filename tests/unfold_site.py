@@ -44,6 +44,9 @@ def addresses() -> list[str]:
         found += [
             reverse(f"admin:{model._meta.label_lower.replace('.', '_')}_change", args=[model.objects.all()[0].pk])
         ]
+    letter = models.DeadLetter.objects.all()[0]
+    found.append(reverse("admin:wellos_jobs_fault", args=[letter.fingerprint]))
+    found.append(reverse("admin:wellos_jobs_deadletter_act", args=[letter.pk, "edit"]))
     return found
 
 
