@@ -171,7 +171,7 @@ def test_redis_away_while_a_batch_is_canceled(root: Client, use_redis: UseRedis)
 def test_acts_on_batches_need_their_permission(verb: str) -> None:
     batch = import_of(failed=1, waiting=1)
     viewer = client_of(staff("view_batch"))
-    assert "object-tools" not in viewer.get(f"{BATCHES}{batch.id}/change/").content.decode()
+    assert "_batches" not in viewer.get(f"{BATCHES}{batch.id}/change/").content.decode()
     sent = {"action": f"{verb}_batches", "_selected_action": str(batch.id), "confirm": "yes", "reason": "x"}
     assert viewer.post(BATCHES, sent).status_code == 403
     allowed = client_of(staff("view_batch", f"{verb}_batch"))
@@ -234,6 +234,7 @@ def test_the_page_of_a_flow(root: Client) -> None:
     shown = text(response)
     assert "100% · 3 2 completed 1 failed" in shown
     assert response.content.decode().count("wj-step") == 1 + 2
+    assert response.content.decode().count('class="wj-node ') == 3
     assert "HTTP 404" in shown
     assert root.get(f"{FLOWS}{uuid.uuid4()}/").status_code == 404
     assert root.get(FLOWS, {"id": str(flow)}).headers["Location"] == f"{FLOWS}{flow}/"

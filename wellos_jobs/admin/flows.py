@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .. import groups, ids, operations
 from ..models import AuditEntry, JobRecord
-from . import display, scope
+from . import display, graph, scope
 from .acting import ActingPage, Verb
 from .batches import counts_shown
 from .confirm import ReasonForm
@@ -74,7 +74,7 @@ class FlowPage(ActingPage):
     permission = "wellos_jobs.view_jobrecord"
     template = "admin/wellos_jobs/parts/flow_board.html"
     for_everybody = True
-    styles = ("wellos_jobs/boards.css",)
+    styles = ("wellos_jobs/boards.css", "wellos_jobs/job.css")
 
     verbs: ClassVar[Mapping[str, Verb]] = {
         "retry": Verb(
@@ -94,13 +94,15 @@ class FlowPage(ActingPage):
         tally = groups.tallies(rows(request), "flow_id", [flow_id])[flow_id]
         if not tally.total:
             raise Http404(f"There is no flow {flow_id}")
-        jobs = rows(request).filter(flow_id=flow_id).order_by("pk").defer("data", "result")[:JOBS]
+        jobs = list(rows(request).filter(flow_id=flow_id).order_by("pk").defer("data", "result")[:JOBS])
+        picture = graph.picture(self.site, jobs[0], rows(request), is_its_page=False)
         return {
             "flow_id": flow_id,
             "tally": tally,
             "counts": counts_shown(tally),
             "begun": ids.moment_of(flow_id),
             "jobs": [self._line(depth, job) for depth, job in groups.as_tree(jobs)],
+            "picture": picture.svg if picture is not None else "",
             "more": max(0, tally.total - JOBS),
             "audit_entries": list(AuditEntry.objects.filter(target_type="flow", target_id=str(flow_id))),
             "may": self.may(request),

@@ -40,10 +40,13 @@ class Picture:
     states: dict[str, int] = field(default_factory=dict)
 
 
-def picture(site: AdminSite, job: JobRecord, visible: QuerySet[JobRecord]) -> Picture | None:
+def picture(
+    site: AdminSite, job: JobRecord, visible: QuerySet[JobRecord], *, is_its_page: bool = True
+) -> Picture | None:
     """Return the flow of a job, or the job with its neighbours if it is in none; None if it stands alone. Two queries.
 
-    ``visible`` has the jobs that the person may see; the others are left out.
+    ``visible`` has the jobs that the person may see; the others are left out. On its own page a job is marked and does
+    not link to itself.
     """
     edges = _edges(job)
     nodes = _nodes(job, edges, visible)
@@ -60,7 +63,7 @@ def picture(site: AdminSite, job: JobRecord, visible: QuerySet[JobRecord]) -> Pi
     rows = [(node, _url(site, node), needs.get(node.pk, [])) for node in nodes[:MOST]]
     if len(nodes) > MOST:
         return Picture("", rows, True, states)
-    return Picture(_svg(job, rows, edges), rows, False, states)
+    return Picture(_svg(job if is_its_page else None, rows, edges), rows, False, states)
 
 
 def _edges(job: JobRecord) -> list[Edge]:
@@ -88,13 +91,13 @@ def _url(site: AdminSite, node: JobRecord) -> str:
         return ""
 
 
-def _svg(job: JobRecord, rows: Sequence[tuple[JobRecord, str, Any]], edges: Iterable[Edge]) -> SafeString:
+def _svg(job: JobRecord | None, rows: Sequence[tuple[JobRecord, str, Any]], edges: Iterable[Edge]) -> SafeString:
     plan = layers.layout([node.pk for node, _url, _needs in rows], edges)
     lines = format_html_join(
         "", '<path d="{}" marker-end="url(#wj-arrow)"/>', ((_curve(p),) for p in plan.lines.values())
     )
     boxes = format_html_join(
-        "", "{}", ((_box(node, url, plan.places[node.pk], node.pk == job.pk),) for node, url, _needs in rows)
+        "", "{}", ((_box(node, url, plan.places[node.pk], node == job),) for node, url, _needs in rows)
     )
     return format_html(
         '<svg class="wj-flow" viewBox="0 0 {} {}" width="{}" height="{}" role="group" aria-label="{}">{}'
