@@ -67,7 +67,13 @@ class SearchedByJob:
 
 
 class OrganizationChangeList(ChangeList):
-    """A change list that resolves each organization on the page once, not once a row."""
+    """A change list that resolves each organization on the page once, not once a row.
+
+    It is sorted by the columns of ``sortable_by`` only, whatever the address asks: others have no index.
+    """
+
+    def get_ordering_field(self, field_name: Any) -> Any:
+        return super().get_ordering_field(field_name) if field_name in (self.sortable_by or ()) else None
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
