@@ -200,15 +200,15 @@ def test_added_while_the_last_job_ends(books: Books, journal: Journal) -> None:
         with transaction.atomic():
             Batch.get(batch.id).enqueue(noop)
             added.set()
-            assert may_commit.wait(10)
+            assert may_commit.wait(60)
 
     thread = in_thread(add_one)
-    assert added.wait(10)
+    assert added.wait(60)
     work()
     books.fold()
     assert batch.state == "closed"
     may_commit.set()
-    thread.join(10)
+    thread.join(60)
     run_all(books)
     assert batch.wait(0) and batch.progress["completed"] == 2 and calls(journal) == (1, 1)
 
@@ -224,15 +224,15 @@ def test_adding_that_is_rolled_back_holds_nobody_up_for_long(books: Books, journ
         with transaction.atomic():
             Batch.get(batch.id).enqueue(noop)
             added.set()
-            assert may_end.wait(10)
+            assert may_end.wait(60)
             transaction.set_rollback(True)
 
     thread = in_thread(add_one)
-    assert added.wait(10)
+    assert added.wait(60)
     work()
     books.fold()
     may_end.set()
-    thread.join(10)
+    thread.join(60)
     assert batch.state == "closed"
     blocking.heal("default")
     run_all(books)
@@ -284,7 +284,7 @@ def test_last_two_jobs_finish_at_once_in_two_ledgers(journal: Journal) -> None:
     gate = threading.Barrier(2)
 
     def fold(part: list[Any]) -> None:
-        gate.wait(10)
+        gate.wait(60)
         with transaction.atomic():
             folding = Fold("default", books.connection)
             folding.apply(part)
@@ -293,7 +293,7 @@ def test_last_two_jobs_finish_at_once_in_two_ledgers(journal: Journal) -> None:
     own = [halves[str(pk)] for pk in JobRecord.objects.filter(batch=batch.id).values_list("pk", flat=True)]
     threads = [in_thread(lambda part=part: fold(part)) for part in own]
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     blocking.heal("default")
     assert batch.wait(0)
     run_all(books)

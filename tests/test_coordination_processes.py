@@ -16,7 +16,6 @@ from wellos_jobs import Batch, Flow, operations
 from wellos_jobs.models import Batch as Row
 from wellos_jobs.models import JobAttempt, JobRecord
 
-from .engine import stream
 from .guarded_jobs import double, limited, needs, partner, single, summary
 from .jobs import noop, scripted
 from .journal import Journal
@@ -58,15 +57,13 @@ def test_limited_job_over_four_workers(processes: Fleet, journal: Journal) -> No
     ready(processes, "--processes", "2")
     begun = time.time()
     limited.enqueue_bulk([{"steps": ["sleep:0.05"], "journal": str(journal)}] * 100)
-    journal.wait_for_ends(100, timeout=30)
-    starts = sorted(entry.at for entry in journal.starts())
-    took = starts[-1] - begun
-    processes.wait_until(lambda: all_have_state("completed", 100))
+    journal.wait_for_ends(100, timeout=90)
+    took = max(entry.at for entry in journal.starts()) - begun
+    processes.wait_until(lambda: all_have_state("completed", 100), 60)
     assert most_at_once(journal) <= 2
-    claimed = sorted(event.at for event in stream() if event.event == "started" and event.name == "limited-job")
-    for several in (starts, [at.timestamp() for at in claimed]):
-        spans = [later - earlier for earlier, later in zip(several, several[10:], strict=False)]
-        assert not spans or min(spans) > 0.95, min(spans)
+    claimed = sorted(at.timestamp() for at in JobRecord.objects.values_list("started_at", flat=True))  # by Redis
+    spans = [later - earlier for earlier, later in zip(claimed, claimed[10:], strict=False)]
+    assert min(spans) > 0.95, min(spans)
     print(f"100 jobs at ten a second: the last started after {took:.2f} s")
     assert 8.9 < took < 11.5
     assert set(JobRecord.objects.values_list("attempts", flat=True)) == {1}

@@ -530,7 +530,7 @@ RQ_STATUS = {
 PLACES = {"waiting": ["lane"], "delayed": ["due"], "active": ["lease", "wip"]}
 
 
-@pytest.mark.timeout(0 if RUNS else 240)
+@pytest.mark.timeout(0 if RUNS else 600)
 def test_engine_and_guards_do_what_the_model_says(settings: Any) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "FAIR_QUEUES": [FAIR], "NOTIFY_ADMINS": False}
     run_state_machine_as_test(Engine, settings=profile())
