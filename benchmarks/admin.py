@@ -29,7 +29,6 @@ NAMES = [f"job-{n}" for n in range(20)]
 ORGANIZATIONS = [f"organization-{n}" for n in range(500)]
 FAULTS = 400
 LETTERS_EVERY = 10
-STATISTIC_HOURS = 24
 
 
 def main() -> int:
@@ -67,7 +66,7 @@ def fill(rows: int) -> None:
     begun = time.monotonic()
     dice = random.Random(1)
     fill_jobs(rows, dice)
-    fill_statistics(dice)
+    fill_statistics()
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("VACUUM ANALYZE")
@@ -160,32 +159,32 @@ def entry(job: Any) -> Any:
     return AuditEntry(at=job.finished_at, action="failed", target_type="job", target_id=str(job.pk))
 
 
-def fill_statistics(dice: random.Random) -> None:
-    """A row for each minute of a day, each queue and one of its names."""
+def fill_statistics() -> None:
+    """Counts of each queue and one of its names: by minute of a day, by hour of two weeks, by day of 90."""
     from wellos_jobs import conf
-    from wellos_jobs.models import JobStatistic
-    from wellos_jobs.statistics import BUCKETS
+    from wellos_jobs.statistics import BUCKETS, DAY, HOUR, MINUTE
 
-    now = datetime.now().astimezone().replace(second=0, microsecond=0)
+    now = datetime.now().astimezone()
     histogram = [1] * (len(BUCKETS) + 1)
-    for minute in range(STATISTIC_HOURS * 60):
-        rows = [
-            JobStatistic(
-                minute=now - timedelta(minutes=minute),
-                queue=queue,
-                name=NAMES[at % len(NAMES)],
-                enqueued=15,
-                started=15,
-                completed=14,
-                failed=1,
-                wait_seconds=3.0,
-                run_seconds=9.0,
-                wait_histogram=histogram,
-                run_histogram=histogram,
-            )
-            for at, queue in enumerate(conf.queues())
-        ]
-        JobStatistic.objects.bulk_create(rows, batch_size=500)
+    for span, number in ((MINUTE, 24 * 60), (HOUR, 14 * 24), (DAY, 90)):
+        for place in range(number):
+            rows = [
+                span.model(
+                    **{span.column: span.begin(now) - span.length * place},
+                    queue=queue,
+                    name=NAMES[at % len(NAMES)],
+                    enqueued=15,
+                    started=15,
+                    completed=14,
+                    failed=1,
+                    wait_seconds=3.0,
+                    run_seconds=9.0,
+                    wait_histogram=histogram,
+                    run_histogram=histogram,
+                )
+                for at, queue in enumerate(conf.queues())
+            ]
+            span.model._default_manager.bulk_create(rows, batch_size=500)
 
 
 # --- pages -----------------------------------------------------------------------------------------------
@@ -254,10 +253,14 @@ def pages() -> Iterator[str]:
     yield reverse("admin:wellos_jobs_jobrecord_change", args=[completed.pk])
     yield reverse("admin:wellos_jobs_jobrecord_change", args=[failed.job_id])
     yield reverse("admin:wellos_jobs_deadletter_change", args=[failed.pk])
+    flow = JobRecord.objects.filter(flow_id__isnull=False).order_by("-flow_id").first()
+    yield reverse("admin:wellos_jobs_flow", args=[flow.flow_id])
     batch = Batch.objects.order_by("-created_at").first()
     try:
         yield reverse("admin:wellos_jobs_batch_change", args=[batch.pk])
-        yield from (f"{reverse('admin:wellos_jobs_statistics')}?over={over}" for over in ("1h", "24h", "7d", "90d"))
+        yield from (
+            f"{reverse('admin:wellos_jobs_statistics')}?window={window}" for window in ("1h", "24h", "7d", "90d")
+        )
     except NoReverseMatch as error:
         print(f"({error})")
 
