@@ -57,7 +57,7 @@ TARGETS = {
     "supervisor": _("supervisor"),
     "bulk": _("bulk operation"),
 }
-_MODELS = {"job": "jobrecord", "dead_letter": "deadletter", "schedule": "schedule"}
+_MODELS = {"job": "jobrecord", "dead_letter": "deadletter", "schedule": "schedule", "batch": "batch"}
 
 
 class ActionFilter(admin.SimpleListFilter):
