@@ -78,8 +78,8 @@ def sign_up(browser: Browser, name: str, organization: str) -> None:
     password = "correct horse battery"
     form = {
         "username": name,
-        "email": f"{name}@{organization}.example",
-        "organization": organization,
+        "email": f"{name}@new.example",
+        "organization_name": organization,
         "password1": password,
         "password2": password,
     }
@@ -126,7 +126,7 @@ def test_all_pdfs_of_an_organization_are_made_with_one_button(admin: Browser) ->
 
 
 def test_members_see_their_own_organization_only(demo: Demo, browser: Browser, admin: Browser) -> None:
-    sign_up(browser, "lena", "lodz")
+    browser.log_in("ada.lodz", demo.secret("people-password"))
     page = browser.text("/")
     assert "Łódź Studio" in page
     assert "Acme" not in page
@@ -157,11 +157,13 @@ def test_the_login_page_shows_accounts_that_work(demo: Demo, browser: Browser) -
     assert user in demo.output() and password in demo.output()
 
 
-def test_whoever_joins_gets_the_welcome_mail(demo: Demo, browser: Browser) -> None:
-    sign_up(browser, "nils", "fjord")
+def test_whoever_signs_up_gets_an_organization_and_the_welcome_mail(demo: Demo, browser: Browser) -> None:
+    sign_up(browser, "nils", "Nils & Daughters")
+    assert "Nils &amp; Daughters" in browser.text("/")
+    assert "None is planned" not in browser.text("/o/nils-daughters/")  # a new organization has its report schedule
 
     def welcomed() -> bool:
-        return any(mail["To"] == "nils@fjord.example" for mail in demo.mails())
+        return any(mail["To"] == "nils@new.example" for mail in demo.mails())
 
     wait_until(welcomed, 20, "the mail")
 

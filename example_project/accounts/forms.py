@@ -4,18 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib.auth.forms import BaseUserCreationForm, PasswordResetForm
 from django.urls import reverse
+from django.utils.text import slugify
 
+from example_project.organizations.models import Organization
 from wellos_jobs.contrib.emails import send_password_reset_email
 
 from .models import User
 
 
 class SignUpForm(BaseUserCreationForm):
+    """Makes a person and their organization. Nobody joins one that is here already: its people add them."""
+
+    organization_name = forms.CharField(label="Organization", max_length=64)
+
     class Meta:
         model = User
-        fields = ["username", "email", "organization"]
+        fields = ["username", "email"]
+
+    def clean_organization_name(self) -> str:
+        name: str = self.cleaned_data["organization_name"]
+        slug = slugify(name)
+        if not slug:
+            raise forms.ValidationError("Use some letters from a to z.")
+        if Organization.objects.filter(pk=slug).exists():
+            raise forms.ValidationError("There is an organization of this name: ask somebody there to add you.")
+        return name
+
+    def save(self, commit: bool = True) -> User:
+        """Save the organization, and begin the person's trial in it."""
+        user: User = super().save(commit=False)
+        name = self.cleaned_data["organization_name"]
+        user.organization = Organization.objects.create(slug=slugify(name), name=name, email=user.email)
+        user.begin_trial()
+        return user
 
 
 class ResetForm(PasswordResetForm):

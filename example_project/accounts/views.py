@@ -19,7 +19,7 @@ class SignUpView(FormView):
 
     @transaction.atomic
     def form_valid(self, form: SignUpForm) -> HttpResponse:
-        form.save(commit=False).begin_trial()  # the triggers in jobs.py enqueue the mails, in this transaction
+        form.save()  # the triggers in jobs.py enqueue the mails, in this transaction
         messages.success(self.request, "Welcome! A mail is on its way to you.")
         return super().form_valid(form)
 

@@ -174,7 +174,8 @@ def take(browser: Browser, shot: Shot, running: Running) -> bytes:
     page.goto(shot.path)
     if shot.before is not None:
         shot.before(page)
-    picture = page.screenshot()
+    bottom = int(page.evaluate("document.body.getBoundingClientRect().bottom"))
+    picture = page.screenshot(clip={"x": 0, "y": 0, "width": shot.width, "height": max(1, min(HEIGHT, bottom))})
     context.close()
     return picture
 
