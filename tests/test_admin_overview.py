@@ -14,8 +14,9 @@ from django.utils import timezone
 
 from wellos_jobs import conf, keys, overview, queues
 from wellos_jobs.admin import charts
-from wellos_jobs.models import AuditEntry, JobRecord, JobStatistic
+from wellos_jobs.models import AuditEntry, HourStatistic, JobRecord, JobStatistic
 from wellos_jobs.states import JobState
+from wellos_jobs.statistics import HOUR
 
 from . import jobs
 from .browser import axe, login, narrow
@@ -100,6 +101,16 @@ def test_throughput_and_the_last_day() -> None:
     ages = (0, 59, 60, 23 * 60, 25 * 60)
     JobStatistic.objects.bulk_create(
         JobStatistic(minute=now - timezone.timedelta(minutes=age), queue="email", name="x", completed=1 + n, failed=1)
+        for n, age in enumerate(ages)
+    )
+    HourStatistic.objects.bulk_create(
+        HourStatistic(
+            hour=HOUR.begin(now - timezone.timedelta(minutes=age)),
+            queue="email",
+            name=f"x{n}",
+            completed=1 + n,
+            failed=1,
+        )
         for n, age in enumerate(ages)
     )
     card = next(card for card in overview.cards() if card.name == "email")

@@ -11,7 +11,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from . import conf, keys, queues, redis
-from .models import JobStatistic
+from .models import HourStatistic, JobStatistic
 from .queues import Counts
 
 MINUTES = 60
@@ -85,8 +85,8 @@ def _standing(now: Counts) -> dict[str, Any]:
 
 
 def _day(moment: datetime) -> dict[str, tuple[int, int]]:
-    """Return how many runs completed and failed in the last 24 hours, by queue."""
-    rows = JobStatistic.objects.filter(minute__gt=moment - DAY).order_by()
+    """Return how many runs completed and failed in the last 24 hours, to the full hour, by queue."""
+    rows = HourStatistic._default_manager.filter(hour__gt=moment - DAY).order_by()
     sums: Iterable[tuple[str, int, int]] = rows.values_list("queue").annotate(Sum("completed"), Sum("failed"))
     return {queue: (completed, failed) for queue, completed, failed in sums}
 
