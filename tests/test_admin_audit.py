@@ -12,6 +12,7 @@ from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.utils.formats import localize
 
 from wellos_jobs.admin import paging
 from wellos_jobs.models import AuditEntry
@@ -147,6 +148,13 @@ def test_counting_has_an_end(root: Client, monkeypatch: pytest.MonkeyPatch) -> N
     assert "reason 129." in third
     assert "reason 99." not in third
     assert root.get(f"{AUDIT}?p=4")["Location"].endswith("?e=1")
+
+
+def test_a_count_is_not_garbled_by_separators(settings: Any) -> None:
+    assert str(paging.Capped(10_001)) == "10,000+"
+    assert str(paging.Capped(10_000)) == "10000"
+    settings.USE_THOUSAND_SEPARATOR = True
+    assert localize(paging.Capped(10_001)) == "10,001"
 
 
 def test_an_address_behind_the_count_works(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:

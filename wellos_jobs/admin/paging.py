@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from django.core.paginator import EmptyPage, Page, Paginator
 from django.utils.functional import cached_property
 
+from .. import conf
+
 if TYPE_CHECKING:  # the stubs know type arguments, Django's classes take none
     _Paginator = Paginator[Any]
 else:
@@ -17,10 +19,14 @@ MOST = 10_000
 
 
 class Capped(int):
-    """A number that was counted up to ``MOST``; any above it means: more."""
+    """A number that was counted up to ``MOST``; any above it means: more.
+
+    With ``USE_THOUSAND_SEPARATOR`` it is 10,001 on the page: Django sets separators into any text of a number.
+    """
 
     def __str__(self) -> str:
-        return f"{MOST:,}+" if self > MOST else int.__repr__(self)
+        is_text = self > MOST and not conf.django_setting("USE_THOUSAND_SEPARATOR")
+        return f"{MOST:,}+" if is_text else int.__repr__(self)
 
 
 class CappedPaginator(_Paginator):
