@@ -19,7 +19,7 @@ from . import charts, display, scope
 from .charts import Chart, Series
 from .pages import Page, Text
 
-LINES = 200
+LINES = 100
 """How many lines of the table are shown; the CSV has all of them."""
 WINDOWS: dict[str, Text] = {
     "1h": _("1 hour"),
