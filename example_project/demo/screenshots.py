@@ -31,6 +31,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 DESKTOP, PHONE = 1280, 390
 HEIGHT = 800
 COLORS = 128
+ADMIN = "admin"
 DEMO_SECONDS = 180
 PATIENCE = 60_000
 """Milliseconds that a page may take."""
@@ -68,6 +69,16 @@ def import_small_file(page: Page) -> None:
     page.get_by_role("heading", name="Imported", exact=True).wait_for()
 
 
+def open_first(page: Page) -> None:
+    page.locator("#result_list th a").first.click()
+    page.locator(".wj-navigation").wait_for()
+
+
+def open_flow(page: Page) -> None:
+    page.locator("#wj-part table a").first.click()
+    page.locator("#wj-part svg, #wj-part table").first.wait_for()
+
+
 def _import(page: Page, link: str) -> None:
     with page.expect_download() as started:
         page.get_by_role("link", name=link).click()
@@ -92,6 +103,20 @@ SHOTS = [
     Shot("invoices-phone", "/o/acme/invoices/", width=PHONE),
     Shot("schedule-phone", "/o/acme/reports/schedule", width=PHONE),
     Shot("import-progress", "/o/acme/time/import", user="noah.acme", before=import_big_file),
+    Shot("admin-overview", "/admin/wellos_jobs/queues/", user=ADMIN),
+    Shot("admin-jobs", "/admin/wellos_jobs/jobrecord/", user=ADMIN),
+    Shot("admin-job", "/admin/wellos_jobs/jobrecord/?q=import-time-entries", user=ADMIN, before=open_first),
+    Shot("admin-letters", "/admin/wellos_jobs/queues/faults/?status=", user=ADMIN),
+    Shot("admin-letter", "/admin/wellos_jobs/deadletter/", user=ADMIN, before=open_first),
+    Shot("admin-schedules", "/admin/wellos_jobs/schedule/", user=ADMIN),
+    Shot("admin-batches", "/admin/wellos_jobs/batch/", user=ADMIN),
+    Shot("admin-batch", "/admin/wellos_jobs/batch/", user=ADMIN, before=open_first),
+    Shot("admin-flow", "/admin/wellos_jobs/queues/flows/", user=ADMIN, before=open_flow),
+    Shot("admin-limits", "/admin/wellos_jobs/queues/limits/", user=ADMIN),
+    Shot("admin-workers", "/admin/wellos_jobs/queues/workers/", user=ADMIN),
+    Shot("admin-statistics", "/admin/wellos_jobs/queues/statistics/", user=ADMIN),
+    Shot("admin-audit", "/admin/wellos_jobs/auditentry/", user=ADMIN),
+    Shot("admin-overview-phone", "/admin/wellos_jobs/queues/", user=ADMIN, width=PHONE),
 ]
 
 
@@ -165,7 +190,13 @@ def take(browser: Browser, shot: Shot, running: Running) -> bytes:
     )
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
-    if shot.user:
+    if shot.user == ADMIN:
+        page.goto("/admin/login/")
+        page.get_by_label("Username").fill(shot.user)
+        page.get_by_label("Password").fill(running.passwords[shot.user])
+        page.get_by_role("button", name="Log in").click()
+        page.locator("#user-tools").wait_for()
+    elif shot.user:
         page.goto("/login")
         page.get_by_label("Username").fill(shot.user)
         page.get_by_label("Password").fill(running.passwords[shot.user])
