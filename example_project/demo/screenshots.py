@@ -70,7 +70,7 @@ def import_small_file(page: Page) -> None:
 
 
 def open_first(page: Page) -> None:
-    page.locator("#result_list th a").first.click()
+    page.locator("#result_list tbody th a").first.click()
     page.locator(".wj-navigation").wait_for()
 
 
@@ -106,8 +106,7 @@ SHOTS = [
     Shot("admin-overview", "/admin/wellos_jobs/queues/", user=ADMIN),
     Shot("admin-jobs", "/admin/wellos_jobs/jobrecord/", user=ADMIN),
     Shot("admin-job", "/admin/wellos_jobs/jobrecord/?q=import-time-entries", user=ADMIN, before=open_first),
-    Shot("admin-letters", "/admin/wellos_jobs/queues/faults/?status=", user=ADMIN),
-    Shot("admin-letter", "/admin/wellos_jobs/deadletter/", user=ADMIN, before=open_first),
+    Shot("admin-letters", "/admin/wellos_jobs/deadletter/faults/?status=", user=ADMIN),
     Shot("admin-schedules", "/admin/wellos_jobs/schedule/", user=ADMIN),
     Shot("admin-batches", "/admin/wellos_jobs/batch/", user=ADMIN),
     Shot("admin-batch", "/admin/wellos_jobs/batch/", user=ADMIN, before=open_first),
