@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
 
-from wellos_jobs import current_job, job, tracing
+from wellos_jobs import current_job, job, logs, tracing
 from wellos_jobs.middleware import HEADER, RequestIdMiddleware
 from wellos_jobs.models import JobLog, JobRecord
 from wellos_jobs.structured_logs import JobFilter, JsonFormatter
@@ -166,3 +166,33 @@ def test_from_a_request_to_a_worker_process(processes: Fleet) -> None:
     answer = Client().get("/scripted", headers={HEADER: "req-3"})
     processes.wait_until(lambda: JobLog.objects.filter(job=answer.content.decode()).exists())
     assert JobRecord.objects.get(pk=answer.content.decode()).context["request_id"] == "req-3"
+
+
+# --- the terminal ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["wellos_jobs", "root"])
+def test_a_handler_of_the_project_gets_what_workers_say(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = _quiet(monkeypatch), logging.NullHandler()
+    (ours if where == "wellos_jobs" else logging.root).addHandler(theirs)
+    logs.to_terminal(1)
+    assert ours.handlers + logging.root.handlers == [theirs]
+    assert (ours.level, ours.propagate) == (logging.INFO, True)
+
+
+def test_without_one_it_goes_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = _quiet(monkeypatch)
+    logs.to_terminal(0)
+    assert [type(handler) for handler in ours.handlers] == [logging.StreamHandler]
+    assert (ours.level, ours.propagate) == (logging.WARNING, False)
+
+
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
+    """Return the package's logger as Python makes it; it and the root have no handler."""
+    ours = logging.getLogger("wellos_jobs")
+    for owner in (ours, logging.root):
+        monkeypatch.setattr(owner, "handlers", [])
+    monkeypatch.setattr(ours, "level", logging.NOTSET)
+    monkeypatch.setattr(ours, "_cache", {})  # of what levels are on: it must not outlive the test
+    monkeypatch.setattr(ours, "propagate", True)
+    return ours

@@ -6,12 +6,12 @@ import logging
 
 
 def to_terminal(verbosity: int) -> None:
-    """Give the log of this package a place on the terminal, unless it has a handler already.
+    """Give the log of this package a place on the terminal, unless a handler sees it: its own, or the root's.
 
     ``verbosity`` is Django's: 0 warnings, 1 info, 2 debug.
     """
     logger = logging.getLogger("wellos_jobs")
-    if not logger.handlers:
+    if not logger.hasHandlers():
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(process)d %(message)s"))
         logger.addHandler(handler)

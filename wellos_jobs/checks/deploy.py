@@ -24,7 +24,7 @@ def check_servers(**_: Any) -> list[CheckMessage]:
             client = redis.source_client(source, "call")
             found += _faults(where, client, client.info("all"))
         except redis.Error as error:
-            found.append(_unknown(where, f"cannot be asked: {error}"))
+            found.append(_unknown(where, f"cannot be asked: {str(error).rstrip('.')}"))
     return found
 
 

@@ -16,6 +16,9 @@ from ..errors import ConfigurationError
 LANE_QUEUE = "wellos_jobs.queues.LaneQueue"
 SCHEDULER = "wellos_jobs.scheduler.Scheduler"
 JSON_SERIALIZER = "rq.serializers.JSONSerializer"
+MAKE_A_KEY = (
+    "Make one with `python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'`."
+)
 OF_ANY_QUEUE = {notices.JOB_NAME, bulk.JOB_NAME}
 """Jobs of our own, which go to whatever queue there is."""
 _JSON_SERIALIZERS = frozenset({"json", JSON_SERIALIZER})
@@ -162,7 +165,7 @@ def check_encryption(**_: Any) -> list[CheckMessage]:
     faults: list[CheckMessage] = [
         Error(
             f"WELLOS_JOBS['ENCRYPTION_KEYS'][{place}] is not a Fernet key (its value is not shown).",
-            hint="Make one with `python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key())'`.",
+            hint=MAKE_A_KEY,
             id="wellos_jobs.E007",
         )
         for place, key in enumerate(settings.encryption_keys)
@@ -173,7 +176,7 @@ def check_encryption(**_: Any) -> list[CheckMessage]:
             Error(
                 f"Job {job.name!r} has sensitive arguments ({', '.join(job.sensitive)}), but there is no key to "
                 "encrypt them with.",
-                hint="Set WELLOS_JOBS['ENCRYPTION_KEYS'] to a list of at least one Fernet key.",
+                hint=f"Set WELLOS_JOBS['ENCRYPTION_KEYS'] to a list of at least one Fernet key. {MAKE_A_KEY}",
                 id="wellos_jobs.E006",
             )
             for job in registry.all_jobs()
