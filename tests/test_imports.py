@@ -93,6 +93,7 @@ FLOORS = {
         "foreign",
         "worker",
         "relay",
+        "reinstating",
         "prune",
         "bookkeeper",
         "alerts",

@@ -13,7 +13,7 @@ from typing import Any
 import redis as redis_py
 from django.db import DatabaseError, InterfaceError, connections
 
-from . import blocking, databases, events, ids, keys, prune, redis, relay
+from . import blocking, databases, events, ids, keys, prune, redis, reinstating, relay
 from .ledger import FORGET_AFTER, Ledger, Overtaken
 from .models import JobRecord
 from .relay import Rebuild
@@ -117,7 +117,8 @@ class Bookkeeper:
             if not self.has_table:
                 self._not_before = time.monotonic() + LOOK_FOR_TABLE_EVERY
                 return False
-            self.ledger.open(epoch)
+            if self.ledger.open(epoch):
+                reinstating.reinstate(self.database, self.queues, self.connection)
             self.rebuild()
             self.is_open = True
         return True
