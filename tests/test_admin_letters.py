@@ -557,6 +557,15 @@ def test_under_a_site_of_the_project_s_own(root: Client) -> None:
         assert "/admin/wellos_jobs/" not in page.content.decode(), url
 
 
+@pytest.mark.urls("tests.small_site")
+def test_all_of_a_fault_where_a_site_has_no_page_of_operations(root: Client) -> None:
+    letter = fail(2)[0]
+    url = fault_url(letter, "act/replay/").replace("/admin/", "/small/")
+    response = root.post(url, {**REASON, "rate": "100"})
+    assert response.url == fault_url(letter).replace("/admin/", "/small/")
+    assert BulkOperation.objects.get().total == 2
+
+
 # --- in a browser ----------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import bulk
 from ..acts import Act, Report
 from ..errors import InvalidOperation
+from ..models import BulkOperation
 from ..views import address_of
 
 SHOWN = 20
@@ -132,13 +133,16 @@ def _begin(
         act=Act(request.user, form.cleaned_data["reason"], address_of(request)),
     )
     messages.success(request, gettext("A job does this now: here you see how far it is."))
-    try:
-        page = reverse(
-            "admin:wellos_jobs_bulkoperation_change", args=[operation.pk], current_app=site_admin.admin_site.name
-        )
-    except NoReverseMatch:  # the page is not registered on this site
-        page = request.get_full_path()
+    page = page_of(operation, site_admin.admin_site, otherwise=request.get_full_path())
     return HttpResponseRedirect(page)
+
+
+def page_of(operation: BulkOperation, site: admin.AdminSite, *, otherwise: str) -> str:
+    """Return the address of an operation's page, or the other one where a site has no such page."""
+    try:
+        return reverse("admin:wellos_jobs_bulkoperation_change", args=[operation.pk], current_app=site.name)
+    except NoReverseMatch:
+        return otherwise
 
 
 def _page(

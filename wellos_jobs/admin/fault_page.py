@@ -24,7 +24,7 @@ from ..states import FINAL_STATES, DeadLetterStatus, JobState
 from ..triage import Choice, Group
 from . import display, scope
 from .acts import ActPage, Elsewhere
-from .confirm import MOST_AT_ONCE, BulkForm, ReasonForm
+from .confirm import MOST_AT_ONCE, BulkForm, ReasonForm, page_of
 from .faults import chosen, fault_url, letters_of, list_query, query_of, spark
 from .job_acts import Button
 from .pages import Page, Text
@@ -294,8 +294,7 @@ class FaultAct(ActPage):
             total=row.open_letters.count(),
             act=Act(**who),
         )
-        name = "admin:wellos_jobs_bulkoperation_change"
-        url = reverse(name, args=[operation.pk], current_app=self.site.name)
+        url = page_of(operation, self.site, otherwise=self.home(row))
         return Elsewhere(_("A job does this now: here you see how far it is."), url)
 
     def _verb(self, **values: Any) -> FaultVerb:
