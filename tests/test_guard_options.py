@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wellos_jobs import Batch, CircuitBreaker, Concurrency, Flow, RateLimit, Unique, errors, registry
+from wellos_jobs import Batch, CircuitBreaker, Concurrency, Flow, RateLimit, Unique, errors, job, registry
 
 from .guarded_jobs import keyed, once_by_key, per_account
 from .jobs import noop
@@ -23,6 +23,8 @@ from .jobs import noop
         (lambda: Concurrency(1, key=""), "Concurrency: key is ''"),
         (lambda: Concurrency(1, key=7), "Concurrency: key is 7"),  # type: ignore[arg-type]
         (lambda: Concurrency(1, key="of {account"), "key is 'of {account'"),
+        (lambda: RateLimit(), "RateLimit: give a rate, such as '10/s'"),
+        (lambda: RateLimit("10/s", "1/min", weight=2), "weight 2 is above the rate '1/min'"),
         (lambda: RateLimit("fast"), "RateLimit: 'fast' is no rate: write it like '10/s', '100/min' or '5/30s'"),
         (lambda: RateLimit("0/s"), "RateLimit: '0/s' is no rate"),
         (lambda: RateLimit("10/0s"), "RateLimit: '10/0s' is no rate"),
@@ -159,3 +161,13 @@ def test_a_batch_that_is_not_there() -> None:
         Batch.get("no id")
     with pytest.raises(errors.JobNotFound, match="enter its block first"):
         Batch(name="import").enqueue(noop)
+
+
+@job("test-two-rates", limits=[RateLimit("10/s", "100/min", key="books", weight=2), Concurrency(3)])
+def two_rates() -> None: ...
+
+
+def test_several_rates_are_a_limit_each() -> None:
+    wires = [limit.wire("two", {}, "") for limit in two_rates.definition.limits]
+    assert [(wire["id"], wire["n"]) for wire in wires] == [("r:books/1", 10), ("r:books/60", 100), ("c:two", 3)]
+    assert [wire.get("w") for wire in wires] == [2, 2, None]

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -300,7 +301,7 @@ def _limits(value: Any) -> tuple[Limit, ...]:
     given = (value,) if isinstance(value, GUARDS) else value
     if not isinstance(given, Iterable) or not all(isinstance(one, GUARDS) for one in given):
         raise ValueError(f"limits is {value!r}: give a list of Concurrency, RateLimit and CircuitBreaker")
-    return tuple(given)
+    return tuple(itertools.chain.from_iterable(one.each() if isinstance(one, RateLimit) else [one] for one in given))
 
 
 _CLEAN: Mapping[str, Callable[[Any], Any]] = {

@@ -55,33 +55,49 @@ class Concurrency:
         return {"id": f"c:{resolve(self.key, name, data, organization)}", "n": self.n}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class RateLimit:
     """At most so many starts in any period: ``"10/s"``, ``"100/min"``, ``"5/30s"``. A start counts ``weight``.
 
+    Several rates hold together: ``RateLimit("10/s", "100/min")``.
+
     Raises:
-        ValueError: the rate cannot be read, or the weight is above it.
+        ValueError: a rate cannot be read, or the weight is above it.
     """
 
-    rate: str
+    rates: tuple[str, ...]
     key: Key = None
     weight: int = 1
 
-    def __post_init__(self) -> None:
-        _whole("RateLimit", "weight", self.weight)
-        check_key("RateLimit", self.key)
-        if self.weight > self.most:
-            raise ValueError(f"RateLimit: weight {self.weight} is above the rate {self.rate!r}: it could never start")
+    def __init__(self, *rates: str, key: Key = None, weight: int = 1) -> None:
+        for name, value in (("rates", rates), ("key", key), ("weight", weight)):
+            object.__setattr__(self, name, value)
+        if not rates:
+            raise ValueError("RateLimit: give a rate, such as '10/s'")
+        _whole("RateLimit", "weight", weight)
+        check_key("RateLimit", key)
+        for rate in rates:
+            if weight > int(_rate_parts(rate)[0]):
+                raise ValueError(f"RateLimit: weight {weight} is above the rate {rate!r}: it could never start")
+
+    def each(self) -> list[RateLimit]:
+        """Return a limit for each rate."""
+        return [RateLimit(rate, key=self.key, weight=self.weight) for rate in self.rates]
+
+    @property
+    def rate(self) -> str:
+        """The first of the rates: of those in force on a job each has one."""
+        return self.rates[0]
 
     @property
     def most(self) -> int:
         """How many starts fit into a period."""
-        return int(self._parts()[0])
+        return int(_rate_parts(self.rate)[0])
 
     @property
     def period(self) -> float:
         """The period in seconds."""
-        _, count, unit = self._parts()
+        _, count, unit = _rate_parts(self.rate)
         return float(count or 1) * _UNITS[unit]
 
     def wire(self, name: str, data: Mapping[str, Any], organization: str) -> dict[str, Any]:
@@ -89,11 +105,12 @@ class RateLimit:
         key = resolve(self.key, name, data, organization)
         return {"id": f"r:{key}/{self.period:g}", "n": self.most, "p": self.period, "w": self.weight}
 
-    def _parts(self) -> tuple[str, str | None, str]:
-        match = _RATE.fullmatch(self.rate.strip()) if isinstance(self.rate, str) else None
-        if match is None or int(match[1]) < 1 or float(match[2] or 1) <= 0:
-            raise ValueError(f"RateLimit: {self.rate!r} is no rate: write it like '10/s', '100/min' or '5/30s'")
-        return match[1], match[2], match[3]
+
+def _rate_parts(rate: object) -> tuple[str, str | None, str]:
+    match = _RATE.fullmatch(rate.strip()) if isinstance(rate, str) else None
+    if match is None or int(match[1]) < 1 or float(match[2] or 1) <= 0:
+        raise ValueError(f"RateLimit: {rate!r} is no rate: write it like '10/s', '100/min' or '5/30s'")
+    return match[1], match[2], match[3]
 
 
 Limit = Concurrency | RateLimit
