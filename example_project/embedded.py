@@ -26,7 +26,7 @@ import redis
 
 from . import keyring, tether
 
-COMMANDS = frozenset({"demo", "runserver", "rqworker", "rqscheduler", "rqstats", "shell", "jobs", "jobs_dev"})
+COMMANDS = frozenset({"demo", "runserver", "rqworker", "rqscheduler", "rqstats", "shell"})
 """The commands of manage.py that start the server if it does not run yet."""
 
 PROGRAMS = frozenset({"manage.py", "django-admin", "__main__.py"})
