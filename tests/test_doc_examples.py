@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from wellos_jobs import conf, registry
+from wellos_jobs import conf, registry, triggers
 from wellos_jobs.contrib import cleanup, orphans, report_types
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +43,7 @@ def test_code_runs(page: Path, tmp_path: Path, settings: Any, monkeypatch: pytes
         monkeypatch.setattr(cleanup, name, list(getattr(cleanup, name)))
     settings.MEDIA_ROOT = tmp_path
     space: dict[str, Any] = {"__name__": f"documentation_{page.stem.replace('-', '_')}"}
-    with registry.isolated():
+    with registry.isolated(), triggers.isolated():
         for line, kind, code in blocks(page):
             compiled = compile("\n" * line + code, str(page), "exec")  # with the line of the page in a traceback
             if kind == "python":

@@ -120,7 +120,7 @@ def test_a_thousand_children_are_released_by_a_few_statements(books: Books) -> N
     with CaptureQueriesContext(connections["default"]) as captured:
         books.fold()
     assert queues.counts("default").waiting == 1_000
-    assert len(captured) < 60, len(captured)
+    assert len(captured) < 70, len(captured)
 
 
 def test_a_delayed_child_is_delayed_once_it_may_run(books: Books) -> None:

@@ -503,4 +503,4 @@ def test_folding_a_hundred_foreign_jobs_is_a_handful_of_queries() -> None:
     with CaptureQueriesContext(database) as queries:
         books.fold()
     assert JobRecord.objects.filter(state=JobState.COMPLETED).count() == 100
-    assert len(queries) <= 12
+    assert len(queries) <= 18

@@ -58,12 +58,8 @@ def look(group_id: int) -> None:
 def isolated() -> Iterator[None]:
     """Forget the triggers of each test."""
     RUNS.clear()
-    before = dict(triggers._triggers)
-    yield
-    for name, trigger in list(triggers._triggers.items()):
-        if name not in before:
-            trigger.signal.disconnect(sender=trigger.sender, dispatch_uid=f"wellos_jobs.trigger:{name}")
-            del triggers._triggers[name]
+    with triggers.isolated():
+        yield
 
 
 def enqueued() -> list[JobRecord]:

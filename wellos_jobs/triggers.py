@@ -6,7 +6,8 @@ import hashlib
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -179,6 +180,18 @@ def enqueue_on(
     return decorate
 
 
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Forget, at the end of the block, the triggers that were declared in it: for tests."""
+    before = dict(_triggers)
+    try:
+        yield
+    finally:
+        for name in _triggers.keys() - before.keys():
+            trigger = _triggers.pop(name)
+            trigger.signal.disconnect(sender=trigger.sender, dispatch_uid=_uid(name))
+
+
 def all_triggers() -> list[Trigger]:
     """Return every declared trigger, by name."""
     return sorted(_triggers.values(), key=lambda trigger: trigger.name)
@@ -208,10 +221,14 @@ def _register(trigger: Trigger) -> None:
     if known is not None and known.declared_at != trigger.declared_at:
         raise BadOption(f"{trigger}: there is one of that name at {known.declared_at}: give one of them a name=")
     _triggers[trigger.name] = trigger
-    uid = f"wellos_jobs.trigger:{trigger.name}"
+    uid = _uid(trigger.name)
     if known is not None:  # its module was imported again
         trigger.signal.disconnect(sender=trigger.sender, dispatch_uid=uid)
     trigger.signal.connect(trigger.receive, sender=trigger.sender, weak=False, dispatch_uid=uid)
+
+
+def _uid(name: str) -> str:
+    return f"wellos_jobs.trigger:{name}"
 
 
 def _database(using: str | None) -> str:
