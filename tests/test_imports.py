@@ -35,7 +35,7 @@ FLOORS = {
         "timing",
         "guards",
     ],
-    "storage": ["keys", "rq_surface", "redis", "events", "models", "inserts", "alarm", "databases"],
+    "storage": ["keys", "rq_surface", "redis", "events", "models", "inserts", "commits", "alarm", "databases"],
     "engine": [
         "signals",
         "context",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +16,7 @@ from django.db import connections, transaction
 from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 
+from .commits import once_committed
 from .errors import BadOption
 from .queues import push_records
 from .states import FINAL_STATES, OPEN_STATES, BatchState, DeadLetterStatus, FailureReason, JobState, OnFailure
@@ -159,7 +159,7 @@ def unblock(rows: QuerySet[JobRecord], database: str) -> list[JobRecord]:
 def push_on_commit(records: Sequence[JobRecord], database: str) -> None:
     """Push jobs that may run now once the transaction commits."""
     if records:
-        transaction.on_commit(partial(push_records, list(records)), using=database, robust=True)
+        once_committed(database, push_records, list(records))
 
 
 def heal(database: str, limit: int = CHUNK) -> None:

@@ -9,13 +9,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, connections, router, transaction
 from django.utils import timezone
 
 from . import blocking, conf, ids, inserts, payload, queues, registry, tracing, uniqueness
+from .commits import once_committed
 from .context import current_job
 from .errors import BadOption, UnknownJob
 from .handles import JobHandle
@@ -203,13 +203,13 @@ def insert(records: Sequence[JobRecord]) -> list[JobHandle]:
                 blocking.before_insert(group, database)
                 fresh = _insert_group(group, database)
                 blocking.after_insert(fresh, database)
-            transaction.on_commit(partial(blocking.after_commit, fresh, database), using=database, robust=True)
+            once_committed(database, blocking.after_commit, fresh, database)
         else:
             fresh = _insert_group(group, database)
         new.update(map(id, fresh))
         ready = [record for record in fresh if record.state != JobState.BLOCKED]
         if ready:
-            transaction.on_commit(partial(push_records, ready), using=database, robust=True)
+            once_committed(database, push_records, ready)
     return [
         JobHandle(record.pk, record.queue, str(record._state.db), duplicate=id(record) not in new) for record in records
     ]

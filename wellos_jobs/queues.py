@@ -88,6 +88,8 @@ def push_records(records: Sequence[JobRecord], event: EventName | str = EventNam
         push(records, EventName(event))
     except redis.Unavailable as error:
         logger.warning("Redis is away (%s): %d committed jobs will be pushed by the relay", error, len(records))
+    except redis.Error:  # as when the user of Redis lacks a right
+        logger.exception("Redis refuses: %d committed jobs will be pushed by the relay once it does not", len(records))
 
 
 def _wire(record: JobRecord, event: EventName) -> dict[str, Any]:

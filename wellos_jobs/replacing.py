@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 
 from . import queues, redis
+from .commits import once_committed
 from .states import OPEN_STATES
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def make_room(key: str, record: JobRecord | None, database: str) -> bool:
         elif record is not None:
             claims.filter(pk=digest).update(job=record.pk)
         if earlier is not None:
-            transaction.on_commit(partial(_cancel, earlier), using=database, robust=True)
+            once_committed(database, _cancel, earlier)
         return record is not None
     raise IntegrityError(f"the key {key!r} changed hands {TRIES} times while it was asked for")
 
