@@ -125,10 +125,12 @@ class Overview(Page):
         return request.user.has_perm(f"wellos_jobs.{self.verbs[verb][0]}")
 
     def _spark(self, card: overview.QueueCard) -> Any:
-        label = gettext("%(queue)s: %(n)d jobs completed in the last hour, minute by minute") % {
-            "queue": card.name,
-            "n": sum(card.throughput),
-        }
+        n = sum(card.throughput)
+        label = ngettext(
+            "%(queue)s: %(n)d job completed in the last hour, minute by minute",
+            "%(queue)s: %(n)d jobs completed in the last hour, minute by minute",
+            n,
+        ) % {"queue": card.name, "n": n}
         return charts.sparkline(card.throughput, label)
 
     def _sums(self, cards: list[overview.QueueCard]) -> dict[str, int]:
