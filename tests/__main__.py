@@ -2,18 +2,27 @@
 
 What is not on this machine is skipped and named at the end, loudly. ``WELLOS_REQUIRE=postgres,mariadb,chromium``
 names the parts that must not be missing; exit status 1 then, or when a test failed.
+
+The tests start, kill and time real processes, which share the machine with whatever else runs there. So a few tests
+that failed are tried once more, alone; those that pass only then are named at the end, loudly. They are faults, too.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import bed, optional
 
+FAILED = 1
+"""Pytest's exit status when tests failed."""
+FEW = 5
+"""How many failed tests are tried once more; that many and more have a reason."""
 NO_TESTS = 5
 """Pytest's exit status when it ran none, as with ``-k`` for what uses no database."""
 
@@ -25,6 +34,14 @@ class Part:
     key: str
     title: str
     fault: str | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run of pytest ended: its exit status, and the tests that passed at the second try only."""
+
+    status: int
+    unsteady: list[str]
 
 
 def main(arguments: list[str]) -> int:
@@ -51,18 +68,30 @@ def main(arguments: list[str]) -> int:
     return _summary(results)
 
 
-def _run(arguments: list[str], server: str) -> int:
+def _run(arguments: list[str], server: str) -> Result:
     """Run pytest in a process of its own; ``server`` is the URL of a database server, '' for SQLite."""
     name = os.environ.get("WELLOS_TEST_DATABASE", "wellos_jobs")
     environment = {key: value for key, value in os.environ.items() if key not in ("DATABASE_URL", bed.MARK)}
     if server:
         environment["DATABASE_URL"] = f"{server}{name}"
-    print(f"\n=== {server.partition(':')[0] or 'sqlite'} ===", flush=True)
+    title = server.partition(":")[0] or "sqlite"
+    print(f"\n=== {title} ===", flush=True)
     begun = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-n", str(_processes()), "--dist", "loadfile", *arguments]
-    status = subprocess.run(command, env=environment).returncode
+    cache = Path(".pytest_cache") / title
+    pytest = [sys.executable, "-m", "pytest", "-o", f"cache_dir={cache}"]
+    command = [*pytest, "-n", str(_processes()), "--dist", "loadfile", *arguments]
+    status, failed = subprocess.run(command, env=environment).returncode, []
+    if status == FAILED and 0 < len(failed := _failed(cache)) < FEW:
+        print(f"\n=== {title}: once more, alone: {', '.join(failed)} ===", flush=True)
+        status = subprocess.run([*pytest, "-n", "0", "--last-failed", *arguments], env=environment).returncode
     print(f"=== took {time.monotonic() - begun:.0f} s ===", flush=True)
-    return status
+    return Result(status, failed if status == 0 else [])
+
+
+def _failed(cache: Path) -> list[str]:
+    """Return the tests that failed in the run before."""
+    noted = cache / "v" / "cache" / "lastfailed"
+    return sorted(json.loads(noted.read_text())) if noted.exists() else []
 
 
 def _processes() -> int:
@@ -79,12 +108,14 @@ def _say_missing(parts: list[Part], heading: str) -> None:
     print(f"{'!' * 100}")
 
 
-def _summary(results: list[tuple[str, int]]) -> int:
-    first_status = results[0][1]
-    good = {0, NO_TESTS} if first_status == 0 else {0}
-    for title, status in results:
-        print(f"{title:<12} {'ok' if status in good else f'FAILED (pytest exit status {status})'}")
-    return 0 if all(status in good for _, status in results) else 1
+def _summary(results: list[tuple[str, Result]]) -> int:
+    good = {0, NO_TESTS} if results[0][1].status == 0 else {0}
+    for title, result in results:
+        for test in result.unsteady:
+            print(f"!! {title}: {test} FAILED AT THE FIRST TRY, and passed at the second")
+    for title, result in results:
+        print(f"{title:<12} {'ok' if result.status in good else f'FAILED (pytest exit status {result.status})'}")
+    return 0 if all(result.status in good for _, result in results) else 1
 
 
 if __name__ == "__main__":
