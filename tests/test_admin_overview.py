@@ -178,6 +178,12 @@ def test_without_django_htmx_pages_work_but_are_not_live(root: Client, settings:
     assert "data-wj-live-switch" not in shown
 
 
+def test_lists_that_are_not_in_the_navigation_are_linked(root: Client) -> None:
+    for link in ("/admin/wellos_jobs/bulkoperation/", "/admin/wellos_jobs/jobattempt/"):
+        assert f'href="{link}"' in root.get(QUEUES).content.decode()
+        assert f'href="{link}"' not in client_of(staff("view_queues", link)).get(QUEUES).content.decode()
+
+
 def test_django_rq_has_no_second_entry_but_its_pages_are_there(root: Client) -> None:
     theirs = "/admin/django_rq/dashboard/"
     assert theirs not in root.get("/admin/").content.decode()
