@@ -240,7 +240,8 @@ def test_a_viewer_counting_registries_all_the_while(
     processes: Fleet, journal: Journal, redis_client: redis.Redis
 ) -> None:
     """Each count runs RQ's clean-up, with whatever it thinks is abandoned: no job fails, none is run twice."""
-    processes.worker("--processes", "2")
+    worker = processes.worker("--processes", "2")
+    worker.wait_for_output("-2 started")
     viewers = [processes.start("-c", VIEWER) for _ in range(2)]
     for viewer in viewers:
         viewer.wait_for_output("look 2")
