@@ -63,6 +63,9 @@ class JobRecord(models.Model):
         on_delete=models.SET_NULL,
         null=True,
         blank=True,
+        # MariaDB would check it whenever the state changes, which is in the same index, and so let the ledger wait for
+        # whoever adds to the batch.
+        db_constraint=False,
         db_index=False,  # the index that begins with it serves, too
         related_name="jobs",
         verbose_name=_("batch"),
