@@ -43,7 +43,7 @@ def rotate_rows(using: str) -> Count:
 
 def _rotate_table(model: type[models.Model], column: str, using: str, count: Count) -> None:
     every: models.QuerySet[Any] = models.QuerySet(model, using=using)  # removed schedules, too
-    rows = every.exclude(**{column: None}).order_by("pk")
+    rows = every.filter(**{f"{column}__isnull": False}).order_by("pk")
     last: Any = None
     while batch := list((rows.filter(pk__gt=last) if last else rows).values_list("pk", column)[:BATCH]):
         for pk, data in batch:

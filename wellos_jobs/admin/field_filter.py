@@ -47,6 +47,8 @@ class Field:
 class FieldFilter(admin.ListFilter):
     """The form. A subclass gives the fields."""
 
+    field_path = ""
+    """Of no field alone: django-unfold asks every filter."""
     title = _("details")
     template = "admin/wellos_jobs/field_filter.html"
     fields: ClassVar[tuple[Field, ...]]
