@@ -460,7 +460,7 @@ def test_pages_that_go_away_leave_nothing_behind_in_a_server(
         """How many connections to Redis are blocked on the event stream: those of watching threads."""
         return sum("b" in client["flags"] and client["cmd"] == "xread" for client in redis_client.client_list())
 
-    threads, connected = [], []
+    threads = connected = 0
     for count in (1, 20):
         pages = [server.listen(handle, ada) for _ in range(count)]
         for page in pages:
@@ -471,10 +471,10 @@ def test_pages_that_go_away_leave_nothing_behind_in_a_server(
             page.close()
         processes.wait_until(lambda: server.connections() == 0)
         processes.wait_until(lambda: sleepers() == 0)
-        threads.append(server.threads())
-        connected.append(len(redis_client.client_list()))
-    assert threads[1] <= threads[0] + 2
-    assert connected[1] <= connected[0] + 4  # of requests at the same time
+        if count == 1:
+            threads, connected = server.threads(), len(redis_client.client_list())
+    processes.wait_until(lambda: server.threads() <= threads + 2)
+    processes.wait_until(lambda: len(redis_client.client_list()) <= connected + 4)  # of requests at the same time
     with server.listen(handle, ada) as page:
         page.wait_for("the snapshot", state="waiting")
         server.process.terminate()
