@@ -43,6 +43,7 @@ FLOORS = {
         "lanes",
         "queues",
         "handles",
+        "admission",
         "enqueue",
         "declare",
         "claims",

@@ -14,7 +14,8 @@ from django.utils.translation import gettext as _
 
 from . import payload, registry
 from .acts import Act
-from .enqueue import JobOptions, build, insert
+from .admission import insert
+from .enqueue import JobOptions, build
 from .errors import InvalidOperation, PayloadError
 from .handles import JobHandle
 from .masking import MASK

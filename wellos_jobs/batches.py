@@ -21,8 +21,9 @@ from django.db import router, transaction
 from django.utils import timezone
 
 from . import blocking, ids, queues, redis
+from .admission import insert
 from .declare import Job, JobCall
-from .enqueue import JobOptions, build, insert
+from .enqueue import JobOptions, build
 from .errors import InvalidOperation, JobNotFound
 from .handles import JobHandle
 from .states import FINAL_STATES, BatchState, JobState

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from . import registry
-from .enqueue import JobOptions, build, insert
+from .admission import insert
+from .enqueue import JobOptions, build
 from .handles import JobHandle
 from .registry import JobDefinition
 

@@ -16,8 +16,9 @@ from typing import Any, Literal
 from django.db import router, transaction
 
 from . import ids, queues
+from .admission import insert
 from .declare import JobCall
-from .enqueue import JobOptions, build, insert
+from .enqueue import JobOptions, build
 from .errors import BadOption
 from .handles import JobHandle
 from .states import FINAL_STATES, JobState, OnFailure

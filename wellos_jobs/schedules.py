@@ -12,9 +12,10 @@ from django.db import connections, router, transaction
 from django.utils import timezone
 
 from . import payload, registry
+from .admission import insert
 from .cron import Cron, Every
 from .declarations import Synchronised, synchronise
-from .enqueue import JobOptions, build, insert
+from .enqueue import JobOptions, build
 from .errors import BadOption, UnknownSchedule
 from .handles import JobHandle
 from .models import OrganizationReportSchedule, Schedule

@@ -15,7 +15,8 @@ from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, 
 from django.db.models import QuerySet
 
 from . import conf, ids, payload, registry
-from .enqueue import JobOptions, build, insert
+from .admission import insert
+from .enqueue import JobOptions, build
 from .inserts import update_many
 from .models import JobRecord, Schedule
 from .states import OPEN_STATES, CatchUp, Overlap

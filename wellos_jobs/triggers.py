@@ -16,9 +16,10 @@ from django.db.models.signals import ModelSignal
 from django.dispatch import Signal
 
 from . import conf, payload, replacing
+from .admission import insert
 from .context import current_job
 from .declare import Job
-from .enqueue import JobOptions, build, insert
+from .enqueue import JobOptions, build
 from .errors import BadOption, TriggerError
 from .handles import JobHandle
 
