@@ -19,7 +19,7 @@ from .enqueue import JobOptions, build
 from .errors import BadOption, UnknownSchedule
 from .handles import JobHandle
 from .models import OrganizationReportSchedule, Schedule
-from .models.schedule import REPORT_PREFIX
+from .models.report_data import REPORT_PREFIX
 
 __all__ = [
     "Cron",

@@ -17,7 +17,7 @@ from .. import registry
 from ..contrib import report_types
 from ..masking import MASK
 from ..models import OrganizationReportSchedule, Schedule
-from ..models.schedule import REPORT_FORMATS, REPORT_PREFIX
+from ..models.report_data import REPORT_FORMATS, REPORT_PREFIX
 from ..schedules import REPORT_JOB
 from ..tags import ENCRYPTED
 from . import display, scope

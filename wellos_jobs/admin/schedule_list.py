@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import cron, past_runs
 from ..errors import CronError
 from ..models import JobRecord, Schedule
-from ..models.schedule import REPORT_PREFIX
+from ..models.report_data import REPORT_PREFIX
 from ..states import CatchUp, JobState
 from . import charts, display, scope
 from .schedule_preview import zone_of

@@ -19,7 +19,7 @@ from django.utils import timezone
 from .. import CurrentJob, JobOptions, conf, cron, current_job, enqueue_bulk, job
 from ..errors import ConfigurationError
 from ..models import JobRecord, Schedule
-from ..models.schedule import REPORT_FORMATS, REPORT_PREFIX
+from ..models.report_data import REPORT_FORMATS, REPORT_PREFIX
 from ..schedules import REPORT_JOB
 from . import report_types
 from .emails import email_job

@@ -20,7 +20,7 @@ from django.core.exceptions import ValidationError
 
 from .. import JobOptions, current_job, enqueue, job, report_progress
 from ..errors import ConfigurationError
-from ..models.schedule import REPORT_FORMATS
+from ..models.report_data import REPORT_FORMATS
 from . import csv_table, emails
 from .files import StoredFile, absolute, store
 from .report_types import Content, DateRange, ReportType, UnknownReport, find, register, unregister

@@ -8,7 +8,8 @@ from .job import JobAttempt, JobRecord
 from .ledger import DayStatistic, HourStatistic, JobStatistic, LedgerCursor
 from .log import JobLog
 from .queues import Queues
-from .schedule import OrganizationReportSchedule, Schedule
+from .report_schedule import OrganizationReportSchedule
+from .schedule import Schedule
 from .unique import UniqueClaim
 from .view import SavedView
 

@@ -1,4 +1,4 @@
-"""Schedule: a job that runs by the calendar; OrganizationReportSchedule, the same for an organization's report."""
+"""Schedule: a job that runs by the calendar."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator, validate_email
+from django.core.validators import MinValueValidator
 from django.db import models, router, transaction
 from django.db.models.signals import post_delete
 from django.utils import timezone
@@ -17,53 +17,8 @@ from .. import alarm, conf, cron, payload, registry, tags
 from ..errors import CronError, EncryptionError, PayloadError, UnknownJob, UnknownQueue
 from ..states import CatchUp, Overlap
 from ..timing import Timing
-
-TIMING = frozenset({"cron", "time_zone", "organization_id", "starts_at", "ends_at", "enabled"})
-"""The columns that decide when a schedule runs next."""
-
-CHECKED = TIMING | {"name", "job_name", "data", "catch_up", "catch_up_limit", "overlap"}
-"""The columns that people fill in."""
-
-PLAN = frozenset({"next_run_at", "planned_for", "broken"})
-"""The columns that are written when the timing changes, and by the clock."""
-
-CLOCK = PLAN | {"last_run_at", "last_job", "missed", "missed_at"}
-"""The columns that the clock writes."""
-
-REPORT_PREFIX = "org-report:"
-REPORT_FORMATS = ("pdf", "csv")
-
-
-class ScheduleQuerySet(models.QuerySet["Schedule"]):
-    """Plans rows anew, and checks them, also where their ``save`` is not called."""
-
-    def bulk_create(self, objs: Iterable[Schedule], *args: Any, **options: Any) -> list[Schedule]:
-        """As Django's; each row is checked and gets its next run."""
-        rows = list(objs)
-        for row in rows:
-            row.check_row()
-            row.plan_new()
-        created = super().bulk_create(rows, *args, **options)
-        transaction.on_commit(alarm.ring, using=self.db, robust=True)
-        return created
-
-    def update(self, **changes: Any) -> int:
-        """As Django's (and so is ``bulk_update``); where it matters, each row is checked and planned anew."""
-        if CHECKED.isdisjoint(changes):
-            return super().update(**changes)
-        with transaction.atomic(using=self.db):
-            keys = list(self.order_by().values_list("pk", flat=True))
-            changed = super().update(**changes)
-            for row in self.model._base_manager.using(self.db).filter(pk__in=keys):
-                row.save(using=self.db)
-        return changed
-
-
-class ScheduleManager(models.Manager["Schedule"]):
-    """The schedules that there are; those that were removed, but stay declared in code, are not among them."""
-
-    def get_queryset(self) -> ScheduleQuerySet:
-        return ScheduleQuerySet(self.model, using=self._db).filter(removed_at=None)
+from .report_data import REPORT_PREFIX, report_faults
+from .schedule_set import CHECKED, CLOCK, PLAN, ScheduleManager
 
 
 class Schedule(models.Model):
@@ -294,7 +249,7 @@ class Schedule(models.Model):
             return {"job_name": str(error)}
         except (TypeError, PayloadError, EncryptionError) as error:
             return {"data": str(error)}
-        return _report_faults(plain) if self.name.startswith(REPORT_PREFIX) else {}
+        return report_faults(plain) if self.name.startswith(REPORT_PREFIX) else {}
 
 
 def _is_sealed(value: Any) -> bool:
@@ -302,55 +257,7 @@ def _is_sealed(value: Any) -> bool:
     return isinstance(value, dict) and set(value) == {tags.ENCRYPTED}
 
 
-def _report_faults(data: dict[str, Any]) -> dict[str, str]:
-    format, recipients = data.get("format", REPORT_FORMATS[0]), data.get("recipients", [])
-    if format not in REPORT_FORMATS:
-        return {"data": f"format is {format!r}: a report is made as one of {', '.join(REPORT_FORMATS)}"}
-    if not isinstance(recipients, list | tuple):
-        return {"data": f"recipients is {recipients!r}: give a list of mail addresses"}
-    for address in recipients:
-        try:
-            validate_email(address)
-        except ValidationError:
-            return {"data": f"recipients has {address!r}, which is not a mail address"}
-    return {}
-
-
-class OrganizationReportManager(models.Manager["OrganizationReportSchedule"]):
-    """Only the schedules of organization reports."""
-
-    def get_queryset(self) -> models.QuerySet[OrganizationReportSchedule]:
-        rows: Any = ScheduleQuerySet(self.model, using=self._db)
-        return rows.filter(removed_at=None, name__startswith=REPORT_PREFIX)  # type: ignore[no-any-return]
-
-
-class OrganizationReportSchedule(Schedule):
-    """The schedule of one organization's report: ``org-report:<organization_id>``."""
-
-    objects: ClassVar[OrganizationReportManager] = OrganizationReportManager()  # type: ignore[assignment]
-
-    class Meta:
-        proxy = True
-        verbose_name = _("organization report schedule")
-        verbose_name_plural = _("organization report schedules")
-
-    @property
-    def report_type(self) -> str:
-        """Which of the registered reports is made."""
-        return str(self.data.get("report_type", ""))
-
-    @property
-    def format(self) -> str:
-        """``pdf`` or ``csv``."""
-        return str(self.data.get("format", REPORT_FORMATS[0]))
-
-    @property
-    def recipients(self) -> list[str]:
-        """Who gets the link by mail."""
-        return list(self.data.get("recipients", []))
-
-
-def _remember_removal(instance: Schedule, using: str, **_: Any) -> None:
+def remember_removal(instance: Schedule, using: str, **_: Any) -> None:
     """Leave a mark when a declared schedule is deleted, wherever that was done, so that no sync brings it back."""
     if instance.source and instance.removed_at is None:
         values = {field.attname: getattr(instance, field.attname) for field in Schedule._meta.concrete_fields}
@@ -358,5 +265,4 @@ def _remember_removal(instance: Schedule, using: str, **_: Any) -> None:
         mark.save_base(raw=True, force_insert=True, using=using)
 
 
-for _model in (Schedule, OrganizationReportSchedule):
-    post_delete.connect(_remember_removal, sender=_model, dispatch_uid=f"wellos_jobs.{_model.__name__}.removed")
+post_delete.connect(remember_removal, sender=Schedule, dispatch_uid="wellos_jobs.Schedule.removed")
