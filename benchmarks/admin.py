@@ -170,7 +170,7 @@ def fill_statistics() -> None:
         for place in range(number):
             rows = [
                 span.model(
-                    **{span.column: span.begin(now) - span.length * place},
+                    begins_at=span.begin(now) - span.length * place,
                     queue=queue,
                     name=NAMES[at % len(NAMES)],
                     enqueued=15,

@@ -250,7 +250,7 @@ def test_jobs_like_this(root: Client, books: Books) -> None:
     books.fold()
     JobStatistic.objects.all().delete()
     slow = [0, 0, 0, 50, 0, 0, 45, 0, 0, 0, 5, *[0] * (len(BUCKETS) - 10)]
-    JobStatistic.objects.create(minute=timezone.now(), queue="reports", name="test-add", run_histogram=slow)
+    JobStatistic.objects.create(begins_at=timezone.now(), queue="reports", name="test-add", run_histogram=slow)
     shown = text(root.get(url_of(job)))
     assert "Success, last 3 100 % Run p50, 24 h ≤ 100 ms Run p95, 24 h ≤ 1.0 s" in shown
     assert shown.partition("Jobs like this")[2].count("completed") == 3

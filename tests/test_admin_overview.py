@@ -100,12 +100,12 @@ def test_throughput_and_the_last_day() -> None:
     now = timezone.now().replace(second=0, microsecond=0)
     ages = (0, 59, 60, 23 * 60, 25 * 60)
     JobStatistic.objects.bulk_create(
-        JobStatistic(minute=now - timezone.timedelta(minutes=age), queue="email", name="x", completed=1 + n, failed=1)
-        for n, age in enumerate(ages)
+        JobStatistic(begins_at=at, queue="email", name="x", completed=1 + n, failed=1)
+        for n, at in enumerate(now - timezone.timedelta(minutes=age) for age in ages)
     )
     HourStatistic.objects.bulk_create(
         HourStatistic(
-            hour=HOUR.begin(now - timezone.timedelta(minutes=age)),
+            begins_at=HOUR.begin(now - timezone.timedelta(minutes=age)),
             queue="email",
             name=f"x{n}",
             completed=1 + n,

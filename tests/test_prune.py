@@ -83,7 +83,7 @@ def test_open_letters_too_have_an_end_if_the_project_says_so(settings: Any) -> N
 
 
 def statistic(days: float) -> DayStatistic:
-    return DayStatistic.objects.create(day=timezone.now() - timedelta(days=days), queue="default", name="old")
+    return DayStatistic.objects.create(begins_at=timezone.now() - timedelta(days=days), queue="default", name="old")
 
 
 def entry(days: float) -> AuditEntry:
@@ -104,8 +104,8 @@ def test_counts_by_minute_and_hour_go_when_no_chart_reads_them() -> None:
     now = timezone.now()
     for age in (2, 4, 14, 16):
         at = now - timedelta(days=age)
-        JobStatistic.objects.create(minute=at, queue="default", name="x")
-        HourStatistic.objects.create(hour=at, queue="default", name="x")
+        JobStatistic.objects.create(begins_at=at, queue="default", name="x")
+        HourStatistic.objects.create(begins_at=at, queue="default", name="x")
     assert prune.prune("default", dry_run=True)["statistics"] == 4
     assert prune.prune("default", most=1)["statistics"] == 4
     assert JobStatistic.objects.count() == 1

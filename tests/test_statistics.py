@@ -33,7 +33,7 @@ def test_counts_go_to_their_minute_queue_and_name() -> None:
     ):
         counts.count(EventName.COMPLETED, queue, name, at)
     counts.save("default")
-    assert sorted(JobStatistic.objects.values_list("minute", "queue", "name", "completed")) == [
+    assert sorted(JobStatistic.objects.values_list("begins_at", "queue", "name", "completed")) == [
         (NOON, "a", "x", 2),
         (NOON, "a", "y", 1),
         (NOON, "b", "x", 1),
@@ -114,14 +114,14 @@ def test_hours_and_days_add_up_the_same(database: str) -> None:
         counts.count(EventName.COMPLETED, "a", "x", NOON + timedelta(minutes=minutes))
         counts.time("run", 2.0, "a", "x", NOON + timedelta(minutes=minutes))
         counts.save(database)
-    hours = HourStatistic.objects.using(database).order_by("hour")
-    assert [(row.hour, row.completed, row.run_seconds, sum(row.run_histogram)) for row in hours] == [
+    hours = HourStatistic.objects.using(database).order_by("begins_at")
+    assert [(row.begins_at, row.completed, row.run_seconds, sum(row.run_histogram)) for row in hours] == [
         (NOON, 2, 4.0, 2),
         (NOON + timedelta(hours=1), 1, 2.0, 1),
         (NOON + timedelta(hours=12), 1, 2.0, 1),
     ]
-    days = DayStatistic.objects.using(database).order_by("day")
-    assert [(row.day, row.completed) for row in days] == [
+    days = DayStatistic.objects.using(database).order_by("begins_at")
+    assert [(row.begins_at, row.completed) for row in days] == [
         (NOON - timedelta(hours=12), 3),
         (NOON + timedelta(hours=12), 1),
     ]
@@ -137,8 +137,8 @@ def test_the_sums_are_those_of_what_happened(django_capture_on_commit_callbacks:
     Hand()
     work("default", "email")
     Books().fold()
-    found = {row.name: row for row in JobStatistic.objects.order_by("minute")}
-    if JobStatistic.objects.values("minute").distinct().count() > 1:
+    found = {row.name: row for row in JobStatistic.objects.order_by("begins_at")}
+    if JobStatistic.objects.values("begins_at").distinct().count() > 1:
         pytest.skip("a minute began during the test")
     assert (found["test-noop"].enqueued, found["test-noop"].completed, found["test-noop"].canceled) == (21, 20, 1)
     assert (found["test-add"].queue, found["test-add"].completed) == ("email", 10)

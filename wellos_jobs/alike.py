@@ -64,7 +64,7 @@ def run_times(job: JobRecord, database: str | None = None) -> Times | None:
     """Return how long runs of this name in this queue took in the last 24 hours; None if there were none. One query."""
     rows = JobStatistic.objects.using(database) if database else JobStatistic.objects.all()
     since = timezone.now() - WINDOW
-    found = rows.filter(name=job.name, queue=job.queue, minute__gte=since).order_by()
+    found = rows.filter(name=job.name, queue=job.queue, begins_at__gte=since).order_by()
     total = summed(found.values_list("run_histogram", flat=True))
     runs = sum(total)
     return Times(runs, percentile(total, 0.5), percentile(total, 0.95)) if runs else None

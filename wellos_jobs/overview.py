@@ -86,7 +86,7 @@ def _standing(now: Counts) -> dict[str, Any]:
 
 def _day(moment: datetime) -> dict[str, tuple[int, int]]:
     """Return how many runs completed and failed in the last 24 hours, to the full hour, by queue."""
-    rows = HourStatistic._default_manager.filter(hour__gt=moment - DAY).order_by()
+    rows = HourStatistic._default_manager.filter(begins_at__gt=moment - DAY).order_by()
     sums: Iterable[tuple[str, int, int]] = rows.values_list("queue").annotate(Sum("completed"), Sum("failed"))
     return {queue: (completed, failed) for queue, completed, failed in sums}
 
@@ -96,9 +96,9 @@ def _throughput(moment: datetime) -> dict[str, list[int]]:
     last = moment.replace(second=0, microsecond=0)
     first = last - timedelta(minutes=MINUTES - 1)
     rows: Iterable[tuple[str, datetime, int]] = (
-        JobStatistic.objects.filter(minute__gte=first, minute__lte=last)
+        JobStatistic.objects.filter(begins_at__gte=first, begins_at__lte=last)
         .order_by()
-        .values_list("queue", "minute")
+        .values_list("queue", "begins_at")
         .annotate(completed_sum=Sum("completed"))
     )
     found: dict[str, list[int]] = {}

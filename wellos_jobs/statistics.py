@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from django.db import connections
 
 from .models import DayStatistic, HourStatistic, JobStatistic
-from .models.ledger import Counts
+from .models.statistic import Counts
 from .states import EventName
 
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
@@ -25,10 +25,9 @@ Key = tuple[datetime, str, str]
 
 @dataclass(frozen=True)
 class Span:
-    """Rows of one fineness: the model, the column of their time, and how long one of them lasts."""
+    """Rows of one fineness: the model, and how long one of them lasts."""
 
     model: type[Counts]
-    column: str
     length: timedelta
 
     def begin(self, at: datetime) -> datetime:
@@ -37,9 +36,9 @@ class Span:
         return datetime.fromtimestamp(at.timestamp() // seconds * seconds, tz=UTC)
 
 
-MINUTE = Span(JobStatistic, "minute", timedelta(minutes=1))
-HOUR = Span(HourStatistic, "hour", timedelta(hours=1))
-DAY = Span(DayStatistic, "day", timedelta(days=1))
+MINUTE = Span(JobStatistic, timedelta(minutes=1))
+HOUR = Span(HourStatistic, timedelta(hours=1))
+DAY = Span(DayStatistic, timedelta(days=1))
 
 
 @dataclass
@@ -98,10 +97,10 @@ class MinuteCounts:
 
 
 def _save(span: Span, added: dict[Key, _Counts], database: str) -> None:
-    rows = {(getattr(row, span.column), row.queue, row.name): row for row in _stored(span, added, database)}
+    rows = {(row.begins_at, row.queue, row.name): row for row in _stored(span, added, database)}
     for key, counts in added.items():
         begin, queue, name = key
-        row = rows.get(key) or span.model(**{span.column: begin}, queue=queue, name=name)
+        row = rows.get(key) or span.model(begins_at=begin, queue=queue, name=name)
         rows[key] = row
         _add(row, counts)
     target = connections[database].features.supports_update_conflicts_with_target
@@ -109,7 +108,7 @@ def _save(span: Span, added: dict[Key, _Counts], database: str) -> None:
         rows.values(),
         update_conflicts=True,
         update_fields=[*_COUNTED, *_SUMS, *_HISTOGRAMS],
-        unique_fields=[span.column, "queue", "name"] if target else None,
+        unique_fields=["begins_at", "queue", "name"] if target else None,
     )
 
 
@@ -117,8 +116,8 @@ def _stored(span: Span, added: Collection[Key], database: str) -> Iterable[Count
     begins = {begin for begin, _, _ in added}
     names = {name for _, _, name in added}
     rows = span.model._default_manager.using(database)
-    wanted = rows.filter(**{f"{span.column}__in": begins, "name__in": names})
-    return [row for row in wanted if (getattr(row, span.column), row.queue, row.name) in added]
+    wanted = rows.filter(begins_at__in=begins, name__in=names)
+    return [row for row in wanted if (row.begins_at, row.queue, row.name) in added]
 
 
 def _add(row: Counts, counts: _Counts) -> None:

@@ -128,9 +128,9 @@ def look(name: str, queue: str = "", job: str = "", now: datetime | None = None)
     """
     window, moment = WINDOWS[name], now or timezone.now()
     begins = window.begins(window.counts, moment)
-    ended = _ended(_rows(window.counts, begins[0], queue, job), window.counts.column)
+    ended = _ended(_rows(window.counts, begins[0], queue, job))
     time_begins = window.begins(window.times, moment)
-    rows = _durations(_rows(window.times, time_begins[0], queue, job), window.times.column)
+    rows = _durations(_rows(window.times, time_begins[0], queue, job))
     by_time, by_job = _grouped(rows, lambda row: row.at), _grouped(rows, lambda row: (row.queue, row.name))
     lines = [_line(found, *key) for key, found in by_job.items()]
     tails = [_tails(by_time.get(at, [])) for at in time_begins]
@@ -148,23 +148,23 @@ def look(name: str, queue: str = "", job: str = "", now: datetime | None = None)
 
 
 def _rows(span: Span, since: datetime, queue: str, job: str) -> QuerySet[Any]:
-    rows = span.model._default_manager.filter(**{f"{span.column}__gte": since}).order_by()
+    rows = span.model._default_manager.filter(begins_at__gte=since).order_by()
     rows = rows.filter(queue=queue) if queue else rows
     return rows.filter(name=job) if job else rows
 
 
-def _ended(rows: QuerySet[Any], column: str) -> dict[datetime, tuple[int, int]]:
-    found = rows.values_list(column).annotate(Sum("completed"), Sum("failed"))
+def _ended(rows: QuerySet[Any]) -> dict[datetime, tuple[int, int]]:
+    found = rows.values_list("begins_at").annotate(Sum("completed"), Sum("failed"))
     return {at: (completed, failed) for at, completed, failed in found}
 
 
-def _durations(rows: QuerySet[Any], column: str) -> list[_Row]:
+def _durations(rows: QuerySet[Any]) -> list[_Row]:
     """Return the rows with their histograms.
 
     There may be tens of thousands, so times and JSON come as text: each time is read once, and each column of
     histograms in one go.
     """
-    texts = {f"{name}_text": Cast(name, TextField()) for name in (column, "wait_histogram", "run_histogram")}
+    texts = {f"{name}_text": Cast(name, TextField()) for name in ("begins_at", "wait_histogram", "run_histogram")}
     found = list(rows.annotate(**texts).values_list(*texts, "queue", "name", "completed", "failed"))
     zone = connections[rows.db].timezone or UTC
     moments = {text: _moment(text, zone) for text in {row[0] for row in found}}

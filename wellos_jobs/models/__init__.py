@@ -5,11 +5,12 @@ from .batch import Batch, JobDependency
 from .bulk import BulkOperation
 from .dead_letter import DeadLetter
 from .job import JobAttempt, JobRecord
-from .ledger import DayStatistic, HourStatistic, JobStatistic, LedgerCursor
+from .ledger import LedgerCursor
 from .log import JobLog
 from .queues import Queues
 from .report_schedule import OrganizationReportSchedule
 from .schedule import Schedule
+from .statistic import DayStatistic, HourStatistic, JobStatistic
 from .unique import UniqueClaim
 from .view import SavedView
 
