@@ -86,7 +86,7 @@ def _standing(now: Counts) -> dict[str, Any]:
 
 def _day(moment: datetime) -> dict[str, tuple[int, int]]:
     """Return how many runs completed and failed in the last 24 hours, to the full hour, by queue."""
-    rows = HourStatistic._default_manager.filter(begins_at__gt=moment - DAY).order_by()
+    rows = HourStatistic.objects.filter(begins_at__gt=moment - DAY).order_by()
     sums: Iterable[tuple[str, int, int]] = rows.values_list("queue").annotate(Sum("completed"), Sum("failed"))
     return {queue: (completed, failed) for queue, completed, failed in sums}
 

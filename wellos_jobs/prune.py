@@ -66,13 +66,13 @@ def prune(
             free = ended.exclude(Exists(needed)).exclude(batch__state=BatchState.CLOSED)
             old[state.value] = free.exclude(Exists(kept_letters.filter(job=OuterRef("pk"))))
     if (age := retention["statistics"]) is not None:
-        old["statistics"] = DayStatistic._default_manager.using(using).filter(begins_at__lt=now - age)
+        old["statistics"] = DayStatistic.objects.using(using).filter(begins_at__lt=now - age)
     if (age := retention["audit"]) is not None:
         old["audit"] = AuditEntry.objects.using(using).filter(at__lt=now - age)
     kinds = dict.fromkeys(("dead_letters", *retention))  # letters first, then the jobs they held
     finer = (
         JobStatistic.objects.using(using).filter(begins_at__lt=now - MINUTES_KEPT),
-        HourStatistic._default_manager.using(using).filter(begins_at__lt=now - HOURS_KEPT),
+        HourStatistic.objects.using(using).filter(begins_at__lt=now - HOURS_KEPT),
     )
     if dry_run:
         counted = {kind: old[kind].count() if kind in old else 0 for kind in kinds}

@@ -104,7 +104,7 @@ def _save(span: Span, added: dict[Key, _Counts], database: str) -> None:
         rows[key] = row
         _add(row, counts)
     target = connections[database].features.supports_update_conflicts_with_target
-    span.model._default_manager.using(database).bulk_create(
+    span.model.objects.using(database).bulk_create(
         rows.values(),
         update_conflicts=True,
         update_fields=[*_COUNTED, *_SUMS, *_HISTOGRAMS],
@@ -115,7 +115,7 @@ def _save(span: Span, added: dict[Key, _Counts], database: str) -> None:
 def _stored(span: Span, added: Collection[Key], database: str) -> Iterable[Counts]:
     begins = {begin for begin, _, _ in added}
     names = {name for _, _, name in added}
-    rows = span.model._default_manager.using(database)
+    rows = span.model.objects.using(database)
     wanted = rows.filter(begins_at__in=begins, name__in=names)
     return [row for row in wanted if (row.begins_at, row.queue, row.name) in added]
 

@@ -148,7 +148,7 @@ def look(name: str, queue: str = "", job: str = "", now: datetime | None = None)
 
 
 def _rows(span: Span, since: datetime, queue: str, job: str) -> QuerySet[Any]:
-    rows = span.model._default_manager.filter(begins_at__gte=since).order_by()
+    rows = span.model.objects.filter(begins_at__gte=since).order_by()
     rows = rows.filter(queue=queue) if queue else rows
     return rows.filter(name=job) if job else rows
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -31,6 +31,8 @@ class Counts(models.Model):
     run_seconds = models.FloatField(default=0.0)
     wait_histogram = models.JSONField(default=list)
     run_histogram = models.JSONField(default=list)
+
+    objects: ClassVar[models.Manager[Self]] = models.Manager()
 
     class Meta:
         abstract = True
