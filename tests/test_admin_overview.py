@@ -119,14 +119,31 @@ def test_throughput_and_the_last_day() -> None:
     assert len(card.throughput) == overview.MINUTES
 
 
+@pytest.mark.parametrize(("form", "queries"), [("cards", 4), ("table", 3)])
 def test_it_costs_the_same_however_much_there_is(
-    root: Client, django_assert_num_queries: Any, round_trips: Any
+    root: Client, django_assert_num_queries: Any, round_trips: Any, settings: Any, form: str, queries: int
 ) -> None:
-    root.get(QUEUES)
-    jobs.noop.enqueue_bulk([{}] * 50)
-    with round_trips.counting() as trips, django_assert_num_queries(4):  # session, user, two for the statistics
-        root.get(QUEUES)
-    assert len(trips) == 4  # two for the cards, two for the health
+    url = f"{QUEUES}?as={form}"
+    root.get(url)
+    for number in (1, 200):
+        settings.RQ_QUEUES = {f"queue-{n}": settings.RQ_QUEUES["default"] for n in range(number)} | settings.RQ_QUEUES
+        jobs.noop.enqueue_bulk([{}] * number)
+        count_runs(number)
+        with round_trips.counting() as trips, django_assert_num_queries(queries):  # session, user, statistics
+            root.get(url)
+        assert len(trips) == 4  # two for the cards, two for the health
+
+
+def count_runs(number: int) -> None:
+    """Let the statistics have runs of the last minutes in so many queues."""
+    minute = timezone.now().replace(second=0, microsecond=0)
+    JobStatistic.objects.bulk_create(
+        JobStatistic(
+            begins_at=minute - timezone.timedelta(minutes=age), queue=f"queue-{n}", name=f"x{number}", completed=1
+        )
+        for n in range(number)
+        for age in range(5)
+    )
 
 
 def test_redis_away(root: Client, use_redis: UseRedis) -> None:

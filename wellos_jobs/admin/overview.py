@@ -15,9 +15,9 @@ from .. import conf, health, overview, queue_operations
 from ..errors import InvalidOperation, RedisUnavailable, UnknownQueue
 from ..health import Status
 from ..views import address_of
-from . import charts
 from .confirm import ReasonForm
 from .pages import Page, Text
+from .queue_cards import QueueCards
 
 MOST_CARDS = 24
 """How many queues are shown as cards; more are rows of a table, unless somebody asks for cards."""
@@ -47,11 +47,14 @@ class Overview(Page):
     """What can be done to a queue: the permission, the button, and what will happen."""
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
-        cards, report = overview.cards(), health.report()
+        as_cards = self._as_cards(request)
+        cards, report = overview.cards(with_throughput=as_cards), health.report()
         can_ask = all(check.status == Status.OK for check in report.named("redis"))
-        as_cards = request.GET.get("as", "cards" if len(cards) <= MOST_CARDS else "table") == "cards"
+        jobs_url = self._url("wellos_jobs_jobrecord_changelist")
+        drawn = QueueCards.for_request(request, jobs_url, {verb: self._may(request, verb) for verb in self.verbs})
         return {
-            "rows": [(card, self._spark(card) if as_cards else "") for card in cards],
+            "columns": drawn.columns,
+            "queues": drawn.cards(cards) if as_cards else drawn.rows(cards),
             "as_cards": as_cards,
             "sums": self._sums(cards),
             "problems": sorted({card.problem for card in cards if card.problem}) if can_ask else [],
@@ -59,7 +62,6 @@ class Overview(Page):
             "troubles": [check for check in report.checks if check.status not in QUIET],
             "checks": [check for check in report.checks if check.name not in PER_QUEUE],
             "rq_pages": self._rq_pages(request),
-            "may": {verb: self._may(request, verb) for verb in self.verbs},
         }
 
     def do_ask(self, request: HttpRequest, **values: Any) -> HttpResponse:
@@ -112,26 +114,22 @@ class Overview(Page):
         told = {"pause": gettext("Queue %(queue)s is paused"), "resume": gettext("Queue %(queue)s runs again")}
         return told[verb] % {"queue": queue}
 
+    def _as_cards(self, request: HttpRequest) -> bool:
+        return request.GET.get("as", "cards" if len(conf.queues()) <= MOST_CARDS else "table") == "cards"
+
     def _rq_pages(self, request: HttpRequest) -> str:
         """Return the URL of django-rq's own pages, for those who may open them."""
-        if not request.user.has_module_perms("django_rq"):
-            return ""
+        return self._url("django_rq_dashboard_changelist") if request.user.has_module_perms("django_rq") else ""
+
+    def _url(self, name: str) -> str:
+        """Return the address of a page of this site, '' if it has none."""
         try:
-            return reverse("admin:django_rq_dashboard_changelist", current_app=self.site.name)
+            return reverse(f"admin:{name}", current_app=self.site.name)
         except NoReverseMatch:
             return ""
 
     def _may(self, request: HttpRequest, verb: str) -> bool:
         return request.user.has_perm(f"wellos_jobs.{self.verbs[verb][0]}")
-
-    def _spark(self, card: overview.QueueCard) -> Any:
-        n = sum(card.throughput)
-        label = ngettext(
-            "%(queue)s: %(n)d job completed in the last hour, minute by minute",
-            "%(queue)s: %(n)d jobs completed in the last hour, minute by minute",
-            n,
-        ) % {"queue": card.name, "n": n}
-        return charts.sparkline(card.throughput, label)
 
     def _sums(self, cards: list[overview.QueueCard]) -> dict[str, int]:
         sums = {name: sum(getattr(card, name) or 0 for card in cards) for name in COUNTED}
