@@ -56,6 +56,7 @@ def test_a_schedule_ran_every_second_and_is_gone(finished: Demo) -> None:
 def test_output_is_plain_lines_without_a_terminal(finished: Demo) -> None:
     assert "\r" not in finished.output()
     assert "\x1b" not in finished.output()
+    assert "INFO" not in finished.output()
 
 
 def test_table_has_every_job_with_state_attempts_and_times(finished: Demo) -> None:
@@ -103,7 +104,7 @@ def test_mails_are_files_with_text_and_html(finished: Demo) -> None:
         assert "your account is ready" in mail.get_body(("html",)).get_content()
     notice = next(mail for mail in finished.mails() if mail["Subject"] == "Job Failed After All Retries")
     assert notice["To"] == "ops@wellos.example"
-    assert "generate-invoice failed after 1 attempts" in notice.get_content()
+    assert "generate-invoice failed after 1 attempt." in notice.get_content()
 
 
 def test_report_lists_every_project(finished: Demo) -> None:

@@ -28,6 +28,7 @@ def notice_jobs(using: str = "default") -> list[JobRecord]:
 
 
 def test_admins_are_told(books: Books, settings: Any) -> None:
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BASE_URL": "https://wellos.example"}
     jobs.fail.using(organization="acme").enqueue(message="the partner is away")
     work()
     books.fold()
@@ -38,13 +39,13 @@ def test_admins_are_told(books: Books, settings: Any) -> None:
     assert message.to == ["ops@wellos.example"]
     assert message.from_email == settings.SERVER_EMAIL
     for part in (
-        "Job test-fail failed after 1 attempts.",
+        "Job test-fail failed after 1 attempt.",
         "Error: ValueError: the partner is away",
         "Reason: all attempts failed",
         f"When: {letter.created_at:%Y-%m-%d %H:%M}",
         f"Job id: {letter.job_id}",
         "Organization: acme",
-        f"/admin/wellos_jobs/deadletter/{letter.pk}/change/",
+        f"In the admin: https://wellos.example/admin/wellos_jobs/deadletter/{letter.pk}/change/",
     ):
         assert part in message.body, part
 

@@ -56,9 +56,9 @@ def notify_admins(letter_id: int) -> None:
 
 def body(letter: DeadLetter) -> str:
     """Return the text of the mail. Sensitive values were masked when the letter was written."""
-    record = letter.job
+    record, attempts = letter.job, _attempts(letter)
     lines = [
-        f"Job {record.name} failed after {_attempts(letter)} attempts.",
+        f"Job {record.name} failed after {'1 attempt' if attempts == 1 else f'{attempts} attempts'}.",
         "",
         f"Error: {letter.error_class}: {letter.message}" if letter.error_class else f"Error: {letter.message}",
         f"Reason: {letter.get_reason_display()}",
@@ -90,6 +90,6 @@ def _queue() -> str:
 
 def _link(letter: DeadLetter) -> str:
     try:
-        return reverse("admin:wellos_jobs_deadletter_change", args=[letter.pk])
+        return conf.current().base_url + reverse("admin:wellos_jobs_deadletter_change", args=[letter.pk])
     except NoReverseMatch:  # a project without the admin
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import signal
 import sys
@@ -39,6 +40,7 @@ class Command(BaseCommand):
         signal.signal(signal.SIGHUP, _stop)
         started = time.monotonic()
         self.display = display.Display(sys.stdout)
+        logging.getLogger("wellos_jobs").setLevel(logging.WARNING)  # here; its worker and site write theirs to files
         try:
             passed = self._demo(options, started)
         except KeyboardInterrupt:
