@@ -170,7 +170,8 @@ class Clock:
 
     def _serve_entries(self) -> float | None:
         try:
-            return self.scheduler.serve(self._keep)
+            with redis.refusals_as_away():
+                return self.scheduler.serve(self._keep)
         except redis.Unavailable:
             raise
         except redis.Error as error:  # as when a key holds what it should not: the calendar goes on
@@ -188,7 +189,8 @@ class Clock:
     def _with_redis(self, work: Callable[[], Any]) -> None:
         """Do something; when Redis is away, say so and wait a little longer each time."""
         try:
-            work()
+            with redis.refusals_as_away():
+                work()
             self._pause = 0.0
         except redis.Unavailable as error:
             logger.warning("clock: Redis is away: %s", error)

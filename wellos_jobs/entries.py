@@ -74,7 +74,8 @@ class Entries:
     def serve_one(self, entry: str, score: float) -> None:
         """Enqueue an entry that was read with this score, and set it to its next time."""
         try:
-            job = self.job_class.fetch(entry, connection=self.connection, serializer=JSONSerializer)
+            with redis.refusals_as_away():
+                job = self.job_class.fetch(entry, connection=self.connection, serializer=JSONSerializer)
             if redis.source_of(job.origin) != self.source:
                 raise ValueError(f"queue {job.origin!r} lives on another Redis")
             plan = plan_of(job, score, self.clock())

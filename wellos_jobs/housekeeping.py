@@ -53,7 +53,8 @@ class Housekeeping:
             self.slot.beat()
             last_round = self.stopping
             try:
-                self.round()
+                with redis.refusals_as_away():
+                    self.round()
                 self._pause = 0.0
             except redis.Unavailable as error:
                 logger.warning("housekeeping: Redis is away: %s", error)

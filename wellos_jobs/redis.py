@@ -10,9 +10,11 @@ Four roles of connection, because they need different patience:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from importlib import resources
@@ -38,8 +40,9 @@ Client = redis.Redis
 Unavailable = (redis.ConnectionError, redis.TimeoutError)
 """What a client raises when Redis cannot be reached (BusyLoadingError is a ConnectionError)."""
 
-_REFUSALS = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY")
-"""What a server says that is there, but will not now: memory full, failing over, disk full, another script runs."""
+_REFUSAL = re.compile(r"(?:^|caused error: )(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|BUSY|UNBLOCKED) ")
+"""What a server says that is there, but will not now: memory full, failing over, disk full, another script runs. In a
+pipeline redis-py puts the number of the command before it."""
 
 
 class Refused(redis.ConnectionError):
@@ -97,6 +100,22 @@ def run(connection: redis.Redis, script: str, *arguments: Any) -> Any:
         return _execute(connection, "EVALSHA", *command)
 
 
+@contextlib.contextmanager
+def refusals_as_away() -> Iterator[None]:
+    """Let what a server refuses for now be ``Refused``, whichever command it was: ``run`` does so by itself.
+
+    For loops that wait for Redis: a primary that becomes a replica answers so to all who write, and to all who block.
+    """
+    try:
+        yield
+    except (OutOfMemoryError, ReadOnlyError, MasterDownError) as error:  # redis-py cuts the first word off
+        raise Refused(str(error)) from error
+    except redis.ResponseError as error:
+        if _REFUSAL.search(str(error)):
+            raise Refused(str(error)) from error
+        raise
+
+
 def run_within(pipeline: redis.Redis, script: str, *arguments: Any) -> None:
     """Queue a script in a caller's pipeline, by its text: inside MULTI there is no second try."""
     _execute(pipeline, "EVAL", _script(script)[0], "1", keys.PREFIX, *arguments)
@@ -115,14 +134,8 @@ def text(value: bytes | str | None) -> str:
 
 
 def _execute(connection: redis.Redis, *command: Any) -> Any:
-    try:
+    with refusals_as_away():
         return connection.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types here
-    except (OutOfMemoryError, ReadOnlyError, MasterDownError) as error:  # redis-py cuts the first word off
-        raise Refused(str(error)) from error
-    except redis.ResponseError as error:
-        if str(error).startswith(_REFUSALS):
-            raise Refused(str(error)) from error
-        raise
 
 
 _PARTS: Mapping[str, tuple[str, ...]] = {

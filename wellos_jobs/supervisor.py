@@ -135,7 +135,8 @@ class Supervisor:
     def _with_redis(self, duty: Any) -> Any:
         """Do a duty that asks Redis something; when Redis is away, say so once and go on."""
         try:
-            result = duty()
+            with redis.refusals_as_away():
+                result = duty()
         except redis.Unavailable as error:
             if not self._redis_away:
                 logger.warning("supervisor: Redis is away, going on without: %s", error)

@@ -174,7 +174,8 @@ class Worker:
             if answer.quiet and not self.stopping:
                 time.sleep(seconds)
             elif not self.stopping:
-                bell.blpop([keys.bell(self.options.queue_set)], timeout=seconds)
+                with redis.refusals_as_away():
+                    bell.blpop([keys.bell(self.options.queue_set)], timeout=seconds)
         except redis.Unavailable as error:
             logger.warning("worker %s: Redis is away while idle: %s", self.name, error)
         finally:
