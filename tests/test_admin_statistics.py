@@ -110,6 +110,13 @@ def test_as_csv(root: Client) -> None:
     assert client_of(staff("view_jobrecord")).get(STATISTICS, {"format": "csv"}).status_code == 403
 
 
+def test_no_cell_of_the_csv_is_a_formula(root: Client) -> None:
+    """A job of foreign code may be called anything."""
+    count(datetime.now(UTC), completed=1, name='=HYPERLINK("http://evil.example")')
+    line = root.get(STATISTICS, {"format": "csv", "window": "1h"}).content.decode().splitlines()[1]
+    assert line.partition(",")[2].startswith("\"'=HYPERLINK(")
+
+
 def test_it_costs_the_same_however_much_there_is(root: Client, django_assert_num_queries: Any) -> None:
     for window in ("1h", "7d", "90d"):
         with django_assert_num_queries(4):  # session, user, what ended, durations

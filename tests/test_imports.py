@@ -27,6 +27,7 @@ FLOORS = {
         "run_log",
         "tags",
         "values",
+        "csv_text",
         "zones",
         "cron_fields",
         "cron_text",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,7 +12,7 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from .. import conf, registry, trends
+from .. import conf, csv_text, registry, trends
 from ..trends import JobLine, Tail, Trends
 from . import charts, display, scope
 from .charts import Chart, Series
@@ -125,11 +124,11 @@ def _label(at: datetime, seconds: float) -> str:
 
 
 def _csv(found: Trends) -> HttpResponse:
-    response = HttpResponse(content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = 'attachment; filename="statistics.csv"'
-    writer = csv.writer(response)
-    writer.writerow(COLUMNS)
-    for line in found.lines:
-        tails = [getattr(tail, f"p{n}") for tail in (line.wait, line.run) for n in (50, 95, 99)]
-        writer.writerow([line.queue, line.name, line.completed, line.failed, *tails])
-    return response
+    headers = {"Content-Disposition": 'attachment; filename="statistics.csv"'}
+    lines = csv_text.lines(COLUMNS, map(_cells, found.lines))
+    return HttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _cells(line: JobLine) -> list[Any]:
+    tails = [getattr(tail, f"p{n}") for tail in (line.wait, line.run) for n in (50, 95, 99)]
+    return [line.queue, line.name, line.completed, line.failed, *tails]
