@@ -51,6 +51,7 @@ WHEN = {
     "catch_up_limit": "100",
     "overlap": "allow",
     "enabled": "on",
+    "reason": "asked for",
 }
 FORM = {"name": "morning", "job_name": "test-add", "data": '{"a": 1}', "organization_id": "", **WHEN}
 REPORT_FORM = {
@@ -374,6 +375,8 @@ def test_adding_one(root: Client) -> None:
     ((action, name, actor, changes),) = audit()
     assert (action, name, actor) == ("created", "morning", "root")
     assert changes["cron"] == [None, "0 8 * * *"]
+    root.post(f"{LIST}add/", {**FORM, "name": "without", "reason": ""})
+    assert audit()[-1][:2] == ("created", "without")
 
 
 @pytest.mark.parametrize(
@@ -417,6 +420,10 @@ def test_changing_one(root: Client) -> None:
     assert (row.name, row.cron) == ("nightly", "30 9 * * *")
     assert row.next_run_at != before
     assert audit() == [("changed", "nightly", "root", {"cron": ["0 2 * * *", "30 9 * * *"]})]
+    assert AuditEntry.objects.get().reason == "asked for"
+    assert "asked for" in text(root.get(page_of(row)))
+    refused = root.post(page_of(row), {**form, "cron": "31 9 * * *", "reason": " "})
+    assert list(refused.context["adminform"].form.errors) == ["reason"]
     root.post(page_of(row), form)
     assert len(audit()) == 1  # nothing was changed
 
@@ -671,19 +678,32 @@ def test_the_buttons_fit_the_state(root: Client) -> None:
 # --- deleting --------------------------------------------------------------------------------------------
 
 
+def delete(client: Client, row: Schedule, **fields: str) -> Any:
+    return client.post(
+        f"{LIST}{row.pk}/delete/", {"confirm": "yes", "reason": "no longer needed", **fields}, follow=True
+    )
+
+
 def test_deleting_one_made_by_hand(root: Client) -> None:
     row = make()
-    assert "stays deleted" not in text(root.get(f"{LIST}{row.pk}/delete/"))
-    root.post(f"{LIST}{row.pk}/delete/", {"post": "yes"})
+    shown = text(root.get(f"{LIST}{row.pk}/delete/"))
+    assert "1 schedule is gone for good; the jobs that it made stay" in shown
+    assert "stays deleted" not in shown
+    assert f'href="{page_of(row)}" class="closelink"' in root.get(f"{LIST}{row.pk}/delete/").content.decode()
+    assert "This field is required" in text(delete(root, row, reason=""))
+    assert Schedule.objects.exists()
+    assert messages(delete(root, row)) == ["1 schedule deleted"]
     assert not Schedule._base_manager.exists()
     assert [entry[:3] for entry in audit()] == [("removed", "nightly", "root")]
+    assert AuditEntry.objects.get().reason == "no longer needed"
+    assert root.get(f"{LIST}{row.pk}/delete/").status_code == 404
 
 
 def test_a_declared_one_stays_deleted_until_one_of_its_name_is_added(root: Client) -> None:
     row = declared()
     shown = text(root.get(f"{LIST}{row.pk}/delete/"))
-    assert "“test-noop” is declared in code or settings. Deleted here, it stays deleted" in shown
-    root.post(f"{LIST}{row.pk}/delete/", {"post": "yes"})
+    assert "1 schedule is declared in code or settings. Deleted here, it stays deleted" in shown
+    delete(root, row)
     schedules.synchronise()
     assert not Schedule.objects.exists()
     response = root.post(f"{LIST}add/", {**FORM, "name": row.name, "job_name": "test-noop", "data": "{}"}, follow=True)
@@ -695,7 +715,8 @@ def test_a_declared_one_stays_deleted_until_one_of_its_name_is_added(root: Clien
 def test_deleting_several(root: Client) -> None:
     rows = [make("a"), declared()]
     assert "stays deleted" in text(act(root, LIST, "delete_selected", rows))
-    act(root, LIST, "delete_selected", rows, post="yes")
+    assert "This field is required" in text(act(root, LIST, "delete_selected", rows, confirm="yes"))
+    act(root, LIST, "delete_selected", rows, confirm="yes", reason="no longer needed")
     schedules.synchronise()
     assert not Schedule.objects.exists()
     assert sorted(entry[:2] for entry in audit()) == [("removed", "a"), ("removed", "test-noop")]
@@ -722,8 +743,8 @@ def test_who_may_only_look_sees_no_buttons_and_changes_nothing() -> None:
         assert part in shown
     for url, form in ((page_of(row), FORM), (page_of(report), REPORT_FORM), (f"{LIST}add/", FORM)):
         assert viewer.post(url, form).status_code == 403, url
-    assert viewer.post(f"{LIST}{row.pk}/delete/", {"post": "yes"}).status_code == 403
-    for action in ("enable_schedules", "disable_schedules", "run_schedules"):
+    assert viewer.post(f"{LIST}{row.pk}/delete/", {"confirm": "yes", "reason": "x"}).status_code == 403
+    for action in ("enable_schedules", "disable_schedules", "run_schedules", "delete_selected"):
         for url, one in ((LIST, row), (REPORTS, report)):
             data = {"action": action, "_selected_action": [str(one.pk)], "confirm": "yes", "reason": "x"}
             assert viewer.post(url, data).status_code == 403, action

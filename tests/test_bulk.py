@@ -130,17 +130,21 @@ def test_rows_that_come_later_are_not_meant(root: Client) -> None:
 def test_it_can_be_stopped(root: Client) -> None:
     letters(6)
     operation = begun(root, LETTERS, "discard_dead_letters")
-    assert root.post(f"{OPERATIONS}{operation.pk}/stop/").status_code == 302
+    page = f"{OPERATIONS}{operation.pk}/stop/"
+    assert "1 bulk operation ends before its next rows" in text(root.post(page))
+    assert "This field is required" in text(root.post(page, {"confirm": "yes"}))
+    assert root.post(page, {"confirm": "yes", "reason": "the wrong month"}).status_code == 302
     work("default")
     operation.refresh_from_db()
     assert (operation.done, operation.stopped_by) == (0, "root")
     assert operation.finished_at is not None
-    root.post(f"{OPERATIONS}{operation.pk}/stop/")
+    root.post(page, {"confirm": "yes", "reason": "again"})
     assert "It has ended already" in text(root.get(OPERATIONS))
     assert list(AuditEntry.objects.filter(target_type="bulk").order_by("pk").values_list("action", flat=True)) == [
         "stopped",
         "discard_dead_letters",
     ]
+    assert AuditEntry.objects.get(action="stopped").reason == "the wrong month"
 
 
 def test_a_run_that_is_repeated_goes_on_behind_the_last_row(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:

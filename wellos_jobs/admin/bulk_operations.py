@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
@@ -13,11 +14,12 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from .. import bulk
-from ..errors import InvalidOperation, JobNotFound
+from ..acts import Report
+from ..errors import JobNotFound
 from ..models import BulkOperation
-from ..views import address_of
 from . import display, scope
 from .base import ReadOnlyAdmin
+from .confirm import Confirmation, Effect, ask_or_do
 
 ACTIONS = {
     "retry_jobs": _("Retry jobs"),
@@ -49,7 +51,7 @@ class BulkOperationAdmin(ReadOnlyAdmin):
         return own or request.user.has_perm("wellos_jobs.view_bulkoperation")
 
     def stop_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Stop an operation: one's own, or with the permission to cancel jobs."""
+        """Ask why, and stop an operation: one's own, or with the permission to cancel jobs."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         operation = self.get_object(request, str(pk))
@@ -57,14 +59,9 @@ class BulkOperationAdmin(ReadOnlyAdmin):
             raise Http404
         if operation.actor_id != request.user.pk and not request.user.has_perm("wellos_jobs.cancel_job"):
             raise PermissionDenied
-        try:
-            bulk.stop(operation, by=request.user, address=address_of(request))
-        except InvalidOperation as error:
-            messages.error(request, str(error))
-        else:
-            messages.success(request, gettext("It ends before its next rows"))
-        name = "admin:wellos_jobs_bulkoperation_change"
-        return HttpResponseRedirect(reverse(name, args=[pk], current_app=self.admin_site.name))
+        page = reverse("admin:wellos_jobs_bulkoperation_change", args=[pk], current_app=self.admin_site.name)
+        rows = self.get_queryset(request).filter(pk=pk)
+        return ask_or_do(self, request, rows, _stopping(), _stop_each, back=page) or HttpResponseRedirect(page)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -111,3 +108,21 @@ class BulkOperationAdmin(ReadOnlyAdmin):
     @admin.display(description=_("created"), ordering="created_at")
     def created(self, operation: BulkOperation) -> str:
         return display.short_moment(operation.created_at)
+
+
+def _stopping() -> Confirmation:
+    return Confirmation(
+        "stop_bulk_operation",
+        gettext("Stop"),
+        gettext("Stop"),
+        [Effect(1, gettext("%d bulk operation ends before its next rows; what it has done stays done"))],
+        lambda n: gettext("It ends before its next rows"),
+    )
+
+
+def _stop_each(rows: Iterable[BulkOperation], **who: Any) -> Report:
+    report = Report()
+    for operation in rows:
+        bulk.stop(operation, **who)
+        report.done += 1
+    return report

@@ -87,13 +87,18 @@ def ask_or_do(
     queryset: QuerySet[Any],
     confirmation: Confirmation,
     operation: Callable[..., Report],
+    *,
+    back: str = "",
 ) -> HttpResponse | None:
-    """Show the page, or, when it comes back with a reason, do what it says and tell how it went."""
+    """Show the page, or, when it comes back with a reason, do what it says and tell how it went.
+
+    ``back`` is the address for those who think better of it: by default the page that the request was sent to.
+    """
     confirmed = "confirm" in request.POST
     as_job = _is_for_a_job(request, confirmation)
     form = (BulkForm if as_job else ReasonForm)(request.POST if confirmed else None)
     if not confirmed or not form.is_valid():
-        return _page(site_admin, request, queryset, confirmation, form)
+        return _page(site_admin, request, queryset, confirmation, form, back)
     if as_job:
         return _begin(site_admin, request, queryset, confirmation, form)
     try:
@@ -151,6 +156,7 @@ def _page(
     queryset: QuerySet[Any],
     confirmation: Confirmation,
     form: ReasonForm,
+    back: str,
 ) -> HttpResponse:
     across = request.POST.get("select_across") == "1"
     chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
@@ -167,6 +173,7 @@ def _page(
         "more": max(0, total - SHOWN),
         "total": total,
         "form": form,
+        "back": back or request.get_full_path(),
         "across": across,
         "as_job": _is_for_a_job(request, confirmation),
         "chosen": chosen[:1] if across else chosen,

@@ -45,6 +45,13 @@ WHEN_HELP = {
 class BaseScheduleForm(_ModelForm):
     """What both forms share: fields that people know, and the model's faults shown where they belong."""
 
+    reason = forms.CharField(
+        label=_("Reason"),
+        help_text=_("Stands in the audit log beside your name."),
+        max_length=2000,
+        widget=forms.Textarea(attrs={"rows": 2, "class": "vLargeTextField"}),
+    )
+
     class Meta:
         model = Schedule
         fields: tuple[str, ...] = ()
@@ -53,6 +60,11 @@ class BaseScheduleForm(_ModelForm):
             "cron": forms.TextInput(attrs={"class": "vTextField wj-cron", "spellcheck": "false"}),
             "time_zone": forms.TextInput(attrs={"class": "vTextField", "list": ZONES_LIST, "spellcheck": "false"}),
         }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "reason" in self.fields:  # a new schedule says by itself what it is for
+            self.fields["reason"].required = self.instance.pk is not None
 
     def add_error(self, field: str | None, error: Any) -> None:
         """Show a fault of a column that the form does not have above the form, under the column's name."""

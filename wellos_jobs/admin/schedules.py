@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlencode
 from zoneinfo import available_timezones
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.utils import flatten
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
@@ -16,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
@@ -26,7 +25,7 @@ from ..states import JobState
 from ..views import address_of
 from . import display, scope
 from .clock_panel import clock_panel
-from .confirm import Confirmation, Effect, ask_or_do
+from .schedule_acts import ScheduleActs
 from .schedule_forms import ZONES_LIST, OrganizationReportForm, ScheduleForm, bordered
 from .schedule_list import (
     CatchUpFilter,
@@ -49,22 +48,21 @@ HISTORY = 20
 
 WHEN = (_("When"), {"fields": ("cron", "time_zone", "starts_at", "ends_at", "preview_shown")})
 LATE = (_("When it is late"), {"fields": ("catch_up", "catch_up_limit", "overlap")})
+WHY = (_("Why"), {"fields": ("reason",)})
 FACTS = ("condition", ("next_run", "last_run", "missed_told"), "declaration")
 """What the page of a schedule tells above the form."""
 
 
-class BaseScheduleAdmin(ScheduleColumns, _ModelAdmin):
+class BaseScheduleAdmin(ScheduleActs, ScheduleColumns, _ModelAdmin):
     """What both lists and both pages share."""
 
     list_per_page = 50
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_select_related = ("last_job",)
-    actions = ("enable_schedules", "disable_schedules", "run_schedules")
+    actions = ("enable_schedules", "disable_schedules", "run_schedules", "delete_selected")
     change_list_template = "admin/wellos_jobs/schedule/change_list.html"
     change_form_template = "admin/wellos_jobs/schedule/change_form.html"
-    delete_confirmation_template = "admin/wellos_jobs/schedule/delete_confirmation.html"
-    delete_selected_confirmation_template = "admin/wellos_jobs/schedule/delete_selected_confirmation.html"
     add_readonly: ClassVar[tuple[str, ...]] = ("preview_shown",)
 
     class Media:
@@ -125,6 +123,11 @@ class BaseScheduleAdmin(ScheduleColumns, _ModelAdmin):
         form: Any = super().get_form(request, obj, change, **kwargs)
         return form if scope.sees_everything(request) else bordered(form, request)
 
+    def reason_asked(self, request: HttpRequest, obj: Any) -> list[Any]:
+        """Return the part of the form that asks why, for those who may send it."""
+        may_send = self.has_add_permission(request) if obj is None else self.has_change_permission(request, obj)
+        return [WHY] if may_send else []
+
     @admin.display(description=_("next runs"))
     def preview_shown(self, row: Schedule) -> SafeString:
         url = reverse(f"admin:wellos_jobs_{self.opts.model_name}_preview", current_app=self.admin_site.name)
@@ -171,95 +174,8 @@ class BaseScheduleAdmin(ScheduleColumns, _ModelAdmin):
     # --- storing ------------------------------------------------------------------------------------
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        operations.save_schedule(obj, by=request.user, address=address_of(request))
-
-    def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        self.delete_queryset(request, [obj])
-
-    def delete_queryset(self, request: HttpRequest, queryset: Iterable[Any]) -> None:
-        report = operations.delete_schedules(queryset, by=request.user, address=address_of(request))
-        for refusal in report.refused:
-            messages.warning(request, refusal)
-
-    # --- actions ------------------------------------------------------------------------------------
-
-    def has_run_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("wellos_jobs.run_schedule")
-
-    @admin.action(description=_("Enable selected schedules"), permissions=["change"])
-    def enable_schedules(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> HttpResponse | None:
-        on = queryset.filter(enabled=True).count()
-        off = queryset.count() - on
-        confirmation = Confirmation(
-            "enable_schedules",
-            gettext("Enable schedules"),
-            gettext("Enable"),
-            [
-                Effect(
-                    off,
-                    ngettext(
-                        "%d schedule runs again, from when it is due next",
-                        "%d schedules run again, from when they are due next",
-                        off,
-                    ),
-                ),
-                Effect(on, ngettext("%d is enabled already", "%d are enabled already", on), acts=False),
-            ],
-            lambda n: ngettext("%d schedule enabled", "%d schedules enabled", n) % n,
-        )
-        return self._ask(request, queryset, confirmation, operations.enable_schedules)
-
-    @admin.action(description=_("Disable selected schedules"), permissions=["change"])
-    def disable_schedules(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> HttpResponse | None:
-        on = queryset.filter(enabled=True).count()
-        off = queryset.count() - on
-        confirmation = Confirmation(
-            "disable_schedules",
-            gettext("Disable schedules"),
-            gettext("Disable"),
-            [
-                Effect(
-                    on,
-                    ngettext(
-                        "%d schedule makes no more jobs; those it has made go on",
-                        "%d schedules make no more jobs; those they have made go on",
-                        on,
-                    ),
-                ),
-                Effect(off, ngettext("%d is disabled already", "%d are disabled already", off), acts=False),
-            ],
-            lambda n: ngettext("%d schedule disabled", "%d schedules disabled", n) % n,
-        )
-        return self._ask(request, queryset, confirmation, operations.disable_schedules)
-
-    @admin.action(description=_("Run selected schedules now"), permissions=["run"])
-    def run_schedules(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> HttpResponse | None:
-        count = queryset.count()
-        effect = Effect(
-            count,
-            ngettext(
-                "%d job is enqueued now, beside the runs of its schedule",
-                "%d jobs are enqueued now, beside the runs of their schedules",
-                count,
-            ),
-        )
-        confirmation = Confirmation(
-            "run_schedules",
-            gettext("Run schedules now"),
-            gettext("Run now"),
-            [effect],
-            lambda n: ngettext("%d job enqueued", "%d jobs enqueued", n) % n,
-        )
-        return self._ask(request, queryset, confirmation, operations.run_schedules_now)
-
-    def _ask(
-        self,
-        request: HttpRequest,
-        queryset: QuerySet[Schedule],
-        confirmation: Confirmation,
-        operation: Callable[..., operations.Report],
-    ) -> HttpResponse | None:
-        return ask_or_do(self, request, queryset, confirmation, operation)
+        reason = form.cleaned_data.get("reason", "")
+        operations.save_schedule(obj, by=request.user, reason=reason, address=address_of(request))
 
 
 class ScheduleAdmin(BaseScheduleAdmin):
@@ -282,7 +198,8 @@ class ScheduleAdmin(BaseScheduleAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         data = "data_shown" if self._is_data_fixed(request, obj) else "data"
         what = ("job_name", data, "organization_id", "enabled")
-        return [(None, {"fields": ("name", *what) if obj is None else (*FACTS, *what)}), WHEN, LATE]
+        first = (None, {"fields": ("name", *what) if obj is None else (*FACTS, *what)})
+        return [first, WHEN, LATE, *self.reason_asked(request, obj)]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Keep the name of what exists, because ids of jobs are made of it, and what the code decides."""
@@ -319,7 +236,8 @@ class OrganizationReportScheduleAdmin(BaseScheduleAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         what = ("organization_id", "report_type", "format", "recipients", "enabled")
-        return [(None, {"fields": what if obj is None else (*FACTS, *what)}), WHEN, LATE]
+        first = (None, {"fields": what if obj is None else (*FACTS, *what)})
+        return [first, WHEN, LATE, *self.reason_asked(request, obj)]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = super().get_readonly_fields(request, obj)
