@@ -23,6 +23,10 @@ def of_acme(user: User) -> list[str] | None:
     return {"ann": ["acme"], "nobody": []}.get(user.username)
 
 
+def everybody(_request: Any, _record: JobRecord) -> bool:
+    return True
+
+
 @pytest.fixture(autouse=True)
 def border(settings: Any) -> None:
     settings.WELLOS_JOBS = {
@@ -53,6 +57,34 @@ def rows() -> dict[str, JobRecord]:
     work()
     Books().fold()
     return {name: JobRecord.objects.get(pk=handle.id) for name, handle in handles.items()}
+
+
+@pytest.mark.parametrize("name", ["fjord", ""])
+def test_the_status_of_a_job_of_somebody_else(ann: Client, rows: dict[str, JobRecord], name: str) -> None:
+    """Also outside of the admin a permission reaches no further than the organizations do."""
+    assert ann.get(f"/jobs/{rows['acme'].pk}/status").json()["data"] == {}
+    for end in ("status", "events"):
+        answer = ann.get(f"/jobs/{rows[name].pk}/{end}")
+        assert (answer.status_code, answer.content) == (404, b"Job not found")
+
+
+def test_a_job_of_somebody_else_is_not_canceled(ann: Client) -> None:
+    handles = {name: jobs.noop.using(organization=name).enqueue() for name in ("acme", "fjord", "")}
+    answers = {name: ann.post(f"/jobs/{handle.id}/cancel").status_code for name, handle in handles.items()}
+    assert answers == {"acme": 200, "fjord": 404, "": 404}
+    assert [handle.state for handle in handles.values()] == ["canceled", "waiting", "waiting"]
+
+
+def test_the_payload_of_a_job_that_another_rule_shows(ann: Client, rows: dict[str, JobRecord], settings: Any) -> None:
+    """``CAN_VIEW_JOB`` shows a job of somebody else; the permission for payloads still ends at the border."""
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "CAN_VIEW_JOB": "tests.test_admin_scope.everybody"}
+    told = ann.get(f"/jobs/{rows['fjord'].pk}/status").json()
+    assert (told["state"], told["data"]) == ("failed", None)
+
+
+def test_health_tells_no_details_about_all(ann: Client) -> None:
+    assert "details" not in ann.get("/jobs/health/ready").json()
+    assert "details" in staff("carl").get("/jobs/health/ready").json()
 
 
 def shown(client: Client, url: str) -> list[str]:

@@ -54,7 +54,7 @@ class Conf:
     organization_resolver: str | None = None
     """Dotted path of ``(organization_id) -> {"label", "url", "time_zone", "sender", "reply_to"}``."""
     admin_organizations: str | None = None
-    """Dotted path of ``(user) -> organization ids, None for all``: whose rows a member of staff sees in the admin."""
+    """Dotted path of ``(user) -> organization ids, None for all``: how far permissions of a member of staff reach."""
     operations_queue: str | None = None
     """The queue of the jobs that do bulk operations of the admin; None: ``default``, or the first there is."""
     stream_max: int = 1_000_000
@@ -323,6 +323,18 @@ def organization(organization_id: str) -> Mapping[str, Any]:
 def organization_zone(organization_id: str) -> str:
     """Return the time zone that ``ORGANIZATION_RESOLVER`` names for an organization; '' if it names none."""
     return str(organization(organization_id).get("time_zone") or "")
+
+
+def organizations_of(user: Any) -> frozenset[str] | None:
+    """Return the ids of the organizations whose rows ``ADMIN_ORGANIZATIONS`` lets a person see; None for all.
+
+    Superusers see all. What the project's hook raises is not caught: who cannot be told whose rows count sees none.
+    """
+    border = hook(current().admin_organizations)
+    if border is None or user.is_superuser:
+        return None
+    chosen = border(user)
+    return None if chosen is None else frozenset(map(str, chosen))
 
 
 def hook(path: str | None) -> Callable[..., Any] | None:

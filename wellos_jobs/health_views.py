@@ -1,7 +1,7 @@
 """The HTTP doors of health, for probes and monitors: live, ready and backlog.
 
 Anybody may read the words (ok, warning, critical, unknown); what is behind them is for people with the permission
-``view_jobrecord`` and for whoever sends ``HEALTH_TOKEN``.
+``view_jobrecord`` for all organizations and for whoever sends ``HEALTH_TOKEN``.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def _may_see_details(request: HttpRequest) -> bool:
     if not request.COOKIES or not health.database_answers():
         return False
     user = getattr(request, "user", None)
-    return user is not None and user.has_perm("wellos_jobs.view_jobrecord")
+    if user is None or not user.has_perm("wellos_jobs.view_jobrecord"):
+        return False
+    return conf.organizations_of(user) is None  # details are about all
 
 
 def _answer(body: dict[str, Any], status: Status, code: int | None = None) -> HttpResponse:

@@ -97,11 +97,9 @@ def job_events(request: HttpRequest, job_id: str) -> HttpResponseBase:
 @_unless_away
 def job_cancel(request: HttpRequest, job_id: str) -> HttpResponse:
     """Cancel the job: for the person who asked for it, and for holders of the permission ``cancel_job``."""
-    record = _visible(request, job_id)
-    may_cancel = request.user.has_perm("wellos_jobs.cancel_job")
-    if record is None and may_cancel:
-        record = status.find(job_id)
-    if record is None:
+    record = status.find(job_id)
+    may_cancel = record is not None and _has_permission(request, "cancel_job", record)
+    if record is None or not (may_cancel or _may_see(request, record)):
         return _not_found()
     if not may_cancel and not _is_requester(request, record):
         return _refused(403, "You may see this job, but not cancel it.")
@@ -121,7 +119,7 @@ def job_cancel(request: HttpRequest, job_id: str) -> HttpResponse:
 
 def may_see_payload(request: HttpRequest, record: JobRecord) -> bool:
     """Tell whether data and result may be shown (masked): to the requester and with ``view_payload``."""
-    return _is_requester(request, record) or request.user.has_perm("wellos_jobs.view_payload")
+    return _is_requester(request, record) or _has_permission(request, "view_payload", record)
 
 
 def address_of(request: HttpRequest) -> str:
@@ -131,12 +129,22 @@ def address_of(request: HttpRequest) -> str:
 
 def _visible(request: HttpRequest, job_id: str) -> JobRecord | None:
     record = status.find(job_id)
-    if record is None:
-        return None
-    if _is_requester(request, record) or request.user.has_perm("wellos_jobs.view_jobrecord"):
-        return record
+    return record if record is not None and _may_see(request, record) else None
+
+
+def _may_see(request: HttpRequest, record: JobRecord) -> bool:
+    if _is_requester(request, record) or _has_permission(request, "view_jobrecord", record):
+        return True
     hook = conf.hook(conf.current().can_view_job)
-    return record if hook is not None and hook(request, record) else None
+    return hook is not None and bool(hook(request, record))
+
+
+def _has_permission(request: HttpRequest, permission: str, record: JobRecord) -> bool:
+    """Tell whether this person has a permission that reaches this job: not beyond ``ADMIN_ORGANIZATIONS``."""
+    if not request.user.has_perm(f"wellos_jobs.{permission}"):
+        return False
+    organizations = conf.organizations_of(request.user)
+    return organizations is None or record.organization_id in organizations
 
 
 def _look_again(request: HttpRequest, job_id: str) -> live.Seen | None:

@@ -22,7 +22,7 @@ def organizations(request: HttpRequest) -> frozenset[str] | None:
     """
     kept: Any = getattr(request, _KEPT, _MISSING)
     if kept is _MISSING:
-        kept = _organizations_of(request.user)
+        kept = conf.organizations_of(request.user)
         setattr(request, _KEPT, kept)
     found: frozenset[str] | None = kept
     return found
@@ -43,11 +43,3 @@ def may_see(request: HttpRequest, organization_id: str) -> bool:
     """Tell whether this person sees the rows of one organization."""
     chosen = organizations(request)
     return chosen is None or organization_id in chosen
-
-
-def _organizations_of(user: Any) -> frozenset[str] | None:
-    hook = conf.hook(conf.current().admin_organizations)
-    if hook is None or user.is_superuser:
-        return None
-    chosen = hook(user)
-    return None if chosen is None else frozenset(str(one) for one in chosen)
