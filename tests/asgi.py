@@ -6,5 +6,5 @@ from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
 
-settings.MIDDLEWARE[:0] = ["tests.browser.StrictPolicy", "django.middleware.gzip.GZipMiddleware"]
+settings.MIDDLEWARE.insert(0, "django.middleware.gzip.GZipMiddleware")
 application = ASGIStaticFilesHandler(get_asgi_application())

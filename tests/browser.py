@@ -7,7 +7,7 @@ something the policy refused, or a request to another host. What a test provokes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,10 +16,10 @@ from django.conf import settings as django_settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest, HttpResponse
+from django.utils.deprecation import MiddlewareMixin
 
 from . import optional
 
-POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -34,15 +34,12 @@ TIMEOUT = 20_000
 """Milliseconds that the browser waits for anything, by default."""
 
 
-class StrictPolicy:
-    """Middleware: no inline script, no inline style, nothing from elsewhere."""
+class StrictPolicy(MiddlewareMixin):
+    """Middleware: the policy of the settings. From Django 6.0 on Django's own takes this one's place."""
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        response = self.get_response(request)
-        response["Content-Security-Policy"] = POLICY
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        parts = django_settings.SECURE_CSP.items()
+        response["Content-Security-Policy"] = "; ".join(f"{name} {' '.join(sources)}" for name, sources in parts)
         return response
 
 
@@ -61,9 +58,8 @@ def chromium(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture
-def site(transactional_db: None, settings: Any, request: pytest.FixtureRequest) -> str:
-    """The URL of a live server on this test's databases, with the strict policy."""
-    settings.MIDDLEWARE = ["tests.browser.StrictPolicy", *settings.MIDDLEWARE]
+def site(transactional_db: None, request: pytest.FixtureRequest) -> str:
+    """The URL of a live server on this test's databases."""
     server = request.getfixturevalue("live_server")
     return str(server.url)
 
@@ -117,11 +113,14 @@ def base_url(page: Any) -> str:
     return str(page.context._impl_obj._options["baseURL"])
 
 
-def axe(page: Any, *, without: tuple[str, ...] = ()) -> None:
-    """Fail on what axe-core finds serious or critical. ``without`` names rules that are not asked."""
+def axe(page: Any, *, without: tuple[str, ...] = (), only: tuple[str, ...] = ()) -> None:
+    """Fail on what axe-core finds serious or critical. ``without`` names rules that are not asked; ``only``, those."""
     from axe_playwright_python.sync_playwright import Axe
 
-    options = {"rules": {rule: {"enabled": False} for rule in without}}
+    options: dict[str, Any] = {"rules": {rule: {"enabled": False} for rule in without}, "resultTypes": ["violations"]}
+    if only:
+        options["runOnly"] = {"type": "rule", "values": list(only)}
+    page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished))")  # colours glide to another scheme
     before = len(page.complaints)
     found = Axe().run(page, options=options).response["violations"]
     del page.complaints[before:]  # axe itself meets the policy where it looks at styles

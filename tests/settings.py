@@ -37,7 +37,17 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
 ]
+SECURE_CSP = {
+    "default-src": ["'self'"],
+    "img-src": ["'self'", "data:"],
+    "object-src": ["'none'"],
+    "base-uri": ["'none'"],
+    "frame-ancestors": ["'none'"],
+}
+"""No inline script, no inline style, nothing from elsewhere."""
+_POLICY = "django.middleware.csp.ContentSecurityPolicyMiddleware"
 MIDDLEWARE = [
+    _POLICY if django.VERSION >= (6, 0) else "tests.browser.StrictPolicy",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

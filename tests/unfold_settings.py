@@ -2,7 +2,9 @@
 
 from .settings import *  # noqa: F403
 from .settings import INSTALLED_APPS as THEIRS
+from .settings import MIDDLEWARE as EACH
 
 INSTALLED_APPS = ["unfold", *THEIRS]
+MIDDLEWARE = EACH[1:]  # without the policy: unfold itself needs inline scripts
 ROOT_URLCONF = "tests.unfold_site"
 CSRF_TRUSTED_ORIGINS = ["http://127.0.0.1"]
