@@ -22,6 +22,7 @@ Text = str | Promise
 ENTRIES: tuple[tuple[str, Text, str], ...] = (
     ("wellos_jobs_queues", _("Overview"), "view_queues"),
     ("wellos_jobs_jobrecord_changelist", _("Jobs"), "view_jobrecord"),
+    ("wellos_jobs_jobattempt_changelist", _("Attempts"), "view_jobattempt"),
     ("wellos_jobs_faults", _("Dead letters"), "view_deadletter"),
     ("wellos_jobs_schedule_changelist", _("Schedules"), "view_schedule"),
     ("wellos_jobs_batch_changelist", _("Batches"), "view_batch"),
@@ -29,6 +30,7 @@ ENTRIES: tuple[tuple[str, Text, str], ...] = (
     ("wellos_jobs_limits", _("Limits and breakers"), "view_queues"),
     ("wellos_jobs_workers", _("Workers"), "view_queues"),
     ("wellos_jobs_statistics", _("Statistics"), "view_queues"),
+    ("wellos_jobs_bulkoperation_changelist", _("Bulk operations"), "view_bulkoperation"),
     ("wellos_jobs_auditentry_changelist", _("Audit"), "view_auditentry"),
 )
 """The navigation: the name of a URL, the text, and the permission of this app that opens it."""
