@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -552,6 +555,52 @@ def test_a_type_that_nobody_registers_any_more_stays_until_it_is_changed(root: C
     assert "old (nobody registers it)" in text(root.get(page_of(row)))
     root.post(page_of(row), {**REPORT_FORM, "report_type": "old"})
     assert OrganizationReportSchedule.objects.get().report_type == "old"
+
+
+# --- without a job that makes such reports ---------------------------------------------------------------
+
+
+def test_without_a_job_for_them_there_are_no_report_schedules(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = schedules.schedule_organization_reports("acme", "0 7 * * 1")
+    link = f'href="{REPORTS}"'
+    for there in (True, False):
+        assert (link in root.get("/admin/").content.decode()) is there
+        assert (link in root.get("/admin/wellos_jobs/").content.decode()) is there
+        assert (link in root.get(LIST).content.decode()) is there
+        form = page_of(row) if there else f"{LIST}{row.pk}/change/"
+        assert f'href="{form}' in root.get(LIST).content.decode()
+        assert root.get(form).status_code == 200
+        for url in (REPORTS, f"{REPORTS}add/", page_of(row), f"{REPORTS}{row.pk}/delete/", f"{REPORTS}preview/"):
+            assert root.get(url).status_code == (200 if there else 403), url
+        monkeypatch.delitem(registry._jobs, schedules.REPORT_JOB, raising=False)
+    assert root.post(page_of(row), REPORT_FORM).status_code == 403
+    delete(root, row)
+    assert not Schedule.objects.exists()
+
+
+WITHOUT_CONTRIB = """
+from tests import settings
+settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "wellos_jobs.contrib"]
+import django
+django.setup()
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.test import RequestFactory
+request = RequestFactory().get("/")
+request.user = User(is_superuser=True, is_active=True, is_staff=True)
+for app in admin.site.get_app_list(request, "wellos_jobs"):
+    print(*sorted(model["object_name"] for model in app["models"]))
+"""
+
+
+def test_a_project_without_contrib() -> None:
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT_CONTRIB], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    models = ran.stdout.split()
+    assert "Schedule" in models
+    assert "OrganizationReportSchedule" not in models
 
 
 # --- history ---------------------------------------------------------------------------------------------

@@ -15,10 +15,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from .. import cron, past_runs
+from .. import cron, past_runs, registry
 from ..errors import CronError
 from ..models import JobRecord, Schedule
 from ..models.report_data import REPORT_PREFIX
+from ..schedules import REPORT_JOB
 from ..states import CatchUp, JobState
 from . import charts, display, scope
 from .schedule_preview import zone_of
@@ -49,13 +50,18 @@ class ScheduleChangeList(ChangeList):
             row.zone_shown = zone_of(row, known)[0]
 
     def url_for_result(self, result: Any) -> str:
-        if result.name.startswith(REPORT_PREFIX) and self.model is Schedule:
+        if result.name.startswith(REPORT_PREFIX) and self.model is Schedule and has_reports():
             name = "admin:wellos_jobs_organizationreportschedule_change"
             try:
                 return reverse(name, args=[result.pk], current_app=self.model_admin.admin_site.name)
             except NoReverseMatch:
                 pass  # only the list of all schedules is registered on this site
         return str(super().url_for_result(result))
+
+
+def has_reports() -> bool:
+    """Tell whether there is a job for reports of organizations: that of ``wellos_jobs.contrib``, or the project's."""
+    return registry.find(REPORT_JOB) is not None
 
 
 # --- filters ---------------------------------------------------------------------------------------------

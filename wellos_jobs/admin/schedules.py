@@ -34,6 +34,7 @@ from .schedule_list import (
     ScheduleChangeList,
     ScheduleColumns,
     SourceFilter,
+    has_reports,
     moment,
 )
 from .schedule_preview import preview, preview_of_query, rendered
@@ -94,8 +95,8 @@ class BaseScheduleAdmin(ScheduleActs, ScheduleColumns, _ModelAdmin):
         ):
             raise PermissionDenied
         shows_clock = request.method == "GET" and scope.sees_everything(request)
-        context = {"clock": clock_panel() if shows_clock else None, **(extra_context or {})}
-        return super().changelist_view(request, context)
+        context = {"clock": clock_panel() if shows_clock else None, "has_reports": has_reports()}
+        return super().changelist_view(request, context | (extra_context or {}))
 
     def changeform_view(
         self,
@@ -233,6 +234,23 @@ class OrganizationReportScheduleAdmin(BaseScheduleAdmin):
     list_filter = ("enabled", OrganizationFilter, CatchUpFilter, ConditionFilter)
     search_fields = ("organization_id", "cron", "time_zone")
     search_help_text = _("A part of the organization, the line or the zone")
+
+    # Where no job makes such reports there is nothing to look at, and nothing can be set.
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return has_reports() and super().has_module_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return has_reports() and super().has_view_permission(request, obj)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return has_reports() and super().has_add_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return has_reports() and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return has_reports() and super().has_delete_permission(request, obj)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         what = ("organization_id", "report_type", "format", "recipients", "enabled")
