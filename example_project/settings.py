@@ -35,6 +35,7 @@ INSTALLED_APPS = [
     "example_project.accounts",
     "example_project.timesheets",
     "example_project.invoices",
+    "example_project.errands",
     "example_project.demo",
     "django.contrib.admin",
     "django.contrib.auth",

@@ -208,6 +208,27 @@ def _breaker(facts: Facts) -> str:
     return f"{broken} calls failed, {facts.run.parked} jobs waited {waited:.1f} s, then {len(synced)} went through"
 
 
+@check("the bank was asked gently")
+def _bank(facts: Facts) -> str:
+    asked = [handle.record().started_at for handle in facts.run.errands.questions]
+    second = timedelta(milliseconds=999)  # the rows have milliseconds
+    most = max(sum(first <= at <= first + second for at in asked) for first in asked)
+    if facts.partner.bank.most_at_once > 2 or most > 10:
+        raise Wrong(f"{facts.partner.bank.most_at_once} questions at once, {most} in a second")
+    return f"{len(asked)} questions, {facts.partner.bank.most_at_once} at once, {most} in the busiest second"
+
+
+@check("four urgencies, and a batch")
+def _errands(facts: Facts) -> str:
+    errands = facts.run.errands
+    rows = [handle.record() for handle in errands.by_urgency]
+    expect([row.get_priority_display() for row in rows], ["low", "normal", "high", "critical"], "priorities")
+    expect(rows[-1].result, {"revoked": 1}, "the leaked token")
+    progress = given(errands.batch, "batch").progress
+    expect(progress["completed"], progress["total"], "items that are done")
+    return f"{', '.join(row.name for row in reversed(rows))}; {progress['total']} items"
+
+
 @check("the dead letter was replayed")
 def _dead_letter(facts: Facts) -> str:
     letter = DeadLetter.objects.get(pk=given(facts.run.replayed_letter, "replay").pk)

@@ -18,6 +18,7 @@ ENTRIES_A_PAGE = 5
 PAGE_SECONDS = 0.2
 RETRY_AFTER = 1
 SLOW_SECONDS = 1.5
+ASKED_SECONDS = 0.1
 
 
 class _Server(ThreadingHTTPServer):
@@ -29,14 +30,33 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
+class Bank:
+    """Takes its time to say whether an invoice was paid, and counts how many ask at once."""
+
+    def __init__(self) -> None:
+        self.most_at_once = 0
+        self._now = 0
+        self._lock = threading.Lock()
+
+    def ask(self) -> bool:
+        with self._lock:
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
+        time.sleep(ASKED_SECONDS)
+        with self._lock:
+            self._now -= 1
+        return False
+
+
 class Partner:
     """``POST /invoices`` answers 503, then 429 with ``Retry-After``, then 200. ``POST /books`` is as ``books`` is told
-    to be. ``GET /time-entries`` takes its time.
+    to be. ``GET /time-entries`` takes its time, and ``GET /payments`` asks ``bank``.
     """
 
     def __init__(self) -> None:
         self.invoices = Books([Mood.AWAY, Mood.BUSY])
         self.books = Books()
+        self.bank = Bank()
         self.pages: list[int] = []
         self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, name="partner", daemon=True)
@@ -70,7 +90,11 @@ class Partner:
                 self._answer(mood.status, {"accepted": mood.status == HTTPStatus.OK}, headers)
 
             def do_GET(self) -> None:
-                query = parse_qs(urlsplit(self.path).query)
+                address = urlsplit(self.path)
+                if address.path == "/payments":
+                    self._answer(HTTPStatus.OK, {"paid": partner.bank.ask()}, {})
+                    return
+                query = parse_qs(address.query)
                 page = int(query.get("page", ["1"])[0])
                 partner.pages.append(page)
                 time.sleep(PAGE_SECONDS)

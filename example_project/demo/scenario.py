@@ -27,6 +27,7 @@ from wellos_jobs.contrib import cleanup, emails, notifications, reports
 from wellos_jobs.models import DeadLetter, JobRecord
 from wellos_jobs.states import DeadLetterStatus
 
+from . import errands
 from . import sample as sample_data
 from .books import Mood
 from .partner import Partner
@@ -67,6 +68,7 @@ class Run:
     opened_at: datetime | None = None
     parked: int = 0
     """How many jobs waited at the open breaker."""
+    errands: errands.Errands = field(default_factory=errands.Errands)
 
     def add(self, handle: JobHandle, about: str) -> JobHandle:
         self.about[handle.id] = about
@@ -93,7 +95,10 @@ def enqueue_all(sample: Sample, worker_name: str, partner: Partner) -> Run:
         _documents(run, partner.url)
         for job in (cleanup.cleanup_expired_tokens, cleanup.cleanup_pending_users):
             run.cleanups[job.name] = run.add(job.enqueue(), "")
+        run.errands = errands.enqueue(sample, partner.url)
+        run.about |= run.errands.about
     run.enqueue_seconds = time.perf_counter() - started
+    errands.hurry(run.errands, sample)
     return run
 
 

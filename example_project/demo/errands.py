@@ -1,0 +1,67 @@
+"""The demo's small jobs: one of each urgency, questions to a bank that wants to be asked gently, and a batch."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from example_project.accounts.models import AccessToken, digest
+from example_project.errands.jobs import limited_job, process_all
+from wellos_jobs import Batch, JobHandle, operations
+from wellos_jobs.contrib import tasks
+from wellos_jobs.models import JobRecord
+
+from .sample import Sample
+
+QUESTIONS = 12
+"""More than the ten that the bank takes in a second."""
+
+
+@dataclass
+class Errands:
+    """What was enqueued, each with a few words on what it is for."""
+
+    by_urgency: list[JobHandle] = field(default_factory=list)
+    questions: list[JobHandle] = field(default_factory=list)
+    batch: Batch | None = None
+    about: dict[uuid.UUID, str] = field(default_factory=dict)
+
+
+@transaction.atomic
+def enqueue(sample: Sample, partner_url: str) -> Errands:
+    """Enqueue the errands; the most urgent one last."""
+    assert sample.import_into is not None
+    errands, project, organization = Errands(), sample.import_into, sample.organizations[0].pk
+    AccessToken.objects.update_or_create(
+        digest=digest("a token that has leaked"),
+        defaults={"user": sample.admin, "name": "leaked", "expires_at": timezone.now() + timedelta(days=30)},
+    )
+    added = {
+        tasks.add_cleanup({"organization_id": organization}, organization=organization): "old faulty lines",
+        tasks.add_background_sync({"project_id": project.pk}, organization=organization): project.name,
+        tasks.add_user_action({"project_id": project.pk}, organization=organization): project.name,
+        tasks.add_critical_task({"user_id": sample.admin.pk}, organization=organization): "a leaked token",
+    }
+    errands.by_urgency = [*added]
+    rows = [
+        {"invoice_id": sample.invoices[place % len(sample.invoices)].pk, "url": f"{partner_url}/payments"}
+        for place in range(QUESTIONS)
+    ]
+    errands.questions = limited_job.enqueue_bulk(rows)
+    errands.batch = process_all(sample.organizations[1])
+    items = JobRecord.objects.filter(batch=errands.batch.id).values_list("pk", flat=True)
+    errands.about = {
+        **{handle.id: about for handle, about in added.items()},
+        **{handle.id: "is it paid?" for handle in errands.questions},
+        **dict.fromkeys(items, "for how long is it owed?"),
+    }
+    return errands
+
+
+def hurry(errands: Errands, sample: Sample) -> None:
+    """Let the clean-up run now: nobody watches a demo for a minute."""
+    operations.promote(errands.by_urgency[0].record(), by=sample.admin, reason="a demo is short")
