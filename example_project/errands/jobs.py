@@ -77,7 +77,7 @@ def process_item(invoice_id: int) -> dict[str, int]:
 
 
 def process_all(organization: Organization) -> Batch:
-    """Enqueue an item for each of an organization's invoices, as one batch: ``wait`` or ``progress`` tells of them all."""
+    """Enqueue an item for each of an organization's invoices, as one batch, which tells of them all."""
     with Batch(name=f"invoices of {organization}", organization=organization.pk) as batch:
         batch.enqueue_bulk(process_item, [{"invoice_id": invoice.pk} for invoice in organization.invoices.all()])
     return batch

@@ -17,7 +17,7 @@ def test_every_job_is_in_the_table_with_its_queue_and_its_file() -> None:
     named, queue = {}, ""
     for cells in re.findall(r"^\| ?(?:`(.*?)`)? \| (`.*?`) \| `(.*?)` \|$", text, re.M):
         queue = cells[0] or queue
-        named |= {name: (queue, cells[2]) for name in re.findall(r"`(.*?)`", cells[1])}
+        named |= dict.fromkeys(re.findall(r"`(.*?)`", cells[1]), (queue, cells[2]))
     declared = {found.name: found for found in registry.all_jobs()}
     assert set(named) == set(declared) - OF_THE_PACKAGE_ITSELF - NOT_USED_HERE
     for name, (queue, place) in named.items():
