@@ -15,12 +15,16 @@ from typing import Any
 import pytest
 import redis
 from django.conf import settings as django_settings
+from django.contrib.auth.models import User
+from django.test import Client
 from django.test.utils import override_settings
 
 from . import bed, optional, servers
 from .browser import chromium, page, site  # noqa: F401  # fixtures
+from .engine import Books
 from .journal import Journal
 from .outages import DatabaseOutage
+from .people import client_of
 from .processes import Fleet
 from .proxies import CuttingProxy
 from .round_trips import RoundTrips
@@ -124,6 +128,27 @@ def round_trips() -> Iterator[RoundTrips]:
     """``with round_trips.counting() as trips:``, then ``len(trips)``: what this process sent to Redis."""
     with RoundTrips() as counter:
         yield counter
+
+
+# --- the app ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_notices(settings: Any) -> None:
+    """The mails of dead letters are jobs, too; where jobs are counted they would be in the way."""
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
+
+
+@pytest.fixture
+def books() -> Books:
+    """Folds events into the rows."""
+    return Books()
+
+
+@pytest.fixture
+def root() -> Client:
+    """The browser of a superuser."""
+    return client_of(User.objects.create_superuser("root"))
 
 
 # --- processes -------------------------------------------------------------------------------------------

@@ -26,22 +26,12 @@ from .conftest import UseRedis
 from .engine import Books, Hand, work
 from .servers import free_port
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_notices")]
 
 JOBS = "/admin/wellos_jobs/jobrecord/"
 LETTERS = "/admin/wellos_jobs/deadletter/"
 LISTS = (JOBS, LETTERS, "/admin/wellos_jobs/jobattempt/", "/admin/wellos_jobs/auditentry/")
 QUEUES = "/admin/wellos_jobs/queues/"
-
-
-@pytest.fixture(autouse=True)
-def no_notices(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
-
-
-@pytest.fixture
-def books() -> Books:
-    return Books()
 
 
 @pytest.fixture

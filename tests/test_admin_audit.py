@@ -18,21 +18,12 @@ from wellos_jobs.admin import paging
 from wellos_jobs.models import AuditEntry
 
 from .browser import axe, login, narrow
-from .test_admin_overview import client_of, staff, text
+from .people import client_of, staff, text
 
 AUDIT = "/admin/wellos_jobs/auditentry/"
 EXPORT = f"{AUDIT}export/"
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def only_acme(user: User) -> list[str] | None:
-    return None if user.is_superuser else ["acme"]
-
-
-@pytest.fixture
-def root() -> Client:
-    return client_of(User.objects.create_superuser("root"))
 
 
 def entry(action: str = "canceled", days: float = 0, **values: Any) -> AuditEntry:
@@ -132,7 +123,7 @@ def test_the_export_has_a_permission_of_its_own() -> None:
 
 
 def test_staff_of_some_organizations_export_nothing(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.test_admin_audit.only_acme"}
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.people.only_acme"}
     entry()
     assert exported(client_of(staff("view_auditentry", "export_auditentry"))) == []
 

@@ -20,32 +20,18 @@ from .conftest import UseRedis
 from .engine import Books, work
 from .guarded_jobs import summary
 from .jobs import noop, scripted
+from .people import client_of, staff, text
 from .servers import free_port
-from .test_admin_overview import client_of, staff, text
 
 BATCHES = "/admin/wellos_jobs/batch/"
 FLOWS = "/admin/wellos_jobs/queues/flows/"
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def only_acme(user: User) -> list[str] | None:
-    return None if user.is_superuser else ["acme"]
-
-
-@pytest.fixture(autouse=True)
-def no_notices(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
-
-
-@pytest.fixture
-def root() -> Client:
-    return client_of(User.objects.create_superuser("root"))
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_notices")]
 
 
 @pytest.fixture
 def scoped(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.test_admin_groups.only_acme"}
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.people.only_acme"}
 
 
 LOST = ["status:404"]

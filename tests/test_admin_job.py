@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 import uuid
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -29,9 +28,10 @@ from .browser import axe, login, narrow
 from .conftest import UseRedis
 from .engine import Books, Hand, work
 from .guarded_jobs import once
+from .people import client_of, staff, text
 from .servers import free_port
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_notices")]
 
 SEES = ("view_jobrecord", "view_payload")
 VERBS = {
@@ -41,40 +41,6 @@ VERBS = {
     "move": "move_job",
     "cancel": "cancel_job",
 }
-
-
-@pytest.fixture(autouse=True)
-def no_notices(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
-
-
-@pytest.fixture
-def books() -> Books:
-    return Books()
-
-
-@pytest.fixture
-def root() -> Client:
-    return client_of(User.objects.create_superuser("root"))
-
-
-def client_of(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-def staff(*permissions: str) -> Client:
-    user = User.objects.create_user("-".join(permissions)[:150] or "nobody", is_staff=True)
-    found = Permission.objects.filter(codename__in=permissions)
-    assert len(found) == len(permissions)
-    user.user_permissions.set(found)
-    return client_of(user)
-
-
-def text(response: Any) -> str:
-    assert response.status_code == 200
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
 
 
 def url_of(job: Any, below: str = "change/") -> str:
@@ -370,10 +336,10 @@ def test_data_are_masked_and_only_for_the_permission(books: Books) -> None:
     handle = jobs.secret.enqueue(token="open sesame")
     work()
     books.fold()
-    seen = text(staff(*SEES).get(url_of(handle)))
+    seen = text(client_of(staff(*SEES)).get(url_of(handle)))
     assert '"token": "********"' in seen
     assert "Result 11" in seen
-    hidden = text(staff("view_jobrecord").get(url_of(handle)))
+    hidden = text(client_of(staff("view_jobrecord")).get(url_of(handle)))
     assert "token" not in hidden
     assert "Result" not in hidden
     assert "Can see the data and result of jobs" in hidden
@@ -381,7 +347,7 @@ def test_data_are_masked_and_only_for_the_permission(books: Books) -> None:
 
 
 def test_a_requester_on_the_staff_sees_the_data_of_the_own_job() -> None:
-    client = staff("view_jobrecord")
+    client = client_of(staff("view_jobrecord"))
     mine = jobs.add.using(requested_by=User.objects.get()).enqueue(a=7)
     assert '"a": 7' in text(client.get(url_of(mine)))
 
@@ -391,13 +357,13 @@ def test_each_verb_has_its_permission(books: Books, verb: str) -> None:
     job: Any = failed(books) if verb == "retry" else jobs.noop.using(delay=60).enqueue()
     books.fold()
     permission = VERBS[verb]
-    others = staff(*SEES, "enqueue_job", *(set(VERBS.values()) - {permission}))
+    others = client_of(staff(*SEES, "enqueue_job", *(set(VERBS.values()) - {permission})))
     assert verb not in links(others.get(url_of(job)))
     sent = {"action": "confirm", "verb": verb, "reason": "x", "priority": "1", "queue": "email"}
     assert others.get(url_of(job, f"act/{verb}/")).status_code == 403
     assert others.post(url_of(job, f"act/{verb}/"), sent).status_code == 403
     assert not AuditEntry.objects.exclude(action="failed").exists()
-    allowed = staff("view_jobrecord", permission)
+    allowed = client_of(staff("view_jobrecord", permission))
     assert links(allowed.get(url_of(job))) == {verb}
     assert allowed.get(url_of(job, f"act/{verb}/")).status_code == 200
     assert allowed.post(url_of(job, f"act/{verb}/"), sent).status_code == 302
@@ -405,7 +371,7 @@ def test_each_verb_has_its_permission(books: Books, verb: str) -> None:
 
 
 def test_one_who_only_looks_has_no_button(books: Books) -> None:
-    looker = staff(*SEES)
+    looker = client_of(staff(*SEES))
     for job in (failed(books), jobs.noop.enqueue()):
         assert links(looker.get(url_of(job))) == set()
         assert looker.get(url_of(job, "copy/")).status_code == 403
@@ -433,7 +399,7 @@ def test_an_id_of_another_organization_is_not_found(settings: Any, books: Books)
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.test_admin_job.organizations_of"}
     theirs = failed(books, organization="globex")
     mine = failed(books, organization="acme")
-    client = staff("view_jobrecord", "view_payload", "enqueue_job", *VERBS.values())
+    client = client_of(staff("view_jobrecord", "view_payload", "enqueue_job", *VERBS.values()))
     attempt = JobAttempt.objects.get(job=theirs)
     for below in ("change/", "act/retry/", "copy/", f"attempts/{attempt.pk}/traceback.txt"):
         assert client.get(url_of(theirs, below)).status_code == 404
@@ -501,7 +467,7 @@ def test_what_cannot_be_done_is_told(root: Client, books: Books, use_redis: UseR
 def test_a_forged_verb_has_the_permission_of_its_address(books: Books) -> None:
     """What is done is what the address says, whose permission was asked."""
     job = jobs.noop.using(delay=60).enqueue()
-    client = staff("view_jobrecord", "promote_job")
+    client = client_of(staff("view_jobrecord", "promote_job"))
     client.post(url_of(job, "act/promote/"), {"action": "confirm", "verb": "cancel", "reason": "x"})
     assert AuditEntry.objects.get().action == "promoted"
 
@@ -608,7 +574,7 @@ def test_a_mask_that_hides_nothing_is_refused() -> None:
 
 def test_the_copy_needs_the_data_too(books: Books) -> None:
     handle = jobs.add.enqueue(a=1)
-    client = staff("view_jobrecord", "enqueue_job")
+    client = client_of(staff("view_jobrecord", "enqueue_job"))
     assert "copy" not in links(client.get(url_of(handle)))
     assert client.get(url_of(handle, "copy/")).status_code == 403
 

@@ -22,20 +22,11 @@ from wellos_jobs.models import Schedule as ScheduleRow
 from wellos_jobs.registry import all_jobs
 
 from .browser import axe, login, narrow
-from .test_admin_overview import client_of, staff, text
+from .people import client_of, staff, text
 
 JOBS = "/admin/wellos_jobs/jobrecord/"
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def only_acme(user: User) -> list[str] | None:
-    return None if user.is_superuser else ["acme"]
-
-
-@pytest.fixture
-def root() -> Client:
-    return client_of(User.objects.create_superuser("root"))
 
 
 def record(name: str = "send", data: dict[str, Any] | None = None, **values: Any) -> JobRecord:
@@ -163,7 +154,7 @@ def test_data_is_found_only_by_those_who_may_see_it() -> None:
 
 
 def test_the_search_keeps_within_one_s_organizations(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.test_admin_job_list.only_acme"}
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.people.only_acme"}
     record("mine", {"n": 1}, organization_id="acme", error="away")
     record("other", {"n": 1}, organization_id="fjord", error="away")
     ann = client_of(staff("view_jobrecord", "view_payload"))

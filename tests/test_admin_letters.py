@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -23,9 +23,10 @@ from . import guarded_jobs, jobs
 from .browser import axe, login, narrow
 from .conftest import UseRedis
 from .engine import Books, work
+from .people import client_of, staff, text
 from .servers import free_port
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_notices")]
 
 LETTERS = "/admin/wellos_jobs/deadletter/"
 FAULTS = f"{LETTERS}faults/"
@@ -37,40 +38,6 @@ VERBS = {
 }
 FAULT_VERBS = {name: VERBS.get(name, "replay_deadletter") for name in ("canary", "replay", "assign", "discard")}
 REASON = {"action": "confirm", "reason": "the partner is back"}
-
-
-@pytest.fixture(autouse=True)
-def no_notices(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
-
-
-@pytest.fixture
-def books() -> Books:
-    return Books()
-
-
-@pytest.fixture
-def root() -> Client:
-    return client_of(User.objects.create_superuser("root"))
-
-
-def client_of(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-def staff(*permissions: str) -> Client:
-    user = User.objects.create_user("-".join(permissions)[:150], is_staff=True)
-    found = Permission.objects.filter(codename__in=permissions)
-    assert len(found) == len(set(permissions))
-    user.user_permissions.set(found)
-    return client_of(user)
-
-
-def text(response: Any) -> str:
-    assert response.status_code == 200
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
 
 
 def messages(response: Any) -> str:
@@ -234,7 +201,10 @@ def test_data_are_masked_and_only_for_the_permission() -> None:
     work()
     Books().fold()
     letter = DeadLetter.objects.get()
-    seer, looker = staff("view_deadletter", "view_payload", *VERBS.values()), staff("view_deadletter", *VERBS.values())
+    seer, looker = (
+        client_of(staff("view_deadletter", "view_payload", *VERBS.values())),
+        client_of(staff("view_deadletter", *VERBS.values())),
+    )
     assert '"token": "********"' in text(seer.get(letter_url(letter)))
     assert "edit" in buttons(seer.get(letter_url(letter)))
     hidden = looker.get(letter_url(letter))
@@ -253,12 +223,12 @@ def test_each_verb_on_a_letter_has_its_permission(verb: str) -> None:
     (letter,) = fail()
     url = letter_url(letter, f"act/{verb}/")
     sent = {**REASON, "data": '{"message": "x"}', "person": ""}
-    others = staff("view_deadletter", "view_payload", *(set(VERBS.values()) - {VERBS[verb]}))
+    others = client_of(staff("view_deadletter", "view_payload", *(set(VERBS.values()) - {VERBS[verb]})))
     assert verb not in buttons(others.get(letter_url(letter)))
     assert others.get(url).status_code == 403
     assert others.post(url, sent).status_code == 403
     assert not AuditEntry.objects.exclude(action="failed").exists()
-    allowed = staff("view_deadletter", "view_payload", VERBS[verb])
+    allowed = client_of(staff("view_deadletter", "view_payload", VERBS[verb]))
     assert buttons(allowed.get(letter_url(letter))) == {verb}
     assert allowed.get(url).status_code == 200
     assert allowed.post(url, {**sent, "reason": " "}).status_code == 200
@@ -271,11 +241,11 @@ def test_each_verb_on_a_letter_has_its_permission(verb: str) -> None:
 def test_each_verb_on_a_fault_has_its_permission(verb: str) -> None:
     letter = fail(2)[0]
     url = fault_url(letter, f"act/{verb}/")
-    others = staff("view_deadletter", "view_payload", *(set(VERBS.values()) - {FAULT_VERBS[verb]}))
+    others = client_of(staff("view_deadletter", "view_payload", *(set(VERBS.values()) - {FAULT_VERBS[verb]})))
     assert verb not in buttons(others.get(fault_url(letter)))
     assert others.get(url).status_code == 403
     assert others.post(url, REASON).status_code == 403
-    allowed = staff("view_deadletter", FAULT_VERBS[verb])
+    allowed = client_of(staff("view_deadletter", FAULT_VERBS[verb]))
     assert verb in buttons(allowed.get(fault_url(letter)))
     assert allowed.post(url, REASON).status_code == 302
     assert AuditEntry.objects.exclude(action="failed").exists()
@@ -310,7 +280,7 @@ def test_staff_of_one_organization(settings: Any) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.test_admin_letters.organizations_of"}
     mine, theirs = fail(2, organization="acme"), fail(3, organization="globex")
     (only_theirs,) = fail(1, "no such file", organization="globex")
-    client = staff("view_deadletter", "view_payload", *VERBS.values())
+    client = client_of(staff("view_deadletter", "view_payload", *VERBS.values()))
     shown = text(client.get(FAULTS))
     assert "2 letters" in shown
     assert "no such file" not in shown

@@ -17,23 +17,13 @@ from .browser import axe, login, narrow
 from .conftest import UseRedis
 from .engine import Hand
 from .guarded_jobs import heavy, keyed, partner, per_account, rated, single
+from .people import client_of, staff, text
 from .servers import free_port
-from .test_admin_overview import client_of, staff, text
 
 LIMITS = "/admin/wellos_jobs/queues/limits/"
 OUTAGE = ["raise:ConnectionError:away"]
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def no_notices(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
-
-
-@pytest.fixture
-def root() -> Client:
-    return client_of(User.objects.create_superuser("root"))
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_notices")]
 
 
 def line(limit_id: str, sought: str = "") -> LimitLine:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import re
 from typing import Any
 
 import pytest
 import redis
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
@@ -22,41 +21,13 @@ from . import jobs
 from .browser import axe, login, narrow
 from .conftest import UseRedis
 from .engine import Books, work
+from .people import client_of, staff, text
 from .servers import free_port
 
 QUEUES = "/admin/wellos_jobs/queues/"
 STATS = f"{QUEUES}stats/"
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def no_notices(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
-
-
-@pytest.fixture
-def root() -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("root"))
-    return client
-
-
-def staff(*permissions: str) -> User:
-    user = User.objects.create_user("-".join(permissions) or "nobody", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    return user
-
-
-def client_of(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-def text(response: Any) -> str:
-    assert response.status_code == 200
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_notices")]
 
 
 def failed_once(**options: Any) -> None:

@@ -974,13 +974,9 @@ def test_the_list_tells_of_the_last_runs_in_one_query(root: Client) -> None:
     assert cost() == before
 
 
-def only_acme(user: User) -> list[str] | None:
-    return None if user.is_superuser else ["acme"]
-
-
 @pytest.fixture
 def scoped(settings: Any) -> Client:
-    hook = "tests.test_admin_schedules.only_acme"
+    hook = "tests.people.only_acme"
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": hook}
     return browser("view_schedule", "change_schedule", "add_schedule", "run_schedule")
 

@@ -17,17 +17,12 @@ from wellos_jobs.statistics import MinuteCounts
 from .browser import axe, login, narrow
 from .engine import Books, work
 from .jobs import noop, scripted
-from .test_admin_overview import client_of, staff, text
+from .people import client_of, staff, text
 
 STATISTICS = "/admin/wellos_jobs/queues/statistics/"
 NOW = datetime(2030, 1, 31, 12, 30, 30, tzinfo=UTC)
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def root() -> Client:
-    return client_of(User.objects.create_superuser("root"))
 
 
 def count(at: datetime, completed: int = 0, failed: int = 0, seconds: float = 0.02, name: str = "x") -> None:

@@ -22,24 +22,14 @@ from .browser import axe, login, narrow
 from .conftest import UseRedis
 from .engine import Hand
 from .jobs import noop, scripted
+from .people import client_of, staff, text
 from .processes import Fleet, Process
 from .rows import has_state
 from .servers import free_port
-from .test_admin_overview import client_of, staff, text
 
 WORKERS = "/admin/wellos_jobs/queues/workers/"
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def no_notices(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
-
-
-@pytest.fixture
-def root() -> Client:
-    return client_of(User.objects.create_superuser("root"))
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_notices")]
 
 
 def presence(token: str = "t1", kind: str = "workers") -> Presence:

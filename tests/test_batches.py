@@ -26,17 +26,7 @@ from .processes import wait_until
 from .servers import free_port
 from .test_flows import in_thread, run_all
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def no_notices(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
-
-
-@pytest.fixture
-def books() -> Books:
-    return Books()
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_notices")]
 
 
 def callbacks(journal: Journal) -> dict[str, Any]:

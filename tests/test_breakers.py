@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import redis
 
@@ -16,17 +14,12 @@ from .guarded_jobs import partner, picky
 from .processes import wait_until
 from .test_limits import GATES, parked
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_notices")]
 
 BREAKER = "rq:wellos:breaker:b:partner"
 DOWN = ["raise:ConnectionError:refused"]
 OK = Outcome("completed", verdicts='{"b:partner":"ok"}')
 FAILS = Outcome("failed", message="down", verdicts='{"b:partner":"fail"}')
-
-
-@pytest.fixture(autouse=True)
-def no_notices(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
 
 
 @pytest.fixture

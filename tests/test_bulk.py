@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import re
 import signal
@@ -20,6 +19,7 @@ from wellos_jobs.states import DeadLetterStatus, JobState
 from . import jobs
 from .browser import axe, login, narrow
 from .engine import Books, Hand, work
+from .people import text
 from .processes import Fleet
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,13 +36,6 @@ def few_are_many(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "CHUNK", 2)
 
 
-@pytest.fixture
-def root() -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("root"))
-    return client
-
-
 def letters(count: int, **options: Any) -> None:
     """Make jobs that failed for good."""
     for _ in range(count):
@@ -54,11 +47,6 @@ def letters(count: int, **options: Any) -> None:
 def ask(client: Client, url: str, action: str, **more: str) -> Any:
     sent = {"action": action, "select_across": "1", "_selected_action": "1"}
     return client.post(url, {**sent, "confirm": "yes", "reason": "the partner is back", **more})
-
-
-def text(response: Any) -> str:
-    assert response.status_code == 200
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
 
 
 def test_all_that_match_are_replayed_by_a_job(root: Client) -> None:

@@ -144,19 +144,15 @@ def program_of(process: Process) -> int:
     return int(process.wait_for_output("program ").split("program ")[1].split()[0])
 
 
-def test_a_tethered_program_is_the_child_itself_and_ends_with_its_parent(tmp_path: Path) -> None:
-    command = f"tether.command([sys.executable, '-c', {SLEEP!r}])"
-    parent = python(tmp_path / "state", PARENT.format(command=command))
-    try:
-        program = program_of(parent)
-        parent.kill9()
-        wait_until(lambda: not is_alive(program), 10, "the end of the program")
-    finally:
-        parent.end()
-
-
-def test_where_the_kernel_does_not_help_the_parent_is_watched(tmp_path: Path) -> None:
-    command = f"[sys.executable, '-c', {WATCHED.format(program=SLEEP)!r}]"
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(f"tether.command([sys.executable, '-c', {SLEEP!r}])", id="the-program-itself"),
+        pytest.param(f"[sys.executable, '-c', {WATCHED.format(program=SLEEP)!r}]", id="watched"),
+    ],
+)
+def test_a_tethered_program_ends_with_its_parent(command: str, tmp_path: Path) -> None:
+    """Where the kernel does not help, somebody watches the parent."""
     parent = python(tmp_path / "state", PARENT.format(command=command))
     try:
         program = program_of(parent)

@@ -21,17 +21,7 @@ from .guarded_jobs import needs
 from .jobs import add, echo, fail, noop, scripted
 from .processes import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def no_notices(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
-
-
-@pytest.fixture
-def books() -> Books:
-    return Books()
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_notices")]
 
 
 def run_all(books: Books) -> None:

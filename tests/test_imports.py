@@ -87,6 +87,7 @@ FLOORS = {
         "live",
     ],
     "processes": [
+        "rota",
         "slots",
         "children",
         "queue_sets",

@@ -37,11 +37,6 @@ def commit(django_capture_on_commit_callbacks: Any) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def books() -> Books:
-    return Books()
-
-
-@pytest.fixture
 def hand() -> Hand:
     return Hand(name="w-1")
 

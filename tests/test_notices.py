@@ -18,11 +18,6 @@ from .engine import Books, work
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 
-@pytest.fixture
-def books() -> Books:
-    return Books()
-
-
 def notice_jobs(using: str = "default") -> list[JobRecord]:
     return list(JobRecord.objects.using(using).filter(name=notices.JOB_NAME))
 

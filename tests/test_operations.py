@@ -23,23 +23,15 @@ from .conftest import UseRedis
 from .engine import Books, Hand, event_names, work
 from .servers import free_port
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
-
-
-@pytest.fixture(autouse=True)
-def no_notices(settings: Any) -> None:
-    """The mails of dead letters are jobs too; here they would only be in the way."""
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+    pytest.mark.usefixtures("no_notices"),
+]
 
 
 @pytest.fixture
 def ada() -> User:
     return User.objects.create_user("ada")
-
-
-@pytest.fixture
-def books() -> Books:
-    return Books()
 
 
 def failed(books: Books, **options: Any) -> JobRecord:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
 from typing import Any
 
 import pytest
@@ -15,17 +13,11 @@ from wellos_jobs.models import JobRecord, SavedView
 from wellos_jobs.states import JobState
 
 from .browser import axe, login, narrow
+from .people import text
 
 pytestmark = pytest.mark.django_db(transaction=True)
 JOBS = "/admin/wellos_jobs/jobrecord/"
 OF_DJANGO = ("label-title-only",)  # the search field of Django's lists
-
-
-@pytest.fixture
-def root() -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("root"))
-    return client
 
 
 def staff(name: str, *permissions: str) -> Client:
@@ -39,11 +31,6 @@ def staff(name: str, *permissions: str) -> Client:
 def made(count: int = 1, **values: Any) -> list[JobRecord]:
     base = {"name": "test-noop", "queue": "default", "state": JobState.COMPLETED, "created_at": timezone.now()}
     return JobRecord.objects.bulk_create(JobRecord(**{**base, **values}) for _ in range(count))
-
-
-def text(response: Any) -> str:
-    assert response.status_code == 200
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
 
 
 def keep(client: Client, name: str, query: str, **more: str) -> Any:

@@ -30,13 +30,6 @@ TOKEN = 'zq"7-Öpen/sesame&<nine>'
 MARKS = ["sesame", "pen%2F", "zq\\", "zq&quot;", "zq%22"]
 
 
-@pytest.fixture
-def root() -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("root"))
-    return client
-
-
 def contents_of_redis(client: redis.Redis) -> Iterator[str]:
     """Yield every key and value, streams included, of all logical databases."""
     for database in range(16):

@@ -30,11 +30,6 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "othe
 
 
 @pytest.fixture
-def books() -> Books:
-    return Books()
-
-
-@pytest.fixture
 def ada() -> User:
     return User.objects.create_user("ada")
 

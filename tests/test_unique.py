@@ -26,11 +26,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 TOGETHER = 10.0
 
 
-@pytest.fixture
-def books() -> Books:
-    return Books()
-
-
 class Other:
     """Somebody else's transaction, in a thread of its own: enqueue, then wait to be told how to end."""
 

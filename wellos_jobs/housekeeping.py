@@ -17,6 +17,7 @@ from . import backlog, conf, databases, events, redis, registration
 from .alerts import tell_admins
 from .bookkeeper import Bookkeeper
 from .ledger import NewEpoch
+from .rota import Rota
 from .slots import Slot
 
 logger = logging.getLogger("wellos_jobs")
@@ -43,7 +44,7 @@ class Housekeeping:
         self.epoch = ""
         self.server_run = ""
         self.stopping = False
-        self._due: dict[str, float] = {}
+        self.rota = Rota()
         self._pause = 0.0
 
     def run(self) -> int:
@@ -70,21 +71,21 @@ class Housekeeping:
 
     def round(self) -> None:
         """Do once what is due; when nothing is, wait for the next event or the next half second."""
-        if self._is_due("look", SECOND):
+        if self.rota.is_due("look", SECOND):
             self._look_at_redis()
         try:
             drained = sum([keeper.drain(self.epoch, self.slot.beat) for keeper in self.bookkeepers])
         except NewEpoch:
-            del self._due["look"]
+            self.rota.hasten("look")
             return
         if drained:
             self._trim()
         self._watch_backlog()
-        if self._is_due("queues", QUEUES_EVERY):
+        if self.rota.is_due("queues", QUEUES_EVERY):
             backlog.watch(self.connection, self.queues)
         for keeper in self.bookkeepers:
             keeper.heal()
-        if self._is_due("prune", PRUNE_EVERY):
+        if self.rota.is_due("prune", PRUNE_EVERY):
             self._prune()
         if not drained and not self.stopping and not any(keeper.is_busy for keeper in self.bookkeepers):
             self._wait()
@@ -100,7 +101,7 @@ class Housekeeping:
 
     def _watch_backlog(self) -> None:
         behind = events.backlog(self.connection)
-        if behind > conf.current().stream_max and self._is_due("alert", ALERT_EVERY):
+        if behind > conf.current().stream_max and self.rota.is_due("alert", ALERT_EVERY):
             text = f"{behind} events of {self.source} wait for the ledger, more than STREAM_MAX: is a database slow?"
             logger.error(text)
             tell_admins("Job ledger is behind", text)
@@ -123,7 +124,7 @@ class Housekeeping:
     def _look_at_redis(self) -> None:
         """Notice a Redis that came back empty (no epoch), with older data (an older beat than the row's), or at all
         (another run of the server may have lost its last second)."""
-        beats = self._is_due("beat", BEAT_EVERY)
+        beats = self.rota.is_due("beat", BEAT_EVERY)
         reply = redis.run(self.connection, "pulse", uuid.uuid4().hex, "1" if beats else "")
         epoch, before, now = (redis.text(part) for part in reply)
         if epoch != self.epoch:
@@ -141,13 +142,6 @@ class Housekeeping:
         if beats:
             for keeper in self.bookkeepers:
                 keeper.pulse(float(before or 0.0), float(now))
-
-    def _is_due(self, duty: str, every: float) -> bool:
-        now = time.monotonic()
-        if now < self._due.get(duty, 0.0):
-            return False
-        self._due[duty] = now + every
-        return True
 
     def _on_stop(self, _signal: int, _frame: FrameType | None) -> None:
         self.stopping = True

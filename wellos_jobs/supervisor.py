@@ -21,6 +21,7 @@ from . import conf, queues, redis, registration
 from .aides import CLOCK, HOUSEKEEPING, Aides
 from .children import Child, buried, fork
 from .presence import Presence
+from .rota import Rota
 from .rq_commands import Command, Commands
 from .slots import Order, Slot
 from .supervision import Rescues
@@ -75,7 +76,7 @@ class Supervisor:
         self._spawned = 0
         self._spare_slots = [Slot() for _ in range(options.processes)]
         self._rescues = Rescues(self.connection, options.worker.queues)
-        self._due: dict[str, float] = {}
+        self.rota = Rota()
         self._commands = Commands(self.connection)
         kind = "workers" if options.processes else "clock"
         self.presence = Presence(self.connection, self.token, kind, options.worker.queues, self._worker_ttl)
@@ -101,13 +102,13 @@ class Supervisor:
             self._stop()
             if self._rescues:
                 self._with_redis(self._rescues.carry_out)
-            if self._is_due("tick", min(TICK, next_due)):
+            if self.rota.is_due("tick", min(TICK, next_due)):
                 next_due = self._with_redis(self._tick) or TICK
-            if self._is_due("renew", conf.current().lease / 4):
+            if self.rota.is_due("renew", conf.current().lease / 4):
                 self._with_redis(self._renew)
-            if self._is_due("lead", LEAD_EVERY):
+            if self.rota.is_due("lead", LEAD_EVERY):
                 self._lead()
-            if self._may_reap() and self._is_due("reap", REAP_EVERY):
+            if self._may_reap() and self.rota.is_due("reap", REAP_EVERY):
                 self._with_redis(self._rescues.reap)
             self._with_redis(self._listen)
             self._replace()
@@ -124,13 +125,6 @@ class Supervisor:
             logger.warning("supervisor: leaving without Redis: the leases of what its workers held run out")
             return False
         return bool(self._rescues)
-
-    def _is_due(self, duty: str, every: float) -> bool:
-        now = time.monotonic()
-        if now < self._due.get(duty, 0.0):
-            return False
-        self._due[duty] = now + every
-        return True
 
     def _with_redis(self, duty: Any) -> Any:
         """Do a duty that asks Redis something; when Redis is away, say so once and go on."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .. import conf
+from .fields import user_key
 
 
 class AuditEntry(models.Model):
@@ -15,15 +15,7 @@ class AuditEntry(models.Model):
 
     at = models.DateTimeField(_("at"))
     action = models.CharField(_("action"), max_length=40)
-    actor = models.ForeignKey(
-        conf.user_model(),
-        on_delete=models.SET_NULL,
-        null=True,
-        blank=True,
-        db_constraint=False,
-        related_name="+",
-        verbose_name=_("actor"),
-    )
+    actor = user_key(_("actor"))
     actor_name = models.CharField(_("actor's name"), max_length=150, blank=True, default="")
     address = models.CharField(_("address"), max_length=64, blank=True, default="")
     target_type = models.CharField(_("kind of target"), max_length=20)

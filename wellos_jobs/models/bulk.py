@@ -7,7 +7,7 @@ from typing import ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .. import conf
+from .fields import user_key
 
 
 class BulkOperation(models.Model):
@@ -22,15 +22,7 @@ class BulkOperation(models.Model):
     site = models.CharField(_("admin site"), max_length=40)
     query = models.TextField(_("query string"), blank=True, default="")
     options = models.JSONField(_("options"), default=dict)
-    actor = models.ForeignKey(
-        conf.user_model(),
-        on_delete=models.SET_NULL,
-        null=True,
-        blank=True,
-        db_constraint=False,
-        related_name="+",
-        verbose_name=_("actor"),
-    )
+    actor = user_key(_("actor"))
     actor_name = models.CharField(_("actor's name"), max_length=150, blank=True, default="")
     address = models.CharField(_("address"), max_length=64, blank=True, default="")
     reason = models.TextField(_("reason"), blank=True, default="")

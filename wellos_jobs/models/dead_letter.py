@@ -7,8 +7,8 @@ from typing import ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .. import conf
 from ..states import DeadLetterStatus, FailureReason
+from .fields import user_key
 from .job import JobRecord
 
 
@@ -32,26 +32,10 @@ class DeadLetter(models.Model):
         _("status"), max_length=10, choices=DeadLetterStatus.choices, default=DeadLetterStatus.OPEN
     )
     created_at = models.DateTimeField(_("created"))
-    resolved_by = models.ForeignKey(
-        conf.user_model(),
-        on_delete=models.SET_NULL,
-        null=True,
-        blank=True,
-        db_constraint=False,
-        related_name="+",
-        verbose_name=_("resolved by"),
-    )
+    resolved_by = user_key(_("resolved by"))
     resolved_at = models.DateTimeField(_("resolved"), null=True, blank=True)
     note = models.TextField(_("note"), blank=True, default="")
-    assigned_to = models.ForeignKey(
-        conf.user_model(),
-        on_delete=models.SET_NULL,
-        null=True,
-        blank=True,
-        db_constraint=False,
-        related_name="+",
-        verbose_name=_("assigned to"),
-    )
+    assigned_to = user_key(_("assigned to"))
     former_data = models.JSONField(_("data it failed with"), null=True, blank=True)
     """What the job's data were, stored as they were, if a person replayed it with others."""
 

@@ -1,10 +1,12 @@
-"""A kind of column that Django lacks."""
+"""Kinds of columns that Django lacks."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
+
+from .. import conf
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -27,3 +29,16 @@ class ExactCharField(_Text):
         if connection.vendor == "mysql":
             parameters["collation"] = "utf8mb4_bin"
         return parameters
+
+
+def user_key(label: Any) -> models.ForeignKey[Any, Any]:
+    """Return a column for a person, who may live in another database than the jobs, and be deleted."""
+    return models.ForeignKey(
+        conf.user_model(),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        db_constraint=False,
+        related_name="+",
+        verbose_name=label,
+    )

@@ -9,10 +9,10 @@ from typing import ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .. import conf, ids
+from .. import ids
 from ..guards.unique import Unique
 from ..states import AttemptOutcome, JobState, OnFailure, Priority
-from .fields import ExactCharField
+from .fields import ExactCharField, user_key
 
 PRIORITIES = [(int(priority), priority.name.lower()) for priority in Priority]
 
@@ -31,15 +31,7 @@ class JobRecord(models.Model):
     state = models.CharField(_("state"), max_length=10, choices=JobState.choices, default=JobState.WAITING)
     data = models.JSONField(_("data"), default=dict)
     organization_id = models.CharField(_("organization"), max_length=64, blank=True, default="")
-    requested_by = models.ForeignKey(
-        conf.user_model(),
-        on_delete=models.SET_NULL,
-        null=True,
-        blank=True,
-        db_constraint=False,  # users may live in another database than the jobs
-        related_name="+",
-        verbose_name=_("requested by"),
-    )
+    requested_by = user_key(_("requested by"))
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
     max_attempts = models.PositiveIntegerField(_("most attempts"), default=3)
     timeout = models.FloatField(_("timeout in seconds"), default=300.0)
