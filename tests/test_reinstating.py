@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from wellos_jobs import keys, operations, queues, reinstating
 from wellos_jobs.bookkeeper import Bookkeeper
-from wellos_jobs.redis import source_client
+from wellos_jobs.redis import Unavailable, source_client
 
 from .engine import EPOCH, Books
 from .jobs import noop
@@ -59,6 +59,23 @@ def test_nothing_is_reinstated_in_a_redis_that_is_known(redis_client: redis.Redi
     keeper = Bookkeeper("default", "default", ["email"], books.connection)
     keeper.drain(EPOCH, lambda: None)
     assert not queues.counts("email").paused
+
+
+def test_a_redis_that_fails_again_meanwhile(redis_client: redis.Redis) -> None:
+    """As one that was just started does. What could not be set then is set when it is there to stay."""
+    operations.pause_queue("email")
+    Books()
+    redis_client.flushall()
+    redis_client.set(keys.EPOCH, "later")
+    keeper = Bookkeeper("default", "default", ["email"], source_client("default", "work"))
+    redis_client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(Unavailable):
+            keeper.drain("later", lambda: None)
+    finally:
+        redis_client.config_set("maxmemory", 0)
+    keeper.drain("later", lambda: None)
+    assert queues.counts("email").paused
 
 
 def test_it_costs_two_queries_for_each_kind(redis_client: redis.Redis) -> None:

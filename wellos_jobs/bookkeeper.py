@@ -117,8 +117,9 @@ class Bookkeeper:
             if not self.has_table:
                 self._not_before = time.monotonic() + LOOK_FOR_TABLE_EVERY
                 return False
-            if self.ledger.open(epoch):
+            if self.ledger.is_new(epoch):  # first of all: once the cursor knows the epoch, nobody would do it again
                 reinstating.reinstate(self.database, self.queues, self.connection)
+            self.ledger.open(epoch)
             self.rebuild()
             self.is_open = True
         return True

@@ -49,17 +49,19 @@ class Ledger:
         self._most = BATCH
         self.takes_foreign = database == router.db_for_write(JobRecord)
 
-    def open(self, epoch: str) -> bool:
-        """Read the cursor; tell whether Redis has an epoch that is new: the stream is then read from its start."""
+    def is_new(self, epoch: str) -> bool:
+        """Tell whether this database has not seen an epoch of Redis yet."""
+        return not LedgerCursor.objects.using(self.database).filter(source=self.source, epoch=epoch).exists()
+
+    def open(self, epoch: str) -> None:
+        """Read the cursor; of an epoch that is new the stream is read from its start."""
         self.epoch = epoch
         cursor, _ = LedgerCursor.objects.using(self.database).get_or_create(source=self.source)
-        is_new = cursor.epoch != epoch
-        if is_new:
+        if cursor.epoch != epoch:
             moved = self._cursor(cursor.position).filter(epoch=cursor.epoch)
             moved.update(epoch=epoch, position=events.START, beat=0.0)
             cursor = LedgerCursor.objects.using(self.database).get(source=self.source)
         self.position = self.saved_position = cursor.position
-        return is_new
 
     def beat(self, now: float) -> float:
         """Note the leader's heartbeat in the row; return the one noted before."""
