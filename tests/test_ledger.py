@@ -12,7 +12,7 @@ import redis
 from django.db import DataError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from wellos_jobs import JobHandle, JobState, enqueue, events, keys, ledger, operations, queues
+from wellos_jobs import JobHandle, JobState, databases, enqueue, events, keys, ledger, operations, queues
 from wellos_jobs import redis as wellos_redis
 from wellos_jobs.claims import Claim, Outcome, rescue
 from wellos_jobs.folding import Fold
@@ -537,6 +537,21 @@ def test_the_stream_is_trimmed_only_behind_every_database(
     monkeypatch.setattr(keeping, "_wait", lambda: None)
     keeping.round()
     assert JobRecord.objects.using("other").get().enqueued_at is not None
+    assert redis_client.xlen(keys.EVENTS) == 0
+
+
+def test_what_was_folded_and_not_trimmed_is_trimmed_though_nothing_new_comes(
+    commit: Commit, books: Books, monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis
+) -> None:
+    """A leader died between its commit and that. Health would take the events for ones that the ledger cannot fold."""
+    with commit():
+        noop.enqueue()
+    books.fold()
+    assert redis_client.xlen(keys.EVENTS) == 1
+    monkeypatch.setattr(databases, "allowed", lambda: ["default"])
+    keeping = Housekeeping("default", Slot())
+    monkeypatch.setattr(keeping, "_wait", lambda: None)
+    keeping.round()
     assert redis_client.xlen(keys.EVENTS) == 0
 
 

@@ -14,17 +14,23 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from wellos_jobs import JobHandle, JobState, Priority, keys, operations, queues, relay
+from wellos_jobs.bookkeeper import Bookkeeper
 from wellos_jobs.claims import Outcome
 from wellos_jobs.models import JobRecord
 from wellos_jobs.relay import Rebuild
 
-from .engine import Books, Hand, event_names
+from .engine import EPOCH, Books, Hand, event_names
 from .jobs import fail, noop, scripted
 from .rows import row, statistics
 
 BOTH = ["default", "other"]
 pytestmark = pytest.mark.django_db(databases=BOTH)
 SERVED = ["default", "email"]
+
+
+@pytest.fixture
+def books() -> Books:
+    return Books()
 
 
 @pytest.fixture
@@ -51,6 +57,32 @@ def rebuilt(client: redis.Redis, database: str = "default") -> int:
     while rebuild.step():
         pass
     return rebuild.pushed
+
+
+@pytest.fixture
+def keeper(books: Books) -> Bookkeeper:
+    """At the stream's end, and with nothing to rebuild."""
+    keeper = Bookkeeper("default", "default", SERVED, books.connection)
+    keeper.drain(EPOCH, lambda: None)
+    keeper.heal()
+    assert not keeper.is_busy
+    keeper.pulse(0.0, 1000.0)
+    return keeper
+
+
+def test_a_redis_with_an_older_beat_is_looked_through_once(keeper: Bookkeeper) -> None:
+    keeper.pulse(900.0, 1005.0)
+    assert keeper.is_busy
+    keeper.heal()
+    keeper.pulse(1005.0, 1010.0)
+    assert not keeper.is_busy
+
+
+def test_a_clock_of_redis_that_is_set_back_is_no_loss(keeper: Bookkeeper) -> None:
+    """Else all open rows would be looked through, again and again, until the clock has caught up."""
+    for before, now in ((1000.0, 405.0), (405.0, 410.0), (410.0, 415.0)):
+        keeper.pulse(before, now)
+        assert not keeper.is_busy
 
 
 # --- relay -----------------------------------------------------------------------------------------------

@@ -44,6 +44,8 @@ class Housekeeping:
         self.epoch = ""
         self.server_run = ""
         self.stopping = False
+        self._trimmed = ""
+        """Up to where the stream was trimmed by this process: one before may have died before it did."""
         self.rota = Rota()
         self._pause = 0.0
 
@@ -78,8 +80,7 @@ class Housekeeping:
         except NewEpoch:
             self.rota.hasten("look")
             return
-        if drained:
-            self._trim()
+        self._trim()
         self._watch_backlog()
         if self.rota.is_due("queues", QUEUES_EVERY):
             backlog.watch(self.connection, self.queues)
@@ -96,8 +97,9 @@ class Housekeeping:
         """Drop the events that all databases have committed; a database that is away holds them."""
         places = [keeper.position for keeper in self.bookkeepers if keeper.has_table]
         upto = events.earliest(places) if places else events.START
-        if upto != events.START:
+        if upto not in (events.START, self._trimmed):
             events.trim(self.connection, upto)
+            self._trimmed = upto
 
     def _watch_backlog(self) -> None:
         behind = events.backlog(self.connection)

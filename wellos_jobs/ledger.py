@@ -67,7 +67,7 @@ class Ledger:
         """Note the leader's heartbeat in the row; return the one noted before."""
         rows = LedgerCursor.objects.using(self.database).filter(source=self.source)
         before = rows.values_list("beat", flat=True).first() or 0.0
-        rows.update(beat=max(now, before))
+        rows.update(beat=now)  # which is earlier than before, if somebody has set the clock of Redis back
         return float(before)
 
     def drain(self) -> int:
