@@ -11,6 +11,7 @@ import wellos_jobs.checks
 import wellos_jobs.management.commands
 from wellos_jobs import JobOptions, registry, signals
 from wellos_jobs.conf import Conf
+from wellos_jobs.states import EventName, JobState
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
@@ -52,3 +53,14 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
+
+
+def test_the_glossary_has_every_state_and_event_in_alphabetical_order() -> None:
+    page = (ROOT / "docs" / "concepts.md").read_text().split("## Glossary\n")[1]
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")][2:]
+    words = [word for word, _meaning in rows]
+    assert len(words) > 60
+    assert words == sorted(set(words))
+    kind = {word: meaning.partition(":")[0] for word, meaning in rows}
+    assert {state.value for state in JobState if not kind.get(state, "").startswith("State")} == set()
+    assert {event.value for event in EventName if not kind.get(event, "").lower().endswith("event")} == set()
