@@ -188,13 +188,13 @@ def test_django_rq_has_no_second_entry_but_its_pages_are_there(root: Client) -> 
 
 def act(client: Client, verb: str, queue: str, **more: Any) -> Any:
     return client.post(
-        QUEUES, {"action": "confirm", "verb": verb, "queue": queue, "reason": "the partner asked", **more}
+        QUEUES, {"action": "confirm", "verb": verb, "target": queue, "reason": "the partner asked", **more}
     )
 
 
 def test_pause_and_resume(root: Client) -> None:
     assert "No worker takes jobs from this queue" in text(
-        root.post(QUEUES, {"action": "ask", "verb": "pause", "queue": "email"})
+        root.post(QUEUES, {"action": "ask", "verb": "pause", "target": "email"})
     )
     assert not queues.counts("email").paused
     assert act(root, "pause", "email").status_code == 302
@@ -234,7 +234,9 @@ def test_each_act_needs_its_permission(verb: str, permission: str) -> None:
     shown = viewer.get(QUEUES).content.decode()
     assert "wj-buttons" not in shown
     for action in ("ask", "confirm"):
-        assert viewer.post(QUEUES, {"action": action, "verb": verb, "queue": "email", "reason": "x"}).status_code == 403
+        assert (
+            viewer.post(QUEUES, {"action": action, "verb": verb, "target": "email", "reason": "x"}).status_code == 403
+        )
     allowed = client_of(staff("view_queues", permission))
     assert f'value="{verb}"' in allowed.get(QUEUES).content.decode() or verb == "resume"
     assert act(allowed, verb, "email").status_code == 302
@@ -244,8 +246,8 @@ def test_each_act_needs_its_permission(verb: str, permission: str) -> None:
     "sent",
     [
         {"action": "nonsense"},
-        {"action": "confirm", "verb": "burn", "queue": "email"},
-        {"action": "ask", "verb": "pause", "queue": "emial"},
+        {"action": "confirm", "verb": "burn", "target": "email"},
+        {"action": "ask", "verb": "pause", "target": "emial"},
     ],
 )
 def test_what_no_button_sends_is_refused(root: Client, sent: dict[str, str]) -> None:

@@ -738,7 +738,7 @@ def test_deleting_one_made_by_hand(root: Client) -> None:
     shown = text(root.get(f"{LIST}{row.pk}/delete/"))
     assert "1 schedule is gone for good; the jobs that it made stay" in shown
     assert "stays deleted" not in shown
-    assert f'href="{page_of(row)}" class="closelink"' in root.get(f"{LIST}{row.pk}/delete/").content.decode()
+    assert f'class="wj-button" href="{page_of(row)}"' in root.get(f"{LIST}{row.pk}/delete/").content.decode()
     assert "This field is required" in text(delete(root, row, reason=""))
     assert Schedule.objects.exists()
     assert messages(delete(root, row)) == ["1 schedule deleted"]

@@ -17,7 +17,9 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, QueryDict
 from django.utils import timezone
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from . import conf, operations
 from .acts import Act, Report
@@ -35,19 +37,28 @@ JOB_NAME = "wellos-bulk-operation"
 
 @dataclass(frozen=True)
 class Verb:
-    """What can be done to many rows: the permission of this app it needs, and the operation."""
+    """What can be done to many rows: the permission of this app it needs, the operation, and what it is called.
+
+    The permission may hold ``{model}``, the model of the list.
+    """
 
     permission: str
     operation: Callable[..., Report]
+    title: str | Promise
 
 
 VERBS: Mapping[str, Verb] = {
-    "retry_jobs": Verb("retry_job", operations.retry_many),
-    "cancel_jobs": Verb("cancel_job", operations.cancel_many),
-    "replay_dead_letters": Verb("replay_deadletter", operations.replay_many),
-    "discard_dead_letters": Verb("discard_deadletter", operations.discard_many),
+    "retry_jobs": Verb("retry_job", operations.retry_many, gettext_lazy("Retry jobs")),
+    "cancel_jobs": Verb("cancel_job", operations.cancel_many, gettext_lazy("Cancel jobs")),
+    "replay_dead_letters": Verb("replay_deadletter", operations.replay_many, gettext_lazy("Replay dead letters")),
+    "discard_dead_letters": Verb("discard_deadletter", operations.discard_many, gettext_lazy("Discard dead letters")),
 }
 """By the name of the admin's action."""
+
+
+def title(action: str) -> str:
+    """Return what an action is called; one that is gone since by its name."""
+    return str(VERBS[action].title) if action in VERBS else action
 
 
 def begin(

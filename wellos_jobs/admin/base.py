@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .. import conf, ids, registry
 from . import display, scope
+from .confirm import BulkActs
 from .paging import CappedPaginator
 
 if TYPE_CHECKING:  # the stubs know type arguments, Django's classes take none
@@ -20,7 +21,7 @@ else:
     _ModelAdmin = admin.ModelAdmin
 
 
-class ReadOnlyAdmin(_ModelAdmin):
+class ReadOnlyAdmin(BulkActs, _ModelAdmin):
     """A list and a page for each row, to look at. What changes a row is an action with its own permission."""
 
     change_list_template = "admin/wellos_jobs/change_list.html"

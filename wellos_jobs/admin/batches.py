@@ -7,23 +7,22 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
-from .. import groups, operations
+from .. import bulk, groups, operations
 from ..groups import Tally
 from ..models import AuditEntry, Batch, JobRecord
 from ..states import BatchState, JobState
 from . import display, scope
 from .base import OrganizationChangeList, ReadOnlyAdmin
-from .confirm import Confirmation, Effect, ask_or_do
+from .confirm import BulkAct, Effect, effects
 
 FAILURES = 20
 """How many of the jobs that failed last the page of a batch shows."""
@@ -59,12 +58,6 @@ class BatchAdmin(ReadOnlyAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BatchChangeList]:
         return BatchChangeList
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        hidden = set(self.actions) - set(self.get_actions(request))
-        if request.method == "POST" and request.POST.get("action") in hidden:
-            raise PermissionDenied
-        return super().changelist_view(request, extra_context)
-
     # --- one batch ----------------------------------------------------------------------------------
 
     def change_view(
@@ -99,8 +92,8 @@ class BatchAdmin(ReadOnlyAdmin):
                 for job in failed[:FAILURES]
             ],
             "audit_entries": list(AuditEntry.objects.filter(target_type="batch", target_id=str(batch.pk))),
-            "may_retry": self.has_retry_permission(request) and tally.failed > 0,
-            "may_cancel": self.has_cancel_permission(request) and batch.state != BatchState.DONE,
+            "may_retry": self.may(request, "retry_batches") and tally.failed > 0,
+            "may_cancel": self.may(request, "cancel_batches") and batch.state != BatchState.DONE,
         }
 
     def _jobs_url(self) -> str:
@@ -115,52 +108,34 @@ class BatchAdmin(ReadOnlyAdmin):
 
     # --- actions ------------------------------------------------------------------------------------
 
-    def has_retry_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("wellos_jobs.retry_batch")
-
-    def has_cancel_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("wellos_jobs.cancel_batch")
-
-    @admin.action(description=_("Retry the failed jobs of selected batches"), permissions=["retry"])
-    def retry_batches(self, request: HttpRequest, queryset: QuerySet[Batch]) -> HttpResponse | None:
-        failed = JobRecord.objects.filter(batch__in=queryset.order_by(), state=JobState.FAILED).count()
-        text = ngettext(
-            "%d failed job runs again, and what ended only because it had failed",
-            "%d failed jobs run again, and what ended only because they had failed",
-            failed,
-        )
-        confirmation = Confirmation(
-            "retry_batches",
-            gettext("Retry the failed jobs"),
-            gettext("Retry"),
-            [Effect(failed, text)],
-            lambda n: ngettext("%d batch runs again", "%d batches run again", n) % n,
-        )
-        return ask_or_do(self, request, queryset, confirmation, operations.retry_batches)
-
-    @admin.action(description=_("Cancel selected batches"), permissions=["cancel"])
-    def cancel_batches(self, request: HttpRequest, queryset: QuerySet[Batch]) -> HttpResponse | None:
-        done = queryset.filter(state=BatchState.DONE).count()
-        still = queryset.count() - done
-        effects = [
-            Effect(
-                still,
-                ngettext(
+    retry_batches = BulkAct(
+        "retry_batches",
+        bulk.Verb("retry_batch", operations.retry_batches, _("Retry the failed jobs")),
+        _("Retry the failed jobs of selected batches"),
+        _("Retry"),
+        lambda batches: [_failed(batches)],
+        lambda n: ngettext("%d batch runs again", "%d batches run again", n) % n,
+    )
+    cancel_batches = BulkAct(
+        "cancel_batches",
+        bulk.Verb("cancel_batch", operations.cancel_batches, _("Cancel batches")),
+        _("Cancel selected batches"),
+        _("Cancel these batches"),
+        lambda batches: effects(
+            batches,
+            "state",
+            (
+                [BatchState.OPEN, BatchState.CLOSED],
+                lambda n: ngettext(
                     "%d batch is closed, and its jobs that have not ended are canceled",
                     "%d batches are closed, and their jobs that have not ended are canceled",
-                    still,
+                    n,
                 ),
             ),
-            Effect(done, ngettext("%d batch is done already", "%d batches are done already", done), acts=False),
-        ]
-        confirmation = Confirmation(
-            "cancel_batches",
-            gettext("Cancel batches"),
-            gettext("Cancel these batches"),
-            effects,
-            lambda n: ngettext("%d batch canceled", "%d batches canceled", n) % n,
-        )
-        return ask_or_do(self, request, queryset, confirmation, operations.cancel_batches)
+            idle=lambda state: lambda n: ngettext("%d batch is done already", "%d batches are done already", n),
+        ),
+        lambda n: ngettext("%d batch canceled", "%d batches canceled", n) % n,
+    )
 
     # --- columns ------------------------------------------------------------------------------------
 
@@ -200,3 +175,13 @@ def counts_shown(tally: Tally) -> SafeString | str:
     parts: Iterable[tuple[str, int, object]] = ((state, number, state.label) for state, number in tally.in_order())
     badges = format_html_join(" ", '<span class="wj-badge wj-{}">{} {}</span>', parts)
     return format_html('<span class="wj-counts">{} {}</span>', tally.total, badges) if tally.total else display.NOTHING
+
+
+def _failed(batches: QuerySet[Batch]) -> Effect:
+    n = JobRecord.objects.filter(batch__in=batches.order_by(), state=JobState.FAILED).count()
+    text = ngettext(
+        "%d failed job runs again, and what ended only because it had failed",
+        "%d failed jobs run again, and what ended only because they had failed",
+        n,
+    )
+    return Effect(n, text)

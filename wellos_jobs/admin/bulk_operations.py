@@ -19,14 +19,25 @@ from ..errors import JobNotFound
 from ..models import BulkOperation
 from . import display, scope
 from .base import ReadOnlyAdmin
-from .confirm import Confirmation, Effect, ask_or_do
+from .confirm import BulkAct, Effect
 
-ACTIONS = {
-    "retry_jobs": _("Retry jobs"),
-    "cancel_jobs": _("Cancel jobs"),
-    "replay_dead_letters": _("Replay dead letters"),
-    "discard_dead_letters": _("Discard dead letters"),
-}
+
+def _stop_each(rows: Iterable[BulkOperation], **who: Any) -> Report:
+    report = Report()
+    for operation in rows:
+        bulk.stop(operation, **who)
+        report.done += 1
+    return report
+
+
+STOP = BulkAct(
+    "stop_bulk_operation",
+    bulk.Verb("cancel_job", _stop_each, _("Stop")),
+    _("Stop"),
+    _("Stop"),
+    lambda rows: [Effect(1, gettext("%d bulk operation ends before its next rows; what it has done stays done"))],
+    lambda n: gettext("It ends before its next rows"),
+)
 
 
 class BulkOperationAdmin(ReadOnlyAdmin):
@@ -61,7 +72,7 @@ class BulkOperationAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         page = reverse("admin:wellos_jobs_bulkoperation_change", args=[pk], current_app=self.admin_site.name)
         rows = self.get_queryset(request).filter(pk=pk)
-        return ask_or_do(self, request, rows, _stopping(), _stop_each, back=page) or HttpResponseRedirect(page)
+        return STOP(self, request, rows, back=page) or HttpResponseRedirect(page)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -82,7 +93,7 @@ class BulkOperationAdmin(ReadOnlyAdmin):
         return {
             "operation": operation,
             "waits": waits,
-            "action_name": ACTIONS.get(operation.action, operation.action),
+            "action_name": bulk.title(operation.action),
             "job_link": display.link(self.admin_site, "jobrecord", job.pk, job) if job else "",
             "may_stop": operation.finished_at is None and not operation.stopped_by,
             "state": self.state_shown(operation),
@@ -90,7 +101,7 @@ class BulkOperationAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("what"), ordering="action")
     def title(self, operation: BulkOperation) -> str:
-        return str(ACTIONS.get(operation.action, operation.action))
+        return bulk.title(operation.action)
 
     @admin.display(description=_("state"))
     def state_shown(self, operation: BulkOperation) -> SafeString:
@@ -108,21 +119,3 @@ class BulkOperationAdmin(ReadOnlyAdmin):
     @admin.display(description=_("created"), ordering="created_at")
     def created(self, operation: BulkOperation) -> str:
         return display.short_moment(operation.created_at)
-
-
-def _stopping() -> Confirmation:
-    return Confirmation(
-        "stop_bulk_operation",
-        gettext("Stop"),
-        gettext("Stop"),
-        [Effect(1, gettext("%d bulk operation ends before its next rows; what it has done stays done"))],
-        lambda n: gettext("It ends before its next rows"),
-    )
-
-
-def _stop_each(rows: Iterable[BulkOperation], **who: Any) -> Report:
-    report = Report()
-    for operation in rows:
-        bulk.stop(operation, **who)
-        report.done += 1
-    return report

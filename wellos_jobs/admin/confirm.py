@@ -1,15 +1,17 @@
-"""The page between an action and its doing: it says what will happen to how many, and asks for the reason."""
+"""Actions of lists that ask before they do: what will happen to how many, and why; many rows are left to a job."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.db.models import QuerySet
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
@@ -17,10 +19,15 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from .. import bulk
-from ..acts import Act, Report
-from ..errors import InvalidOperation
+from ..acts import Act
 from ..models import BulkOperation
-from ..views import address_of
+from .acts import ReasonForm, carried_out
+from .pages import Text
+
+if TYPE_CHECKING:  # the stubs know type arguments, Django's classes take none
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = object
 
 SHOWN = 20
 """How many of the chosen rows the page lists by name."""
@@ -28,29 +35,8 @@ MOST_AT_ONCE = 100
 """How many rows are treated while the browser waits; more are left to a job."""
 TOLD = 5
 """How many refusals are told one by one."""
-
-
-class ReasonForm(forms.Form):
-    """Why somebody does something; it stands in the audit log."""
-
-    reason = forms.CharField(
-        label=_("Reason"),
-        help_text=_("Stands in the audit log beside your name."),
-        max_length=2000,
-        widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
-    )
-
-
-class BulkForm(ReasonForm):
-    """Why, and how fast, for what a job does."""
-
-    rate = forms.FloatField(
-        label=_("At most so many a second"),
-        help_text=_("Empty: as fast as it goes."),
-        required=False,
-        min_value=0.1,
-        max_value=1000,
-    )
+Sentence = Callable[[int], str]
+"""Gives a text, in the number of its argument, with a ``%d`` where the count goes."""
 
 
 @dataclass(frozen=True)
@@ -65,81 +51,134 @@ class Effect:
         return self.text % self.count
 
 
-@dataclass(frozen=True)
-class Confirmation:
-    """One action, in the words of its page."""
-
-    action: str
-    title: str
-    button: str
-    effects: Sequence[Effect]
-    done: Callable[[int], str]
-
-    @property
-    def total(self) -> int:
-        """How many rows were chosen."""
-        return sum(effect.count for effect in self.effects)
+def effects(
+    rows: QuerySet[Any], column: str, *acting: tuple[Collection[Any], Sentence], idle: Callable[[Any], Sentence]
+) -> list[Effect]:
+    """Count rows by a column: some values are acted on, a sentence for each; ``idle`` gives that of another value."""
+    counts = dict(rows.order_by().values_list(column).annotate(number=Count("pk")))
+    sums = [(sum(counts.pop(value, 0) for value in values), sentence) for values, sentence in acting]
+    return [
+        *(Effect(n, sentence(n)) for n, sentence in sums),
+        *(Effect(n, idle(value)(n), acts=False) for value, n in counts.items()),
+    ]
 
 
-def ask_or_do(
-    site_admin: admin.ModelAdmin[Any],
-    request: HttpRequest,
-    queryset: QuerySet[Any],
-    confirmation: Confirmation,
-    operation: Callable[..., Report],
-    *,
-    back: str = "",
-) -> HttpResponse | None:
-    """Show the page, or, when it comes back with a reason, do what it says and tell how it went.
-
-    ``back`` is the address for those who think better of it: by default the page that the request was sent to.
-    """
-    confirmed = "confirm" in request.POST
-    as_job = _is_for_a_job(request, confirmation)
-    form = (BulkForm if as_job else ReasonForm)(request.POST if confirmed else None)
-    if not confirmed or not form.is_valid():
-        return _page(site_admin, request, queryset, confirmation, form, back)
-    if as_job:
-        return _begin(site_admin, request, queryset, confirmation, form)
-    try:
-        report = operation(queryset, by=request.user, reason=form.cleaned_data["reason"], address=address_of(request))
-    except InvalidOperation as error:
-        messages.error(request, str(error))
-        return None
-    if report.done:
-        messages.success(request, confirmation.done(report.done))
-    for refusal in report.refused[:TOLD]:
-        messages.warning(request, refusal)
-    if (more := len(report.refused) - TOLD) > 0:
-        messages.warning(request, ngettext("%d more was left alone", "%d more were left alone", more) % more)
-    return None
+def already(label: Text) -> Sentence:
+    """Give the sentence about rows that are there already; ``label`` is their state."""
+    return lambda n: ngettext("%%d is %s already", "%%d are %s already", n) % label
 
 
-def _is_for_a_job(request: HttpRequest, confirmation: Confirmation) -> bool:
-    """Tell whether it is done by a job: all that match, and more than a page shows."""
-    across = request.POST.get("select_across") == "1"
-    return across and confirmation.action in bulk.VERBS and confirmation.total > MOST_AT_ONCE
-
-
-def _begin(
-    site_admin: admin.ModelAdmin[Any],
-    request: HttpRequest,
-    queryset: QuerySet[Any],
-    confirmation: Confirmation,
-    form: forms.Form,
-) -> HttpResponse:
-    operation = bulk.begin(
-        confirmation.action,
-        queryset,
-        site=site_admin.admin_site.name,
-        query=request.META.get("QUERY_STRING", ""),
-        rate=form.cleaned_data["rate"],
-        total=confirmation.total,
-        act=Act(request.user, form.cleaned_data["reason"], address_of(request)),
+def with_rate(form: ReasonForm) -> ReasonForm:
+    """Let a form ask, too, how fast it is to go: for what a job does."""
+    form.fields["rate"] = forms.FloatField(
+        label=_("At most so many a second"),
+        help_text=_("Empty: as fast as it goes."),
+        required=False,
+        min_value=0.1,
+        max_value=1000,
     )
-    messages.success(request, gettext("A job does this now: here you see how far it is."))
-    page = page_of(operation, site_admin.admin_site, otherwise=request.get_full_path())
-    return HttpResponseRedirect(page)
+    return form
+
+
+@dataclass(frozen=True)
+class BulkAct:
+    """One action of a list, in words and deeds. The attribute of the ``ModelAdmin`` that holds it has its name."""
+
+    name: str
+    verb: bulk.Verb
+    short_description: Text
+    """Its text in the list's menu."""
+    button: Text
+    effects: Callable[[QuerySet[Any]], Sequence[Effect]]
+    done: Callable[[int], str]
+    form: type[ReasonForm] = ReasonForm
+
+    def __call__(
+        self, site_admin: Any, request: HttpRequest, rows: QuerySet[Any], back: str = ""
+    ) -> HttpResponse | None:
+        """Show the page, or, when it comes back with a reason, do what it says and tell how it went.
+
+        ``back`` is the address for those who think better of it: by default the page that the request was sent to.
+        """
+        told = self.effects(rows)
+        total = sum(effect.count for effect in told)
+        across = request.POST.get("select_across") == "1"
+        as_job = across and self.name in bulk.VERBS and total > MOST_AT_ONCE
+        confirmed = "confirm" in request.POST
+        form = self.form(request.POST if confirmed else None)
+        form = with_rate(form) if as_job else form
+        if not confirmed or not form.is_valid():
+            asked = {"form": form, "as_job": as_job, "across": across, "home": back or request.get_full_path()}
+            return self._page(site_admin, request, rows, told, asked)
+        if as_job:
+            return carried_out(request, form, partial(self._begin, site_admin, request, rows, form, total))
+        if (report := carried_out(request, form, partial(self.verb.operation, rows))) is not None:
+            self._tell(request, report)
+        return None
+
+    def _begin(
+        self, site_admin: Any, request: HttpRequest, rows: QuerySet[Any], form: ReasonForm, total: int, **who: Any
+    ) -> HttpResponse:
+        query, rate = request.META.get("QUERY_STRING", ""), form.cleaned_data["rate"]
+        site = site_admin.admin_site
+        operation = bulk.begin(self.name, rows, site=site.name, query=query, rate=rate, total=total, act=Act(**who))
+        messages.success(request, gettext("A job does this now: here you see how far it is."))
+        return HttpResponseRedirect(page_of(operation, site, otherwise=request.get_full_path()))
+
+    def _tell(self, request: HttpRequest, report: Any) -> None:
+        if report.done:
+            messages.success(request, self.done(report.done))
+        for refusal in report.refused[:TOLD]:
+            messages.warning(request, refusal)
+        if (more := len(report.refused) - TOLD) > 0:
+            messages.warning(request, ngettext("%d more was left alone", "%d more were left alone", more) % more)
+
+    def _page(
+        self, site_admin: Any, request: HttpRequest, rows: QuerySet[Any], told: Sequence[Effect], asked: dict[str, Any]
+    ) -> HttpResponse:
+        total, across = sum(effect.count for effect in told), asked["across"]
+        chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        acts = any(effect.acts and effect.count for effect in told)
+        context = {
+            **site_admin.admin_site.each_context(request),
+            "title": self.verb.title,
+            "opts": site_admin.model._meta,
+            "media": site_admin.media,
+            "hidden": {"action": self.name, "select_across": "1" if across else "0", "confirm": "yes"},
+            "effects": [effect for effect in told if effect.count],
+            "rows": rows[:SHOWN],
+            "more": max(0, total - SHOWN),
+            "total": total,
+            "refusal": "" if acts else gettext("There is nothing to do for these."),
+            "button": self.button,
+            "chosen": chosen[:1] if across else chosen,
+            "checkbox_name": ACTION_CHECKBOX_NAME,
+            **asked,
+        }
+        request.current_app = site_admin.admin_site.name
+        return TemplateResponse(request, "admin/wellos_jobs/confirm.html", context)
+
+
+class BulkActs(_ModelAdmin):
+    """For a ``ModelAdmin``: shows the actions that this person may do, and refuses the others with 403."""
+
+    def may(self, request: HttpRequest, action: str) -> bool:
+        """Tell whether this person may do an action of the list."""
+        act = getattr(type(self), action, None)
+        if not isinstance(act, BulkAct):
+            return True
+        return request.user.has_perm("wellos_jobs." + act.verb.permission.format(model=self.opts.model_name))
+
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
+        """Return the actions in the list's menu. Django 6.1 asks for those of a page, too, by ``action_location``."""
+        options = {} if action_location is None else {"action_location": action_location}
+        actions: dict[str, Any] = super().get_actions(request, **options)
+        return {name: action for name, action in actions.items() if self.may(request, name)}
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if request.method == "POST" and not self.may(request, request.POST.get("action", "")):
+            raise PermissionDenied
+        return super().changelist_view(request, extra_context)
 
 
 def page_of(operation: BulkOperation, site: admin.AdminSite, *, otherwise: str) -> str:
@@ -148,36 +187,3 @@ def page_of(operation: BulkOperation, site: admin.AdminSite, *, otherwise: str) 
         return reverse("admin:wellos_jobs_bulkoperation_change", args=[operation.pk], current_app=site.name)
     except NoReverseMatch:
         return otherwise
-
-
-def _page(
-    site_admin: admin.ModelAdmin[Any],
-    request: HttpRequest,
-    queryset: QuerySet[Any],
-    confirmation: Confirmation,
-    form: ReasonForm,
-    back: str,
-) -> HttpResponse:
-    across = request.POST.get("select_across") == "1"
-    chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
-    total = confirmation.total
-    context = {
-        **site_admin.admin_site.each_context(request),
-        "title": confirmation.title,
-        "opts": site_admin.model._meta,
-        "media": site_admin.media,
-        "confirmation": confirmation,
-        "effects": [effect for effect in confirmation.effects if effect.count],
-        "acts": any(effect.acts and effect.count for effect in confirmation.effects),
-        "rows": queryset[:SHOWN],
-        "more": max(0, total - SHOWN),
-        "total": total,
-        "form": form,
-        "back": back or request.get_full_path(),
-        "across": across,
-        "as_job": _is_for_a_job(request, confirmation),
-        "chosen": chosen[:1] if across else chosen,
-        "checkbox_name": ACTION_CHECKBOX_NAME,
-    }
-    request.current_app = site_admin.admin_site.name
-    return TemplateResponse(request, "admin/wellos_jobs/confirm.html", context)

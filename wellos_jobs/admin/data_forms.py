@@ -16,7 +16,7 @@ from ..errors import EncryptionError, InvalidOperation, PayloadError
 from ..models import JobRecord
 from ..models.job import PRIORITIES
 from . import scope
-from .confirm import ReasonForm
+from .acts import ReasonForm
 
 LONGEST_DELAY = 366 * 24 * 3600.0
 

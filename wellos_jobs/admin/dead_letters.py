@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from django.contrib import admin
-from django.db.models import Count, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
-from .. import operations
+from .. import bulk
 from ..models import DeadLetter
 from ..states import DeadLetterStatus
 from . import display
 from .base import NameFilter, QueueFilter, ReadOnlyAdmin, SearchedByJob
-from .confirm import Confirmation, Effect, ask_or_do
+from .confirm import BulkAct, Effect, Sentence, already, effects
 from .letter_page import LetterPages
 from .saved_views import SavedViews
 
@@ -53,47 +51,36 @@ class DeadLetterAdmin(SavedViews, LetterPages, SearchedByJob, ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeadLetter]:
         return super().get_queryset(request).prefetch_related("resolved_by")
 
-    def has_replay_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("wellos_jobs.replay_deadletter")
-
-    def has_discard_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("wellos_jobs.discard_deadletter")
-
-    @admin.action(description=_("Replay selected dead letters"), permissions=["replay"])
-    def replay_dead_letters(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> HttpResponse | None:
-        confirmation = Confirmation(
-            "replay_dead_letters",
-            gettext("Replay dead letters"),
-            gettext("Replay"),
-            _effects(
-                queryset,
-                lambda n: ngettext(
-                    "%d job goes back to its queue with fresh attempts; its history stays",
-                    "%d jobs go back to their queues with fresh attempts; their history stays",
-                    n,
-                ),
+    replay_dead_letters = BulkAct(
+        "replay_dead_letters",
+        bulk.VERBS["replay_dead_letters"],
+        _("Replay selected dead letters"),
+        _("Replay"),
+        lambda letters: _effects(
+            letters,
+            lambda n: ngettext(
+                "%d job goes back to its queue with fresh attempts; its history stays",
+                "%d jobs go back to their queues with fresh attempts; their history stays",
+                n,
             ),
-            lambda n: ngettext("%d dead letter replayed", "%d dead letters replayed", n) % n,
-        )
-        return ask_or_do(self, request, queryset, confirmation, operations.replay_many)
-
-    @admin.action(description=_("Discard selected dead letters"), permissions=["discard"])
-    def discard_dead_letters(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> HttpResponse | None:
-        confirmation = Confirmation(
-            "discard_dead_letters",
-            gettext("Discard dead letters"),
-            gettext("Discard"),
-            _effects(
-                queryset,
-                lambda n: ngettext(
-                    "%d dead letter is closed; its job stays failed",
-                    "%d dead letters are closed; their jobs stay failed",
-                    n,
-                ),
+        ),
+        lambda n: ngettext("%d dead letter replayed", "%d dead letters replayed", n) % n,
+    )
+    discard_dead_letters = BulkAct(
+        "discard_dead_letters",
+        bulk.VERBS["discard_dead_letters"],
+        _("Discard selected dead letters"),
+        _("Discard"),
+        lambda letters: _effects(
+            letters,
+            lambda n: ngettext(
+                "%d dead letter is closed; its job stays failed",
+                "%d dead letters are closed; their jobs stay failed",
+                n,
             ),
-            lambda n: ngettext("%d dead letter discarded", "%d dead letters discarded", n) % n,
-        )
-        return ask_or_do(self, request, queryset, confirmation, operations.discard_many)
+        ),
+        lambda n: ngettext("%d dead letter discarded", "%d dead letters discarded", n) % n,
+    )
 
     @admin.display(description=_("job"), ordering="job__name")
     def job_name(self, letter: DeadLetter) -> str:
@@ -128,14 +115,6 @@ class DeadLetterAdmin(SavedViews, LetterPages, SearchedByJob, ReadOnlyAdmin):
         return str(letter.resolved_by or display.NOTHING)
 
 
-def _effects(letters: QuerySet[DeadLetter], text: Callable[[int], str]) -> list[Effect]:
-    rows = letters.order_by().values_list("status").annotate(number=Count("pk"))
-    counts = {DeadLetterStatus(status): number for status, number in rows}
-    open_ones = counts.pop(DeadLetterStatus.OPEN, 0)
-    return [
-        Effect(open_ones, text(open_ones)),
-        *(
-            Effect(n, ngettext("%%d is %s already", "%%d are %s already", n) % status.label, acts=False)
-            for status, n in counts.items()
-        ),
-    ]
+def _effects(letters: QuerySet[DeadLetter], sentence: Sentence) -> list[Effect]:
+    is_open = [DeadLetterStatus.OPEN]
+    return effects(letters, "status", (is_open, sentence), idle=lambda value: already(DeadLetterStatus(value).label))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib.auth import get_user_model
@@ -23,10 +23,9 @@ from ..models import DeadLetter, JobRecord
 from ..states import FINAL_STATES, DeadLetterStatus, JobState
 from ..triage import Choice, Group
 from . import display, scope
-from .acts import ActPage, Elsewhere
-from .confirm import MOST_AT_ONCE, BulkForm, ReasonForm, page_of
+from .acts import ActPage, Button, Elsewhere, ReasonForm, Verb
+from .confirm import MOST_AT_ONCE, page_of, with_rate
 from .faults import chosen, fault_url, letters_of, list_query, query_of, spark
-from .job_acts import Button
 from .pages import Page, Text
 
 SHOWN = 50
@@ -110,15 +109,9 @@ class FaultPage(Page):
     def _buttons(self, request: HttpRequest, fault: Fault, group: Group | None, count: int) -> list[Button]:
         if group is None or not count:
             return []
-        return [
-            Button(self._act_url(fault, name), verb.button, verb.is_grave)
-            for name, verb in VERBS.items()
-            if request.user.has_perm(f"wellos_jobs.{verb.permission}") and (count > 1 or name != "canary")
-        ]
-
-    def _act_url(self, fault: Fault, verb: str) -> str:
-        url = reverse("admin:wellos_jobs_fault_act", args=[fault.fingerprint, verb], current_app=self.site.name)
-        return url + fault.query
+        return FaultAct.buttons(
+            self.site, request, fault.fingerprint, lambda name: count > 1 or name != "canary", fault.query
+        )
 
 
 def canary_of(page: Page, request: HttpRequest, fingerprint: str) -> dict[str, Any] | None:
@@ -171,58 +164,6 @@ class AssignForm(ReasonForm):
         return found
 
 
-@dataclass(frozen=True)
-class FaultVerb:
-    """One act on the open letters of a fault."""
-
-    permission: str
-    button: Text
-    effect: Callable[[int], str]
-    is_grave: bool = False
-
-
-VERBS: dict[str, FaultVerb] = {
-    "canary": FaultVerb(
-        "replay_deadletter",
-        gettext_lazy("Send a canary"),
-        lambda n: _("The newest of the open letters is replayed; the others wait until you see how it ends."),
-    ),
-    "replay": FaultVerb(
-        "replay_deadletter",
-        gettext_lazy("Replay all"),
-        lambda n: (
-            ngettext(
-                "%(n)d job goes back to its queue with fresh attempts; its history stays.",
-                "%(n)d jobs go back to their queues with fresh attempts; their history stays.",
-                n,
-            )
-            % {"n": n}
-        ),
-    ),
-    "assign": FaultVerb(
-        "assign_deadletter",
-        gettext_lazy("Assign"),
-        lambda n: (
-            ngettext("%(n)d open letter is given to a person.", "%(n)d open letters are given to a person.", n)
-            % {"n": n}
-        ),
-    ),
-    "discard": FaultVerb(
-        "discard_deadletter",
-        gettext_lazy("Discard all"),
-        lambda n: (
-            ngettext(
-                "%(n)d dead letter is closed; its job stays failed.",
-                "%(n)d dead letters are closed; their jobs stay failed.",
-                n,
-            )
-            % {"n": n}
-        ),
-        is_grave=True,
-    ),
-}
-
-
 BULK = {"replay": "replay_dead_letters", "discard": "discard_dead_letters"}
 """What a job does when there are many, by its name there."""
 
@@ -235,69 +176,86 @@ class FaultAct(ActPage):
     title = gettext_lazy("Fault")
     permission = "wellos_jobs.view_deadletter"
 
+    verbs: ClassVar[Mapping[str, Verb]] = {
+        "canary": Verb("replay_deadletter", gettext_lazy("Send a canary")),
+        "replay": Verb("replay_deadletter", gettext_lazy("Replay all")),
+        "assign": Verb("assign_deadletter", gettext_lazy("Assign"), form=AssignForm),
+        "discard": Verb("discard_deadletter", gettext_lazy("Discard all"), is_grave=True),
+    }
+
     def heading(self, request: HttpRequest, **values: Any) -> Text:
-        return f"{self._verb(**values).button}: {values['fingerprint']}"
+        return f"{self.verbs[values['verb']].button}: {values['fingerprint']}"
 
-    def needed(self, **values: Any) -> str:
-        return f"wellos_jobs.{self._verb(**values).permission}"
-
-    def row(self, request: HttpRequest, **values: Any) -> Fault:
+    def target(self, request: HttpRequest, verb: str, **values: Any) -> Fault:
         return find_fault(request, values["fingerprint"], chosen(request))
 
-    def form(self, request: HttpRequest, row: Any, data: Any = None, **values: Any) -> forms.Form:
-        if values["verb"] == "assign":
+    def form(self, verb: str, target: Fault, request: HttpRequest, data: Any = None) -> ReasonForm:
+        if verb == "assign":
             return AssignForm(data, initial={"person": request.user.get_username()})
-        return BulkForm(data) if values["verb"] == "replay" else ReasonForm(data)
+        return with_rate(ReasonForm(data)) if verb == "replay" else ReasonForm(data)
 
-    def told(self, request: HttpRequest, row: Any, **values: Any) -> dict[str, Any]:
-        verb, count = self._verb(**values), row.open_letters.count()
-        told = {"button": verb.button, "effect": verb.effect(count), "is_grave": verb.is_grave}
-        if not count:
-            told["refusal"] = _("No letter of these is open.")
-        return told
+    def told(self, verb: str, target: Fault) -> dict[str, Any]:
+        count = target.open_letters.count()
+        return {"effects": [_effect(verb, count)], "refusal": "" if count else _("No letter of these is open.")}
 
-    def do(self, row: Any, form: forms.Form, who: dict[str, Any], **values: Any) -> str | Elsewhere:
+    def carry_out(self, verb: str, target: Fault, form: ReasonForm, **who: Any) -> Text | Elsewhere:
         rate = form.cleaned_data.get("rate")
-        if values["verb"] in BULK and (rate or row.open_letters.count() > MOST_AT_ONCE):
-            return self._begin(row, BULK[values["verb"]], rate, who)
-        match values["verb"]:
+        if verb in BULK and (rate or target.open_letters.count() > MOST_AT_ONCE):
+            return self._begin(target, BULK[verb], rate, who)
+        match verb:
             case "canary":
-                job = operations.send_canary(row.open_letters, **who)
+                job = operations.send_canary(target.open_letters, **who)
                 return _("Job %(job)s was sent ahead of the others") % {"job": job.pk}
             case "assign":
                 fields = form.cleaned_data
-                if row.open_letters.count() > MOST_ASSIGNED:
+                if target.open_letters.count() > MOST_ASSIGNED:
                     raise InvalidOperation(
                         _("At most %(n)d letters are assigned at once: narrow the filters") % {"n": MOST_ASSIGNED}
                     )
-                count = operations.assign(row.open_letters, fields["person"], fields["note"], **who)
+                count = operations.assign(target.open_letters, fields["person"], fields["note"], **who)
                 return ngettext("%(n)d dead letter assigned", "%(n)d dead letters assigned", count) % {"n": count}
             case "discard":
-                report = operations.discard_many(row.open_letters, **who)
-                n = report.done
+                n = operations.discard_many(target.open_letters, **who).done
                 return ngettext("%(n)d dead letter discarded", "%(n)d dead letters discarded", n) % {"n": n}
-        report = operations.replay_many(row.open_letters, **who)
-        return ngettext("%(n)d dead letter replayed", "%(n)d dead letters replayed", report.done) % {"n": report.done}
+        n = operations.replay_many(target.open_letters, **who).done
+        return ngettext("%(n)d dead letter replayed", "%(n)d dead letters replayed", n) % {"n": n}
 
-    def home(self, row: Any) -> str:
-        return fault_url(self.site, row.fingerprint, row.query)
+    def home(self, request: HttpRequest, target: Fault) -> str:
+        return fault_url(self.site, target.fingerprint, target.query)
 
-    def _begin(self, row: Fault, action: str, rate: float | None, who: dict[str, Any]) -> Elsewhere:
+    def _begin(self, fault: Fault, action: str, rate: float | None, who: dict[str, Any]) -> Elsewhere:
         """Leave it to a job, which finds the letters as the list would."""
-        choice = dataclasses.replace(row.choice, status=DeadLetterStatus.OPEN.value)
+        choice = dataclasses.replace(fault.choice, status=DeadLetterStatus.OPEN.value)
         operation = bulk.begin(
             action,
-            row.open_letters,
+            fault.open_letters,
             site=self.site.name,
-            query=list_query(row.fingerprint, choice),
+            query=list_query(fault.fingerprint, choice),
             rate=rate,
-            total=row.open_letters.count(),
+            total=fault.open_letters.count(),
             act=Act(**who),
         )
-        url = page_of(operation, self.site, otherwise=self.home(row))
+        url = page_of(operation, self.site, otherwise=fault_url(self.site, fault.fingerprint, fault.query))
         return Elsewhere(_("A job does this now: here you see how far it is."), url)
 
-    def _verb(self, **values: Any) -> FaultVerb:
-        if values["verb"] not in VERBS:
-            raise Http404(_("There is no such action: %(verb)s") % {"verb": values["verb"]})
-        return VERBS[values["verb"]]
+
+def _effect(verb: str, n: int) -> str:
+    """Return what an act does to ``n`` open letters."""
+    match verb:
+        case "canary":
+            return _("The newest of the open letters is replayed; the others wait until you see how it ends.")
+        case "replay":
+            told = ngettext(
+                "%(n)d job goes back to its queue with fresh attempts; its history stays.",
+                "%(n)d jobs go back to their queues with fresh attempts; their history stays.",
+                n,
+            )
+        case "assign":
+            told = ngettext("%(n)d open letter is given to a person.", "%(n)d open letters are given to a person.", n)
+        case _:
+            told = ngettext(
+                "%(n)d dead letter is closed; its job stays failed.",
+                "%(n)d dead letters are closed; their jobs stay failed.",
+                n,
+            )
+    return told % {"n": n}

@@ -14,9 +14,8 @@ from django.utils.translation import gettext_lazy as _
 from .. import groups, ids, operations
 from ..models import AuditEntry, JobRecord
 from . import display, graph, scope
-from .acting import ActingPage, Verb
+from .acts import ActingPage, ReasonForm, Verb
 from .batches import counts_shown
-from .confirm import ReasonForm
 from .pages import Page, Text
 
 FLOWS = 50
@@ -111,16 +110,20 @@ class FlowPage(ActingPage):
     def heading(self, request: HttpRequest, **values: Any) -> Text:
         return gettext("Flow %(flow)s") % {"flow": values["flow_id"]}
 
-    def subject(self, request: HttpRequest, verb: str, target: str, **values: Any) -> Text:
-        if not rows(request).filter(flow_id=values["flow_id"]).exists():
-            raise Http404(f"There is no flow {values['flow_id']}")
-        return gettext("flow %(flow)s") % {"flow": values["flow_id"]}
+    def target(self, request: HttpRequest, verb: str, **values: Any) -> uuid.UUID:
+        flow_id: uuid.UUID = values["flow_id"]
+        if not rows(request).filter(flow_id=flow_id).exists():
+            raise Http404(f"There is no flow {flow_id}")
+        return flow_id
 
-    def carry_out(self, verb: str, target: str, form: ReasonForm, act: Mapping[str, Any], **values: Any) -> Text:
+    def called(self, target: uuid.UUID) -> Text:
+        return gettext("flow %(flow)s") % {"flow": target}
+
+    def carry_out(self, verb: str, target: uuid.UUID, form: ReasonForm, **who: Any) -> Text:
         if verb == "cancel":
-            n = operations.cancel_flow(values["flow_id"], **act)
+            n = operations.cancel_flow(target, **who)
             return ngettext("%d job canceled", "%d jobs canceled", n) % n
-        n = len(operations.retry_flow(values["flow_id"], **act))
+        n = len(operations.retry_flow(target, **who))
         return ngettext("%d job runs again", "%d jobs run again", n) % n
 
     def _line(self, depth: int, job: JobRecord) -> dict[str, Any]:

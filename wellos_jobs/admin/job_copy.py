@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from django import forms
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
@@ -16,7 +16,7 @@ from ..errors import BadOption, EncryptionError, InvalidOperation, PayloadError
 from ..models import JobRecord
 from ..states import Priority
 from ..views import may_see_payload
-from .acts import ActPage
+from .acts import ActPage, ReasonForm, Verb
 from .data_forms import CopyForm
 from .job_acts import job_url
 from .lookup import find_job
@@ -30,32 +30,35 @@ class JobCopy(ActPage):
     path = "<str:job_id>/copy/"
     title = gettext_lazy("Edit a copy and enqueue")
     permission = "wellos_jobs.view_jobrecord"
-    verb_permission = "wellos_jobs.enqueue_job"
+
+    verbs: ClassVar[Mapping[str, Verb]] = {
+        "copy": Verb(
+            "enqueue_job",
+            gettext_lazy("Enqueue"),
+            gettext_lazy("A new job is enqueued. It is no part of the flow, batch or schedule of this one."),
+        ),
+    }
 
     def heading(self, request: HttpRequest, **values: Any) -> Text:
         return _("Copy of %(name)s") % {"name": find_job(request, values["job_id"]).name}
 
-    def row(self, request: HttpRequest, **values: Any) -> JobRecord:
+    def target(self, request: HttpRequest, verb: str, **values: Any) -> JobRecord:
         job = find_job(request, values["job_id"])
         if not may_see_payload(request, job):
             raise PermissionDenied
         return job
 
-    def form(self, request: HttpRequest, row: Any, data: Any = None, **values: Any) -> forms.Form:
-        return CopyForm(data, job=row, request=request)
+    def form(self, verb: str, target: JobRecord, request: HttpRequest, data: Any = None) -> ReasonForm:
+        return CopyForm(data, job=target, request=request)
 
-    def told(self, request: HttpRequest, row: Any, **values: Any) -> dict[str, Any]:
-        told = {
-            "button": _("Enqueue"),
-            "effect": _("A new job is enqueued. It is no part of the flow, batch or schedule of this one."),
-        }
+    def told(self, verb: str, target: JobRecord) -> dict[str, Any]:
         try:
-            amendments.definition_of(row)
+            amendments.definition_of(target)
         except InvalidOperation as error:
-            told["refusal"] = str(error)
-        return told
+            return {"refusal": str(error)}
+        return {}
 
-    def do(self, row: Any, form: forms.Form, who: dict[str, Any], **values: Any) -> str:
+    def carry_out(self, verb: str, target: JobRecord, form: ReasonForm, **who: Any) -> Text:
         fields = form.cleaned_data
         options = JobOptions(
             queue=fields["queue"],
@@ -64,7 +67,7 @@ class JobCopy(ActPage):
             organization=fields["organization"],
         )
         try:
-            handle = operations.enqueue_copy(row, fields["data"], options, **who)
+            handle = operations.enqueue_copy(target, fields["data"], options, **who)
         except (BadOption, PayloadError, EncryptionError, TypeError) as error:  # what the form could not know
             raise ValidationError(str(error)) from error
         if handle.duplicate:
@@ -73,5 +76,5 @@ class JobCopy(ActPage):
             )
         return _("Job %(job)s is enqueued") % {"job": handle.id}
 
-    def home(self, row: Any) -> str:
-        return job_url(self.site, row.pk)
+    def home(self, request: HttpRequest, target: JobRecord) -> str:
+        return job_url(self.site, target.pk)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Count, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from .. import operations
+from .. import bulk
 from ..models import JobRecord
 from ..states import JobState, Priority
 from . import display, job_search
 from .base import NameFilter, ReadOnlyAdmin
-from .confirm import Confirmation, Effect, ask_or_do
+from .confirm import BulkAct, Sentence, effects
+from .job_acts import NOT_STARTED
 from .job_filters import (
     CountedQueueFilter,
     ErrorFilter,
@@ -85,66 +86,54 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[JobChangeList]:
         return JobChangeList
 
-    def has_retry_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("wellos_jobs.retry_job")
-
-    def has_cancel_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("wellos_jobs.cancel_job")
-
-    @admin.action(description=_("Retry selected jobs"), permissions=["retry"])
-    def retry_jobs(self, request: HttpRequest, queryset: QuerySet[JobRecord]) -> HttpResponse | None:
-        counts = _by_state(queryset)
-        failed, delayed = counts.pop(JobState.FAILED, 0), counts.pop(JobState.DELAYED, 0)
-        effects = [
-            Effect(
-                failed,
-                ngettext(
+    retry_jobs = BulkAct(
+        "retry_jobs",
+        bulk.VERBS["retry_jobs"],
+        _("Retry selected jobs"),
+        _("Retry"),
+        lambda jobs: effects(
+            jobs,
+            "state",
+            (
+                [JobState.FAILED],
+                lambda n: ngettext(
                     "%d failed job runs again from the start, with fresh attempts; its dead letter is closed",
                     "%d failed jobs run again from the start, with fresh attempts; their dead letters are closed",
-                    failed,
+                    n,
                 ),
             ),
-            Effect(
-                delayed,
-                ngettext("%d delayed job runs now, not later", "%d delayed jobs run now, not later", delayed),
+            (
+                [JobState.DELAYED],
+                lambda n: ngettext("%d delayed job runs now, not later", "%d delayed jobs run now, not later", n),
             ),
-            *_left_alone(counts),
-        ]
-        confirmation = Confirmation(
-            "retry_jobs",
-            gettext("Retry jobs"),
-            gettext("Retry"),
-            effects,
-            lambda n: ngettext("%d job runs again", "%d jobs run again", n) % n,
-        )
-        return ask_or_do(self, request, queryset, confirmation, operations.retry_many)
-
-    @admin.action(description=_("Cancel selected jobs"), permissions=["cancel"])
-    def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[JobRecord]) -> HttpResponse | None:
-        counts = _by_state(queryset)
-        active = counts.pop(JobState.ACTIVE, 0)
-        open_ones = sum(counts.pop(state, 0) for state in (JobState.WAITING, JobState.DELAYED, JobState.BLOCKED))
-        effects = [
-            Effect(
-                open_ones,
-                ngettext(
-                    "%d job that has not started never will", "%d jobs that have not started never will", open_ones
+            idle=_left_alone,
+        ),
+        lambda n: ngettext("%d job runs again", "%d jobs run again", n) % n,
+    )
+    cancel_jobs = BulkAct(
+        "cancel_jobs",
+        bulk.VERBS["cancel_jobs"],
+        _("Cancel selected jobs"),
+        _("Cancel these jobs"),
+        lambda jobs: effects(
+            jobs,
+            "state",
+            (
+                NOT_STARTED,
+                lambda n: ngettext(
+                    "%d job that has not started never will", "%d jobs that have not started never will", n
                 ),
             ),
-            Effect(
-                active,
-                ngettext("%d active job is stopped in its run", "%d active jobs are stopped in their runs", active),
+            (
+                [JobState.ACTIVE],
+                lambda n: ngettext(
+                    "%d active job is stopped in its run", "%d active jobs are stopped in their runs", n
+                ),
             ),
-            *_left_alone(counts),
-        ]
-        confirmation = Confirmation(
-            "cancel_jobs",
-            gettext("Cancel jobs"),
-            gettext("Cancel these jobs"),
-            effects,
-            lambda n: ngettext("%d job canceled", "%d jobs canceled", n) % n,
-        )
-        return ask_or_do(self, request, queryset, confirmation, operations.cancel_many)
+            idle=_left_alone,
+        ),
+        lambda n: ngettext("%d job canceled", "%d jobs canceled", n) % n,
+    )
 
     # --- columns ------------------------------------------------------------------------------------
 
@@ -194,13 +183,6 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
         return display.run_time(job)
 
 
-def _by_state(jobs: QuerySet[JobRecord]) -> dict[JobState, int]:
-    rows = jobs.order_by().values_list("state").annotate(number=Count("pk"))
-    return {JobState(state): number for state, number in rows}
-
-
-def _left_alone(counts: dict[JobState, int]) -> list[Effect]:
-    return [
-        Effect(n, ngettext("%%d %s job stays as it is", "%%d %s jobs stay as they are", n) % state.label, acts=False)
-        for state, n in counts.items()
-    ]
+def _left_alone(state: str) -> Sentence:
+    label = JobState(state).label
+    return lambda n: ngettext("%%d %s job stays as it is", "%%d %s jobs stay as they are", n) % label

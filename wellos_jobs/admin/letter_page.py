@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from django import forms
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Q
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -18,35 +18,14 @@ from ..models import AuditEntry, DeadLetter
 from ..states import DeadLetterStatus
 from ..views import may_see_payload
 from . import display, scope, texts
-from .acts import ActPage
-from .confirm import ReasonForm
+from .acts import ActPage, Button, ReasonForm, Verb
 from .data_forms import DataForm
 from .fault_page import AssignForm, FaultAct, FaultPage
 from .faults import Faults, fault_url
-from .job_acts import Button
 from .lookup import find_letter
 from .pages import Page, Text
 
 MOST_ENTRIES = 100
-VERBS: dict[str, tuple[str, Text, Text]] = {
-    "replay": (
-        "replay_deadletter",
-        gettext_lazy("Replay"),
-        gettext_lazy("The job goes back to its queue with fresh attempts; its history stays."),
-    ),
-    "edit": (
-        "edit_deadletter",
-        gettext_lazy("Edit data and replay"),
-        gettext_lazy("The job goes back to its queue with these data; the letter keeps those it failed with."),
-    ),
-    "assign": ("assign_deadletter", gettext_lazy("Assign"), gettext_lazy("The letter is given to a person.")),
-    "discard": (
-        "discard_deadletter",
-        gettext_lazy("Discard"),
-        gettext_lazy("The letter is closed; its job stays failed."),
-    ),
-}
-"""What can be done to an open letter: the permission, the button, and what will happen."""
 
 
 class LetterPage(Page):
@@ -105,15 +84,7 @@ class LetterPage(Page):
     def _buttons(self, request: HttpRequest, letter: DeadLetter) -> list[Button]:
         if letter.status != DeadLetterStatus.OPEN:
             return []
-        return [
-            Button(
-                reverse("admin:wellos_jobs_deadletter_act", args=[letter.pk, name], current_app=self.site.name),
-                button,
-                name == "discard",
-            )
-            for name, (permission, button, _effect) in VERBS.items()
-            if request.user.has_perm(f"wellos_jobs.{permission}") and self._fits(request, letter, name)
-        ]
+        return LetterAct.buttons(self.site, request, letter.pk, lambda verb: self._fits(request, letter, verb))
 
     def _fits(self, request: HttpRequest, letter: DeadLetter, verb: str) -> bool:
         if letter.job.is_foreign:
@@ -151,57 +122,71 @@ class LetterAct(ActPage):
     title = gettext_lazy("Dead letter")
     permission = "wellos_jobs.view_deadletter"
 
-    def heading(self, request: HttpRequest, **values: Any) -> Text:
-        return f"{self._verb(**values)[1]}: {find_letter(request, values['letter_id']).job.name}"
+    verbs: ClassVar[Mapping[str, Verb]] = {
+        "replay": Verb(
+            "replay_deadletter",
+            gettext_lazy("Replay"),
+            gettext_lazy("The job goes back to its queue with fresh attempts; its history stays."),
+        ),
+        "edit": Verb(
+            "edit_deadletter",
+            gettext_lazy("Edit data and replay"),
+            gettext_lazy("The job goes back to its queue with these data; the letter keeps those it failed with."),
+        ),
+        "assign": Verb("assign_deadletter", gettext_lazy("Assign"), gettext_lazy("The letter is given to a person.")),
+        "discard": Verb(
+            "discard_deadletter",
+            gettext_lazy("Discard"),
+            gettext_lazy("The letter is closed; its job stays failed."),
+            is_grave=True,
+        ),
+    }
 
-    def needed(self, **values: Any) -> str:
-        return f"wellos_jobs.{self._verb(**values)[0]}"
-
-    def row(self, request: HttpRequest, **values: Any) -> DeadLetter:
+    def target(self, request: HttpRequest, verb: str, **values: Any) -> DeadLetter:
         letter = find_letter(request, values["letter_id"])
-        if values["verb"] == "edit" and not may_see_payload(request, letter.job):
+        if verb == "edit" and not may_see_payload(request, letter.job):
             raise PermissionDenied
         return letter
 
-    def form(self, request: HttpRequest, row: Any, data: Any = None, **values: Any) -> forms.Form:
-        match values["verb"]:
+    def called(self, target: DeadLetter) -> Text:
+        return target.job.name
+
+    def form(self, verb: str, target: DeadLetter, request: HttpRequest, data: Any = None) -> ReasonForm:
+        match verb:
             case "edit":
-                return DataForm(data, job=row.job)
+                return DataForm(data, job=target.job)
             case "assign":
-                person = row.assigned_to or request.user
-                return AssignForm(data, initial={"person": person.get_username(), "note": row.note})
+                person = target.assigned_to or request.user
+                return AssignForm(data, initial={"person": person.get_username(), "note": target.note})
         return ReasonForm(data)
 
-    def told(self, request: HttpRequest, row: Any, **values: Any) -> dict[str, Any]:
-        _permission, button, effect = self._verb(**values)
-        told = {"button": button, "effect": effect, "is_grave": values["verb"] == "discard"}
-        error = f"{row.error_class}: {row.message}".removeprefix(": ")
-        told["facts"] = [
-            (_("Job"), display.link(self.site, "jobrecord", row.job_id, row.job)),
+    def told(self, verb: str, target: DeadLetter) -> dict[str, Any]:
+        error = f"{target.error_class}: {target.message}".removeprefix(": ")
+        facts = [
+            (_("Job"), display.link(self.site, "jobrecord", target.job_id, target.job)),
             (_("Error"), display.shortened(error, 300)),
         ]
-        refusal = self._refusal(row, values["verb"])
-        return told | {"refusal": refusal} if refusal else told
+        return {"facts": facts, "refusal": self._refusal(target, verb)}
 
-    def do(self, row: Any, form: forms.Form, who: dict[str, Any], **values: Any) -> str:
-        match values["verb"]:
+    def carry_out(self, verb: str, target: DeadLetter, form: ReasonForm, **who: Any) -> Text:
+        match verb:
             case "edit":
                 try:
-                    operations.replay_edited(row, form.cleaned_data["data"], **who)
+                    operations.replay_edited(target, form.cleaned_data["data"], **who)
                 except (PayloadError, EncryptionError, TypeError) as error:  # the job has changed since the form
                     raise ValidationError(str(error)) from error
                 return _("The job runs again, with other data")
             case "assign":
-                operations.assign([row], form.cleaned_data["person"], form.cleaned_data["note"], **who)
+                operations.assign([target], form.cleaned_data["person"], form.cleaned_data["note"], **who)
                 return _("The dead letter is assigned")
             case "discard":
-                operations.discard(row, **who)
+                operations.discard(target, **who)
                 return _("The dead letter is discarded")
-        operations.replay(row, **who)
+        operations.replay(target, **who)
         return _("The job runs again")
 
-    def home(self, row: Any) -> str:
-        return reverse("admin:wellos_jobs_deadletter_change", args=[row.pk], current_app=self.site.name)
+    def home(self, request: HttpRequest, target: DeadLetter) -> str:
+        return reverse("admin:wellos_jobs_deadletter_change", args=[target.pk], current_app=self.site.name)
 
     def _refusal(self, letter: DeadLetter, verb: str) -> str:
         if letter.status != DeadLetterStatus.OPEN:
@@ -213,11 +198,6 @@ class LetterAct(ActPage):
         except InvalidOperation as error:
             return str(error)
         return ""
-
-    def _verb(self, **values: Any) -> tuple[str, Text, Text]:
-        if values["verb"] not in VERBS:
-            raise Http404(_("There is no such action: %(verb)s") % {"verb": values["verb"]})
-        return VERBS[values["verb"]]
 
 
 class LetterPages:

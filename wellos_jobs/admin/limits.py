@@ -14,8 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import ids, limit_board, operations, redis
 from ..limit_board import Holder, LimitLine
 from . import display
-from .acting import ActingPage, Verb
-from .confirm import ReasonForm
+from .acts import ActingPage, ReasonForm, Verb
 from .pages import Text
 
 LIMITS = 50
@@ -71,27 +70,31 @@ class Limits(ActingPage):
             "may": self.may(request),
         }
 
-    def subject(self, request: HttpRequest, verb: str, target: str, **values: Any) -> Text:
+    def target(self, request: HttpRequest, verb: str, **values: Any) -> str:
         kinds = ("b:",) if verb in {"reset", "trip"} else ("c:", "r:")
+        target = request.POST.get("target", "")
         if not target.startswith(kinds) or not target[2:]:
             raise self.refused(gettext("There is no such limit: %(limit)s") % {"limit": target})
+        return target
+
+    def called(self, target: str) -> Text:
         return target[2:]
 
-    def carry_out(self, verb: str, target: str, form: ReasonForm, act: Mapping[str, Any], **values: Any) -> Text:
+    def carry_out(self, verb: str, target: str, form: ReasonForm, **who: Any) -> Text:
         name = target[2:]
         if verb == "change":
             most = form.cleaned_data["most"]
-            operations.set_limit(target, most, **act)
+            operations.set_limit(target, most, **who)
             return gettext("Limit %(limit)s: at most %(most)d now") % {"limit": name, "most": most}
         if verb == "restore":
-            operations.set_limit(target, None, **act)
+            operations.set_limit(target, None, **who)
             return gettext("Limit %(limit)s: what the jobs declare is in force again") % {"limit": name}
         if verb == "reset":
-            was_open = operations.reset_breaker(name, **act)
+            was_open = operations.reset_breaker(name, **who)
             if not was_open:
                 return gettext("Breaker %(name)s was closed already") % {"name": name}
             return gettext("Breaker %(name)s is closed") % {"name": name}
-        operations.trip_breaker(name, **act)
+        operations.trip_breaker(name, **who)
         return gettext("Breaker %(name)s is open until it is reset") % {"name": name}
 
     def _page(self, request: HttpRequest) -> int:

@@ -129,7 +129,7 @@ class QueueCards:
         verbs = ("resume" if queue.is_paused else "pause", "empty")
         return format_html(
             '<form method="post" class="wj-buttons"><input type="hidden" name="csrfmiddlewaretoken" value="{}">'
-            '<input type="hidden" name="action" value="ask"><input type="hidden" name="queue" value="{}">{}</form>',
+            '<input type="hidden" name="action" value="ask"><input type="hidden" name="target" value="{}">{}</form>',
             self.token,
             queue.name,
             format_html_join(" ", "{}", ((self._buttons[verb],) for verb in verbs if verb in self._buttons)),

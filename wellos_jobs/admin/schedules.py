@@ -90,10 +90,6 @@ class BaseScheduleAdmin(ScheduleActs, ScheduleColumns, _ModelAdmin):
         return HttpResponse(rendered(preview_of_query(request.GET)))
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        if request.method == "POST" and request.POST.get("action") in set(self.actions) - set(
-            self.get_actions(request)
-        ):
-            raise PermissionDenied
         shows_clock = request.method == "GET" and scope.sees_everything(request)
         context = {"clock": clock_panel() if shows_clock else None, "has_reports": has_reports()}
         return super().changelist_view(request, context | (extra_context or {}))
@@ -111,7 +107,7 @@ class BaseScheduleAdmin(ScheduleActs, ScheduleColumns, _ModelAdmin):
                 "history": self._history(request, int(object_id)),
                 "history_url": self._history_url(object_id),
                 "audit_entries": _audit_of(object_id),
-                "may_run": self.has_run_permission(request),
+                "may_run": self.may(request, "run_schedules"),
                 "may_switch": self.has_change_permission(request),
             }
         return super().changeform_view(request, object_id, form_url, context)

@@ -16,8 +16,7 @@ from .. import __version__, ids, operations, worker_operations, workforce
 from ..models import JobRecord
 from ..workforce import Task, WorkerLine
 from . import display
-from .acting import ActingPage, Verb
-from .confirm import ReasonForm
+from .acts import ActingPage, ReasonForm, Verb
 from .pages import Text
 
 KINDS = ("worker", "supervisor", "job")
@@ -67,29 +66,34 @@ class Workers(ActingPage):
             "may": self.may(request),
         }
 
-    def subject(self, request: HttpRequest, verb: str, target: str, **values: Any) -> Text:
+    def target(self, request: HttpRequest, verb: str, **values: Any) -> str:
+        target = request.POST.get("target", "")
         kind, _colon, name = target.partition(":")
         if kind not in KINDS or not name or (kind == "job") != (verb == "stop_job"):
             raise self.refused(gettext("There is no such target: %(target)s") % {"target": target})
+        return target
+
+    def called(self, target: str) -> Text:
+        kind, _colon, name = target.partition(":")
         if kind == "supervisor":
             return gettext("all workers of supervisor %(name)s") % {"name": self._process(name)}
         return gettext("job %(name)s") % {"name": name} if kind == "job" else name
 
-    def carry_out(self, verb: str, target: str, form: ReasonForm, act: Mapping[str, Any], **values: Any) -> Text:
+    def carry_out(self, verb: str, target: str, form: ReasonForm, **who: Any) -> Text:
         kind, _colon, name = target.partition(":")
         if verb == "stop_job":
-            operations.cancel(self._job(name), **act)
+            operations.cancel(self._job(name), **who)
             return gettext("Job %(job)s is being stopped") % {"job": name}
         chosen: worker_operations.Kind = "worker" if kind == "worker" else "supervisor"
         shown = gettext("Worker %(name)s") if kind == "worker" else gettext("Supervisor %(name)s")
         called = shown % {"name": name if kind == "worker" else self._process(name)}
         if verb == "stop":
-            n = worker_operations.stop(chosen, name, **act)
+            n = worker_operations.stop(chosen, name, **who)
             return ngettext("%(n)d worker ends after its job", "%(n)d workers end after their jobs", n) % {"n": n}
         if verb == "quiet":
-            worker_operations.quiet(chosen, name, **act)
+            worker_operations.quiet(chosen, name, **who)
             return gettext("%(name)s takes no more jobs") % {"name": called}
-        worker_operations.resume(chosen, name, **act)
+        worker_operations.resume(chosen, name, **who)
         return gettext("%(name)s takes jobs again") % {"name": called}
 
     def _process(self, token: str) -> str:
