@@ -12,12 +12,13 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.contrib.auth.signals import user_logged_in
 from django.core.management import call_command
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.dispatch import Signal
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from wellos_jobs import current_job, enqueue_on, job, queues, triggers
+from wellos_jobs import Flow, current_job, enqueue_on, job, queues, triggers
 from wellos_jobs.errors import BadOption, TriggerError
 from wellos_jobs.models import JobRecord
 from wellos_jobs.states import JobState
@@ -346,13 +347,106 @@ def test_a_module_imported_twice_fires_once() -> None:
     assert len(enqueued()) == 1
 
 
+# --- flows -----------------------------------------------------------------------------------------------
+
+
+def file_then_mail(instance: Group) -> Flow | None:
+    """A flow for each group but those without a name."""
+    if not instance.name:
+        return None
+    return Flow(look.with_data(group_id=instance.pk), children=[greet.with_data(group_id=instance.pk, name="mail")])
+
+
+def on_group(**more: Any) -> triggers.Trigger:
+    return enqueue_on(post_save, sender=Group, **{"makes": file_then_mail, **more})
+
+
+def test_a_signal_can_set_off_a_flow() -> None:
+    on_group(options=lambda instance: {"organization": instance.name})
+    Group.objects.create(name="")
+    assert enqueued() == []
+    group = Group.objects.create(name="sales")
+    first, second = JobRecord.objects.get(name="test-look"), JobRecord.objects.get(name="test-greet")
+    assert (first.state, second.state) == (JobState.WAITING, JobState.BLOCKED)
+    assert first.flow_id == second.flow_id is not None
+    assert {first.organization_id, second.organization_id} == {"sales"}
+    books = Books()
+    for _ in range(2):
+        work()
+        books.fold()
+    assert [{"group_id": group.pk}, (group.pk, "mail")] == RUNS
+
+
+def test_a_flow_is_part_of_the_transaction() -> None:
+    on_group()
+    with pytest.raises(LookupError), transaction.atomic():
+        Group.objects.create(name="sales")
+        assert len(enqueued()) == 2
+        raise LookupError
+    assert enqueued() == []
+
+
+def test_the_jobs_of_a_flow_do_not_set_it_off_again() -> None:
+    def made(instance: Group) -> Flow:
+        data = {"group_id": instance.pk}
+        return Flow(look.with_data(**data), children=[touch.with_data(**data)])
+
+    on_group(makes=made)
+    group = Group.objects.create(name="sales")
+    books = Books()
+    for _ in range(3):
+        work()
+        books.fold()
+    assert [{"group_id": group.pk}, group.pk] == RUNS
+    touch.enqueue(group_id=group.pk)  # nor does one of them that somebody enqueues alone
+    work()
+    assert len(enqueued()) == 3
+
+
+def test_flows_for_many_rows_are_one_batch() -> None:
+    trigger = on_group()
+    groups = Group.objects.bulk_create([Group(name=f"g{number}") for number in range(20)])
+    with CaptureQueriesContext(connection) as few:
+        assert len(trigger.fire_for(groups[:2])) == 4
+    with CaptureQueriesContext(connection) as many:
+        assert len(trigger.fire_for(groups[2:])) == 36
+    assert len(many) == len(few)
+    assert JobRecord.objects.values("flow_id").distinct().count() == 20
+
+
+def test_one_job_or_another_by_the_row() -> None:
+    def made(instance: Group) -> Any:
+        if instance.name == "dull":
+            return None
+        chosen = greet if instance.name == "sales" else touch
+        return chosen.with_data(group_id=instance.pk)
+
+    on_group(makes=made)
+    for name in ("sales", "dull", "other"):
+        Group.objects.create(name=name)
+    assert sorted(record.name for record in enqueued()) == ["test-greet", "test-touch"]
+    assert {record.flow_id for record in enqueued()} == {None}
+
+
+def test_what_makes_may_return_and_go_with() -> None:
+    on_group(makes=lambda instance: "a flow", name="wrong")
+    with pytest.raises(TriggerError, match="trigger wrong .*: makes returned 'a flow': it must be a Flow"):
+        Group.objects.create(name="sales")
+    for argument, value in (("job", greet), ("data", {}), ("replaces", lambda instance: 1)):
+        with pytest.raises(BadOption, match=f"{argument}= does not go with makes="):
+            on_group(**{argument: value})
+
+
 # --- the command -----------------------------------------------------------------------------------------
 
 
 def test_the_list() -> None:
     on_new_group()
+    on_group()
     out = StringIO()
     call_command("jobs_triggers", "--json", stdout=out)
+    flow = next(row for row in json.loads(out.getvalue()) if row["job"] == "file_then_mail()")
+    assert (flow["name"], flow["queue"]) == ("file_then_mail() on post_save of auth.Group", "")
     row = next(row for row in json.loads(out.getvalue()) if row["job"] == "test-greet")
     assert row["name"] == "test-greet on post_save of auth.Group"
     assert (row["signal"], row["sender"], row["queue"]) == ("post_save", "auth.Group", "email")

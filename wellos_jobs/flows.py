@@ -56,13 +56,21 @@ class Flow:
         from .models import JobRecord
 
         chosen = JobOptions.of("Flow.enqueue", options)
-        flow_id = ids.new_id()
-        records: list[JobRecord] = []
-        self._build(chosen, flow_id, None, records)
+        records = self.records(chosen)
         database = chosen.database or router.db_for_write(JobRecord)
         with transaction.atomic(using=database):
             handles = insert(records)
-        return FlowHandle(flow_id, handles, str(database))
+        return FlowHandle(records[0].flow_id, handles, str(database))
+
+    def calls(self) -> list[JobCall]:
+        """Return all its jobs with their data, the root first."""
+        return [self.job, *(call for child in self.children for call in child.calls())]
+
+    def records(self, options: JobOptions) -> list[Any]:
+        """Return the rows of all its jobs, the root first, under a new id of a flow; not yet inserted."""
+        built: list[Any] = []
+        self._build(options, ids.new_id(), None, built)
+        return built
 
     def _build(self, options: JobOptions, flow_id: uuid.UUID, parent: Any, records: list[Any]) -> Any:
         definition = self.job.job.definition

@@ -1,12 +1,13 @@
-"""Triggers: a signal enqueues a job, in the transaction and on the database of whoever sent it."""
+"""Triggers: a signal enqueues a job or a flow, in the transaction and on the database of whoever sent it."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,10 @@ from django.dispatch import Signal
 from . import conf, payload, replacing
 from .admission import insert
 from .context import current_job
-from .declare import Job
+from .declare import Job, JobCall
 from .enqueue import JobOptions, build
 from .errors import BadOption, TriggerError
+from .flows import Flow
 from .handles import JobHandle
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ class Trigger:
     """One declared trigger. Made by ``enqueue_on``."""
 
     signal: Signal
-    job: Job[..., Any]
+    job: Job[..., Any] | None = None
+    makes: Callable[..., Flow | JobCall | None] | None = None
     sender: Any = None
     when: Callable[..., Any] | None = None
     data: Callable[..., Mapping[str, Any] | None] | Mapping[str, Any] = field(default_factory=dict)
@@ -52,6 +55,11 @@ class Trigger:
 
     def __str__(self) -> str:
         return f"trigger {self.name} ({self.declared_at})"
+
+    @property
+    def enqueues(self) -> str:
+        """The name of its job, or of the function that makes what it enqueues."""
+        return self.job.name if self.job is not None else f"{getattr(self.makes, '__name__', self.makes)}()"
 
     def receive(self, sender: Any, **sent: Any) -> JobHandle | None:
         """Answer the signal: enqueue the job, if it is to be. What ``when`` and the like raise says which trigger."""
@@ -71,48 +79,64 @@ class Trigger:
     def _fire(self, sendings: Iterable[Mapping[str, Any]], using: str | None) -> list[JobHandle]:
         database = _database(using)
         with transaction.atomic(using=database):
-            records = [record for sent in sendings if (record := self._record(sent, database)) is not None]
+            records = [record for sent in sendings for record in self._records(sent, database)]
             return insert(records) if records else []
 
-    def _record(self, sent: Mapping[str, Any], database: str) -> JobRecord | None:
-        """Return the job that a sending of the signal asks for, not yet inserted; None if it asks for none."""
+    def _records(self, sent: Mapping[str, Any], database: str) -> list[JobRecord]:
+        """Return the jobs that a sending of the signal asks for, not yet inserted; none if it asks for none."""
         if self.when is not None and not self._asked("when", self.when, sent):
-            return None
-        data = self._asked("data", self.data, sent) if callable(self.data) else self.data
-        record = None if data is None else self._built(data, sent, database)
+            return []
+        built = self._built(self._meant(sent), sent, database)
         if self.replaces is None:
-            return record
+            return built
         key = f"{self.name}:{self._asked('replaces', self.replaces, sent)}"
-        return record if replacing.make_room(key, record, database) else None
+        return built if replacing.make_room(key, built[0] if built else None, database) else []
 
-    def _built(self, data: Mapping[str, Any], sent: Mapping[str, Any], database: str) -> JobRecord | None:
+    def _meant(self, sent: Mapping[str, Any]) -> Flow | JobCall | None:
+        """Return what is to be enqueued this time, if anything."""
+        if self.job is not None:
+            data = self._asked("data", self.data, sent) if callable(self.data) else self.data
+            return None if data is None else JobCall(self.job, data)
+        made = self._asked("makes", self.makes, sent) if self.makes is not None else None
+        if made is not None and not isinstance(made, Flow | JobCall):
+            raise TriggerError(f"{self}: makes returned {made!r}: it must be a Flow, a job.with_data(...) or None")
+        return made
+
+    def _built(self, meant: Flow | JobCall | None, sent: Mapping[str, Any], database: str) -> list[JobRecord]:
+        if meant is None:
+            return []
         given = self._asked("options", self.options, sent) if callable(self.options) else self.options
         try:
             options = JobOptions.of(str(self), {"database": database, **given})
-            bound = self.job.definition.bind((), data)
-            record = build(self.job.name, bound, options, self.job.definition)
+            calls = [_bound(call) for call in ([meant] if isinstance(meant, JobCall) else meant.calls())]
+            records = meant.records(options) if isinstance(meant, Flow) else [_record(calls[0], options)]
         except (TypeError, ValueError) as error:
             raise TriggerError(f"{self}: {error}") from error
-        chain = self._chain(bound)
+        chain = self._chain(calls)
         if chain is None:
-            return None
-        record.context[_CHAIN] = chain
-        return record
+            return []
+        for record in records:
+            record.context[_CHAIN] = chain
+        return records
 
-    def _chain(self, data: Mapping[str, Any]) -> list[str] | None:
-        """Return the marks of the triggers that led here, with this one; None when this one is among them already."""
+    def _chain(self, calls: Sequence[JobCall]) -> list[str] | None:
+        """Return the marks of the triggers that led here, with this one; None when this one is among them already.
+
+        A flow's mark is that of its root. A run of one of its other jobs, too, does not set it off again.
+        """
         run = current_job(None)
         chain: list[str] = list(run.context.get(_CHAIN, ())) if run else []
-        own = _mark(self.job.name, data)
-        if run and run.name == self.job.name and (its := _mark(run.name, run.data)) not in chain:
+        marks = [_mark(call.job.name, call.data) for call in calls]
+        names = {call.job.name for call in calls}
+        if run and run.name in names and (its := _mark(run.name, run.data)) not in chain:
             chain.append(its)
-        if own in chain and not self.reentrant:
+        if not self.reentrant and any(mark in chain for mark in marks):
             logger.info("%s: not fired within a run that it led to", self)
             return None
         if len(chain) >= LONGEST_CHAIN:
             logger.error("%s: not fired: %d triggers in a row have set off one another", self, len(chain))
             return None
-        return [*chain, own]
+        return [*chain, marks[0]]
 
     def _asked(self, what: str, function: Callable[..., Any], sent: Mapping[str, Any]) -> Any:
         try:
@@ -126,6 +150,7 @@ def enqueue_on(
     *,
     sender: Any = None,
     job: Job[..., Any] | None = None,
+    makes: Callable[..., Flow | JobCall | None] | None = None,
     when: Callable[..., Any] | None = None,
     data: Callable[..., Mapping[str, Any] | None] | Mapping[str, Any] | None = None,
     options: Callable[..., Mapping[str, Any]] | Mapping[str, Any] | None = None,
@@ -134,11 +159,13 @@ def enqueue_on(
     reentrant: bool = False,
     name: str = "",
 ) -> Any:
-    """Enqueue a job whenever a signal is sent: a decorator above ``@job``, or, with ``job=``, a call.
+    """Enqueue a job whenever a signal is sent: a decorator above ``@job``, or, with ``job=`` or ``makes=``, a call.
 
     The functions get by name what they ask for of ``sender`` and what the signal brings along, such as ``instance``.
 
     Args:
+        makes: in the place of job and data: returns what is to be enqueued, a ``Flow`` or a ``job.with_data(...)``;
+            None: nothing this time.
         sender: whose signals count; the senders of a model's signals may be named, "app.Model".
         when: whether to enqueue.
         data: the job's data; None from the function: no job this time.
@@ -160,22 +187,26 @@ def enqueue_on(
         raise BadOption(f"enqueue_on: sender is {sender!r}: only a model's signals take a name, give the class")
     frame = sys._getframe(1)
     declared_at = f"{frame.f_globals.get('__name__', '')}:{frame.f_lineno}"
-    given = {"sender": sender, "when": when, "replaces": replaces, "raw": raw, "reentrant": reentrant}
+    given = {"sender": sender, "makes": makes, "when": when, "replaces": replaces, "raw": raw, "reentrant": reentrant}
     given |= {key: value for key, value in (("data", data), ("options", options)) if value is not None}
 
-    def declare(declared: Job[..., Any]) -> Trigger:
-        if not isinstance(declared, Job):
-            raise BadOption(f"enqueue_on: {declared!r} is not a job: put @enqueue_on above @job")
-        own = name or f"{declared.name} on {signal_name(signal)} of {sender_name(sender)}"
-        trigger = Trigger(signal=signal, job=declared, name=own, declared_at=declared_at, **given)
+    def declare(declared: Job[..., Any] | None) -> Trigger:
+        trigger = Trigger(signal=signal, job=declared, name=name, declared_at=declared_at, **given)
+        own = name or f"{trigger.enqueues} on {signal_name(signal)} of {sender_name(sender)}"
+        trigger = dataclasses.replace(trigger, name=own)
         _register(trigger)
         return trigger
 
+    if makes is not None:
+        for argument, value in (("job", job), ("data", data), ("replaces", replaces)):
+            if value is not None:
+                raise BadOption(f"enqueue_on: {argument}= does not go with makes=, which says by itself what there is")
+        return declare(None)
     if job is not None:
-        return declare(job)
+        return declare(_checked(job))
 
     def decorate(declared: Job[..., Any]) -> Job[..., Any]:
-        declare(declared)
+        declare(_checked(declared))
         return declared
 
     return decorate
@@ -215,6 +246,21 @@ def signal_name(signal: Signal) -> str:
             if value is signal:
                 return key
     return repr(signal)
+
+
+def _checked(declared: Job[..., Any]) -> Job[..., Any]:
+    if not isinstance(declared, Job):
+        raise BadOption(f"enqueue_on: {declared!r} is not a job: put @enqueue_on above @job, or use makes=")
+    return declared
+
+
+def _bound(call: JobCall) -> JobCall:
+    """Return a job with its data as they are enqueued: checked against its signature, with what it has by default."""
+    return JobCall(call.job, call.job.definition.bind((), call.data))
+
+
+def _record(call: JobCall, options: JobOptions) -> JobRecord:
+    return build(call.job.name, call.data, options, call.job.definition)
 
 
 def _register(trigger: Trigger) -> None:

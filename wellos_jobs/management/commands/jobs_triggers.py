@@ -12,7 +12,7 @@ from ...triggers import all_triggers, sender_name, signal_name
 
 
 class Command(BaseCommand):
-    help = "List the triggers: the signal, whose it is, the job that it enqueues, and where that is declared."
+    help = "List the triggers: the signal, whose it is, what it enqueues, and where that is declared."
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -24,8 +24,8 @@ class Command(BaseCommand):
                 "name": trigger.name,
                 "signal": signal_name(trigger.signal),
                 "sender": sender_name(trigger.sender),
-                "job": trigger.job.name,
-                "queue": trigger.job.definition.queue,
+                "job": trigger.enqueues,
+                "queue": trigger.job.definition.queue if trigger.job else "",
                 "declared_at": trigger.declared_at,
             }
             for trigger in all_triggers()
