@@ -166,6 +166,21 @@ def test_failure_fails_what_depends_on_it(books: Books) -> None:
     ]
 
 
+def test_the_letter_of_a_job_that_never_ran_tells_whose_it_is(books: Books) -> None:
+    """Else staff of one organization would not see it, and all such jobs would be one fault."""
+    flow = failing(on_failure="fail").enqueue(organization="acme")
+    run_all(books)
+    letters = DeadLetter.objects.filter(error_class="NeededJobFailed").select_related("job")
+    assert len(letters) == 2
+    for letter in letters:
+        assert (letter.name, letter.queue) == (letter.job.name, letter.job.queue)
+        assert letter.organization_id == "acme"
+    assert len({letter.fingerprint for letter in letters}) == len({letter.name for letter in letters})
+    noted = AuditEntry.objects.filter(action="failed", target_type="job")
+    assert {entry.target_id for entry in noted} == {str(handle) for handle in flow.handles}
+    assert {entry.detail["error"] for entry in noted} == {"broken", blocking.NEEDED_FAILED}
+
+
 def test_failure_and_run_all_the_same(books: Books) -> None:
     flow = failing(on_failure="run").enqueue()
     run_all(books)

@@ -35,6 +35,7 @@ FLOORS = {
         "cron",
         "timing",
         "guards",
+        "fingerprint",
     ],
     "storage": ["keys", "rq_surface", "redis", "events", "models", "inserts", "commits", "alarm", "databases"],
     "engine": [
@@ -65,7 +66,6 @@ FLOORS = {
         "__init__",
     ],
     "readers": [
-        "fingerprint",
         "statistics",
         "alike",
         "timeline",

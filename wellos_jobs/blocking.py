@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +19,7 @@ from django.utils import timezone
 
 from .commits import once_committed
 from .errors import BadOption
+from .fingerprint import fingerprint
 from .queues import push_records
 from .states import FINAL_STATES, OPEN_STATES, BatchState, DeadLetterStatus, FailureReason, JobState, OnFailure
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from .models import Batch, JobRecord
 
 NEEDED_FAILED = "A job it needs did not complete"
+NEEDED_JOB_FAILED = "NeededJobFailed"
+"""What stands as the class of the error, though none was raised."""
 NOT_CLEAN = "Not every job of the batch has completed"
 CHUNK = 500
 """Ids in one statement: databases have a limit on parameters."""
@@ -219,22 +223,35 @@ def _verdict(states: Sequence[str], on_failure: str) -> JobState | None:
 
 def end(job_id: uuid.UUID, state: JobState, why: str, database: str) -> bool:
     """End a blocked job, which never ran; a failed one gets its dead letter. Tells whether it was blocked."""
-    from .models import DeadLetter, JobRecord
+    from .models import JobRecord
 
     rows = JobRecord.objects.using(database).filter(pk=job_id, state=JobState.BLOCKED)
     now = timezone.now()
     if not rows.update(state=state, finished_at=now, error=why):
         return False
     if state == JobState.FAILED:
-        DeadLetter.objects.using(database).create(
-            job_id=job_id,
-            reason=FailureReason.NOT_RETRYABLE,
-            error_class="NeededJobFailed",
-            message=why,
-            fingerprint="needed-job",
-            created_at=now,
-        )
+        _bury(JobRecord.objects.using(database).get(pk=job_id), why, now)
     return True
+
+
+def _bury(record: JobRecord, why: str, now: datetime) -> None:
+    """Make the dead letter and the audit entry of a job that failed without having run."""
+    from .models import AuditEntry, DeadLetter
+
+    DeadLetter.objects.using(record._state.db).create(
+        job=record,
+        name=record.name,
+        queue=record.queue,
+        organization_id=record.organization_id,
+        reason=FailureReason.NOT_RETRYABLE,
+        error_class=NEEDED_JOB_FAILED,
+        message=why,
+        fingerprint=fingerprint(record.name, NEEDED_JOB_FAILED, why, ""),
+        created_at=now,
+    )
+    detail = {"name": record.name, "error": why, "attempts": 0, "failed_at": now.isoformat()}
+    entry = AuditEntry(at=now, action="failed", target_type="job", target_id=str(record.pk), detail=detail)
+    entry.save(using=record._state.db)
 
 
 def revive(records: Iterable[JobRecord], database: str) -> set[uuid.UUID]:
