@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,8 +15,17 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from wellos_jobs import prune
-from wellos_jobs.models import AuditEntry, DayStatistic, DeadLetter, HourStatistic, JobAttempt, JobRecord, JobStatistic
+from wellos_jobs import operations, prune
+from wellos_jobs.models import (
+    AuditEntry,
+    DayStatistic,
+    DeadLetter,
+    HourStatistic,
+    JobAttempt,
+    JobRecord,
+    JobStatistic,
+    UniqueClaim,
+)
 from wellos_jobs.states import DeadLetterStatus, JobState
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
@@ -133,6 +146,55 @@ def test_a_dry_run_counts_and_deletes_nothing() -> None:
         ended(state, 1000)
     assert prune.prune("default", dry_run=True) == NOTHING | dict.fromkeys(FINAL, 1)
     assert len(left()) == 3
+
+
+@contextmanager
+def once_chosen(act: Callable[[], Any], *texts: str) -> Iterator[None]:
+    """Let somebody act right after the rows to delete have been chosen, by the first statement that has these texts."""
+    done: list[Any] = []
+
+    def watch(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        result = execute(sql, params, many, context)
+        wanted = (f"LIMIT {prune.BATCH}", *texts)
+        if sql.startswith("SELECT") and all(text in f"{sql} {params}" for text in wanted) and not done:
+            done.append(None)
+            act()
+        return result
+
+    with connections["default"].execute_wrapper(watch):
+        yield
+    assert done
+
+
+def test_a_job_that_is_retried_meanwhile_stays() -> None:
+    job, other = ended("failed", 200), ended("failed", 200)
+    with once_chosen(lambda: operations.retry(job), "JobState.FAILED"):
+        assert prune.prune("default")["failed"] == 1
+    assert left() == [job]
+    assert not JobRecord.objects.filter(pk=other.pk).exists()
+
+
+def test_a_unique_key_that_is_taken_over_meanwhile_stays() -> None:
+    """Else a second job would get it while the first one counts."""
+    cases = (("ended", None, "EXISTS"), ("expired", timezone.now() - timedelta(days=1), "< %s"))
+    for key, expires, condition in cases:
+        UniqueClaim.objects.create(key=key, job=uuid.uuid4(), expires=expires)
+        alive = ended("waiting", 0)
+        taken = UniqueClaim.objects.filter(pk=key)
+        later = None if expires is None else timezone.now() + timedelta(days=1)
+        with once_chosen(partial(taken.update, job=alive.pk, expires=later), "uniqueclaim", condition):
+            prune.prune("default")
+        assert taken.get().job == alive.pk
+
+
+def test_expired_unique_keys_go_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "BATCH", 2)
+    over = timezone.now() - timedelta(seconds=1)
+    UniqueClaim.objects.bulk_create(UniqueClaim(key=str(n), job=uuid.uuid4(), expires=over) for n in range(5))
+    with CaptureQueriesContext(connections["default"]) as queries:
+        prune.prune("default")
+    assert UniqueClaim.objects.count() == 0
+    assert sum("DELETE" in query["sql"] for query in queries) == 3
 
 
 def test_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:

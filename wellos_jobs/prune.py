@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
@@ -88,7 +88,7 @@ def _delete_left_over(using: str, now: datetime) -> None:
     """Delete unique claims that count no more, and batches without jobs that are past the retention of jobs."""
     jobs = JobRecord.objects.using(using)
     claims = UniqueClaim.objects.using(using)
-    claims.filter(expires__lt=now).delete()
+    _delete(claims.filter(expires__lt=now))
     _delete(claims.filter(~Exists(jobs.filter(pk=OuterRef("job"))), expires=None))
     ages = [age for state in FINAL_STATES if (age := conf.current().retention[state]) is not None]
     if ages:
@@ -98,13 +98,20 @@ def _delete_left_over(using: str, now: datetime) -> None:
 
 
 def _delete(rows: Rows, most: int | None = None) -> int:
-    """Delete in batches by primary key: MySQL has no DELETE with a subquery on the same table and a LIMIT."""
+    """Delete in batches by primary key: MySQL has no DELETE with a subquery on the same table and a LIMIT.
+
+    Once a batch is locked it is looked at again: somebody may have retried a job, or taken a unique key over, since.
+    """
+    every = rows.model._default_manager.using(rows.db)
     turns: Iterable[int] = itertools.count() if most is None else range(most)
     deleted = 0
     for _ in turns:
         batch = list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH])
         if not batch:
             break
-        rows.model._default_manager.using(rows.db).filter(pk__in=batch).delete()
-        deleted += len(batch)
+        with transaction.atomic(using=rows.db):
+            list(every.filter(pk__in=batch).order_by("pk").select_for_update().values_list("pk", flat=True))
+            still = list(rows.filter(pk__in=batch).order_by().values_list("pk", flat=True))
+            every.filter(pk__in=still).delete()
+        deleted += len(still)
     return deleted
