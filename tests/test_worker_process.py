@@ -149,6 +149,32 @@ def test_max_jobs_ends_each_process_after_that_many(processes: Fleet) -> None:
     assert sum(handle.state == "completed" for handle in handles) == 6
 
 
+def test_a_process_makes_way_for_a_new_one_after_so_many_jobs(processes: Fleet) -> None:
+    noop.enqueue_bulk([{}] * 7)
+    worker = processes.worker("--recycle-jobs", "3", "--burst")
+    assert worker.wait() == 0
+    assert all_have_state("completed", 7)
+    assert len(set(JobRecord.objects.values_list("worker", flat=True))) == 3
+    assert worker.output().count("makes way for a successor after 3 jobs") == 2
+
+
+@pytest.mark.parametrize(("mebibytes", "workers"), [("1", 4), ("100000", 1)])
+def test_a_process_that_has_grown_makes_way_for_a_new_one(processes: Fleet, mebibytes: str, workers: int) -> None:
+    noop.enqueue_bulk([{}] * 4)
+    worker = processes.worker("--recycle-memory", mebibytes, "--burst")
+    assert worker.wait() == 0
+    assert all_have_state("completed", 4)
+    assert len(set(JobRecord.objects.values_list("worker", flat=True))) == workers
+    assert ("makes way for a successor: it holds " in worker.output()) == (workers > 1)
+    assert not JobAttempt.objects.exists()
+
+
+def test_max_jobs_and_a_stop_are_the_end_also_of_a_process_that_is_worn(processes: Fleet) -> None:
+    handles = noop.enqueue_bulk([{}] * 5)
+    assert processes.worker("--recycle-jobs", "2", "--max-jobs", "2").wait() == 0
+    assert sum(handle.state == "completed" for handle in handles) == 2
+
+
 def test_max_idle_time_ends_a_worker_without_jobs(processes: Fleet) -> None:
     worker = processes.worker("--max-idle-time", "1")
     handle = noop.enqueue()
@@ -201,6 +227,7 @@ def test_pid_file(processes: Fleet, tmp_path: Path) -> None:
         (["--job-class", "x.Y"], 2, "--job-class is not supported"),
         (["--serializer", "x.Y"], 2, "--serializer is not supported"),
         (["--processes", "0"], 2, "--processes must be at least 1"),
+        (["--recycle-memory", "0"], 2, "--recycle-memory must be at least 1"),
         (["--shutdown-timeout", "-1"], 2, "--shutdown-timeout must not be negative"),
         (["--no-such-option"], 2, "unrecognized arguments"),
         (["defualt"], 1, "There is no queue 'defualt': did you mean 'default'?"),

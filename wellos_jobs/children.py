@@ -27,6 +27,15 @@ _PR_SET_PDEATHSIG = 1
 _HAS_DEATH_SIGNAL = sys.platform == "linux"
 
 
+def memory_of(pid: int) -> int | None:
+    """Return the bytes of memory that a process holds (resident set size), None where the system does not tell."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    except (OSError, IndexError):
+        return None
+    return int(pages) * resource.getpagesize()
+
+
 @dataclass(frozen=True, slots=True)
 class Ordered:
     """An order that a run was given, and until when it may take to obey."""
@@ -64,11 +73,7 @@ class Child:
 
     def memory(self) -> int | None:
         """Return the bytes of memory that it holds (resident set size), None where the system does not tell."""
-        try:
-            pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
-        except (OSError, IndexError):
-            return None
-        return int(pages) * resource.getpagesize()
+        return memory_of(self.pid)
 
     def order(self, order: Order, run: Run, seconds: float) -> None:
         """Order something of a run, once; it has ``seconds`` to obey before it is ``overdue``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from . import execution, keys, redis, signals
+from .children import memory_of
 from .claims import EVENT_OF, Answer, Claim, Claimer, Outcome, QueueSetUnknown
 from .foreign import ForeignRunner
 from .foreign_calls import name_of
@@ -41,7 +43,11 @@ class _Wake(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """What one worker process is to do. Times in seconds."""
+    """What one worker process is to do. Times in seconds, memory in bytes.
+
+    After ``max_jobs`` it is done. After ``recycle_jobs``, or once it holds more than ``recycle_memory``, it makes way
+    for a successor.
+    """
 
     source: str
     queues: Sequence[str]
@@ -49,6 +55,8 @@ class WorkerOptions:
     burst: bool = False
     max_jobs: int | None = None
     max_idle: float | None = None
+    recycle_jobs: int | None = None
+    recycle_memory: int | None = None
 
 
 class Worker:
@@ -65,6 +73,7 @@ class Worker:
         self.stopping = False
         self.jobs_done = 0
         self.interrupted = False
+        self.worn = False
         self._waiting = False
         self._idle_since = time.monotonic()
 
@@ -84,7 +93,7 @@ class Worker:
             except _Wake:
                 answer = _NOTHING
         self._ring()
-        return REPLACE_ME if self.interrupted else DONE
+        return REPLACE_ME if self.interrupted or (self.worn and not self._is_done()) else DONE
 
     # --- one job ------------------------------------------------------------------------------------
 
@@ -103,6 +112,7 @@ class Worker:
             reporter.flush()
         self.slot.end()
         self.jobs_done += 1
+        self.worn = self._is_worn()
         self._idle_since = time.monotonic()
         if outcome is None:
             if self.foreign.ending is not None:
@@ -144,8 +154,22 @@ class Worker:
     # --- between jobs -------------------------------------------------------------------------------
 
     def _stops_here(self) -> bool:
+        return self.interrupted or self.worn or self._is_done()
+
+    def _is_done(self) -> bool:
         limit = self.options.max_jobs
-        return self.stopping or self.interrupted or (limit is not None and self.jobs_done >= limit)
+        return self.stopping or (limit is not None and self.jobs_done >= limit)
+
+    def _is_worn(self) -> bool:
+        jobs, memory = self.options.recycle_jobs, self.options.recycle_memory
+        if jobs is not None and self.jobs_done >= jobs:
+            logger.info("worker %s makes way for a successor after %d jobs", self.name, self.jobs_done)
+            return True
+        held = None if memory is None else memory_of(os.getpid())
+        if memory is not None and held is not None and held > memory:
+            logger.info("worker %s makes way for a successor: it holds %d MiB", self.name, held // 2**20)
+            return True
+        return False
 
     def _finished(self, next_due: float | None) -> bool:
         if self._stops_here():

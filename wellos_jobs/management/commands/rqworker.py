@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from argparse import ArgumentParser
@@ -15,6 +16,8 @@ from ... import conf, logs, queue_sets, redis, registration
 from ...errors import UnknownQueue
 from ...supervisor import Supervisor, SupervisorOptions
 from ...worker import WorkerOptions
+
+logger = logging.getLogger("wellos_jobs")
 
 REFUSED = {
     "worker_class": "our own workers run the jobs",
@@ -33,6 +36,10 @@ class Command(BaseCommand):
         parser.add_argument("--processes", type=int, default=1, help="worker processes (default 1)")
         parser.add_argument("--burst", action="store_true", help="stop when no job is waiting")
         parser.add_argument("--max-jobs", type=int, help="jobs that each process runs before it stops")
+        parser.add_argument("--recycle-jobs", type=int, help="jobs after which a process makes way for a new one")
+        parser.add_argument(
+            "--recycle-memory", type=int, metavar="MIB", help="MiB above which a process makes way after its job"
+        )
         parser.add_argument("--max-idle-time", type=float, help="seconds without a job before a process stops")
         parser.add_argument("--name", help="name of the worker; with several processes -1, -2 ... are added")
         parser.add_argument(
@@ -61,6 +68,8 @@ class Command(BaseCommand):
                 burst=options["burst"],
                 max_jobs=options["max_jobs"],
                 max_idle=options["max_idle_time"],
+                recycle_jobs=options["recycle_jobs"],
+                recycle_memory=options["recycle_memory"] and options["recycle_memory"] * 2**20,
             ),
             processes=options["processes"],
             name=options["name"],
@@ -70,13 +79,14 @@ class Command(BaseCommand):
         self._check_name(source, options["name"])
         if options["pid"]:
             Path(options["pid"]).expanduser().write_text(str(os.getpid()))
+        logger.info("supervisor: %d at work on %s", options["processes"], ", ".join(queues))
         sys.exit(Supervisor(supervisor).run())
 
     def _refuse(self, options: dict[str, Any]) -> None:
         for option, why in REFUSED.items():
             if options[option] is not None:
                 raise CommandError(f"--{option.replace('_', '-')} is not supported: {why}", returncode=2)
-        for option in ("processes", "max_jobs", "worker_ttl", "max_idle_time"):
+        for option in ("processes", "max_jobs", "recycle_jobs", "recycle_memory", "worker_ttl", "max_idle_time"):
             if options[option] is not None and options[option] < 1:
                 raise CommandError(f"--{option.replace('_', '-')} must be at least 1", returncode=2)
         if options["shutdown_timeout"] < 0:
