@@ -118,9 +118,11 @@ def summary(batch_id: str, journal: str = "") -> dict[str, Any]:
 
 
 @job("test-adds")
-def adds(batch_id: str, count: int) -> None:
+def adds(count: int) -> None:
     """Add jobs to the batch this one is in."""
-    Batch.get(batch_id).enqueue_bulk(noop, [{}] * count)
+    batch = current_job().batch
+    assert batch is not None
+    batch.enqueue_bulk(noop, [{}] * count)
 
 
 # --- for the model of the engine: their periods never end by themselves -----------------------------------

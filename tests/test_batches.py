@@ -162,12 +162,19 @@ def test_ten_thousand_streamed(books: Books) -> None:
 
 def test_nested_adding_from_inside_a_job(books: Books, journal: Journal) -> None:
     with Batch(name="import", **callbacks(journal)) as batch:
-        batch.enqueue(adds, batch_id=str(batch.id), count=3)
+        batch.enqueue(adds, count=3)
     Hand().run()
     books.fold()
     assert batch.state == "closed" and batch.progress["total"] == 4
     run_all(books)
     assert batch.wait(0) and batch.progress["completed"] == 4 and calls(journal) == (1, 1)
+
+
+def test_a_job_of_no_batch_knows_that(books: Books) -> None:
+    handle = adds.enqueue(count=1)
+    Hand().run()
+    books.fold()
+    assert "AssertionError" in handle.record().attempt_set.get().traceback
 
 
 def test_a_duplicate_stays_where_it_was(books: Books) -> None:

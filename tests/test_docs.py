@@ -9,7 +9,7 @@ from pathlib import Path
 
 import wellos_jobs.checks
 import wellos_jobs.management.commands
-from wellos_jobs import JobOptions, registry, signals
+from wellos_jobs import JobOptions, operations, registry, signals
 from wellos_jobs.conf import Conf
 from wellos_jobs.states import EventName, JobState
 
@@ -47,6 +47,11 @@ def test_every_option_is_named() -> None:
 def test_every_command_is_in_the_table_and_none_besides() -> None:
     commands = {module.name for module in pkgutil.iter_modules(wellos_jobs.management.commands.__path__)}
     assert set(re.findall(r"^\| `(\w+)", section("Commands"), flags=re.M)) == commands
+
+
+def test_every_operation_is_in_the_table() -> None:
+    named = set(re.findall(r"`(\w+)[`(]", section("Operations")))
+    assert set(operations.__all__) <= named
 
 
 def test_links_between_pages_lead_somewhere() -> None:

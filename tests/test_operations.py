@@ -256,6 +256,22 @@ def test_cancel_of_a_waiting_job(books: Books, ada: User) -> None:
     assert (act.action, act.target_id, act.reason, act.address) == ("canceled", str(handle), "too late", "::1")
 
 
+def test_a_job_may_be_given_as_its_handle(books: Books, ada: User) -> None:
+    moved, promoted, canceled = (jobs.noop.using(delay=3600).enqueue() for _ in range(3))
+    operations.change_priority(moved, Priority.HIGH, by=ada)
+    operations.move(moved, "email", by=ada)
+    operations.retry(moved, by=ada)
+    operations.promote(promoted, by=ada)
+    assert operations.cancel(canceled, by=ada) == "canceled"
+    work("default", "email")
+    assert [books.row(handle).state for handle in (moved, promoted, canceled)] == ["completed", "completed", "canceled"]
+    assert (books.row(moved).queue, books.row(moved).priority) == ("email", Priority.HIGH)
+    done = ["changed priority", "moved", "retried", "promoted", "canceled"]
+    assert [act.action for act in AuditEntry.objects.filter(actor=ada).order_by("pk")] == done
+    with pytest.raises(errors.JobNotFound):
+        operations.cancel(JobHandle(ids.new_id(), "default"))
+
+
 def test_cancel_of_a_job_that_redis_never_saw(books: Books, use_redis: UseRedis) -> None:
     handle = JobHandle(ids.new_id(), "default")
     with transaction.atomic():

@@ -11,7 +11,8 @@ from django.utils.translation import gettext as _
 
 from . import redis
 from .errors import RedisUnavailable
-from .models import AuditEntry
+from .handles import JobHandle
+from .models import AuditEntry, JobRecord
 
 Answer = TypeVar("Answer")
 
@@ -46,6 +47,15 @@ class Report:
 
     done: int = 0
     refused: list[str] = field(default_factory=list)
+
+
+def record_of(job: JobRecord | JobHandle) -> JobRecord:
+    """Return the row of a job that is given as a row or as a handle.
+
+    Raises:
+        JobNotFound: the handle's job is not (or no longer) in the database.
+    """
+    return job.record() if isinstance(job, JobHandle) else job
 
 
 def with_redis(step: Callable[[], Answer]) -> Answer:

@@ -13,6 +13,7 @@ from .errors import InvalidOperation
 from .values import storable
 
 if TYPE_CHECKING:
+    from .batches import Batch
     from .handles import JobHandle
 
 _running: ContextVar[CurrentJob | None] = ContextVar("wellos_jobs_running", default=None)
@@ -54,6 +55,18 @@ class CurrentJob:
         edges = JobDependency.objects.using(self.database).filter(job__pk=self.id).order_by("pk")
         rows = edges.values_list("needs_id", "needs__queue")
         return [JobHandle(needed, queue, self.database) for needed, queue in rows]
+
+    @property
+    def batch(self) -> Batch | None:
+        """The batch this job belongs to, to which it may add more; None if it belongs to none."""
+        from .batches import Batch
+        from .models import JobRecord
+
+        known = ids.parse_id(self.id)
+        if known is None:
+            return None
+        row = JobRecord.objects.using(self.database).filter(pk=known, batch__isnull=False).values("batch_id").first()
+        return None if row is None else Batch.get(row["batch_id"], self.database)
 
     def report_progress(self, percent: float, message: str = "") -> None:
         """Tell how far this run has come, 0 to 100, with a short message for people.

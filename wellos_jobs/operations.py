@@ -1,8 +1,9 @@
 """Every act of a person on a job or a dead letter: who, why, and an ``AuditEntry`` in the same transaction.
 
-All take ``by`` (a user, or None for a script), ``reason`` and ``address``. Whether the user may do it is checked
-by the caller: the admin or a view. The plain verbs raise ``InvalidOperation`` when the thing's state forbids the
-act; the ``..._many`` verbs take a queryset or a list, do what can be done, and report the rest.
+All take ``by`` (a user, or None for a script), ``reason`` and ``address``; a job is given as its row or its handle.
+Whether the user may do it is checked by the caller: the admin or a view. The plain verbs raise ``InvalidOperation``
+when the thing's state forbids the act; the ``..._many`` verbs take a queryset or a list, do what can be done, and
+report the rest.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from django.db import models, router, transaction
 from django.utils.translation import gettext as _
 
 from . import queues, redis
-from .acts import Act, Report, with_redis
+from .acts import Act, Report, record_of, with_redis
 from .amendments import assign, enqueue_copy, replay_edited
 from .errors import InvalidOperation, RedisUnavailable
 from .flow_operations import cancel_batch, cancel_batches, cancel_flow, retry_batch, retry_batches, retry_flow
+from .handles import JobHandle
 from .models import AuditEntry, DeadLetter, JobRecord
 from .queue_operations import (
     change_priority,
@@ -92,21 +94,22 @@ CHUNK = 200
 # --- one at a time --------------------------------------------------------------------------------------
 
 
-def retry(job: JobRecord, *, by: Any = None, reason: str = "", address: str = "") -> JobRecord:
+def retry(job: JobRecord | JobHandle, *, by: Any = None, reason: str = "", address: str = "") -> JobRecord:
     """Run a job again: a failed one from the start (its open dead letter is replayed), a delayed one now.
 
     Raises:
         InvalidOperation: the job is in another state, or plain RQ code made it.
         RedisUnavailable: the job is delayed, and Redis is away or refuses.
     """
-    using = _database_of(job)
-    record = JobRecord.objects.using(using).get(pk=job.pk)
+    given = record_of(job)
+    using = _database_of(given)
+    record = JobRecord.objects.using(using).get(pk=given.pk)
     act = Act(by, reason, address)
     if record.state == JobState.DELAYED:
         _promote(record, using, act)
     elif not revive(JobRecord.objects.filter(pk=record.pk), using, act, "retried"):
         raise InvalidOperation(_why_not_retried(record))
-    return JobRecord.objects.using(using).get(pk=job.pk)
+    return JobRecord.objects.using(using).get(pk=given.pk)
 
 
 def replay(letter: DeadLetter, *, by: Any = None, reason: str = "", address: str = "") -> JobRecord:
@@ -152,16 +155,19 @@ def send_canary(
     return job
 
 
-def cancel(job: JobRecord, *, by: Any = None, reason: str = "", address: str = "") -> Literal["canceled", "stopping"]:
+def cancel(
+    job: JobRecord | JobHandle, *, by: Any = None, reason: str = "", address: str = ""
+) -> Literal["canceled", "stopping"]:
     """Cancel a job. One that runs is stopped by its supervisor: then the answer is "stopping".
 
     Raises:
         InvalidOperation: the job is final.
         RedisUnavailable: Redis is away or refuses.
     """
-    using = _database_of(job)
+    given = record_of(job)
+    using = _database_of(given)
     with transaction.atomic(using=using):
-        record = JobRecord.objects.using(using).get(pk=job.pk)
+        record = JobRecord.objects.using(using).get(pk=given.pk)
         if JobState(record.state).is_final:
             raise InvalidOperation(
                 _("%(job)s cannot be canceled: it is %(state)s already")

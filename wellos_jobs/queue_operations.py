@@ -8,8 +8,9 @@ from django.db import router, transaction
 from django.utils.translation import gettext as _
 
 from . import conf, queues
-from .acts import Act, with_redis
+from .acts import Act, record_of, with_redis
 from .errors import InvalidOperation
+from .handles import JobHandle
 from .models import AuditEntry, JobRecord
 from .states import Priority
 
@@ -54,21 +55,22 @@ def empty_queue(queue: str, *, by: Any = None, reason: str = "", address: str = 
     return count
 
 
-def promote(job: JobRecord, *, by: Any = None, reason: str = "", address: str = "") -> None:
+def promote(job: JobRecord | JobHandle, *, by: Any = None, reason: str = "", address: str = "") -> None:
     """Let a delayed job run now.
 
     Raises:
         InvalidOperation: the job is not delayed.
         RedisUnavailable: Redis is away; nothing is changed.
     """
-    with transaction.atomic(using=_database_of(job)):
-        _note(Act(by, reason, address).entry("promoted", "job", job.pk), _database_of(job))
-        if not with_redis(lambda: queues.promote(job)):
-            raise InvalidOperation(_("%(job)s is not delayed") % {"job": job})
+    record = record_of(job)
+    with transaction.atomic(using=_database_of(record)):
+        _note(Act(by, reason, address).entry("promoted", "job", record.pk), _database_of(record))
+        if not with_redis(lambda: queues.promote(record)):
+            raise InvalidOperation(_("%(job)s is not delayed") % {"job": record})
 
 
 def change_priority(
-    job: JobRecord, priority: Priority, *, by: Any = None, reason: str = "", address: str = ""
+    job: JobRecord | JobHandle, priority: Priority, *, by: Any = None, reason: str = "", address: str = ""
 ) -> JobRecord:
     """Give a job that has not started another priority.
 
@@ -77,11 +79,11 @@ def change_priority(
         ValueError: there is no such priority.
         RedisUnavailable: Redis is away; nothing is changed.
     """
-    act = Act(by, reason, address)
-    return _relocate(job, job.queue, Priority(priority), act, "changed priority", before=job.priority)
+    record, act = record_of(job), Act(by, reason, address)
+    return _relocate(record, record.queue, Priority(priority), act, "changed priority", before=record.priority)
 
 
-def move(job: JobRecord, queue: str, *, by: Any = None, reason: str = "", address: str = "") -> JobRecord:
+def move(job: JobRecord | JobHandle, queue: str, *, by: Any = None, reason: str = "", address: str = "") -> JobRecord:
     """Give a job that has not started another queue on the same Redis.
 
     Raises:
@@ -89,12 +91,14 @@ def move(job: JobRecord, queue: str, *, by: Any = None, reason: str = "", addres
         UnknownQueue: ``RQ_QUEUES`` does not name the queue.
         RedisUnavailable: Redis is away; nothing is changed.
     """
-    if not queues.share_redis(job.queue, queue):
+    record = record_of(job)
+    if not queues.share_redis(record.queue, queue):
         raise InvalidOperation(
             _("%(queue)s lives on another Redis than %(before)s: cancel the job and enqueue it there")
-            % {"queue": queue, "before": job.queue}
+            % {"queue": queue, "before": record.queue}
         )
-    return _relocate(job, queue, Priority(job.priority), Act(by, reason, address), "moved", before=job.queue)
+    act = Act(by, reason, address)
+    return _relocate(record, queue, Priority(record.priority), act, "moved", before=record.queue)
 
 
 def set_limit(limit: str, most: int | None, *, by: Any = None, reason: str = "", address: str = "") -> None:
