@@ -120,9 +120,9 @@ def summary(batch_id: str, journal: str = "") -> dict[str, Any]:
 @job("test-adds")
 def adds(count: int) -> None:
     """Add jobs to the batch this one is in."""
-    batch = current_job().batch
-    assert batch is not None
-    batch.enqueue_bulk(noop, [{}] * count)
+    batch_id = current_job().batch_id
+    assert batch_id is not None
+    Batch.get(batch_id).enqueue_bulk(noop, [{}] * count)
 
 
 # --- for the model of the engine: their periods never end by themselves -----------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -13,7 +14,6 @@ from .errors import InvalidOperation
 from .values import storable
 
 if TYPE_CHECKING:
-    from .batches import Batch
     from .handles import JobHandle
 
 _running: ContextVar[CurrentJob | None] = ContextVar("wellos_jobs_running", default=None)
@@ -57,16 +57,13 @@ class CurrentJob:
         return [JobHandle(needed, queue, self.database) for needed, queue in rows]
 
     @property
-    def batch(self) -> Batch | None:
-        """The batch this job belongs to, to which it may add more; None if it belongs to none."""
-        from .batches import Batch
+    def batch_id(self) -> uuid.UUID | None:
+        """The batch this job belongs to, which takes more jobs by ``Batch.get``; None if it belongs to none."""
         from .models import JobRecord
 
         known = ids.parse_id(self.id)
-        if known is None:
-            return None
-        row = JobRecord.objects.using(self.database).filter(pk=known, batch__isnull=False).values("batch_id").first()
-        return None if row is None else Batch.get(row["batch_id"], self.database)
+        rows = JobRecord.objects.using(self.database)
+        return None if known is None else rows.filter(pk=known).values_list("batch_id", flat=True).first()
 
     def report_progress(self, percent: float, message: str = "") -> None:
         """Tell how far this run has come, 0 to 100, with a short message for people.
