@@ -16,6 +16,12 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_MILLISECOND = 253_402_300_800_000
 """Where Python's calendar ends, after the year 9999."""
 
+SPANS = (
+    ("00000000-0000-7000-8000-000000000000", "ffffffff-ffff-7fff-bfff-ffffffffffff"),
+    ("00000000-0000-8000-a000-000000000000", "ffffffff-ffff-8fff-bfff-ffffffffffff"),
+)
+"""The first and the last of the ids that are made here: of version 7, and derived ones."""
+
 _VARIANT = 0x8000000000000000
 _STORABLE = 0x2000000000000000
 """A bit that is set in derived ids: MariaDB's uuid type refuses one in 64 of version 8 without it."""

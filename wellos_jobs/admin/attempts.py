@@ -8,18 +8,19 @@ from django.utils.translation import gettext_lazy as _
 
 from ..models import JobAttempt
 from . import display
-from .base import NameOfJobFilter, QueueOfJobFilter, ReadOnlyAdmin, SearchedByJob
+from .base import NameOfJobFilter, QueueOfJobFilter, ReadOnlyAdmin, SearchedInWindow
 
 
-class JobAttemptAdmin(SearchedByJob, ReadOnlyAdmin):
+class JobAttemptAdmin(SearchedInWindow, ReadOnlyAdmin):
     """All attempts that did not complete, to search in."""
 
     organization_path = "job__organization_id"
     list_display = ("attempt", "outcome_shown", "error", "took", "started", "worker")
     list_filter = ("outcome", "ended_at", QueueOfJobFilter, NameOfJobFilter)
     list_select_related = ("job",)
-    search_fields = ("job__name", "error_class", "message", "worker")
-    search_help_text = _("A job's id, or a part of its name, the error or the worker")
+    search_fields = ("error_class", "message", "worker")
+    search_help_text = _("A job's id, or a part of the error or the worker")
+    search_order = "pk"
     ordering = ("-pk",)
     fields = (
         "job_link",

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
+from .. import ids
 from ..models import AuditEntry
 from . import display
 from .audit_export import AuditExport
-from .base import ReadOnlyAdmin
+from .base import ReadOnlyAdmin, SearchedInWindow
 from .field_filter import Field, FieldFilter
 
 ACTIONS = {
@@ -115,7 +117,7 @@ class ActorAndTimeFilter(FieldFilter):
     )
 
 
-class AuditEntryAdmin(AuditExport, ReadOnlyAdmin):
+class AuditEntryAdmin(AuditExport, SearchedInWindow, ReadOnlyAdmin):
     """Who did what to which job, dead letter or schedule, when, from where and why."""
 
     organization_path = ""
@@ -125,8 +127,15 @@ class AuditEntryAdmin(AuditExport, ReadOnlyAdmin):
     sortable_by = ("when",)
     search_fields = ("target_id__exact", "actor_name", "reason")
     search_help_text = _("The id of a job or dead letter, a name, or a part of the reason")
+    search_order = "at"
     fields = ("at", "action_shown", "target", "actor_name", "address", "reason", "detail_shown")
     readonly_fields = fields
+
+    def exactly(self, rows: QuerySet[Any], term: str) -> QuerySet[Any] | None:
+        chosen = ids.parse_id(term)
+        if chosen is None and not term.isdecimal():
+            return None
+        return rows.filter(target_type__in=list(TARGETS), target_id=str(chosen or term))  # the index begins with it
 
     @admin.display(description=_("at"), ordering="at")
     def when(self, entry: AuditEntry) -> str:

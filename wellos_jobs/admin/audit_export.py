@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from .. import csv_text
 from ..models import AuditEntry
+from . import search_window
 
 CHUNK = 2_000
 """How many rows are in memory at a time."""
@@ -43,6 +44,7 @@ class AuditExport:
             raise PermissionDenied
         if request.method not in {"GET", "HEAD"}:
             return HttpResponseNotAllowed(["GET", "HEAD"])
+        search_window.look_everywhere(request)
         try:
             entries = site_admin.get_changelist_instance(request).get_queryset(request)
         except IncorrectLookupParameters:

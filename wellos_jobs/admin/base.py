@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
@@ -11,8 +12,9 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from .. import conf, ids, registry
-from . import display, scope
+from . import display, scope, search_window
 from .confirm import BulkActs
+from .pages import Text
 from .paging import CappedPaginator
 
 if TYPE_CHECKING:  # the stubs know type arguments, Django's classes take none
@@ -57,21 +59,49 @@ class ReadOnlyAdmin(BulkActs, _ModelAdmin):
         return OrganizationChangeList
 
 
-class SearchedByJob:
-    """A search that takes a job's id as it is, and everything else as a part of the search fields."""
+class SearchedInWindow:
+    """A search that looks for words in the newest rows only. An id of a job is taken as it is, in rows of any age."""
+
+    search_order: ClassVar[str] = "created_at"
+    """The column by which rows are newer: one with an index."""
+
+    search_narrowing: ClassVar[Text] = _("With filters or dates it reaches further back.")
+    """What the page says to those who look for something older."""
+
+    def exactly(self, rows: QuerySet[Any], term: str) -> QuerySet[Any] | None:
+        """Return the rows that a term means if it is an id; None if it is words."""
+        chosen = ids.parse_id(term)
+        return None if chosen is None else rows.filter(job_id=chosen)
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
-        chosen = ids.parse_id(search_term.strip())
-        if chosen is not None:
-            return queryset.filter(job_id=chosen), False
+        term = search_term.strip()
+        exact = self.exactly(queryset, term) if term else None
+        if exact is not None:
+            return exact, False
+        if term:
+            queryset = search_window.looked_through(request, queryset, self.search_order)
         return super().get_search_results(request, queryset, search_term)  # type: ignore[misc,no-any-return]
 
 
 class OrganizationChangeList(ChangeList):
     """A change list that resolves each organization on the page once, not once a row.
 
-    It is sorted by the columns of ``sortable_by`` only, whatever the address asks: others have no index.
+    It is sorted by the columns of ``sortable_by`` only, whatever the address asks: others have no index. ``window``
+    says where a search has looked for words, None if it looked for none, and ``window_links`` leads to others.
     """
+
+    window: search_window.Window | None = None
+    window_links: Mapping[str, str]
+
+    def get_filters_params(self, params: Any = None) -> dict[str, Any]:
+        found = super().get_filters_params(params)
+        return {name: value for name, value in found.items() if name not in search_window.PARAMETERS}
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        rows = super().get_queryset(request, exclude_parameters)
+        self.window = search_window.kept(request)
+        self.window_links = {} if self.window is None else search_window.links(request, self.window)
+        return rows
 
     def get_ordering_field(self, field_name: Any) -> Any:
         return super().get_ordering_field(field_name) if field_name in (self.sortable_by or ()) else None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -13,13 +16,15 @@ from .. import bulk
 from ..models import DeadLetter
 from ..states import DeadLetterStatus
 from . import display
-from .base import NameFilter, QueueFilter, ReadOnlyAdmin, SearchedByJob
+from .base import NameFilter, QueueFilter, ReadOnlyAdmin, SearchedInWindow
 from .confirm import BulkAct, Effect, Sentence, already, effects
 from .letter_page import LetterPages
 from .saved_views import SavedViews
 
+FINGERPRINT = re.compile(r"[0-9a-fA-F]{16}")
 
-class DeadLetterAdmin(SavedViews, LetterPages, SearchedByJob, ReadOnlyAdmin):
+
+class DeadLetterAdmin(SavedViews, LetterPages, SearchedInWindow, ReadOnlyAdmin):
     """Jobs that were given up: why, and what became of them."""
 
     organization_path = "job__organization_id"
@@ -36,17 +41,13 @@ class DeadLetterAdmin(SavedViews, LetterPages, SearchedByJob, ReadOnlyAdmin):
     )
     list_filter = ("status", "reason", QueueFilter, "created_at", NameFilter)
     list_select_related = ("job",)
-    search_fields = (
-        "job__id__exact",
-        "job__name",
-        "error_class",
-        "message",
-        "fingerprint",
-        "job__organization_id",
-    )
-    search_help_text = _("A job's id, or a part of its name, the error, the organization, or a fingerprint")
+    search_fields = ("name", "error_class", "message", "organization_id")
+    search_help_text = _("A job's id, a fingerprint, or a part of the job's name, the error or the organization")
     actions = ("replay_dead_letters", "discard_dead_letters")
     change_list_template = "admin/wellos_jobs/deadletter/change_list.html"
+
+    def exactly(self, rows: QuerySet[Any], term: str) -> QuerySet[Any] | None:
+        return rows.filter(fingerprint=term.lower()) if FINGERPRINT.fullmatch(term) else super().exactly(rows, term)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeadLetter]:
         return super().get_queryset(request).prefetch_related("resolved_by")

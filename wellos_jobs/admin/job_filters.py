@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import conf
 from ..models.job import PRIORITIES
 from ..states import JobState
-from . import paging
+from . import paging, search_window
 from .base import OrganizationChangeList
 from .field_filter import Field, FieldFilter
 
@@ -23,7 +23,10 @@ MOST_COUNTED = 60
 
 
 class CountedFilter(admin.SimpleListFilter):
-    """A filter whose choices say how many jobs they leave. ``JobChangeList`` applies it."""
+    """A filter whose choices say how many jobs they leave. ``JobChangeList`` applies it, after the search."""
+
+    is_indexed = False
+    """Whether an index finds what it chooses."""
 
     def condition(self, value: str) -> Q:
         """Return what a job has to be like."""
@@ -47,6 +50,7 @@ class CountedFilter(admin.SimpleListFilter):
 
 class StateFilter(CountedFilter):
     title = _("state")
+    is_indexed = True
     parameter_name = "state__exact"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
@@ -55,6 +59,7 @@ class StateFilter(CountedFilter):
 
 class CountedQueueFilter(CountedFilter):
     title = _("queue")
+    is_indexed = True
     parameter_name = "queue"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
@@ -99,6 +104,15 @@ class JobFieldFilter(FieldFilter):
 class JobChangeList(OrganizationChangeList):
     """The list of jobs. What its counts are made from is the newest rows that the other filters leave."""
 
+    def get_filters(self, request: HttpRequest) -> Any:
+        found = super().get_filters(request)
+        chosen = Q()
+        for spec in found[0]:
+            if isinstance(spec, CountedFilter) and spec.is_indexed:
+                chosen &= spec.chosen
+        search_window.narrowed_by(request, chosen)
+        return found
+
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         self._uncounted = super().get_queryset(request, exclude_parameters)
         rows = self._uncounted
@@ -118,10 +132,13 @@ class JobChangeList(OrganizationChangeList):
                 for value, _title in counted.lookup_choices:
                     wanted[counted.parameter_name, value] = Count("pk", filter=counted.condition(value) & others)
         names = {f"count_{number}": key for number, key in enumerate(wanted)}
-        newest = self._uncounted.order_by("-created_at")[: paging.MOST + 1]
+        rows, begins = self._uncounted, self.window.newest if self.window else None
+        if begins is not None:  # other choices leave other rows: all of them may be far too many to look for words in
+            rows = rows.filter(created_at__gte=begins)
+        newest = rows.order_by("-created_at")[: paging.MOST + 1]
         found = newest.aggregate(total=Count("pk"), **dict(zip(names, wanted.values(), strict=True)))
         shown: dict[str, dict[str, str]] = {}
-        plus = "+" if found["total"] > paging.MOST else ""
+        plus = "+" if begins is not None or found["total"] > paging.MOST else ""
         for name, (parameter, value) in names.items():
             shown.setdefault(str(parameter), {})[value] = f"{min(found[name], paging.MOST):,}{plus}"
         return shown

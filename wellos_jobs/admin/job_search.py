@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -19,9 +22,22 @@ from ..states import JobState
 
 MOST_USERS = 50
 """How many users a search text may stand for."""
-TAGS = ("$uuid", "$decimal", "$date", "$datetime")
-"""Under which of the tags of ``wellos_jobs.tags`` a value is looked for, too."""
+TAGS: dict[str, Callable[[str], object]] = {
+    "$uuid": uuid.UUID,
+    "$decimal": Decimal,
+    "$date": date.fromisoformat,
+    "$datetime": lambda text: datetime.fromisoformat(text.partition("[")[0]),
+}
+"""Under which of the tags of ``wellos_jobs.tags`` a value is looked for, too, if it can be read as one."""
 
+DATED = frozenset({"org"})
+"""What an index finds that has the time of creation, too."""
+INDEXED = DATED | {"queue", "state", "by", "id"}
+Among = Callable[[QuerySet[JobRecord], Q], QuerySet[JobRecord]]
+
+_VERSION = 12
+"""Which digit of a UUID is its version."""
+_BEGINNING = re.compile(r"[0-9a-fA-F]{8,31}|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){0,3}[0-9a-fA-F]{0,11}")
 _TERM = re.compile(
     r'(?:(?P<prefix>name|queue|org|state|error|id|by|data(?:\.[^\s:".]+)+):)?(?:"(?P<quoted>[^"]*)"|(?P<word>\S+))'
 )
@@ -54,20 +70,42 @@ def parse(text: str) -> list[Term]:
     return [*([Term("", " ".join(phrase))] if phrase else []), *found]
 
 
-def search(rows: QuerySet[JobRecord], text: str, *, may_see_data: bool) -> QuerySet[JobRecord]:
+def search(rows: QuerySet[JobRecord], text: str, *, may_see_data: bool, among: Among) -> QuerySet[JobRecord]:
     """Return the rows that a search text means.
+
+    What an index finds is applied first; ``among`` gets what that leaves, and returns those rows in which words are
+    looked for.
 
     Raises:
         SearchFault: it names no state there is, or data that this person may not see.
     """
-    for number, term in enumerate(parse(text)):
-        if not term.prefix.startswith("data."):
+    terms = parse(text)
+    if not may_see_data and any(term.prefix.startswith("data.") for term in terms):
+        raise SearchFault(_("Data is searched only for those who may see it (“view_payload”)"))
+    known = [term for term in terms if _is_known(rows, term)]
+    words = [term for term in terms if term not in known]
+    narrow = Q()
+    for term in known:
+        if term.prefix in DATED:
             rows = rows.filter(_condition(term))
-        elif may_see_data:
+        else:
+            narrow &= _condition(term) if term.prefix else _by_id(term.text)
+    if words and not any(term.prefix in {"", "id"} for term in known):
+        rows = among(rows, narrow)
+    rows = rows.filter(narrow)
+    for number, term in enumerate(words):
+        if term.prefix.startswith("data."):
             rows = _by_data(rows, f"searched_{number}", term)
         else:
-            raise SearchFault(_("Data is searched only for those who may see it (“view_payload”)"))
+            rows = rows.filter(_condition(term))
     return rows
+
+
+def _is_known(rows: QuerySet[JobRecord], term: Term) -> bool:
+    """Tell whether an index finds a term. A text without a prefix is known if a job has this id: RQ's are any text."""
+    if term.prefix:
+        return term.prefix in INDEXED
+    return ids.parse_id(term.text) is not None or rows.filter(_by_id(term.text)).exists()
 
 
 def sealed(text: str) -> list[str]:
@@ -96,14 +134,11 @@ def _condition(term: Term) -> Q:
 
 
 def _anywhere(text: str) -> Q:
-    if ids.parse_id(text) is not None:
-        return _by_id(text)
     return (
         Q(name__icontains=text)
         | Q(organization_id__icontains=text)
         | Q(error__icontains=text)
         | Q(requested_by__in=_users(text))
-        | Q(rq_id=text)
     )
 
 
@@ -115,8 +150,27 @@ def _state(text: str) -> str:
 
 
 def _by_id(text: str) -> Q:
+    """Return what has this id, one of RQ's perhaps, or an id that begins with this text."""
     chosen = ids.parse_id(text)
-    return Q(rq_id=text) if chosen is None else Q(pk=chosen) | Q(rq_id=text)
+    if chosen is not None:
+        return Q(pk=chosen) | Q(rq_id=text)
+    found = Q(rq_id=text)
+    for first, last in _begun(text):
+        found |= Q(pk__range=(first, last))
+    return found
+
+
+def _begun(text: str) -> set[tuple[uuid.UUID, uuid.UUID]]:
+    """Return the ranges of ids that begin with a text: eight digits or more, with dashes where they belong or none."""
+    if not _BEGINNING.fullmatch(text) or len(text.replace("-", "")) > 31:
+        return set()
+    digits = text.replace("-", "")
+    spans = ((first.replace("-", ""), last.replace("-", "")) for first, last in ids.SPANS)
+    return {
+        (uuid.UUID(digits + first[len(digits) :]), uuid.UUID(digits + last[len(digits) :]))
+        for first, last in spans
+        if len(digits) <= _VERSION or digits[_VERSION] == first[_VERSION]
+    }
 
 
 def _users(text: str) -> list[Any]:
@@ -130,13 +184,25 @@ def _by_data(rows: QuerySet[JobRecord], alias: str, term: Term) -> QuerySet[JobR
     place: Any = "data"
     for key in term.prefix.split(".")[1:]:
         place = KeyTransform(key, place)
-    tagged = {f"{alias}_{number}": KeyTransform(tag, place) for number, tag in enumerate(TAGS)}
+    tagged = {
+        f"{alias}_{number}": KeyTransform(tag, place)
+        for number, (tag, read) in enumerate(TAGS.items())
+        if _can_be(read, term.text)
+    }
     wanted = Q()
     for value in _values(term):
         wanted |= Q(**{alias: value})
     for name in tagged:
         wanted |= Q(**{name: term.text})
     return rows.alias(**{alias: place}, **tagged).filter(wanted)
+
+
+def _can_be(read: Callable[[str], object], text: str) -> bool:
+    try:
+        read(text)
+    except (ValueError, ArithmeticError):
+        return False
+    return True
 
 
 def _values(term: Term) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import bulk
 from ..models import JobRecord
 from ..states import JobState, Priority
-from . import display, job_search
+from . import display, job_search, search_window
 from .base import NameFilter, ReadOnlyAdmin
 from .confirm import BulkAct, Sentence, effects
 from .job_acts import NOT_STARTED
@@ -57,7 +57,8 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
     sortable_by = ("created",)
     search_fields = ("name",)
     search_help_text = _(
-        "An id, or a part of the name, the organization, the requester or the error. Or, all of which must fit: "
+        "An id or its beginning, or a part of the name, the organization, the requester or the error. "
+        "Or, all of which must fit: "
         'id: name: queue: org: state: error: by: and data.customer.name:"Ann Lee" data.invoice_id:42 '
         "(encrypted values cannot be searched)"
     )
@@ -74,7 +75,12 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
     ) -> tuple[QuerySet[JobRecord], bool]:
         may_see = request.user.has_perm("wellos_jobs.view_payload")
         try:
-            found = job_search.search(queryset, search_term, may_see_data=may_see)
+            found = job_search.search(
+                queryset,
+                search_term,
+                may_see_data=may_see,
+                among=lambda rows, narrow: search_window.looked_through(request, rows, "created_at", narrow),
+            )
         except job_search.SearchFault as fault:
             messages.warning(request, str(fault), fail_silently=True)  # silently: a bulk operation searches, too
             return queryset.none(), False

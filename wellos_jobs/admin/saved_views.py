@@ -14,8 +14,9 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ..models import SavedView
+from . import search_window
 
-PASSING = ("p", "all", "e", "_changelist_filters", "_facets")
+PASSING = frozenset({"p", "all", "e", "_changelist_filters", "_facets"}) | search_window.PARAMETERS
 """Parts of an address that are no filter."""
 
 
