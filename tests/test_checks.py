@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
@@ -202,7 +203,11 @@ def test_keys_that_are_none() -> None:
 
 def test_job_on_an_unknown_queue(declared: None) -> None:
     registry.register(registry.define("check-lost", takes_a_token, queue="nowhere"))
-    assert found(jobs.check_declared_queues) == ["E008"]
+    registry.register(registry.define("check-stray", takes_a_token, queue="nowhere"))
+    registry.register(registry.define("check-astray", takes_a_token, queue="anywhere"))
+    one, two = sorted(fault.msg for fault in jobs.check_declared_queues())
+    assert re.fullmatch(r"Job 'check-astray' \(.*\) goes to queue 'anywhere', which RQ_QUEUES does not have\.", one)
+    assert re.fullmatch(r"Jobs 'check-lost' \(.*\), 'check-stray' \(.*\) go to queue 'nowhere', which .*", two)
 
 
 def test_own_jobs_need_no_queue_named_default() -> None:

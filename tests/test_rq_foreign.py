@@ -83,6 +83,7 @@ def test_a_plain_job_runs_and_gets_a_row_under_its_dotted_path() -> None:
     assert (status(job), job.return_value(refresh=True)) == (JobStatus.FINISHED, 5)
     done = row(job)
     assert (done.state, done.attempts, done.worker, done.error) == (JobState.COMPLETED, 1, "w", "")
+    assert done.result == 5
     assert done.started_at is not None and done.finished_at is not None and done.started_at <= done.finished_at
 
 

@@ -16,6 +16,7 @@ from rq.worker import SimpleWorker
 
 from . import conf, faults, keys, payload, redis, run_log
 from .claims import Claim, Claimer, Outcome
+from .errors import PayloadError
 from .execution import close_stale_connections
 from .foreign_calls import read_call
 from .lanes import LaneQueue
@@ -60,16 +61,17 @@ class ForeignRunner:
         close_stale_connections()
         try:
             with caught(log):
-                fault = self._perform(claim, pickled=call is None)
+                ending = self._perform(claim, pickled=call is None)
         finally:
             close_stale_connections()
         said = log.told() if log is not None else {}
-        told = {"run": round(time.perf_counter() - started, 6), **(call or {}), **fault, **said}
-        self.ending = self._claimer.foreign_done(claim, ran_well=not fault, detail=payload.to_json(told))
+        told = {"run": round(time.perf_counter() - started, 6), **(call or {}), **ending, **said}
+        ran_well = not ending.keys() - {"result"}
+        self.ending = self._claimer.foreign_done(claim, ran_well=ran_well, detail=payload.to_json(told))
         return None
 
     def _perform(self, claim: Claim, *, pickled: bool) -> dict[str, Any]:
-        """Let RQ run the job; return what went wrong, for the ledger."""
+        """Let RQ run the job; return its result or what went wrong, for the ledger."""
         serializer = DefaultSerializer if pickled else JSONSerializer
         worker = self._rq_worker()
         queue = django_rq.get_queue(
@@ -84,7 +86,8 @@ class ForeignRunner:
         worker.connection.zadd(keys.wip(claim.queue), {execution.composite_key: keys.FAR})
         if worker.perform_job(job, queue, execution):
             asked_again = isinstance(job._result, Retry)
-            return {"message": "The job returned rq.Retry", "error_class": "rq.Retry"} if asked_again else {}
+            told = {"message": "The job returned rq.Retry", "error_class": "rq.Retry"}
+            return told if asked_again else _result(job)
         error, worker.error = worker.error, None
         reason = FailureReason.TIMEOUT if isinstance(error, BaseTimeoutException) else FailureReason.EXHAUSTED
         return {"reason": reason.value, **(faults.describe(error) if error is not None else {})}
@@ -101,3 +104,11 @@ class ForeignRunner:
                 exception_handlers=get_exception_handlers(),  # type: ignore[no-untyped-call]
             )
         return self._worker
+
+
+def _result(job: Job) -> dict[str, Any]:
+    """Return the result for the row, or nothing: what JSON cannot carry or is too large is kept by RQ alone."""
+    try:
+        return {"result": payload.to_json(payload.encode_result(job._result))}
+    except PayloadError:
+        return {}

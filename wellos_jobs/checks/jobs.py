@@ -196,14 +196,18 @@ def _is_fernet_key(key: str) -> bool:
 @register
 def check_declared_queues(**_: Any) -> list[CheckMessage]:
     queues = configured_queues()
+    lost: dict[str, list[str]] = {}
+    for job in registry.all_jobs():
+        if queues and job.queue not in queues and job.name not in OF_ANY_QUEUE:
+            lost.setdefault(job.queue, []).append(f"{job.name!r} ({job.path})")
     return [
         Error(
-            f"Job {job.name!r} ({job.path}) goes to queue {job.queue!r}, which RQ_QUEUES does not have.",
-            hint=f"Add {job.queue!r} to RQ_QUEUES, or name one of {', '.join(sorted(queues))}.",
+            f"{'Job' if len(jobs) == 1 else 'Jobs'} {', '.join(jobs)} {'goes' if len(jobs) == 1 else 'go'} to queue "
+            f"{queue!r}, which RQ_QUEUES does not have.",
+            hint=f"Add {queue!r} to RQ_QUEUES, or name one of {', '.join(sorted(queues))}.",
             id="wellos_jobs.E008",
         )
-        for job in registry.all_jobs()
-        if queues and job.queue not in queues and job.name not in OF_ANY_QUEUE
+        for queue, jobs in lost.items()
     ]
 
 
