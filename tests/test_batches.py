@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -410,6 +412,89 @@ def test_a_replayed_dead_letter_of_a_batch(books: Books, journal: Journal) -> No
     assert not batch.wait(0)
     run_all(books)
     assert batch.wait(0) and calls(journal) == (1, 0), "it failed again"
+
+
+# --- cost ------------------------------------------------------------------------------------------------
+
+
+def jobs_of(batch: Batch, number: int, state: str) -> None:
+    """Rows as enqueue and the ledger leave them, without a run for each."""
+    made = {"name": "test-noop", "queue": "default", "state": state, "batch_id": batch.id}
+    JobRecord.objects.bulk_create(JobRecord(created_at=timezone.now(), **made) for _ in range(number))
+
+
+def plans(queries: list[dict[str, str]]) -> Iterator[str]:
+    """How the database goes about each query on the jobs of a batch."""
+    word = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
+    for query in queries:
+        if re.search(r"FROM .*jobrecord.* WHERE .*batch_id\W* = ", query["sql"]):
+            with connection.cursor() as cursor:
+                cursor.execute(f"{word} {query['sql']}")
+                yield str(cursor.fetchall())
+
+
+def test_the_end_of_a_job_costs_the_same_in_a_large_batch(books: Books) -> None:
+    """No job but those that ended is counted: one entry of an index tells that the batch is not done."""
+    batches = {}
+    for size in (10, 3_000):
+        with Batch(name="import") as batch:
+            ending = batch.enqueue(noop)
+            jobs_of(batch, size, "completed")
+            jobs_of(batch, size, "waiting")
+        work()
+        with CaptureQueriesContext(connection) as captured:
+            books.fold()
+        assert books.row(ending).state == "completed" and batch.state == "closed"
+        batches[size] = captured.captured_queries
+    few, many = batches.values()
+    assert len(few) == len(many)
+    assert not [query for query in many if "COUNT(" in query["sql"]]
+    refresh_statistics()
+    found = list(plans(many))
+    assert found and all("wellos_job_batch_state" in plan for plan in found), found
+
+
+def refresh_statistics() -> None:
+    """Let the database see how large its tables are: small ones it reads whole."""
+    with connection.cursor() as cursor:
+        table = JobRecord._meta.db_table
+        cursor.execute(f"ANALYZE TABLE {table}" if connection.vendor == "mysql" else f"ANALYZE {table}")
+
+
+def test_counts_are_exact_when_a_fold_dies_and_when_a_job_is_replayed(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger ends before its commit, when the batch is already done in its transaction: it is folded again."""
+    with Batch(name="import") as batch:
+        batch.enqueue_bulk(noop, [{}] * 3)
+        batch.enqueue(fail)
+    work()
+    release = blocking.release
+
+    def release_and_die(*arguments: Any) -> None:
+        release(*arguments)
+        assert batch.state == "done"
+        raise OperationalError("the connection is gone")
+
+    monkeypatch.setattr(blocking, "release", release_and_die)
+    with pytest.raises(OperationalError):
+        books.fold()
+    monkeypatch.undo()
+    assert counters() == ("closed", 0, 0, 0, 0)
+    Books().fold()
+    assert counters() == ("done", 4, 3, 1, 0)
+    operations.replay(DeadLetter.objects.get())
+    assert batch.state == "closed"
+    run_all(Books())
+    assert counters() == ("done", 4, 3, 1, 0)
+    JobRecord.objects.filter(state="failed").update(name="test-noop", data={})
+    operations.retry_batch(batch.id)
+    run_all(Books())
+    assert counters() == ("done", 4, 4, 0, 0)
+
+
+def counters() -> tuple[Any, ...]:
+    return Row.objects.values_list("state", "total", "completed", "failed", "canceled").get()
 
 
 # --- prune -----------------------------------------------------------------------------------------------
