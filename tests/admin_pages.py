@@ -17,9 +17,9 @@ from django.urls import reverse
 
 from wellos_jobs import Batch, Flow, Priority, bulk, operations
 from wellos_jobs.acts import Act
-from wellos_jobs.admin.fault_page import VERBS as FAULT_VERBS
-from wellos_jobs.admin.job_acts import VERBS as JOB_VERBS
-from wellos_jobs.admin.letter_page import VERBS as LETTER_VERBS
+from wellos_jobs.admin.fault_page import FaultAct
+from wellos_jobs.admin.job_acts import JobAct
+from wellos_jobs.admin.letter_page import LetterAct
 from wellos_jobs.contrib import report_types, reports
 from wellos_jobs.models import (
     AuditEntry,
@@ -117,7 +117,7 @@ PAGES: tuple[AdminPage, ...] = (
     *(AdminPage("jobrecord_change", _job(state), label=state) for state in ("completed", "failed", "canceled")),
     AdminPage("jobrecord_change", lambda: (first(JobRecord.objects.exclude(rq_id=None)).pk,), label="foreign"),
     AdminPage("jobrecord_history", _row(JobRecord)),
-    *(AdminPage("job_act", _job_of_verb(verb), label=verb) for verb in JOB_VERBS),
+    *(AdminPage("job_act", _job_of_verb(verb), label=verb) for verb in JobAct.verbs),
     AdminPage("job_copy", _job("failed")),
     AdminPage("jobattempt_changelist"),
     AdminPage("jobattempt_change", _row(JobAttempt)),
@@ -125,11 +125,11 @@ PAGES: tuple[AdminPage, ...] = (
     AdminPage("faults"),
     AdminPage("faults", query="?status=any"),
     AdminPage("fault", _fault()),
-    *(AdminPage("fault_act", _fault(verb), label=verb) for verb in FAULT_VERBS),
+    *(AdminPage("fault_act", _fault(verb), label=verb) for verb in FaultAct.verbs),
     AdminPage("deadletter_changelist"),
     AdminPage("deadletter_change", _letter()),
     AdminPage("deadletter_history", _letter()),
-    *(AdminPage("deadletter_act", _letter(verb), label=verb) for verb in LETTER_VERBS),
+    *(AdminPage("deadletter_act", _letter(verb), label=verb) for verb in LetterAct.verbs),
     AdminPage("schedule_changelist", asks_redis=True),
     AdminPage("schedule_add"),
     AdminPage("schedule_change", _row(Schedule)),

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from django.utils.translation import gettext
+
 from . import keys, redis, registry
 from .guards.breaker import CircuitBreaker
 from .guards.limits import Concurrency, RateLimit, fields_of
@@ -105,6 +107,7 @@ class LimitBoard:
     unseen: int = 0
     """At how many limits jobs wait that were not looked at, because there are too many."""
     problems: list[str] = field(default_factory=list)
+    """What could not be asked or read, in sentences."""
 
 
 def look(sought: str = "", start: int = 0, most: int = 50) -> LimitBoard:
@@ -116,7 +119,7 @@ def look(sought: str = "", start: int = 0, most: int = 50) -> LimitBoard:
         try:
             found += _found(source, guards, sought, board)
         except redis.Error as error:
-            board.problems.append(str(error))
+            board.problems.append(_not_asked(error))
     found = [line for line in found if sought in line.key]
     found.sort(key=lambda line: (not line.is_open, -line.waiting, -line.load, line.id))
     board.breakers = [line for line in found if line.kind == "breaker"]
@@ -193,8 +196,24 @@ def _found(source: str, guards: Sequence[_Declared], sought: str, board: LimitBo
     arguments = [part for pair in asked.items() for part in pair]
     stamp, waiting, rows = redis.run(redis.source_client(source, "call"), "limit_board", MOST, *arguments)
     board.unseen += max(0, int(waiting) - MOST)
-    lines = [line for row in rows if (line := _line(source, float(stamp), row, guards)) is not None]
+    lines = [line for row in rows if (line := _read(source, float(stamp), row, guards, board)) is not None]
     return (line for line in lines if line.id in always or line.used or line.waiting or line.set is not None)
+
+
+def _read(
+    source: str, now: float, row: Sequence[Any], guards: Sequence[_Declared], board: LimitBoard
+) -> LimitLine | None:
+    """Return a line, None for what is no limit; a limit whose keys are damaged is told as a problem."""
+    try:
+        return _line(source, now, row, guards)
+    except (ValueError, TypeError, AttributeError) as error:
+        told = {"limit": redis.text(row[0]), "error": error}
+        board.problems.append(gettext("What Redis holds on limit %(limit)s cannot be read: %(error)s") % told)
+        return None
+
+
+def _not_asked(error: redis.Error) -> str:
+    return gettext("Redis cannot be asked: %(error)s") % {"error": error}
 
 
 def _within(guard: Guard) -> str:
@@ -240,7 +259,7 @@ def _name_jobs(source: str, lines: Sequence[LimitLine], board: LimitBoard) -> No
         connection = redis.source_client(source, "call")
         rows = redis.run(connection, "limit_jobs", SHOWN, *(line.id for line in lines))
     except redis.Error as error:
-        board.problems.append(str(error))
+        board.problems.append(_not_asked(error))
         return
     now = datetime.now(UTC).timestamp()
     for line, (holders, waiting) in zip(lines, rows, strict=True):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.urls import NoReverseMatch, reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from ..models import JobAttempt
-from . import display
+from . import display, texts
 from .base import NameOfJobFilter, QueueOfJobFilter, ReadOnlyAdmin, SearchedInWindow
 
 
@@ -67,4 +69,12 @@ class JobAttemptAdmin(SearchedInWindow, ReadOnlyAdmin):
 
     @admin.display(description=_("traceback"))
     def trace(self, attempt: JobAttempt) -> SafeString | str:
-        return display.block(attempt.traceback)
+        shown = display.block(attempt.traceback)
+        if len(attempt.traceback) <= texts.SHORT:
+            return shown
+        name = "admin:wellos_jobs_job_traceback"
+        try:
+            url = reverse(name, args=[attempt.job_id, attempt.pk], current_app=self.admin_site.name)
+        except NoReverseMatch:  # this site has no jobs
+            return shown
+        return format_html('{}<p><a href="{}">{}</a></p>', shown, url, _("The whole traceback as text"))

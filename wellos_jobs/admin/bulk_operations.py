@@ -15,9 +15,8 @@ from django.utils.translation import gettext_lazy as _
 
 from .. import bulk
 from ..acts import Report
-from ..errors import JobNotFound
 from ..models import BulkOperation
-from . import display, scope
+from . import display, scope, waiting
 from .base import ReadOnlyAdmin
 from .confirm import BulkAct, Effect
 
@@ -82,17 +81,12 @@ class BulkOperationAdmin(ReadOnlyAdmin):
         return super().change_view(request, object_id, form_url, told | (extra_context or {}))
 
     def _told(self, request: HttpRequest, operation: BulkOperation) -> dict[str, Any]:
-        waits = ""
-        handle = bulk.handle_of(operation)
-        if operation.finished_at is None and handle is not None:
-            try:
-                waits = handle.explain()
-            except JobNotFound:
-                waits = gettext("Its job is gone")
         job = operation.job
+        open_job = job if operation.finished_at is None else None
         return {
             "operation": operation,
-            "waits": waits,
+            "waits": waiting.why(open_job) if open_job else "",
+            "problem": waiting.problem(open_job) if open_job else "",
             "action_name": bulk.title(operation.action),
             "job_link": display.link(self.admin_site, "jobrecord", job.pk, job) if job else "",
             "may_stop": operation.finished_at is None and not operation.stopped_by,

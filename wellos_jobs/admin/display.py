@@ -20,10 +20,13 @@ from .. import conf
 from ..models import JobRecord
 from ..states import JobState
 from ..statistics import BUCKETS
+from . import texts
 
 logger = logging.getLogger("wellos_jobs")
 
 NOTHING = "-"
+LONGEST_JSON = 100_000
+"""Characters of a JSON value that are shown whole: more than a job's data may have by default."""
 _DOTS = {"started": "active", "enqueued": "waiting", "changed priority": "changed"}
 """Words of a timeline that look like a state."""
 
@@ -91,13 +94,14 @@ def run_time(job: JobRecord) -> str:
 
 
 def block(text: str) -> SafeString | str:
-    """A text with its line breaks, such as a traceback."""
-    return format_html('<pre class="wj-text">{}</pre>', text) if text else NOTHING
+    """A text with its line breaks, such as a traceback; the middle of a long one is left out."""
+    return format_html('<pre class="wj-text">{}</pre>', texts.cut(text)) if text else NOTHING
 
 
 def as_json(value: Any) -> SafeString:
-    """A masked JSON value, indented."""
-    return format_html('<pre class="wj-text">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """A masked JSON value, indented; the middle of one that is larger than data may be is left out."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    return format_html('<pre class="wj-text">{}</pre>', texts.cut(text, LONGEST_JSON))
 
 
 def shortened(text: str, most: int = 90) -> str:

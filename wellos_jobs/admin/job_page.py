@@ -13,13 +13,11 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from .. import alike, payload, redis, status, timeline
-from ..errors import JobNotFound
-from ..handles import JobHandle
+from .. import alike, payload, status, timeline
 from ..models import AuditEntry, DeadLetter, JobAttempt, JobLog, JobRecord
 from ..states import FINAL_STATES, JobState
 from ..views import may_see_payload
-from . import display, graph, scope, texts
+from . import display, graph, scope, texts, waiting
 from .job_acts import JobAct, buttons
 from .job_copy import JobCopy
 from .job_facts import facts
@@ -60,7 +58,7 @@ class JobPage(Page):
             "problem": live.get("problem", ""),
             "state": display.badge(job.state, JobState(job.state).label),
             "error": texts.cut(job.error),
-            "why": _why(job),
+            "why": waiting.why(job),
             "buttons": buttons(self.site, request, job),
             "facts": facts(self.site, job),
             "moments": timeline.timeline(job, attempts, letters, entries),
@@ -155,20 +153,6 @@ class JobPages:
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **options: Any) -> HttpResponse:
         return JobPage(self).answer(request, job_id=object_id)  # type: ignore[arg-type]
-
-
-def _why(job: JobRecord) -> str:
-    """Return in words what an open job waits for, or why that cannot be told."""
-    if JobState(job.state) in FINAL_STATES or job.is_foreign:
-        return ""
-    try:
-        return JobHandle(job.pk, job.queue, job._state.db or "default").explain()
-    except redis.Unavailable as error:
-        return gettext("Redis cannot be reached, so it cannot be told what the job waits for: %(error)s") % {
-            "error": error
-        }
-    except (redis.Error, ValueError, JobNotFound) as error:
-        return gettext("It cannot be told what the job waits for: %(error)s") % {"error": error}
 
 
 def _logs(request: HttpRequest, job: JobRecord) -> dict[str, Any]:

@@ -40,9 +40,9 @@ def is_cut(row: Any, column: str) -> bool:
     return (getattr(row, f"{column}_size") or 0) > SHORT
 
 
-def cut(text: str) -> str:
-    """Return a text that is in memory already, cut in the middle if it is long."""
-    return joined(text[:SHORT], text[-TAIL:], len(text))
+def cut(text: str, most: int = SHORT) -> str:
+    """Return a text that is in memory already, cut in the middle if it has more than ``most`` characters."""
+    return text if len(text) <= most else joined(text[:HEAD], text[-TAIL:], len(text))
 
 
 def joined(head: str, tail: str, size: int) -> str:
