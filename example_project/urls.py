@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import include, path
 
-from .accounts.views import ResetView, SignUpView
+from .accounts.views import ResetConfirmView, ResetView, SignUpView, confirm, confirm_again
 from .activity import views as activity
 from .invoices import views as invoices
 from .organizations import views as organizations
@@ -44,11 +44,13 @@ urlpatterns = [
     path("o/<slug:slug>/", include(of_an_organization)),
     path("files/", include("wellos_jobs.contrib.urls")),  # the links in mails: signed, good for some days, no login
     path("sign-up", SignUpView.as_view(), name="sign-up"),
+    path("confirm/again", confirm_again, name="confirm-again"),
+    path("confirm/<str:token>", confirm, name="confirm"),
     path("login", auth.LoginView.as_view(), name="login"),
     path("logout", auth.LogoutView.as_view(), name="logout"),
     path("password-reset", ResetView.as_view(), name="password_reset"),
     path("password-reset/sent", auth.PasswordResetDoneView.as_view(), name="password_reset_done"),
-    path("password-reset/<uidb64>/<token>", auth.PasswordResetConfirmView.as_view(), name="password_reset_confirm"),
+    path("password-reset/<uidb64>/<token>", ResetConfirmView.as_view(), name="password_reset_confirm"),
     path("password-reset/done", auth.PasswordResetCompleteView.as_view(), name="password_reset_complete"),
     path("jobs/", include("wellos_jobs.urls")),
     path("django-rq/", include("django_rq.urls")),

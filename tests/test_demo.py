@@ -100,8 +100,8 @@ def test_mails_are_files_with_text_and_html(finished: Demo) -> None:
     assert len(welcome) == 8
     assert "ada.acme@wellos.example" in {mail["To"] for mail in welcome}
     for mail in welcome:
-        assert "your account is ready" in mail.get_body(("plain",)).get_content()
-        assert "your account is ready" in mail.get_body(("html",)).get_content()
+        assert "you log in as" in mail.get_body(("plain",)).get_content()
+        assert "you log in as" in mail.get_body(("html",)).get_content()
     notice = next(mail for mail in finished.mails() if mail["Subject"] == "Job Failed After All Retries")
     assert notice["To"] == "ops@wellos.example"
     assert "generate-invoice failed after 1 attempt." in notice.get_content()

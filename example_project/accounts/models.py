@@ -33,6 +33,16 @@ class User(AbstractUser):
         self.is_pending = True
         self.save()
 
+    @property
+    def confirm_by(self) -> datetime:
+        """When a pending account is deleted."""
+        return self.date_joined + PENDING_FOR
+
+    def confirm(self) -> None:
+        """The address is the user's own: the account stays. Whoever follows a link in a mail to it has shown so."""
+        type(self).objects.filter(pk=self.pk, is_pending=True).update(is_pending=False)
+        self.is_pending = False
+
     @classmethod
     def overdue(cls, now: datetime) -> models.QuerySet[User]:
         """Return the users who have been pending for too long."""

@@ -1,8 +1,4 @@
-"""Issuing an invoice: its PDF, and then, as a flow, the mail that takes it to the customer.
-
-generate-invoice ─▶ mail-invoice
-   (reports)          (email)
-"""
+"""Issuing an invoice, and the mail that takes it to the customer. What else follows is a trigger in ``jobs.py``."""
 
 from __future__ import annotations
 
@@ -10,34 +6,33 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.dispatch import Signal
 
-from wellos_jobs import Discard, Flow, job
+from wellos_jobs import Discard, job
 from wellos_jobs.contrib import emails
-from wellos_jobs.flows import FlowHandle
 
 from .models import Invoice
 
+invoice_issued = Signal()
+"""Sent in the transaction that makes a draft final; arguments ``instance`` and ``requested_by`` (may be None).
+
+``post_save`` would not do: it comes each time an issued invoice is saved, and does not tell what was changed.
+"""
+
 
 @transaction.atomic
-def issue(invoice: Invoice, **using: Any) -> FlowHandle:
-    """Make a draft final, and enqueue its PDF and its mail in the same transaction.
-
-    ``using`` are options of the jobs, such as ``requested_by``.
+def issue(invoice: Invoice, requested_by: Any = None) -> None:
+    """Make a draft final. Its PDF and its mail are enqueued in the same transaction.
 
     Raises:
         ValidationError: it was issued before, or nobody could pay it as it is.
     """
-    from .jobs import generate_invoice
-
     invoice.check_complete()
     drafts = Invoice.objects.filter(pk=invoice.pk, status=Invoice.Status.DRAFT)
     if not drafts.update(status=Invoice.Status.ISSUED):  # of two who press the button at once, one comes second
         raise ValidationError(f"Invoice {invoice.number} was issued before")
-    data = {"invoice_id": str(invoice.pk)}
-    children = [mail_invoice.with_data(**data)] if invoice.customer_email else []
-    return Flow(generate_invoice.with_data(**data), children=children).enqueue(
-        organization=invoice.organization_id, **using
-    )
+    invoice.status = Invoice.Status.ISSUED
+    invoice_issued.send(sender=Invoice, instance=invoice, requested_by=requested_by)
 
 
 @job("mail-invoice", queue="email", max_attempts=5)

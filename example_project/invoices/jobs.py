@@ -1,4 +1,8 @@
-"""Jobs about invoices: make the file, send it to the customer's books."""
+"""Jobs about invoices: make the file, send it to the customer's books; and what follows when one is issued.
+
+generate-invoice ─▶ mail-invoice
+   (reports)          (email)
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,11 @@ import json
 from typing import Any
 from urllib.request import Request, urlopen
 
-from wellos_jobs import CircuitBreaker, Discard, RateLimit, exponential, job, report_progress
+from wellos_jobs import CircuitBreaker, Discard, Flow, RateLimit, enqueue_on, exponential, job, report_progress
 from wellos_jobs.contrib.files import store
 
 from . import pdf
-from .issuing import mail_invoice
+from .issuing import invoice_issued, mail_invoice
 from .models import Invoice
 from .monthly import process_monthly_invoicing
 from .recurring import daily_revenue_report, monthly_billing
@@ -48,6 +52,22 @@ def generate_invoice(invoice_id: str, format: str = "pdf") -> dict[str, Any]:
     Invoice.objects.filter(pk=invoice.pk).update(document=file.name)
     report_progress(100, f"{invoice.number} is ready")
     return {"url": file.url, "size": file.size}
+
+
+def pdf_then_mail(instance: Invoice) -> Flow:
+    """Make the PDF of an issued invoice, and then the mail that takes it along, if there is somebody to mail it to."""
+    data = {"invoice_id": str(instance.pk)}
+    children = [mail_invoice.with_data(**data)] if instance.customer_email else []
+    return Flow(generate_invoice.with_data(**data), children=children)
+
+
+issued = enqueue_on(
+    invoice_issued,
+    sender=Invoice,
+    makes=pdf_then_mail,
+    options=lambda instance, requested_by: {"organization": instance.organization_id, "requested_by": requested_by},
+)
+"""There is no issued invoice without its jobs, and no job for one that was rolled back."""
 
 
 @job(

@@ -1,4 +1,9 @@
-"""Each organization has a schedule for its report, from its first day to its last, in its own time zone."""
+"""Each organization has a schedule for its report, from its first day to its last, in its own time zone.
+
+These are plain receivers, no triggers (``enqueue_on``): a schedule is a row, written in the transaction of the
+organization's own. As a job it would come a moment later, could fail by itself, and would leave, for that time, an
+organization without its schedule, or a schedule that runs for an organization that is gone.
+"""
 
 from __future__ import annotations
 

@@ -7,19 +7,21 @@ from typing import Any
 
 import pytest
 from django.core import mail
+from django.core.management import call_command
 from django.db import transaction
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from example_project.accounts.models import User
+from example_project.invoices.issuing import issue
 from example_project.invoices.jobs import generate_invoice, mail_invoice
 from example_project.invoices.models import Invoice
 from example_project.organizations.models import Organization
 from example_project.timesheets.models import Project, TimeEntry
-from wellos_jobs.models import JobRecord, OrganizationReportSchedule
+from wellos_jobs.models import JobRecord, OrganizationReportSchedule, Schedule
 from wellos_jobs.states import JobState
 
-from .conftest import MakeInvoice
+from .conftest import MakeInvoice, logged_in
 
 SESSION = 2  # the session and the user
 MEMBER = SESSION + 1  # and the organization
@@ -96,6 +98,49 @@ def test_issuing_makes_the_pdf_and_then_the_mail_in_one_transaction(
     again = client.post(f"/o/acme/invoices/{invoice.pk}/issue", follow=True).content.decode()
     assert "Invoice A-1 was issued before" in again
     assert JobRecord.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_issuing_in_the_admin_sets_off_the_same_jobs(acme: Organization, make_invoice: MakeInvoice) -> None:
+    staff = logged_in(User.objects.create_superuser("root"))
+    good, bad = make_invoice(acme, "A-1"), make_invoice(acme, "A-2", customer_name=" ")
+    sent = {"action": "issue_invoices", "_selected_action": [good.pk, bad.pk]}
+    page = staff.post("/admin/invoices/invoice/", sent, follow=True).content.decode()
+    assert "A-1 is issued: its PDF is being made." in page
+    assert "Invoice A-2 has no customer" in page
+    assert sorted(JobRecord.objects.values_list("name", flat=True)) == ["generate-invoice", "mail-invoice"]
+    good.refresh_from_db()
+    assert good.status == Invoice.Status.ISSUED
+    good.save()  # of an issued one, again, nothing follows
+    assert JobRecord.objects.count() == 2
+
+
+def test_no_mail_address_no_mail(acme: Organization, make_invoice: MakeInvoice) -> None:
+    issue(make_invoice(acme, "A-1", customer_email=""))
+    assert JobRecord.objects.get().name == "generate-invoice"
+
+
+def test_the_triggers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("jobs_triggers")
+    lines = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
+    for line in (
+        ["invoice_issued", "invoices.Invoice", "pdf_then_mail()"],
+        ["post_save", "accounts.User", "send-welcome-email"],
+        ["post_save", "accounts.User", "trial-expiration-warning"],
+    ):
+        assert line in lines
+
+
+def test_an_organization_s_schedule_comes_and_goes_with_it(db: None) -> None:
+    with pytest.raises(LookupError), transaction.atomic():
+        Organization.objects.create(slug="acme", name="Acme")
+        assert Schedule.objects.filter(organization_id="acme").count() == 1
+        raise LookupError
+    assert not Schedule.objects.filter(organization_id="acme").exists()
+    acme = Organization.objects.create(slug="acme", name="Acme")
+    assert Schedule.objects.filter(organization_id="acme").count() == 1
+    acme.delete()
+    assert not Schedule.objects.filter(organization_id="acme").exists()
 
 
 def test_what_nobody_could_pay_is_not_issued(client: Client, acme: Organization, make_invoice: MakeInvoice) -> None:

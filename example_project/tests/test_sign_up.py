@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
+from datetime import timedelta
+from urllib.parse import urlsplit
 
 import pytest
+from django.contrib.auth.tokens import default_token_generator
+from django.core import mail
 from django.test import Client
+from django.utils import timezone
+from django.utils.http import urlsafe_base64_encode
 
-from example_project.accounts.models import User
+from example_project.accounts import confirmation
+from example_project.accounts.models import PENDING_FOR, User
 from example_project.organizations.models import Organization
+from wellos_jobs.contrib.cleanup import cleanup_pending_users
+from wellos_jobs.contrib.emails import welcome_job
 from wellos_jobs.models import JobRecord, OrganizationReportSchedule
+
+from .conftest import logged_in
 
 FORM = {
     "username": "nils",
@@ -41,3 +53,101 @@ def test_a_name_that_is_taken_or_has_no_letters_is_refused(acme: Organization, n
 def test_no_organization_can_be_chosen(acme: Organization) -> None:
     Client().post("/sign-up", {**FORM, "organization": "acme"})
     assert User.objects.get().organization_id == "nils-daughters"
+
+
+# --- confirming the address ------------------------------------------------------------------------------
+
+
+def sign_up() -> tuple[User, str]:
+    """Sign up, and let the welcome mail be sent; return who that is and the path of the mail's link."""
+    Client().post("/sign-up", FORM)
+    data = JobRecord.objects.get(name="send-welcome-email").data
+    welcome_job(**data)
+    message = mail.outbox[-1]
+    link = re.search(r"http://\S+/confirm/\S+", message.body)[0]
+    assert link in message.alternatives[0][0]
+    assert "you log in as nils" in message.body
+    assert urlsplit(link).path.rpartition("/")[2] not in json.dumps(data)
+    return User.objects.get(username="nils"), urlsplit(link).path
+
+
+def make_overdue() -> None:
+    User.objects.update(date_joined=timezone.now() - PENDING_FOR - timedelta(minutes=1))
+
+
+def test_the_link_in_the_welcome_mail_confirms_the_address(db: None) -> None:
+    nils, path = sign_up()
+    browser = Client()
+    assert "Is nils@new.example your address?" in browser.get(path).content.decode()
+    nils.refresh_from_db()
+    assert nils.is_pending, "to look at the link is not to confirm"
+    assert "nils@new.example is confirmed." in browser.post(path, follow=True).content.decode()
+    nils.refresh_from_db()
+    assert not nils.is_pending
+    make_overdue()
+    cleanup_pending_users()
+    assert User.objects.filter(pk=nils.pk).exists()
+    assert "nils@new.example is confirmed." in browser.get(path).content.decode()
+
+
+def test_who_does_not_confirm_is_deleted(db: None) -> None:
+    nils, path = sign_up()
+    make_overdue()
+    assert cleanup_pending_users() == 1
+    assert not User.objects.filter(pk=nils.pk).exists()
+    assert "This link is too old" in Client().post(path).content.decode()
+
+
+def test_a_link_that_is_old_forged_or_for_another_address(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    nils, path = sign_up()
+    for wrong in (path[:-1], "/confirm/nonsense"):
+        assert "This link is too old" in Client().post(wrong).content.decode()
+    User.objects.filter(pk=nils.pk).update(email="other@new.example")
+    assert "This link is too old" in Client().post(path).content.decode()
+    User.objects.filter(pk=nils.pk).update(email="nils@new.example")
+    with monkeypatch.context() as later:
+        later.setattr(confirmation, "PENDING_FOR", timedelta(seconds=-1))
+        assert "This link is too old" in Client().post(path).content.decode()
+    nils.refresh_from_db()
+    assert nils.is_pending
+    assert "is confirmed" in Client().post(path, follow=True).content.decode()
+
+
+def test_confirming_needs_the_csrf_token(db: None) -> None:
+    nils, path = sign_up()
+    assert Client(enforce_csrf_checks=True).post(path).status_code == 403
+
+
+def test_a_password_set_by_mail_confirms_the_address_too(db: None) -> None:
+    nils, _path = sign_up()
+    browser = Client()
+    browser.post("/password-reset", {"email": nils.email})
+    JobRecord.objects.get(name="send-password-reset")
+    token = default_token_generator.make_token(nils)
+    uid = urlsafe_base64_encode(str(nils.pk).encode())
+    form = browser.get(f"/password-reset/{uid}/{token}", follow=True)
+    new = {"new_password1": "correct horse stable", "new_password2": "correct horse stable"}
+    assert "Password changed" in browser.post(form.request["PATH_INFO"], new, follow=True).content.decode()
+    nils.refresh_from_db()
+    assert not nils.is_pending
+
+
+def test_who_has_not_confirmed_is_told_and_can_have_the_mail_again(db: None) -> None:
+    nils, _path = sign_up()
+    browser = logged_in(nils)
+    assert "Please confirm nils@new.example" in browser.get("/", follow=True).content.decode()
+    assert "is on its way to you" in browser.post("/confirm/again", follow=True).content.decode()
+    assert "was sent to you today already" in browser.post("/confirm/again", follow=True).content.decode()
+    assert JobRecord.objects.filter(name="send-welcome-email", organization_id="nils-daughters").count() == 2
+    nils.confirm()
+    assert "Please confirm" not in browser.get("/", follow=True).content.decode()
+    browser.post("/confirm/again")
+    assert JobRecord.objects.filter(name="send-welcome-email").count() == 2
+    assert Client().post("/confirm/again").url == "/login?next=/confirm/again"
+
+
+def test_whom_somebody_else_has_made_gets_no_link(acme: Organization) -> None:
+    ada = User.objects.create_user("ada", "ada@wellos.example", organization=acme)
+    welcome_job(**JobRecord.objects.get(name="send-welcome-email").data)
+    assert ada.username in mail.outbox[-1].body
+    assert "/confirm/" not in mail.outbox[-1].body
