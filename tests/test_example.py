@@ -84,7 +84,7 @@ def sign_up(browser: Browser, name: str, organization: str) -> None:
         "password2": password,
     }
     browser.open("/sign-up").close()
-    assert "A mail is on its way to you" in browser.text("/sign-up", form)
+    assert f"A mail to {name}@new.example is on its way" in browser.text("/sign-up", form)
     browser.log_in(name, password)
 
 

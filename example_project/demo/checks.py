@@ -210,7 +210,10 @@ def _breaker(facts: Facts) -> str:
 
 @check("the bank was asked gently")
 def _bank(facts: Facts) -> str:
-    asked = [handle.record().started_at for handle in facts.run.errands.questions]
+    begun = [handle.record().started_at for handle in facts.run.errands.questions]
+    asked = [at for at in begun if at is not None]
+    if len(asked) < len(begun):
+        raise Wrong(f"{len(begun) - len(asked)} of {len(begun)} questions have not been asked")
     second = timedelta(milliseconds=999)  # the rows have milliseconds
     most = max(sum(first <= at <= first + second for at in asked) for first in asked)
     if facts.partner.bank.most_at_once > 2 or most > 10:
