@@ -18,6 +18,8 @@ BROWSER := $(if $(findstring chromium,$(WELLOS_REQUIRE) $(shell command -v chrom
 CHOICE := $(shell printf '%s' '$(DJANGO) $(BROWSER)' | cksum | cut -d' ' -f1)
 STAMP := $(VENV)/.installed-$(CHOICE)
 
+BEGUN := $(shell date +%s)
+
 .PHONY: help demo test lint bench bench-coordination docs screenshots clean
 .DELETE_ON_ERROR:
 
@@ -25,7 +27,7 @@ help: ## Show this help.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP)-example ## Run the example: every kind of job, for real. ARGS=--exit ends it when it is done.
-	@$(BIN)/python manage.py demo $(ARGS)
+	@WELLOS_MAKE_BEGUN=$(BEGUN) $(BIN)/python manage.py demo $(ARGS)
 
 test: $(STAMP)-test ## Run the tests. ARGS="-k retry" picks some, WELLOS_REQUIRE=postgres,mariadb makes parts compulsory.
 	@$(BIN)/python -m tests $(ARGS)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from django.utils import timezone
 
-from example_project.demo.display import Display, summary, table
+from example_project.demo.display import Display, summary, table, took
 from wellos_jobs import JobState
 from wellos_jobs.models import JobAttempt, JobRecord
 
@@ -53,6 +53,11 @@ def test_elsewhere_progress_is_plain_lines_and_few(tmp_path: Path) -> None:
     display.line("a line that stays")
     display.done()
     assert stream.getvalue() == "one\na line that stays\n"
+
+
+def test_it_says_how_long_it_took_with_and_without_the_installation() -> None:
+    assert took(16.64, None) == "16.6 s in all"
+    assert took(16.64, 35.2) == "16.6 s in all, 35 s since `make demo`"
 
 
 def test_summary_counts_by_state_and_names_what_is_active() -> None:

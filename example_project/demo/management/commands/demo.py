@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import signal
 import sys
@@ -71,7 +72,7 @@ class Command(BaseCommand):
             result = clockwork.play(setting.check, time.monotonic() + CLOCK_SECONDS)
             passed = self._told(result) and passed
             say()
-            say(f"{'All as expected' if passed else 'NOT as expected'}; {time.monotonic() - started:.1f} s in all.")
+            say(f"{'All as expected' if passed else 'NOT as expected'}; {_took(started)}.")
             if not options["exit"]:
                 self._who_may_log_in(setting, password, people_password)
             self._where_to_look()
@@ -134,6 +135,11 @@ class Command(BaseCommand):
                 time.sleep(0.5)
         except KeyboardInterrupt:
             self.display.line("stopping")
+
+
+def _took(started: float) -> str:
+    begun = os.environ.get("WELLOS_MAKE_BEGUN")
+    return display.took(time.monotonic() - started, time.time() - float(begun) if begun else None)
 
 
 def _surroundings() -> str:
