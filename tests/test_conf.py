@@ -9,7 +9,10 @@ import pytest
 from django.test import override_settings
 
 from wellos_jobs import conf
+from wellos_jobs.checks.jobs import check_settings
 from wellos_jobs.errors import ConfigurationError, UnknownQueue
+
+from .jobs import noop
 
 
 def given(**settings: object) -> override_settings:
@@ -99,6 +102,14 @@ def test_all_problems_are_told_at_once_and_a_key_is_never_shown() -> None:
     text = str(caught.value)
     assert "LEASE" in text and "NOTIFY_ADMINS" in text and "ENCRYPTION_KEYS" in text
     assert "very-secret" not in text
+
+
+@override_settings(USE_TZ=False)
+def test_times_without_zones_are_refused_before_any_job_is_taken_on() -> None:
+    """The ledger would pass over every event: databases refuse its aware times, and people's ones would be an hour off."""
+    with pytest.raises(ConfigurationError, match="USE_TZ is False: .* set USE_TZ = True"):
+        noop.enqueue()
+    assert [(fault.id, fault.hint) for fault in check_settings()] == [("wellos_jobs.E001", "Correct the settings.")]
 
 
 @override_settings(WELLOS_JOBS=["a list"])

@@ -92,8 +92,7 @@ def current() -> Conf:
 
 @functools.cache
 def _current() -> Conf:
-    faults = list(problems())
-    if faults:
+    if faults := list(problems()):
         raise ConfigurationError("; ".join(faults))
     given = _given()
     values = {key.lower(): _CLEAN.get(key, _same)(value) for key, value in given.items()}
@@ -101,10 +100,11 @@ def _current() -> Conf:
 
 
 def problems() -> Iterator[str]:
-    """Yield what is wrong with ``settings.WELLOS_JOBS``, a sentence each."""
+    """Yield what is wrong with ``settings.WELLOS_JOBS``, or with what it stands on, a sentence each."""
+    if not getattr(settings, "USE_TZ", True):
+        yield "USE_TZ is False: jobs have aware times, which Django then cannot store everywhere; set USE_TZ = True"
     known = {option.name.upper() for option in dataclasses.fields(Conf)}
-    given = _given()
-    for key, value in given.items():
+    for key, value in _given().items():
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f": did you mean {close[0]!r}?" if close else f"; known keys are {', '.join(sorted(known))}"
@@ -343,7 +343,7 @@ def hook(path: str | None) -> Callable[..., Any] | None:
 
 
 def _reset(*, setting: str, **_: Any) -> None:
-    if setting in {"WELLOS_JOBS", "RQ_QUEUES", "STORAGES"}:
+    if setting in {"WELLOS_JOBS", "RQ_QUEUES", "STORAGES", "USE_TZ"}:
         _current.cache_clear()
 
 

@@ -46,7 +46,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         faults = list(conf.problems())
     except ConfigurationError as error:
         faults = [str(error)]
-    return [Error(fault, hint="Correct WELLOS_JOBS in the settings.", id="wellos_jobs.E001") for fault in faults]
+    return [Error(fault, hint="Correct the settings.", id="wellos_jobs.E001") for fault in faults]
 
 
 @register
