@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import django_rq
 import pytest
 import redis
@@ -130,3 +132,22 @@ def test_an_unknown_queue_is_refused(settings: object) -> None:
 
     settings.WELLOS_JOBS = {"FAIR_QUEUES": ["defualt"]}  # type: ignore[attr-defined]
     assert list(conf.problems()) == ["WELLOS_JOBS['FAIR_QUEUES'] is ['defualt']: RQ_QUEUES has no queue 'defualt'"]
+
+
+def test_those_who_took_turns_are_not_left_behind_when_the_queue_is_fair_no_more(settings: Any) -> None:
+    """Whoever comes later must not pass them by for ever, however many there always are."""
+    first = enqueue("big", 20)
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "FAIR_QUEUES": []}
+    queues.announce_fair("default")
+    hand, taken = Hand("default"), []
+    for _ in range(40):  # two come for each that goes
+        enqueue("later", 2)
+        taken.append(hand.take().id)
+    assert set(first) <= set(taken)
+
+
+def test_how_many_come_before_a_job_that_waits_for_its_turn(redis_client: redis.Redis) -> None:
+    Hand("default")
+    redis_client.sadd(f"{keys.WORKERS}:default", "rq:worker:hand")
+    last = [noop.using(organization="big").enqueue() for _ in range(20)][-1]
+    assert last.explain() == "It waits for a free worker: 19 jobs of default come before it."

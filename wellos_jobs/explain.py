@@ -133,11 +133,24 @@ def _limited(connection: Any, found: dict[str, str]) -> str:
 
 def _in_line(connection: Any, handle: Asked, found: dict[str, str]) -> str:
     priority = int(found["w:prio"] or Priority.NORMAL)
-    before = sum(connection.llen(keys.lane(found["origin"], one)) for one in Priority if one < priority)
-    place = connection.lpos(keys.lane(found["origin"], priority), str(handle.id))
+    before = sum(_length(connection, keys.lane(found["origin"], one)) for one in Priority if one < priority)
+    place = _place(connection, keys.lane(found["origin"], priority), str(handle.id))
     if place is None:
         return _("It is about to start.")
     return _("It waits for a free worker: %(jobs)d jobs of %(queue)s come before it.") % {
         "jobs": before + int(place),
         "queue": found["origin"],
     }
+
+
+def _length(connection: Any, lane: str) -> int:
+    return int(connection.llen(lane)) + int(connection.zcard(keys.turns(lane)))
+
+
+def _place(connection: Any, lane: str, job_id: str) -> int | None:
+    """Return how many of its lane come before a job, in the list or waiting for a turn; None if it is in neither."""
+    place = connection.lpos(lane, job_id)
+    if place is not None:
+        return int(place)
+    turn = connection.zrank(keys.turns(lane), job_id)
+    return None if turn is None else int(connection.llen(lane)) + int(turn)

@@ -104,11 +104,14 @@ local function leave_lane(id, queue, priority)
 end
 
 -- Put a job into its lane. Its hash already says 'queued'. `waited` leaves the moment since which it waits alone.
+-- In a queue that is fair no more turns are taken until nobody waits for one: who comes later passes nobody by.
 local function to_lane(id, queue, priority, text_now, in_front, waited)
   local key = lane_key(queue, priority)
   redis.call('SADD', P .. ':queues', key)
   if not waited then redis.call('HSET', job_key(id), 'w:since', text_now) end
-  if not in_front and redis.call('HEXISTS', W .. 'fair', queue) == 1 then
+  local fair = not in_front and (redis.call('HEXISTS', W .. 'fair', queue) == 1
+    or redis.call('EXISTS', turns_of(key)) == 1)
+  if fair then
     take_turn(key, id, redis.call('HGET', job_key(id), 'w:org') or '')
   else
     redis.call(in_front and 'LPUSH' or 'RPUSH', key, id)
