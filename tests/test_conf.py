@@ -106,7 +106,7 @@ def test_all_problems_are_told_at_once_and_a_key_is_never_shown() -> None:
 
 @override_settings(USE_TZ=False)
 def test_times_without_zones_are_refused_before_any_job_is_taken_on() -> None:
-    """The ledger would pass over every event: databases refuse its aware times, and people's ones would be an hour off."""
+    """The ledger would pass over every event: databases refuse its aware times, and people's may be an hour off."""
     with pytest.raises(ConfigurationError, match="USE_TZ is False: .* set USE_TZ = True"):
         noop.enqueue()
     assert [(fault.id, fault.hint) for fault in check_settings()] == [("wellos_jobs.E001", "Correct the settings.")]

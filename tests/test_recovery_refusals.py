@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 import pytest
 import redis
 
 from wellos_jobs import keys
+from wellos_jobs.claims import Answer, Claimer
 from wellos_jobs.models import JobRecord
+from wellos_jobs.slots import Slot
+from wellos_jobs.worker import Worker, WorkerOptions
 
 from .conftest import UseRedis
 from .jobs import scripted
@@ -52,6 +56,40 @@ def test_a_worker_is_replaced_while_the_memory_is_full(processes: Fleet, journal
         processes.wait_until(
             lambda: [key for key in client.smembers(keys.WORKERS) if key.endswith(b"-3") and client.exists(key)]
         )
+
+
+def test_workers_that_start_while_the_memory_is_full_empty_it(
+    processes: Fleet, journal: Journal, server: RedisServer
+) -> None:
+    """It is full of waiting jobs: only those who run them can help, and who folds what became of them."""
+    handles = [scripted.enqueue(journal=str(journal)) for _ in range(20)]
+    with server.client() as client:
+        client.config_set("maxmemory", 1)
+        processes.worker("--processes", "2")
+        processes.wait_until(lambda: completed() == len(handles))
+        processes.wait_until(lambda: all(client.ttl(keys.job(handle.id)) != -1 for handle in handles))
+    assert len(journal.starts()) == len(handles)
+
+
+def test_a_worker_that_cannot_say_what_it_works_on_waits(
+    server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not ask again at once, for ever, and ends when it is told to."""
+    worker = Worker("w", WorkerOptions("default", ["default"], "a-set"), Slot())
+    with server.client() as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", free_port())
+        calls: list[float] = []
+        claim = Claimer._claim
+
+        def ask(claimer: Claimer) -> Answer:
+            calls.append(time.monotonic())
+            worker.stopping = len(calls) == 5
+            return claim(claimer)
+
+        monkeypatch.setattr(Claimer, "_claim", ask)
+        assert worker._claim().claim is None
+    assert calls[-1] - calls[0] > 0.05 + 0.1 + 0.2 + 0.4
+    assert len(caplog.records) < 10
 
 
 @pytest.mark.parametrize("replica", [False, True])

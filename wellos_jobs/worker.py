@@ -227,20 +227,23 @@ class Worker:
                     logger.warning("worker %s: Redis is away, waiting for it: %s", self.name, error)
                 told, call = True, again
             except QueueSetUnknown:
-                self._register()
                 call = self.claimer.claim
-                continue
+                if self._register():
+                    continue
             self.slot.beat()
             if self.stopping and again == self.claimer.repeat_claim:
                 return _NOTHING  # what the lost reply may have claimed is handed back by the supervisor
             time.sleep(pause)
             pause = min(pause * 2, 1.0)
 
-    def _register(self) -> None:
+    def _register(self) -> bool:
+        """Make the queue set known; tell whether Redis took it."""
         try:
             redis.run(self.connection, "register", self.options.queue_set, SET_TTL, *self.options.queues)
         except redis.Unavailable as error:
             logger.warning("worker %s: Redis is away while registering: %s", self.name, error)
+            return False
+        return True
 
     # --- signals ------------------------------------------------------------------------------------
 
