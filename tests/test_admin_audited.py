@@ -62,9 +62,9 @@ class Act:
     needs_reason: bool = True
 
 
-def listed(model: str, action: str, *rows: Any) -> Sent:
+def listed(model: str, action: str, *rows: Any, **more: Any) -> Sent:
     chosen = [str(row.pk) for row in rows]
-    return Sent(f"{ADMIN}{model}/", {"action": action, "_selected_action": chosen, "confirm": "yes"})
+    return Sent(f"{ADMIN}{model}/", {"action": action, "_selected_action": chosen, "confirm": "yes", **more})
 
 
 def confirmed(url: str, verb: str = "", target: str = "", **more: Any) -> Sent:
@@ -168,6 +168,17 @@ def running_bulk() -> Sent:
 ACTS: dict[str, Act] = {
     "jobrecord:retry_jobs": Act(lambda: listed("jobrecord", "retry_jobs", failed_job()), "job", "retried"),
     "jobrecord:cancel_jobs": Act(lambda: listed("jobrecord", "cancel_jobs", waiting_job()), "job", "canceled"),
+    "jobrecord:promote_jobs": Act(
+        lambda: listed("jobrecord", "promote_jobs", waiting_job(delay=600)), "job", "promoted"
+    ),
+    "jobrecord:change_priority": Act(
+        lambda: listed("jobrecord", "change_priority", waiting_job(), priority="1"), "job", "changed priority"
+    ),
+    "jobrecord:move_jobs": Act(lambda: listed("jobrecord", "move_jobs", waiting_job(), queue="email"), "job", "moved"),
+    "deadletter:assign_dead_letters": Act(
+        lambda: listed("deadletter", "assign_dead_letters", *fail(), person="root", note="x"),
+        *("dead_letter", "assigned"),
+    ),
     "deadletter:replay_dead_letters": Act(
         lambda: listed("deadletter", "replay_dead_letters", *fail()), "dead_letter", "replayed"
     ),

@@ -15,7 +15,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from wellos_jobs import operations, payload, triage
+from wellos_jobs import bulk, operations, payload, triage
 from wellos_jobs.errors import InvalidOperation
 from wellos_jobs.models import AuditEntry, BulkOperation, DeadLetter, JobRecord
 
@@ -452,12 +452,51 @@ def test_many_letters_are_discarded_by_a_job(root: Client, monkeypatch: pytest.M
     assert set(DeadLetter.objects.filter(status="open")) == set(other)
 
 
-def test_too_many_letters_are_not_assigned(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wellos_jobs.admin.fault_page.MOST_ASSIGNED", 1)
-    letter = fail(2)[0]
-    response = root.post(fault_url(letter, "act/assign/"), {**REASON, "person": "root"}, follow=True)
-    assert "At most 1 letters are assigned at once" in messages(response)
+def test_many_letters_are_assigned_by_a_job(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wellos_jobs.admin.fault_page.MOST_AT_ONCE", 2)
+    monkeypatch.setattr(bulk, "CHUNK", 2)
+    mine = fail(5)
+    operations.discard(mine[0])
+    ann = User.objects.create_user("ann", is_staff=True)
+    sent = {**REASON, "person": "ann", "note": "ask the partner"}
+    response = root.post(fault_url(mine[1], "act/assign/"), sent, follow=True)
+    assert "A job does this now" in messages(response)
     assert not DeadLetter.objects.exclude(assigned_to=None).exists()
+    work("default")
+    operation = BulkOperation.objects.get()
+    assert (operation.action, operation.done, operation.refused) == ("assign_dead_letters", 4, 0)
+    assert operation.options["choice"] == {"person": str(ann.pk), "note": "ask the partner"}
+    assigned = DeadLetter.objects.filter(assigned_to=ann, note="ask the partner")
+    assert set(assigned) == set(mine[1:])
+    assert AuditEntry.objects.filter(action="assigned", target_type="dead_letter").count() == 4
+    shown = text(root.get(response.redirect_chain[-1][0]))
+    assert "Person ann" in shown
+    assert "Note ask the partner" in shown
+
+
+def test_letters_are_not_given_to_who_is_gone(root: Client) -> None:
+    letter = fail()[0]
+    report = operations.assign_many([letter], 0)
+    assert (report.done, report.refused) == (
+        0,
+        [
+            "The person to whom they are given is gone, or may not log in any more",
+        ],
+    )
+
+
+def test_assign_from_the_list(root: Client) -> None:
+    mine = fail(2)
+    operations.discard(mine[0])
+    sent = {"action": "assign_dead_letters", "_selected_action": [str(letter.pk) for letter in mine]}
+    asked = text(root.post(LETTERS, sent))
+    assert "1 open letter is given to a person" in asked
+    assert "1 is discarded already" in asked
+    wrong = root.post(LETTERS, {**sent, "confirm": "yes", "reason": "x", "person": "nobody-here"})
+    assert "No member of staff is called" in text(wrong)
+    done = root.post(LETTERS, {**sent, "confirm": "yes", "reason": "x", "person": "root"}, follow=True)
+    assert "1 dead letter assigned" in messages(done)
+    assert f"Dead letter {mine[0].pk} is no longer open" in messages(done)
 
 
 def test_the_list_shows_the_letters_that_the_page_of_a_fault_shows(root: Client) -> None:

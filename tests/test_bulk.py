@@ -12,7 +12,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
-from wellos_jobs import bulk, execution, operations
+from wellos_jobs import bulk, execution, operations, queues
 from wellos_jobs.models import AuditEntry, BulkOperation, DeadLetter, JobAttempt, JobRecord
 from wellos_jobs.states import DeadLetterStatus, JobState
 
@@ -67,6 +67,112 @@ def test_all_that_match_are_replayed_by_a_job(root: Client) -> None:
     assert (entry.action, entry.actor_name, entry.reason) == ("replay_dead_letters", "root", "the partner is back")
     assert entry.detail == {"query": "queue=default", "rows": "deadletter", "total": 5, "done": 5, "left_alone": 0}
     assert AuditEntry.objects.filter(action="replayed", actor_name="root").count() == 5
+
+
+VERBS = {
+    "promote_jobs": ({}, "4 delayed jobs run now, not later", "promoted"),
+    "change_priority": (
+        {"priority": "1"},
+        "5 jobs go to the end of the lane of their new priority",
+        "changed priority",
+    ),
+    "move_jobs": ({"queue": "email"}, "5 jobs wait in another queue from now on", "moved"),
+}
+
+
+@pytest.mark.parametrize("action", VERBS)
+def test_all_that_match_go_elsewhere_by_a_job(root: Client, action: str) -> None:
+    choice, effect, word = VERBS[action]
+    jobs.noop.using(queue="slow", delay=600).enqueue_bulk([{}] * 4)
+    jobs.noop.using(queue="slow").enqueue()
+    done = jobs.noop.using(queue="slow").enqueue()
+    done.cancel()
+    Books().fold()
+    theirs = jobs.noop.using(queue="low", delay=600).enqueue()
+    sent = {"action": action, "select_across": "1", "_selected_action": "1"}
+    asked = text(root.post(f"{JOBS}?queue=slow", sent))
+    assert effect in asked
+    assert "1 canceled job stays as it is" in asked
+    response = ask(root, f"{JOBS}?queue=slow", action, **choice)
+    work("default")
+    operation = BulkOperation.objects.get()
+    acted = 4 if action == "promote_jobs" else 5
+    assert (operation.total, operation.done, operation.refused) == (6, acted, 6 - acted)
+    shown = text(root.get(response["Location"]))
+    assert {"promote_jobs": "", "change_priority": "Priority critical", "move_jobs": "Queue email"}[action] in shown
+    entry = AuditEntry.objects.get(target_type="bulk")
+    assert (entry.action, entry.detail["done"]) == (action, acted)
+    assert AuditEntry.objects.filter(action=word, reason="the partner is back", actor_name="root").count() == acted
+    touched = AuditEntry.objects.filter(action=word).values_list("target_id", flat=True)
+    mine = JobRecord.objects.filter(pk__in=list(touched))
+    if action == "change_priority":
+        assert entry.detail["priority"] == 1
+        assert set(mine.values_list("priority", flat=True)) == {1}
+    if action == "move_jobs":
+        assert entry.detail["queue"] == "email"
+        assert set(mine.values_list("queue", flat=True)) == {"email"}
+        work("email")
+    untouched = theirs.record()
+    assert (untouched.queue, untouched.priority, theirs.state) == ("low", 5, "delayed")
+
+
+@pytest.mark.parametrize(
+    ("action", "wrong"),
+    [
+        ("change_priority", {"priority": "2"}),
+        ("change_priority", {}),
+        ("move_jobs", {"queue": "emial"}),
+        ("move_jobs", {}),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused(root: Client, action: str, wrong: dict[str, str]) -> None:
+    jobs.noop.using(queue="slow").enqueue_bulk([{}] * 4)
+    response = ask(root, f"{JOBS}?queue=slow", action, **wrong)
+    assert "Select a valid choice" in text(response) or "This field is required" in text(response)
+    assert not BulkOperation.objects.exists()
+    assert not AuditEntry.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("action", "permission"),
+    [("promote_jobs", "promote_job"), ("change_priority", "change_job_priority"), ("move_jobs", "move_job")],
+)
+def test_each_has_its_permission_and_its_border(settings: Any, action: str, permission: str) -> None:
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.test_bulk.of_acme"}
+    for organization in ("acme", "fjord"):
+        jobs.noop.using(queue="slow", organization=organization, delay=600).enqueue_bulk([{}] * 2)
+    user = User.objects.create_user("ann", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_jobrecord"))
+    client = Client()
+    client.force_login(user)
+    choice = {"priority": "1", "queue": "email"}
+    assert f'value="{action}"' not in client.get(JOBS).content.decode()
+    assert ask(client, JOBS, action, **choice).status_code == 403
+    user.user_permissions.add(Permission.objects.get(codename=permission))
+    assert f'value="{action}"' in client.get(JOBS).content.decode()
+    ask(client, JOBS, action, **choice)
+    touched = AuditEntry.objects.filter(target_type="job").values_list("target_id", flat=True)
+    organizations = JobRecord.objects.filter(pk__in=list(touched)).values_list("organization_id", flat=True)
+    assert sorted(organizations) == ["acme", "acme"]
+
+
+def test_moves_by_a_worker_that_is_killed(root: Client, processes: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of 300 jobs is in the other queue, once, though the worker is killed again and again."""
+    monkeypatch.setattr("wellos_jobs.admin.confirm.MOST_AT_ONCE", 100)
+    monkeypatch.setattr(bulk, "CHUNK", 20)
+    jobs.noop.using(queue="slow").enqueue_bulk([{}] * 300)
+    operation = begun(root, f"{JOBS}?queue=slow", "move_jobs", rate="100", queue="email")
+    worker = processes.worker("default")
+    for least in (50, 150):
+        processes.wait_until(lambda least=least: BulkOperation.objects.get().done >= least)
+        for child in worker.children()[:1]:
+            os.kill(child, signal.SIGKILL)
+    processes.wait_until(lambda: BulkOperation.objects.get().finished_at is not None, 40)
+    operation.refresh_from_db()
+    assert (operation.done, operation.refused) == (300, 0)
+    assert JobRecord.objects.filter(queue="email").count() == queues.counts("email").waiting == 300
+    assert queues.counts("slow").waiting == 0
+    assert AuditEntry.objects.filter(action="moved").count() == 300
 
 
 def test_the_page_before_says_that_a_job_does_it(root: Client) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
 from django.contrib.auth import get_user_model
+from django.utils import timezone
 
 from wellos_jobs import Priority, keys, lanes, operations, queues
 from wellos_jobs.errors import InvalidOperation, RedisUnavailable, UnknownQueue
 from wellos_jobs.models import AuditEntry, JobRecord
 
+from .engine import Books, Hand, work
+from .guarded_jobs import single
 from .jobs import noop
 from .servers import RedisServer
 
@@ -89,6 +93,104 @@ def test_a_job_that_has_ended_is_not_moved_and_its_row_stays(redis_client: redis
     with pytest.raises(InvalidOperation, match="only a job that has not started can be moved"):
         operations.move(handle.record(), "low")
     assert JobRecord.objects.get().queue == "default"
+    assert entries() == []
+
+
+def test_a_job_that_ended_and_that_redis_forgot_is_not_moved(redis_client: redis.Redis) -> None:
+    handle = noop.enqueue()
+    work()
+    Books().fold()
+    redis_client.delete(keys.job(str(handle)))
+    with pytest.raises(InvalidOperation, match="is completed: only a job that has not started can be moved"):
+        operations.move(handle.record(), "low")
+    assert JobRecord.objects.get().queue == "default"
+
+
+def test_a_blocked_job_is_moved_and_runs_there_once_it_may(redis_client: redis.Redis) -> None:
+    first = noop.enqueue()
+    blocked = noop.using(depends_on=[first]).enqueue()
+    operations.move(blocked.record(), "low")
+    work("default")
+    Books().fold()
+    assert redis_client.lrange(keys.lane("low"), 0, -1) == [str(blocked).encode()]
+    work("low")
+    assert blocked.state == "completed"
+
+
+def test_a_job_parked_at_a_limit_leaves_its_line(redis_client: redis.Redis) -> None:
+    first, parked = single.enqueue(), single.enqueue()
+    hand = Hand("default")
+    claim = hand.take()
+    assert claim.id == str(first)
+    assert hand.claim() is None
+    operations.move(parked.record(), "low")
+    assert redis_client.lrange(keys.lane("low"), 0, -1) == [str(parked).encode()]
+    hand.run(claim)
+    assert hand.claim() is None, "it is no longer in this queue"
+    assert Hand("low").take().id == str(parked)
+
+
+def test_a_job_of_plain_rq_code_is_neither_moved_nor_promoted(redis_client: redis.Redis) -> None:
+    foreign = JobRecord.objects.create(
+        name="x.y", queue="default", rq_id="theirs", state="delayed", created_at=timezone.now()
+    )
+    for step in (lambda: operations.move(foreign, "low"), lambda: operations.promote(foreign)):
+        with pytest.raises(InvalidOperation, match="was enqueued by plain RQ code"):
+            step()
+    foreign.refresh_from_db()
+    assert foreign.queue == "default"
+    assert entries() == []
+
+
+def test_moves_that_race_with_claims(redis_client: redis.Redis) -> None:
+    """Each job is claimed once: from the queue that its row says, if the move was in time, else it is not moved."""
+    handles = noop.enqueue_bulk([{}] * 60)
+    claimed: dict[str, str] = {}
+
+    def claim_all(queue: str) -> None:
+        hand = Hand(queue, name=f"hand-{queue}")
+        while len(claimed) < len(handles):
+            if claim := hand.claim():
+                assert claim.id not in claimed
+                claimed[claim.id] = claim.queue
+
+    with ThreadPoolExecutor(2) as pool:
+        claims = [pool.submit(claim_all, queue) for queue in ("default", "low")]
+        report = operations.move_many(JobRecord.objects.all(), "low")
+        for each in claims:
+            each.result(30)
+    assert report.done + len(report.refused) == 60
+    assert all("has not started" in text for text in report.refused)
+    rows = {str(row.pk): row.queue for row in JobRecord.objects.all()}
+    assert claimed == rows
+    assert list(rows.values()).count("low") == report.done == AuditEntry.objects.filter(action="moved").count()
+
+
+def test_many_keep_their_place_where_nothing_changes(redis_client: redis.Redis) -> None:
+    first, second = noop.enqueue_bulk([{}] * 2)
+    operations.change_priority(second.record(), Priority.HIGH)
+    report = operations.change_priority_many(JobRecord.objects.all(), Priority.NORMAL)
+    assert report.done == 1
+    assert report.refused == [f"{first.record()} has this priority already"]
+    moved = operations.move_many([first.record()], "default")
+    assert (moved.done, moved.refused) == (0, [f"{first.record()} is in queue default already"])
+    with pytest.raises(UnknownQueue):
+        operations.move_many([first.record()], "defualt")
+    with pytest.raises(ValueError, match="42"):
+        operations.change_priority_many([first.record()], 42)
+
+
+def test_many_are_not_tried_once_redis_is_away(redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    noop.using(delay=60).enqueue_bulk([{}] * 3)
+    tried: list[object] = []
+
+    def away(record: JobRecord) -> bool:
+        tried.append(record)
+        raise redis.ConnectionError("away")
+
+    monkeypatch.setattr(queues, "promote", away)
+    report = operations.promote_many(JobRecord.objects.all())
+    assert (len(tried), report.done, report.refused[-1]) == (1, 0, "The other jobs were not tried")
     assert entries() == []
 
 

@@ -1,20 +1,24 @@
-"""An act of a person: who, why, from where; its audit entry, and Redis when it cannot wait."""
+"""An act of a person: who, why, from where; its audit entry, Redis when it cannot wait, the walk over many rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
+from django.db import models, router
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from . import redis
-from .errors import RedisUnavailable
+from .errors import InvalidOperation, RedisUnavailable
 from .handles import JobHandle
 from .models import AuditEntry, JobRecord
 
 Answer = TypeVar("Answer")
+CHUNK = 200
+"""How many jobs one transaction of a bulk operation takes."""
 
 
 @dataclass(frozen=True)
@@ -66,3 +70,51 @@ def with_redis(step: Callable[[], Answer]) -> Answer:
         raise RedisUnavailable(text % {"error": error}) from error
     except redis.Error as error:  # as when a job's hash is something else
         raise RedisUnavailable(_("Redis refuses: %(error)s") % {"error": error}) from error
+
+
+# --- many rows ------------------------------------------------------------------------------------------
+
+
+def one_by_one(step: Callable[..., Any], jobs: Iterable[JobRecord], **act: Any) -> Report:
+    """Do ``step`` to each of many jobs, oldest first, and report how it went. It stops where Redis is away."""
+    report = Report()
+    for using, chunk in chunks(jobs):
+        for record in JobRecord.objects.using(using).filter(pk__in=chunk).order_by("pk"):
+            if not count(report, partial(step, record, **act)):
+                return report
+    return report
+
+
+def count(report: Report, step: Callable[[], Any]) -> bool:
+    """Run one step of a bulk operation and note how it went; tell whether to go on: not while Redis is away."""
+    try:
+        step()
+    except InvalidOperation as error:
+        report.refused.append(str(error))
+    except RedisUnavailable as error:
+        report.refused.append(str(error))
+        if isinstance(error.__cause__, redis.Unavailable):
+            report.refused.append(_("The other jobs were not tried"))
+            return False
+    else:
+        report.done += 1
+    return True
+
+
+def database_of(row: models.Model) -> str:
+    """Return the alias of the database of a row."""
+    return row._state.db or router.db_for_write(type(row))
+
+
+def chunks(rows: Iterable[Any]) -> Iterator[tuple[str, list[Any]]]:
+    """Yield (database, at most CHUNK primary keys), oldest first."""
+    by_database: dict[str, list[Any]] = {}
+    if isinstance(rows, models.QuerySet):
+        using = rows._db or router.db_for_write(rows.model)  # type: ignore[attr-defined]
+        by_database[using] = list(rows.using(using).order_by("pk").values_list("pk", flat=True))
+    else:
+        for row in rows:
+            by_database.setdefault(database_of(row), []).append(row.pk)
+    for using, keys in by_database.items():
+        for start in range(0, len(keys), CHUNK):
+            yield using, keys[start : start + CHUNK]

@@ -9,11 +9,12 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.db import models, router, transaction
+from django.contrib.auth import get_user_model
+from django.db import transaction
 from django.utils.translation import gettext as _
 
 from . import payload, registry
-from .acts import Act
+from .acts import Act, Report, chunks, database_of
 from .admission import insert
 from .enqueue import JobOptions, build
 from .errors import InvalidOperation, PayloadError
@@ -94,7 +95,7 @@ def enqueue_copy(
     edited = editable(job.data) if data is None else data
     definition = definition_of(job)
     plain = plain_data(definition, job.data, edited)
-    using = _database_of(job)
+    using = database_of(job)
     chosen = dataclasses.replace(
         options or JobOptions(queue=job.queue),
         database=using,
@@ -120,7 +121,7 @@ def replay_edited(
         InvalidOperation: the letter is not open, or the job is foreign or unknown here.
         TypeError, PayloadError, EncryptionError: the data do not fit; nothing is changed.
     """
-    using = _database_of(letter)
+    using = database_of(letter)
     act = Act(by, reason, address)
     with transaction.atomic(using=using):
         rows = DeadLetter.objects.using(using).filter(pk=letter.pk, status=DeadLetterStatus.OPEN)
@@ -146,12 +147,9 @@ def assign(
     letters: Iterable[DeadLetter], to: Any, note: str = "", *, by: Any = None, reason: str = "", address: str = ""
 ) -> int:
     """Give open dead letters to a person (None: to nobody), with a note; return how many there were."""
-    keys: dict[str, list[int]] = {}
-    for letter in letters:
-        keys.setdefault(_database_of(letter), []).append(letter.pk)
     act, count = Act(by, reason, address), 0
     name, pk = (to.get_username(), to.pk) if to is not None else ("", None)
-    for using, chosen in keys.items():
+    for using, chosen in chunks(letters):
         with transaction.atomic(using=using):
             rows = DeadLetter.objects.using(using).filter(pk__in=chosen, status=DeadLetterStatus.OPEN)
             found = [letter.pk for letter in rows.order_by("pk").select_for_update()]
@@ -163,17 +161,29 @@ def assign(
     return count
 
 
+def assign_many(letters: Iterable[DeadLetter], person: Any, note: str = "", **act: Any) -> Report:
+    """Give all of ``letters`` that are open to the person with this primary key (None: to nobody), with a note."""
+    report, to = Report(), None
+    if person is not None:
+        to = get_user_model()._default_manager.filter(pk=person, is_active=True).first()
+        if to is None:
+            report.refused.append(_("The person to whom they are given is gone, or may not log in any more"))
+            return report
+    for using, chunk in chunks(letters):
+        rows = DeadLetter.objects.using(using).filter(pk__in=chunk)
+        closed = rows.exclude(status=DeadLetterStatus.OPEN).values_list("pk", flat=True)
+        report.refused += [_("Dead letter %(letter)s is no longer open") % {"letter": pk} for pk in closed]
+        report.done += assign(rows, to, note, **act)
+    return report
+
+
 def _rebuilt(job: JobRecord, edited: Mapping[str, Any]) -> JobRecord:
     """Return an unsaved row with the edited data, and with the keys of the limits that follow from them."""
     definition = definition_of(job)
     plain = plain_data(definition, job.data, edited)
-    options = JobOptions(queue=job.queue, organization=job.organization_id, database=_database_of(job))
+    options = JobOptions(queue=job.queue, organization=job.organization_id, database=database_of(job))
     return build(job.name, plain, options, definition)
 
 
 def _is_sealed(value: Any) -> bool:
     return isinstance(value, dict) and set(value) == {ENCRYPTED}
-
-
-def _database_of(row: models.Model) -> str:
-    return str(row._state.db or router.db_for_write(type(row)))

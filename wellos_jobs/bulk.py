@@ -50,7 +50,13 @@ class Verb:
 VERBS: Mapping[str, Verb] = {
     "retry_jobs": Verb("retry_job", operations.retry_many, gettext_lazy("Retry jobs")),
     "cancel_jobs": Verb("cancel_job", operations.cancel_many, gettext_lazy("Cancel jobs")),
+    "promote_jobs": Verb("promote_job", operations.promote_many, gettext_lazy("Run delayed jobs now")),
+    "change_priority": Verb(
+        "change_job_priority", operations.change_priority_many, gettext_lazy("Change the priority of jobs")
+    ),
+    "move_jobs": Verb("move_job", operations.move_many, gettext_lazy("Move jobs to another queue")),
     "replay_dead_letters": Verb("replay_deadletter", operations.replay_many, gettext_lazy("Replay dead letters")),
+    "assign_dead_letters": Verb("assign_deadletter", operations.assign_many, gettext_lazy("Assign dead letters")),
     "discard_dead_letters": Verb("discard_deadletter", operations.discard_many, gettext_lazy("Discard dead letters")),
 }
 """By the name of the admin's action."""
@@ -62,11 +68,20 @@ def title(action: str) -> str:
 
 
 def begin(
-    action: str, rows: QuerySet[Any], *, site: str, query: str, rate: float | None, total: int, act: Act
+    action: str,
+    rows: QuerySet[Any],
+    *,
+    site: str,
+    query: str,
+    rate: float | None,
+    total: int,
+    act: Act,
+    choice: Mapping[str, Any] | None = None,
 ) -> BulkOperation:
     """Enqueue the job that does ``action`` to all ``rows``, which the list of the admin site shows under ``query``.
 
-    ``rate`` is how many rows a second at most; None for as fast as it goes.
+    ``rate`` is how many rows a second at most; None for as fast as it goes. ``choice`` holds what else the operation is
+    told, by the names of its arguments, as JSON can keep it.
     """
     using = rows.db
     with transaction.atomic(using=using):
@@ -75,7 +90,7 @@ def begin(
             model=rows.model._meta.model_name,
             site=site,
             query=query,
-            options={} if rate is None else {"rate": rate},
+            options=({} if rate is None else {"rate": rate}) | ({"choice": dict(choice)} if choice else {}),
             actor_id=act.by.pk,
             actor_name=act.by.get_username()[:150],
             address=act.address[:64],
@@ -136,7 +151,7 @@ def _chunk(operation: BulkOperation, verb: Verb, rows: QuerySet[Any]) -> int:
         keys = [] if operation.stopped_by else _next_keys(operation, rows)
         if keys:
             chosen = rows.model._default_manager.using(using).filter(pk__in=keys)
-            report = verb.operation(chosen, **act)
+            report = verb.operation(chosen, **operation.options.get("choice", {}), **act)
             operation.done += report.done
             operation.refused += len(keys) - report.done
             operation.refusals = [*operation.refusals, *report.refused][:KEPT_REFUSALS]
@@ -159,6 +174,7 @@ def _next_keys(operation: BulkOperation, rows: QuerySet[Any]) -> list[Any]:
 def _note_end(operation: BulkOperation) -> None:
     act = Act(operation.actor, operation.reason, operation.address)
     told = {"total": operation.total, "done": operation.done, "left_alone": operation.refused}
+    told |= operation.options.get("choice", {})
     entry = act.entry(operation.action, "bulk", operation.pk, query=operation.query, rows=operation.model, **told)
     entry.actor_name = operation.actor_name
     AuditEntry.objects.using(operation._state.db).bulk_create([entry])

@@ -8,26 +8,29 @@ report the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from django.db import models, router, transaction
+from django.db import models, transaction
 from django.utils.translation import gettext as _
 
-from . import queues, redis
-from .acts import Act, Report, record_of, with_redis
-from .amendments import assign, enqueue_copy, replay_edited
-from .errors import InvalidOperation, RedisUnavailable
+from . import queues
+from .acts import Act, Report, chunks, count, database_of, one_by_one, record_of, with_redis
+from .amendments import assign, assign_many, enqueue_copy, replay_edited
+from .errors import InvalidOperation
 from .flow_operations import cancel_batch, cancel_batches, cancel_flow, retry_batch, retry_batches, retry_flow
 from .handles import JobHandle
 from .models import AuditEntry, DeadLetter, JobRecord
 from .queue_operations import (
     change_priority,
+    change_priority_many,
     empty_queue,
     move,
+    move_many,
     pause_queue,
     promote,
+    promote_many,
     reset_breaker,
     resume_queue,
     set_limit,
@@ -51,12 +54,14 @@ from .triage import CANARY
 __all__ = [
     "Report",
     "assign",
+    "assign_many",
     "cancel",
     "cancel_batch",
     "cancel_batches",
     "cancel_flow",
     "cancel_many",
     "change_priority",
+    "change_priority_many",
     "delete_schedule",
     "delete_schedules",
     "disable_schedule",
@@ -68,8 +73,10 @@ __all__ = [
     "enable_schedules",
     "enqueue_copy",
     "move",
+    "move_many",
     "pause_queue",
     "promote",
+    "promote_many",
     "replay",
     "replay_edited",
     "replay_many",
@@ -88,9 +95,6 @@ __all__ = [
     "trip_breaker",
 ]
 
-CHUNK = 200
-"""How many jobs one transaction of a bulk operation takes."""
-
 # --- one at a time --------------------------------------------------------------------------------------
 
 
@@ -102,7 +106,7 @@ def retry(job: JobRecord | JobHandle, *, by: Any = None, reason: str = "", addre
         RedisUnavailable: the job is delayed, and Redis is away or refuses.
     """
     given = record_of(job)
-    using = _database_of(given)
+    using = database_of(given)
     record = JobRecord.objects.using(using).get(pk=given.pk)
     act = Act(by, reason, address)
     if record.state == JobState.DELAYED:
@@ -118,7 +122,7 @@ def replay(letter: DeadLetter, *, by: Any = None, reason: str = "", address: str
     Raises:
         InvalidOperation: the letter is not open, or plain RQ code made the job.
     """
-    using = _database_of(letter)
+    using = database_of(letter)
     revived = revive(_jobs_of([letter.pk]), using, Act(by, reason, address), "replayed")
     if not revived:
         raise InvalidOperation(_why_not_replayed(DeadLetter.objects.using(using).get(pk=letter.pk)))
@@ -131,7 +135,7 @@ def discard(letter: DeadLetter, *, by: Any = None, reason: str = "", address: st
     Raises:
         InvalidOperation: the letter is not open.
     """
-    using = _database_of(letter)
+    using = database_of(letter)
     if not _discard([letter.pk], using, Act(by, reason, address)):
         raise InvalidOperation(_why_not_replayed(DeadLetter.objects.using(using).get(pk=letter.pk)))
 
@@ -147,7 +151,7 @@ def send_canary(
     newest = letters.filter(status=DeadLetterStatus.OPEN).order_by("-created_at", "-pk").first()
     if newest is None:
         raise InvalidOperation(_("No letter of these is open"))
-    using = _database_of(newest)
+    using = database_of(newest)
     with transaction.atomic(using=using):
         job = replay(newest, by=by, reason=reason, address=address)
         detail = {"job": str(job.pk), "letter": newest.pk, "name": job.name}
@@ -165,7 +169,7 @@ def cancel(
         RedisUnavailable: Redis is away or refuses.
     """
     given = record_of(job)
-    using = _database_of(given)
+    using = database_of(given)
     with transaction.atomic(using=using):
         record = JobRecord.objects.using(using).get(pk=given.pk)
         if JobState(record.state).is_final:
@@ -186,12 +190,12 @@ def cancel(
 def retry_many(jobs: Iterable[JobRecord], *, by: Any = None, reason: str = "", address: str = "") -> Report:
     """Retry all of ``jobs`` that can be: failed ones in chunks, delayed ones one by one."""
     act, report = Act(by, reason, address), Report()
-    for using, chunk in _chunks(jobs):
+    for using, chunk in chunks(jobs):
         revived = {record.pk for record in revive(JobRecord.objects.filter(pk__in=chunk), using, act, "retried")}
         report.done += len(revived)
         for record in JobRecord.objects.using(using).filter(pk__in=set(chunk) - revived):
             if record.state == JobState.DELAYED:
-                if not _count(report, partial(_promote, record, using, act)):
+                if not count(report, partial(_promote, record, using, act)):
                     return report
             else:
                 report.refused.append(_why_not_retried(record))
@@ -200,18 +204,13 @@ def retry_many(jobs: Iterable[JobRecord], *, by: Any = None, reason: str = "", a
 
 def cancel_many(jobs: Iterable[JobRecord], *, by: Any = None, reason: str = "", address: str = "") -> Report:
     """Cancel all of ``jobs`` that are not final."""
-    report = Report()
-    for using, chunk in _chunks(jobs):
-        for record in JobRecord.objects.using(using).filter(pk__in=chunk):
-            if not _count(report, partial(cancel, record, by=by, reason=reason, address=address)):
-                return report
-    return report
+    return one_by_one(cancel, jobs, by=by, reason=reason, address=address)
 
 
 def replay_many(letters: Iterable[DeadLetter], *, by: Any = None, reason: str = "", address: str = "") -> Report:
     """Replay all of ``letters`` that are open."""
     act, report = Act(by, reason, address), Report()
-    for using, chunk in _chunks(letters):
+    for using, chunk in chunks(letters):
         revived = {record.pk for record in revive(_jobs_of(chunk), using, act, "replayed")}
         report.done += len(revived)
         left = DeadLetter.objects.using(using).filter(pk__in=chunk).exclude(job_id__in=revived)
@@ -222,7 +221,7 @@ def replay_many(letters: Iterable[DeadLetter], *, by: Any = None, reason: str = 
 def discard_many(letters: Iterable[DeadLetter], *, by: Any = None, reason: str = "", address: str = "") -> Report:
     """Discard all of ``letters`` that are open."""
     act, report = Act(by, reason, address), Report()
-    for using, chunk in _chunks(letters):
+    for using, chunk in chunks(letters):
         closed = set(_discard(chunk, using, act))
         report.done += len(closed)
         left = DeadLetter.objects.using(using).filter(pk__in=set(chunk) - closed)
@@ -259,25 +258,6 @@ def _jobs_of(letters: Collection[int]) -> models.QuerySet[JobRecord]:
     return JobRecord.objects.filter(dead_letters__pk__in=letters, dead_letters__status=DeadLetterStatus.OPEN)
 
 
-def _count(report: Report, step: Callable[[], Any]) -> bool:
-    """Run one step of a bulk operation and note how it went; tell whether to go on: not while Redis is away."""
-    try:
-        step()
-    except InvalidOperation as error:
-        report.refused.append(str(error))
-    except RedisUnavailable as error:
-        report.refused.append(str(error))
-        if isinstance(error.__cause__, redis.Unavailable):
-            report.refused.append(_("The other jobs were not tried"))
-            return False
-    else:
-        report.done += 1
-    return True
-
-
-Answer = TypeVar("Answer")
-
-
 def _why_not_retried(record: JobRecord) -> str:
     if record.is_foreign:
         return _("%(job)s was enqueued by plain RQ code: requeue it with `rq requeue` or on django-rq's pages") % {
@@ -296,21 +276,3 @@ def _why_not_replayed(letter: DeadLetter) -> str:
             "status": letter.get_status_display(),
         }
     return _why_not_retried(letter.job)
-
-
-def _database_of(row: models.Model) -> str:
-    return row._state.db or router.db_for_write(type(row))
-
-
-def _chunks(rows: Iterable[Any]) -> Iterator[tuple[str, list[Any]]]:
-    """Yield (database, at most CHUNK primary keys), oldest first."""
-    by_database: dict[str, list[Any]] = {}
-    if isinstance(rows, models.QuerySet):
-        using = rows._db or router.db_for_write(rows.model)  # type: ignore[attr-defined]
-        by_database[using] = list(rows.using(using).order_by("pk").values_list("pk", flat=True))
-    else:
-        for row in rows:
-            by_database.setdefault(_database_of(row), []).append(row.pk)
-    for using, keys in by_database.items():
-        for start in range(0, len(keys), CHUNK):
-            yield using, keys[start : start + CHUNK]

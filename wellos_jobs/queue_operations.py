@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.db import router, transaction
 from django.utils.translation import gettext as _
 
 from . import conf, queues
-from .acts import Act, record_of, with_redis
+from .acts import Act, Report, database_of, one_by_one, record_of, with_redis
 from .errors import InvalidOperation
 from .handles import JobHandle
 from .models import AuditEntry, JobRecord
-from .states import Priority
+from .states import JobState, Priority
 
 
 def pause_queue(queue: str, *, by: Any = None, reason: str = "", address: str = "") -> None:
@@ -59,12 +60,13 @@ def promote(job: JobRecord | JobHandle, *, by: Any = None, reason: str = "", add
     """Let a delayed job run now.
 
     Raises:
-        InvalidOperation: the job is not delayed.
+        InvalidOperation: the job is not delayed, or plain RQ code made it.
         RedisUnavailable: Redis is away; nothing is changed.
     """
     record = record_of(job)
-    with transaction.atomic(using=_database_of(record)):
-        _note(Act(by, reason, address).entry("promoted", "job", record.pk), _database_of(record))
+    _require_ours(record)
+    with transaction.atomic(using=database_of(record)):
+        _note(Act(by, reason, address).entry("promoted", "job", record.pk), database_of(record))
         if not with_redis(lambda: queues.promote(record)):
             raise InvalidOperation(_("%(job)s is not delayed") % {"job": record})
 
@@ -75,7 +77,7 @@ def change_priority(
     """Give a job that has not started another priority.
 
     Raises:
-        InvalidOperation: it has started or is final.
+        InvalidOperation: it has started or is final, or plain RQ code made it.
         ValueError: there is no such priority.
         RedisUnavailable: Redis is away; nothing is changed.
     """
@@ -87,7 +89,7 @@ def move(job: JobRecord | JobHandle, queue: str, *, by: Any = None, reason: str 
     """Give a job that has not started another queue on the same Redis.
 
     Raises:
-        InvalidOperation: it has started or is final, or the queue lives on another Redis.
+        InvalidOperation: it has started or is final, plain RQ code made it, or the queue lives on another Redis.
         UnknownQueue: ``RQ_QUEUES`` does not name the queue.
         RedisUnavailable: Redis is away; nothing is changed.
     """
@@ -99,6 +101,45 @@ def move(job: JobRecord | JobHandle, queue: str, *, by: Any = None, reason: str 
         )
     act = Act(by, reason, address)
     return _relocate(record, queue, Priority(record.priority), act, "moved", before=record.queue)
+
+
+def promote_many(jobs: Iterable[JobRecord], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+    """Let all of ``jobs`` that are delayed run now."""
+    return one_by_one(promote, jobs, by=by, reason=reason, address=address)
+
+
+def change_priority_many(
+    jobs: Iterable[JobRecord], priority: int, *, by: Any = None, reason: str = "", address: str = ""
+) -> Report:
+    """Give all of ``jobs`` that have not started another priority; those that have it keep their place in line.
+
+    Raises:
+        ValueError: there is no such priority.
+    """
+    chosen = Priority(priority)
+
+    def step(job: JobRecord, **act: Any) -> None:
+        if job.priority == chosen:
+            raise InvalidOperation(_("%(job)s has this priority already") % {"job": job})
+        change_priority(job, chosen, **act)
+
+    return one_by_one(step, jobs, by=by, reason=reason, address=address)
+
+
+def move_many(jobs: Iterable[JobRecord], queue: str, *, by: Any = None, reason: str = "", address: str = "") -> Report:
+    """Give all of ``jobs`` that have not started another queue; those that are in it keep their place in line.
+
+    Raises:
+        UnknownQueue: ``RQ_QUEUES`` does not name the queue.
+    """
+    conf.queue(queue)
+
+    def step(job: JobRecord, **act: Any) -> None:
+        if job.queue == queue:
+            raise InvalidOperation(_("%(job)s is in queue %(queue)s already") % {"job": job, "queue": queue})
+        move(job, queue, **act)
+
+    return one_by_one(step, jobs, by=by, reason=reason, address=address)
 
 
 def set_limit(limit: str, most: int | None, *, by: Any = None, reason: str = "", address: str = "") -> None:
@@ -144,12 +185,14 @@ def _switch(name: str, to: str, act: Act) -> bool:
 
 
 def _relocate(job: JobRecord, queue: str, priority: Priority, act: Act, action: str, before: object) -> JobRecord:
-    using = _database_of(job)
+    _require_ours(job)
+    using = database_of(job)
     with transaction.atomic(using=using):
         record = JobRecord.objects.using(using).select_for_update().get(pk=job.pk)
         JobRecord.objects.using(using).filter(pk=record.pk).update(queue=queue, priority=int(priority))
         _note(act.entry(action, "job", record.pk, before=before, queue=queue, priority=int(priority)), using)
-        if not with_redis(lambda: queues.relocate(record, queue, priority)):
+        has_ended = JobState(record.state).is_final  # then Redis may have forgotten it
+        if has_ended or not with_redis(lambda: queues.relocate(record, queue, priority)):
             raise InvalidOperation(
                 _("%(job)s is %(state)s: only a job that has not started can be moved")
                 % {"job": record, "state": record.get_state_display()}
@@ -158,13 +201,14 @@ def _relocate(job: JobRecord, queue: str, priority: Priority, act: Act, action: 
     return record
 
 
+def _require_ours(job: JobRecord) -> None:
+    if job.is_foreign:
+        raise InvalidOperation(_("%(job)s was enqueued by plain RQ code: that has to be done there") % {"job": job})
+
+
 def _note(entry: AuditEntry, using: str | None = None) -> None:
     entry.save(force_insert=True, using=using or _audit_database())
 
 
 def _audit_database() -> str:
     return str(router.db_for_write(AuditEntry))
-
-
-def _database_of(job: JobRecord) -> str:
-    return str(job._state.db or router.db_for_write(JobRecord))

@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import router, transaction
+from django.db import transaction
 from django.utils.translation import gettext as _
 
 from . import payload, schedules
-from .acts import Act, Report
+from .acts import Act, Report, database_of
 from .errors import InvalidOperation, WellosJobsError
 from .handles import JobHandle
 from .models import Schedule
@@ -46,7 +46,7 @@ def run_schedule_now(schedule: Schedule, *, by: Any = None, reason: str = "", ad
     Raises:
         InvalidOperation: its job or its data cannot be meant any longer.
     """
-    with transaction.atomic(using=_database_of(schedule)):
+    with transaction.atomic(using=database_of(schedule)):
         try:
             handle = schedules.run_now(schedule, requested_by=by)
         except (WellosJobsError, TypeError) as error:
@@ -78,7 +78,7 @@ def save_schedule(schedule: Schedule, *, by: Any = None, reason: str = "", addre
     Raises:
         ValidationError: the schedule cannot be meant; nothing is stored.
     """
-    using = _database_of(schedule)
+    using = database_of(schedule)
     with transaction.atomic(using=using):
         known = Schedule.objects.using(using).filter(pk=schedule.pk).select_for_update().first()
         schedule.save(using=using)
@@ -97,7 +97,7 @@ def delete_schedule(schedule: Schedule, *, by: Any = None, reason: str = "", add
     Raises:
         InvalidOperation: it is gone already.
     """
-    with transaction.atomic(using=_database_of(schedule)):
+    with transaction.atomic(using=database_of(schedule)):
         _note(Act(by, reason, address), "removed", schedule, job=schedule.job_name, cron=schedule.cron)
         if not schedules.remove_schedule(schedule.name):
             raise InvalidOperation(_("Schedule %(name)s is gone already") % {"name": schedule.name})
@@ -142,7 +142,7 @@ def _each(rows: Iterable[Schedule], step: Callable[..., Any], **act: Any) -> Rep
 
 
 def _switch(schedule: Schedule, on: bool, act: Act) -> None:
-    using = _database_of(schedule)
+    using = database_of(schedule)
     with transaction.atomic(using=using):
         row = Schedule.objects.using(using).filter(pk=schedule.pk).select_for_update().first()
         if row is None:
@@ -165,7 +165,7 @@ def _cannot(schedule: Schedule, error: Exception) -> str:
 
 def _note(act: Act, action: str, schedule: Schedule, **detail: Any) -> None:
     entry = act.entry(action, "schedule", schedule.pk, name=schedule.name, **detail)
-    entry.save(using=_database_of(schedule))
+    entry.save(using=database_of(schedule))
 
 
 def _plain(value: Any) -> Any:
@@ -173,7 +173,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     return payload.mask(value) if isinstance(value, dict) else value
-
-
-def _database_of(schedule: Schedule) -> str:
-    return str(schedule._state.db or router.db_for_write(Schedule))

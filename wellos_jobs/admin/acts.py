@@ -35,6 +35,10 @@ class ReasonForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
     )
 
+    def choice(self) -> dict[str, Any]:
+        """Return what was chosen beside reason and rate, as JSON can keep it."""
+        return {name: value for name, value in self.cleaned_data.items() if name not in {"reason", "rate"}}
+
 
 @dataclass(frozen=True)
 class Verb:

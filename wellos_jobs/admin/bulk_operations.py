@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
@@ -16,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import bulk
 from ..acts import Report
 from ..models import BulkOperation
+from ..models.job import PRIORITIES
 from . import display, scope, waiting
 from .base import ReadOnlyAdmin
 from .confirm import BulkAct, Effect
@@ -88,6 +90,7 @@ class BulkOperationAdmin(ReadOnlyAdmin):
             "waits": waiting.why(open_job) if open_job else "",
             "problem": waiting.problem(open_job) if open_job else "",
             "action_name": bulk.title(operation.action),
+            "chosen": _chosen(operation),
             "job_link": display.link(self.admin_site, "jobrecord", job.pk, job) if job else "",
             "may_stop": operation.finished_at is None and not operation.stopped_by,
             "state": self.state_shown(operation),
@@ -113,3 +116,17 @@ class BulkOperationAdmin(ReadOnlyAdmin):
     @admin.display(description=_("created"), ordering="created_at")
     def created(self, operation: BulkOperation) -> str:
         return display.short_moment(operation.created_at)
+
+
+def _chosen(operation: BulkOperation) -> list[tuple[str, str]]:
+    """Return what the operation was told beside which rows: a label and a value each."""
+    choice = operation.options.get("choice", {})
+    users = get_user_model()._default_manager
+    person = users.filter(pk=choice["person"]).first() if choice.get("person") else None
+    values = {
+        "priority": (gettext("Priority"), dict(PRIORITIES).get(choice.get("priority"))),
+        "queue": (gettext("Queue"), choice.get("queue")),
+        "person": (gettext("Person"), person.get_username() if person else gettext("nobody")),
+        "note": (gettext("Note"), choice.get("note")),
+    }
+    return [(label, value) for name, (label, value) in values.items() if choice.get(name, "") != "" and value]

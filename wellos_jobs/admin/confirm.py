@@ -112,7 +112,7 @@ class BulkAct:
             return self._page(site_admin, request, rows, told, asked)
         if as_job:
             return carried_out(request, form, partial(self._begin, site_admin, request, rows, form, total))
-        if (report := carried_out(request, form, partial(self.verb.operation, rows))) is not None:
+        if (report := carried_out(request, form, partial(self.verb.operation, rows, **form.choice()))) is not None:
             self._tell(request, report)
         return None
 
@@ -121,7 +121,8 @@ class BulkAct:
     ) -> HttpResponse:
         query, rate = request.META.get("QUERY_STRING", ""), form.cleaned_data["rate"]
         site = site_admin.admin_site
-        operation = bulk.begin(self.name, rows, site=site.name, query=query, rate=rate, total=total, act=Act(**who))
+        told = {"site": site.name, "query": query, "rate": rate, "total": total, "choice": form.choice()}
+        operation = bulk.begin(self.name, rows, act=Act(**who), **told)
         messages.success(request, gettext("A job does this now: here you see how far it is."))
         return HttpResponseRedirect(page_of(operation, site, otherwise=request.get_full_path()))
 

@@ -18,6 +18,7 @@ from ..states import DeadLetterStatus
 from . import display
 from .base import NameFilter, QueueFilter, ReadOnlyAdmin, SearchedInWindow
 from .confirm import BulkAct, Effect, Sentence, already, effects
+from .fault_page import AssignForm
 from .letter_page import LetterPages
 from .saved_views import SavedViews
 
@@ -43,7 +44,7 @@ class DeadLetterAdmin(SavedViews, LetterPages, SearchedInWindow, ReadOnlyAdmin):
     list_select_related = ("job",)
     search_fields = ("name", "error_class", "message", "organization_id")
     search_help_text = _("A job's id, a fingerprint, or a part of the job's name, the error or the organization")
-    actions = ("replay_dead_letters", "discard_dead_letters")
+    actions = ("replay_dead_letters", "assign_dead_letters", "discard_dead_letters")
     change_list_template = "admin/wellos_jobs/deadletter/change_list.html"
 
     def exactly(self, rows: QuerySet[Any], term: str) -> QuerySet[Any] | None:
@@ -66,6 +67,18 @@ class DeadLetterAdmin(SavedViews, LetterPages, SearchedInWindow, ReadOnlyAdmin):
             ),
         ),
         lambda n: ngettext("%d dead letter replayed", "%d dead letters replayed", n) % n,
+    )
+    assign_dead_letters = BulkAct(
+        "assign_dead_letters",
+        bulk.VERBS["assign_dead_letters"],
+        _("Assign selected dead letters"),
+        _("Assign"),
+        lambda letters: _effects(
+            letters,
+            lambda n: ngettext("%d open letter is given to a person", "%d open letters are given to a person", n),
+        ),
+        lambda n: ngettext("%d dead letter assigned", "%d dead letters assigned", n) % n,
+        AssignForm,
     )
     discard_dead_letters = BulkAct(
         "discard_dead_letters",

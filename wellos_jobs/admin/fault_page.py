@@ -18,7 +18,6 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from .. import bulk, operations, status, triage
 from ..acts import Act
-from ..errors import InvalidOperation
 from ..models import DeadLetter, JobRecord
 from ..states import FINAL_STATES, DeadLetterStatus, JobState
 from ..triage import Choice, Group
@@ -29,8 +28,6 @@ from .faults import chosen, fault_url, letters_of, list_query, query_of, spark
 from .pages import Page, Text
 
 SHOWN = 50
-MOST_ASSIGNED = 1_000
-"""How many letters are given to a person at once."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +149,10 @@ class AssignForm(ReasonForm):
         label=gettext_lazy("Note"), required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 3})
     )
 
+    def choice(self) -> dict[str, Any]:
+        person = self.cleaned_data["person"]
+        return {"person": str(person.pk) if person else None, "note": self.cleaned_data["note"]}
+
     def clean_person(self) -> Any:
         """Find the member of staff; None for nobody."""
         name = str(self.cleaned_data["person"]).strip()
@@ -164,7 +165,7 @@ class AssignForm(ReasonForm):
         return found
 
 
-BULK = {"replay": "replay_dead_letters", "discard": "discard_dead_letters"}
+BULK = {"replay": "replay_dead_letters", "assign": "assign_dead_letters", "discard": "discard_dead_letters"}
 """What a job does when there are many, by its name there."""
 
 
@@ -201,19 +202,14 @@ class FaultAct(ActPage):
     def carry_out(self, verb: str, target: Fault, form: ReasonForm, **who: Any) -> Text | Elsewhere:
         rate = form.cleaned_data.get("rate")
         if verb in BULK and (rate or target.open_letters.count() > MOST_AT_ONCE):
-            return self._begin(target, BULK[verb], rate, who)
+            return self._begin(target, BULK[verb], rate, form.choice(), who)
         match verb:
             case "canary":
                 job = operations.send_canary(target.open_letters, **who)
                 return _("Job %(job)s was sent ahead of the others") % {"job": job.pk}
             case "assign":
-                fields = form.cleaned_data
-                if target.open_letters.count() > MOST_ASSIGNED:
-                    raise InvalidOperation(
-                        _("At most %(n)d letters are assigned at once: narrow the filters") % {"n": MOST_ASSIGNED}
-                    )
-                count = operations.assign(target.open_letters, fields["person"], fields["note"], **who)
-                return ngettext("%(n)d dead letter assigned", "%(n)d dead letters assigned", count) % {"n": count}
+                n = operations.assign_many(target.open_letters, **form.choice(), **who).done
+                return ngettext("%(n)d dead letter assigned", "%(n)d dead letters assigned", n) % {"n": n}
             case "discard":
                 n = operations.discard_many(target.open_letters, **who).done
                 return ngettext("%(n)d dead letter discarded", "%(n)d dead letters discarded", n) % {"n": n}
@@ -223,17 +219,20 @@ class FaultAct(ActPage):
     def home(self, request: HttpRequest, target: Fault) -> str:
         return fault_url(self.site, target.fingerprint, target.query)
 
-    def _begin(self, fault: Fault, action: str, rate: float | None, who: dict[str, Any]) -> Elsewhere:
+    def _begin(
+        self, fault: Fault, action: str, rate: float | None, choice: Mapping[str, Any], who: dict[str, Any]
+    ) -> Elsewhere:
         """Leave it to a job, which finds the letters as the list would."""
-        choice = dataclasses.replace(fault.choice, status=DeadLetterStatus.OPEN.value)
+        only_open = dataclasses.replace(fault.choice, status=DeadLetterStatus.OPEN.value)
         operation = bulk.begin(
             action,
             fault.open_letters,
             site=self.site.name,
-            query=list_query(fault.fingerprint, choice),
+            query=list_query(fault.fingerprint, only_open),
             rate=rate,
             total=fault.open_letters.count(),
             act=Act(**who),
+            choice=choice,
         )
         url = page_of(operation, self.site, otherwise=fault_url(self.site, fault.fingerprint, fault.query))
         return Elsewhere(_("A job does this now: here you see how far it is."), url)

@@ -33,14 +33,16 @@ class PriorityForm(ReasonForm):
 
 
 class QueueForm(ReasonForm):
-    """Another queue, and why. Only those on the job's Redis can be meant."""
+    """Another queue, and why. For one job only those on its Redis can be meant."""
 
     field_order = ("queue", "reason")
     queue = forms.ChoiceField(label=gettext_lazy("Queue"))
 
-    def __init__(self, *args: Any, job: JobRecord, **options: Any) -> None:
+    def __init__(self, *args: Any, job: JobRecord | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
-        there = [name for name in conf.queues() if name != job.queue and queues.share_redis(job.queue, name)]
+        there = list(conf.queues())
+        if job is not None:
+            there = [name for name in there if name != job.queue and queues.share_redis(job.queue, name)]
         self.fields["queue"] = forms.ChoiceField(label=_("Queue"), choices=[(name, name) for name in there])
 
 

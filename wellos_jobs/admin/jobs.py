@@ -18,7 +18,7 @@ from ..states import JobState, Priority
 from . import display, job_search, search_window
 from .base import NameFilter, ReadOnlyAdmin
 from .confirm import BulkAct, Sentence, effects
-from .job_acts import NOT_STARTED
+from .job_acts import NOT_STARTED, PriorityForm, QueueForm
 from .job_filters import (
     CountedQueueFilter,
     ErrorFilter,
@@ -62,7 +62,7 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
         'id: name: queue: org: state: error: by: and data.customer.name:"Ann Lee" data.invoice_id:42 '
         "(encrypted values cannot be searched)"
     )
-    actions = ("retry_jobs", "cancel_jobs")
+    actions = ("retry_jobs", "cancel_jobs", "promote_jobs", "change_priority", "move_jobs")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[JobRecord]:
         # Not select_related: users may live in another database than the jobs.
@@ -108,10 +108,7 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
                     n,
                 ),
             ),
-            (
-                [JobState.DELAYED],
-                lambda n: ngettext("%d delayed job runs now, not later", "%d delayed jobs run now, not later", n),
-            ),
+            ([JobState.DELAYED], _run_now),
             idle=_left_alone,
         ),
         lambda n: ngettext("%d job runs again", "%d jobs run again", n) % n,
@@ -139,6 +136,57 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
             idle=_left_alone,
         ),
         lambda n: ngettext("%d job canceled", "%d jobs canceled", n) % n,
+    )
+
+    promote_jobs = BulkAct(
+        "promote_jobs",
+        bulk.VERBS["promote_jobs"],
+        _("Run selected delayed jobs now"),
+        _("Run now"),
+        lambda jobs: effects(jobs, "state", ([JobState.DELAYED], _run_now), idle=_left_alone),
+        lambda n: ngettext("%d job runs now", "%d jobs run now", n) % n,
+    )
+    change_priority = BulkAct(
+        "change_priority",
+        bulk.VERBS["change_priority"],
+        _("Change the priority of selected jobs"),
+        _("Change priority"),
+        lambda jobs: effects(
+            jobs,
+            "state",
+            (
+                NOT_STARTED,
+                lambda n: ngettext(
+                    "%d job goes to the end of the lane of its new priority",
+                    "%d jobs go to the end of the lane of their new priority",
+                    n,
+                ),
+            ),
+            idle=_left_alone,
+        ),
+        lambda n: ngettext("%d job has another priority", "%d jobs have another priority", n) % n,
+        PriorityForm,
+    )
+    move_jobs = BulkAct(
+        "move_jobs",
+        bulk.VERBS["move_jobs"],
+        _("Move selected jobs to another queue"),
+        _("Move"),
+        lambda jobs: effects(
+            jobs,
+            "state",
+            (
+                NOT_STARTED,
+                lambda n: ngettext(
+                    "%d job waits in another queue from now on, at the end of its lane",
+                    "%d jobs wait in another queue from now on, at the end of its lane",
+                    n,
+                ),
+            ),
+            idle=_left_alone,
+        ),
+        lambda n: ngettext("%d job is in another queue", "%d jobs are in another queue", n) % n,
+        QueueForm,
     )
 
     # --- columns ------------------------------------------------------------------------------------
@@ -187,6 +235,10 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
     @admin.display(description=_("run"))
     def run(self, job: JobRecord) -> str:
         return display.run_time(job)
+
+
+def _run_now(n: int) -> str:
+    return ngettext("%d delayed job runs now, not later", "%d delayed jobs run now, not later", n)
 
 
 def _left_alone(state: str) -> Sentence:
