@@ -198,6 +198,39 @@ def test_the_log_by_level(root: Client, books: Books) -> None:
     assert "No line of this level." in some
 
 
+def test_a_text_in_the_log(root: Client, books: Books) -> None:
+    record = failed(books)
+    lines = [[1700000000 + n, "INFO", "shop", f"line {n:03}"] for n in range(40)]
+    lines[10][3] = "the <Partner> is away"
+    lines[11][1:] = ["ERROR", "shop", "partner, partner"]
+    JobLog.objects.create(job=record, number=1, lines=[[1.5, "INFO", "old.run", "a PARTNER of old"]])
+    for number in range(2, 8):
+        JobLog.objects.create(job=record, number=number, lines=lines[20:])
+    JobLog.objects.create(job=record, number=8, lines=lines)
+    page = root.get(url_of(record, "change/?log=partner"))
+    shown = text(page)
+    assert "3 lines were found." in shown
+    assert re.search(r"line 008 .*line 009 .*the < Partner > is away .*partner , partner .*line 012 .*line 013 ", shown)
+    assert "line 007" not in shown
+    assert "line 014" not in shown
+    assert "a PARTNER of old" in shown, "of a run that is not shown otherwise"
+    assert page.content.count(b"<mark>") == 4
+    assert b"the &lt;<mark>Partner</mark>&gt; is away" in page.content
+    assert page.content.count(b'class="wj-log"') == 2, "runs without the text are left out"
+    assert "1 line was found." in text(root.get(url_of(record, "change/?log=partner&level=ERROR")))
+    assert "0 lines were found." in text(root.get(url_of(record, "change/?log=[a-z]")))
+
+
+def test_of_many_lines_with_the_text_the_first_are_shown(root: Client, books: Books) -> None:
+    record = failed(books)
+    lines = [[1700000000 + n, "INFO", "shop", f"line {n:03}"] for n in range(500)]
+    for number in range(3):
+        JobLog.objects.create(job=record, number=number + 1, lines=lines)
+    page = root.get(url_of(record, "change/?log=LINE"))
+    assert "The first 200 lines that were found" in text(page)
+    assert page.content.count(b"<mark>") == 200
+
+
 def test_the_holder_of_the_unique_key(root: Client) -> None:
     first = once.enqueue(number=5)
     assert re.search(r"Unique key [0-9a-f]{12}…, held by this job", text(root.get(url_of(first))))

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, reverse
-from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from .. import alike, payload, status, timeline
-from ..models import AuditEntry, DeadLetter, JobAttempt, JobLog, JobRecord
+from ..models import AuditEntry, DeadLetter, JobAttempt, JobRecord
 from ..states import FINAL_STATES, JobState
 from ..views import may_see_payload
 from . import display, graph, scope, texts, waiting
 from .job_acts import JobAct, buttons
 from .job_copy import JobCopy
 from .job_facts import facts
+from .job_logs import logs
 from .lookup import find_job
 from .pages import Page, Text
 
 MOST_ATTEMPTS = 50
 MOST_ENTRIES = 100
 MOST_RELATIVES = 20
-MOST_LOGS = 5
-"""Of how many runs the log lines are shown."""
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _LIVE = ("progress", "progress_message", "error", "attempts")
 _LIVE_TIMES = ("started_at", "finished_at", "enqueued_at")
 
@@ -72,7 +68,7 @@ class JobPage(Page):
             "entries": entries,
             "is_live": JobState(job.state) not in FINAL_STATES,
             **self._around(request, job),
-            **_logs(request, job),
+            **logs(request, job),
         }
 
     def _brought_up_to_date(self, job: JobRecord) -> dict[str, Any]:
@@ -153,21 +149,3 @@ class JobPages:
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **options: Any) -> HttpResponse:
         return JobPage(self).answer(request, job_id=object_id)  # type: ignore[arg-type]
-
-
-def _logs(request: HttpRequest, job: JobRecord) -> dict[str, Any]:
-    """Return the log lines of the last runs, newest run first, from the chosen level on."""
-    chosen = request.GET.get("level", "")
-    least = LEVELS.index(chosen) if chosen in LEVELS else 0
-    quiet = set(LEVELS[:least])
-    logs = JobLog.objects.filter(job=job.pk).order_by("-replay", "-number")[:MOST_LOGS]
-    return {
-        "logs": [(log, [_line(*line) for line in log.lines if line[1] not in quiet]) for log in logs],
-        "levels": LEVELS,
-        "level": LEVELS[least],
-    }
-
-
-def _line(seconds: float, level: str, logger: str, text: str) -> tuple[str, str, str, str]:
-    at = timezone.localtime(datetime.fromtimestamp(seconds, tz=UTC))
-    return f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}", level, logger, text
