@@ -451,18 +451,20 @@ def test_outside_the_main_thread_a_run_has_no_alarm(bench: Bench) -> None:
 # --- database connections --------------------------------------------------------------------------------
 
 
-@pytest.mark.django_db(transaction=True, databases=["default", "other"])
-def test_broken_connections_are_closed_around_a_run(bench: Bench) -> None:
-    bench.enqueue(give_back)
-    claim = Hand().take()
+def break_connection() -> None:
     connection.ensure_connection()
     connection.errors_occurred = True
-    usable = connection.is_usable
-    connection.is_usable = lambda: False  # type: ignore[method-assign]
-    try:
-        run(claim, Alarm())
-    finally:
-        connection.is_usable = usable  # type: ignore[method-assign]
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+@pytest.mark.parametrize("broken", ["before", "in the run"])
+def test_broken_connections_are_closed_around_a_run(bench: Bench, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    bench.enqueue(give_back if broken == "before" else break_connection)
+    claim = Hand().take()
+    monkeypatch.setattr(connection, "is_usable", lambda: False)
+    if broken == "before":
+        break_connection()
+    run(claim, Alarm())
     assert connection.connection is None
 
 

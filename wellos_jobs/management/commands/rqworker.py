@@ -79,7 +79,7 @@ class Command(BaseCommand):
         self._check_name(source, options["name"])
         if options["pid"]:
             Path(options["pid"]).expanduser().write_text(str(os.getpid()))
-        logger.info("supervisor: %d at work on %s", options["processes"], ", ".join(queues))
+        logger.info("supervisor: %d worker processes on %s", options["processes"], ", ".join(queues))
         sys.exit(Supervisor(supervisor).run())
 
     def _refuse(self, options: dict[str, Any]) -> None:
