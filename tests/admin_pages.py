@@ -148,7 +148,7 @@ PAGES: tuple[AdminPage, ...] = (
     AdminPage("limits", asks_redis=True),
     AdminPage("limits", query="?q=nothing-is-called-so", asks_redis=True),
     AdminPage("workers", asks_redis=True),
-    *(AdminPage("statistics", query=f"?over={over}") for over in ("1h", "24h", "90d")),
+    *(AdminPage("statistics", query=f"?window={window}") for window in ("1h", "24h", "90d")),
     AdminPage("auditentry_changelist"),
     AdminPage("auditentry_change", _row(AuditEntry)),
     AdminPage("auditentry_history", _row(AuditEntry)),

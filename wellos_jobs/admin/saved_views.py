@@ -88,6 +88,7 @@ class SavedViews:
             raise Http404
         if request.POST.get("action") == "delete":
             view.delete()
+            messages.success(request, gettext("View “%(name)s” is deleted") % {"name": view.name})
             return filter_of(QueryDict(request.POST.get("query", "")))
         view.shared = not view.shared
         view.save(update_fields=["shared"])
