@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from wellos_jobs import Batch, Flow, groups
 from wellos_jobs.models import AuditEntry, JobRecord
+from wellos_jobs.models import Batch as BatchRow
 from wellos_jobs.models import Batch as Row
 
 from .browser import axe, login, narrow
@@ -177,6 +178,25 @@ def test_batches_of_other_organizations_are_not_there(scoped: None) -> None:
     assert not AuditEntry.objects.exists()
 
 
+@pytest.mark.parametrize("verb", ["retry", "cancel"])
+def test_a_batch_with_jobs_beyond_the_border_is_left_alone(scoped: None, verb: str) -> None:
+    mine, mixed = import_of(failed=1), import_of(failed=1, waiting=1, name="mixed")
+    BatchRow.objects.filter(pk=mine.id).update(state="closed", finished_at=None)
+    JobRecord.objects.filter(batch=mixed.id, state="waiting").update(organization_id="globex")
+    client = client_of(staff("view_batch", f"{verb}_batch"))
+    page = client.get(f"{BATCHES}{mixed.id}/change/").content.decode()
+    assert f"{verb}_batches" not in page
+    assert "1 batch has jobs that you may not see, too" in page
+    assert f"{verb}_batches" in client.get(f"{BATCHES}{mine.id}/change/").content.decode()
+    sent = {"action": f"{verb}_batches", "_selected_action": [str(mine.id), str(mixed.id)]}
+    assert "1 batch has jobs that you may not see, too" in text(client.post(BATCHES, sent))
+    client.post(BATCHES, {**sent, "confirm": "yes", "reason": "the file was wrong"})
+    assert list(AuditEntry.objects.filter(target_type="batch").values_list("target_id", flat=True)) == [str(mine.id)]
+    Books().fold()
+    states = sorted(JobRecord.objects.filter(batch=mixed.id).values_list("state", flat=True))
+    assert states == ["completed", "failed", "waiting"]
+
+
 # --- flows -----------------------------------------------------------------------------------------------
 
 
@@ -269,6 +289,29 @@ def test_flows_of_other_organizations_are_not_there(scoped: None) -> None:
     assert client.get(f"{FLOWS}{other}/").status_code == 404
     assert act_on_flow(client, "cancel", other).status_code == 404
     assert not AuditEntry.objects.exists()
+
+
+@pytest.mark.parametrize("verb", ["retry", "cancel"])
+def test_a_flow_with_jobs_beyond_the_border_is_left_alone(scoped: None, verb: str) -> None:
+    flow = flow_of(scripted.with_data(steps=LOST))
+    if verb == "retry":
+        run_all()
+    assert JobRecord.objects.filter(flow_id=flow, name="test-scripted").update(organization_id="globex") == 1
+    before = list(JobRecord.objects.order_by("pk").values_list("state", flat=True))
+    client = client_of(staff("view_jobrecord", f"{verb}_flow"))
+    page = client.get(f"{FLOWS}{flow}/").content.decode()
+    assert 'class="wj-act"' not in page
+    told = "Jobs that you may not see belong to this flow, too"
+    assert told in page
+    asked = client.post(f"{FLOWS}{flow}/", {"action": "ask", "verb": verb, "target": str(flow)})
+    assert told in text(asked)
+    assert 'name="reason"' not in asked.content.decode()
+    assert act_on_flow(client, verb, flow).status_code == 302
+    assert told in text(client.get(f"{FLOWS}{flow}/"))
+    assert list(JobRecord.objects.order_by("pk").values_list("state", flat=True)) == before
+    assert not AuditEntry.objects.filter(action__in=("retried", "canceled")).exists()
+    act_on_flow(client_of(User.objects.create_superuser("root")), verb, flow)
+    assert AuditEntry.objects.filter(target_type="flow", target_id=str(flow)).exists()
 
 
 # --- in a browser ----------------------------------------------------------------------------------------

@@ -106,6 +106,10 @@ class ActingPage(Page):
         """Return what the question says instead of the verb's ``effect``, with a ``refusal`` if nothing can be done."""
         return {}
 
+    def refusal(self, request: HttpRequest, target: Any) -> str:
+        """Return why this person may do nothing to the target, though they see it; '' if they may."""
+        return ""
+
     def carry_out(self, verb: str, target: Any, form: ReasonForm, **who: Any) -> Text | Elsewhere:
         """Do it; return the sentence that tells so. ``who`` is for the operation: by, reason and address.
 
@@ -134,6 +138,9 @@ class ActingPage(Page):
         name = self.chosen(request, **values)
         target = self.target(request, **values | {"verb": name})
         form = self.form(name, target, request, request.POST)
+        if refusal := self.refusal(request, target):
+            messages.error(request, refusal)
+            return HttpResponseRedirect(self.home(request, target))
         if form.is_valid():
             try:
                 told = carried_out(request, form, partial(self.carry_out, name, target, form))
@@ -155,6 +162,7 @@ class ActingPage(Page):
             "is_grave": verb.is_grave,
             "form": form or self.form(name, target, request),
             "home": self.home(request, target),
+            "refusal": self.refusal(request, target),
             **self.told(name, target),
         }
 

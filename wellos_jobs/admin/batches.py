@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
@@ -26,6 +26,19 @@ from .confirm import BulkAct, Effect, effects
 
 FAILURES = 20
 """How many of the jobs that failed last the page of a batch shows."""
+
+
+def _reaching_others(request: HttpRequest, batches: QuerySet[Batch]) -> QuerySet[Batch]:
+    """Leave the batches that have jobs beyond the border: an act on the batch would reach them."""
+    return batches.filter(Exists(scope.hidden(request, JobRecord.objects.filter(batch=OuterRef("pk")))))
+
+
+def _reaching_told(n: int) -> str:
+    return ngettext(
+        "%d batch has jobs that you may not see, too: only who sees all of them acts on it as a whole",
+        "%d batches have jobs that you may not see, too: only who sees all of them acts on them as a whole",
+        n,
+    )
 
 
 class BatchChangeList(OrganizationChangeList):
@@ -72,6 +85,7 @@ class BatchAdmin(ReadOnlyAdmin):
         tally = groups.batch_tallies(JobRecord.objects.all(), [batch])[batch.pk]
         rate, left = groups.speed(tally, batch.created_at, batch.finished_at or timezone.now())
         jobs_url = self._jobs_url()
+        may_act = not _reaching_others(request, Batch.objects.filter(pk=batch.pk)).exists()
         failed = JobRecord.objects.filter(batch=batch.pk, state=JobState.FAILED).order_by("-finished_at")
         return {
             "batch": batch,
@@ -92,8 +106,9 @@ class BatchAdmin(ReadOnlyAdmin):
                 for job in failed[:FAILURES]
             ],
             "audit_entries": list(AuditEntry.objects.filter(target_type="batch", target_id=str(batch.pk))),
-            "may_retry": self.may(request, "retry_batches") and tally.failed > 0,
-            "may_cancel": self.may(request, "cancel_batches") and batch.state != BatchState.DONE,
+            "may_retry": may_act and self.may(request, "retry_batches") and tally.failed > 0,
+            "may_cancel": may_act and self.may(request, "cancel_batches") and batch.state != BatchState.DONE,
+            "refusal": "" if may_act else _reaching_told(1) % 1,
         }
 
     def _jobs_url(self) -> str:
@@ -115,6 +130,8 @@ class BatchAdmin(ReadOnlyAdmin):
         _("Retry"),
         lambda batches: [_failed(batches)],
         lambda n: ngettext("%d batch runs again", "%d batches run again", n) % n,
+        beyond=_reaching_others,
+        beyond_text=_reaching_told,
     )
     cancel_batches = BulkAct(
         "cancel_batches",
@@ -135,6 +152,8 @@ class BatchAdmin(ReadOnlyAdmin):
             idle=lambda state: lambda n: ngettext("%d batch is done already", "%d batches are done already", n),
         ),
         lambda n: ngettext("%d batch canceled", "%d batches canceled", n) % n,
+        beyond=_reaching_others,
+        beyond_text=_reaching_told,
     )
 
     # --- columns ------------------------------------------------------------------------------------

@@ -92,6 +92,9 @@ class BulkAct:
     effects: Callable[[QuerySet[Any]], Sequence[Effect]]
     done: Callable[[int], str]
     form: type[ReasonForm] = ReasonForm
+    beyond: Callable[[HttpRequest, QuerySet[Any]], QuerySet[Any]] | None = None
+    """Gives those of the rows that this person may see but not act on; ``beyond_text`` says why."""
+    beyond_text: Sentence = str
 
     def __call__(
         self, site_admin: Any, request: HttpRequest, rows: QuerySet[Any], back: str = ""
@@ -100,7 +103,7 @@ class BulkAct:
 
         ``back`` is the address for those who think better of it: by default the page that the request was sent to.
         """
-        told = self.effects(rows)
+        rows, told = self._within(request, rows)
         total = sum(effect.count for effect in told)
         across = request.POST.get("select_across") == "1"
         as_job = across and self.name in bulk.VERBS and total > MOST_AT_ONCE
@@ -115,6 +118,14 @@ class BulkAct:
         if (report := carried_out(request, form, partial(self.verb.operation, rows, **form.choice()))) is not None:
             self._tell(request, report)
         return None
+
+    def _within(self, request: HttpRequest, rows: QuerySet[Any]) -> tuple[QuerySet[Any], Sequence[Effect]]:
+        """Return the rows that this person may act on, and what will happen to those and to the others."""
+        if self.beyond is None:
+            return rows, self.effects(rows)
+        beyond = list(self.beyond(request, rows).values_list("pk", flat=True))
+        within = rows.exclude(pk__in=beyond) if beyond else rows
+        return within, [*self.effects(within), Effect(len(beyond), self.beyond_text(len(beyond)), acts=False)]
 
     def _begin(
         self, site_admin: Any, request: HttpRequest, rows: QuerySet[Any], form: ReasonForm, total: int, **who: Any

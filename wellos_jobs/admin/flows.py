@@ -94,6 +94,7 @@ class FlowPage(ActingPage):
         if not tally.total:
             raise Http404(f"There is no flow {flow_id}")
         jobs = list(rows(request).filter(flow_id=flow_id).order_by("pk").defer("data", "result")[:JOBS])
+        refusal = self.refusal(request, flow_id)
         picture = graph.picture(self.site, jobs[0], rows(request), is_its_page=False)
         return {
             "flow_id": flow_id,
@@ -104,7 +105,8 @@ class FlowPage(ActingPage):
             "picture": picture.svg if picture is not None else "",
             "more": max(0, tally.total - JOBS),
             "audit_entries": list(AuditEntry.objects.filter(target_type="flow", target_id=str(flow_id))),
-            "may": self.may(request),
+            "may": {} if refusal else self.may(request),
+            "refusal": refusal,
         }
 
     def heading(self, request: HttpRequest, **values: Any) -> Text:
@@ -115,6 +117,15 @@ class FlowPage(ActingPage):
         if not rows(request).filter(flow_id=flow_id).exists():
             raise Http404(f"There is no flow {flow_id}")
         return flow_id
+
+    def refusal(self, request: HttpRequest, target: uuid.UUID) -> str:
+        """Refuse an act on a flow that has jobs beyond the border: it would reach them."""
+        if not scope.hidden(request, JobRecord.objects.filter(flow_id=target)).exists():
+            return ""
+        return gettext(
+            "Jobs that you may not see belong to this flow, too. Only who sees all of them acts on it as a whole;"
+            " you can act on each of yours."
+        )
 
     def called(self, target: uuid.UUID) -> Text:
         return gettext("flow %(flow)s") % {"flow": target}

@@ -39,6 +39,12 @@ def visible(request: HttpRequest, rows: QuerySet[_Row], path: str = "organizatio
     return rows if chosen is None else rows.filter(**{f"{path}__in": chosen})
 
 
+def hidden(request: HttpRequest, rows: QuerySet[_Row], path: str = "organization_id") -> QuerySet[_Row]:
+    """Leave of a query what this person may not see: what an act on a whole must not reach."""
+    chosen = organizations(request)
+    return rows.none() if chosen is None else rows.exclude(**{f"{path}__in": chosen})
+
+
 def may_see(request: HttpRequest, organization_id: str) -> bool:
     """Tell whether this person sees the rows of one organization."""
     chosen = organizations(request)
