@@ -13,7 +13,7 @@ from typing import Any
 import redis as redis_py
 from django.db import DatabaseError, InterfaceError, connections
 
-from . import blocking, databases, events, ids, keys, prune, redis, reinstating, relay
+from . import blocking, databases, events, ids, keys, prune, redis, reinstating, relay, replacing
 from .ledger import FORGET_AFTER, Ledger, Overtaken
 from .models import JobRecord
 from .relay import Rebuild
@@ -147,6 +147,7 @@ class Bookkeeper:
             blocking.heal(self.database)
             self._next_unblock = time.monotonic() + UNBLOCK_EVERY
         if time.monotonic() >= self._next_relay:
+            replacing.finish(self.database, self.queues)  # first, so that nothing is pushed that has given way
             relay.relay(self.database, self.queues, self.connection)
             self._next_relay = time.monotonic() + RELAY_EVERY
         if self._prunes:

@@ -79,18 +79,29 @@ class Trigger:
     def _fire(self, sendings: Iterable[Mapping[str, Any]], using: str | None) -> list[JobHandle]:
         database = _database(using)
         with transaction.atomic(using=database):
-            records = [record for sent in sendings for record in self._records(sent, database)]
+            if self.replaces is None:
+                records = [record for sent in sendings for record in self._records(sent, database) or ()]
+            else:
+                records = replacing.make_room(self._keyed(self.replaces, sendings, database), database)
             return insert(records) if records else []
 
-    def _records(self, sent: Mapping[str, Any], database: str) -> list[JobRecord]:
-        """Return the jobs that a sending of the signal asks for, not yet inserted; none if it asks for none."""
+    def _keyed(
+        self, key_of: Callable[..., object], sendings: Iterable[Mapping[str, Any]], database: str
+    ) -> dict[str, JobRecord | None]:
+        """Return the job for each key, None if nobody is to have it. Of several with one key the last counts."""
+        keyed: dict[str, JobRecord | None] = {}
+        for sent in sendings:
+            records = self._records(sent, database)
+            if records is not None:
+                key = f"{self.name}:{self._asked('replaces', key_of, sent)}"
+                keyed[key] = next(iter(records), None)
+        return keyed
+
+    def _records(self, sent: Mapping[str, Any], database: str) -> list[JobRecord] | None:
+        """Return the jobs that a sending of the signal asks for, not yet inserted; None if it does not count."""
         if self.when is not None and not self._asked("when", self.when, sent):
-            return []
-        built = self._built(self._meant(sent), sent, database)
-        if self.replaces is None:
-            return built
-        key = f"{self.name}:{self._asked('replaces', self.replaces, sent)}"
-        return built if replacing.make_room(key, built[0] if built else None, database) else []
+            return None
+        return self._built(self._meant(sent), sent, database)
 
     def _meant(self, sent: Mapping[str, Any]) -> Flow | JobCall | None:
         """Return what is to be enqueued this time, if anything."""
@@ -102,7 +113,7 @@ class Trigger:
             raise TriggerError(f"{self}: makes returned {made!r}: it must be a Flow, a job.with_data(...) or None")
         return made
 
-    def _built(self, meant: Flow | JobCall | None, sent: Mapping[str, Any], database: str) -> list[JobRecord]:
+    def _built(self, meant: Flow | JobCall | None, sent: Mapping[str, Any], database: str) -> list[JobRecord] | None:
         if meant is None:
             return []
         given = self._asked("options", self.options, sent) if callable(self.options) else self.options
@@ -114,7 +125,7 @@ class Trigger:
             raise TriggerError(f"{self}: {error}") from error
         chain = self._chain(calls)
         if chain is None:
-            return []
+            return None
         for record in records:
             record.context[_CHAIN] = chain
         return records

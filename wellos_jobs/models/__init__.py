@@ -8,6 +8,7 @@ from .job import JobAttempt, JobRecord
 from .ledger import LedgerCursor
 from .log import JobLog
 from .queues import Queues
+from .replacement import Replacement
 from .report_schedule import OrganizationReportSchedule
 from .schedule import Schedule
 from .statistic import DayStatistic, HourStatistic, JobStatistic
@@ -29,6 +30,7 @@ __all__ = [
     "LedgerCursor",
     "OrganizationReportSchedule",
     "Queues",
+    "Replacement",
     "SavedView",
     "Schedule",
     "UniqueClaim",

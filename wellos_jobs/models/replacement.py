@@ -1,0 +1,25 @@
+"""Replacement: that a job has given way to another one, from that transaction until it has ended."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class Replacement(models.Model):
+    """A job that is to be cancelled. No foreign key: its check would lock the job's row, and the ledger would wait."""
+
+    job = models.UUIDField(_("job"), primary_key=True)
+    created_at = models.DateTimeField(_("created"))
+
+    objects: ClassVar[models.Manager[Self]] = models.Manager()
+
+    class Meta:
+        verbose_name = _("replacement")
+        verbose_name_plural = _("replacements")
+        ordering: ClassVar[list[str]] = ["created_at"]
+
+    def __str__(self) -> str:
+        return str(self.job)
