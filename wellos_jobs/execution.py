@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.db import connections
 
 from . import faults, payload, registry, run_log
@@ -102,10 +103,17 @@ def _bound(definition: registry.JobDefinition, data: dict[str, Any]) -> dict[str
 
 
 def _in_loop(function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(**data: Any) -> Any:
-        return asyncio.run(function(**data))
+    """Return an async function as a plain one. Django has a thread for async code, with connections of its own."""
+    tend = sync_to_async(close_stale_connections)
 
-    return call
+    async def tended(**data: Any) -> Any:
+        await tend()
+        try:
+            return await function(**data)
+        finally:
+            await tend()
+
+    return lambda **data: asyncio.run(tended(**data))
 
 
 def _current(claim: Claim, data: Mapping[str, Any], report: Report | None) -> CurrentJob:
