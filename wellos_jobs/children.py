@@ -25,6 +25,8 @@ logger = logging.getLogger("wellos_jobs")
 
 _PR_SET_PDEATHSIG = 1
 _HAS_DEATH_SIGNAL = sys.platform == "linux"
+_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD)
+"""The signals that the supervisor handles, and its children otherwise."""
 
 
 def memory_of(pid: int) -> int | None:
@@ -104,14 +106,17 @@ def fork(name: str, slot: Slot, body: Callable[[], int]) -> Child:
     """Fork a child that runs ``body`` and exits with what it returns.
 
     The child gets no database connection, its own random numbers, and dies with its parent: by a death signal on
-    Linux, by the end of a pipe elsewhere.
+    Linux, by the end of a pipe elsewhere. A signal that reaches it before it has left the parent's handlers behind is
+    kept until then.
     """
     slot.clear()
     connections.close_all()
     parent = os.getpid()
     lifeline = None if _HAS_DEATH_SIGNAL else os.pipe()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if lifeline is not None:
             os.close(lifeline[0])
             _lifelines[pid] = lifeline[1]
@@ -120,6 +125,7 @@ def fork(name: str, slot: Slot, body: Callable[[], int]) -> Child:
     try:
         _die_with_parent(parent, lifeline)
         _reset_after_fork()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         status = body()
     except BaseException:
         logger.exception("child %s ended by an error", name)

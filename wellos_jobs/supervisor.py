@@ -94,7 +94,8 @@ class Supervisor:
         self._with_redis(self._register)
         self._with_redis(self._listen)  # before there is a worker that commands may be sent to
         for _ in range(self.options.processes):
-            self._spawn_worker()
+            if self.stop_by is None:
+                self._spawn_worker()
         next_due = TICK
         while self.workers or self._still_to_rescue() or self._wants_more():
             self._collect()

@@ -1,0 +1,35 @@
+"""Children of a supervisor: a signal reaches them from the first moment of their life."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+FORKS = 50
+FORK_AND_END = f"""
+import os, signal, time
+from wellos_jobs.children import fork
+from wellos_jobs.slots import Slot
+
+signal.signal(signal.SIGTERM, lambda *_: None)  # as a supervisor, which goes on
+swallowed = 0
+for _ in range({FORKS}):
+    child = fork("child", Slot(), lambda: signal.pause() or 0)
+    child.send(signal.SIGTERM)  # before it has begun, most times
+    deadline = time.monotonic() + 2
+    while not (ended := os.waitpid(child.pid, os.WNOHANG)[0]) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    if not ended:
+        swallowed += 1
+        os.kill(child.pid, signal.SIGKILL)
+        os.waitpid(child.pid, 0)
+        break
+print(swallowed)
+"""
+
+
+def test_a_child_that_is_told_to_end_before_it_has_begun_ends() -> None:
+    """The parent's handlers are its own until it has taken them off: they would swallow the signal."""
+    command = [sys.executable, "-c", FORK_AND_END]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert answer.stdout.strip() == "0"
