@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from django.test import Client
 from django.utils import timezone
 
 from wellos_jobs import bulk, execution, operations, queues
+from wellos_jobs.admin import confirm, paging, search_window
 from wellos_jobs.models import AuditEntry, BulkOperation, DeadLetter, JobAttempt, JobRecord
 from wellos_jobs.states import DeadLetterStatus, JobState
 
@@ -367,3 +369,58 @@ def test_in_the_browser(page: Any, processes: Fleet) -> None:
     processes.worker("default")
     page.locator("dd", has_text=re.compile("^8$")).nth(1).wait_for()
     assert BulkOperation.objects.get().done == 8
+
+
+# --- what is counted, and what a search leaves -----------------------------------------------------------
+
+
+def test_many_are_not_counted_while_somebody_waits(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "MOST", 4)
+    monkeypatch.setattr(confirm, "MOST", 4)
+    letters(6)
+    for n in range(7):
+        JobRecord.objects.create(name=f"n{n}", queue="email", state="completed", created_at=timezone.now())
+    shown = text(root.post(JOBS, {"action": "retry_jobs", "select_across": "1", "_selected_action": "1"}))
+    assert "4+ failed jobs run again from the start" in shown
+    assert "0 delayed jobs" not in shown
+    assert "5+ completed jobs stay as they are" in shown
+    assert "4+ chosen" in shown
+    assert "and more" in shown
+    operation = begun(root, JOBS, "retry_jobs")
+    assert "Rows not counted yet" in text(root.get(f"{OPERATIONS}{operation.pk}/change/"))
+    work("default", max_jobs=1)
+    operation.refresh_from_db()
+    assert (operation.done, operation.refused, operation.percent) == (6, operation.total - 6, 100)
+    assert operation.total >= 13
+
+
+def test_those_that_are_acted_on_are_counted_whatever_else_there_is(root: Client, monkeypatch: Any) -> None:
+    monkeypatch.setattr(confirm, "MOST", 4)
+    for n in range(20):
+        JobRecord.objects.create(name=f"n{n}", queue="email", state="completed", created_at=timezone.now())
+    JobRecord.objects.create(name="last", queue="email", state="failed", created_at=timezone.now())
+    shown = text(root.post(JOBS, {"action": "retry_jobs", "select_across": "1", "_selected_action": "1"}))
+    assert "1 failed job runs again from the start" in shown
+
+
+@pytest.mark.parametrize("query", ["q=test-fail", "q=test-fail&state__exact=failed"])
+def test_a_search_means_what_was_confirmed(root: Client, monkeypatch: pytest.MonkeyPatch, query: str) -> None:
+    letters(9)
+    monkeypatch.setattr(search_window, "MOST", 5)
+    monkeypatch.setattr(search_window, "FEW", 2)
+    meant = set(JobRecord.objects.filter(name="test-fail").order_by("-created_at").values_list("pk", flat=True)[:5])
+    sent = {"action": "retry_jobs", "select_across": "1", "_selected_action": "1"}
+    page = root.post(f"{JOBS}?{query}", sent)
+    assert "5 failed jobs run again" in text(page)
+    found = re.search(r'<form method="post" class="wj-confirm" action="([^"]*)"', page.content.decode())
+    assert found
+    letters(3)
+    response = root.post(html.unescape(found[1]), {**sent, "confirm": "yes", "reason": "the partner is back"})
+    operation = BulkOperation.objects.get()
+    assert response["Location"] == f"{OPERATIONS}{operation.pk}/change/"
+    letters(4)
+    work("default", max_jobs=1)
+    operation.refresh_from_db()
+    retried = set(JobRecord.objects.filter(name="test-fail", replays=1).values_list("pk", flat=True))
+    assert meant <= retried
+    assert len(retried) == operation.done == 8, "the three that came before the reason was sent match, too"

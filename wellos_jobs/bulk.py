@@ -74,13 +74,14 @@ def begin(
     site: str,
     query: str,
     rate: float | None,
-    total: int,
+    total: int | None,
     act: Act,
     choice: Mapping[str, Any] | None = None,
 ) -> BulkOperation:
     """Enqueue the job that does ``action`` to all ``rows``, which the list of the admin site shows under ``query``.
 
-    ``rate`` is how many rows a second at most; None for as fast as it goes. ``choice`` holds what else the operation is
+    ``rate`` is how many rows a second at most; None for as fast as it goes. ``total`` is how many rows there are; None
+    if they are too many to count while somebody waits: the job counts them. ``choice`` holds what else the operation is
     told, by the names of its arguments, as JSON can keep it.
     """
     using = rows.db
@@ -95,7 +96,7 @@ def begin(
             actor_name=act.by.get_username()[:150],
             address=act.address[:64],
             reason=act.reason,
-            total=total,
+            total=total or 0,
             bound=str(rows.order_by("-pk").values_list("pk", flat=True).first() or ""),
             created_at=timezone.now(),
         )
@@ -131,6 +132,9 @@ def run_bulk_operation(operation_id: int) -> dict[str, Any]:
     using = current_job().database
     operation = BulkOperation.objects.using(using).select_related("job").get(pk=operation_id)
     verb, rows = VERBS[operation.action], _rows(operation)
+    if not operation.total and not operation.finished_at:
+        operation.total = _left(operation, rows).count()
+        operation.save(using=using, update_fields=["total"])
     while not operation.finished_at:
         begun = time.monotonic()
         treated = _chunk(operation, verb, rows)
@@ -165,10 +169,13 @@ def _chunk(operation: BulkOperation, verb: Verb, rows: QuerySet[Any]) -> int:
 
 def _next_keys(operation: BulkOperation, rows: QuerySet[Any]) -> list[Any]:
     most = CHUNK if "rate" not in operation.options else max(1, min(CHUNK, int(operation.options["rate"])))
+    return list(_left(operation, rows).values_list("pk", flat=True)[:most])
+
+
+def _left(operation: BulkOperation, rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Return the rows that are meant and were not treated yet, in the order in which they are."""
     left = rows.order_by("pk").filter(pk__lte=operation.bound) if operation.bound else rows.none()
-    if operation.last:
-        left = left.filter(pk__gt=operation.last)
-    return list(left.values_list("pk", flat=True)[:most])
+    return left.filter(pk__gt=operation.last) if operation.last else left
 
 
 def _note_end(operation: BulkOperation) -> None:

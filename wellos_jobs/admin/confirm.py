@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
@@ -21,8 +22,10 @@ from django.utils.translation import gettext_lazy as _
 from .. import bulk
 from ..acts import Act
 from ..models import BulkOperation
+from . import search_window
 from .acts import ReasonForm, carried_out
 from .pages import Text
+from .paging import MOST, Capped
 
 if TYPE_CHECKING:  # the stubs know type arguments, Django's classes take none
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -41,25 +44,38 @@ Sentence = Callable[[int], str]
 
 @dataclass(frozen=True)
 class Effect:
-    """What will happen to some of the chosen rows. The text has a ``%d`` where the count goes."""
+    """What will happen to some of the chosen rows. The text has a ``%d`` where the count goes.
+
+    ``at_least``: there may be more of these rows than were counted.
+    """
 
     count: int
     text: str
     acts: bool = True
+    at_least: bool = False
 
     def __str__(self) -> str:
-        return self.text % self.count
+        count = f"{self.count:,}+" if self.at_least else str(Capped(self.count))
+        return self.text.replace("%d", "%s") % count
 
 
 def effects(
     rows: QuerySet[Any], column: str, *acting: tuple[Collection[Any], Sentence], idle: Callable[[Any], Sentence]
 ) -> list[Effect]:
-    """Count rows by a column: some values are acted on, a sentence for each; ``idle`` gives that of another value."""
-    counts = dict(rows.order_by().values_list(column).annotate(number=Count("pk")))
-    sums = [(sum(counts.pop(value, 0) for value in values), sentence) for values, sentence in acting]
+    """Count rows by a column: some values are acted on, a sentence for each; ``idle`` gives that of another value.
+
+    Of each kind no more are counted than a list counts. One query for each, one for those that stay as they are.
+    """
+    rows = rows.order_by()
+    sums = [
+        (rows.filter(**{f"{column}__in": list(values)})[: MOST + 1].count(), sentence) for values, sentence in acting
+    ]
+    others = rows.exclude(**{f"{column}__in": [value for values, _sentence in acting for value in values]})
+    counts = Counter(others.values_list(column, flat=True)[: MOST + 1])
+    is_cut = counts.total() > MOST
     return [
         *(Effect(n, sentence(n)) for n, sentence in sums),
-        *(Effect(n, idle(value)(n), acts=False) for value, n in counts.items()),
+        *(Effect(n, idle(value)(n), acts=False, at_least=is_cut) for value, n in sorted(counts.items())),
     ]
 
 
@@ -103,8 +119,13 @@ class BulkAct:
 
         ``back`` is the address for those who think better of it: by default the page that the request was sent to.
         """
+<<<<<<< HEAD
         rows, told = self._within(request, rows)
         total = sum(effect.count for effect in told)
+=======
+        told = self.effects(rows)
+        total = Capped(sum(effect.count for effect in told))
+>>>>>>> b1b2df1 (A confirmation counts up to 10,000 rows of each kind, and what a search found is fixed with it; what each page costs is one test for all)
         across = request.POST.get("select_across") == "1"
         as_job = across and self.name in bulk.VERBS and total > MOST_AT_ONCE
         confirmed = "confirm" in request.POST
@@ -112,7 +133,7 @@ class BulkAct:
         form = with_rate(form) if as_job else form
         if not confirmed or not form.is_valid():
             asked = {"form": form, "as_job": as_job, "across": across, "home": back or request.get_full_path()}
-            return self._page(site_admin, request, rows, told, asked)
+            return self._page(site_admin, request, rows, told, asked | {"total": total})
         if as_job:
             return carried_out(request, form, partial(self._begin, site_admin, request, rows, form, total))
         if (report := carried_out(request, form, partial(self.verb.operation, rows, **form.choice()))) is not None:
@@ -130,10 +151,10 @@ class BulkAct:
     def _begin(
         self, site_admin: Any, request: HttpRequest, rows: QuerySet[Any], form: ReasonForm, total: int, **who: Any
     ) -> HttpResponse:
-        query, rate = request.META.get("QUERY_STRING", ""), form.cleaned_data["rate"]
-        site = site_admin.admin_site
-        told = {"site": site.name, "query": query, "rate": rate, "total": total, "choice": form.choice()}
-        operation = bulk.begin(self.name, rows, act=Act(**who), **told)
+        site, counted = site_admin.admin_site, None if total > MOST else total
+        told = {"rate": form.cleaned_data["rate"], "total": counted, "choice": form.choice()}
+        query = search_window.fixed(request)
+        operation = bulk.begin(self.name, rows, site=site.name, query=query, act=Act(**who), **told)
         messages.success(request, gettext("A job does this now: here you see how far it is."))
         return HttpResponseRedirect(page_of(operation, site, otherwise=request.get_full_path()))
 
@@ -148,7 +169,7 @@ class BulkAct:
     def _page(
         self, site_admin: Any, request: HttpRequest, rows: QuerySet[Any], told: Sequence[Effect], asked: dict[str, Any]
     ) -> HttpResponse:
-        total, across = sum(effect.count for effect in told), asked["across"]
+        total, across = asked["total"], asked["across"]
         chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
         acts = any(effect.acts and effect.count for effect in told)
         context = {
@@ -160,7 +181,8 @@ class BulkAct:
             "effects": [effect for effect in told if effect.count],
             "rows": rows[:SHOWN],
             "more": max(0, total - SHOWN),
-            "total": total,
+            "is_cut": total > MOST,
+            "address": f"{request.path}?{search_window.fixed(request)}",
             "refusal": "" if acts else gettext("There is nothing to do for these."),
             "button": self.button,
             "chosen": chosen[:1] if across else chosen,

@@ -1,4 +1,4 @@
-"""Where a search looks for words: in the newest 100,000 rows that the rest of the search leaves, and the page says so.
+"""Where a search looks for words: in the newest 50,000 rows that the rest of the search leaves, and the page says so.
 
 Words may stand anywhere in a text, so no index finds them and each row is read. Looking at so many rows and no more, a
 page is as quick on a table of any size. Whoever looks for something older goes back step by step or narrows the search.
@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 
 from . import display
 
-MOST = 100_000
+MOST = 50_000
 """In how many rows words are looked for."""
 FEW = 20_000
 """If what an index finds is no more than this, words are looked for in all of it, however old."""
@@ -115,12 +115,13 @@ def kept(request: HttpRequest) -> Window | None:
 
 def fixed(request: HttpRequest) -> str:
     """Return the query string of a request by which the same rows are found later, whatever has come since."""
-    query = _without(request.GET)
     window = kept(request)
-    if window is not None:
-        query[SINCE] = EVERYWHERE if window.since is None else _written(window.since)
-        if window.until is not None:
-            query[UNTIL] = _written(window.until)
+    if window is None:
+        return str(request.META.get("QUERY_STRING", ""))
+    query = _without(request.GET)
+    query[SINCE] = EVERYWHERE if window.since is None else _written(window.since)
+    if window.until is not None:
+        query[UNTIL] = _written(window.until)
     return query.urlencode()
 
 
