@@ -59,7 +59,7 @@ def test_views_are_one_s_own_unless_shared(root: Client) -> None:
     shown = ann.get(JOBS).content.decode()
     assert ">mine</a>" in shown
     assert "Change view mine" not in shown
-    for action in ("delete", "share"):
+    for action in ("delete", "share", "rename", "overwrite"):
         assert ann.post(f"{JOBS}views/", {"action": action, "view": view.pk}).status_code == 404
     assert SavedView.objects.get().shared
 
@@ -75,6 +75,40 @@ def test_a_view_needs_a_name(root: Client, name: str) -> None:
     assert keep(root, name, "queue=email").status_code == 302
     assert not SavedView.objects.exists()
     assert "needs a name" in text(root.get(JOBS))
+
+
+def change(client: Client, action: str, view: SavedView, **more: str) -> Any:
+    return client.post(f"{JOBS}views/", {"action": action, "view": view.pk, **more})
+
+
+def test_a_view_is_renamed_and_given_other_filters_in_place(root: Client) -> None:
+    keep(root, "mails", "queue=email")
+    view = SavedView.objects.get()
+    change(root, "share", view)
+    renamed = change(root, "rename", view, name=" broken mails ", query="state__exact=failed")
+    assert renamed["Location"] == f"{JOBS}?state__exact=failed", "the list stays as it was"
+    assert "View “mails” is called “broken mails” now" in text(root.get(JOBS))
+    given = change(root, "overwrite", view, query="state__exact=failed&queue=email&p=2")
+    assert given["Location"] == f"{JOBS}?queue=email&state__exact=failed"
+    view.refresh_from_db()
+    assert (view.name, view.query, view.shared) == ("broken mails", "queue=email&state__exact=failed", True)
+    assert SavedView.objects.count() == 1
+
+
+def test_a_view_is_not_renamed_to_nothing_or_to_another_one_s_name(root: Client) -> None:
+    keep(root, "first", "queue=email")
+    keep(root, "second", "queue=slow")
+    view = SavedView.objects.get(name="first")
+    change(root, "rename", view, name="second")
+    assert "You have a view “second” already" in text(root.get(JOBS))
+    for name in ("", " ", "x" * 81):
+        change(root, "rename", view, name=name)
+        assert "needs a name" in text(root.get(JOBS))
+    assert sorted(SavedView.objects.values_list("name", "query")) == [
+        ("first", "queue=email"),
+        ("second", "queue=slow"),
+    ]
+    assert change(root, "burn", view).status_code == 400
 
 
 def test_who_may_not_see_the_list_keeps_no_view() -> None:
@@ -97,3 +131,13 @@ def test_a_view_in_the_browser(page: Any) -> None:
     page.get_by_role("link", name="what failed").click()
     page.wait_for_url("**state__exact=failed**")
     axe(page, without=OF_DJANGO)
+    page.goto(f"{JOBS}?queue=email")
+    page.get_by_label("Change view what failed").click()
+    axe(page, without=OF_DJANGO)
+    page.get_by_label("Name", exact=True).fill("mails")
+    page.get_by_role("button", name="Rename").click()
+    page.get_by_text("is called “mails” now").wait_for()
+    page.get_by_label("Change view mails").click()
+    page.get_by_role("button", name="Give it the present filters").click()
+    page.get_by_text("View “mails” has the present filters").wait_for()
+    assert SavedView.objects.get().query == "queue=email"

@@ -6,8 +6,9 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
-from django.db.models import Q
+from django.core.exceptions import BadRequest, PermissionDenied
+from django.db import IntegrityError, transaction
+from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, QueryDict
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext
@@ -55,7 +56,7 @@ class SavedViews:
         return super().changelist_view(request, shown | (extra_context or {}))  # type: ignore[misc,no-any-return]
 
     def views_view(self, request: HttpRequest) -> HttpResponse:
-        """Keep, rename, share or delete a view, by ``action``."""
+        """Keep, rename, overwrite, share or delete a view, by ``action``."""
         if not self.has_view_permission(request):  # type: ignore[attr-defined]
             raise PermissionDenied
         if request.method != "POST":
@@ -86,13 +87,40 @@ class SavedViews:
         view = mine.filter(pk=chosen).first() if chosen.isdigit() else None
         if view is None:
             raise Http404
-        if request.POST.get("action") == "delete":
-            view.delete()
-            messages.success(request, gettext("View “%(name)s” is deleted") % {"name": view.name})
-            return filter_of(QueryDict(request.POST.get("query", "")))
-        view.shared = not view.shared
-        view.save(update_fields=["shared"])
+        here = filter_of(QueryDict(request.POST.get("query", "")))
+        match request.POST.get("action"):
+            case "delete":
+                view.delete()
+                messages.success(request, gettext("View “%(name)s” is deleted") % {"name": view.name})
+                return here
+            case "rename":
+                self._rename(request, view, mine)
+                return here
+            case "overwrite":
+                view.query = here
+                messages.success(request, gettext("View “%(name)s” has the present filters") % {"name": view.name})
+            case "share":
+                view.shared = not view.shared
+            case other:
+                raise BadRequest(f"There is no such act on a view: {other!r}")
+        view.save(update_fields=["query", "shared"])
         return view.query
+
+    def _rename(self, request: HttpRequest, view: SavedView, mine: QuerySet[SavedView]) -> None:
+        form = ViewForm(request.POST)
+        if not form.is_valid():
+            messages.error(request, gettext("A view needs a name of at most 80 characters"))
+            return
+        former, name = view.name, form.cleaned_data["name"]
+        try:
+            with transaction.atomic(using=mine.db):
+                mine.filter(pk=view.pk).update(name=name)
+        except IntegrityError:
+            messages.error(request, gettext("You have a view “%(name)s” already") % {"name": name})
+            return
+        messages.success(
+            request, gettext("View “%(former)s” is called “%(name)s” now") % {"former": former, "name": name}
+        )
 
 
 def filter_of(query: QueryDict) -> str:
