@@ -119,13 +119,8 @@ class BulkAct:
 
         ``back`` is the address for those who think better of it: by default the page that the request was sent to.
         """
-<<<<<<< HEAD
         rows, told = self._within(request, rows)
-        total = sum(effect.count for effect in told)
-=======
-        told = self.effects(rows)
         total = Capped(sum(effect.count for effect in told))
->>>>>>> b1b2df1 (A confirmation counts up to 10,000 rows of each kind, and what a search found is fixed with it; what each page costs is one test for all)
         across = request.POST.get("select_across") == "1"
         as_job = across and self.name in bulk.VERBS and total > MOST_AT_ONCE
         confirmed = "confirm" in request.POST
