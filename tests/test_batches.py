@@ -414,6 +414,38 @@ def test_a_replayed_dead_letter_of_a_batch(books: Books, journal: Journal) -> No
     assert batch.wait(0) and calls(journal) == (1, 0), "it failed again"
 
 
+# --- circles ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("callback", ["on_complete", "on_success"])
+def test_a_job_that_needs_its_own_batchs_callback_is_refused(callback: str) -> None:
+    with Batch(name="import", on_complete=noop.with_data(), on_success=noop.with_data()) as batch:
+        waits = getattr(Row.objects.get(), callback)
+        with pytest.raises(errors.BadOption, match=f"'test-noop' is of batch 'import' and needs {waits.pk}"):
+            noop.using(batch=batch.id, depends_on=[waits]).enqueue()
+    assert JobRecord.objects.count() == 2
+
+
+def test_so_is_one_that_needs_it_by_way_of_others() -> None:
+    with Batch(name="import", on_complete=noop.with_data()) as batch:
+        callback = Row.objects.get().on_complete
+        after = noop.using(depends_on=[callback]).enqueue()
+        later = noop.using(depends_on=[after, noop.enqueue()]).enqueue()
+        with pytest.raises(errors.BadOption, match="each would wait for the other"):
+            noop.using(batch=batch.id, depends_on=[later]).enqueue()
+        assert JobRecord.objects.count() == 4
+
+
+def test_a_job_may_need_another_batchs_callback_and_a_callback_that_has_run(books: Books) -> None:
+    with Batch(name="first", on_complete=noop.with_data()) as first:
+        first.enqueue(noop)
+    callback = Row.objects.get().on_complete
+    with Batch(name="second") as second:
+        handle = noop.using(batch=second.id, depends_on=[callback]).enqueue()
+    run_all(books)
+    assert first.wait(0) and second.wait(0) and handle.state == "completed"
+
+
 # --- cost ------------------------------------------------------------------------------------------------
 
 

@@ -58,6 +58,7 @@ FLOORS = {
         "schedules",
         "uniqueness",
         "explain",
+        "circles",
         "blocking",
         "batches",
         "flows",

@@ -17,6 +17,7 @@ from django.db import connections, transaction
 from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 
+from . import circles
 from .commits import once_committed
 from .errors import BadOption
 from .fingerprint import fingerprint
@@ -42,7 +43,8 @@ def before_insert(records: Sequence[JobRecord], database: str) -> None:
     """Block new jobs that need others, whatever the state of those; ``after_commit`` looks at that.
 
     Raises:
-        BadOption: a needed job is neither in the database nor among the new ones.
+        BadOption: a needed job is neither in the database nor among the new ones, or would wait for the one that
+            needs it.
     """
     from .models import JobRecord
 
@@ -52,6 +54,7 @@ def before_insert(records: Sequence[JobRecord], database: str) -> None:
         known.update(JobRecord.objects.using(database).filter(pk__in=chunk).values_list("pk", flat=True))
     if missing := wanted - known:
         raise BadOption(f"depends_on names {min(map(str, missing))}, which is no job in the database {database!r}")
+    circles.refuse(records, database)
     for record in records:
         if record.needs:
             record.state = JobState.BLOCKED
