@@ -452,6 +452,23 @@ def test_an_event_that_a_database_never_takes_is_passed_over_alone(
     assert LedgerCursor.objects.get().position == stream()[-1].position
 
 
+@pytest.mark.parametrize("change", [{"e": "invented"}, {"d": "{no json"}, {"a": "many"}, {"g": None}])
+def test_an_event_that_cannot_be_read_does_not_stop_the_ledger(
+    commit: Commit, books: Books, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture, change: dict[str, Any]
+) -> None:
+    """As one that a later version wrote, before people went back to this one."""
+    with commit():
+        before = noop.enqueue()
+    [(_, fields)] = redis_client.xrange(keys.EVENTS)
+    told = {key.decode(): value for key, value in fields.items()} | change
+    place = redis_client.xadd(keys.EVENTS, {key: value for key, value in told.items() if value is not None})
+    with commit():
+        after = noop.enqueue()
+    assert books.fold() == 3
+    assert row(before).enqueued_at is not None and row(after).enqueued_at is not None
+    assert f"event {place.decode()} cannot be read: passed over" in caplog.text
+
+
 # --- several databases -----------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,8 +14,14 @@ import redis
 from . import keys
 from .states import EventName
 
+logger = logging.getLogger("wellos_jobs")
+
 START = "0-0"
 """The position before the first event."""
+
+
+NO_DATABASE = "(unreadable)"
+"""What stands for the alias in an event that nobody can read, so that no database takes it for its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,20 @@ def earliest(positions: Iterable[str]) -> str:
 
 
 def _decode(position: bytes, fields: dict[bytes, bytes]) -> Event:
+    """Read an event. One that cannot be read, as of a later version, keeps its place and is of no database."""
+    try:
+        return _read(position, fields)
+    except (KeyError, ValueError):
+        place = position.decode()
+        logger.exception("event %s cannot be read: passed over", place)
+        return Event(place, EventName.PROGRESSED, "", "", "", 0, "", NO_DATABASE, 0, _moment(place))
+
+
+def _moment(place: str) -> datetime:
+    return datetime.fromtimestamp(int(place.split("-")[0]) / 1000, tz=UTC)
+
+
+def _read(position: bytes, fields: dict[bytes, bytes]) -> Event:
     text = {key.decode(): value.decode("utf-8", "replace") for key, value in fields.items()}
     place = position.decode()
     return Event(
@@ -86,6 +107,6 @@ def _decode(position: bytes, fields: dict[bytes, bytes]) -> Event:
         worker=text["w"],
         database=text["db"],
         generation=int(text["g"] or 0),
-        at=datetime.fromtimestamp(int(place.split("-")[0]) / 1000, tz=UTC),
+        at=_moment(place),
         detail=json.loads(text["d"]) if text["d"] else {},
     )
