@@ -34,6 +34,7 @@ def test_it_is_16_hex_digits_and_the_same_on_every_machine() -> None:
         ("commit deadbeef01 is gone", "commit 0123456789abcdef is gone"),
         ("no field 'name'", "no field 'email'"),
         ('unknown key "a"', 'unknown key "b"'),
+        ("550 no such user ann@acme.example", "550 no such user bob.b+x@globex.example"),
         ("refused\nrequest id 1", "refused\nrequest id 2\nmore"),
         ("  padded", "padded"),
     ],

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core import mail
 from django.db import transaction
+from django.utils import timezone
 
-from wellos_jobs import notices, operations
-from wellos_jobs.models import DeadLetter, JobRecord
+from wellos_jobs import notices, operations, prune
+from wellos_jobs.models import DeadLetter, JobRecord, NoticeWindow
 from wellos_jobs.states import JobState
 
 from . import jobs
@@ -145,3 +147,122 @@ def test_secrets_are_not_mailed(books: Books) -> None:
     work()
     assert "the service refused ********" in mail.outbox[0].body
     assert "sesame" not in mail.outbox[0].body
+
+
+# --- many of one fault -----------------------------------------------------------------------------------
+
+
+def fail(count: int, books: Books, message: str = "the server refuses a{n}@wellos.example") -> None:
+    jobs.fail.using(max_attempts=1).enqueue_bulk([{"message": message.replace("{n}", str(n))} for n in range(count)])
+    work()
+    books.fold()
+
+
+def digests() -> list[JobRecord]:
+    return list(JobRecord.objects.filter(name=notices.DIGEST_NAME).order_by("created_at"))
+
+
+def later(minutes: float = 11) -> None:
+    """Let a window go by."""
+    earlier = timezone.now() - timedelta(minutes=minutes)
+    NoticeWindow.objects.update(since=earlier)
+
+
+def test_beyond_some_mails_the_letters_of_a_fault_are_gathered(books: Books, settings: Any) -> None:
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BASE_URL": "https://wellos.example"}
+    fail(100, books)
+    assert len(notice_jobs()) == notices.MAILS
+    (digest,) = digests()
+    assert digest.state == JobState.DELAYED
+    assert digest.run_at - timezone.now() > notices.WINDOW - timedelta(minutes=1)
+    fail(30, books)
+    assert (len(notice_jobs()), len(digests())) == (notices.MAILS, 1)
+    work()
+    assert len(mail.outbox) == notices.MAILS
+    operations.promote(digest)
+    work()
+    message = mail.outbox[-1]
+    fault = DeadLetter.objects.values_list("fingerprint", flat=True).first()
+    assert message.subject == "Job Failed After All Retries: 120 more"
+    assert "Job test-fail failed, and 120 more like it" in message.body
+    assert f"https://wellos.example/admin/wellos_jobs/deadletter/faults/{fault}/" in message.body
+    assert len(mail.outbox) == notices.MAILS + 1
+
+
+def test_while_it_goes_on_there_is_a_digest_each_window_and_then_mails_again(books: Books) -> None:
+    fail(notices.MAILS + 2, books)
+    notices.notify_admins_of_many(digests()[0].data["fingerprint"])
+    fail(3, books)
+    assert len(digests()) == 2
+    assert NoticeWindow.objects.get().gathered == 3
+    notices.notify_admins_of_many(digests()[1].data["fingerprint"])
+    told = [message.subject for message in mail.outbox if message.subject != notices.SUBJECT]
+    assert told == [f"{notices.SUBJECT}: 2 more", f"{notices.SUBJECT}: 3 more"]
+    later()
+    fail(1, books)
+    assert (len(notice_jobs()), len(digests())) == (notices.MAILS + 1, 2)
+
+
+def test_each_fault_has_its_own_mails(books: Books) -> None:
+    fail(notices.MAILS + 1, books)
+    fail(2, books, "something else")
+    assert len(notice_jobs()) == notices.MAILS + 2
+    assert len(digests()) == 1
+
+
+def test_a_digest_that_could_not_be_sent_is_sent_again(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail(notices.MAILS + 4, books)
+    fault = digests()[0].data["fingerprint"]
+
+    def killed(*args: Any) -> None:
+        raise ConnectionError("in the middle of it")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(notices, "send_mail", killed)
+        with pytest.raises(ConnectionError):
+            notices.notify_admins_of_many(fault)
+    fail(1, books)
+    assert notices.notify_admins_of_many(fault) == 5
+    assert mail.outbox[-1].subject.endswith(": 5 more")
+    window = NoticeWindow.objects.get()
+    assert (window.gathered, window.telling) == (0, 0)
+    sent = len(mail.outbox)
+    assert notices.notify_admins_of_many(fault) == 0
+    assert len(mail.outbox) == sent
+
+
+def test_a_digest_that_is_gone_is_made_again(books: Books) -> None:
+    fail(notices.MAILS + 1, books)
+    JobRecord.objects.filter(name=notices.DIGEST_NAME).delete()
+    fail(1, books)
+    assert NoticeWindow.objects.get().gathered == 2
+    assert len(digests()) == 1
+
+
+def test_what_is_gathered_is_part_of_the_transaction(books: Books) -> None:
+    fail(notices.MAILS, books)
+    jobs.fail.enqueue_bulk([{"message": "the server refuses a1@wellos.example"}] * 5)
+    work()
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        books.fold()
+        raise ZeroDivisionError
+    assert NoticeWindow.objects.get().gathered == 0
+    assert digests() == []
+
+
+def test_a_digest_that_fails_makes_no_notice(books: Books) -> None:
+    fail(notices.MAILS + 1, books)
+    (digest,) = digests()
+    told = len(notice_jobs())
+    letter = DeadLetter.objects.create(job=digest, reason="exhausted", fingerprint="x", created_at=timezone.now())
+    with transaction.atomic():
+        notices.letters_created([letter], "default")
+    assert (len(notice_jobs()), len(digests())) == (told, 1)
+
+
+def test_windows_that_are_over_are_pruned(books: Books) -> None:
+    fail(notices.MAILS + 1, books)
+    fail(1, books, "something else")
+    later(minutes=60 * 25)
+    prune.prune("default")
+    assert NoticeWindow.objects.get().gathered == 1

@@ -1,4 +1,4 @@
-"""Fingerprints: the same fault of the same job has the same one, whatever ids and numbers its message quotes."""
+"""Fingerprints: the same fault of the same job has the same one, whatever ids or addresses its message quotes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import re
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _HEX = re.compile(r"\b0x[0-9a-fA-F]+\b|\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_ADDRESS = re.compile(r"[^\s<>'\"]+@[^\s<>'\"]+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_SHAPES = ((_UUID, "<id>"), (_ADDRESS, "<address>"), (_QUOTED, "<text>"), (_HEX, "<hex>"), (_NUMBER, "<n>"))
 _PLACE = re.compile(r'File "([^"]+)", line \d+, in (\S+)')
 
 
@@ -25,6 +27,12 @@ def fingerprint(name: str, error_class: str, message: str, traceback: str) -> st
 
 def _shape(message: str) -> str:
     first_line = message.strip().partition("\n")[0]
-    for pattern, mark in ((_UUID, "<id>"), (_QUOTED, "<text>"), (_HEX, "<hex>"), (_NUMBER, "<n>")):
+    for pattern, mark in (
+        (_UUID, "<id>"),
+        (_ADDRESS, "<address>"),
+        (_QUOTED, "<text>"),
+        (_HEX, "<hex>"),
+        (_NUMBER, "<n>"),
+    ):
         first_line = pattern.sub(mark, first_line)
     return first_line

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .bulk import run_bulk_operation
-from .notices import notify_admins
+from .notices import notify_admins, notify_admins_of_many
 
-__all__ = ["notify_admins", "run_bulk_operation"]
+__all__ = ["notify_admins", "notify_admins_of_many", "run_bulk_operation"]

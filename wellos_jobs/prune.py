@@ -28,6 +28,7 @@ from .models import (
     JobDependency,
     JobRecord,
     JobStatistic,
+    NoticeWindow,
     UniqueClaim,
 )
 from .states import FINAL_STATES, OPEN_STATES, BatchState, DeadLetterStatus, JobState
@@ -37,6 +38,8 @@ Rows = models.QuerySet[Any]
 MINUTES_KEPT = timedelta(days=3)
 HOURS_KEPT = timedelta(days=15)
 """How long counts by minute and hour are kept; the same counts by day stay longer."""
+WINDOWS_KEPT = timedelta(days=1)
+"""How long it is kept how many mails were sent about a fault that has not come again."""
 
 BATCH = 1_000
 """Rows deleted in one transaction: few enough that the ledger does not wait."""
@@ -85,11 +88,12 @@ def prune(
 
 
 def _delete_left_over(using: str, now: datetime) -> None:
-    """Delete unique claims that count no more, and batches without jobs that are past the retention of jobs."""
+    """Delete unique claims and notice windows that count no more, and old batches without jobs."""
     jobs = JobRecord.objects.using(using)
     claims = UniqueClaim.objects.using(using)
     _delete(claims.filter(expires__lt=now))
     _delete(claims.filter(~Exists(jobs.filter(pk=OuterRef("job"))), expires=None))
+    _delete(NoticeWindow.objects.using(using).filter(since__lt=now - WINDOWS_KEPT, gathered=0, telling=0))
     ages = [age for state in FINAL_STATES if (age := conf.current().retention[state]) is not None]
     if ages:
         old = Batch.objects.using(using).filter(created_at__lt=now - max(ages))

@@ -8,7 +8,7 @@ import re
 from example_project.keyring import PROJECT
 from wellos_jobs import registry
 
-OF_THE_PACKAGE_ITSELF = {"wellos-bulk-operation", "wellos-notify-admins"}
+OF_THE_PACKAGE_ITSELF = {"wellos-bulk-operation", "wellos-notify-admins", "wellos-notify-admins-digest"}
 NOT_USED_HERE = {"cleanup-old-jobs", "cleanup-orphaned-files"}
 
 

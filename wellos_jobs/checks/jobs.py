@@ -19,7 +19,7 @@ JSON_SERIALIZER = "rq.serializers.JSONSerializer"
 MAKE_A_KEY = (
     "Make one with `python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'`."
 )
-OF_ANY_QUEUE = {notices.JOB_NAME, bulk.JOB_NAME}
+OF_ANY_QUEUE = {*notices.OWN_NAMES, bulk.JOB_NAME}
 """Jobs of our own, which go to whatever queue there is."""
 _JSON_SERIALIZERS = frozenset({"json", JSON_SERIALIZER})
 

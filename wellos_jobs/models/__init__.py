@@ -7,6 +7,7 @@ from .dead_letter import DeadLetter
 from .job import JobAttempt, JobRecord
 from .ledger import LedgerCursor
 from .log import JobLog
+from .notice import NoticeWindow
 from .queues import Queues
 from .replacement import Replacement
 from .report_schedule import OrganizationReportSchedule
@@ -28,6 +29,7 @@ __all__ = [
     "JobRecord",
     "JobStatistic",
     "LedgerCursor",
+    "NoticeWindow",
     "OrganizationReportSchedule",
     "Queues",
     "Replacement",
