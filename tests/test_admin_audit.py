@@ -44,17 +44,17 @@ def test_filters(root: Client) -> None:
     entry("retried", days=10, actor_name="")
     today = timezone.localtime()
     for query, wanted in (
-        ("", "3 audit log"),
+        ("", "3 audit entries"),
         ("action=paused", "1 audit entry"),
         ("target_type=queue", "1 audit entry"),
         ("actor=BO", "1 audit entry"),
         ("by=none", "1 audit entry"),
-        (f"from={today - timedelta(days=3):%Y-%m-%d}", "2 audit log"),
+        (f"from={today - timedelta(days=3):%Y-%m-%d}", "2 audit entries"),
         (f"to={today - timedelta(days=3):%Y-%m-%d}", "1 audit entry"),
-        (f"from={today:%Y-%m-%d}&to={today:%Y-%m-%d}", "2 audit log"),
+        (f"from={today:%Y-%m-%d}&to={today:%Y-%m-%d}", "2 audit entries"),
         ("q=server is", "1 audit entry"),
         ("q=email", "1 audit entry"),
-        ("action=paused&actor=ann", "0 audit log"),
+        ("action=paused&actor=ann", "0 audit entries"),
     ):
         assert f" {wanted} " in f"{text(root.get(f'{AUDIT}?{query}'))} ", query
 
@@ -133,7 +133,7 @@ def test_counting_has_an_end(root: Client, monkeypatch: pytest.MonkeyPatch) -> N
     for number in range(130):
         entry(reason=f"reason {number}.", days=number / 1000)
     first = text(root.get(AUDIT))
-    assert " 120+ audit log" in first
+    assert " 120+ audit entries" in first
     assert "reason 0." in first
     third = text(root.get(f"{AUDIT}?p=3"))
     assert "reason 129." in third
@@ -165,7 +165,7 @@ def test_export_in_the_browser(page: Any) -> None:
     page.get_by_text("By name and time").click()
     page.get_by_label("Actor", exact=True).fill("ann")
     page.get_by_role("button", name="Filter").click()
-    page.get_by_text("2 audit log").wait_for()
+    page.get_by_text("2 audit entries").wait_for()
     page.locator("#changelist-filter").get_by_role("link", name="paused", exact=True).click()
     page.get_by_text("1 audit entry").wait_for()
     assert "actor=ann" in page.url

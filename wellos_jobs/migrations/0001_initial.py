@@ -391,7 +391,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'audit entry',
-                'verbose_name_plural': 'audit log',
+                'verbose_name_plural': 'audit entries',
                 'ordering': ['-at', '-pk'],
                 'permissions': [('export_auditentry', 'Can export the audit log')],
                 'indexes': [models.Index(fields=['target_type', 'target_id'], name='wellos_audit_target'), models.Index(fields=['-at'], name='wellos_audit_at')],

@@ -25,7 +25,7 @@ class AuditEntry(models.Model):
 
     class Meta:
         verbose_name = _("audit entry")
-        verbose_name_plural = _("audit log")
+        verbose_name_plural = _("audit entries")
         ordering: ClassVar[list[str]] = ["-at", "-pk"]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["target_type", "target_id"], name="wellos_audit_target"),
