@@ -230,12 +230,12 @@ def test_the_command_prunes_all_databases(capsys: pytest.CaptureFixture[str]) ->
     ended("completed", 40)
     ended("failed", 200, using="other")
     call_command("jobs_prune", dry_run=True)
-    assert "default: 1 completed would be deleted" in capsys.readouterr().out
+    assert "default: completed jobs: 1 would be deleted" in capsys.readouterr().out
     assert JobRecord.objects.count() == 1
     call_command("jobs_prune")
     out = capsys.readouterr().out
-    assert "default: 1 completed deleted" in out
-    assert "other: 1 failed deleted" in out
+    assert "default: completed jobs: 1 deleted" in out
+    assert "other: failed jobs: 1 deleted" in out
     assert JobRecord.objects.count() == JobRecord.objects.using("other").count() == 0
 
 

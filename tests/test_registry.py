@@ -230,6 +230,17 @@ def test_an_unknown_name_without_a_near_miss_tells_where_to_declare_it() -> None
         registry.get("§§§")
 
 
+def test_a_message_lists_a_dozen_names_at_most() -> None:
+    with registry.isolated():
+        for number in range(15):
+            register(define(f"job-{number:02}", nothing))
+        known = len(registry.all_jobs())
+        with pytest.raises(UnknownJob) as refused:
+            registry.get("§§§")
+    assert f" and {known - 12} more; declare it" in str(refused.value)
+    assert str(refused.value).count(", ") == 11
+
+
 def test_all_jobs_are_sorted_by_name() -> None:
     for name in ("b", "c", "a"):
         register(define(name, nothing))

@@ -454,3 +454,10 @@ def test_the_list() -> None:
     out = StringIO()
     call_command("jobs_triggers", stdout=out)
     assert out.getvalue().splitlines()[0].split() == ["signal", "sender", "job", "queue", "declared_at"]
+
+
+def test_an_empty_list_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triggers, "_triggers", {})
+    out = StringIO()
+    call_command("jobs_triggers", stdout=out)
+    assert out.getvalue() == "No trigger is declared: see enqueue_on.\n"

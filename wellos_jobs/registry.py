@@ -27,6 +27,8 @@ from .states import Priority
 
 Limit = Concurrency | RateLimit | CircuitBreaker
 GUARDS = (Concurrency, RateLimit, CircuitBreaker)
+MOST_NAMES = 12
+"""How many names a message lists for whoever has mistyped one."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,179}")
 
 
@@ -320,4 +322,6 @@ def _hint(name: object, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), names, n=1)
     if close:
         return f": did you mean {close[0]!r}?"
-    return f"; there is {', '.join(names)}" if names else ""
+    shown = ", ".join(names[:MOST_NAMES])
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"; there is {shown}{more}" if names else ""

@@ -9,6 +9,9 @@ from django.core.management.base import BaseCommand, CommandParser
 from ... import databases
 from ...prune import prune
 
+NAMES = {"dead_letters": "open dead letters", "statistics": "counts for charts", "audit": "entries of the audit log"}
+"""What is no job among the kinds of rows."""
+
 
 class Command(BaseCommand):
     help = "Delete the rows of jobs that ended longer ago than WELLOS_JOBS['RETENTION'] says."
@@ -24,4 +27,4 @@ class Command(BaseCommand):
         for alias in options["database"] or databases.with_jobs():
             counted = prune(alias, dry_run=options["dry_run"])
             for kind, count in counted.items():
-                self.stdout.write(f"{alias}: {count} {kind.replace('_', ' ')} {verb}")
+                self.stdout.write(f"{alias}: {NAMES.get(kind, f'{kind} jobs')}: {count} {verb}")

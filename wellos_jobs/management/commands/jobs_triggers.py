@@ -33,6 +33,9 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps(rows, indent=2))
             return
+        if not rows:
+            self.stdout.write("No trigger is declared: see enqueue_on.")
+            return
         shown = ("signal", "sender", "job", "queue", "declared_at")
         widths = {key: max([len(key), *(len(row[key]) for row in rows)]) for key in shown}
         for row in [{key: key for key in shown}, *rows]:
