@@ -45,9 +45,7 @@ def reportlab(module: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "reportlab":
             raise
-        raise ConfigurationError(
-            'PDF files need ReportLab, which is not installed: pip install "wellos_jobs[pdf]"'
-        ) from error
+        raise ConfigurationError("PDF files need ReportLab, which is not installed: pip install reportlab") from error
 
 
 @functools.cache
