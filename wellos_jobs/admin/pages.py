@@ -124,7 +124,7 @@ class Page:
             **self.site.each_context(request),
             "title": self.heading(request, **values),
             "media": self.site_admin.media,
-            "styles": self.styles,
+            "page_styles": self.styles,
             "is_live": self.live and part == self.template,
         }
         return TemplateResponse(request, "admin/wellos_jobs/page.html", frame | context)
