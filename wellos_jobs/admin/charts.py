@@ -15,7 +15,8 @@ Text = str | Promise
 Value = float | None
 """None is a gap: nothing was measured there."""
 
-WIDTH, HEIGHT = 640, 180
+WIDTH, HEIGHT = 440, 150
+"""About the pixels that a chart has where two stand side by side: its texts are then as large as others."""
 LEFT, RIGHT, TOP, BOTTOM = 52, 8, 8, 22
 
 
@@ -113,11 +114,11 @@ def _points(values: Sequence[Value], top: float, box: tuple[int, int, int, int])
 
 
 def _polylines(runs: Sequence[Sequence[str]], css: str) -> SafeString:
-    """A line for each run; a run of one point is a short stroke, so that it is seen."""
+    """A line for each run; a run of one point is a dot, so that it is seen."""
     return format_html_join(
         "",
         '<polyline class="{}" points="{}"/>',
-        ((css, " ".join(run if len(run) > 1 else [*run, *run])) for run in runs),
+        ((css, " ".join(run)) if len(run) > 1 else (f"{css} wj-alone", " ".join([*run, *run])) for run in runs),
     )
 
 

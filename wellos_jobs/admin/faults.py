@@ -130,6 +130,7 @@ class Faults(Page):
             "rows": [
                 (group, fault_url(self.site, group.fingerprint, query), spark(group)) for group in found[:PER_PAGE]
             ],
+            "letter_count": count,
             "letters": f"{CAP:,}+" if count > CAP else f"{count:,}",
             "previous": self._page_url(request, number - 1) if number > 1 else "",
             "next": self._page_url(request, number + 1) if len(found) > PER_PAGE else "",
