@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import redis as redis_py
 from django.db.models import Q
@@ -63,8 +64,15 @@ def _push(rows: Sequence[JobRecord], deadline: float) -> int | None:
         return None
 
 
-def _is_known(row: JobRecord, status: bytes | None, generation: bytes | None) -> bool:
-    """Tell whether Redis has this life of a job: one that was rolled back may hold the life before a replay."""
+def _is_known(row: JobRecord, found: Any) -> bool:
+    """Tell whether Redis has this life of a job: one that was rolled back may hold the life before a replay, and
+    somebody may have put something else under its key."""
+    if isinstance(found, Exception):
+        if "WRONGTYPE" not in str(found):
+            raise found
+        logger.warning("rebuild: the hash of job=%s is none, it is made anew: %s", row.pk, found)
+        return False
+    status, generation = found
     return status is not None and int(generation or 0) >= row.replays
 
 
@@ -92,7 +100,8 @@ class Rebuild:
         with self.connection.pipeline(transaction=False) as pipeline:
             for row in chunk:
                 pipeline.hmget(keys.job(row.pk), ["status", "w:gen"])
-            missing = [row for row, found in zip(chunk, pipeline.execute(), strict=True) if not _is_known(row, *found)]
+            replies = pipeline.execute(raise_on_error=False)
+        missing = [row for row, found in zip(chunk, replies, strict=True) if not _is_known(row, found)]
         if missing:
             pushed = _push(missing, deadline)
             if pushed is None:

@@ -122,7 +122,8 @@ class Supervisor:
         return self.stop_by is None and (bool(self._spare_slots) or self.options.processes == 0)
 
     def _still_to_rescue(self) -> bool:
-        if self._rescues and self.stop_by is not None and self._redis_away:
+        late = self.stop_by is not None and time.monotonic() > self.stop_by + self.options.stop_grace
+        if self._rescues and (late or self.stop_by is not None and self._redis_away):
             logger.warning("supervisor: leaving without Redis: the leases of what its workers held run out")
             return False
         return bool(self._rescues)
@@ -138,6 +139,9 @@ class Supervisor:
             self._redis_away = True
             self._commands.drop()
             self._connected_since = time.monotonic()
+            return None
+        except redis.Error as error:  # a key holds what it should not, a right is missing: the other duties go on
+            logger.error("supervisor: a duty failed, Redis says: %s", error)
             return None
         if self._redis_away:
             logger.info("supervisor: Redis is back")

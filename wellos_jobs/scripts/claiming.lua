@@ -11,7 +11,7 @@ local function choose_lane(set, fair_turn)
     if not oldest[1] then return redis.call('ZRANGE', W .. 'ready:' .. set, 0, 0)[1] end
     local priority, queue = string.match(oldest[1], '^(%d+)|(.*)$')
     local first = redis.call('LINDEX', lane_key(queue, priority), 0)
-    local since = first and redis.call('HGET', job_key(first), 'w:since')
+    local since = first and field(first, 'w:since')
     if not first then
       redis.call('ZREM', ages, oldest[1])
     elseif since and tonumber(since) > tonumber(oldest[2]) + 0.001 then

@@ -10,7 +10,8 @@ for i = 1, #ARGV do
     local length = lane_length(key)
     if length > 0 then
       waiting = waiting + length
-      local since = redis.call('HGET', job_key(redis.call('LINDEX', key, 0)), 'w:since')
+      local first = redis.call('LINDEX', key, 0)
+      local since = first and field(first, 'w:since')
       if since and (not oldest or tonumber(since) < oldest) then oldest = tonumber(since) end
     end
   end

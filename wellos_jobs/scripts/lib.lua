@@ -28,12 +28,20 @@ local function event(name, id, h, detail)
     'w', h.worker, 'db', h.db, 'g', h.gen, 'd', detail or '')
 end
 
+-- A field of a job's hash; false also when somebody has put something else under its key.
+local function field(id, name)
+  local v = redis.pcall('HGET', job_key(id), name)
+  return type(v) == 'string' and v
+end
+
+-- What a job is, and where. Something else under its key counts as a job that was deleted.
 local function head(id)
-  local v = redis.call('HMGET', job_key(id), 'status', 'origin', 'w:name', 'w:prio', 'w:attempt', 'w:max', 'w:db',
+  local v = redis.pcall('HMGET', job_key(id), 'status', 'origin', 'w:name', 'w:prio', 'w:attempt', 'w:max', 'w:db',
     'w:gen', 'w:run', 'worker_name', 'w:cancel', 'w:limits', 'w:parked')
+  if v.err then v = {} end
   return {
-    status = v[1], queue = v[2] or '', name = v[3] or '', priority = v[4] or '5', attempt = tonumber(v[5] or '0'),
-    max = tonumber(v[6] or '3'), db = v[7] or '', gen = v[8] or '0', run = v[9], worker = v[10] or '',
+    status = v[1], queue = v[2] or '', name = v[3] or '', priority = v[4] or '5', attempt = tonumber(v[5] or '0') or 0,
+    max = tonumber(v[6] or '3') or 3, db = v[7] or '', gen = v[8] or '0', run = v[9], worker = v[10] or '',
     cancel = v[11], limits = v[12], parked = v[13], foreign = not v[3],
   }
 end

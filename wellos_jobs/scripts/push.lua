@@ -10,7 +10,11 @@ local reply = {redis.call('XLEN', EVENTS), text_now}
 for i = 3, #ARGV do
   local j = cjson.decode(ARGV[i])
   local key = job_key(j.id)
-  local known = redis.call('HMGET', key, 'status', 'w:gen')
+  local known = redis.pcall('HMGET', key, 'status', 'w:gen')
+  if known.err then -- something else was put under its key
+    redis.call('DEL', key)
+    known = {}
+  end
   local code = 1
   if known[1] and tonumber(known[2] or '0') >= j.gen then
     code = 0
