@@ -386,6 +386,7 @@ def test_counts_tell_what_stands_in_redis(push: Push) -> None:
 def test_a_job_in_steady_state_is_one_round_trip(push: Push, round_trips: RoundTrips) -> None:
     push(*range(50))
     hand = Hand("default")
+    hand.run()  # from now on the server knows the scripts
     claim = hand.take()
     with round_trips.counting() as trips:
         for _ in range(40):

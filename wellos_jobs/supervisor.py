@@ -123,7 +123,7 @@ class Supervisor:
 
     def _still_to_rescue(self) -> bool:
         late = self.stop_by is not None and time.monotonic() > self.stop_by + self.options.stop_grace
-        if self._rescues and (late or self.stop_by is not None and self._redis_away):
+        if self._rescues and (late or (self.stop_by is not None and self._redis_away)):
             logger.warning("supervisor: leaving without Redis: the leases of what its workers held run out")
             return False
         return bool(self._rescues)
