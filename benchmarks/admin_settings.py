@@ -3,6 +3,8 @@
 import os
 
 from example_project.database import from_url
+from tests.project import ADMIN_APPS
+from tests.project import TEMPLATES as TEMPLATES
 
 from .settings import *  # noqa: F403
 from .settings import DATABASES, RQ_QUEUES
@@ -17,12 +19,7 @@ INSTALLED_APPS = [
     "django_htmx",
     "django_rq",
     "benchmarks",
-    "django.contrib.admin",
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
-    "django.contrib.sessions",
-    "django.contrib.messages",
-    "django.contrib.staticfiles",
+    *ADMIN_APPS,
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -31,19 +28,6 @@ MIDDLEWARE = [
 ]
 ROOT_URLCONF = "benchmarks.admin_urls"
 ALLOWED_HOSTS = ["testserver"]
-TEMPLATES = [
-    {
-        "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "APP_DIRS": True,
-        "OPTIONS": {
-            "context_processors": [
-                "django.template.context_processors.request",
-                "django.contrib.auth.context_processors.auth",
-                "django.contrib.messages.context_processors.messages",
-            ],
-        },
-    },
-]
 STATIC_URL = "/static/"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -11,6 +11,8 @@ import os
 import django
 
 from . import bed
+from .project import ADMIN_APPS
+from .project import TEMPLATES as TEMPLATES
 
 IS_CHILD = bed.is_made()
 if not IS_CHILD:
@@ -30,12 +32,7 @@ INSTALLED_APPS = [
     "django_htmx",
     "django_rq",
     "tests",
-    "django.contrib.admin",
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
-    "django.contrib.sessions",
-    "django.contrib.messages",
-    "django.contrib.staticfiles",
+    *ADMIN_APPS,
 ]
 SECURE_CSP = {
     "default-src": ["'self'"],
@@ -57,19 +54,6 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "tests.urls"
-TEMPLATES = [
-    {
-        "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "APP_DIRS": True,
-        "OPTIONS": {
-            "context_processors": [
-                "django.template.context_processors.request",
-                "django.contrib.auth.context_processors.auth",
-                "django.contrib.messages.context_processors.messages",
-            ],
-        },
-    },
-]
 STATIC_URL = "/static/"
 MEDIA_ROOT = os.environ.get("WELLOS_TEST_MEDIA") or FOLDER / "media"
 MEDIA_URL = "/media/"

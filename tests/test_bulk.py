@@ -424,3 +424,11 @@ def test_a_search_means_what_was_confirmed(root: Client, monkeypatch: pytest.Mon
     retried = set(JobRecord.objects.filter(name="test-fail", replays=1).values_list("pk", flat=True))
     assert meant <= retried
     assert len(retried) == operation.done == 8, "the three that came before the reason was sent match, too"
+
+
+def test_an_operation_whose_job_is_no_longer_kept(root: Client) -> None:
+    letters(4)
+    operation = begun(root, LETTERS, "discard_dead_letters")
+    JobRecord.objects.filter(pk=operation.job_id).delete()
+    assert "Discard dead letters" in text(root.get(OPERATIONS))
+    assert "gone" in text(root.get(f"{OPERATIONS}{operation.pk}/change/"))

@@ -108,7 +108,7 @@ class OrganizationChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        jobs = [getattr(row, "job", row) for row in self.result_list]
+        jobs = [job for row in self.result_list if (job := getattr(row, "job", row)) is not None]
         shown = display.organizations(getattr(job, "organization_id", "") for job in jobs)
         for job in jobs:
             job.organization_shown = shown.get(getattr(job, "organization_id", ""), display.NOTHING)
