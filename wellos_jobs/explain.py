@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from . import keys, redis
 from .states import FINAL_STATES, STATE_OF_RQ_STATUS, JobState, Priority
@@ -137,10 +138,12 @@ def _in_line(connection: Any, handle: Asked, found: dict[str, str]) -> str:
     place = _place(connection, keys.lane(found["origin"], priority), str(handle.id))
     if place is None:
         return _("It is about to start.")
-    return _("It waits for a free worker: %(jobs)d jobs of %(queue)s come before it.") % {
-        "jobs": before + int(place),
-        "queue": found["origin"],
-    }
+    ahead = before + int(place)
+    return ngettext(
+        "It waits for a free worker: %(jobs)d job of %(queue)s comes before it.",
+        "It waits for a free worker: %(jobs)d jobs of %(queue)s come before it.",
+        ahead,
+    ) % {"jobs": ahead, "queue": found["origin"]}
 
 
 def _length(connection: Any, lane: str) -> int:

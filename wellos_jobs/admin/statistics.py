@@ -113,7 +113,7 @@ def _charts(found: Trends) -> Iterator[Any]:
 def _tails(tails: Sequence[Tail]) -> list[Series]:
     return [
         Series(name, [getattr(tail, name) for tail in tails], colour)
-        for colour, name in ((0, "p50"), (3, "p95"), (1, "p99"))
+        for colour, name in ((0, "p50"), (4, "p95"), (1, "p99"))
     ]
 
 
