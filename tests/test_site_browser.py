@@ -200,7 +200,7 @@ def test_a_csv_file_of_ten_thousand_lines_is_imported_as_a_batch(demo: Demo, vis
     page = visit("ada.acme")
     page.goto("/o/acme/time/import")
     with page.expect_download() as started:
-        page.get_by_role("link", name="A file of 10000 lines").click()
+        page.get_by_role("link", name="A file of 10,000 lines").click()
     file = tmp_path / "november.csv"
     started.value.save_as(file)
     page.get_by_label("CSV file").set_input_files(file)

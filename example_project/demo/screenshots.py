@@ -60,7 +60,7 @@ def issue(page: Page) -> None:
 
 
 def import_big_file(page: Page) -> None:
-    _import(page, "A file of 10000 lines")
+    _import(page, "A file of 10,000 lines")
     page.locator("progress:not([value='0'])").wait_for()
 
 
