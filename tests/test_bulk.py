@@ -9,12 +9,14 @@ import signal
 from typing import Any
 
 import pytest
+import redis
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
 from wellos_jobs import bulk, execution, operations, queues
 from wellos_jobs.admin import confirm, paging, search_window
+from wellos_jobs.handles import JobHandle
 from wellos_jobs.models import AuditEntry, BulkOperation, DeadLetter, JobAttempt, JobRecord
 from wellos_jobs.states import DeadLetterStatus, JobState
 
@@ -269,6 +271,35 @@ def test_a_run_that_is_repeated_goes_on_behind_the_last_row(root: Client, monkey
     operation.refresh_from_db()
     assert (operation.done, operation.refused) == (6, 0)
     assert AuditEntry.objects.filter(action="discarded").count() == 6
+
+
+def test_rows_that_were_not_tried_while_redis_was_away_are_tried_again(
+    root: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once, and none is counted as left alone, whatever Redis does in the middle of a chunk."""
+    handles = [jobs.noop.using(delay=3600).enqueue() for _ in range(5)]
+    ask(root, f"{JOBS}?state=delayed", "promote_jobs")
+    promote, tried = queues.promote, []
+
+    def away_at_the_second(record: JobRecord) -> bool:
+        tried.append(record.pk)
+        if len(tried) == 2:
+            raise redis.ConnectionError("away")
+        return promote(record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queues, "promote", away_at_the_second)
+        work()
+    operation = BulkOperation.objects.get()
+    assert (operation.done, operation.refused, operation.options) == (1, 0, {"untried": [str(handles[1].id)]})
+    assert JobHandle(operation.job_id, "default").state is JobState.DELAYED
+    operations.promote(JobHandle(operation.job_id, "default"))
+    work()
+    operation.refresh_from_db()
+    assert (operation.done, operation.refused, operation.refusals, operation.options) == (5, 0, [], {})
+    assert [handle.state for handle in handles] == [JobState.COMPLETED] * 5
+    promoted = AuditEntry.objects.filter(action="promoted", target_id__in=[str(handle.id) for handle in handles])
+    assert promoted.count() == 5
 
 
 def test_who_has_lost_the_permission_changes_nothing(root: Client) -> None:

@@ -307,10 +307,21 @@ def test_cancel_while_redis_is_away_changes_nothing(use_redis: UseRedis) -> None
     assert acts() == []
 
 
-def test_cancel_of_a_job_whose_hash_is_corrupt(redis_client: redis.Redis) -> None:
+def test_cancel_of_a_job_whose_hash_is_corrupt(books: Books, redis_client: redis.Redis) -> None:
     handle = jobs.noop.enqueue()
     redis_client.delete(keys.job(handle.id))
     redis_client.lpush(keys.job(handle.id), "what?")
+    operations.cancel(handle.record())
+    work()
+    books.fold()
+    assert handle.record().state == JobState.CANCELED
+    assert [entry.action for entry in acts()] == ["canceled"]
+
+
+def test_cancel_that_redis_refuses(redis_client: redis.Redis) -> None:
+    handle = jobs.noop.using(delay=60).enqueue()
+    redis_client.delete(keys.DUE)
+    redis_client.lpush(keys.DUE, "what?")
     with pytest.raises(errors.RedisUnavailable, match="Redis refuses"):
         operations.cancel(handle.record())
     assert acts() == []
@@ -363,10 +374,10 @@ def test_cancel_many(books: Books) -> None:
     assert len(handles) == 3
 
 
-def test_many_with_one_corrupt_hash(books: Books, redis_client: redis.Redis) -> None:
-    handles = jobs.noop.enqueue_bulk([{}] * 3)
-    redis_client.delete(keys.job(handles[1].id))
-    redis_client.lpush(keys.job(handles[1].id), "what?")
+def test_many_of_which_redis_refuses_one(redis_client: redis.Redis) -> None:
+    handles = [*jobs.noop.enqueue_bulk([{}] * 2), jobs.noop.using(delay=60).enqueue()]
+    redis_client.delete(keys.DUE)
+    redis_client.lpush(keys.DUE, "what?")
     report = operations.cancel_many([handle.record() for handle in handles])
     assert report.done == 2
     assert [text.partition(":")[0] for text in report.refused] == ["Redis refuses"]
@@ -378,9 +389,8 @@ def test_many_with_redis_away(books: Books, use_redis: UseRedis) -> None:
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
     for operation, done in ((operations.retry_many, 1), (operations.cancel_many, 0)):
         report = operation(JobRecord.objects.all())
-        assert report.done == done
-        assert "Redis cannot be reached" in report.refused[0]
-        assert report.refused[1:] == ["The other jobs were not tried"]
+        assert (report.done, report.refused, len(report.untried)) == (done, [], 4 - done)
+        assert report.told == [f"Redis is away: {4 - done} were not tried"]
 
 
 def test_replaying_many_costs_a_few_queries_a_chunk(books: Books, round_trips: Any) -> None:

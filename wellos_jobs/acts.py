@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from django.db import models, router
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from . import redis
 from .errors import InvalidOperation, RedisUnavailable
@@ -47,10 +48,19 @@ class Act:
 
 @dataclass
 class Report:
-    """What a bulk operation did: how many, and for the others a sentence each."""
+    """What a bulk operation did: how many rows, and for the others a sentence each."""
 
     done: int = 0
     refused: list[str] = field(default_factory=list)
+    untried: list[Any] = field(default_factory=list)
+    """The primary keys of the rows that were not tried any more, since Redis is away."""
+
+    @property
+    def told(self) -> list[str]:
+        """The sentences for a person."""
+        n = len(self.untried)
+        away = ngettext("Redis is away: %(n)d was not tried", "Redis is away: %(n)d were not tried", n) % {"n": n}
+        return [*self.refused, away] if n else self.refused
 
 
 def record_of(job: JobRecord | JobHandle) -> JobRecord:
@@ -79,26 +89,27 @@ def one_by_one(step: Callable[..., Any], jobs: Iterable[JobRecord], **act: Any) 
     """Do ``step`` to each of many jobs, oldest first, and report how it went. It stops where Redis is away."""
     report = Report()
     for using, chunk in chunks(jobs):
-        for record in JobRecord.objects.using(using).filter(pk__in=chunk).order_by("pk"):
-            if not count(report, partial(step, record, **act)):
-                return report
+        try_each(report, JobRecord.objects.using(using).filter(pk__in=chunk).order_by("pk"), partial(step, **act))
     return report
 
 
-def count(report: Report, step: Callable[[], Any]) -> bool:
-    """Run one step of a bulk operation and note how it went; tell whether to go on: not while Redis is away."""
-    try:
-        step()
-    except InvalidOperation as error:
-        report.refused.append(str(error))
-    except RedisUnavailable as error:
-        report.refused.append(str(error))
-        if isinstance(error.__cause__, redis.Unavailable):
-            report.refused.append(_("The other jobs were not tried"))
-            return False
-    else:
-        report.done += 1
-    return True
+def try_each(report: Report, rows: Iterable[Any], step: Callable[[Any], Any]) -> None:
+    """Do ``step`` to each row and note how it went; not once Redis is away."""
+    for row in rows:
+        if report.untried:
+            report.untried.append(row.pk)
+            continue
+        try:
+            step(row)
+        except InvalidOperation as error:
+            report.refused.append(str(error))
+        except RedisUnavailable as error:
+            if isinstance(error.__cause__, redis.Unavailable):
+                report.untried.append(row.pk)
+            else:
+                report.refused.append(str(error))
+        else:
+            report.done += 1
 
 
 def database_of(row: models.Model) -> str:

@@ -2,7 +2,8 @@
 
 The rows are told by the query string of the admin's list, and looked up as that list would for the same person, when
 the job runs: so permissions and the border of organizations count then, too. Each chunk and the note of it are one
-transaction, so a worker that is killed leaves nothing half done, and no row is treated twice.
+transaction, so a worker that is killed leaves nothing half done, and no row is treated twice. Rows that are not tried,
+since Redis is away, are noted with the chunk and tried again.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from .declare import job
 from .errors import InvalidOperation
 from .handles import JobHandle
 from .models import AuditEntry, BulkOperation
-from .retry import Discard
+from .retry import Discard, Snooze
 
 CHUNK = 100
 KEPT_REFUSALS = 20
+REDIS_AWAY = 5
+"""Seconds after which rows are tried again that were not, since Redis was away."""
 JOB_NAME = "wellos-bulk-operation"
 
 
@@ -138,6 +141,8 @@ def run_bulk_operation(operation_id: int) -> dict[str, Any]:
     while not operation.finished_at:
         begun = time.monotonic()
         treated = _chunk(operation, verb, rows)
+        if operation.options.get("untried"):
+            raise Snooze(REDIS_AWAY, "Redis is away")
         report_progress(operation.percent, f"{operation.done + operation.refused} of {operation.total}")
         if rate := operation.options.get("rate"):
             time.sleep(max(0.0, treated / rate - (time.monotonic() - begun)))
@@ -152,14 +157,17 @@ def _chunk(operation: BulkOperation, verb: Verb, rows: QuerySet[Any]) -> int:
         operation.refresh_from_db(from_queryset=BulkOperation.objects.using(using).select_for_update())
         if operation.finished_at:
             return 0
-        keys = [] if operation.stopped_by else _next_keys(operation, rows)
+        again = operation.options.pop("untried", [])
+        keys = [] if operation.stopped_by else again or _next_keys(operation, rows)
         if keys:
             chosen = rows.model._default_manager.using(using).filter(pk__in=keys)
             report = verb.operation(chosen, **operation.options.get("choice", {}), **act)
             operation.done += report.done
-            operation.refused += len(keys) - report.done
+            operation.refused += len(keys) - report.done - len(report.untried)
             operation.refusals = [*operation.refusals, *report.refused][:KEPT_REFUSALS]
-            operation.last = str(keys[-1])
+            if report.untried:
+                operation.options["untried"] = [str(key) for key in report.untried]
+            operation.last = operation.last if again else str(keys[-1])
         else:
             operation.finished_at = timezone.now()
             _note_end(operation)

@@ -10,9 +10,9 @@ from django.db import models, router, transaction
 from django.utils.translation import gettext as _
 
 from . import ids
-from .acts import Act, Report, with_redis
+from .acts import Act, Report, try_each, with_redis
 from .batches import Batch
-from .errors import InvalidOperation, JobNotFound, RedisUnavailable
+from .errors import InvalidOperation, JobNotFound
 from .flows import FlowHandle
 from .models import Batch as BatchRow
 from .models import JobRecord
@@ -100,16 +100,7 @@ def retry_batches(batches: Iterable[BatchRow], *, by: Any = None, reason: str = 
 
 def _each(verb: Callable[..., Any], batches: Iterable[BatchRow], **act: Any) -> Report:
     report = Report()
-    for batch in batches:
-        try:
-            verb(batch.pk, database=batch._state.db, **act)
-        except InvalidOperation as error:
-            report.refused.append(str(error))
-        except RedisUnavailable as error:
-            report.refused.append(str(error))
-            return report
-        else:
-            report.done += 1
+    try_each(report, batches, lambda batch: verb(batch.pk, database=batch._state.db, **act))
     return report
 
 

@@ -16,7 +16,7 @@ from django.db import models, transaction
 from django.utils.translation import gettext as _
 
 from . import queues
-from .acts import Act, Report, chunks, count, database_of, one_by_one, record_of, with_redis
+from .acts import Act, Report, chunks, database_of, one_by_one, record_of, try_each, with_redis
 from .amendments import assign, assign_many, enqueue_copy, replay_edited
 from .errors import InvalidOperation
 from .flow_operations import cancel_batch, cancel_batches, cancel_flow, retry_batch, retry_batches, retry_flow
@@ -193,12 +193,8 @@ def retry_many(jobs: Iterable[JobRecord], *, by: Any = None, reason: str = "", a
     for using, chunk in chunks(jobs):
         revived = {record.pk for record in revive(JobRecord.objects.filter(pk__in=chunk), using, act, "retried")}
         report.done += len(revived)
-        for record in JobRecord.objects.using(using).filter(pk__in=set(chunk) - revived):
-            if record.state == JobState.DELAYED:
-                if not count(report, partial(_promote, record, using, act)):
-                    return report
-            else:
-                report.refused.append(_why_not_retried(record))
+        left = JobRecord.objects.using(using).filter(pk__in=set(chunk) - revived).order_by("pk")
+        try_each(report, left, partial(_promote_delayed, using=using, act=act))
     return report
 
 
@@ -252,6 +248,12 @@ def _promote(record: JobRecord, using: str, act: Act) -> None:
         act.entry("retried", "job", record.pk, name=record.name, promoted=True).save(using=using)
         if not with_redis(partial(queues.promote, record)):
             raise InvalidOperation(_("%(job)s cannot be retried: it is no longer delayed") % {"job": record})
+
+
+def _promote_delayed(record: JobRecord, using: str, act: Act) -> None:
+    if record.state != JobState.DELAYED:
+        raise InvalidOperation(_why_not_retried(record))
+    _promote(record, using, act)
 
 
 def _jobs_of(letters: Collection[int]) -> models.QuerySet[JobRecord]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -15,7 +16,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from . import payload, schedules
-from .acts import Act, Report, database_of
+from .acts import Act, Report, database_of, try_each
 from .errors import InvalidOperation, WellosJobsError
 from .handles import JobHandle
 from .models import Schedule
@@ -131,13 +132,7 @@ def delete_schedules(rows: Iterable[Schedule], *, by: Any = None, reason: str = 
 
 def _each(rows: Iterable[Schedule], step: Callable[..., Any], **act: Any) -> Report:
     report = Report()
-    for row in rows:
-        try:
-            step(row, **act)
-        except InvalidOperation as error:
-            report.refused.append(str(error))
-        else:
-            report.done += 1
+    try_each(report, rows, partial(step, **act))
     return report
 
 

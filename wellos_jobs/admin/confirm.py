@@ -156,9 +156,9 @@ class BulkAct:
     def _tell(self, request: HttpRequest, report: Any) -> None:
         if report.done:
             messages.success(request, self.done(report.done))
-        for refusal in report.refused[:TOLD]:
-            messages.warning(request, refusal)
-        if (more := len(report.refused) - TOLD) > 0:
+        for sentence in report.told[:TOLD]:
+            messages.warning(request, sentence)
+        if (more := len(report.told) - TOLD) > 0:
             messages.warning(request, ngettext("%d more was left alone", "%d more were left alone", more) % more)
 
     def _page(
