@@ -79,7 +79,7 @@ def _run(arguments: list[str], server: str) -> Result:
     begun = time.monotonic()
     cache = Path(".pytest_cache") / title
     pytest = [sys.executable, "-m", "pytest", "-o", f"cache_dir={cache}"]
-    command = [*pytest, "-n", str(_processes()), "--dist", "loadfile", *arguments]
+    command = [*pytest, "-n", str(_processes()), "--dist", "loadfile", "--no-loadscope-reorder", *arguments]
     status, failed = subprocess.run(command, env=environment).returncode, []
     if status == FAILED and 0 < len(failed := _failed(cache)) < FEW:
         print(f"\n=== {title}: once more, alone: {', '.join(failed)} ===", flush=True)

@@ -39,7 +39,9 @@ class StrictPolicy(MiddlewareMixin):
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         parts = django_settings.SECURE_CSP.items()
-        response["Content-Security-Policy"] = "; ".join(f"{name} {' '.join(sources)}" for name, sources in parts)
+        response.headers.setdefault(
+            "Content-Security-Policy", "; ".join(f"{name} {' '.join(sources)}" for name, sources in parts)
+        )
         return response
 
 

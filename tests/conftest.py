@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         kept = [item for item in items if _uses_database(item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+    slow = Counter(item.path for item in items if _is_slow(item))
+    items.sort(key=lambda item: -slow[item.path])  # a slow file that begins last is waited for by all the others
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return any(item.iter_markers("processes")) or any(item.iter_markers("browser"))
 
 
 def _uses_database(item: pytest.Item) -> bool:
