@@ -43,6 +43,13 @@ def names(response: Any) -> list[str]:
 # --- search ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("model", "title"), [("jobrecord", "Jobs"), ("schedule", "Schedules"), ("batch", "Batches")])
+def test_a_list_is_called_by_what_it_lists(root: Client, model: str, title: str) -> None:
+    page = root.get(f"/admin/wellos_jobs/{model}/").content.decode()
+    assert f"<h1>{title}</h1>" in page
+    assert f"<title>{title} | Django site admin</title>" in page
+
+
 def test_what_is_understood() -> None:
     term = job_search.Term
     assert job_search.parse('no route state:failed to data.a.b:"Ann Lee" "the rest" http://x data:1 NAME:y') == [
