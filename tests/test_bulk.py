@@ -277,7 +277,7 @@ def test_rows_that_were_not_tried_while_redis_was_away_are_tried_again(
     root: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each once, and none is counted as left alone, whatever Redis does in the middle of a chunk."""
-    handles = [jobs.noop.using(delay=3600).enqueue() for _ in range(5)]
+    handles = sorted((jobs.noop.using(delay=3600).enqueue() for _ in range(5)), key=lambda handle: handle.id)
     ask(root, f"{JOBS}?state=delayed", "promote_jobs")
     promote, tried = queues.promote, []
 

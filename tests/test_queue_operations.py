@@ -90,7 +90,7 @@ def test_a_delayed_job_moves_with_its_time(redis_client: redis.Redis) -> None:
 def test_a_job_that_has_ended_is_not_moved_and_its_row_stays(redis_client: redis.Redis) -> None:
     handle = noop.enqueue()
     handle.cancel()
-    with pytest.raises(InvalidOperation, match="only a job that has not started can be moved"):
+    with pytest.raises(InvalidOperation, match="only a job that has not started can be changed"):
         operations.move(handle.record(), "low")
     assert JobRecord.objects.get().queue == "default"
     assert entries() == []
@@ -101,7 +101,7 @@ def test_a_job_that_ended_and_that_redis_forgot_is_not_moved(redis_client: redis
     work()
     Books().fold()
     redis_client.delete(keys.job(str(handle)))
-    with pytest.raises(InvalidOperation, match="is completed: only a job that has not started can be moved"):
+    with pytest.raises(InvalidOperation, match="is completed: only a job that has not started can be changed"):
         operations.move(handle.record(), "low")
     assert JobRecord.objects.get().queue == "default"
 
@@ -190,7 +190,7 @@ def test_many_are_not_tried_once_redis_is_away(redis_client: redis.Redis, monkey
 
     monkeypatch.setattr(queues, "promote", away)
     report = operations.promote_many(JobRecord.objects.all())
-    assert (len(tried), report.done, report.told) == (1, 0, ["Redis is away: 3 were not tried"])
+    assert (len(tried), report.done, report.told) == (1, 0, ["Redis cannot be reached: 3 were not tried"])
     assert entries() == []
 
 

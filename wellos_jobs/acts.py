@@ -59,7 +59,9 @@ class Report:
     def told(self) -> list[str]:
         """The sentences for a person."""
         n = len(self.untried)
-        away = ngettext("Redis is away: %(n)d was not tried", "Redis is away: %(n)d were not tried", n) % {"n": n}
+        away = ngettext(
+            "Redis cannot be reached: %(n)d was not tried", "Redis cannot be reached: %(n)d were not tried", n
+        ) % {"n": n}
         return [*self.refused, away] if n else self.refused
 
 

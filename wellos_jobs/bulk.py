@@ -170,6 +170,7 @@ def _chunk(operation: BulkOperation, verb: Verb, rows: QuerySet[Any]) -> int:
             operation.last = operation.last if again else str(keys[-1])
         else:
             operation.finished_at = timezone.now()
+            operation.total = max(operation.total, operation.done + operation.refused)  # more came up to the bound
             _note_end(operation)
         operation.save(using=using)
     return len(keys)

@@ -194,7 +194,7 @@ def _relocate(job: JobRecord, queue: str, priority: Priority, act: Act, action: 
         has_ended = JobState(record.state).is_final  # then Redis may have forgotten it
         if has_ended or not with_redis(lambda: queues.relocate(record, queue, priority)):
             raise InvalidOperation(
-                _("%(job)s is %(state)s: only a job that has not started can be moved")
+                _("%(job)s is %(state)s: only a job that has not started can be changed")
                 % {"job": record, "state": record.get_state_display()}
             )
     record.queue, record.priority = queue, int(priority)

@@ -46,6 +46,7 @@ class Shot:
     user: str = "ada.acme"
     width: int = DESKTOP
     before: Callable[[Page], None] | None = None
+    dark: bool = False
 
 
 def ask_for_report(page: Page) -> None:
@@ -72,6 +73,28 @@ def import_small_file(page: Page) -> None:
 def open_first(page: Page) -> None:
     page.locator("#result_list tbody th a").first.click()
     page.locator(".wj-navigation").wait_for()
+
+
+def ask_for_priority(page: Page) -> None:
+    page.locator("#action-toggle").check()
+    page.locator(".actions .question a").click()  # not those of this page only
+    page.locator("select[name=action]").select_option("change_priority")
+    page.get_by_role("button", name="Go").click()
+    page.get_by_label("Priority").select_option(label="low")
+    page.get_by_label("At most so many a second").fill("50")
+    page.get_by_label("Reason").fill("At the end of the month they can wait for the invoices.")
+
+
+def change_priority(page: Page) -> None:
+    ask_for_priority(page)
+    page.locator("button.wj-go").click()
+    page.wait_for_url("**/bulkoperation/**")
+    page.locator("progress:not([value='0'])").first.wait_for()
+
+
+def open_fault(page: Page) -> None:
+    page.locator(".wj-faults tbody th a").first.click()
+    page.wait_for_url(re.compile(r"/faults/[0-9a-f]+/"))
 
 
 def open_flow(page: Page) -> None:
@@ -106,15 +129,24 @@ SHOTS = [
     Shot("admin-overview", "/admin/wellos_jobs/queues/", user=ADMIN),
     Shot("admin-jobs", "/admin/wellos_jobs/jobrecord/", user=ADMIN),
     Shot("admin-job", "/admin/wellos_jobs/jobrecord/?q=import-time-entries", user=ADMIN, before=open_first),
-    Shot("admin-letters", "/admin/wellos_jobs/deadletter/faults/?status=", user=ADMIN),
+    Shot("admin-attempts", "/admin/wellos_jobs/jobattempt/", user=ADMIN),
+    Shot("admin-letters", "/admin/wellos_jobs/deadletter/faults/?status=any", user=ADMIN),
+    Shot("admin-fault", "/admin/wellos_jobs/deadletter/faults/?status=any", user=ADMIN, before=open_fault),
+    Shot("admin-letter", "/admin/wellos_jobs/deadletter/", user=ADMIN, before=open_first),
     Shot("admin-schedules", "/admin/wellos_jobs/schedule/", user=ADMIN),
+    Shot("admin-schedule", "/admin/wellos_jobs/schedule/?q=daily-revenue-report", user=ADMIN, before=open_first),
+    Shot("admin-report-schedules", "/admin/wellos_jobs/organizationreportschedule/", user=ADMIN),
     Shot("admin-batches", "/admin/wellos_jobs/batch/", user=ADMIN),
     Shot("admin-batch", "/admin/wellos_jobs/batch/", user=ADMIN, before=open_first),
     Shot("admin-flow", "/admin/wellos_jobs/queues/flows/", user=ADMIN, before=open_flow),
     Shot("admin-limits", "/admin/wellos_jobs/queues/limits/", user=ADMIN),
     Shot("admin-workers", "/admin/wellos_jobs/queues/workers/", user=ADMIN),
     Shot("admin-statistics", "/admin/wellos_jobs/queues/statistics/", user=ADMIN),
+    Shot("admin-confirm", "/admin/wellos_jobs/jobrecord/", user=ADMIN, before=ask_for_priority),
+    Shot("admin-bulk", "/admin/wellos_jobs/jobrecord/", user=ADMIN, before=change_priority),
+    Shot("admin-bulk-operations", "/admin/wellos_jobs/bulkoperation/", user=ADMIN),
     Shot("admin-audit", "/admin/wellos_jobs/auditentry/", user=ADMIN),
+    Shot("admin-overview-dark", "/admin/wellos_jobs/queues/", user=ADMIN, dark=True),
     Shot("admin-overview-phone", "/admin/wellos_jobs/queues/", user=ADMIN, width=PHONE),
 ]
 
@@ -183,7 +215,7 @@ def take(browser: Browser, shot: Shot, running: Running) -> bytes:
     context = browser.new_context(
         base_url=running.site,
         viewport={"width": shot.width, "height": HEIGHT},
-        color_scheme="light",
+        color_scheme="dark" if shot.dark else "light",
         locale="en-GB",
         timezone_id="Europe/London",
     )

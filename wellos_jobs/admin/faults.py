@@ -63,7 +63,7 @@ class ChoiceForm(forms.Form):
 
 def chosen(request: HttpRequest) -> Choice:
     """Return what the address chooses; without a word about it, the open letters."""
-    status = request.GET.get("status", DeadLetterStatus.OPEN.value)
+    status = request.GET.get("status") or DeadLetterStatus.OPEN.value
     return Choice(
         status if status in DeadLetterStatus.values else "",
         *(request.GET.get(key, "").strip() for key in KEYS[1:]),

@@ -45,7 +45,7 @@ class BulkOperation(models.Model):
         ordering: ClassVar[list[str]] = ["-created_at", "-pk"]
 
     def __str__(self) -> str:
-        return f"{self.action} {self.pk}"
+        return f"{self.action.replace('_', ' ')} {self.pk}"
 
     @property
     def percent(self) -> int:
