@@ -138,11 +138,18 @@ def test_every_key_is_damaged(root: Client, redis_client: redis.Redis, harm: Har
 
 
 def test_five_megabytes(root: Client) -> None:
-    JobAttempt.objects.update(traceback=LONG, message=LONG)
-    DeadLetter.objects.update(traceback=LONG, message=LONG, former_data={"value": LONG})
-    JobRecord.objects.update(error=LONG, result={"value": LONG})
-    JobRecord.objects.filter(name="test-fail").update(data={"message": LONG})
-    AuditEntry.objects.update(detail={"error": LONG, "changes": {"data": [LONG, LONG]}})
+    for rows, column, value in (  # one at a time: MariaDB takes no statement above 16 MB
+        (JobAttempt.objects, "traceback", LONG),
+        (JobAttempt.objects, "message", LONG),
+        (DeadLetter.objects, "traceback", LONG),
+        (DeadLetter.objects, "message", LONG),
+        (DeadLetter.objects, "former_data", {"value": LONG}),
+        (JobRecord.objects, "error", LONG),
+        (JobRecord.objects, "result", {"value": LONG}),
+        (JobRecord.objects.filter(name="test-fail"), "data", {"message": LONG}),
+        (AuditEntry.objects, "detail", {"error": LONG, "changes": {"data": [LONG]}}),
+    ):
+        rows.update(**{column: value})
     answers = ask(root)
     large = {str(page): len(body) for page, body in answers.items() if len(body) > MOST and page in PAGES}
     assert set(large) - WHOLE == set(), large
