@@ -160,12 +160,8 @@ def test_each_has_its_permission_and_its_border(settings: Any, action: str, perm
     assert sorted(organizations) == ["acme", "acme"]
 
 
-def test_moves_by_a_worker_that_is_killed(root: Client, processes: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of 300 jobs is in the other queue, once, though the worker is killed again and again."""
-    monkeypatch.setattr("wellos_jobs.admin.confirm.MOST_AT_ONCE", 100)
-    monkeypatch.setattr(bulk, "CHUNK", 20)
-    jobs.noop.using(queue="slow").enqueue_bulk([{}] * 300)
-    operation = begun(root, f"{JOBS}?queue=slow", "move_jobs", rate="100", queue="email")
+def done_by_a_worker_that_is_killed(operation: BulkOperation, processes: Fleet) -> None:
+    """Let a worker do all 300 rows, and kill it twice on the way."""
     worker = processes.worker("default")
     for least in (50, 150):
         processes.wait_until(lambda least=least: BulkOperation.objects.get().done >= least)
@@ -174,6 +170,15 @@ def test_moves_by_a_worker_that_is_killed(root: Client, processes: Fleet, monkey
     processes.wait_until(lambda: BulkOperation.objects.get().finished_at is not None, 40)
     operation.refresh_from_db()
     assert (operation.done, operation.refused) == (300, 0)
+
+
+def test_moves_by_a_worker_that_is_killed(root: Client, processes: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of 300 jobs is in the other queue, once, though the worker is killed again and again."""
+    monkeypatch.setattr("wellos_jobs.admin.confirm.MOST_AT_ONCE", 100)
+    monkeypatch.setattr(bulk, "CHUNK", 20)
+    jobs.noop.using(queue="slow").enqueue_bulk([{}] * 300)
+    operation = begun(root, f"{JOBS}?queue=slow", "move_jobs", rate="100", queue="email")
+    done_by_a_worker_that_is_killed(operation, processes)
     assert JobRecord.objects.filter(queue="email").count() == queues.counts("email").waiting == 300
     assert queues.counts("slow").waiting == 0
     assert AuditEntry.objects.filter(action="moved").count() == 300
@@ -369,14 +374,7 @@ def test_worker_processes_killed_in_the_middle(root: Client, processes: Fleet, m
         DeadLetter(job=record, reason="exhausted", fingerprint="x", created_at=record.created_at) for record in records
     )
     operation = begun(root, LETTERS, "discard_dead_letters", rate="100")
-    worker = processes.worker("default")
-    for least in (50, 150):
-        processes.wait_until(lambda least=least: BulkOperation.objects.get().done >= least)
-        for child in worker.children()[:1]:
-            os.kill(child, signal.SIGKILL)
-    processes.wait_until(lambda: BulkOperation.objects.get().finished_at is not None, 40)
-    operation.refresh_from_db()
-    assert (operation.done, operation.refused) == (300, 0)
+    done_by_a_worker_that_is_killed(operation, processes)
     assert AuditEntry.objects.filter(action="discarded").count() == 300
     assert JobAttempt.objects.filter(job=operation.job_id).count() <= 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -87,12 +88,12 @@ class ActingPage(Page):
 
     # --- what a subclass gives ----------------------------------------------------------------------
 
+    @abstractmethod
     def target(self, request: HttpRequest, verb: str, **values: Any) -> Any:
         """Return what the act is on.
 
         Raises ``refused`` if there is no such thing, or Http404 for what this person may not see.
         """
-        raise NotImplementedError
 
     def called(self, target: Any) -> Text:
         """Return what the target is called."""
@@ -110,6 +111,7 @@ class ActingPage(Page):
         """Return why this person may do nothing to the target, though they see it; '' if they may."""
         return ""
 
+    @abstractmethod
     def carry_out(self, verb: str, target: Any, form: ReasonForm, **who: Any) -> Text | Elsewhere:
         """Do it; return the sentence that tells so. ``who`` is for the operation: by, reason and address.
 
@@ -117,7 +119,6 @@ class ActingPage(Page):
             InvalidOperation, JobNotFound, RedisUnavailable, UnknownQueue: it cannot be done.
             ValidationError: the form is at fault, which shows only now.
         """
-        raise NotImplementedError
 
     def home(self, request: HttpRequest, target: Any) -> str:
         """Return the address to go to afterwards, and of the way back."""

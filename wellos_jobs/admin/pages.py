@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -62,7 +63,7 @@ def navigation(request: HttpRequest) -> list[Entry]:
     return [Entry(url, text, is_here=url == here) for url, text in found]
 
 
-class Page:
+class Page(ABC):
     """A page below ``.../wellos_jobs/queues/``: a part, refreshed in place, within the frame that all pages share.
 
     A subclass sets the attributes and gives ``context``. An act on the page is a POST with ``action``, which calls
@@ -87,9 +88,9 @@ class Page:
         self.site_admin = site_admin
         self.site = site_admin.admin_site
 
+    @abstractmethod
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
         """Return what the part shows."""
-        raise NotImplementedError
 
     def heading(self, request: HttpRequest, **values: Any) -> Text:
         """Return the title of the page."""
