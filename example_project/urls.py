@@ -2,7 +2,9 @@
 
 from django.contrib import admin
 from django.contrib.auth import views as auth
+from django.templatetags.static import static
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from .accounts.views import ResetConfirmView, ResetView, SignUpView, confirm, confirm_again
 from .activity import views as activity
@@ -41,6 +43,7 @@ of_an_organization = [
 
 urlpatterns = [
     path("", organizations.home, name="home"),
+    path("favicon.ico", RedirectView.as_view(url=static("example/icon.svg"))),  # browsers ask for it in the admin
     path("o/<slug:slug>/", include(of_an_organization)),
     path("files/", include("wellos_jobs.contrib.urls")),  # the links in mails: signed, good for some days, no login
     path("sign-up", SignUpView.as_view(), name="sign-up"),

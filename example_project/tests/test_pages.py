@@ -286,6 +286,12 @@ def test_pages_keep_to_a_strict_content_policy(client: Client, path: str) -> Non
     assert not re.search(r"<style|<script(?![^>]* src=)|\sstyle=|\son\w+=", page)
 
 
+def test_a_browser_s_question_for_an_icon_is_answered() -> None:
+    response = Client().get("/favicon.ico")
+    assert response.status_code == 302
+    assert response["Location"].endswith("example/icon.svg")
+
+
 def test_accounts_of_the_demo_are_shown_only_with_debug_and_once_it_has_made_them(
     db: None, settings: Any, monkeypatch: pytest.MonkeyPatch, acme: Organization
 ) -> None:
