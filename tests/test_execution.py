@@ -32,11 +32,11 @@ from wellos_jobs import (
     report_progress,
 )
 from wellos_jobs.claims import Claim, Outcome
-from wellos_jobs.errors import InvalidOperation
+from wellos_jobs.errors import InvalidOperation, JobHandedBack, JobStopped
 from wellos_jobs.execution import run
 from wellos_jobs.models import JobRecord
 from wellos_jobs.states import FailureReason
-from wellos_jobs.timeouts import Alarm, JobHandedBack, JobStopped
+from wellos_jobs.timeouts import Alarm
 
 from .engine import Hand
 from .jobs import echo, secret
@@ -136,9 +136,9 @@ def test_a_run_that_returns_completes_with_its_result(bench: Bench, function: Ca
         ("http 503", "retried", None, 2.0, "tests.test_execution.Refused"),
         ("validation", "failed", "not_retryable", 0.0, "django.core.exceptions.ValidationError"),
         ("type error", "retried", None, 2.0, "TypeError"),
-        ("retry", "retried", None, 7.0, "wellos_jobs.retry.Retry"),
+        ("retry", "retried", None, 7.0, "wellos_jobs.Retry"),
         ("snooze", "snoozed", None, 30.0, ""),
-        ("discard", "failed", "not_retryable", 0.0, "wellos_jobs.retry.Discard"),
+        ("discard", "failed", "not_retryable", 0.0, "wellos_jobs.Discard"),
         ("exit", "retried", None, 2.0, "SystemExit"),
         ("interrupt", "retried", None, 2.0, "KeyboardInterrupt"),
         ("mute", "retried", None, 2.0, "tests.test_execution.Mute"),
@@ -388,7 +388,7 @@ def test_a_run_ends_at_its_timeout_whatever_it_does(bench: Bench, function: Call
     assert 0.2 <= time.monotonic() - started < 4
     assert (outcome.kind, outcome.reason) == ("retried", FailureReason.TIMEOUT)
     assert outcome.message == "The job ran longer than its timeout of 0.2 seconds"
-    assert outcome.error_class == "wellos_jobs.retry.JobTimeout"
+    assert outcome.error_class == "wellos_jobs.errors.JobTimeout"
 
 
 def test_the_last_timeout_is_the_reason_of_the_letter(bench: Bench) -> None:

@@ -1,4 +1,7 @@
-"""Every error this package raises on purpose. Each message names the value and the mend."""
+"""Every error this package raises on purpose. Each message names the value and the mend.
+
+Rows store the dotted path of an error's class: it is the path under which users import it, and does not change.
+"""
 
 from __future__ import annotations
 
@@ -61,3 +64,19 @@ class RedisUnavailable(WellosJobsError, ConnectionError):
 
 class DatabaseUnavailable(WellosJobsError, ConnectionError):
     """A database that may hold what is looked for could not be asked."""
+
+
+class JobTimeout(BaseException):
+    """The run took longer than its timeout. ``except Exception`` in a job cannot swallow it."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"The job ran longer than its timeout of {seconds:g} seconds")
+
+
+class JobStopped(BaseException):
+    """A person cancelled the job while it ran."""
+
+
+class JobHandedBack(BaseException):
+    """The worker has to stop: the job goes back to its queue."""

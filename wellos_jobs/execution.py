@@ -17,14 +17,14 @@ from django.db import connections
 from . import faults, payload, registry, run_log
 from .claims import Claim, Outcome
 from .context import CurrentJob, running
-from .errors import EncryptionError, PayloadError, UnknownJob
+from .errors import EncryptionError, JobHandedBack, JobStopped, JobTimeout, PayloadError, UnknownJob
 from .foreign_calls import unzipped
 from .guards.breaker import CircuitBreaker
 from .masked_logs import masked_logs
-from .retry import Fail, JobTimeout, RetryAfter, RetryPolicy, SnoozeFor
+from .retry import Fail, RetryAfter, RetryPolicy, SnoozeFor
 from .run_log import RunLog, caught
 from .states import FailureReason
-from .timeouts import Alarm, JobHandedBack, JobStopped
+from .timeouts import Alarm
 
 Report = Callable[[int, str, bool], None]
 

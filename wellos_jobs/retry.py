@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from django.core.exceptions import ValidationError
 
-from .errors import EncryptionError, PayloadError, UnknownJob, WellosJobsError
+from .errors import EncryptionError, JobTimeout, PayloadError, UnknownJob, WellosJobsError
 from .states import FailureReason
 
 LONGEST_WAIT = 3650 * 86_400.0
@@ -30,6 +30,8 @@ class Retry(Exception):  # a verb: what the job asks for
         message: why, for the ledger.
     """
 
+    __module__ = "wellos_jobs"  # where it is imported from, and what rows store as its class
+
     def __init__(self, after: float | timedelta | None = None, message: str = "") -> None:
         self.after = None if after is None else in_seconds("after", after)
         super().__init__(message)
@@ -43,6 +45,8 @@ class Snooze(Exception):
         message: why, for the ledger.
     """
 
+    __module__ = "wellos_jobs"  # where it is imported from, and what rows store as its class
+
     def __init__(self, after: float | timedelta, message: str = "") -> None:
         self.after = in_seconds("after", after)
         super().__init__(message)
@@ -51,17 +55,11 @@ class Snooze(Exception):
 class Discard(Exception):
     """Raise it inside a job to give up now, however many attempts are left: it gets a dead letter."""
 
+    __module__ = "wellos_jobs"  # where it is imported from, and what rows store as its class
+
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
         super().__init__(reason)
-
-
-class JobTimeout(BaseException):
-    """The run took longer than its timeout. ``except Exception`` in a job cannot swallow it."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        super().__init__(f"The job ran longer than its timeout of {seconds:g} seconds")
 
 
 def in_seconds(name: str, value: float | timedelta, least: float = 0.0, most: float = LONGEST_WAIT) -> float:

@@ -13,18 +13,10 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
-from .retry import JobTimeout
+from .errors import JobTimeout
 
 REPEAT = 1.0
 """Seconds between two alarms while the run does not end."""
-
-
-class JobStopped(BaseException):
-    """A person cancelled the job while it ran."""
-
-
-class JobHandedBack(BaseException):
-    """The worker has to stop: the job goes back to its queue."""
 
 
 class Alarm:

@@ -15,12 +15,13 @@ from typing import Any
 from . import execution, keys, redis, signals
 from .children import memory_of
 from .claims import EVENT_OF, Answer, Claim, Claimer, Outcome, QueueSetUnknown
+from .errors import JobHandedBack, JobStopped
 from .foreign import ForeignRunner
 from .foreign_calls import name_of
 from .progress import Reporter
 from .slots import Order, Slot
 from .states import EventName, FailureReason
-from .timeouts import Alarm, JobHandedBack, JobStopped
+from .timeouts import Alarm
 
 logger = logging.getLogger("wellos_jobs")
 

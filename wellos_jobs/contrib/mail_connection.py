@@ -20,7 +20,7 @@ from django.core.mail import EmailMessage
 from django.core.signals import setting_changed
 
 from .. import current_job
-from ..timeouts import JobHandedBack
+from ..errors import JobHandedBack
 
 MAILS_PER_CONNECTION = 100
 """Mail servers limit how many messages they take over one connection."""
