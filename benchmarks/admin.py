@@ -95,7 +95,8 @@ def fill_jobs(rows: int, dice: random.Random) -> None:
 
 
 def job(number: int, rows: int, now: datetime, dice: random.Random, batches: list[Any]) -> Any:
-    from wellos_jobs import conf, ids
+    from wellos_jobs import conf
+    from wellos_jobs.definitions import ids
     from wellos_jobs.models import JobRecord
 
     created = now - timedelta(seconds=(rows - number) * 2.5)
@@ -182,7 +183,7 @@ def fill_few() -> None:
 def fill_statistics() -> None:
     """Counts of each queue and one of its names: by minute of a day, by hour of two weeks, by day of 90."""
     from wellos_jobs import conf
-    from wellos_jobs.statistics import BUCKETS, DAY, HOUR, MINUTE
+    from wellos_jobs.ledger.counters import BUCKETS, DAY, HOUR, MINUTE
 
     now = datetime.now().astimezone()
     histogram = [1] * (len(BUCKETS) + 1)

@@ -101,13 +101,14 @@ def enqueue(organization: str, count: int) -> None:
 
 def claimer(queue: str = "fair") -> Any:
     """Return a worker's side of the claims, without the worker."""
-    from wellos_jobs import queue_sets, redis, registration
-    from wellos_jobs.claims import Claimer
+    from wellos_jobs import broker
+    from wellos_jobs.broker import queue_sets, rq_workers
+    from wellos_jobs.broker.claims import Claimer
 
-    connection = redis.source_client("default", "work")
+    connection = broker.source_client("default", "work")
     queue_set = queue_sets.set_id([queue])
-    registration.birth(connection, "benchmark", [queue], pid=1, ttl=900)
-    redis.run(connection, "register", queue_set, 900, queue)
+    rq_workers.birth(connection, "benchmark", [queue], pid=1, ttl=900)
+    broker.run(connection, "register", queue_set, 900, queue)
     return Claimer("benchmark", queue_set, connection)
 
 
@@ -129,7 +130,7 @@ def parked() -> Iterator[Row]:
 
 def median_handover(waiting: int) -> float:
     from benchmarks.jobs import limited
-    from wellos_jobs.claims import Outcome
+    from wellos_jobs.broker.claims import Outcome
 
     clean()
     for _ in range(waiting // CHUNK):

@@ -66,9 +66,10 @@ def throughput() -> Iterator[Row]:
 
 def our_worker() -> float:
     from benchmarks.jobs import noop
-    from wellos_jobs import queue_sets, redis
-    from wellos_jobs.slots import Slot
-    from wellos_jobs.worker import Worker, WorkerOptions
+    from wellos_jobs import broker
+    from wellos_jobs.broker import queue_sets
+    from wellos_jobs.processes.slot import Slot
+    from wellos_jobs.worker.worker import Worker, WorkerOptions
 
     clean()
     for _ in range(JOBS // 500):
@@ -76,7 +77,7 @@ def our_worker() -> float:
     queues = ["default"]
     worker = Worker("benchmark", WorkerOptions("default", queues, queue_sets.set_id(queues), burst=True), Slot())
     seconds = timed(worker.work)
-    done = redis.client("default").zcard("rq:finished:default")
+    done = broker.client("default").zcard("rq:finished:default")
     if done != JOBS:
         raise SystemExit(f"{done} of {JOBS} jobs completed: the measurement is worthless")
     return JOBS / seconds
@@ -87,10 +88,10 @@ def stock_worker() -> float:
     from rq.serializers import JSONSerializer
 
     from benchmarks.jobs import plain_noop
-    from wellos_jobs import redis
+    from wellos_jobs import broker
 
     clean()
-    connection = redis.client("default", "block")
+    connection = broker.client("default", "block")
     queue = Queue("default", connection=connection, serializer=JSONSerializer)
     for _ in range(PEER_JOBS):
         queue.enqueue(plain_noop)
@@ -104,10 +105,10 @@ def enqueueing() -> Iterator[Row]:
     from rq.serializers import JSONSerializer
 
     from benchmarks.jobs import noop, plain_noop
-    from wellos_jobs import redis
+    from wellos_jobs import broker
 
     clean()
-    queue = Queue("default", connection=redis.client("default"), serializer=JSONSerializer)
+    queue = Queue("default", connection=broker.client("default"), serializer=JSONSerializer)
     theirs = PEER_JOBS / timed(lambda: [queue.enqueue(plain_noop) for _ in range(PEER_JOBS)])
     clean()
     single = PEER_JOBS / timed(lambda: [noop.enqueue() for _ in range(PEER_JOBS)])
@@ -125,12 +126,13 @@ def due_at_once() -> Iterator[Row]:
     from rq_scheduler import Scheduler
 
     from benchmarks.jobs import plain_noop
-    from wellos_jobs import redis, ticks
+    from wellos_jobs import broker
+    from wellos_jobs.schedules import ticks
 
     theirs, ours = [], []
     for _ in range(RUNS):
         clean()
-        peer = Scheduler(connection=redis.client("default"))
+        peer = Scheduler(connection=broker.client("default"))
         for _ in range(DUE_AT_ONCE):
             peer.enqueue_at(datetime(2026, 1, 1), plain_noop)  # it takes naive times, as UTC
         theirs.append(timed(lambda peer=peer: list(map(peer.enqueue_job, list(peer.get_jobs())))))
@@ -138,7 +140,7 @@ def due_at_once() -> Iterator[Row]:
         now = datetime.now(UTC)
         schedules(DUE_AT_ONCE, next_run_at=now)
         ours.append(timed(lambda now=now: ticks.tick("default", now)))
-        if redis.client("default").llen("rq:queue:default") != DUE_AT_ONCE:
+        if broker.client("default").llen("rq:queue:default") != DUE_AT_ONCE:
             raise SystemExit("not every tick was enqueued: the measurement is worthless")
     worst = max(ours)
     yield f"rq-scheduler, {DUE_AT_ONCE:,} due entries", f"{statistics.median(theirs):.2f} s", "1.0", True
@@ -154,8 +156,8 @@ def idle_clock() -> Iterator[Row]:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
-    from wellos_jobs.clock import Clock
     from wellos_jobs.scheduler import scheduler_of
+    from wellos_jobs.schedules.clock import Clock
 
     clean()
     schedules(SCHEDULES, next_run_at=datetime.now(UTC) + timedelta(days=1))
@@ -249,10 +251,10 @@ def rqworker(*options: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def clean() -> None:
-    from wellos_jobs import redis
+    from wellos_jobs import broker
     from wellos_jobs.models import JobRecord, Schedule
 
-    redis.client("default").flushdb()
+    broker.client("default").flushdb()
     JobRecord.objects.all().delete()
     Schedule.objects.all().delete()
 

@@ -15,11 +15,10 @@ from django.contrib.auth.models import User
 from django.db import models as django_models
 from django.urls import reverse
 
-from wellos_jobs import Batch, Flow, Priority, bulk, operations
-from wellos_jobs.acts import Act
-from wellos_jobs.admin.fault_page import FaultAct
-from wellos_jobs.admin.job_acts import JobAct
-from wellos_jobs.admin.letter_page import LetterAct
+from wellos_jobs import Batch, Flow, Priority, operations
+from wellos_jobs.admin.dead_letters.fault_page import FaultAct
+from wellos_jobs.admin.dead_letters.page import LetterAct
+from wellos_jobs.admin.jobs.actions import JobAct
 from wellos_jobs.contrib import report_types, reports
 from wellos_jobs.models import (
     AuditEntry,
@@ -32,6 +31,8 @@ from wellos_jobs.models import (
     Schedule,
 )
 from wellos_jobs.models import Batch as BatchRow
+from wellos_jobs.operations import bulk
+from wellos_jobs.operations.audit import Act
 from wellos_jobs.schedules import schedule_organization_reports
 from wellos_jobs.states import JobState
 

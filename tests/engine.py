@@ -11,16 +11,18 @@ from typing import Any
 
 from django.conf import settings
 
-from wellos_jobs import JobHandle, events, execution, keys, queue_sets, redis, registration
-from wellos_jobs.claims import Claim, Claimer, Outcome
-from wellos_jobs.events import Event
-from wellos_jobs.foreign import ForeignRunner
-from wellos_jobs.ledger import Ledger
+from wellos_jobs import JobHandle, broker
+from wellos_jobs.broker import events, keys, queue_sets, rq_workers
+from wellos_jobs.broker.claims import Claim, Claimer, Outcome
+from wellos_jobs.broker.events import Event
+from wellos_jobs.ledger.ledger import Ledger
 from wellos_jobs.models import JobRecord
-from wellos_jobs.progress import Reporter
-from wellos_jobs.slots import Slot
-from wellos_jobs.timeouts import Alarm
-from wellos_jobs.worker import SET_TTL, Worker, WorkerOptions
+from wellos_jobs.processes.slot import Slot
+from wellos_jobs.worker import execution
+from wellos_jobs.worker.progress import Reporter
+from wellos_jobs.worker.rq_jobs import ForeignRunner
+from wellos_jobs.worker.timeouts import Alarm
+from wellos_jobs.worker.worker import SET_TTL, Worker, WorkerOptions
 
 from .proxies import CuttingProxy
 from .round_trips import SETUP
@@ -35,10 +37,10 @@ class Hand:
         self.name = name
         self.queues = list(queues or settings.RQ_QUEUES)
         self.queue_set = queue_sets.set_id(self.queues)
-        self.source = redis.source_of(self.queues[0])
-        self.connection = redis.source_client(self.source, "work")
-        registration.birth(self.connection, name, self.queues, pid=1, ttl=90)
-        redis.run(self.connection, "register", self.queue_set, SET_TTL, *self.queues)
+        self.source = broker.source_of(self.queues[0])
+        self.connection = broker.source_client(self.source, "work")
+        rq_workers.birth(self.connection, name, self.queues, pid=1, ttl=90)
+        broker.run(self.connection, "register", self.queue_set, SET_TTL, *self.queues)
         self.claimer = Claimer(name, self.queue_set, self.connection)
         self.alarm = Alarm()
 
@@ -76,8 +78,8 @@ class Hand:
     def tick(self) -> list[Any]:
         """Do what a supervisor does each second."""
         count = len(self.queues)
-        arguments = (redis.rq_time(), self.queue_set, SET_TTL, count, *self.queues, self.name)
-        return list(redis.run(self.connection, "tick", *arguments))
+        arguments = (broker.rq_time(), self.queue_set, SET_TTL, count, *self.queues, self.name)
+        return list(broker.run(self.connection, "tick", *arguments))
 
     def is_bell_rung(self) -> bool:
         return bool(self.connection.llen(keys.bell(self.queue_set)))
@@ -103,7 +105,7 @@ class Books:
     """The ledger of one database, folded on call."""
 
     def __init__(self, database: str = "default", source: str = "default") -> None:
-        self.connection = redis.source_client(source, "work")
+        self.connection = broker.source_client(source, "work")
         self.connection.set(keys.EPOCH, EPOCH, nx=True)
         self.database = database
         self.ledger = Ledger(source, database, self.connection)
@@ -124,7 +126,7 @@ class Books:
 
 def stream() -> list[Event]:
     """Return the events that are in Redis."""
-    return events.read(redis.client("default"), events.START, 100_000)[1]
+    return events.read(broker.client("default"), events.START, 100_000)[1]
 
 
 def event_names(handle: JobHandle) -> list[str]:

@@ -9,11 +9,11 @@ import django
 
 def main() -> int:
     django.setup()
-    from wellos_jobs import redis
-    from wellos_jobs.housekeeping import Housekeeping
-    from wellos_jobs.slots import Slot
+    from wellos_jobs import broker
+    from wellos_jobs.maintenance.housekeeping import Housekeeping
+    from wellos_jobs.processes.slot import Slot
 
-    return Housekeeping(next(iter(redis.sources())), Slot()).run()
+    return Housekeeping(next(iter(broker.sources())), Slot()).run()
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ def main(arguments: list[str]) -> int:
     django.setup()
     import django_rq
 
-    from wellos_jobs import logs
-    from wellos_jobs.clock import Clock
+    from wellos_jobs.management import console_log
     from wellos_jobs.scheduler import Scheduler
+    from wellos_jobs.schedules.clock import Clock
 
-    logs.to_terminal(1)
+    console_log.to_terminal(1)
     started, seconds = float(arguments[0]), float(arguments[1])
     times = [datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() for text in arguments[2:]]
     windows = list(zip(times[::2], times[1::2], strict=True))

@@ -230,6 +230,6 @@ class RedisLink(Link):
 
 def script_digest(name: str) -> str:
     """Return the hash by which a script of ``wellos_jobs/scripts`` is called, for ``CuttingProxy.cut_reply``."""
-    from wellos_jobs import redis
+    from wellos_jobs.broker import connection
 
-    return redis._script(name)[1]
+    return connection._script(name)[1]

@@ -9,11 +9,12 @@ import django
 
 def main(arguments: list[str]) -> int:
     django.setup()
-    from wellos_jobs import queue_sets, redis
-    from wellos_jobs.supervisor import Supervisor, SupervisorOptions
-    from wellos_jobs.worker import WorkerOptions
+    from wellos_jobs import broker
+    from wellos_jobs.broker import queue_sets
+    from wellos_jobs.worker.supervisor import Supervisor, SupervisorOptions
+    from wellos_jobs.worker.worker import WorkerOptions
 
-    source, queues = next(iter(redis.sources().items()))
+    source, queues = next(iter(broker.sources().items()))
     given = dict(argument.split("=") for argument in arguments)
     processes = int(given.pop("processes", 1))
     options = SupervisorOptions(

@@ -10,8 +10,10 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from wellos_jobs import Batch, Flow, Priority, queues, workforce
+from wellos_jobs import Batch, Flow, Priority
+from wellos_jobs.broker import queues
 from wellos_jobs.models import AuditEntry, BulkOperation, DeadLetter, JobRecord, SavedView, Schedule
+from wellos_jobs.monitoring import workers
 
 from . import jobs
 from .engine import Books, Hand, work
@@ -313,7 +315,7 @@ def test_a_worker_is_quiet_resumes_and_stops(page: Any) -> None:
     row = page.locator("tr", has_text="docile")
     row.get_by_role("button", name="Quiet").click()
     confirm(page, "docile takes no more jobs")
-    assert next(worker for worker in workforce.look().workers if worker.name == "docile").is_quiet
+    assert next(worker for worker in workers.look().workers if worker.name == "docile").is_quiet
     row.get_by_role("button", name="Resume").click()
     confirm(page, "docile takes jobs again")
     row.get_by_role("button", name="Stop", exact=True).click()

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.formats import localize
 
-from wellos_jobs.admin import paging
+from wellos_jobs.admin.ui import paginator
 from wellos_jobs.models import AuditEntry
 
 from .browser import axe, login, narrow
@@ -129,7 +129,7 @@ def test_staff_of_some_organizations_export_nothing(settings: Any) -> None:
 
 
 def test_counting_has_an_end(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paging, "MOST", 120)
+    monkeypatch.setattr(paginator, "MOST", 120)
     for number in range(130):
         entry(reason=f"reason {number}.", days=number / 1000)
     first = text(root.get(AUDIT))
@@ -142,14 +142,14 @@ def test_counting_has_an_end(root: Client, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_count_is_not_garbled_by_separators(settings: Any) -> None:
-    assert str(paging.Capped(10_001)) == "10,000+"
-    assert str(paging.Capped(10_000)) == "10000"
+    assert str(paginator.Capped(10_001)) == "10,000+"
+    assert str(paginator.Capped(10_000)) == "10000"
     settings.USE_THOUSAND_SEPARATOR = True
-    assert localize(paging.Capped(10_001)) == "10,001"
+    assert localize(paginator.Capped(10_001)) == "10,001"
 
 
 def test_an_address_behind_the_count_works(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paging, "MOST", 60)
+    monkeypatch.setattr(paginator, "MOST", 60)
     for number in range(130):
         entry(reason=f"reason {number}.", days=number / 1000)
     assert "reason 129." in text(root.get(f"{AUDIT}?p=3"))

@@ -12,8 +12,9 @@ from django.contrib.auth.models import User
 from django.test import Client, RequestFactory
 from django.utils import timezone
 
-from wellos_jobs import Flow, operations, registry, schedules
-from wellos_jobs.admin.pages import Page
+from wellos_jobs import Flow, operations, schedules
+from wellos_jobs.admin.ui.page import Page
+from wellos_jobs.definitions import registry
 from wellos_jobs.models import AuditEntry, Batch, BulkOperation, JobRecord, Schedule
 
 from . import jobs

@@ -12,7 +12,7 @@ from django.db.models import Model
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from wellos_jobs import ids
+from wellos_jobs.definitions import ids
 from wellos_jobs.models import (
     AuditEntry,
     Batch,

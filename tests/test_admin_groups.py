@@ -11,10 +11,11 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from wellos_jobs import Batch, Flow, groups
+from wellos_jobs import Batch, Flow
 from wellos_jobs.models import AuditEntry, JobRecord
 from wellos_jobs.models import Batch as BatchRow
 from wellos_jobs.models import Batch as Row
+from wellos_jobs.monitoring import groups
 
 from .browser import axe, login, narrow
 from .conftest import UseRedis
@@ -211,7 +212,7 @@ def test_the_list_of_flows_has_the_newest_first(root: Client) -> None:
 
 
 def test_flows_a_page_at_a_time(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wellos_jobs.admin.flows.FLOWS", 2)
+    monkeypatch.setattr("wellos_jobs.admin.groups.flows.FLOWS", 2)
     flows = [flow_of() for _ in range(3)]
     first = text(root.get(FLOWS))
     assert str(flows[2]) in first

@@ -17,11 +17,13 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from wellos_jobs import Flow, Priority, amendments, keys, operations, queues
-from wellos_jobs.admin import layers
+from wellos_jobs import Flow, Priority, operations
+from wellos_jobs.admin.groups import layers
+from wellos_jobs.broker import keys, queues
 from wellos_jobs.errors import InvalidOperation, PayloadError
+from wellos_jobs.ledger.counters import BUCKETS
 from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobDependency, JobLog, JobRecord, JobStatistic
-from wellos_jobs.statistics import BUCKETS
+from wellos_jobs.operations import edits
 
 from . import jobs
 from .browser import axe, login, narrow
@@ -567,7 +569,7 @@ def test_sensitive_values_are_kept_unless_replaced(root: Client) -> None:
     assert "$encrypted" not in form
     copy(root, handle, {"token": "********", "fail": True})
     copy(root, handle, {"token": "another"})
-    plain = [amendments.payload.decode(job.data) for job in JobRecord.objects.order_by("created_at")]
+    plain = [edits.payload.decode(job.data) for job in JobRecord.objects.order_by("created_at")]
     assert [each["token"] for each in plain] == ["open sesame", "open sesame", "another"]
     assert "another" not in json.dumps([job.data for job in JobRecord.objects.all()])
     assert [entry.detail["changed"] for entry in AuditEntry.objects.order_by("pk")] == [["fail"], ["token"]]
@@ -576,9 +578,9 @@ def test_sensitive_values_are_kept_unless_replaced(root: Client) -> None:
 def test_values_that_json_lacks_stay_what_they_are(root: Client) -> None:
     value = {"when": datetime(2026, 11, 24, tzinfo=UTC), "sum": Decimal("1.10"), "id": uuid.UUID(int=7)}
     handle = jobs.echo.enqueue(value=value)
-    copy(root, handle, amendments.editable(handle.record().data))
+    copy(root, handle, edits.editable(handle.record().data))
     made = JobRecord.objects.exclude(pk=handle.id).get()
-    assert amendments.payload.decode(made.data) == {"value": value}
+    assert edits.payload.decode(made.data) == {"value": value}
 
 
 def test_a_copy_that_a_unique_key_forbids(root: Client) -> None:

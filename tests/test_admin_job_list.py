@@ -16,10 +16,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from wellos_jobs import Batch, payload
-from wellos_jobs.admin import job_search, paging
+from wellos_jobs.admin.jobs import search
+from wellos_jobs.admin.ui import paginator
+from wellos_jobs.definitions.registry import all_jobs
 from wellos_jobs.models import JobRecord
 from wellos_jobs.models import Schedule as ScheduleRow
-from wellos_jobs.registry import all_jobs
 
 from .browser import axe, login, narrow
 from .people import client_of, staff, text
@@ -51,14 +52,14 @@ def test_a_list_is_called_by_what_it_lists(root: Client, model: str, title: str)
 
 
 def test_what_is_understood() -> None:
-    term = job_search.Term
-    assert job_search.parse('no route state:failed to data.a.b:"Ann Lee" "the rest" http://x data:1 NAME:y') == [
+    term = search.Term
+    assert search.parse('no route state:failed to data.a.b:"Ann Lee" "the rest" http://x data:1 NAME:y') == [
         term("", "no route to http://x data:1 NAME:y"),
         term("state", "failed"),
         term("data.a.b", "Ann Lee", is_quoted=True),
         term("", "the rest", is_quoted=True),
     ]
-    assert job_search.parse("  ") == []
+    assert search.parse("  ") == []
 
 
 def test_prefixes(root: Client) -> None:
@@ -221,7 +222,7 @@ def test_each_choice_says_how_many_it_leaves(root: Client) -> None:
 
 
 def test_counts_have_an_end(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paging, "MOST", 60)
+    monkeypatch.setattr(paginator, "MOST", 60)
     for number in range(70):
         record(f"n{number}", state="failed" if number % 2 else "waiting", created_at=timezone.now())
     shown = text(root.get(JOBS))

@@ -15,9 +15,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from wellos_jobs import bulk, operations, payload, triage
+from wellos_jobs import operations, payload
 from wellos_jobs.errors import InvalidOperation
 from wellos_jobs.models import AuditEntry, BulkOperation, DeadLetter, JobRecord
+from wellos_jobs.monitoring import faults
+from wellos_jobs.operations import bulk
 
 from . import guarded_jobs, jobs
 from .browser import axe, login, narrow
@@ -73,7 +75,7 @@ def test_letters_are_grouped_by_fault(root: Client) -> None:
     now = timezone.localtime().replace(hour=12)
     for letter, days in zip(away, (0, 1, 13), strict=True):
         DeadLetter.objects.filter(pk=letter.pk).update(created_at=now - timedelta(days=days))
-    group, other = triage.groups(triage.Choice().of(DeadLetter.objects.all()))
+    group, other = faults.groups(faults.Choice().of(DeadLetter.objects.all()))
     assert (group.number, group.organizations, group.name, group.error_class) == (3, 2, "test-fail", "ValueError")
     assert (group.first, group.last) == (now - timedelta(days=13), now)
     assert list(group.days) == [1, *[0] * 11, 1, 1]
@@ -115,7 +117,7 @@ def test_order_and_pages(root: Client, order: str, names: str, monkeypatch: pyte
     for age, letter in enumerate(reversed(letters)):
         at = timezone.now() - timedelta(hours=age)
         DeadLetter.objects.filter(pk=letter.pk).update(created_at=at, fingerprint=letter.message.replace(" ", "-"))
-    monkeypatch.setattr("wellos_jobs.admin.faults.PER_PAGE", 2)
+    monkeypatch.setattr("wellos_jobs.admin.dead_letters.by_fault.PER_PAGE", 2)
     first = root.get(f"{FAULTS}?order={order}").content.decode()
     assert "".join(re.findall(r"faults/fault-(\w)/", first)) == names[:2]
     address = re.search(r'href="(\?[^"]+)" rel="next"', first)
@@ -407,7 +409,7 @@ def test_the_canary(root: Client, ending: str) -> None:
     }
     assert expected[ending] in text(page)
     assert ("data-wj-live" in page.content.decode()) == (ending == "waiting")
-    entry = triage.canary(newest.fingerprint)
+    entry = faults.canary(newest.fingerprint)
     assert entry is not None
     assert (entry.actor_name, entry.detail["job"]) == ("root", str(newest.job_id))
 
@@ -444,7 +446,7 @@ def test_all_of_a_fault_at_a_rate_is_done_by_a_job(root: Client) -> None:
 
 
 def test_many_letters_are_discarded_by_a_job(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wellos_jobs.admin.fault_page.MOST_AT_ONCE", 2)
+    monkeypatch.setattr("wellos_jobs.admin.dead_letters.fault_page.MOST_AT_ONCE", 2)
     mine, other = fail(3), fail(1, "no such file")
     root.post(fault_url(mine[0], "act/discard/"), REASON)
     assert not DeadLetter.objects.filter(status="discarded").exists()
@@ -453,7 +455,7 @@ def test_many_letters_are_discarded_by_a_job(root: Client, monkeypatch: pytest.M
 
 
 def test_many_letters_are_assigned_by_a_job(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wellos_jobs.admin.fault_page.MOST_AT_ONCE", 2)
+    monkeypatch.setattr("wellos_jobs.admin.dead_letters.fault_page.MOST_AT_ONCE", 2)
     monkeypatch.setattr(bulk, "CHUNK", 2)
     mine = fail(5)
     operations.discard(mine[0])

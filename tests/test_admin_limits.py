@@ -9,9 +9,11 @@ import redis
 from django.contrib.auth.models import User
 from django.test import Client
 
-from wellos_jobs import keys, limit_board, operations
-from wellos_jobs.limit_board import LimitLine
+from wellos_jobs import operations
+from wellos_jobs.broker import keys
 from wellos_jobs.models import AuditEntry
+from wellos_jobs.monitoring import limits
+from wellos_jobs.monitoring.limits import LimitLine
 
 from .browser import axe, login, narrow
 from .conftest import UseRedis
@@ -27,7 +29,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 
 def line(limit_id: str, sought: str = "") -> LimitLine:
-    board = limit_board.look(sought)
+    board = limits.look(sought)
     [found] = [one for one in board.limits + board.breakers if one.id == limit_id]
     return found
 
@@ -63,14 +65,14 @@ def test_a_limit_of_starts_says_what_is_left() -> None:
 
 
 def test_limits_of_the_data_are_shown_while_a_job_is_under_them() -> None:
-    assert not [one for one in limit_board.look().limits if one.key.startswith("account:")]
+    assert not [one for one in limits.look().limits if one.key.startswith("account:")]
     per_account.enqueue(account="acme")
     hand = Hand("default")
     claim = hand.take()
     found = line("c:account:acme")
     assert (found.used, list(found.declared)) == (1, [1])
     hand.run(claim)
-    assert not [one for one in limit_board.look().limits if one.key == "account:acme"]
+    assert not [one for one in limits.look().limits if one.key == "account:acme"]
 
 
 def test_a_limit_of_a_function_is_known_by_its_jobs() -> None:
@@ -82,8 +84,8 @@ def test_a_limit_of_a_function_is_known_by_its_jobs() -> None:
 def test_a_key_that_is_sought(redis_client: redis.Redis) -> None:
     operations.set_limit("c:account:globex", 0)
     operations.set_limit("c:account:acme", 7)
-    assert [one.id for one in limit_board.look("account:g").limits] == ["c:account:globex"]
-    assert limit_board.look("nothing like it").limits == []
+    assert [one.id for one in limits.look("account:g").limits] == ["c:account:globex"]
+    assert limits.look("nothing like it").limits == []
     redis_client.zadd(f"{keys.OWN}running:c:account:idle", {"some-job": 1})
     assert line("c:account:idle", "account:idle").used == 1, "found by its whole key"
     assert line("c:account:acme").set == 7
@@ -93,10 +95,10 @@ def test_the_busiest_come_first_a_page_at_a_time(redis_client: redis.Redis) -> N
     for number in range(4):
         operations.set_limit(f"c:account:{number}", 1)
         redis_client.zadd(f"{keys.OWN}parked:c:account:{number}", {f"job-{n}": n for n in range(number + 1)})
-    board = limit_board.look("account:", most=3)
+    board = limits.look("account:", most=3)
     assert [one.key for one in board.limits] == ["account:3", "account:2", "account:1"]
     assert board.total == 4
-    assert [one.key for one in limit_board.look("account:", 3, 3).limits] == ["account:0"]
+    assert [one.key for one in limits.look("account:", 3, 3).limits] == ["account:0"]
 
 
 def test_breakers(redis_client: redis.Redis) -> None:
@@ -111,7 +113,7 @@ def test_breakers(redis_client: redis.Redis) -> None:
     found = line("b:partner")
     assert found.is_open and found.open_for is not None and found.waiting >= 1
     assert found.probe_in is not None and 0 <= found.probe_in <= 3
-    assert limit_board.look().breakers[0].id == "b:partner", "an open one comes first"
+    assert limits.look().breakers[0].id == "b:partner", "an open one comes first"
     redis_client.hset(f"{keys.OWN}breaker:b:partner", "until", "1")
     redis_client.zadd(f"{keys.OWN}gates", {"b:partner": 0})
     probe = hand.take()
@@ -141,7 +143,7 @@ def test_it_costs_the_same_however_many_there_are(root: Client, round_trips: Any
 
 
 def test_there_may_be_too_many_to_look_at(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limit_board, "MOST", 1)
+    monkeypatch.setattr(limits, "MOST", 1)
     for account in ("acme", "globex"):
         per_account.enqueue_bulk([{"account": account}] * 2)
     hand = Hand("default")

@@ -11,11 +11,13 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from wellos_jobs import conf, keys, overview, queues
-from wellos_jobs.admin import charts
+from wellos_jobs import conf
+from wellos_jobs.admin.ui import charts
+from wellos_jobs.broker import keys, queues
+from wellos_jobs.ledger.counters import HOUR
 from wellos_jobs.models import AuditEntry, HourStatistic, JobRecord, JobStatistic
+from wellos_jobs.monitoring import queues as queue_overview
 from wellos_jobs.states import JobState
-from wellos_jobs.statistics import HOUR
 
 from . import jobs
 from .browser import axe, login, narrow
@@ -84,10 +86,10 @@ def test_throughput_and_the_last_day() -> None:
         )
         for n, age in enumerate(ages)
     )
-    card = next(card for card in overview.cards() if card.name == "email")
+    card = next(card for card in queue_overview.cards() if card.name == "email")
     assert (card.completed, card.failed) == (1 + 2 + 3 + 4, 4)
     assert sum(card.throughput) in {1 + 2, 1}  # a minute may have begun meanwhile
-    assert len(card.throughput) == overview.MINUTES
+    assert len(card.throughput) == queue_overview.MINUTES
 
 
 @pytest.mark.parametrize(("form", "queries"), [("cards", 4), ("table", 3)])

@@ -14,8 +14,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from wellos_jobs.broker import source_client
 from wellos_jobs.models import JobRecord
-from wellos_jobs.redis import source_client
 
 from . import admin_pages, jobs
 from .admin_pages import FILES, PAGES

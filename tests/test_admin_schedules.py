@@ -23,11 +23,15 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
 from django.utils import timezone
 
-from wellos_jobs import admin, ids, keys, operations, past_runs, registry, schedules, ticks
+from wellos_jobs import admin, operations, schedules
+from wellos_jobs.broker import keys
 from wellos_jobs.contrib import report_types, reports
 from wellos_jobs.cron import Cron
+from wellos_jobs.definitions import ids, registry
 from wellos_jobs.errors import InvalidOperation
 from wellos_jobs.models import AuditEntry, JobRecord, OrganizationReportSchedule, Schedule
+from wellos_jobs.monitoring import schedule_runs
+from wellos_jobs.schedules import ticks
 from wellos_jobs.states import JobState
 
 from . import jobs, optional
@@ -958,7 +962,7 @@ def test_the_list_tells_of_the_last_runs_in_one_query(root: Client) -> None:
         times = {"created_at": at, "started_at": at, "finished_at": at + timedelta(seconds=2)}
         JobRecord.objects.filter(pk=job.pk).update(state=state, **times)
     Schedule.objects.filter(pk=row.pk).update(last_run_at=now)
-    found = past_runs.last_runs(JobRecord.objects.all(), list(Schedule.objects.all()))
+    found = schedule_runs.last_runs(JobRecord.objects.all(), list(Schedule.objects.all()))
     assert list(found) == [row.pk]
     assert (len(found[row.pk]), found[row.pk].failed, found[row.pk].seconds[-1]) == (10, 1, 2.0)
     assert "1 of 10 failed" in text(root.get(LIST))

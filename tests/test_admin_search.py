@@ -15,8 +15,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from wellos_jobs import ids
-from wellos_jobs.admin import job_search, search_window
+from wellos_jobs.admin.jobs import search
+from wellos_jobs.admin.ui import search_window
+from wellos_jobs.definitions import ids
 from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord, SavedView
 
 from .test_admin_job_list import names, record
@@ -155,10 +156,10 @@ def test_what_only_looks_like_the_beginning_of_an_id_is_words(root: Client) -> N
 
 def test_the_ranges_of_beginnings() -> None:
     first, last = uuid.UUID("01890000-1111-7222-8000-000000000000"), uuid.UUID("01890000-1111-7222-bfff-ffffffffffff")
-    assert job_search._begun("01890000-1111-7222") == {(first, last)}
-    assert len(job_search._begun("01890000-1111")) == len(ids.SPANS)
+    assert search._begun("01890000-1111-7222") == {(first, last)}
+    assert len(search._begun("01890000-1111")) == len(ids.SPANS)
     for text_ in ("0189000", "01890000-1111-7222-8333-4444555566667", "01890000-11x", "g1890000", "-01890000"):
-        assert job_search._begun(text_) == set()
+        assert search._begun(text_) == set()
 
 
 # --- the address -----------------------------------------------------------------------------------------
@@ -179,7 +180,7 @@ def test_a_saved_view_keeps_no_place(root: Client) -> None:
 
 
 def test_pages_of_a_step_stay_in_it(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wellos_jobs.admin.jobs.JobRecordAdmin.list_per_page", 2)
+    monkeypatch.setattr("wellos_jobs.admin.jobs.list.JobRecordAdmin.list_per_page", 2)
     ten_jobs()
     before = link(root.get(f"{JOBS}?q=-"), "Look in those before")
     page = root.get(JOBS + before)

@@ -9,10 +9,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from wellos_jobs import trends
+from wellos_jobs.ledger.counters import MinuteCounts
 from wellos_jobs.models import DayStatistic, HourStatistic, JobStatistic
+from wellos_jobs.monitoring import trends
 from wellos_jobs.states import EventName
-from wellos_jobs.statistics import MinuteCounts
 
 from .browser import axe, login, narrow
 from .engine import Books, work

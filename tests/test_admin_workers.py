@@ -10,13 +10,15 @@ import redis
 from django.contrib.auth.models import User
 from django.test import Client
 
-from wellos_jobs import keys, worker_operations, workforce
-from wellos_jobs import redis as wellos_redis
-from wellos_jobs.children import Child
-from wellos_jobs.claims import Outcome
+from wellos_jobs import broker as wellos_redis
+from wellos_jobs.broker import keys
+from wellos_jobs.broker.claims import Outcome
 from wellos_jobs.models import AuditEntry
-from wellos_jobs.presence import Presence
-from wellos_jobs.slots import Slot
+from wellos_jobs.monitoring import workers as live_workers
+from wellos_jobs.operations import workers as worker_operations
+from wellos_jobs.processes.child import Child
+from wellos_jobs.processes.slot import Slot
+from wellos_jobs.worker.heartbeat import Presence
 
 from .browser import axe, login, narrow
 from .conftest import UseRedis
@@ -42,7 +44,7 @@ def act(client: Client, verb: str, target: str) -> Any:
     return client.post(WORKERS, {"action": "confirm", "verb": verb, "target": target, "reason": "a new release"})
 
 
-def names(found: workforce.Workforce) -> list[str]:
+def names(found: live_workers.Workforce) -> list[str]:
     return [worker.name for worker in found.workers]
 
 
@@ -54,7 +56,7 @@ def test_a_worker_and_the_job_it_is_in(redis_client: redis.Redis) -> None:
     hand.take()
     presence()
     redis_client.hset(keys.worker("hand-1"), mapping={"w:supervisor": "t1", "w:memory": "1048576"})
-    [line] = workforce.look().supervisors
+    [line] = live_workers.look().supervisors
     [worker] = line.workers
     assert (worker.name, worker.memory, worker.is_quiet, list(worker.queues)) == ("hand-1", 1048576, False, ["default"])
     assert worker.task is not None
@@ -67,8 +69,8 @@ def test_a_worker_and_the_job_it_is_in(redis_client: redis.Redis) -> None:
 def test_workers_without_a_supervisor_and_in_order() -> None:
     for number in (10, 9, 1):
         Hand("default", name=f"hand-{number}")
-    assert names(workforce.look()) == ["hand-1", "hand-9", "hand-10"]
-    assert len(workforce.look().alone) == 3
+    assert names(live_workers.look()) == ["hand-1", "hand-9", "hand-10"]
+    assert len(live_workers.look().alone) == 3
 
 
 def test_it_costs_the_same_however_many_there_are(root: Client, round_trips: Any) -> None:
@@ -86,7 +88,7 @@ def test_it_costs_the_same_however_many_there_are(root: Client, round_trips: Any
 
 
 def test_more_workers_than_are_listed(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workforce, "MOST", 2)
+    monkeypatch.setattr(live_workers, "MOST", 2)
     for number in range(5):
         Hand("default", name=f"hand-{number}")
     assert "3 more workers are not listed" in text(root.get(WORKERS))
@@ -224,22 +226,24 @@ def test_staff_of_some_organizations_do_not_see_it(settings: Any) -> None:
 def crew(processes: Fleet, *arguments: str) -> Process:
     """A supervisor that is known, with two workers that are known to be its own."""
     process = processes.worker("default", "--processes", "2", "--name", "crew", *arguments)
-    processes.wait_until(lambda: [len(line.workers) for line in workforce.look().supervisors] == [2], 40, "two workers")
+    processes.wait_until(
+        lambda: [len(line.workers) for line in live_workers.look().supervisors] == [2], 40, "two workers"
+    )
     return process
 
 
-def task_of(name: str) -> workforce.Task | None:
-    return next((worker.task for worker in workforce.look().workers if worker.name == name), None)
+def task_of(name: str) -> live_workers.Task | None:
+    return next((worker.task for worker in live_workers.look().workers if worker.name == name), None)
 
 
 def test_a_supervisor_that_is_quiet_takes_no_jobs(processes: Fleet, root: Client) -> None:
     crew(processes)
-    [line] = workforce.look().supervisors
-    processes.wait_until(lambda: all(worker.memory for worker in workforce.look().workers), 20, "their memory")
+    [line] = live_workers.look().supervisors
+    processes.wait_until(lambda: all(worker.memory for worker in live_workers.look().workers), 20, "their memory")
     assert line.kind == "workers" and list(line.queues) == ["default"]
-    processes.wait_until(lambda: workforce.look().supervisors[0].leads, 20, "it leads")
+    processes.wait_until(lambda: live_workers.look().supervisors[0].leads, 20, "it leads")
     act(root, "quiet", f"supervisor:{line.token}")
-    assert all(worker.is_quiet for worker in workforce.look().workers)
+    assert all(worker.is_quiet for worker in live_workers.look().workers)
     handles = noop.enqueue_bulk([{}] * 4)
     hand = Hand("default", name="other")
     for handle in handles:
@@ -253,15 +257,15 @@ def test_a_supervisor_that_is_quiet_takes_no_jobs(processes: Fleet, root: Client
 def test_a_worker_is_stopped_after_its_job(processes: Fleet, root: Client, tmp_path: Path) -> None:
     process = crew(processes)
     handle = scripted.enqueue(steps=[f"wait_file:{tmp_path / 'go'}"])
-    [busy] = processes.wait_until(lambda: [worker for worker in workforce.look().workers if worker.task], 30)
+    [busy] = processes.wait_until(lambda: [worker for worker in live_workers.look().workers if worker.task], 30)
     act(root, "stop", f"worker:{busy.name}")
     (tmp_path / "go").touch()
     processes.wait_until(lambda: has_state(handle, "completed"), 30)
-    processes.wait_until(lambda: len(workforce.look().workers) == 1, 30, "one worker is left")
-    [line] = workforce.look().supervisors
+    processes.wait_until(lambda: len(live_workers.look().workers) == 1, 30, "one worker is left")
+    [line] = live_workers.look().supervisors
     act(root, "stop", f"supervisor:{line.token}")
     assert process.wait(40) == 0
-    assert workforce.look().supervisors == []
+    assert live_workers.look().supervisors == []
     stopped = AuditEntry.objects.filter(action="stopped").order_by("pk")
     assert [entry.target_type for entry in stopped] == ["worker", "supervisor"]
 
@@ -269,15 +273,15 @@ def test_a_worker_is_stopped_after_its_job(processes: Fleet, root: Client, tmp_p
 def test_the_job_of_a_worker_is_stopped(processes: Fleet, root: Client, tmp_path: Path) -> None:
     crew(processes)
     handle = scripted.enqueue(steps=[f"wait_file:{tmp_path / 'never'}"])
-    processes.wait_until(lambda: any(worker.task for worker in workforce.look().workers), 30)
+    processes.wait_until(lambda: any(worker.task for worker in live_workers.look().workers), 30)
     act(root, "stop_job", f"job:{handle}")
     processes.wait_until(lambda: has_state(handle, "canceled"), 30)
 
 
 def test_a_scheduler_is_shown(processes: Fleet, root: Client) -> None:
     processes.manage("rqscheduler")
-    processes.wait_until(lambda: [line.kind for line in workforce.look().supervisors] == ["clock"], 40)
-    processes.wait_until(lambda: workforce.look().has_clock, 20)
+    processes.wait_until(lambda: [line.kind for line in live_workers.look().supervisors] == ["clock"], 40)
+    processes.wait_until(lambda: live_workers.look().has_clock, 20)
     assert "Scheduler" in text(root.get(WORKERS))
 
 
@@ -286,7 +290,7 @@ def test_workers_in_the_browser(page: Any, processes: Fleet, tmp_path: Path) -> 
     login(page, User.objects.create_superuser("root"))
     crew(processes)
     handle = scripted.enqueue(steps=[f"wait_file:{tmp_path / 'never'}"])
-    processes.wait_until(lambda: any(worker.task for worker in workforce.look().workers), 30)
+    processes.wait_until(lambda: any(worker.task for worker in live_workers.look().workers), 30)
     page.goto(WORKERS)
     axe(page)
     narrow(page)

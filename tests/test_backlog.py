@@ -9,7 +9,8 @@ import pytest
 import redis
 from django.core import mail
 
-from wellos_jobs import backlog, conf, operations, signals
+from wellos_jobs import conf, operations, signals
+from wellos_jobs.maintenance import backlog
 
 from .engine import listening
 from .jobs import noop

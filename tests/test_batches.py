@@ -13,9 +13,12 @@ from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from wellos_jobs import Batch, blocking, claims, errors, operations, prune, queues
-from wellos_jobs.claims import Outcome
-from wellos_jobs.folding import Fold
+from wellos_jobs import Batch, errors, operations
+from wellos_jobs.broker import claims, queues
+from wellos_jobs.broker.claims import Outcome
+from wellos_jobs.enqueueing import dependencies
+from wellos_jobs.ledger.projection import Fold
+from wellos_jobs.maintenance import prune
 from wellos_jobs.models import AuditEntry, DeadLetter, JobRecord
 from wellos_jobs.models import Batch as Row
 
@@ -122,7 +125,7 @@ def test_failures_call_off_the_success(books: Books, journal: Journal) -> None:
     run_all(books)
     assert calls(journal) == (1, 0) and batch.progress["failed"] == 1
     called_off = JobRecord.objects.get(state="canceled")
-    assert called_off.error == blocking.NOT_CLEAN
+    assert called_off.error == dependencies.NOT_CLEAN
 
 
 def test_what_waits_for_a_callback_that_is_called_off_ends_too(books: Books) -> None:
@@ -233,7 +236,7 @@ def test_adding_that_is_rolled_back_holds_nobody_up_for_long(books: Books, journ
     may_end.set()
     thread.join(60)
     assert batch.state == "closed"
-    blocking.heal("default")
+    dependencies.heal("default")
     run_all(books)
     assert batch.wait(0) and calls(journal) == (1, 1)
 
@@ -293,7 +296,7 @@ def test_last_two_jobs_finish_at_once_in_two_ledgers(journal: Journal) -> None:
     threads = [in_thread(lambda part=part: fold(part)) for part in own]
     for thread in threads:
         thread.join(60)
-    blocking.heal("default")
+    dependencies.heal("default")
     assert batch.wait(0)
     run_all(books)
     assert calls(journal) == (1, 1)
@@ -321,8 +324,8 @@ def test_finishing_again_calls_nobody_again(books: Books, journal: Journal) -> N
     run_all(books)
     for _ in range(3):
         with transaction.atomic():
-            blocking.release([handle.id], "default")
-        blocking.heal("default")
+            dependencies.release([handle.id], "default")
+        dependencies.heal("default")
         batch.close()
     run_all(books)
     assert calls(journal) == (1, 1)
@@ -332,7 +335,7 @@ def test_a_lost_finish_is_healed(books: Books, journal: Journal) -> None:
     with Batch(name="import", **callbacks(journal)) as batch:
         handle = batch.enqueue(noop)
     JobRecord.objects.filter(pk=handle.id).update(state="completed", finished_at=timezone.now())
-    blocking.heal("default")
+    dependencies.heal("default")
     assert batch.wait(0)
 
 
@@ -501,14 +504,14 @@ def test_counts_are_exact_when_a_fold_dies_and_when_a_job_is_replayed(
         batch.enqueue_bulk(noop, [{}] * 3)
         batch.enqueue(fail)
     work()
-    release = blocking.release
+    release = dependencies.release
 
     def release_and_die(*arguments: Any) -> None:
         release(*arguments)
         assert batch.state == "done"
         raise OperationalError("the connection is gone")
 
-    monkeypatch.setattr(blocking, "release", release_and_die)
+    monkeypatch.setattr(dependencies, "release", release_and_die)
     with pytest.raises(OperationalError):
         books.fold()
     monkeypatch.undo()

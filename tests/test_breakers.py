@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import redis
 
-from wellos_jobs import JobHandle, claims, keys, operations
-from wellos_jobs.claims import Claim, Outcome
+from wellos_jobs import JobHandle, operations
+from wellos_jobs.broker import claims, keys
+from wellos_jobs.broker.claims import Claim, Outcome
 from wellos_jobs.models import AuditEntry, JobAttempt
 
 from .engine import Books, Hand
@@ -225,7 +226,7 @@ def test_an_open_breaker_is_no_busy_loop(hand: Hand, redis_client: redis.Redis) 
 
 def test_redis_emptied_closes_it(hand: Hand, redis_client: redis.Redis) -> None:
     """Nothing is known any more: the jobs run, and the breaker opens again if it must."""
-    from wellos_jobs.relay import Rebuild
+    from wellos_jobs.maintenance.relay import Rebuild
 
     probing(hand, redis_client)
     Books().fold()

@@ -14,11 +14,14 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
-from wellos_jobs import bulk, execution, operations, queues
-from wellos_jobs.admin import confirm, paging, search_window
-from wellos_jobs.handles import JobHandle
+from wellos_jobs import operations
+from wellos_jobs.admin.ui import bulk_actions, paginator, search_window
+from wellos_jobs.broker import queues
+from wellos_jobs.enqueueing.handle import JobHandle
 from wellos_jobs.models import AuditEntry, BulkOperation, DeadLetter, JobAttempt, JobRecord
+from wellos_jobs.operations import bulk
 from wellos_jobs.states import DeadLetterStatus, JobState
+from wellos_jobs.worker import execution
 
 from . import jobs
 from .browser import axe, login, narrow
@@ -36,7 +39,7 @@ OPERATIONS = "/admin/wellos_jobs/bulkoperation/"
 def few_are_many(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a job do what is more than three rows, two at a time."""
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
-    monkeypatch.setattr("wellos_jobs.admin.confirm.MOST_AT_ONCE", 3)
+    monkeypatch.setattr("wellos_jobs.admin.ui.bulk_actions.MOST_AT_ONCE", 3)
     monkeypatch.setattr(bulk, "CHUNK", 2)
 
 
@@ -174,7 +177,7 @@ def done_by_a_worker_that_is_killed(operation: BulkOperation, processes: Fleet) 
 
 def test_moves_by_a_worker_that_is_killed(root: Client, processes: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of 300 jobs is in the other queue, once, though the worker is killed again and again."""
-    monkeypatch.setattr("wellos_jobs.admin.confirm.MOST_AT_ONCE", 100)
+    monkeypatch.setattr("wellos_jobs.admin.ui.bulk_actions.MOST_AT_ONCE", 100)
     monkeypatch.setattr(bulk, "CHUNK", 20)
     jobs.noop.using(queue="slow").enqueue_bulk([{}] * 300)
     operation = begun(root, f"{JOBS}?queue=slow", "move_jobs", rate="100", queue="email")
@@ -365,7 +368,7 @@ def test_a_rate(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_worker_processes_killed_in_the_middle(root: Client, processes: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of 300 rows is treated once, though the worker is killed again and again."""
-    monkeypatch.setattr("wellos_jobs.admin.confirm.MOST_AT_ONCE", 100)
+    monkeypatch.setattr("wellos_jobs.admin.ui.bulk_actions.MOST_AT_ONCE", 100)
     now = timezone.now()
     records = JobRecord.objects.bulk_create(
         JobRecord(name="test-noop", queue="slow", state="failed", created_at=now, finished_at=now) for _ in range(300)
@@ -404,8 +407,8 @@ def test_in_the_browser(page: Any, processes: Fleet) -> None:
 
 
 def test_many_are_not_counted_while_somebody_waits(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paging, "MOST", 4)
-    monkeypatch.setattr(confirm, "MOST", 4)
+    monkeypatch.setattr(paginator, "MOST", 4)
+    monkeypatch.setattr(bulk_actions, "MOST", 4)
     letters(6)
     for n in range(7):
         JobRecord.objects.create(name=f"n{n}", queue="email", state="completed", created_at=timezone.now())
@@ -424,7 +427,7 @@ def test_many_are_not_counted_while_somebody_waits(root: Client, monkeypatch: py
 
 
 def test_those_that_are_acted_on_are_counted_whatever_else_there_is(root: Client, monkeypatch: Any) -> None:
-    monkeypatch.setattr(confirm, "MOST", 4)
+    monkeypatch.setattr(bulk_actions, "MOST", 4)
     for n in range(20):
         JobRecord.objects.create(name=f"n{n}", queue="email", state="completed", created_at=timezone.now())
     JobRecord.objects.create(name="last", queue="email", state="failed", created_at=timezone.now())

@@ -15,9 +15,9 @@ from django.core.management import call_command
 from django.test import override_settings
 from django_rq.queues import DjangoScheduler
 
-from wellos_jobs import registry
+from wellos_jobs.broker.rq_queue import LaneQueue
 from wellos_jobs.checks import connections, deploy, jobs, links, storage
-from wellos_jobs.lanes import LaneQueue
+from wellos_jobs.definitions import registry
 from wellos_jobs.scheduler import Scheduler
 
 from .servers import RedisServer
@@ -212,7 +212,7 @@ def test_job_on_an_unknown_queue(declared: None) -> None:
 
 def test_own_jobs_need_no_queue_named_default() -> None:
     """The notice of dead letters goes to the first queue of a project that has no "default"."""
-    from wellos_jobs.notices import JOB_NAME
+    from wellos_jobs.ledger.failure_mail import JOB_NAME
 
     with override_settings(RQ_QUEUES={"mail": queues()["default"]}):
         named = [fault.msg for fault in jobs.check_declared_queues() if JOB_NAME in fault.msg]

@@ -11,9 +11,10 @@ import redis
 from rq.suspension import resume as rq_resume
 from rq.suspension import suspend as rq_suspend
 
-from wellos_jobs import JobHandle, JobState, Priority, enqueue_bulk, keys, queues
-from wellos_jobs.claims import Outcome, QueueSetUnknown, rescue
-from wellos_jobs.enqueue import JobOptions
+from wellos_jobs import JobHandle, JobState, Priority, enqueue_bulk
+from wellos_jobs.broker import keys, queues
+from wellos_jobs.broker.claims import Outcome, QueueSetUnknown, rescue
+from wellos_jobs.enqueueing.enqueue import JobOptions
 
 from .engine import Hand, event_names, stream, work
 from .jobs import noop

@@ -16,11 +16,11 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from wellos_jobs.clock import Calendar
 from wellos_jobs.cron import Every, next_runs
 from wellos_jobs.models import JobRecord, Schedule
 from wellos_jobs.scheduler import scheduler_of
 from wellos_jobs.schedules import update_schedule
+from wellos_jobs.schedules.clock import Calendar
 
 from . import bed
 from .calendars import at, due_times, every, make
@@ -239,7 +239,7 @@ def test_redis_and_the_database_away_and_back(
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
 def test_one_database_away_or_without_tables_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """And one whose tables come later is served from then on."""
-    monkeypatch.setattr("wellos_jobs.clock.LOOK_FOR_TABLE_EVERY", 0.05)
+    monkeypatch.setattr("wellos_jobs.schedules.clock.LOOK_FOR_TABLE_EVERY", 0.05)
     row = Schedule(name="there", cron="0 * * * *", job_name="test-noop", next_run_at=at("2026-03-01 12:00"))
     row.save(using="other")
     make("here", next_run_at=at("2026-03-01 12:00"))

@@ -19,12 +19,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from wellos_jobs import JobState, registry
-from wellos_jobs.context import CurrentJob, running
+from wellos_jobs import JobState
 from wellos_jobs.contrib import cleanup, files, orphans
+from wellos_jobs.definitions import registry
+from wellos_jobs.definitions.retry import Fail
+from wellos_jobs.enqueueing.context import CurrentJob, running
 from wellos_jobs.errors import ConfigurationError
 from wellos_jobs.models import DeadLetter, JobAttempt, JobRecord
-from wellos_jobs.retry import Fail
 from wellos_jobs.states import DeadLetterStatus, FailureReason
 
 from . import s3

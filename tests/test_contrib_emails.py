@@ -21,11 +21,11 @@ from django.test.utils import override_settings
 from django.utils import timezone
 
 from wellos_jobs import Discard, JobState, Priority, Retry, Snooze
-from wellos_jobs.context import CurrentJob, running
 from wellos_jobs.contrib import delivery, emails, mail_connection
 from wellos_jobs.contrib.files import store
+from wellos_jobs.definitions.retry import RetryAfter
+from wellos_jobs.enqueueing.context import CurrentJob, running
 from wellos_jobs.models import DeadLetter, JobRecord
-from wellos_jobs.retry import RetryAfter
 
 from .processes import Fleet, wait_until
 from .smtp import SmtpServer

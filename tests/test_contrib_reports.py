@@ -19,10 +19,10 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.core.files.storage import default_storage
 
-from wellos_jobs.context import CurrentJob, running
 from wellos_jobs.contrib import emails, pdf, reports
+from wellos_jobs.definitions.retry import Fail
+from wellos_jobs.enqueueing.context import CurrentJob, running
 from wellos_jobs.models import JobRecord
-from wellos_jobs.retry import Fail
 from wellos_jobs.states import FailureReason
 
 from .processes import PROJECT

@@ -18,8 +18,8 @@ import pytest
 from cronsim import CronSim, CronSimError
 
 from wellos_jobs.cron import edges, iterate, next_runs, parse, previous_run
-from wellos_jobs.cron_fields import read
-from wellos_jobs.cron_text import tell
+from wellos_jobs.cron.description import tell
+from wellos_jobs.cron.fields import read
 from wellos_jobs.errors import CronError
 
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from wellos_jobs import conf, registry, triggers
+from wellos_jobs import conf
 from wellos_jobs.contrib import cleanup, orphans, report_types
+from wellos_jobs.definitions import registry
+from wellos_jobs.enqueueing import triggers
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import wellos_jobs.checks
 import wellos_jobs.management.commands
-from wellos_jobs import JobOptions, operations, registry, signals
+from wellos_jobs import JobOptions, operations, signals
 from wellos_jobs.conf import Conf
+from wellos_jobs.definitions import registry
 from wellos_jobs.states import EventName, JobState
 
 ROOT = Path(__file__).resolve().parent.parent

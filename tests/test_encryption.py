@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
-from wellos_jobs import encryption
 from wellos_jobs.errors import EncryptionError
+from wellos_jobs.payload import encryption
 
 OLD, NEW, OTHER = (Fernet.generate_key().decode() for _ in range(3))
 

@@ -25,11 +25,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from wellos_jobs import Batch, JobHandle, Priority, blocking, claims, keys, operations, queues
-from wellos_jobs.claims import Claim, Outcome
+from wellos_jobs import Batch, JobHandle, Priority, operations
+from wellos_jobs.broker import claims, keys, queues
+from wellos_jobs.broker.claims import Claim, Outcome
+from wellos_jobs.enqueueing import dependencies
+from wellos_jobs.maintenance.relay import Rebuild
 from wellos_jobs.models import Batch as BatchRow
 from wellos_jobs.models import JobDependency, JobRecord, LedgerCursor, UniqueClaim
-from wellos_jobs.relay import Rebuild
 
 from . import engine_model as model
 from .engine import Books, Hand
@@ -352,11 +354,11 @@ class Engine(RuleBasedStateMachine):
         self.books.fold()
         self.model.fold()
         if any(batch.was_replayed for batch in self.model.batches.values()) or JobRecord.objects.filter(replays__gt=0):
-            blocking.heal("default")
+            dependencies.heal("default")
         self.compare_rows()
 
     def heal(self) -> None:
-        blocking.heal("default")
+        dependencies.heal("default")
         self.books.fold()
         self.model.fold()
 

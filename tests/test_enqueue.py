@@ -12,7 +12,8 @@ from django.db import connection, transaction
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 
-from wellos_jobs import JobOptions, JobState, enqueue, enqueue_bulk, keys
+from wellos_jobs import JobOptions, JobState, enqueue, enqueue_bulk
+from wellos_jobs.broker import keys
 from wellos_jobs.errors import JobNotFound
 from wellos_jobs.models import JobRecord
 from wellos_jobs.signals import job_enqueued

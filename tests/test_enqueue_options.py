@@ -18,7 +18,9 @@ from django.db import connections, transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from wellos_jobs import JobHandle, JobOptions, JobQueue, JobState, Priority, enqueue, enqueue_bulk, ids, keys
+from wellos_jobs import JobHandle, JobOptions, JobQueue, JobState, Priority, enqueue, enqueue_bulk
+from wellos_jobs.broker import keys
+from wellos_jobs.definitions import ids
 from wellos_jobs.errors import BadOption, EncryptionError, PayloadError, UnknownQueue
 from wellos_jobs.models import JobRecord
 

@@ -18,25 +18,15 @@ from django.core.exceptions import ValidationError
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 
-from wellos_jobs import (
-    Discard,
-    JobHandle,
-    JobOptions,
-    JobState,
-    Retry,
-    Snooze,
-    current_job,
-    enqueue,
-    keys,
-    registry,
-    report_progress,
-)
-from wellos_jobs.claims import Claim, Outcome
+from wellos_jobs import Discard, JobHandle, JobOptions, JobState, Retry, Snooze, current_job, enqueue, report_progress
+from wellos_jobs.broker import keys
+from wellos_jobs.broker.claims import Claim, Outcome
+from wellos_jobs.definitions import registry
 from wellos_jobs.errors import InvalidOperation, JobHandedBack, JobStopped
-from wellos_jobs.execution import run
 from wellos_jobs.models import JobRecord
 from wellos_jobs.states import FailureReason
-from wellos_jobs.timeouts import Alarm
+from wellos_jobs.worker.execution import run
+from wellos_jobs.worker.timeouts import Alarm
 
 from .engine import Hand
 from .jobs import echo, secret

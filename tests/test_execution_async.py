@@ -9,7 +9,8 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection
 
-from wellos_jobs import job, registry
+from wellos_jobs import job
+from wellos_jobs.definitions import registry
 from wellos_jobs.models import JobRecord
 
 from .engine import Hand

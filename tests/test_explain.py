@@ -7,8 +7,10 @@ import re
 import pytest
 import redis
 
-from wellos_jobs import Concurrency, JobHandle, Priority, RateLimit, job, keys, operations, registry
+from wellos_jobs import Concurrency, JobHandle, Priority, RateLimit, job, operations
+from wellos_jobs.broker import keys
 from wellos_jobs.contrib import tasks
+from wellos_jobs.definitions import registry
 
 from .engine import Hand, work
 from .jobs import add, noop

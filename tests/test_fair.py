@@ -8,8 +8,9 @@ import django_rq
 import pytest
 import redis
 
-from wellos_jobs import Priority, keys, operations, queues
-from wellos_jobs.lanes import LaneQueue
+from wellos_jobs import Priority, operations
+from wellos_jobs.broker import keys, queues
+from wellos_jobs.broker.rq_queue import LaneQueue
 
 from .engine import Hand
 from .jobs import noop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wellos_jobs.fingerprint import fingerprint
+from wellos_jobs.payload.fingerprint import fingerprint
 
 TRACE = """Traceback (most recent call last):
   File "/app/shop/jobs.py", line 12, in charge

@@ -11,8 +11,11 @@ import pytest
 from django.db import connections, transaction
 from django.utils import timezone
 
-from wellos_jobs import Flow, JobHandle, blocking, errors, operations, prune, queues
-from wellos_jobs.flows import FlowHandle
+from wellos_jobs import Flow, JobHandle, errors, operations
+from wellos_jobs.broker import queues
+from wellos_jobs.enqueueing import dependencies
+from wellos_jobs.enqueueing.flows import FlowHandle
+from wellos_jobs.maintenance import prune
 from wellos_jobs.models import AuditEntry, DeadLetter, JobDependency, JobRecord
 from wellos_jobs.states import DeadLetterStatus
 
@@ -141,7 +144,7 @@ def test_needed_jobs_that_have_ended(books: Books) -> None:
     run_all(books)
     assert noop.using(depends_on=[done]).enqueue().state == "waiting"
     late = noop.using(depends_on=[done, broken]).enqueue()
-    assert (late.state, late.error) == ("canceled", blocking.NEEDED_FAILED)
+    assert (late.state, late.error) == ("canceled", dependencies.NEEDED_FAILED)
 
 
 # --- when one fails --------------------------------------------------------------------------------------
@@ -151,7 +154,7 @@ def test_failure_cancels_what_depends_on_it(books: Books) -> None:
     flow = failing().enqueue()
     run_all(books)
     assert states(*flow.handles) == ["failed", "canceled", "canceled"] and flow.wait(0)
-    assert flow.handles[1].error == blocking.NEEDED_FAILED
+    assert flow.handles[1].error == dependencies.NEEDED_FAILED
     assert DeadLetter.objects.count() == 1
 
 
@@ -178,7 +181,7 @@ def test_the_letter_of_a_job_that_never_ran_tells_whose_it_is(books: Books) -> N
     assert len({letter.fingerprint for letter in letters}) == len({letter.name for letter in letters})
     noted = AuditEntry.objects.filter(action="failed", target_type="job")
     assert {entry.target_id for entry in noted} == {str(handle) for handle in flow.handles}
-    assert {entry.detail["error"] for entry in noted} == {"broken", blocking.NEEDED_FAILED}
+    assert {entry.detail["error"] for entry in noted} == {"broken", dependencies.NEEDED_FAILED}
 
 
 def test_failure_and_run_all_the_same(books: Books) -> None:
@@ -270,7 +273,7 @@ def test_a_replayed_dead_letter_lets_the_rest_go_on(books: Books, on_failure: st
     JobRecord.objects.filter(pk=broken.id).update(data={"steps": []})
     operations.replay(DeadLetter.objects.get(job_id=broken.id))
     assert states(broken, *flow.handles, both) == ["waiting", "blocked", "blocked", "blocked"]
-    blocking.heal("default")
+    dependencies.heal("default")
     assert states(both) == ["canceled"], "the other job it needs has still failed"
     run_all(books)
     assert states(broken, *flow.handles, both) == ["completed"] * 3 + ["canceled"]
@@ -355,7 +358,7 @@ def test_a_release_that_was_lost_is_healed(books: Books) -> None:
     now = timezone.now()
     for handle, state in ((flow.handles[0], "failed"), (chain.handles[0], "completed"), (many.handles[1], "completed")):
         JobRecord.objects.filter(pk=handle.id).update(state=state, finished_at=now)
-    blocking.heal("default")
+    dependencies.heal("default")
     assert states(*flow.handles) == ["failed", "canceled", "canceled"]
     assert states(*chain.handles) == ["completed", "waiting"]
     assert states(many.handles[0]) == ["blocked"]
@@ -368,7 +371,7 @@ def test_healing_is_not_kept_from_one_by_many_that_wait_rightly(books: Books, mo
     )
     lost = Flow(noop.with_data(), children=[noop.with_data()]).enqueue()
     JobRecord.objects.filter(pk=lost.handles[0].id).update(state="completed")
-    blocking.heal("default", limit=5)
+    dependencies.heal("default", limit=5)
     assert states(lost.handles[1]) == ["waiting"]
 
 
@@ -378,8 +381,8 @@ def test_two_ledgers_release_a_job_once(books: Books) -> None:
     work()
     books.fold()
     with transaction.atomic():
-        blocking.release([first.id, second.id], "default")
-        blocking.release([second.id], "default")
+        dependencies.release([first.id, second.id], "default")
+        dependencies.release([second.id], "default")
     run_all(books)
     assert JobRecord.objects.get(pk=both.id).attempts == 1
 

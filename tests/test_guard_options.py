@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from wellos_jobs import Batch, CircuitBreaker, Concurrency, Flow, RateLimit, Unique, errors, job, registry
+from wellos_jobs import Batch, CircuitBreaker, Concurrency, Flow, RateLimit, Unique, errors, job
+from wellos_jobs.definitions import registry
 
 from .guarded_jobs import keyed, once_by_key, per_account
 from .jobs import noop

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import redis
 
-from wellos_jobs import JobHandle, JobState, ids, keys, operations, queues
-from wellos_jobs.claims import rescue
+from wellos_jobs import JobHandle, JobState, operations
+from wellos_jobs.broker import keys, queues
+from wellos_jobs.broker.claims import rescue
+from wellos_jobs.definitions import ids
 from wellos_jobs.errors import JobNotFound
 from wellos_jobs.models import JobRecord
 

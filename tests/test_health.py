@@ -18,10 +18,12 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 from django.utils import timezone
 
-from wellos_jobs import conf, health, keys, probes, verdicts
-from wellos_jobs.health import Check, Report, Status
+from wellos_jobs import conf
+from wellos_jobs.broker import keys
 from wellos_jobs.models import JobRecord, Schedule
-from wellos_jobs.probes import DatabaseFacts, RedisFacts
+from wellos_jobs.monitoring import health, health_checks, health_probes
+from wellos_jobs.monitoring.health import Check, Report, Status
+from wellos_jobs.monitoring.health_probes import DatabaseFacts, RedisFacts
 
 from . import jobs
 from .conftest import UseRedis
@@ -126,7 +128,7 @@ def probing() -> list[str]:
     ],
 )
 def test_a_redis(seen: Any, name: str, status: str, said: str) -> None:
-    check = next(check for check in verdicts.server("default", seen, 1000) if check.name == name)
+    check = next(check for check in health_checks.server("default", seen, 1000) if check.name == name)
     assert (check.status, check.where) == (status, "default")
     assert said in check.text
 
@@ -153,7 +155,7 @@ def store(late: float | None = None, **changes: Any) -> DatabaseFacts:
     ],
 )
 def test_the_scheduler(stores: Any, servers: Any, complete: bool, status: str, said: str) -> None:
-    check = verdicts.scheduler(stores, servers, complete=complete, now=NOW)
+    check = health_checks.scheduler(stores, servers, complete=complete, now=NOW)
     assert check.status == status
     assert said in check.text
 
@@ -316,12 +318,12 @@ def test_who_asks_while_somebody_asks_waits_for_the_same_answer() -> None:
         go.wait(BOUND)
         return "answer"
 
-    first = probes.ask({("test",): question}, 0.0)
-    assert isinstance(first["test",], probes.NoAnswer)
+    first = health_probes.ask({("test",): question}, 0.0)
+    assert isinstance(first["test",], health_probes.NoAnswer)
     go.set()
-    assert probes.ask({("test",): question}, BOUND) == {("test",): "answer"}
+    assert health_probes.ask({("test",): question}, BOUND) == {("test",): "answer"}
     assert len(asked) == 1
-    assert probes.ask({("test",): question}, BOUND) == {("test",): "answer"}
+    assert health_probes.ask({("test",): question}, BOUND) == {("test",): "answer"}
     assert len(asked) == 2
 
 
@@ -331,7 +333,7 @@ def test_an_error_is_an_answer() -> None:
     def question() -> None:
         raise error
 
-    assert probes.ask({("test",): question}, BOUND) == {("test",): error}
+    assert health_probes.ask({("test",): question}, BOUND) == {("test",): error}
 
 
 # --- reading -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from django.db import connections
 from django.test import Client
 from django.urls import resolve, reverse
 
-from wellos_jobs import health
+from wellos_jobs.monitoring import health
 
 from . import jobs
 from .processes import Fleet, wait_until

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from wellos_jobs import ids
+from wellos_jobs.definitions import ids
 
 GIVEN = uuid.UUID("0190a6b2-7c1d-7e3f-8a5b-0123456789ab")
 

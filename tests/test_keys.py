@@ -22,7 +22,8 @@ from rq.registry import (
 from rq.suspension import WORKERS_SUSPENDED
 from rq.worker import Worker
 
-from wellos_jobs import Priority, keys
+from wellos_jobs import Priority
+from wellos_jobs.broker import keys
 
 from .engine import Books, Hand
 from .jobs import noop, scripted
@@ -35,8 +36,8 @@ JOB = "0190a6b2-7c1d-7e3f-8a5b-0123456789ab"
 
 
 def lua(client: redis.Redis, expression: str, *arguments: str) -> str:
-    """Return what an expression means behind ``lib.lua``."""
-    lib = (resources.files("wellos_jobs") / "scripts" / "lib.lua").read_text()
+    """Return what an expression means behind ``common.lua``."""
+    lib = (resources.files("wellos_jobs.broker") / "scripts" / "include" / "common.lua").read_text()
     return client.eval(f"{lib}\nreturn {expression}", 1, keys.PREFIX, *arguments).decode()
 
 

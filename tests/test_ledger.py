@@ -12,16 +12,18 @@ import redis
 from django.db import DataError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from wellos_jobs import JobHandle, JobState, databases, enqueue, events, keys, ledger, operations, queues
-from wellos_jobs import redis as wellos_redis
-from wellos_jobs.claims import Claim, Outcome, rescue
-from wellos_jobs.folding import Fold
-from wellos_jobs.housekeeping import Housekeeping
-from wellos_jobs.ledger import Ledger, NewEpoch, Overtaken
+from wellos_jobs import JobHandle, JobState, databases, enqueue, operations
+from wellos_jobs import broker as wellos_redis
+from wellos_jobs.broker import events, keys, queues
+from wellos_jobs.broker.claims import Claim, Outcome, rescue
+from wellos_jobs.ledger import ledger
+from wellos_jobs.ledger.ledger import Ledger, NewEpoch, Overtaken
+from wellos_jobs.ledger.projection import Fold
+from wellos_jobs.maintenance.housekeeping import Housekeeping
 from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord, LedgerCursor
-from wellos_jobs.progress import Reporter
+from wellos_jobs.processes.slot import Slot
 from wellos_jobs.signals import dead_letter_created
-from wellos_jobs.slots import Slot
+from wellos_jobs.worker.progress import Reporter
 
 from .engine import EPOCH, Books, Hand, listening, stream, work
 from .jobs import add, fail, noop, scripted
@@ -535,7 +537,7 @@ def test_the_stream_is_trimmed_only_behind_every_database(
 ) -> None:
     from django.db import OperationalError
 
-    from wellos_jobs import bookkeeper
+    from wellos_jobs.maintenance import per_database
 
     keeping = Housekeeping("default", Slot())
     monkeypatch.setattr(keeping, "_wait", lambda: None)
@@ -545,7 +547,7 @@ def test_the_stream_is_trimmed_only_behind_every_database(
         noop.using(database="other").enqueue()
     away = next(keeper for keeper in keeping.bookkeepers if keeper.database == "other")
     monkeypatch.setattr(away.ledger, "drain", lambda: (_ for _ in ()).throw(OperationalError("away")))
-    monkeypatch.setattr(bookkeeper.connections["other"], "close", lambda: None)
+    monkeypatch.setattr(per_database.connections["other"], "close", lambda: None)
     keeping.round()
     assert JobRecord.objects.get().enqueued_at is not None
     assert redis_client.xlen(keys.EVENTS) == 2  # the other database holds them

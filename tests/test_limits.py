@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import redis
 
-from wellos_jobs import JobHandle, Priority, claims, keys, operations, queues
-from wellos_jobs.claims import Claim, Outcome
+from wellos_jobs import JobHandle, Priority, operations
+from wellos_jobs.broker import claims, keys, queues, source_client
+from wellos_jobs.broker.claims import Claim, Outcome
+from wellos_jobs.maintenance.relay import Rebuild
 from wellos_jobs.models import JobRecord, Schedule
-from wellos_jobs.redis import source_client
-from wellos_jobs.relay import Rebuild
-from wellos_jobs.ticks import tick
+from wellos_jobs.schedules.ticks import tick
 
 from .engine import Books, CountingProxy, Hand, event_names, stream
 from .guarded_jobs import double, heavy, keyed, light, limited, metered, per_account, per_organization, rated, single

@@ -23,9 +23,12 @@ from django.db import connections
 from django.test import AsyncClient, Client
 from django.urls import reverse
 
-from wellos_jobs import JobHandle, ids, keys, live, watches
+from wellos_jobs import JobHandle
+from wellos_jobs.broker import keys
+from wellos_jobs.definitions import ids
 from wellos_jobs.models import JobRecord
-from wellos_jobs.progress import Reporter
+from wellos_jobs.views import sse, watcher
+from wellos_jobs.worker.progress import Reporter
 
 from . import jobs
 from .engine import Books, Hand, work
@@ -244,7 +247,7 @@ async def test_each_change_comes_and_then_the_end(ada: User) -> None:
         assert end is not None
         assert (end.name, end.data) == ("end", {"state": "completed"})
         assert await page.next() is None
-    assert watches.count() == 0
+    assert watcher.count() == 0
 
 
 @in_a_loop
@@ -278,7 +281,7 @@ async def test_a_canceled_and_a_failed_job_end_their_streams(ada: User, settings
 
 @in_a_loop
 async def test_a_silent_stream_shows_that_it_lives(ada: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(sse, "HEARTBEAT", 0.05)
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     async with opened(ada, handle) as page:
         while not (text := await page.block()).startswith(":"):
@@ -288,19 +291,19 @@ async def test_a_silent_stream_shows_that_it_lives(ada: User, monkeypatch: pytes
 
 @in_a_loop
 async def test_a_stream_ends_after_a_while_and_the_page_comes_back(ada: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "LONGEST", 0.05)
-    monkeypatch.setattr(live, "HEARTBEAT", 0.02)
+    monkeypatch.setattr(sse, "LONGEST", 0.05)
+    monkeypatch.setattr(sse, "HEARTBEAT", 0.02)
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     async with opened(ada, handle) as page:
         assert (await page.job())["state"] == "waiting"
         assert await page.next() is None
-    assert watches.count() == 0
+    assert watcher.count() == 0
 
 
 @pytest.mark.parametrize("loss", ["permission", "deactivated", "logged out", "pruned"])
 @in_a_loop
 async def test_access_is_looked_at_again(ada: User, monkeypatch: pytest.MonkeyPatch, loss: str) -> None:
-    monkeypatch.setattr(live, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(sse, "LOOK_EVERY", 0.05)
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     user = await do(user_with, "view_jobrecord")
     async with opened(user, handle) as page:
@@ -357,7 +360,7 @@ async def test_redis_goes_away_and_comes_back(ada: User, redis_proxy: CuttingPro
 @in_a_loop
 async def test_redis_comes_back_empty(ada: User, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job had ended, and the ledger knows; the page had not heard of it."""
-    monkeypatch.setattr(live, "LOOK_EVERY", 3600.0)
+    monkeypatch.setattr(sse, "LOOK_EVERY", 3600.0)
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     async with opened(ada, handle) as page:
         await page.job(state="waiting")
@@ -379,7 +382,7 @@ async def test_a_hash_that_cannot_be_read(ada: User, redis_client: redis.Redis) 
 
 @in_a_loop
 async def test_beyond_so_many_streams_pages_poll(ada: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "MOST", 1)
+    monkeypatch.setattr(sse, "MOST", 1)
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     async with opened(ada, handle) as page:
         await page.job()
@@ -399,9 +402,9 @@ async def test_a_page_that_closes_leaves_nothing_behind(ada: User, redis_client:
     for _ in range(3):
         async with opened(ada, handle) as page:
             await page.job()
-            assert watches.count() == 1
+            assert watcher.count() == 1
             assert await do(lambda: connections["default"].connection) is None
-        assert watches.count() == 0
+        assert watcher.count() == 0
     assert asyncio.all_tasks() == before
     await do(wait_until, lambda: not watchers(), 10, "the thread to end")
     async with opened(ada, handle) as page:  # and it starts again

@@ -12,7 +12,9 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
 
-from wellos_jobs import current_job, job, logs, tracing
+from wellos_jobs import current_job, job
+from wellos_jobs.enqueueing import tracing
+from wellos_jobs.management import console_log
 from wellos_jobs.middleware import HEADER, RequestIdMiddleware
 from wellos_jobs.models import JobLog, JobRecord
 from wellos_jobs.structured_logs import JobFilter, JsonFormatter
@@ -175,14 +177,14 @@ def test_from_a_request_to_a_worker_process(processes: Fleet) -> None:
 def test_a_handler_of_the_project_gets_what_workers_say(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = _quiet(monkeypatch), logging.NullHandler()
     (ours if where == "wellos_jobs" else logging.root).addHandler(theirs)
-    logs.to_terminal(1)
+    console_log.to_terminal(1)
     assert ours.handlers + logging.root.handlers == [theirs]
     assert (ours.level, ours.propagate) == (logging.INFO, True)
 
 
 def test_without_one_it_goes_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = _quiet(monkeypatch)
-    logs.to_terminal(0)
+    console_log.to_terminal(0)
     assert [type(handler) for handler in ours.handlers] == [logging.StreamHandler]
     assert (ours.level, ours.propagate) == (logging.WARNING, False)
 

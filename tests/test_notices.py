@@ -10,7 +10,9 @@ from django.core import mail
 from django.db import transaction
 from django.utils import timezone
 
-from wellos_jobs import notices, operations, prune
+from wellos_jobs import operations
+from wellos_jobs.ledger import failure_mail
+from wellos_jobs.maintenance import prune
 from wellos_jobs.models import DeadLetter, JobRecord, NoticeWindow
 from wellos_jobs.states import JobState
 
@@ -21,7 +23,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "othe
 
 
 def notice_jobs(using: str = "default") -> list[JobRecord]:
-    return list(JobRecord.objects.using(using).filter(name=notices.JOB_NAME))
+    return list(JobRecord.objects.using(using).filter(name=failure_mail.JOB_NAME))
 
 
 def test_admins_are_told(books: Books, settings: Any) -> None:
@@ -53,7 +55,7 @@ def test_once_for_each_letter(books: Books) -> None:
     books.fold()
     letters = list(DeadLetter.objects.all())
     with transaction.atomic():
-        notices.letters_created(letters, "default")  # as if the same batch were folded again
+        failure_mail.letters_created(letters, "default")  # as if the same batch were folded again
     assert len(notice_jobs()) == 3
     work()
     assert len(mail.outbox) == 3
@@ -85,12 +87,13 @@ def test_a_notice_that_fails_makes_no_notice(books: Books, settings: Any) -> Non
     jobs.fail.enqueue()
     work()
     books.fold()
-    JobRecord.objects.filter(name=notices.JOB_NAME).update(max_attempts=1)
+    JobRecord.objects.filter(name=failure_mail.JOB_NAME).update(max_attempts=1)
     DeadLetter.objects.all().delete()  # so that the notice finds nothing to tell
     (notice,) = notice_jobs()
-    from wellos_jobs import keys, redis
+    from wellos_jobs import broker
+    from wellos_jobs.broker import keys
 
-    redis.client("default").hset(keys.job(notice.pk), "w:max", 1)
+    broker.client("default").hset(keys.job(notice.pk), "w:max", 1)
     work()
     books.fold()
     (notice,) = notice_jobs()
@@ -114,9 +117,9 @@ def test_nobody_to_tell(books: Books, settings: Any, off: str) -> None:
 
 def test_both_forms_of_admins(settings: Any) -> None:
     settings.ADMINS = [("Ada", "ada@wellos.example")]
-    assert notices.recipients() == ["ada@wellos.example"]
+    assert failure_mail.recipients() == ["ada@wellos.example"]
     settings.ADMINS = ["grace@wellos.example"]
-    assert notices.recipients() == ["grace@wellos.example"]
+    assert failure_mail.recipients() == ["grace@wellos.example"]
 
 
 def test_in_the_database_of_the_letter() -> None:
@@ -135,8 +138,8 @@ def test_without_a_queue_named_default(books: Books, settings: Any) -> None:
     books.fold()
     settings.RQ_QUEUES = {name: queue for name, queue in settings.RQ_QUEUES.items() if name != "default"}
     letter = DeadLetter.objects.get()
-    JobRecord.objects.filter(name=notices.JOB_NAME).delete()
-    notices.letters_created([letter], "default")
+    JobRecord.objects.filter(name=failure_mail.JOB_NAME).delete()
+    failure_mail.letters_created([letter], "default")
     assert notice_jobs()[0].queue == next(iter(settings.RQ_QUEUES))
 
 
@@ -159,7 +162,7 @@ def fail(count: int, books: Books, message: str = "the server refuses a{n}@wello
 
 
 def digests() -> list[JobRecord]:
-    return list(JobRecord.objects.filter(name=notices.DIGEST_NAME).order_by("created_at"))
+    return list(JobRecord.objects.filter(name=failure_mail.DIGEST_NAME).order_by("created_at"))
 
 
 def later(minutes: float = 11) -> None:
@@ -171,14 +174,14 @@ def later(minutes: float = 11) -> None:
 def test_beyond_some_mails_the_letters_of_a_fault_are_gathered(books: Books, settings: Any) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BASE_URL": "https://wellos.example"}
     fail(100, books)
-    assert len(notice_jobs()) == notices.MAILS
+    assert len(notice_jobs()) == failure_mail.MAILS
     (digest,) = digests()
     assert digest.state == JobState.DELAYED
-    assert digest.run_at - timezone.now() > notices.WINDOW - timedelta(minutes=1)
+    assert digest.run_at - timezone.now() > failure_mail.WINDOW - timedelta(minutes=1)
     fail(30, books)
-    assert (len(notice_jobs()), len(digests())) == (notices.MAILS, 1)
+    assert (len(notice_jobs()), len(digests())) == (failure_mail.MAILS, 1)
     work()
-    assert len(mail.outbox) == notices.MAILS
+    assert len(mail.outbox) == failure_mail.MAILS
     operations.promote(digest)
     work()
     message = mail.outbox[-1]
@@ -186,61 +189,61 @@ def test_beyond_some_mails_the_letters_of_a_fault_are_gathered(books: Books, set
     assert message.subject == "Job Failed After All Retries: 120 more"
     assert "Job test-fail failed, and 120 more like it" in message.body
     assert f"https://wellos.example/admin/wellos_jobs/deadletter/faults/{fault}/" in message.body
-    assert len(mail.outbox) == notices.MAILS + 1
+    assert len(mail.outbox) == failure_mail.MAILS + 1
 
 
 def test_while_it_goes_on_there_is_a_digest_each_window_and_then_mails_again(books: Books) -> None:
-    fail(notices.MAILS + 2, books)
-    notices.notify_admins_of_many(digests()[0].data["fingerprint"])
+    fail(failure_mail.MAILS + 2, books)
+    failure_mail.notify_admins_of_many(digests()[0].data["fingerprint"])
     fail(3, books)
     assert len(digests()) == 2
     assert NoticeWindow.objects.get().gathered == 3
-    notices.notify_admins_of_many(digests()[1].data["fingerprint"])
-    told = [message.subject for message in mail.outbox if message.subject != notices.SUBJECT]
-    assert told == [f"{notices.SUBJECT}: 2 more", f"{notices.SUBJECT}: 3 more"]
+    failure_mail.notify_admins_of_many(digests()[1].data["fingerprint"])
+    told = [message.subject for message in mail.outbox if message.subject != failure_mail.SUBJECT]
+    assert told == [f"{failure_mail.SUBJECT}: 2 more", f"{failure_mail.SUBJECT}: 3 more"]
     later()
     fail(1, books)
-    assert (len(notice_jobs()), len(digests())) == (notices.MAILS + 1, 2)
+    assert (len(notice_jobs()), len(digests())) == (failure_mail.MAILS + 1, 2)
 
 
 def test_each_fault_has_its_own_mails(books: Books) -> None:
-    fail(notices.MAILS + 1, books)
+    fail(failure_mail.MAILS + 1, books)
     fail(2, books, "something else")
-    assert len(notice_jobs()) == notices.MAILS + 2
+    assert len(notice_jobs()) == failure_mail.MAILS + 2
     assert len(digests()) == 1
 
 
 def test_a_digest_that_could_not_be_sent_is_sent_again(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    fail(notices.MAILS + 4, books)
+    fail(failure_mail.MAILS + 4, books)
     fault = digests()[0].data["fingerprint"]
 
     def killed(*args: Any) -> None:
         raise ConnectionError("in the middle of it")
 
     with monkeypatch.context() as broken:
-        broken.setattr(notices, "send_mail", killed)
+        broken.setattr(failure_mail, "send_mail", killed)
         with pytest.raises(ConnectionError):
-            notices.notify_admins_of_many(fault)
+            failure_mail.notify_admins_of_many(fault)
     fail(1, books)
-    assert notices.notify_admins_of_many(fault) == 5
+    assert failure_mail.notify_admins_of_many(fault) == 5
     assert mail.outbox[-1].subject.endswith(": 5 more")
     window = NoticeWindow.objects.get()
     assert (window.gathered, window.telling) == (0, 0)
     sent = len(mail.outbox)
-    assert notices.notify_admins_of_many(fault) == 0
+    assert failure_mail.notify_admins_of_many(fault) == 0
     assert len(mail.outbox) == sent
 
 
 def test_a_digest_that_is_gone_is_made_again(books: Books) -> None:
-    fail(notices.MAILS + 1, books)
-    JobRecord.objects.filter(name=notices.DIGEST_NAME).delete()
+    fail(failure_mail.MAILS + 1, books)
+    JobRecord.objects.filter(name=failure_mail.DIGEST_NAME).delete()
     fail(1, books)
     assert NoticeWindow.objects.get().gathered == 2
     assert len(digests()) == 1
 
 
 def test_what_is_gathered_is_part_of_the_transaction(books: Books) -> None:
-    fail(notices.MAILS, books)
+    fail(failure_mail.MAILS, books)
     jobs.fail.enqueue_bulk([{"message": "the server refuses a1@wellos.example"}] * 5)
     work()
     with pytest.raises(ZeroDivisionError), transaction.atomic():
@@ -251,17 +254,17 @@ def test_what_is_gathered_is_part_of_the_transaction(books: Books) -> None:
 
 
 def test_a_digest_that_fails_makes_no_notice(books: Books) -> None:
-    fail(notices.MAILS + 1, books)
+    fail(failure_mail.MAILS + 1, books)
     (digest,) = digests()
     told = len(notice_jobs())
     letter = DeadLetter.objects.create(job=digest, reason="exhausted", fingerprint="x", created_at=timezone.now())
     with transaction.atomic():
-        notices.letters_created([letter], "default")
+        failure_mail.letters_created([letter], "default")
     assert (len(notice_jobs()), len(digests())) == (told, 1)
 
 
 def test_windows_that_are_over_are_pruned(books: Books) -> None:
-    fail(notices.MAILS + 1, books)
+    fail(failure_mail.MAILS + 1, books)
     fail(1, books, "something else")
     later(minutes=60 * 25)
     prune.prune("default")

@@ -14,7 +14,9 @@ from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from wellos_jobs import JobHandle, Priority, errors, ids, keys, operations, queues
+from wellos_jobs import JobHandle, Priority, errors, operations
+from wellos_jobs.broker import keys, queues
+from wellos_jobs.definitions import ids
 from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord
 from wellos_jobs.states import DeadLetterStatus, JobState
 

@@ -17,13 +17,15 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.core.files.storage import default_storage
 
-from wellos_jobs import ids, schedules, ticks
-from wellos_jobs.context import CurrentJob, running
+from wellos_jobs import schedules
 from wellos_jobs.contrib import csv_table, organization_reports, report_types, reports
 from wellos_jobs.contrib.organization_reports import days_until, org_report
 from wellos_jobs.contrib.reports import DateRange
+from wellos_jobs.definitions import ids
+from wellos_jobs.definitions.retry import Fail
+from wellos_jobs.enqueueing.context import CurrentJob, running
 from wellos_jobs.models import JobAttempt, JobRecord, OrganizationReportSchedule, Schedule
-from wellos_jobs.retry import Fail
+from wellos_jobs.schedules import ticks
 from wellos_jobs.states import FailureReason, JobState
 
 from .engine import Books, work

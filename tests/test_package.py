@@ -41,7 +41,7 @@ def test_the_wheel_has_every_file_of_the_package_and_nothing_else(wheel: zipfile
     "pattern",
     [
         "wellos_jobs/py.typed",
-        "wellos_jobs/scripts/claim.lua",
+        "wellos_jobs/broker/scripts/claim.lua",
         "wellos_jobs/migrations/0001_*.py",
         "wellos_jobs/templates/*.html",
         "wellos_jobs/contrib/templates/*.txt",

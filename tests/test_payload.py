@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
-from wellos_jobs import encryption, payload
+from wellos_jobs import payload
 from wellos_jobs.errors import EncryptionError, PayloadError
-from wellos_jobs.masking import MASK
+from wellos_jobs.payload import encryption
+from wellos_jobs.payload.redaction import MASK
 
 from .carried import nested, same, stored
 

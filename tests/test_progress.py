@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import redis
 
-from wellos_jobs import JobHandle, current_job, enqueue, keys, registry, report_progress
-from wellos_jobs.claims import rescue
-from wellos_jobs.context import CurrentJob, running
-from wellos_jobs.progress import SPACING, Reporter
+from wellos_jobs import JobHandle, current_job, enqueue, report_progress
+from wellos_jobs.broker import keys
+from wellos_jobs.broker.claims import rescue
+from wellos_jobs.definitions import registry
+from wellos_jobs.enqueueing.context import CurrentJob, running
 from wellos_jobs.signals import job_progressed
+from wellos_jobs.worker.progress import SPACING, Reporter
 
 from .engine import Books, Hand, listening, stream
 from .jobs import noop, scripted

@@ -15,7 +15,8 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from wellos_jobs import operations, prune
+from wellos_jobs import operations
+from wellos_jobs.maintenance import prune
 from wellos_jobs.models import (
     AuditEntry,
     DayStatistic,

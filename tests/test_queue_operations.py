@@ -10,7 +10,8 @@ import redis
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
-from wellos_jobs import Priority, keys, lanes, operations, queues
+from wellos_jobs import Priority, operations
+from wellos_jobs.broker import keys, queues, rq_queue
 from wellos_jobs.errors import InvalidOperation, RedisUnavailable, UnknownQueue
 from wellos_jobs.models import AuditEntry, JobRecord
 
@@ -48,7 +49,7 @@ def test_a_queue_that_is_not_paused_cannot_be_resumed_and_nothing_is_noted(redis
 
 def test_a_long_queue_is_emptied_in_steps(redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """One script for 100,000 jobs would hold Redis up for longer than clients wait for an answer."""
-    monkeypatch.setattr(lanes, "EMPTY_CHUNK", 10)
+    monkeypatch.setattr(rq_queue, "EMPTY_CHUNK", 10)
     noop.enqueue_bulk([{}] * 20)
     noop.using(priority=Priority.BULK).enqueue_bulk([{}] * 5)
     before = int(redis_client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"])

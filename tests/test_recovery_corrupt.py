@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import redis
 
-from wellos_jobs import JobHandle, JobState, claims, keys
-from wellos_jobs import redis as wellos_redis
-from wellos_jobs.relay import Rebuild
+from wellos_jobs import JobHandle, JobState
+from wellos_jobs import broker as wellos_redis
+from wellos_jobs.broker import claims, keys
+from wellos_jobs.maintenance.relay import Rebuild
 
 from .engine import Books, Hand
 from .jobs import noop

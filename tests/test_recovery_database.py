@@ -15,9 +15,10 @@ import redis
 from django.utils import timezone
 from rq.registry import FinishedJobRegistry
 
-from wellos_jobs import keys, prune
-from wellos_jobs.bookkeeper import Bookkeeper
-from wellos_jobs.ledger import FORGET_AFTER
+from wellos_jobs.broker import keys
+from wellos_jobs.ledger.ledger import FORGET_AFTER
+from wellos_jobs.maintenance import prune
+from wellos_jobs.maintenance.per_database import Bookkeeper
 from wellos_jobs.models import DeadLetter, JobAttempt, JobRecord
 
 from .engine import EPOCH, Books, Hand

@@ -12,7 +12,8 @@ import pytest
 import redis
 from django.db import transaction
 
-from wellos_jobs import JobHandle, keys
+from wellos_jobs import JobHandle
+from wellos_jobs.broker import keys
 from wellos_jobs.models import JobAttempt, JobRecord
 
 from .conftest import UseRedis

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import redis
 
-from wellos_jobs import keys
-from wellos_jobs.claims import Answer, Claimer
+from wellos_jobs.broker import keys
+from wellos_jobs.broker.claims import Answer, Claimer
 from wellos_jobs.models import JobRecord
-from wellos_jobs.slots import Slot
-from wellos_jobs.worker import Worker, WorkerOptions
+from wellos_jobs.processes.slot import Slot
+from wellos_jobs.worker.worker import Worker, WorkerOptions
 
 from .conftest import UseRedis
 from .jobs import scripted

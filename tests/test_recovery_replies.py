@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import redis
 
-from wellos_jobs import keys, queues
-from wellos_jobs import redis as store
-from wellos_jobs.children import Child
-from wellos_jobs.claims import Claimer, Outcome, rescue
+from wellos_jobs import broker as store
+from wellos_jobs.broker import keys, queues
+from wellos_jobs.broker.claims import Claimer, Outcome, rescue
 from wellos_jobs.models import JobAttempt, JobRecord
-from wellos_jobs.slots import Slot
+from wellos_jobs.processes.child import Child
+from wellos_jobs.processes.slot import Slot
 
 from .engine import Books, Hand, event_names
 from .jobs import noop, scripted

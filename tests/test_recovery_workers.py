@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from wellos_jobs import claims, keys
-from wellos_jobs import redis as store
+from wellos_jobs import broker as store
+from wellos_jobs.broker import claims, keys
 from wellos_jobs.models import DeadLetter, JobAttempt
 
 from .jobs import noop, scripted

@@ -9,7 +9,7 @@ import pytest
 import redis
 from django.core.cache import caches
 
-from wellos_jobs import redis as connections
+from wellos_jobs import broker as connections
 
 from .engine import work
 from .jobs import add

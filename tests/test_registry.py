@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from wellos_jobs import registry
+from wellos_jobs.definitions import registry
+from wellos_jobs.definitions.registry import JobDefinition, define, register
+from wellos_jobs.definitions.retry import RetryPolicy, exponential, fixed
 from wellos_jobs.errors import BadOption, DuplicateJobName, UnknownJob
-from wellos_jobs.registry import JobDefinition, define, register
-from wellos_jobs.retry import RetryPolicy, exponential, fixed
 from wellos_jobs.states import Priority
 
 

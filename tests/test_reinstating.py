@@ -7,9 +7,10 @@ import redis
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from wellos_jobs import keys, operations, queues, reinstating
-from wellos_jobs.bookkeeper import Bookkeeper
-from wellos_jobs.redis import Unavailable, source_client
+from wellos_jobs import operations
+from wellos_jobs.broker import Unavailable, keys, queues, source_client
+from wellos_jobs.maintenance import restore_settings
+from wellos_jobs.maintenance.per_database import Bookkeeper
 
 from .engine import EPOCH, Books
 from .jobs import noop
@@ -84,7 +85,7 @@ def test_it_costs_two_queries_for_each_kind(redis_client: redis.Redis) -> None:
     operations.set_limit("c:exports", 2)
     operations.trip_breaker("bank")
     with CaptureQueriesContext(connection) as queries:
-        reinstating.reinstate("default", ["email", "low"], source_client("default", "work"))
+        restore_settings.reinstate("default", ["email", "low"], source_client("default", "work"))
     assert len(queries) == 6
 
 

@@ -13,11 +13,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from wellos_jobs import JobHandle, JobState, Priority, keys, operations, queues, relay
-from wellos_jobs.bookkeeper import Bookkeeper
-from wellos_jobs.claims import Outcome
+from wellos_jobs import JobHandle, JobState, Priority, operations
+from wellos_jobs.broker import keys, queues
+from wellos_jobs.broker.claims import Outcome
+from wellos_jobs.maintenance import relay
+from wellos_jobs.maintenance.per_database import Bookkeeper
+from wellos_jobs.maintenance.relay import Rebuild
 from wellos_jobs.models import JobRecord
-from wellos_jobs.relay import Rebuild
 
 from .engine import EPOCH, Books, Hand, event_names
 from .jobs import fail, noop, scripted

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import redis
 
-from wellos_jobs import JobHandle, keys
-from wellos_jobs.children import Child
-from wellos_jobs.claims import Outcome, rescue
-from wellos_jobs.slots import Slot
-from wellos_jobs.supervisor import Supervisor, SupervisorOptions
-from wellos_jobs.worker import WorkerOptions
+from wellos_jobs import JobHandle
+from wellos_jobs.broker import keys
+from wellos_jobs.broker.claims import Outcome, rescue
+from wellos_jobs.processes.child import Child
+from wellos_jobs.processes.slot import Slot
+from wellos_jobs.worker.supervisor import Supervisor, SupervisorOptions
+from wellos_jobs.worker.worker import WorkerOptions
 
 from .engine import Hand
 from .jobs import noop

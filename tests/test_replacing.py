@@ -17,9 +17,11 @@ from django.db.models.signals import post_save
 from django.dispatch import Signal
 from django.utils import timezone
 
-from wellos_jobs import JobHandle, enqueue_on, job, keys, replacing, triggers
-from wellos_jobs.bookkeeper import Bookkeeper
-from wellos_jobs.claims import Outcome
+from wellos_jobs import JobHandle, enqueue_on, job
+from wellos_jobs.broker import keys
+from wellos_jobs.broker.claims import Outcome
+from wellos_jobs.enqueueing import replacement, triggers
+from wellos_jobs.maintenance.per_database import Bookkeeper
 from wellos_jobs.models import JobRecord, Replacement, UniqueClaim
 from wellos_jobs.states import OPEN_STATES
 
@@ -190,7 +192,7 @@ def test_the_one_before_has_just_been_claimed() -> None:
     assert hand.connection.hget(keys.job(first.id), "w:cancel") == b"1"
     hand.settle(claim, Outcome("canceled"))
     assert states() == {"a": "canceled", "b": "waiting"}
-    assert not replacing.finish("default", ["default"])
+    assert not replacement.finish("default", ["default"])
 
 
 def test_the_one_before_runs_and_nothing_is_different(books: Books) -> None:
@@ -281,10 +283,10 @@ def test_redis_is_away_at_the_commit(books: Books, use_redis: UseRedis) -> None:
 
 
 def test_the_process_dies_between_commit_and_cancelling(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replacing, "_cancel", lambda records: None)
+    monkeypatch.setattr(replacement, "_cancel", lambda records: None)
     first = change("a")
     change("b")
-    assert replacing.finish("default", ["default"]) == 0, "the process may still be about to do it"
+    assert replacement.finish("default", ["default"]) == 0, "the process may still be about to do it"
     housekeeping(books)
     assert states() == {"a": "canceled", "b": "waiting"}
     housekeeping(books)
@@ -294,7 +296,7 @@ def test_the_process_dies_between_commit_and_cancelling(books: Books, monkeypatc
 
 def test_redis_comes_back_empty(books: Books, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """What has given way is not pushed again to stay."""
-    monkeypatch.setattr(replacing, "_cancel", lambda records: None)
+    monkeypatch.setattr(replacement, "_cancel", lambda records: None)
     change("a")
     change("b")
     books.fold()

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 
-from wellos_jobs.errors import BadOption, EncryptionError, PayloadError, RedisUnavailable, UnknownJob
-from wellos_jobs.retry import (
+from wellos_jobs.definitions.retry import (
     LONGEST_RETRY_AFTER,
     Backoff,
     Discard,
@@ -30,6 +29,7 @@ from wellos_jobs.retry import (
     exponential,
     fixed,
 )
+from wellos_jobs.errors import BadOption, EncryptionError, PayloadError, RedisUnavailable, UnknownJob
 from wellos_jobs.states import FailureReason
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

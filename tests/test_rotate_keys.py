@@ -11,7 +11,9 @@ import redis
 from cryptography.fernet import Fernet, InvalidToken
 from django.core.management import CommandError, call_command
 
-from wellos_jobs import keys, payload, rotation
+from wellos_jobs import payload
+from wellos_jobs.broker import keys
+from wellos_jobs.maintenance import key_rotation
 from wellos_jobs.models import JobRecord, Schedule
 from wellos_jobs.states import JobState
 
@@ -115,7 +117,7 @@ def test_a_running_job_is_not_disturbed(settings: Any, redis_client: redis.Redis
     use(settings, NEW, OLD)
     hand = Hand()
     claim = hand.take()
-    assert rotation.rotate_hashes("default").rotated == 1
+    assert key_rotation.rotate_hashes("default").rotated == 1
     assert opens(NEW, token_in_redis(redis_client, handle))
     assert hand.run(claim).kind == "completed"
     assert handle.result == len(TOKEN)
@@ -125,7 +127,7 @@ def test_a_hash_that_changed_meanwhile_is_left_alone(settings: Any, redis_client
     """Compare and set: between reading and writing, somebody else may have put other data there."""
     handle = jobs.secret.enqueue(token=TOKEN)
     use(settings, NEW, OLD)
-    from wellos_jobs import redis as connections
+    from wellos_jobs import broker as connections
 
     data = redis_client.hget(keys.job(handle.id), "data")
     arguments = (str(handle.id), data, "new", str(handle.id), b"not what is there", "newer", "no-such-job", b"x", "y")
@@ -143,22 +145,22 @@ def test_a_row_that_changed_meanwhile_is_left_alone(settings: Any, monkeypatch: 
         JobRecord.objects.filter(pk=handle.id).update(data={"edited": True})
         return real(data)
 
-    monkeypatch.setattr(rotation.payload, "rotate", rotate_and_edit)
-    count = rotation.rotate_rows("default")
+    monkeypatch.setattr(key_rotation.payload, "rotate", rotate_and_edit)
+    count = key_rotation.rotate_rows("default")
     assert (count.rotated, count.skipped) == (0, 1)
     assert JobRecord.objects.get().data == {"edited": True}
 
 
 def test_in_batches(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rotation, "BATCH", 10)
+    monkeypatch.setattr(key_rotation, "BATCH", 10)
     jobs.secret.enqueue_bulk([{"token": TOKEN}] * 35)
     use(settings, NEW, OLD)
-    assert rotation.rotate_rows("default") == rotation.Count(seen=35, rotated=35)
-    assert rotation.rotate_hashes("default") == rotation.Count(seen=35, rotated=35)
+    assert key_rotation.rotate_rows("default") == key_rotation.Count(seen=35, rotated=35)
+    assert key_rotation.rotate_hashes("default") == key_rotation.Count(seen=35, rotated=35)
 
 
 def test_a_run_that_was_broken_off_goes_on(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rotation, "BATCH", 10)
+    monkeypatch.setattr(key_rotation, "BATCH", 10)
     jobs.secret.enqueue_bulk([{"token": TOKEN}] * 35)
     use(settings, NEW, OLD)
     real, calls = payload.rotate, []
@@ -170,10 +172,10 @@ def test_a_run_that_was_broken_off_goes_on(settings: Any, monkeypatch: pytest.Mo
         return real(data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(rotation.payload, "rotate", break_off)
+        patched.setattr(key_rotation.payload, "rotate", break_off)
         with pytest.raises(KeyboardInterrupt):
-            rotation.rotate_rows("default")
-    assert rotation.rotate_rows("default") == rotation.Count(seen=35, rotated=21)
+            key_rotation.rotate_rows("default")
+    assert key_rotation.rotate_rows("default") == key_rotation.Count(seen=35, rotated=21)
 
 
 def test_values_that_no_key_opens_are_told_and_the_others_rotated(
@@ -199,7 +201,7 @@ def test_foreign_jobs_are_passed_over(settings: Any, redis_client: redis.Redis) 
     before = redis_client.hgetall(keys.job(foreign.id))
     redis_client.sadd(keys.job(f"{foreign.id}:dependents"), "another key that begins like a job's")
     use(settings, NEW, OLD)
-    assert rotation.rotate_hashes("default") == rotation.Count()
+    assert key_rotation.rotate_hashes("default") == key_rotation.Count()
     assert redis_client.hgetall(keys.job(foreign.id)) == before
 
 
@@ -208,7 +210,7 @@ def test_finished_jobs_are_rotated_in_their_rows(settings: Any) -> None:
     work()
     assert Books().row(handle).state == JobState.COMPLETED
     use(settings, NEW, OLD)
-    rotation.rotate_rows("default")
+    key_rotation.rotate_rows("default")
     assert opens(NEW, token_in_row(handle))
 
 

@@ -20,8 +20,10 @@ from rq.rate_limit import RateLimit
 from rq.serializers import JSONSerializer
 from rq.suspension import suspend
 
-from wellos_jobs import JobState, ids, keys, queues
-from wellos_jobs.claims import rescue
+from wellos_jobs import JobState
+from wellos_jobs.broker import keys, queues
+from wellos_jobs.broker.claims import rescue
+from wellos_jobs.definitions import ids
 from wellos_jobs.models import DeadLetter, JobAttempt, JobRecord
 from wellos_jobs.signals import job_completed, job_failed, job_started
 

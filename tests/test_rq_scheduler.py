@@ -25,13 +25,13 @@ from rq.job import Dependency, Job
 from rq.registry import ScheduledJobRegistry
 from rq.serializers import JSONSerializer
 
-from wellos_jobs import clock as clock_room
-from wellos_jobs import keys
-from wellos_jobs import redis as store
-from wellos_jobs.clock import Clock
+from wellos_jobs import broker as store
+from wellos_jobs.broker import keys
 from wellos_jobs.errors import CronError, UnknownQueue, UnknownSchedule
 from wellos_jobs.models import JobRecord
 from wellos_jobs.scheduler import SCHEDULER_SET, Scheduler, scheduler_of
+from wellos_jobs.schedules import clock as clock_room
+from wellos_jobs.schedules.clock import Clock
 
 from .calendars import MovedClock, at, every
 from .engine import Books, Hand, work

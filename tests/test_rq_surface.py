@@ -19,8 +19,8 @@ from rq.queue import Queue
 from rq.results import Result
 
 import wellos_jobs
-from wellos_jobs import rq_surface
-from wellos_jobs.rq_surface import ATTRIBUTES, CALLS, OVERRIDES, VALUES, Call, Override
+from wellos_jobs.broker import rq_compat
+from wellos_jobs.broker.rq_compat import ATTRIBUTES, CALLS, OVERRIDES, VALUES, Call, Override
 from wellos_jobs.states import STATE_OF_RQ_STATUS
 
 PACKAGE = Path(wellos_jobs.__file__).parent
@@ -44,7 +44,7 @@ def signature(function: Any) -> str:
     return str(plain.replace(parameters=parameters, return_annotation=plain.empty))
 
 
-@pytest.mark.parametrize(("package", "major"), rq_surface.SUPPORTED.items())
+@pytest.mark.parametrize(("package", "major"), rq_compat.SUPPORTED.items())
 def test_the_list_was_made_from_these_versions(package: str, major: str) -> None:
     assert metadata.version(package).partition(".")[0] == major, f"look through rq_surface: a new {package} is here"
 
@@ -120,7 +120,7 @@ def test_the_attributes_that_we_read(name: str, why: str) -> None:
 
 
 def test_the_key_of_results() -> None:
-    assert Result.get_key("x") == f"{rq_surface.RESULTS}x"
+    assert Result.get_key("x") == f"{rq_compat.RESULTS}x"
 
 
 def test_every_status_of_rq_has_a_state() -> None:
@@ -129,13 +129,13 @@ def test_every_status_of_rq_has_a_state() -> None:
 
 def test_rq_reads_the_fields_that_we_write() -> None:
     source = inspect.getsource(Job.restore)
-    assert [field for field in rq_surface.JOB_FIELDS if f"'{field}'" not in source] == []
+    assert [field for field in rq_compat.JOB_FIELDS if f"'{field}'" not in source] == []
 
 
 def test_rq_s_commands_are_the_ones_that_we_obey() -> None:
     tree = ast.parse(inspect.getsource(handle_command))
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    assert {text for text in texts if "-" in text and " " not in text} | {"shutdown"} == set(rq_surface.COMMANDS)
+    assert {text for text in texts if "-" in text and " " not in text} | {"shutdown"} == set(rq_compat.COMMANDS)
 
 
 def imports(path: Path) -> Iterator[tuple[str, ast.alias]]:
@@ -169,6 +169,6 @@ def test_everything_that_we_use_of_django_rq_by_attribute_is_on_the_list() -> No
 
 
 def test_the_list_imports_nothing_of_theirs_but_the_prefix() -> None:
-    source = (PACKAGE / "rq_surface.py").read_text()
-    assert not list(imports(PACKAGE / "rq_surface.py")) and "from . import keys" in source
-    assert "wellos_jobs.rq_surface" in sys.modules
+    source = (PACKAGE / "broker" / "rq_compat.py").read_text()
+    assert not list(imports(PACKAGE / "broker" / "rq_compat.py")) and "from . import keys" in source
+    assert "wellos_jobs.broker.rq_compat" in sys.modules

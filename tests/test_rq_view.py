@@ -25,10 +25,11 @@ from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry, clean_registries
 from rq.worker import Worker
 
-from wellos_jobs import JobHandle, Priority, keys, registration
-from wellos_jobs import redis as wellos_redis
-from wellos_jobs.claims import Outcome, rescue
-from wellos_jobs.lanes import LaneQueue
+from wellos_jobs import JobHandle, Priority
+from wellos_jobs import broker as wellos_redis
+from wellos_jobs.broker import keys, rq_workers
+from wellos_jobs.broker.claims import Outcome, rescue
+from wellos_jobs.broker.rq_queue import LaneQueue
 
 from .engine import Books, Hand, event_names
 from .jobs import add, fail, noop, scripted
@@ -273,7 +274,7 @@ def test_a_job_that_is_deleted_and_whose_worker_dies_is_swept_away(scene: Scene,
     Job.fetch(str(scene.active), connection=connection, serializer="json").delete()
     assert rescue(connection, "crashed", "it died", worker="worker-1") == []
     connection.delete(keys.worker("worker-1"))
-    registration.sweep(connection, [QUEUE])
+    rq_workers.sweep(connection, [QUEUE])
     assert not connection.exists(keys.wip(QUEUE)) and not connection.keys("rq:execution*")
     assert Worker.count(connection=connection) == 0
     with connection.pipeline() as pipeline:

@@ -12,9 +12,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from wellos_jobs import Retry, Snooze, conf, execution, fixed, job, operations, run_log
+from wellos_jobs import Retry, Snooze, conf, fixed, job, operations
 from wellos_jobs.models import DeadLetter, JobLog, JobRecord
-from wellos_jobs.run_log import LONGEST_LINE, MOST_BYTES, MOST_LINES, RunLog, as_text, caught
+from wellos_jobs.worker import execution, log_capture
+from wellos_jobs.worker.log_capture import LONGEST_LINE, MOST_BYTES, MOST_LINES, RunLog, as_text, caught
 
 from . import rq_functions
 from .engine import Books, Hand, stream, work
@@ -243,7 +244,7 @@ def test_nothing_is_left_behind() -> None:
     before = logging.getLogRecordFactory()
     filled(10)
     assert logging.getLogRecordFactory() is before
-    assert run_log._kept.get() is None
+    assert log_capture._kept.get() is None
 
 
 # --- in a process ----------------------------------------------------------------------------------------

@@ -23,16 +23,20 @@ from django.db import IntegrityError, connection, connections, transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from wellos_jobs import keys, payload, registry, rotation, schedules, ticks
+from wellos_jobs import payload, schedules
+from wellos_jobs.broker import keys
 from wellos_jobs.cron import Cron, Every
-from wellos_jobs.declare import job
+from wellos_jobs.definitions import registry
+from wellos_jobs.enqueueing.decorator import job
 from wellos_jobs.errors import BadOption, UnknownJob, UnknownSchedule
+from wellos_jobs.maintenance import key_rotation
 from wellos_jobs.models import JobRecord, OrganizationReportSchedule, Schedule
 from wellos_jobs.schedules import (
     remove_schedule,
     run_now,
     schedule_organization_reports,
     synchronise,
+    ticks,
     update_schedule,
 )
 
@@ -205,7 +209,7 @@ def test_sensitive_arguments_are_rotated_with_the_keys(settings: Any) -> None:
     remove_schedule("removed")
     old, new = settings.WELLOS_JOBS["ENCRYPTION_KEYS"], Fernet.generate_key()
     with override_settings(WELLOS_JOBS={"ENCRYPTION_KEYS": [new, *old]}):
-        assert rotation.rotate_rows("default").rotated == 2
+        assert key_rotation.rotate_rows("default").rotated == 2
     with override_settings(WELLOS_JOBS={"ENCRYPTION_KEYS": [new]}):
         found = {row.name: payload.decode(row.data)["token"] for row in Schedule._base_manager.all()}
     assert found == {"test": "tk-1", "removed": "tk-2"}

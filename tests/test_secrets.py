@@ -16,9 +16,9 @@ from django.db import connections
 from django.test import Client
 
 from wellos_jobs import JobHandle, operations
-from wellos_jobs.masked_logs import masked_logs
 from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord
 from wellos_jobs.states import JobState
+from wellos_jobs.worker.log_masking import masked_logs
 
 from . import jobs
 from .processes import Fleet

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from django.dispatch import Signal
 
-from wellos_jobs import JobHandle, job, operations, queues, signals
-from wellos_jobs.claims import rescue
+from wellos_jobs import JobHandle, job, operations, signals
+from wellos_jobs.broker import queues
+from wellos_jobs.broker.claims import rescue
 from wellos_jobs.models import DeadLetter, JobRecord
-from wellos_jobs.slots import Run, Slot
+from wellos_jobs.processes.slot import Run, Slot
 from wellos_jobs.states import EventName
-from wellos_jobs.supervision import announce_rescue
+from wellos_jobs.worker.rescue import announce_rescue
 
 from . import engine
 from .engine import Books, Hand, listening, work

@@ -10,9 +10,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from wellos_jobs.ledger.counters import BUCKETS, MinuteCounts
 from wellos_jobs.models import DayStatistic, HourStatistic, JobStatistic
 from wellos_jobs.states import EventName
-from wellos_jobs.statistics import BUCKETS, MinuteCounts
 
 from .engine import Books, Hand, work
 from .jobs import add, noop, scripted

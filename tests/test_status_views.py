@@ -16,10 +16,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from wellos_jobs import JobHandle, JobQueue, Priority, errors, ids, keys, operations, queues, status
+from wellos_jobs import JobHandle, JobQueue, Priority, errors, operations, status
+from wellos_jobs.broker import keys, queues
+from wellos_jobs.definitions import ids
 from wellos_jobs.models import AuditEntry, JobRecord
-from wellos_jobs.progress import Reporter
 from wellos_jobs.states import JobState
+from wellos_jobs.worker.progress import Reporter
 
 from . import jobs
 from .conftest import UseRedis

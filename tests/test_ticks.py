@@ -16,16 +16,17 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from wellos_jobs import JobHandle, ids, payload, registry, ticks
-from wellos_jobs.clock import Clock
+from wellos_jobs import JobHandle, payload
 from wellos_jobs.cron import Every
-from wellos_jobs.declare import job
-from wellos_jobs.guards import Unique
+from wellos_jobs.cron.timing import MOST_COUNTED, Timing
+from wellos_jobs.definitions import ids, registry
+from wellos_jobs.definitions.unique import Unique
+from wellos_jobs.enqueueing.decorator import job
 from wellos_jobs.models import JobRecord, Schedule
 from wellos_jobs.scheduler import scheduler_of
-from wellos_jobs.schedules import update_schedule
+from wellos_jobs.schedules import ticks, update_schedule
+from wellos_jobs.schedules.clock import Clock
 from wellos_jobs.states import CatchUp
-from wellos_jobs.timing import MOST_COUNTED, Timing
 
 from . import jobs
 from .calendars import at, due_times, every, make, make_due, rolled_back

@@ -18,7 +18,9 @@ from django.dispatch import Signal
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from wellos_jobs import Flow, current_job, enqueue_on, job, queues, triggers
+from wellos_jobs import Flow, current_job, enqueue_on, job
+from wellos_jobs.broker import queues
+from wellos_jobs.enqueueing import triggers
 from wellos_jobs.errors import BadOption, TriggerError
 from wellos_jobs.models import JobRecord
 from wellos_jobs.states import JobState

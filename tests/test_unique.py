@@ -12,7 +12,9 @@ import pytest
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from wellos_jobs import Flow, JobHandle, claims, prune
+from wellos_jobs import Flow, JobHandle
+from wellos_jobs.broker import claims
+from wellos_jobs.maintenance import prune
 from wellos_jobs.models import JobDependency, JobRecord, UniqueClaim
 
 from .engine import Books, Hand, work

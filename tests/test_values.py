@@ -26,10 +26,11 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy
 
-from wellos_jobs import payload, tags
+from wellos_jobs import payload
 from wellos_jobs.errors import PayloadError
+from wellos_jobs.payload import tags
+from wellos_jobs.payload.values import MOST_LEVELS
 from wellos_jobs.states import JobState, Priority
-from wellos_jobs.values import MOST_LEVELS
 
 from .carried import BERLIN, CARRIED, PLAIN, TAGGED, nested, same, stored
 

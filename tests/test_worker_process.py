@@ -17,7 +17,8 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 from rq.serializers import JSONSerializer
 
-from wellos_jobs import conf, keys
+from wellos_jobs import conf
+from wellos_jobs.broker import keys
 from wellos_jobs.models import JobAttempt, JobRecord
 
 from .jobs import foreign_scripted, noop, scripted
@@ -198,8 +199,8 @@ def test_name_is_taken_once(processes: Fleet, redis_client: redis.Redis) -> None
 
 
 def test_names_of_two_machines_with_one_hostname_and_process_id_differ() -> None:
-    from wellos_jobs.supervisor import Supervisor, SupervisorOptions
-    from wellos_jobs.worker import WorkerOptions
+    from wellos_jobs.worker.supervisor import Supervisor, SupervisorOptions
+    from wellos_jobs.worker.worker import WorkerOptions
 
     options = SupervisorOptions(worker=WorkerOptions("default", ["default"], "set"))
     one, other = (Supervisor(options)._worker_name() for _ in range(2))

@@ -5,16 +5,18 @@ Everything here can be imported before the apps are ready.
 
 from __future__ import annotations
 
-from .batches import Batch
-from .context import CurrentJob, current_job, report_progress
-from .declare import Job, job
-from .enqueue import JobOptions, JobQueue, enqueue, enqueue_bulk
-from .flows import Flow
-from .guards import CircuitBreaker, Concurrency, RateLimit, Unique
-from .handles import JobHandle
-from .retry import Discard, Retry, RetryPolicy, Snooze, exponential, fixed
+from .definitions.breaker import CircuitBreaker
+from .definitions.limits import Concurrency, RateLimit
+from .definitions.retry import Discard, Retry, RetryPolicy, Snooze, exponential, fixed
+from .definitions.unique import Unique
+from .enqueueing.batches import Batch
+from .enqueueing.context import CurrentJob, current_job, report_progress
+from .enqueueing.decorator import Job, job
+from .enqueueing.enqueue import JobOptions, JobQueue, enqueue, enqueue_bulk
+from .enqueueing.flows import Flow
+from .enqueueing.handle import JobHandle
+from .enqueueing.triggers import enqueue_on
 from .states import JobState, Priority
-from .triggers import enqueue_on
 
 __version__ = "0.1.0"
 

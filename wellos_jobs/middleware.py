@@ -8,7 +8,7 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
 
-from . import tracing
+from .enqueueing import tracing
 
 HEADER = "X-Request-ID"
 

@@ -22,9 +22,10 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
-from . import alarm, conf, keys, redis
-from .clock import LOCK_MS, Clock
-from .entries import Entries, first_after, seconds_of
+from . import broker, conf
+from .broker import keys, wakeup
+from .schedules.clock import LOCK_MS, Clock
+from .schedules.rq_entries import Entries, first_after, seconds_of
 
 SCHEDULER_SET = keys.ENTRIES
 
@@ -59,7 +60,7 @@ class Scheduler(DjangoScheduler):
         super().__init__(*args, **kwargs)
         self.clock = clock
         self.token = uuid.uuid4().hex
-        source = redis.source_of(self.queue_name)
+        source = broker.source_of(self.queue_name)
         self.entries = Entries(self.connection, source, self.scheduled_jobs_key, self.job_class, clock)
 
     # --- putting entries in -------------------------------------------------------------------------
@@ -161,7 +162,7 @@ class Scheduler(DjangoScheduler):
             job.save(pipeline=pipeline)
             pipeline.zadd(self.scheduled_jobs_key, {job.id: score})
             pipeline.hdel(keys.BROKEN_ENTRIES, job.id)
-            alarm.ring_within(pipeline)
+            wakeup.ring_within(pipeline)
             pipeline.execute()
         return job
 
@@ -204,7 +205,7 @@ class Scheduler(DjangoScheduler):
         with self.connection.pipeline() as pipeline:
             pipeline.zadd(self.scheduled_jobs_key, {job.id: score}, xx=True)
             pipeline.zscore(self.scheduled_jobs_key, job.id)
-            alarm.ring_within(pipeline)
+            wakeup.ring_within(pipeline)
             found = pipeline.execute()[1]
         if found is None:
             raise ValueError("Job not in scheduled jobs queue")
@@ -258,7 +259,7 @@ class Scheduler(DjangoScheduler):
             ValueError: the time is naive.
         """
         self.entries.mend(entry, _aware(when).timestamp())
-        alarm.ring()
+        wakeup.ring()
 
     def _until(self, until: datetime | timedelta | float | None) -> float:
         if until is None:
@@ -287,22 +288,22 @@ class Scheduler(DjangoScheduler):
 
     def acquire_lock(self) -> bool:
         """Take or keep the clock's lock, by an owner's token and for five seconds; tell whether it is ours."""
-        self._lock_acquired = bool(redis.run(self.connection, "lead", "clock", self.token, LOCK_MS))
+        self._lock_acquired = bool(broker.run(self.connection, "lead", "clock", self.token, LOCK_MS))
         return self._lock_acquired
 
     def remove_lock(self) -> None:
         """Let go of the lock, if it still is ours."""
-        redis.run(self.connection, "resign", "clock", self.token)
+        broker.run(self.connection, "resign", "clock", self.token)
         self._lock_acquired = False
 
     def run(self, burst: bool = False) -> None:
         """Serve entries and schedules until SIGTERM; with ``burst`` once."""
-        Clock(redis.source_of(self.queue_name), self).run(burst=burst)
+        Clock(broker.source_of(self.queue_name), self).run(burst=burst)
 
 
 def scheduler_of(source: str) -> Scheduler:
     """Return the project's scheduler for a Redis if it is one of ours, else ours: the clock needs what others lack."""
-    connection = redis.source_client(source, "work")
+    connection = broker.source_client(source, "work")
     made = django_rq.get_scheduler(source, connection=connection)
     if isinstance(made, Scheduler):
         return made

@@ -12,7 +12,9 @@ from typing import Any
 from django.db import InterfaceError, OperationalError
 from django.db.models import Count
 
-from . import conf, databases, ids, keys, payload, queues, redis
+from . import broker, conf, databases, payload
+from .broker import keys, queues
+from .definitions import ids
 from .errors import DatabaseUnavailable, JobNotFound
 from .models import JobRecord
 from .states import STATE_OF_RQ_STATUS, JobState
@@ -70,10 +72,10 @@ def job_status(job: JobRecord | uuid.UUID | str) -> dict[str, Any]:
     if has_ended(record):
         return _from_row(record)
     try:
-        values = redis.client(record.queue).hmget(hash_key(record), FIELDS)
-    except redis.Unavailable as error:
+        values = broker.client(record.queue).hmget(hash_key(record), FIELDS)
+    except broker.Unavailable as error:
         return with_problem(record, why(error))
-    except redis.Error as error:
+    except broker.Error as error:
         return _unreadable(record, error)
     return with_hash(record, values)
 
@@ -108,7 +110,7 @@ def _unreadable(record: JobRecord, error: Exception) -> dict[str, Any]:
 
 def why(error: Exception) -> str:
     """Say in a sentence why Redis could not be asked about a job."""
-    away = isinstance(error, redis.Unavailable)
+    away = isinstance(error, broker.Unavailable)
     what = "Redis cannot be reached" if away else "The job's hash in Redis cannot be read"
     return f"{what} ({error}): this is what the database knows"
 
@@ -155,7 +157,7 @@ def _from_row(record: JobRecord) -> dict[str, Any]:
 
 def _from_hash(record: JobRecord, values: Sequence[bytes | str | None]) -> dict[str, Any]:
     """Return what Redis knows better than the row; nothing if it has forgotten the job or holds an earlier life."""
-    found = {name: redis.text(value) for name, value in zip(FIELDS, values, strict=True)}
+    found = {name: broker.text(value) for name, value in zip(FIELDS, values, strict=True)}
     if not found["status"] or int(found["w:gen"] or 0) < record.replays:
         return {}
     if found["status"] not in STATE_OF_RQ_STATUS:
@@ -197,13 +199,13 @@ FIELDS = ("status", "w:gen", *_LIVE)
 
 def _metrics(names: list[str]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for queues_there in redis.sources().values():
+    for queues_there in broker.sources().values():
         chosen = [name for name in queues_there if name in names]
         if not chosen:
             continue
         try:
             found.update(queues.metrics(chosen))
-        except redis.Error as error:
+        except broker.Error as error:
             found.update(_without_redis(chosen, f"Redis cannot be asked: {error}"))
     return [found[name] for name in names]
 

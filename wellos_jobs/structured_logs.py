@@ -7,8 +7,8 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from . import tracing
-from .context import current_job
+from .enqueueing import tracing
+from .enqueueing.context import current_job
 
 FIELDS = ("job_id", "job_name", "queue", "organization_id", "attempt", "request_id", "trace_id")
 """What a line is given. Outside of runs and requests the values are ''."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from django.urls import path
 
-from . import health_views, views
+from .views import health, jobs
 
 app_name = "wellos_jobs"
 
 urlpatterns = [
-    path("health/live", health_views.live, name="health-live"),
-    path("health/ready", health_views.ready, name="health-ready"),
-    path("health/backlog", health_views.backlog, name="health-backlog"),
-    path("<str:job_id>/status", views.job_status, name="job-status"),
-    path("<str:job_id>/events", views.job_events, name="job-events"),
-    path("<str:job_id>/cancel", views.job_cancel, name="job-cancel"),
+    path("health/live", health.live, name="health-live"),
+    path("health/ready", health.ready, name="health-ready"),
+    path("health/backlog", health.backlog, name="health-backlog"),
+    path("<str:job_id>/status", jobs.job_status, name="job-status"),
+    path("<str:job_id>/events", jobs.job_events, name="job-events"),
+    path("<str:job_id>/cancel", jobs.job_cancel, name="job-cancel"),
 ]

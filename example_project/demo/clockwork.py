@@ -8,8 +8,9 @@ from datetime import timedelta
 from itertools import pairwise
 
 from example_project.timesheets.recurring import sync_time_entries
-from wellos_jobs import JobState, ids
+from wellos_jobs import JobState
 from wellos_jobs.cron import Every
+from wellos_jobs.definitions import ids
 from wellos_jobs.models import JobRecord, Schedule
 from wellos_jobs.schedules import remove_schedule
 

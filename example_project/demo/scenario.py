@@ -22,9 +22,11 @@ from example_project.accounts import jobs as account_jobs
 from example_project.accounts.models import User
 from example_project.invoices.jobs import BREAKER, generate_invoice, push_invoice
 from example_project.timesheets.jobs import import_time_entries
-from wellos_jobs import JobHandle, JobState, ids, limit_board, operations
+from wellos_jobs import JobHandle, JobState, operations
 from wellos_jobs.contrib import cleanup, emails, notifications, reports
+from wellos_jobs.definitions import ids
 from wellos_jobs.models import DeadLetter, JobRecord
+from wellos_jobs.monitoring import limits
 from wellos_jobs.states import DeadLetterStatus
 
 from . import errands
@@ -203,7 +205,7 @@ def _break_the_books(run: Run, by_id: Mapping[uuid.UUID, JobRecord]) -> str | No
         for handle, invoice in zip(run.synced, run.sample.invoices, strict=True):
             run.add(handle, f"{invoice.number} to the books")
         return f"the partner's bookkeeping breaks; {len(run.synced)} invoices are on their way there"
-    breaker = next((line for line in limit_board.look().breakers if line.key == BREAKER.name), None)
+    breaker = next((line for line in limits.look().breakers if line.key == BREAKER.name), None)
     if run.synced and run.opened_at is None and breaker is not None and breaker.is_open and breaker.waiting:
         run.opened_at, run.parked = timezone.now(), breaker.waiting
         run.partner.books.behave()

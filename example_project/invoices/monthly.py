@@ -18,7 +18,7 @@ from example_project.organizations.models import Organization
 from example_project.timesheets.models import Project, TimeEntry
 from wellos_jobs import Discard, Flow, current_job, job, report_progress
 from wellos_jobs.contrib import emails
-from wellos_jobs.flows import FlowHandle
+from wellos_jobs.enqueueing.flows import FlowHandle
 
 from .billing import bill
 from .models import Invoice

@@ -6,7 +6,7 @@ import inspect
 import re
 
 from example_project.keyring import PROJECT
-from wellos_jobs import registry
+from wellos_jobs.definitions import registry
 
 OF_THE_PACKAGE_ITSELF = {"wellos-bulk-operation", "wellos-notify-admins", "wellos-notify-admins-digest"}
 NOT_USED_HERE = {"cleanup-old-jobs", "cleanup-orphaned-files"}

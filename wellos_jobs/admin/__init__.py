@@ -13,15 +13,15 @@ from ..models import (
     Queues,
     Schedule,
 )
-from .attempts import JobAttemptAdmin
-from .audit import AuditEntryAdmin
-from .batches import BatchAdmin
-from .bulk_operations import BulkOperationAdmin
-from .dead_letters import DeadLetterAdmin
-from .jobs import JobRecordAdmin
-from .queues import QueuesAdmin
-from .rq_pages import take_their_place
-from .schedules import OrganizationReportScheduleAdmin, ScheduleAdmin
+from .audit.bulk_operations import BulkOperationAdmin
+from .audit.log import AuditEntryAdmin
+from .dashboard.site import QueuesAdmin
+from .dead_letters.list import DeadLetterAdmin
+from .django_rq_pages import take_their_place
+from .groups.batches import BatchAdmin
+from .jobs.attempts import JobAttemptAdmin
+from .jobs.list import JobRecordAdmin
+from .schedules.admin import OrganizationReportScheduleAdmin, ScheduleAdmin
 
 admin.site.register(JobRecord, JobRecordAdmin)
 admin.site.register(JobAttempt, JobAttemptAdmin)

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from django.core.checks import CheckMessage, Error, Warning, register
 
 from .. import conf
-from ..redis import BLOCK_SECONDS
+from ..broker import BLOCK_SECONDS
 from .jobs import configured_queues
 
 _SCHEMES = frozenset({"redis", "rediss", "unix", "valkey", "valkeys"})

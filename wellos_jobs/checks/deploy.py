@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
-from .. import redis
+from .. import broker
 from .jobs import configured_queues
 
 OLDEST_MAJOR = 7
@@ -18,12 +18,12 @@ def check_servers(**_: Any) -> list[CheckMessage]:
     if not configured_queues():
         return []
     found: list[CheckMessage] = []
-    for source, queues in redis.sources().items():
+    for source, queues in broker.sources().items():
         where = f"The Redis of the queues {', '.join(queues)}"
         try:
-            client = redis.source_client(source, "call")
+            client = broker.source_client(source, "call")
             found += _faults(where, client, client.info("all"))
-        except redis.Error as error:
+        except broker.Error as error:
             found.append(_unknown(where, f"cannot be asked: {str(error).rstrip('.')}"))
     return found
 
@@ -74,7 +74,7 @@ def _persistence_faults(where: str, client: Any, info: Mapping[str, Any]) -> Ite
         return
     try:
         snapshots = client.config_get("save").get("save", "")
-    except redis.Error as error:  # managed services forbid CONFIG
+    except broker.Error as error:  # managed services forbid CONFIG
         yield _unknown(where, f"does not tell whether it takes snapshots ({error})")
         return
     if not snapshots:

@@ -10,8 +10,11 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.utils.module_loading import import_string
 
-from .. import bulk, conf, notices, registry
+from .. import conf
+from ..definitions import registry
 from ..errors import ConfigurationError
+from ..ledger import failure_mail
+from ..operations import bulk
 
 LANE_QUEUE = "wellos_jobs.queues.LaneQueue"
 SCHEDULER = "wellos_jobs.scheduler.Scheduler"
@@ -19,7 +22,7 @@ JSON_SERIALIZER = "rq.serializers.JSONSerializer"
 MAKE_A_KEY = (
     "Make one with `python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'`."
 )
-OF_ANY_QUEUE = {*notices.OWN_NAMES, bulk.JOB_NAME}
+OF_ANY_QUEUE = {*failure_mail.OWN_NAMES, bulk.JOB_NAME}
 """Jobs of our own, which go to whatever queue there is."""
 _JSON_SERIALIZERS = frozenset({"json", JSON_SERIALIZER})
 

@@ -21,12 +21,13 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from .. import Job, conf, current_job, databases, job, registry, report_progress
+from .. import Job, conf, current_job, databases, job, report_progress
 from ..conf import DEFAULT_RETENTION
 from ..cron import Cron
+from ..definitions import registry
+from ..definitions.retry import in_seconds
 from ..errors import ConfigurationError
-from ..prune import prune
-from ..retry import in_seconds
+from ..maintenance.prune import prune
 
 QUEUE = "cleanup"
 NIGHTLY = Cron("0 2 * * *")

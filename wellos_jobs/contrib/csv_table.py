@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
-from .. import csv_text
+from ..monitoring import csv_export
 
 IN_MEMORY = 1024 * 1024
 """Bytes up to which the file is kept in memory."""
@@ -17,7 +17,7 @@ IN_MEMORY = 1024 * 1024
 def written(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[IO[bytes]]:
     """Yield the file, at its start; it is gone after the block."""
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
-        for line in csv_text.lines(headings, rows):
+        for line in csv_export.lines(headings, rows):
             file.write(line.encode())
         file.seek(0)
         yield file

@@ -2,7 +2,7 @@
 
 import django.core.validators
 import django.db.models.deletion
-import wellos_jobs.ids
+import wellos_jobs.definitions.ids
 import wellos_jobs.models.fields
 from django.conf import settings
 from django.db import migrations, models
@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Batch',
             fields=[
-                ('id', models.UUIDField(default=wellos_jobs.ids.new_id, editable=False, primary_key=True, serialize=False)),
+                ('id', models.UUIDField(default=wellos_jobs.definitions.ids.new_id, editable=False, primary_key=True, serialize=False)),
                 ('name', models.CharField(max_length=180, verbose_name='name')),
                 ('organization_id', models.CharField(blank=True, default='', max_length=64, verbose_name='organization')),
                 ('state', models.CharField(choices=[('open', 'open'), ('closed', 'closed'), ('done', 'done')], default='open', max_length=10, verbose_name='state')),
@@ -135,7 +135,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='JobRecord',
             fields=[
-                ('id', models.UUIDField(default=wellos_jobs.ids.new_id, editable=False, primary_key=True, serialize=False)),
+                ('id', models.UUIDField(default=wellos_jobs.definitions.ids.new_id, editable=False, primary_key=True, serialize=False)),
                 ('name', models.CharField(max_length=180, verbose_name='name')),
                 ('queue', models.CharField(max_length=100, verbose_name='queue')),
                 ('priority', models.PositiveSmallIntegerField(choices=[(1, 'critical'), (3, 'high'), (5, 'normal'), (7, 'low'), (10, 'bulk')], default=5, verbose_name='priority')),

@@ -7,7 +7,7 @@ from typing import ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .. import ids
+from ..definitions import ids
 from ..states import BatchState
 
 

@@ -9,8 +9,8 @@ from typing import ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .. import ids
-from ..guards.unique import Unique
+from ..definitions import ids
+from ..definitions.unique import Unique
 from ..states import AttemptOutcome, JobState, OnFailure, Priority
 from .fields import ExactCharField, user_key
 

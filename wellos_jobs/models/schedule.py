@@ -13,10 +13,13 @@ from django.db.models.signals import post_delete
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from .. import alarm, conf, cron, payload, registry, tags
+from .. import conf, cron, payload
+from ..broker import wakeup
+from ..cron.timing import Timing
+from ..definitions import registry
 from ..errors import CronError, EncryptionError, PayloadError, UnknownJob, UnknownQueue
+from ..payload import tags
 from ..states import CatchUp, Overlap
-from ..timing import Timing
 from .report_data import REPORT_PREFIX, report_faults
 from .schedule_set import CHECKED, CLOCK, PLAN, ScheduleManager
 
@@ -115,7 +118,7 @@ class Schedule(models.Model):
                 super().save(force_insert=True, using=database)
             else:
                 super().save(force_update=True, using=database, update_fields=self._columns(stored, columns))
-            transaction.on_commit(alarm.ring, using=database, robust=True)
+            transaction.on_commit(wakeup.ring, using=database, robust=True)
         self._loaded_next_run = self.next_run_at
 
     @classmethod

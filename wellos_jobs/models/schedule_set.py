@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import models, transaction
 
-from .. import alarm
+from ..broker import wakeup
 
 if TYPE_CHECKING:
     from .schedule import Schedule
@@ -35,7 +35,7 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
             row.check_row()
             row.plan_new()
         created = super().bulk_create(rows, *args, **options)
-        transaction.on_commit(alarm.ring, using=self.db, robust=True)
+        transaction.on_commit(wakeup.ring, using=self.db, robust=True)
         return created
 
     def update(self, **changes: Any) -> int:

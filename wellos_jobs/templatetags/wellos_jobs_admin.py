@@ -9,7 +9,7 @@ from django import template
 from django.apps import apps
 from django.utils.safestring import SafeString
 
-from ..admin import display, pages
+from ..admin.ui import display, page
 
 register = template.Library()
 
@@ -20,7 +20,7 @@ INTERVALS = (1, 2, 5, 10, 30)
 @register.inclusion_tag("admin/wellos_jobs/navigation.html", takes_context=True)
 def wj_navigation(context: template.Context) -> dict[str, Any]:
     """Links to all pages of this app that the person may open."""
-    return {"entries": pages.navigation(context["request"])}
+    return {"entries": page.navigation(context["request"])}
 
 
 @register.inclusion_tag("admin/wellos_jobs/live_switch.html")

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from ... import databases
-from ...prune import prune
+from ...maintenance.prune import prune
 
 NAMES = {"dead_letters": "open dead letters", "statistics": "counts for charts", "audit": "entries of the audit log"}
 """What is no job among the kinds of rows."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from ... import conf, databases, redis
-from ...rotation import Count, rotate_hashes, rotate_rows
+from ... import broker, conf, databases
+from ...maintenance.key_rotation import Count, rotate_hashes, rotate_rows
 
 
 class Command(BaseCommand):
@@ -22,10 +22,10 @@ class Command(BaseCommand):
             raise CommandError("WELLOS_JOBS['ENCRYPTION_KEYS'] is empty: there is nothing to rotate to.")
         # Rows first: what a relay reads after this is new, so that Redis cannot get old values behind our back.
         counts = {f"database {alias}": rotate_rows(alias) for alias in databases.with_jobs()}
-        for source in redis.sources():
+        for source in broker.sources():
             try:
                 counts[f"Redis of queue {source}"] = rotate_hashes(source)
-            except redis.Unavailable as error:
+            except broker.Unavailable as error:
                 raise CommandError(f"The Redis of queue {source!r} cannot be reached: {error}") from error
         for place, count in counts.items():
             self._tell(place, count)

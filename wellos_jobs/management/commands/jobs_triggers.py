@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from ...triggers import all_triggers, sender_name, signal_name
+from ...enqueueing.triggers import all_triggers, sender_name, signal_name
 
 
 class Command(BaseCommand):

@@ -11,10 +11,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from ... import conf, logs, queue_sets, redis
+from ... import broker, conf
+from ...broker import queue_sets
 from ...errors import UnknownQueue
-from ...supervisor import Supervisor, SupervisorOptions
-from ...worker import WorkerOptions
+from ...worker.supervisor import Supervisor, SupervisorOptions
+from ...worker.worker import WorkerOptions
+from .. import console_log
 
 
 class Command(BaseCommand):
@@ -31,11 +33,11 @@ class Command(BaseCommand):
             conf.queue(options["queue"])
         except UnknownQueue as error:
             raise CommandError(str(error)) from error
-        logs.to_terminal(options["verbosity"])
+        console_log.to_terminal(options["verbosity"])
         if options["interval"] is not None:
             self.stderr.write(_("--interval: the clock sleeps until the next due time, the option changes nothing"))
-        source = redis.source_of(options["queue"])
-        queues = redis.sources()[source]
+        source = broker.source_of(options["queue"])
+        queues = broker.sources()[source]
         if options["pid"]:
             Path(options["pid"]).expanduser().write_text(str(os.getpid()))
         worker = WorkerOptions(source=source, queues=queues, queue_set=queue_sets.set_id(queues))

@@ -12,10 +12,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from ... import conf, logs, queue_sets, redis, registration
+from ... import broker, conf
+from ...broker import queue_sets, rq_workers
 from ...errors import UnknownQueue
-from ...supervisor import Supervisor, SupervisorOptions
-from ...worker import WorkerOptions
+from ...worker.supervisor import Supervisor, SupervisorOptions
+from ...worker.worker import WorkerOptions
+from .. import console_log
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -57,7 +59,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self._refuse(options)
         source, queues = self._queues(options["queues"])
-        logs.to_terminal(options["verbosity"])
+        console_log.to_terminal(options["verbosity"])
         if options["with_scheduler"]:
             self.stderr.write(_("--with-scheduler: delayed jobs are always moved, the option changes nothing"))
         supervisor = SupervisorOptions(
@@ -96,9 +98,9 @@ class Command(BaseCommand):
         try:
             if not named:
                 first = "default" if "default" in conf.queues() else next(iter(conf.queues()))
-                source = redis.source_of(first)
-                return source, redis.sources()[source]
-            sources = {name: redis.source_of(name) for name in named}
+                source = broker.source_of(first)
+                return source, broker.sources()[source]
+            sources = {name: broker.source_of(name) for name in named}
         except UnknownQueue as error:
             raise CommandError(str(error)) from error
         if len(set(sources.values())) > 1:
@@ -110,8 +112,8 @@ class Command(BaseCommand):
         if name is None:
             return
         try:
-            taken = registration.is_alive(redis.source_client(source, "call"), name)
-        except redis.Unavailable:
+            taken = rq_workers.is_alive(broker.source_client(source, "call"), name)
+        except broker.Unavailable:
             return  # the supervisor waits for Redis
         if taken:
             raise CommandError(f"A worker named {name!r} is registered already: stop it or choose another --name")

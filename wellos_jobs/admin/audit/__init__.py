@@ -1,0 +1,1 @@
+"""The audit log, its export, and bulk operations with their progress."""

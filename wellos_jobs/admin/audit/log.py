@@ -1,0 +1,167 @@
+"""The audit log in the admin: to read and to search, never to change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from ...definitions import ids
+from ...models import AuditEntry
+from ..ui import display
+from ..ui.field_filter import Field, FieldFilter
+from ..ui.read_only import ReadOnlyAdmin, SearchedInWindow
+from .export import AuditExport
+
+ACTIONS = {
+    "failed": _("failed"),
+    "retried": _("retried"),
+    "replayed": _("replayed"),
+    "discarded": _("discarded"),
+    "canceled": _("canceled"),
+    "created": _("created"),
+    "changed": _("changed"),
+    "removed": _("removed"),
+    "enabled": _("enabled"),
+    "disabled": _("disabled"),
+    "ran": _("run now"),
+    "enqueued": _("enqueued"),
+    "promoted": _("let run now"),
+    "changed priority": _("changed priority"),
+    "moved": _("moved"),
+    "edited": _("edited"),
+    "assigned": _("assigned"),
+    "sent canary": _("sent a canary"),
+    "paused": _("paused"),
+    "resumed": _("resumed"),
+    "emptied": _("emptied"),
+    "set limit": _("set limit"),
+    "reset breaker": _("reset breaker"),
+    "tripped breaker": _("tripped breaker"),
+    "quieted": _("quieted"),
+    "stopped": _("stopped"),
+}
+TARGETS = {
+    "job": _("job"),
+    "dead_letter": _("dead letter"),
+    "fault": _("fault"),
+    "schedule": _("schedule"),
+    "batch": _("batch"),
+    "flow": _("flow"),
+    "queue": _("queue"),
+    "limit": _("limit"),
+    "breaker": _("circuit breaker"),
+    "worker": _("worker"),
+    "supervisor": _("supervisor"),
+    "bulk": _("bulk operation"),
+}
+_MODELS = {"job": "jobrecord", "dead_letter": "deadletter", "schedule": "schedule", "batch": "batch"}
+
+
+class ActionFilter(admin.SimpleListFilter):
+    """By action, without a DISTINCT over a table that only grows."""
+
+    title = _("action")
+    parameter_name = "action"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(ACTIONS.items())
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.filter(action=self.value()) if self.value() else queryset
+
+
+class ActorFilter(admin.SimpleListFilter):
+    """What people did, or what happened by itself."""
+
+    title = _("actor")
+    parameter_name = "by"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("people", _("people")), ("none", _("nobody"))]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        match self.value():
+            case "people":
+                return queryset.exclude(actor_name="")
+            case "none":
+                return queryset.filter(actor_name="")
+        return queryset
+
+
+class TargetFilter(admin.SimpleListFilter):
+    """By the kind of thing that was acted on."""
+
+    title = _("kind of target")
+    parameter_name = "target_type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(TARGETS.items())
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.filter(target_type=self.value()) if self.value() else queryset
+
+
+class ActorAndTimeFilter(FieldFilter):
+    """By a person's name, and between two days."""
+
+    title = _("name and time")
+    fields = (
+        Field("actor", _("Actor"), "actor_name__icontains"),
+        Field("from", _("From"), "at__gte", "date"),
+        Field("to", _("Until"), "at__lte", "date"),
+    )
+
+
+class AuditEntryAdmin(AuditExport, SearchedInWindow, ReadOnlyAdmin):
+    """Who did what to which job, dead letter or schedule, when, from where and why."""
+
+    organization_path = ""
+    list_display = ("when", "action_shown", "target", "actor_name", "reason_shown", "address")
+    list_filter = (ActorAndTimeFilter, ActorFilter, TargetFilter, ActionFilter, "at")
+    change_list_template = "admin/wellos_jobs/auditentry/change_list.html"
+    sortable_by = ("when",)
+    search_fields = ("target_id__exact", "actor_name", "reason")
+    search_help_text = _("The id of a job or dead letter, a name, or a part of the reason")
+    search_order = "at"
+    fields = ("at", "action_shown", "target", "actor_name", "address", "reason", "detail_shown")
+    readonly_fields = fields
+
+    def exactly(self, rows: QuerySet[Any], term: str) -> QuerySet[Any] | None:
+        chosen = ids.parse_id(term)
+        if chosen is None and not term.isdecimal():
+            return None
+        return rows.filter(target_type__in=list(TARGETS), target_id=str(chosen or term))  # the index begins with it
+
+    @admin.display(description=_("at"), ordering="at")
+    def when(self, entry: AuditEntry) -> str:
+        return display.short_moment(entry.at)
+
+    @admin.display(description=_("action"), ordering="action")
+    def action_shown(self, entry: AuditEntry) -> SafeString:
+        return display.badge(entry.action, ACTIONS.get(entry.action, entry.action))
+
+    @admin.display(description=_("target"))
+    def target(self, entry: AuditEntry) -> SafeString | str:
+        return target_link(self.admin_site, entry)
+
+    @admin.display(description=_("reason"))
+    def reason_shown(self, entry: AuditEntry) -> str:
+        changed = ", ".join(entry.detail.get("changes", {}))
+        return display.shortened(entry.reason or str(entry.detail.get("error", "")) or changed)
+
+    @admin.display(description=_("detail"))
+    def detail_shown(self, entry: AuditEntry) -> SafeString:
+        return display.as_json(entry.detail)
+
+
+def target_link(site: admin.AdminSite, entry: AuditEntry) -> SafeString | str:
+    """The thing an entry is about, by its kind and name, with a link to its page."""
+    kind = entry.target_type.replace("_", " ")
+    label = f"{kind} {entry.detail.get('name') or entry.target_id}"
+    model = _MODELS.get(entry.target_type)
+    return display.link(site, model, entry.target_id, label) if model else label

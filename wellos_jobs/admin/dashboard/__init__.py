@@ -1,0 +1,1 @@
+"""Overview, queues, workers, limits and statistics."""

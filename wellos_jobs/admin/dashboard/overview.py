@@ -1,0 +1,103 @@
+"""The first page: a card or a row for each queue, with its buttons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from ... import conf, operations
+from ...errors import UnknownQueue
+from ...monitoring import health, queues
+from ...monitoring.health import Status
+from ..ui.action_page import ActingPage, ReasonForm, Verb
+from ..ui.page import Text
+from .queue_cards import QueueCards
+
+MOST_CARDS = 24
+"""How many queues are shown as cards; more are rows of a table, unless somebody asks for cards."""
+QUIET = {Status.OK, Status.UNKNOWN}
+"""What is not told at the head of the page. Unknown is what could not be asked because of a fault that is told."""
+PER_QUEUE = {"workers", "backlog"}
+COUNTED = ("waiting", "active", "delayed", "blocked")
+
+
+class Overview(ActingPage):
+    """How full each queue is, who serves it, what went through. The target of a button is a queue."""
+
+    name = "queues"
+    path = ""
+    title = _("Overview")
+    template = "admin/wellos_jobs/parts/overview.html"
+
+    verbs: ClassVar[Mapping[str, Verb]] = {
+        "pause": Verb(
+            "pause_queue", _("Pause"), _("No worker takes jobs from this queue any more; what runs, runs on.")
+        ),
+        "resume": Verb("pause_queue", _("Resume"), _("Workers take jobs from this queue again.")),
+        "empty": Verb(
+            "empty_queue",
+            _("Empty"),
+            _("Every job that waits in this queue is canceled. Delayed and active jobs stay."),
+            is_grave=True,
+        ),
+    }
+
+    def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
+        as_cards = self._as_cards(request)
+        cards, report = queues.cards(with_throughput=as_cards), health.report()
+        can_ask = all(check.status == Status.OK for check in report.named("redis"))
+        jobs_url = self._url("wellos_jobs_jobrecord_changelist")
+        drawn = QueueCards.for_request(request, jobs_url, self.may(request))
+        return {
+            "columns": drawn.columns,
+            "queues": drawn.cards(cards) if as_cards else drawn.rows(cards),
+            "as_cards": as_cards,
+            "sums": self._sums(cards),
+            "problems": sorted({card.problem for card in cards if card.problem}) if can_ask else [],
+            "health": report.status,
+            "troubles": [check for check in report.checks if check.status not in QUIET],
+            "checks": [check for check in report.checks if check.name not in PER_QUEUE],
+            "rq_pages": self._rq_pages(request),
+        }
+
+    def target(self, request: HttpRequest, verb: str, **values: Any) -> str:
+        queue = request.POST.get("target", "")
+        try:
+            conf.queue(queue)
+        except UnknownQueue as error:
+            raise self.refused(str(error)) from error
+        return queue
+
+    def carry_out(self, verb: str, target: str, form: ReasonForm, **who: Any) -> Text:
+        if verb == "empty":
+            n = operations.empty_queue(target, **who)
+            told = ngettext("Queue %(queue)s: %(n)d job canceled", "Queue %(queue)s: %(n)d jobs canceled", n)
+            return told % {"queue": target, "n": n}
+        if verb == "pause":
+            operations.pause_queue(target, **who)
+            return gettext("Queue %(queue)s is paused") % {"queue": target}
+        operations.resume_queue(target, **who)
+        return gettext("Queue %(queue)s runs again") % {"queue": target}
+
+    def _as_cards(self, request: HttpRequest) -> bool:
+        return request.GET.get("as", "cards" if len(conf.queues()) <= MOST_CARDS else "table") == "cards"
+
+    def _rq_pages(self, request: HttpRequest) -> str:
+        """Return the URL of django-rq's own pages, for those who may open them."""
+        return self._url("django_rq_dashboard_changelist") if request.user.has_module_perms("django_rq") else ""
+
+    def _url(self, name: str) -> str:
+        """Return the address of a page of this site, '' if it has none."""
+        try:
+            return reverse(f"admin:{name}", current_app=self.site.name)
+        except NoReverseMatch:
+            return ""
+
+    def _sums(self, cards: list[queues.QueueCard]) -> dict[str, int]:
+        sums = {name: sum(getattr(card, name) or 0 for card in cards) for name in COUNTED}
+        return sums | {"completed": sum(card.completed for card in cards), "failed": sum(card.failed for card in cards)}

@@ -1,0 +1,132 @@
+"""Who works, on what, since when; and letting them take no more jobs, or end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.db.models import Q
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from ... import __version__, operations
+from ...definitions import ids
+from ...models import JobRecord
+from ...monitoring import workers as live_workers
+from ...monitoring.workers import Task, WorkerLine
+from ...operations import workers as worker_operations
+from ..ui import display
+from ..ui.action_page import ActingPage, ReasonForm, Verb
+from ..ui.page import Text
+
+KINDS = ("worker", "supervisor", "job")
+
+
+class Workers(ActingPage):
+    """The process tree: supervisors and schedulers, and under them their workers.
+
+    The target of a button is ``worker:<name>``, ``supervisor:<token>`` or ``job:<id>``.
+    """
+
+    name = "workers"
+    path = "workers/"
+    title = _("Workers")
+    template = "admin/wellos_jobs/parts/workers.html"
+    styles = ("wellos_jobs/boards.css",)
+
+    verbs: ClassVar[Mapping[str, Verb]] = {
+        "quiet": Verb("quiet_worker", _("Quiet"), _("Takes no more jobs, until it is resumed; what runs, runs on.")),
+        "resume": Verb("quiet_worker", _("Resume"), _("Takes jobs again.")),
+        "stop": Verb(
+            "stop_worker",
+            _("Stop"),
+            _(
+                "Ends after the job it is in, and is not replaced. A supervisor ends with the last of its workers;"
+                " whatever started it may start it again."
+            ),
+        ),
+        "stop_job": Verb("cancel_job", _("Stop its job"), _("The job is stopped in its run and canceled.")),
+    }
+
+    def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
+        found = live_workers.look()
+        workers = found.workers
+        return {
+            "found": found,
+            "supervisors": [(line, [self._line(worker) for worker in line.workers]) for line in found.supervisors],
+            "alone": [self._line(worker) for worker in found.alone],
+            "sums": {
+                "workers": len(workers),
+                "busy": sum(worker.is_busy for worker in workers),
+                "quiet": sum(worker.is_quiet for worker in workers),
+                "memory": filesizeformat(sum(worker.memory or 0 for worker in workers)),
+            },
+            "versions": sorted({line.version for line in found.supervisors if line.is_other_version}),
+            "version": __version__,
+            "may": self.may(request),
+        }
+
+    def target(self, request: HttpRequest, verb: str, **values: Any) -> str:
+        target = request.POST.get("target", "")
+        kind, _colon, name = target.partition(":")
+        if kind not in KINDS or not name or (kind == "job") != (verb == "stop_job"):
+            raise self.refused(gettext("There is no such target: %(target)s") % {"target": target})
+        return target
+
+    def called(self, target: str) -> Text:
+        kind, _colon, name = target.partition(":")
+        if kind == "supervisor":
+            return gettext("all workers of supervisor %(name)s") % {"name": self._process(name)}
+        return gettext("job %(name)s") % {"name": name} if kind == "job" else name
+
+    def carry_out(self, verb: str, target: str, form: ReasonForm, **who: Any) -> Text:
+        kind, _colon, name = target.partition(":")
+        if verb == "stop_job":
+            operations.cancel(self._job(name), **who)
+            return gettext("Job %(job)s is being stopped") % {"job": name}
+        chosen: worker_operations.Kind = "worker" if kind == "worker" else "supervisor"
+        shown = gettext("Worker %(name)s") if kind == "worker" else gettext("Supervisor %(name)s")
+        called = shown % {"name": name if kind == "worker" else self._process(name)}
+        if verb == "stop":
+            n = worker_operations.stop(chosen, name, **who)
+            return ngettext("%(n)d worker ends after its job", "%(n)d workers end after their jobs", n) % {"n": n}
+        if verb == "quiet":
+            worker_operations.quiet(chosen, name, **who)
+            return gettext("%(name)s takes no more jobs") % {"name": called}
+        worker_operations.resume(chosen, name, **who)
+        return gettext("%(name)s takes jobs again") % {"name": called}
+
+    def _process(self, token: str) -> str:
+        line = next((line for line in live_workers.look().supervisors if line.token == token), None)
+        return f"{line.host}:{line.pid}" if line is not None else token
+
+    def _job(self, name: str) -> JobRecord:
+        known = ids.parse_id(name)
+        job = JobRecord.objects.filter(Q(pk=known) if known is not None else Q(rq_id=name)).first()
+        if job is None:
+            raise self.refused(gettext("There is no row of job %(job)s") % {"job": name})
+        return job
+
+    def _line(self, worker: WorkerLine) -> dict[str, Any]:
+        return {
+            "worker": worker,
+            "state": _state(worker),
+            "job": self._job_link(worker.task),
+            "memory": display.NOTHING if worker.memory is None else filesizeformat(worker.memory),
+        }
+
+    def _job_link(self, task: Task | None) -> SafeString | str:
+        if task is None:
+            return display.NOTHING
+        known = ids.parse_id(task.id)
+        if known is None:
+            return display.search_link(self.site, "jobrecord", task.id, task.name)
+        return display.link(self.site, "jobrecord", known, task.name)
+
+
+def _state(worker: WorkerLine) -> list[SafeString]:
+    busy = display.badge("active", gettext("busy")) if worker.is_busy else display.badge("off", gettext("idle"))
+    return [busy, display.badge("delayed", gettext("quiet"))] if worker.is_quiet else [busy]

@@ -1,0 +1,1 @@
+"""Dead letters: the list, the page of one, and failures grouped by fault."""

@@ -1,0 +1,149 @@
+"""The dead letters workbench: a row for each fault, with how many letters it made, since when, and for whom."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.contrib.admin import AdminSite
+from django.db.models import QuerySet
+from django.http import HttpRequest, QueryDict
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from ... import conf
+from ...definitions import registry
+from ...models import DeadLetter
+from ...monitoring import faults
+from ...monitoring.faults import Choice, Group
+from ...states import DeadLetterStatus
+from ..ui import charts, organization_scope
+from ..ui.page import Page
+
+PER_PAGE = 25
+CAP = 10_000
+"""More letters than this are not counted at the head of the page."""
+WINDOWS = [
+    ("", gettext_lazy("any time")),
+    ("1h", gettext_lazy("last hour")),
+    ("24h", gettext_lazy("last 24 hours")),
+    ("7d", gettext_lazy("last 7 days")),
+    ("30d", gettext_lazy("last 30 days")),
+]
+ORDERS = [
+    ("count", gettext_lazy("most letters")),
+    ("last", gettext_lazy("last seen")),
+    ("first", gettext_lazy("first seen")),
+]
+KEYS = ("status", "queue", "name", "organization", "window")
+
+
+class ChoiceForm(forms.Form):
+    """What is looked at. Each field may stay empty."""
+
+    status = forms.ChoiceField(label=gettext_lazy("Status"), required=False)
+    queue = forms.ChoiceField(label=gettext_lazy("Queue"), required=False)
+    name = forms.ChoiceField(label=gettext_lazy("Job"), required=False)
+    organization = forms.CharField(label=gettext_lazy("Organization"), required=False, max_length=64)
+    window = forms.ChoiceField(label=gettext_lazy("Time"), choices=WINDOWS, required=False)
+    order = forms.ChoiceField(label=gettext_lazy("Order"), choices=ORDERS, required=False)
+
+    def __init__(self, data: QueryDict) -> None:
+        given = {"status": DeadLetterStatus.OPEN.value, "order": "count", **data.dict()}
+        super().__init__(given)
+        names = {job.name for job in registry.all_jobs()} | {str(given.get("name", ""))}
+        self._offer("status", [("any", _("any")), *DeadLetterStatus.choices])
+        self._offer("queue", [("", _("any")), *((name, name) for name in conf.queues())])
+        self._offer("name", [("", _("any")), *((name, name) for name in sorted(filter(None, names)))])
+
+    def _offer(self, field: str, choices: list[tuple[str, Any]]) -> None:
+        self.fields[field].choices = choices  # type: ignore[attr-defined]
+
+
+def chosen(request: HttpRequest) -> Choice:
+    """Return what the address chooses; without a word about it, the open letters."""
+    status = request.GET.get("status") or DeadLetterStatus.OPEN.value
+    return Choice(
+        status if status in DeadLetterStatus.values else "",
+        *(request.GET.get(key, "").strip() for key in KEYS[1:]),
+    )
+
+
+def query_of(request: HttpRequest) -> str:
+    """Return the chosen filters as a query string, for links to the pages below."""
+    given = {key: request.GET[key] for key in KEYS if request.GET.get(key)}
+    return f"?{urlencode(given)}" if given else ""
+
+
+def list_query(fingerprint: str, choice: Choice) -> str:
+    """Return the query string by which the list of letters shows the same letters of a fault."""
+    since = (timezone.now() - faults.WINDOWS[choice.window]).isoformat() if choice.window in faults.WINDOWS else ""
+    query = {
+        "fingerprint__exact": fingerprint,
+        "status__exact": choice.status,
+        "queue": choice.queue,
+        "name": choice.name,
+        "organization_id__exact": choice.organization,
+        "created_at__gte": since,
+    }
+    return urlencode({key: value for key, value in query.items() if value})
+
+
+def letters_of(request: HttpRequest, choice: Choice) -> QuerySet[DeadLetter]:
+    """Return the letters that were chosen and that this person may see."""
+    return choice.of(organization_scope.visible(request, DeadLetter.objects.all()))
+
+
+def fault_url(site: AdminSite, fingerprint: str, query: str = "") -> str:
+    """Return the address of the page of one fault."""
+    return reverse("admin:wellos_jobs_fault", args=[fingerprint], current_app=site.name) + query
+
+
+def spark(group: Group) -> Any:
+    """Draw a group's letters day by day."""
+    n = sum(group.days)
+    label = ngettext("%(n)d letter in the last %(days)d days", "%(n)d letters in the last %(days)d days", n)
+    return charts.sparkline(group.days, label % {"n": n, "days": faults.DAYS})
+
+
+class Faults(Page):
+    """All faults, those with most letters first."""
+
+    name = "faults"
+    path = "faults/"
+    title = gettext_lazy("Dead letters")
+    permission = "wellos_jobs.view_deadletter"
+    template = "admin/wellos_jobs/parts/faults.html"
+    for_everybody = True
+    styles = ("wellos_jobs/job.css",)
+
+    def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
+        form, letters = ChoiceForm(request.GET), letters_of(request, chosen(request))
+        number = self._page_number(request)
+        order = request.GET.get("order", "count")
+        found = faults.groups(letters, order, (number - 1) * PER_PAGE, PER_PAGE + 1)
+        query = query_of(request)
+        count = letters.order_by()[: CAP + 1].count()
+        return {
+            "form": form,
+            "rows": [
+                (group, fault_url(self.site, group.fingerprint, query), spark(group)) for group in found[:PER_PAGE]
+            ],
+            "letter_count": count,
+            "letters": f"{CAP:,}+" if count > CAP else f"{count:,}",
+            "previous": self._page_url(request, number - 1) if number > 1 else "",
+            "next": self._page_url(request, number + 1) if len(found) > PER_PAGE else "",
+            "list_url": reverse("admin:wellos_jobs_deadletter_changelist", current_app=self.site.name),
+        }
+
+    def _page_number(self, request: HttpRequest) -> int:
+        text = request.GET.get("page", "")
+        return max(1, int(text)) if text.isdecimal() and len(text) < 7 else 1
+
+    def _page_url(self, request: HttpRequest, number: int) -> str:
+        given = request.GET.copy()
+        given["page"] = str(number)
+        return f"?{given.urlencode()}"

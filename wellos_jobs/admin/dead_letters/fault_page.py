@@ -1,0 +1,262 @@
+"""The page of one fault: its letters, its canary, and what may be done to all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from ... import operations, status
+from ...models import DeadLetter, JobRecord
+from ...monitoring import faults
+from ...monitoring.faults import Choice, Group
+from ...operations import bulk
+from ...operations.audit import Act
+from ...states import FINAL_STATES, DeadLetterStatus, JobState
+from ..ui import display, organization_scope
+from ..ui.action_page import ActPage, Button, Elsewhere, ReasonForm, Verb
+from ..ui.bulk_actions import MOST_AT_ONCE, page_of, with_rate
+from ..ui.page import Page, Text
+from .by_fault import chosen, fault_url, letters_of, list_query, query_of, spark
+
+SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault as a person sees it: the letters that were chosen, of which acts take the open ones."""
+
+    fingerprint: str
+    letters: QuerySet[DeadLetter]
+    choice: Choice
+    query: str
+
+    @property
+    def open_letters(self) -> QuerySet[DeadLetter]:
+        return self.letters.filter(status=DeadLetterStatus.OPEN)
+
+
+def find_fault(request: HttpRequest, fingerprint: str, choice: Choice) -> Fault:
+    """Return a fault of which this person may see a letter, whatever its status. Raises Http404."""
+    every = organization_scope.visible(request, DeadLetter.objects.filter(fingerprint=fingerprint))
+    if not every.exists():
+        raise Http404(_("There is no dead letter of fault %(fault)s") % {"fault": fingerprint})
+    letters = letters_of(request, choice).filter(fingerprint=fingerprint)
+    return Fault(fingerprint, letters, choice, query_of(request))
+
+
+class FaultPage(Page):
+    """Served below the workbench. The filters of the workbench go along."""
+
+    name = "fault"
+    path = "faults/<slug:fingerprint>/"
+    title = gettext_lazy("Fault")
+    permission = "wellos_jobs.view_deadletter"
+    template = "admin/wellos_jobs/parts/fault.html"
+    for_everybody = True
+    styles = ("wellos_jobs/job.css",)
+
+    def heading(self, request: HttpRequest, **values: Any) -> Text:
+        return _("Fault %(fault)s") % {"fault": values["fingerprint"]}
+
+    def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
+        fault = find_fault(request, values["fingerprint"], chosen(request))
+        group = faults.group(fault.letters, fault.fingerprint)
+        count = fault.open_letters.count()
+        bird = canary_of(self, request, fault.fingerprint)
+        list_url = reverse("admin:wellos_jobs_deadletter_changelist", current_app=self.site.name)
+        return {
+            "fault": fault,
+            "group": group,
+            "spark": spark(group) if group else "",
+            "open_count": count,
+            "letters": self._letters(fault),
+            "more": max(0, (group.number if group else 0) - SHOWN),
+            "canary": bird,
+            "buttons": self._buttons(request, fault, group, count),
+            "home": reverse("admin:wellos_jobs_faults", current_app=self.site.name) + fault.query,
+            "list_url": f"{list_url}?{list_query(fault.fingerprint, fault.choice)}",
+            "is_live": bird is not None and not bird["is_final"],
+        }
+
+    def _letters(self, fault: Fault) -> list[Any]:
+        columns = ("id", "job_id", "status", "created_at", "organization_id", "queue", "note", "assigned_to_id")
+        rows = list(fault.letters.order_by("-created_at", "-pk").only(*columns)[:SHOWN])
+        users = get_user_model()._default_manager.in_bulk({row.assigned_to_id for row in rows if row.assigned_to_id})
+        organizations = display.organizations(row.organization_id for row in rows)
+        return [
+            (
+                row,
+                display.link(self.site, "deadletter", row.pk, row.pk),
+                display.link(self.site, "jobrecord", row.job_id, row.job_id),
+                organizations.get(row.organization_id, display.NOTHING),
+                users.get(row.assigned_to_id, ""),
+            )
+            for row in rows
+        ]
+
+    def _buttons(self, request: HttpRequest, fault: Fault, group: Group | None, count: int) -> list[Button]:
+        if group is None or not count:
+            return []
+        return FaultAct.buttons(
+            self.site, request, fault.fingerprint, lambda name: count > 1 or name != "canary", fault.query
+        )
+
+
+def canary_of(page: Page, request: HttpRequest, fingerprint: str) -> dict[str, Any] | None:
+    """Return how the last canary of a fault fares, if this person may see its job."""
+    entry = faults.canary(fingerprint)
+    if entry is None:
+        return None
+    job = organization_scope.visible(request, JobRecord.objects.filter(pk=entry.detail.get("job"))).first()
+    if job is None:
+        return None
+    live = status.job_status(job)
+    state = JobState(live["state"])
+    newer = DeadLetter.objects.filter(job=job.pk, pk__gt=entry.detail.get("letter", 0)).only("fingerprint").first()
+    return {
+        "entry": entry,
+        "link": display.link(page.site, "jobrecord", job.pk, job),
+        "state": display.badge(state.value, state.label),
+        "word": state.value,
+        "error": display.shortened(live["error"], 300),
+        "problem": live.get("problem", ""),
+        "is_final": state in FINAL_STATES,
+        "is_another_fault": newer is not None and newer.fingerprint != fingerprint,
+        "fault_url": fault_url(page.site, newer.fingerprint) if newer else "",
+    }
+
+
+# --- acts ------------------------------------------------------------------------------------------------
+
+
+class AssignForm(ReasonForm):
+    """Who takes care, and a note."""
+
+    field_order = ("person", "note", "reason")
+    person = forms.CharField(
+        label=gettext_lazy("Person"), required=False, max_length=150, help_text=gettext_lazy("A name to log in with.")
+    )
+    note = forms.CharField(
+        label=gettext_lazy("Note"), required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 3})
+    )
+
+    def choice(self) -> dict[str, Any]:
+        person = self.cleaned_data["person"]
+        return {"person": str(person.pk) if person else None, "note": self.cleaned_data["note"]}
+
+    def clean_person(self) -> Any:
+        """Find the member of staff; None for nobody."""
+        name = str(self.cleaned_data["person"]).strip()
+        if not name:
+            return None
+        users = get_user_model()._default_manager.filter(is_active=True, is_staff=True)
+        found = users.filter(**{get_user_model().USERNAME_FIELD: name}).first()
+        if found is None:
+            raise ValidationError(_("No member of staff is called “%(name)s”."), params={"name": name})
+        return found
+
+
+BULK = {"replay": "replay_dead_letters", "assign": "assign_dead_letters", "discard": "discard_dead_letters"}
+"""What a job does when there are many, by its name there."""
+
+
+class FaultAct(ActPage):
+    """The page between a button of a fault and its doing."""
+
+    name = "fault_act"
+    path = "faults/<slug:fingerprint>/act/<slug:verb>/"
+    title = gettext_lazy("Fault")
+    permission = "wellos_jobs.view_deadletter"
+
+    verbs: ClassVar[Mapping[str, Verb]] = {
+        "canary": Verb("replay_deadletter", gettext_lazy("Send a canary")),
+        "replay": Verb("replay_deadletter", gettext_lazy("Replay all")),
+        "assign": Verb("assign_deadletter", gettext_lazy("Assign"), form=AssignForm),
+        "discard": Verb("discard_deadletter", gettext_lazy("Discard all"), is_grave=True),
+    }
+
+    def heading(self, request: HttpRequest, **values: Any) -> Text:
+        return f"{self.verbs[values['verb']].button}: {values['fingerprint']}"
+
+    def target(self, request: HttpRequest, verb: str, **values: Any) -> Fault:
+        return find_fault(request, values["fingerprint"], chosen(request))
+
+    def form(self, verb: str, target: Fault, request: HttpRequest, data: Any = None) -> ReasonForm:
+        if verb == "assign":
+            return AssignForm(data, initial={"person": request.user.get_username()})
+        return with_rate(ReasonForm(data)) if verb == "replay" else ReasonForm(data)
+
+    def told(self, verb: str, target: Fault) -> dict[str, Any]:
+        count = target.open_letters.count()
+        return {"effects": [_effect(verb, count)], "refusal": "" if count else _("No letter of these is open.")}
+
+    def carry_out(self, verb: str, target: Fault, form: ReasonForm, **who: Any) -> Text | Elsewhere:
+        rate = form.cleaned_data.get("rate")
+        if verb in BULK and (rate or target.open_letters.count() > MOST_AT_ONCE):
+            return self._begin(target, BULK[verb], rate, form.choice(), who)
+        match verb:
+            case "canary":
+                job = operations.send_canary(target.open_letters, **who)
+                return _("Job %(job)s was sent ahead of the others") % {"job": job.pk}
+            case "assign":
+                n = operations.assign_many(target.open_letters, **form.choice(), **who).done
+                return ngettext("%(n)d dead letter assigned", "%(n)d dead letters assigned", n) % {"n": n}
+            case "discard":
+                n = operations.discard_many(target.open_letters, **who).done
+                return ngettext("%(n)d dead letter discarded", "%(n)d dead letters discarded", n) % {"n": n}
+        n = operations.replay_many(target.open_letters, **who).done
+        return ngettext("%(n)d dead letter replayed", "%(n)d dead letters replayed", n) % {"n": n}
+
+    def home(self, request: HttpRequest, target: Fault) -> str:
+        return fault_url(self.site, target.fingerprint, target.query)
+
+    def _begin(
+        self, fault: Fault, action: str, rate: float | None, choice: Mapping[str, Any], who: dict[str, Any]
+    ) -> Elsewhere:
+        """Leave it to a job, which finds the letters as the list would."""
+        only_open = dataclasses.replace(fault.choice, status=DeadLetterStatus.OPEN.value)
+        operation = bulk.begin(
+            action,
+            fault.open_letters,
+            site=self.site.name,
+            query=list_query(fault.fingerprint, only_open),
+            rate=rate,
+            total=fault.open_letters.count(),
+            act=Act(**who),
+            choice=choice,
+        )
+        url = page_of(operation, self.site, otherwise=fault_url(self.site, fault.fingerprint, fault.query))
+        return Elsewhere(_("A job does this now: here you see how far it is."), url)
+
+
+def _effect(verb: str, n: int) -> str:
+    """Return what an act does to ``n`` open letters."""
+    match verb:
+        case "canary":
+            return _("The newest of the open letters is replayed; the others wait until you see how it ends.")
+        case "replay":
+            told = ngettext(
+                "%(n)d job goes back to its queue with fresh attempts; its history stays.",
+                "%(n)d jobs go back to their queues with fresh attempts; their history stays.",
+                n,
+            )
+        case "assign":
+            told = ngettext("%(n)d open letter is given to a person.", "%(n)d open letters are given to a person.", n)
+        case _:
+            told = ngettext(
+                "%(n)d dead letter is closed; its job stays failed.",
+                "%(n)d dead letters are closed; their jobs stay failed.",
+                n,
+            )
+    return told % {"n": n}

@@ -1,0 +1,1 @@
+"""Flows and batches, with the graph of a flow."""

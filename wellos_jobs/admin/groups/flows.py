@@ -1,0 +1,151 @@
+"""Flows in the admin: the newest of them, and the jobs of each."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from ... import operations
+from ...definitions import ids
+from ...models import AuditEntry, JobRecord
+from ...monitoring import groups
+from ..ui import display, organization_scope
+from ..ui.action_page import ActingPage, ReasonForm, Verb
+from ..ui.page import Page, Text
+from . import graph
+from .batches import counts_shown
+
+FLOWS = 50
+"""How many flows a page of the list has."""
+JOBS = 500
+"""How many jobs of a flow its page shows."""
+
+
+def rows(request: HttpRequest) -> QuerySet[JobRecord]:
+    """Return the jobs that this person may see."""
+    return organization_scope.visible(request, JobRecord.objects.all())
+
+
+class Flows(Page):
+    """The newest flows first; a page at a time."""
+
+    name = "flows"
+    path = "flows/"
+    title = _("Flows")
+    permission = "wellos_jobs.view_jobrecord"
+    template = "admin/wellos_jobs/parts/flows.html"
+    for_everybody = True
+    styles = ("wellos_jobs/boards.css",)
+
+    def answer(self, request: HttpRequest, **values: Any) -> HttpResponse:
+        wanted = ids.parse_id(request.GET.get("id", "").strip())
+        if wanted is not None and request.method == "GET":
+            self.require(request, self.permission)
+            return self.lead(request, "wellos_jobs_flow", wanted)
+        return super().answer(request, **values)
+
+    def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
+        before = ids.parse_id(request.GET.get("before", ""))
+        found = groups.newest_flows(rows(request), FLOWS + 1, before)
+        organizations = display.organizations(line.root.organization_id for line in found if line.root is not None)
+        return {
+            "flows": [
+                (line, counts_shown(line.tally), self._organization(line, organizations)) for line in found[:FLOWS]
+            ],
+            "older": found[FLOWS - 1].id if len(found) > FLOWS else None,
+            "is_first": before is None,
+            "sought": request.GET.get("id", ""),
+        }
+
+    def _organization(self, line: groups.FlowLine, shown: Mapping[str, Any]) -> Any:
+        return display.NOTHING if line.root is None else shown.get(line.root.organization_id, display.NOTHING)
+
+
+class FlowPage(ActingPage):
+    """The jobs of one flow, parents before their children."""
+
+    name = "flow"
+    path = "flows/<uuid:flow_id>/"
+    title = _("Flow")
+    permission = "wellos_jobs.view_jobrecord"
+    template = "admin/wellos_jobs/parts/flow_board.html"
+    for_everybody = True
+    styles = ("wellos_jobs/boards.css", "wellos_jobs/job.css")
+
+    verbs: ClassVar[Mapping[str, Verb]] = {
+        "retry": Verb(
+            "retry_flow",
+            _("Retry the failed"),
+            _("Its failed jobs run again from the start, and then what ended only because they had failed."),
+        ),
+        "cancel": Verb(
+            "cancel_flow",
+            _("Cancel"),
+            _("Every job of this flow that has not ended is canceled; those that run are stopped."),
+        ),
+    }
+
+    def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
+        flow_id: uuid.UUID = values["flow_id"]
+        tally = groups.tallies(rows(request), "flow_id", [flow_id])[flow_id]
+        if not tally.total:
+            raise Http404(f"There is no flow {flow_id}")
+        jobs = list(rows(request).filter(flow_id=flow_id).order_by("pk").defer("data", "result")[:JOBS])
+        refusal = self.refusal(request, flow_id)
+        picture = graph.picture(self.site, jobs[0], rows(request), is_its_page=False)
+        return {
+            "flow_id": flow_id,
+            "tally": tally,
+            "counts": counts_shown(tally),
+            "begun": ids.moment_of(flow_id),
+            "jobs": [self._line(depth, job) for depth, job in groups.as_tree(jobs)],
+            "picture": picture.svg if picture is not None else "",
+            "more": max(0, tally.total - JOBS),
+            "audit_entries": list(AuditEntry.objects.filter(target_type="flow", target_id=str(flow_id))),
+            "may": {} if refusal else self.may(request),
+            "refusal": refusal,
+        }
+
+    def heading(self, request: HttpRequest, **values: Any) -> Text:
+        return gettext("Flow %(flow)s") % {"flow": values["flow_id"]}
+
+    def target(self, request: HttpRequest, verb: str, **values: Any) -> uuid.UUID:
+        flow_id: uuid.UUID = values["flow_id"]
+        if not rows(request).filter(flow_id=flow_id).exists():
+            raise Http404(f"There is no flow {flow_id}")
+        return flow_id
+
+    def refusal(self, request: HttpRequest, target: uuid.UUID) -> str:
+        """Refuse an act on a flow that has jobs beyond the border: it would reach them."""
+        if not organization_scope.hidden(request, JobRecord.objects.filter(flow_id=target)).exists():
+            return ""
+        return gettext(
+            "Jobs that you may not see belong to this flow, too. Only who sees all of them acts on it as a whole;"
+            " you can act on each of yours."
+        )
+
+    def called(self, target: uuid.UUID) -> Text:
+        return gettext("flow %(flow)s") % {"flow": target}
+
+    def carry_out(self, verb: str, target: uuid.UUID, form: ReasonForm, **who: Any) -> Text:
+        if verb == "cancel":
+            n = operations.cancel_flow(target, **who)
+            return ngettext("%d job canceled", "%d jobs canceled", n) % n
+        n = len(operations.retry_flow(target, **who))
+        return ngettext("%d job runs again", "%d jobs run again", n) % n
+
+    def _line(self, depth: int, job: JobRecord) -> dict[str, Any]:
+        return {
+            "job": job,
+            "link": display.link(self.site, "jobrecord", job.pk, job.name),
+            "depth": range(min(depth, 8)),
+            "wait": display.wait_time(job),
+            "run": display.run_time(job),
+            "error": display.shortened(job.error),
+        }

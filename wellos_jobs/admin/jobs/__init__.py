@@ -1,0 +1,1 @@
+"""Jobs and their attempts: the lists, the page of one job, and what can be done there."""

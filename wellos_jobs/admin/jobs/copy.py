@@ -1,0 +1,81 @@
+"""Edit a copy of a job and enqueue it: a new job, the old one stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from ... import operations
+from ...enqueueing.enqueue import JobOptions
+from ...errors import BadOption, EncryptionError, InvalidOperation, PayloadError
+from ...models import JobRecord
+from ...operations import edits
+from ...states import Priority
+from ...views.jobs import may_see_payload
+from ..ui.action_page import ActPage, ReasonForm, Verb
+from ..ui.lookup import find_job
+from ..ui.page import Text
+from .actions import job_url
+from .data_form import CopyForm
+
+
+class JobCopy(ActPage):
+    """The form, with the data and options of the job that is copied."""
+
+    name = "job_copy"
+    path = "<str:job_id>/copy/"
+    title = gettext_lazy("Edit a copy and enqueue")
+    permission = "wellos_jobs.view_jobrecord"
+
+    verbs: ClassVar[Mapping[str, Verb]] = {
+        "copy": Verb(
+            "enqueue_job",
+            gettext_lazy("Enqueue"),
+            gettext_lazy("A new job is enqueued. It is no part of the flow, batch or schedule of this one."),
+        ),
+    }
+
+    def heading(self, request: HttpRequest, **values: Any) -> Text:
+        return _("Copy of %(name)s") % {"name": find_job(request, values["job_id"]).name}
+
+    def target(self, request: HttpRequest, verb: str, **values: Any) -> JobRecord:
+        job = find_job(request, values["job_id"])
+        if not may_see_payload(request, job):
+            raise PermissionDenied
+        return job
+
+    def form(self, verb: str, target: JobRecord, request: HttpRequest, data: Any = None) -> ReasonForm:
+        return CopyForm(data, job=target, request=request)
+
+    def told(self, verb: str, target: JobRecord) -> dict[str, Any]:
+        try:
+            edits.definition_of(target)
+        except InvalidOperation as error:
+            return {"refusal": str(error)}
+        return {}
+
+    def carry_out(self, verb: str, target: JobRecord, form: ReasonForm, **who: Any) -> Text:
+        fields = form.cleaned_data
+        options = JobOptions(
+            queue=fields["queue"],
+            priority=Priority(fields["priority"]),
+            delay=fields["delay"] or None,
+            organization=fields["organization"],
+        )
+        try:
+            handle = operations.enqueue_copy(target, fields["data"], options, **who)
+        except (BadOption, PayloadError, EncryptionError, TypeError) as error:  # what the form could not know
+            raise ValidationError(str(error)) from error
+        if handle.duplicate:
+            raise ValidationError(
+                _("Nothing was enqueued: job %(job)s holds the unique key of these data") % {"job": handle.id}
+            )
+        return _("Job %(job)s is enqueued") % {"job": handle.id}
+
+    def home(self, request: HttpRequest, target: JobRecord) -> str:
+        return job_url(self.site, target.pk)

@@ -1,0 +1,87 @@
+"""Forms with the data of a job as JSON, checked against the job's signature; sensitive values are shown as stars."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from ... import conf
+from ...errors import EncryptionError, InvalidOperation, PayloadError
+from ...models import JobRecord
+from ...models.job import PRIORITIES
+from ...operations import edits
+from ..ui import organization_scope
+from ..ui.action_page import ReasonForm
+
+LONGEST_DELAY = 366 * 24 * 3600.0
+
+
+class _IndentedJSON(forms.JSONField):
+    empty_values = [None, ""]  # {} is what a job without arguments has
+
+    def prepare_value(self, value: Any) -> Any:
+        if isinstance(value, str):  # what the person has typed, right or wrong
+            return value
+        return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+class DataForm(ReasonForm):
+    """Other data for a job, and why."""
+
+    field_order: tuple[str, ...] = ("data", "reason")
+    data = _IndentedJSON(  # type: ignore[assignment]
+        label=_("Data"),
+        help_text=_(
+            "The job's arguments as a JSON object. Sensitive values are shown as stars and kept unless you replace "
+            "them. Values that JSON lacks stand under a tag, such as $uuid, $date or $decimal."
+        ),
+        widget=forms.Textarea(attrs={"rows": 12, "class": "wj-json", "spellcheck": "false"}),
+    )
+
+    def __init__(self, data: Any = None, *, job: JobRecord, **options: Any) -> None:
+        initial = {"data": edits.editable(job.data), **options.pop("initial", {})}
+        super().__init__(data, initial=initial, **options)
+        self.fields["data"].widget.attrs["autofocus"] = True
+        self.fields["reason"].widget.attrs.pop("autofocus", None)
+        self.job = job
+
+    def clean_data(self) -> Any:
+        """Check the data as ``enqueue`` does."""
+        edited = self.cleaned_data["data"]
+        try:
+            edits.plain_data(edits.definition_of(self.job), self.job.data, edited)
+        except (TypeError, PayloadError, EncryptionError, InvalidOperation) as error:
+            raise ValidationError(str(error)) from error
+        return edited
+
+
+class CopyForm(DataForm):
+    """A copy of a job: its data, and where and when it runs."""
+
+    field_order = ("data", "queue", "priority", "delay", "organization", "reason")
+    queue = forms.ChoiceField(label=_("Queue"))
+    priority = forms.TypedChoiceField(label=_("Priority"), choices=PRIORITIES, coerce=int)
+    delay = forms.FloatField(
+        label=_("Delay in seconds"), min_value=0, max_value=LONGEST_DELAY, required=False, help_text=_("Empty: now.")
+    )
+    organization = forms.CharField(label=_("Organization"), max_length=64, required=False)
+
+    def __init__(self, data: Any = None, *, job: JobRecord, request: HttpRequest) -> None:
+        initial = {"queue": job.queue, "priority": job.priority, "organization": job.organization_id}
+        super().__init__(data, job=job, initial=initial)
+        names = [(name, name) for name in conf.queues()]
+        self.fields["queue"] = forms.ChoiceField(label=gettext("Queue"), choices=names)
+        self.request = request
+
+    def clean_organization(self) -> str:
+        """Refuse an organization whose rows this person does not see."""
+        chosen = str(self.cleaned_data["organization"]).strip()
+        if not organization_scope.may_see(self.request, chosen):
+            raise ValidationError(gettext("You do not see the jobs of organization “%(id)s”."), params={"id": chosen})
+        return chosen

@@ -1,0 +1,240 @@
+"""Jobs and their attempts in the admin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from ...models import JobRecord
+from ...operations import bulk
+from ...states import JobState, Priority
+from ..ui import display, search_window
+from ..ui.bulk_actions import BulkAct, Sentence, effects
+from ..ui.read_only import NameFilter, ReadOnlyAdmin
+from ..ui.saved_views import SavedViews
+from . import search
+from .actions import NOT_STARTED, PriorityForm, QueueForm
+from .filters import CountedQueueFilter, ErrorFilter, JobChangeList, JobFieldFilter, PriorityFilter, StateFilter
+from .page import JobPages
+
+
+class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
+    """The job audit log: every job, how it went, and what may be done about it."""
+
+    list_display = (
+        "name",
+        "state_and_progress",
+        "attempts_shown",
+        "wait",
+        "run",
+        "queue_and_priority",
+        "organization_shown",
+        "requester",
+        "created",
+    )
+    list_filter = (
+        JobFieldFilter,
+        StateFilter,
+        CountedQueueFilter,
+        PriorityFilter,
+        ErrorFilter,
+        "created_at",
+        NameFilter,
+    )
+    sortable_by = ("created",)
+    search_fields = ("name",)
+    search_help_text = _(
+        "An id or its beginning, or a part of the name, the organization, the requester or the error. "
+        "Or, all of which must fit: "
+        'id: name: queue: org: state: error: by: and data.customer.name:"Ann Lee" data.invoice_id:42 '
+        "(encrypted values cannot be searched)"
+    )
+    actions = ("retry_jobs", "cancel_jobs", "promote_jobs", "change_priority", "move_jobs")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[JobRecord]:
+        # Not select_related: users may live in another database than the jobs.
+        return super().get_queryset(request).prefetch_related("requested_by")
+
+    # --- search and actions -------------------------------------------------------------------------
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[JobRecord], search_term: str
+    ) -> tuple[QuerySet[JobRecord], bool]:
+        may_see = request.user.has_perm("wellos_jobs.view_payload")
+        try:
+            found = search.search(
+                queryset,
+                search_term,
+                may_see_data=may_see,
+                among=lambda rows, narrow: search_window.looked_through(request, rows, "created_at", narrow),
+            )
+        except search.SearchFault as fault:
+            messages.warning(request, str(fault), fail_silently=True)  # silently: a bulk operation searches, too
+            return queryset.none(), False
+        if names := search.sealed(search_term):
+            told = gettext("Some jobs keep %(names)s encrypted: encrypted values cannot be searched")
+            messages.info(request, told % {"names": ", ".join(names)}, fail_silently=True)
+        return found, False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[JobChangeList]:
+        return JobChangeList
+
+    retry_jobs = BulkAct(
+        "retry_jobs",
+        bulk.VERBS["retry_jobs"],
+        _("Retry selected jobs"),
+        _("Retry"),
+        lambda jobs: effects(
+            jobs,
+            "state",
+            (
+                [JobState.FAILED],
+                lambda n: ngettext(
+                    "%d failed job runs again from the start, with fresh attempts; its dead letter is closed",
+                    "%d failed jobs run again from the start, with fresh attempts; their dead letters are closed",
+                    n,
+                ),
+            ),
+            ([JobState.DELAYED], _run_now),
+            idle=_left_alone,
+        ),
+        lambda n: ngettext("%d job runs again", "%d jobs run again", n) % n,
+    )
+    cancel_jobs = BulkAct(
+        "cancel_jobs",
+        bulk.VERBS["cancel_jobs"],
+        _("Cancel selected jobs"),
+        _("Cancel these jobs"),
+        lambda jobs: effects(
+            jobs,
+            "state",
+            (
+                NOT_STARTED,
+                lambda n: ngettext(
+                    "%d job that has not started never will", "%d jobs that have not started never will", n
+                ),
+            ),
+            (
+                [JobState.ACTIVE],
+                lambda n: ngettext(
+                    "%d active job is stopped in its run", "%d active jobs are stopped in their runs", n
+                ),
+            ),
+            idle=_left_alone,
+        ),
+        lambda n: ngettext("%d job canceled", "%d jobs canceled", n) % n,
+    )
+
+    promote_jobs = BulkAct(
+        "promote_jobs",
+        bulk.VERBS["promote_jobs"],
+        _("Run selected delayed jobs now"),
+        _("Run now"),
+        lambda jobs: effects(jobs, "state", ([JobState.DELAYED], _run_now), idle=_left_alone),
+        lambda n: ngettext("%d job runs now", "%d jobs run now", n) % n,
+    )
+    change_priority = BulkAct(
+        "change_priority",
+        bulk.VERBS["change_priority"],
+        _("Change the priority of selected jobs"),
+        _("Change priority"),
+        lambda jobs: effects(
+            jobs,
+            "state",
+            (
+                NOT_STARTED,
+                lambda n: ngettext(
+                    "%d job goes to the end of the lane of its new priority",
+                    "%d jobs go to the end of the lane of their new priority",
+                    n,
+                ),
+            ),
+            idle=_left_alone,
+        ),
+        lambda n: ngettext("%d job has another priority", "%d jobs have another priority", n) % n,
+        PriorityForm,
+    )
+    move_jobs = BulkAct(
+        "move_jobs",
+        bulk.VERBS["move_jobs"],
+        _("Move selected jobs to another queue"),
+        _("Move"),
+        lambda jobs: effects(
+            jobs,
+            "state",
+            (
+                NOT_STARTED,
+                lambda n: ngettext(
+                    "%d job waits in another queue from now on, at the end of its lane",
+                    "%d jobs wait in another queue from now on, at the end of its lane",
+                    n,
+                ),
+            ),
+            idle=_left_alone,
+        ),
+        lambda n: ngettext("%d job is in another queue", "%d jobs are in another queue", n) % n,
+        QueueForm,
+    )
+
+    # --- columns ------------------------------------------------------------------------------------
+
+    @admin.display(description=_("state"), ordering="state")
+    def state_and_progress(self, job: JobRecord) -> SafeString:
+        shown = self.state_shown(job)
+        return format_html("{}<br>{}", shown, self.progress_shown(job)) if job.state == JobState.ACTIVE else shown
+
+    @admin.display(description=_("queue"), ordering="queue")
+    def queue_and_priority(self, job: JobRecord) -> SafeString | str:
+        if job.priority == Priority.NORMAL:
+            return job.queue
+        return format_html('{}<br><span class="wj-quiet">{}</span>', job.queue, job.get_priority_display())
+
+    @admin.display(description=_("state"), ordering="state")
+    def state_shown(self, job: JobRecord) -> SafeString:
+        return display.badge(job.state, JobState(job.state).label)
+
+    @admin.display(description=_("progress"), ordering="progress")
+    def progress_shown(self, job: JobRecord) -> SafeString | str:
+        if not job.progress and job.state != JobState.ACTIVE:
+            return display.NOTHING
+        return display.bar(job.progress, job.progress_message)
+
+    @admin.display(description=_("attempts"), ordering="attempts")
+    def attempts_shown(self, job: JobRecord) -> str:
+        return f"{job.attempts}/{job.max_attempts}"
+
+    @admin.display(description=_("organization"), ordering="organization_id")
+    def organization_shown(self, job: JobRecord) -> SafeString | str:
+        return getattr(job, "organization_shown", job.organization_id or display.NOTHING)
+
+    @admin.display(description=_("requested by"))
+    def requester(self, job: JobRecord) -> str:
+        return str(job.requested_by or display.NOTHING)
+
+    @admin.display(description=_("created"), ordering="created_at")
+    def created(self, job: JobRecord) -> str:
+        return display.short_moment(job.created_at)
+
+    @admin.display(description=_("wait"))
+    def wait(self, job: JobRecord) -> str:
+        return display.wait_time(job)
+
+    @admin.display(description=_("run"))
+    def run(self, job: JobRecord) -> str:
+        return display.run_time(job)
+
+
+def _run_now(n: int) -> str:
+    return ngettext("%d delayed job runs now, not later", "%d delayed jobs run now, not later", n)
+
+
+def _left_alone(state: str) -> Sentence:
+    label = JobState(state).label
+    return lambda n: ngettext("%%d %s job stays as it is", "%%d %s jobs stay as they are", n) % label

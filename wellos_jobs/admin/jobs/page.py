@@ -1,0 +1,154 @@
+"""The page of a job: what happened to it, what it waits for, what it belongs to, and what may be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Q
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, reverse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from ... import payload, status
+from ...models import AuditEntry, DeadLetter, JobAttempt, JobRecord
+from ...monitoring import similar_jobs, timeline
+from ...states import FINAL_STATES, JobState
+from ...views.jobs import may_see_payload
+from ..groups import graph
+from ..ui import display, long_text, organization_scope
+from ..ui.lookup import find_job
+from ..ui.page import Page, Text
+from . import waiting
+from .actions import JobAct, buttons
+from .copy import JobCopy
+from .facts import facts
+from .logs import logs
+
+MOST_ATTEMPTS = 50
+MOST_ENTRIES = 100
+MOST_RELATIVES = 20
+_LIVE = ("progress", "progress_message", "error", "attempts")
+_LIVE_TIMES = ("started_at", "finished_at", "enqueued_at")
+
+
+class JobPage(Page):
+    """Served as the change page of ``JobRecordAdmin``."""
+
+    name = "jobrecord_change"
+    path = "<path:job_id>/change/"
+    title = _("Job")
+    permission = "wellos_jobs.view_jobrecord"
+    template = "admin/wellos_jobs/parts/job.html"
+    for_everybody = True
+    styles = ("wellos_jobs/job.css",)
+
+    def heading(self, request: HttpRequest, **values: Any) -> Text:
+        return find_job(request, values["job_id"]).name
+
+    def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
+        job = find_job(request, values["job_id"])
+        live = self._brought_up_to_date(job)
+        attempts, letters, entries = self._history(job)
+        may_see = may_see_payload(request, job)
+        return {
+            "job": job,
+            "problem": live.get("problem", ""),
+            "state": display.badge(job.state, JobState(job.state).label),
+            "error": long_text.cut(job.error),
+            "why": waiting.why(job),
+            "buttons": buttons(self.site, request, job),
+            "facts": facts(self.site, job),
+            "moments": timeline.timeline(job, attempts, letters, entries),
+            "attempts": [(one, long_text.shown(one, "traceback"), self._whole(one)) for one in reversed(attempts)],
+            "is_more": len(attempts) == MOST_ATTEMPTS,
+            "letters": [(letter, self._letter_url(letter)) for letter in letters],
+            "may_see_payload": may_see,
+            "data": display.as_json(payload.mask(job.data)) if may_see else "",
+            "result": display.as_json(live["result"]) if may_see and live["result"] is not None else "",
+            "run_context": display.as_json(job.context) if job.context else "",
+            "entries": entries,
+            "is_live": JobState(job.state) not in FINAL_STATES,
+            **self._around(request, job),
+            **logs(request, job),
+        }
+
+    def _brought_up_to_date(self, job: JobRecord) -> dict[str, Any]:
+        """Put what Redis knows better over the row, which is only shown and never saved."""
+        live = status.job_status(job)
+        is_ahead = live["state"] != job.state  # else the times are those of the rows, which the attempts have, too
+        for name in (*_LIVE, "state", *(_LIVE_TIMES if is_ahead else ())):
+            setattr(job, name, live[name])
+        return live
+
+    def _history(self, job: JobRecord) -> tuple[list[JobAttempt], list[DeadLetter], list[AuditEntry]]:
+        rows = long_text.with_cut(JobAttempt.objects.filter(job=job.pk), "traceback")
+        attempts = list(rows.order_by("-pk")[:MOST_ATTEMPTS])[::-1]
+        letters = list(DeadLetter.objects.filter(job=job.pk).defer("traceback", "former_data").order_by("pk"))
+        keys = [str(letter.pk) for letter in letters]
+        about = Q(target_type="job", target_id=str(job.pk)) | Q(target_type="dead_letter", target_id__in=keys)
+        entries = AuditEntry.objects.filter(about).order_by("-at", "-pk")[:MOST_ENTRIES]
+        return attempts, letters, list(entries)[::-1]
+
+    def _around(self, request: HttpRequest, job: JobRecord) -> dict[str, Any]:
+        """Return what the job belongs to, and the jobs like it."""
+        visible = organization_scope.visible(request, JobRecord.objects.all())
+        relatives = Q(parent=job.pk) | Q(pk=job.parent_id) if job.parent_id else Q(parent=job.pk)
+        near = list(visible.filter(relatives).order_by("created_at").only(*graph.COLUMNS)[: MOST_RELATIVES + 1])
+        like = similar_jobs.alike(job, visible)
+        sees_all = organization_scope.sees_everything(request)
+        return {
+            "parent": next(iter(self._linked(one for one in near if one.pk == job.parent_id)), None),
+            "children": self._linked(one for one in near if one.pk != job.parent_id),
+            "flow": graph.picture(self.site, job, visible),
+            "alike": like,
+            "alike_jobs": [
+                (self._link(one, one.pk), one, display.wait_time(one), display.run_time(one)) for one in like.jobs
+            ],
+            "times": similar_jobs.run_times(job) if sees_all else None,
+            "sees_everything": sees_all,
+        }
+
+    def _linked(self, jobs: Iterable[JobRecord]) -> list[tuple[Any, JobRecord]]:
+        return [(self._link(job, job), job) for job in jobs]
+
+    def _link(self, job: JobRecord, label: object) -> Any:
+        return display.link(self.site, "jobrecord", job.pk, label)
+
+    def _whole(self, attempt: JobAttempt) -> str:
+        """Return the address of the whole traceback, if the page shows less."""
+        if not long_text.is_cut(attempt, "traceback"):
+            return ""
+        name = "admin:wellos_jobs_job_traceback"
+        return reverse(name, args=[attempt.job_id, attempt.pk], current_app=self.site.name)
+
+    def _letter_url(self, letter: DeadLetter) -> Any:
+        return display.link(self.site, "deadletter", letter.pk, gettext("Dead letter %(n)s") % {"n": letter.pk})
+
+
+class TracebackPage(JobPage):
+    """The whole traceback of one attempt, as text."""
+
+    name = "job_traceback"
+    path = "<str:job_id>/attempts/<int:attempt>/traceback.txt"
+
+    def answer(self, request: HttpRequest, **values: Any) -> HttpResponse:
+        self.require(request, self.permission)
+        job = find_job(request, values["job_id"])
+        found = JobAttempt.objects.filter(job=job.pk, pk=values["attempt"]).values_list("traceback", flat=True).first()
+        if found is None:
+            raise Http404(gettext("There is no such attempt"))
+        return long_text.as_file(found)
+
+
+class JobPages:
+    """Gives an admin of jobs their page, and the pages behind its buttons."""
+
+    def get_urls(self) -> list[URLPattern]:
+        below: Any = super()
+        pages = (JobAct, JobCopy, TracebackPage)
+        return [*(page.pattern(self) for page in pages), *below.get_urls()]  # type: ignore[arg-type]
+
+    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **options: Any) -> HttpResponse:
+        return JobPage(self).answer(request, job_id=object_id)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Schedules: the list, forms, preview of the next runs, and actions."""

@@ -1,0 +1,233 @@
+"""Buttons that ask before they do: what will happen, and why. An operation then does it, and notes it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, TypeVar
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin import AdminSite
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from ...errors import InvalidOperation, JobNotFound, RedisUnavailable, UnknownQueue
+from ...views.jobs import address_of
+from .page import Page, Text
+
+TEMPLATE = "admin/wellos_jobs/parts/act.html"
+REFUSALS = (InvalidOperation, JobNotFound, RedisUnavailable, UnknownQueue)
+"""What an operation raises when it cannot be done; the text is shown."""
+Answer = TypeVar("Answer")
+
+
+class ReasonForm(forms.Form):
+    """Why somebody does something; it stands in the audit log."""
+
+    reason = forms.CharField(
+        label=_("Reason"),
+        help_text=_("Stands in the audit log beside your name."),
+        max_length=2000,
+        widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
+    )
+
+    def choice(self) -> dict[str, Any]:
+        """Return what was chosen beside reason and rate, as JSON can keep it."""
+        return {name: value for name, value in self.cleaned_data.items() if name not in {"reason", "rate"}}
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A button: the permission of this app that it needs, its text, what will happen, and the form that asks why."""
+
+    permission: str
+    button: Text
+    effect: Text = ""
+    form: type[ReasonForm] = ReasonForm
+    is_grave: bool = False
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What to tell after an act whose outcome is seen on another page, and that page's address."""
+
+    text: Text
+    url: str
+
+
+@dataclass(frozen=True)
+class Button:
+    """A link that looks like a button."""
+
+    url: str
+    text: Text
+    is_grave: bool = False
+
+
+def carried_out(request: HttpRequest, form: forms.Form, step: Callable[..., Answer]) -> Answer | None:
+    """Do what the form, which is valid, was asked for; tell a refusal and return None.
+
+    ``step`` gets who, why and from where, as the operations take it: by, reason and address.
+    """
+    try:
+        return step(by=request.user, reason=form.cleaned_data["reason"], address=address_of(request))
+    except REFUSALS as error:
+        messages.error(request, str(error))
+        return None
+
+
+class ActingPage(Page):
+    """A page whose buttons send ``action=ask`` with a ``verb`` and the ``target`` it is meant for."""
+
+    verbs: ClassVar[Mapping[str, Verb]]
+
+    # --- what a subclass gives ----------------------------------------------------------------------
+
+    @abstractmethod
+    def target(self, request: HttpRequest, verb: str, **values: Any) -> Any:
+        """Return what the act is on.
+
+        Raises ``refused`` if there is no such thing, or Http404 for what this person may not see.
+        """
+
+    def called(self, target: Any) -> Text:
+        """Return what the target is called."""
+        return str(target)
+
+    def form(self, verb: str, target: Any, request: HttpRequest, data: Any = None) -> ReasonForm:
+        """Return what is asked for."""
+        return self.verbs[verb].form(data)
+
+    def told(self, verb: str, target: Any) -> dict[str, Any]:
+        """Return what the question says instead of the verb's ``effect``, with a ``refusal`` if nothing can be done."""
+        return {}
+
+    def refusal(self, request: HttpRequest, target: Any) -> str:
+        """Return why this person may do nothing to the target, though they see it; '' if they may."""
+        return ""
+
+    @abstractmethod
+    def carry_out(self, verb: str, target: Any, form: ReasonForm, **who: Any) -> Text | Elsewhere:
+        """Do it; return the sentence that tells so. ``who`` is for the operation: by, reason and address.
+
+        Raises:
+            InvalidOperation, JobNotFound, RedisUnavailable, UnknownQueue: it cannot be done.
+            ValidationError: the form is at fault, which shows only now.
+        """
+
+    def home(self, request: HttpRequest, target: Any) -> str:
+        """Return the address to go to afterwards, and of the way back."""
+        return request.get_full_path()
+
+    # --- what all do --------------------------------------------------------------------------------
+
+    def may(self, request: HttpRequest) -> dict[str, bool]:
+        """Return which buttons this person has."""
+        return {name: request.user.has_perm(f"wellos_jobs.{verb.permission}") for name, verb in self.verbs.items()}
+
+    def do_ask(self, request: HttpRequest, **values: Any) -> HttpResponse:
+        """Say what a button will do, and ask why."""
+        return self.show(request, TEMPLATE, self.question(request, **values), **values)
+
+    def do_confirm(self, request: HttpRequest, **values: Any) -> HttpResponse:
+        """Do it, if the form is right; faults that show only then are shown at it, too."""
+        name = self.chosen(request, **values)
+        target = self.target(request, **values | {"verb": name})
+        form = self.form(name, target, request, request.POST)
+        if refusal := self.refusal(request, target):
+            messages.error(request, refusal)
+            return HttpResponseRedirect(self.home(request, target))
+        if form.is_valid():
+            try:
+                told = carried_out(request, form, partial(self.carry_out, name, target, form))
+            except forms.ValidationError as error:
+                form.add_error(None, error)
+            else:
+                return self._gone(request, target, told)
+        return self.show(request, TEMPLATE, self.question(request, form, **values), **values)
+
+    def question(self, request: HttpRequest, form: ReasonForm | None = None, **values: Any) -> dict[str, Any]:
+        """Return what the page between a button and its doing shows."""
+        name = self.chosen(request, **values)
+        verb, target = self.verbs[name], self.target(request, **values | {"verb": name})
+        return {
+            "hidden": {"action": "confirm", "verb": name, "target": request.POST.get("target", "")},
+            "heading": f"{verb.button}: {self.called(target)}",
+            "effects": [verb.effect],
+            "button": verb.button,
+            "is_grave": verb.is_grave,
+            "form": form or self.form(name, target, request),
+            "home": self.home(request, target),
+            "refusal": self.refusal(request, target),
+            **self.told(name, target),
+        }
+
+    def chosen(self, request: HttpRequest, **values: Any) -> str:
+        """Return the name of the verb, if this person may do that."""
+        name = self.named(request, **values)
+        if name not in self.verbs:
+            raise self.unknown(gettext("There is no such action: %(verb)s") % {"verb": name})
+        self.require(request, f"wellos_jobs.{self.verbs[name].permission}")
+        return name
+
+    def named(self, request: HttpRequest, **values: Any) -> str:
+        """Return the name of the verb that was asked for."""
+        return request.POST.get("verb", "")
+
+    def unknown(self, text: str) -> Exception:
+        """Return what to raise for a verb that there is not."""
+        return self.refused(text)
+
+    def _gone(self, request: HttpRequest, target: Any, told: Text | Elsewhere | None) -> HttpResponse:
+        if isinstance(told, Elsewhere):
+            messages.success(request, str(told.text))
+            return HttpResponseRedirect(told.url)
+        if told is not None:
+            messages.success(request, str(told))
+        return HttpResponseRedirect(self.home(request, target))
+
+
+class ActPage(ActingPage):
+    """A question with an address of its own, which names the row and, if there are several, the verb."""
+
+    template = TEMPLATE
+    live = False
+    for_everybody = True
+    styles = ("wellos_jobs/job.css",)
+
+    @classmethod
+    def url(cls, site: AdminSite, *args: object) -> str:
+        """Return the address of a question."""
+        return reverse(f"admin:wellos_jobs_{cls.name}", args=args, current_app=site.name)
+
+    @classmethod
+    def buttons(
+        cls, site: AdminSite, request: HttpRequest, row: object, fits: Callable[[str], bool], query: str = ""
+    ) -> list[Button]:
+        """Return the buttons that lead to the questions about one row: those that fit it and that this person has."""
+        return [
+            Button(cls.url(site, row, name) + query, verb.button, verb.is_grave)
+            for name, verb in cls.verbs.items()
+            if request.user.has_perm(f"wellos_jobs.{verb.permission}") and fits(name)
+        ]
+
+    def heading(self, request: HttpRequest, **values: Any) -> Text:
+        name = self.named(request, **values)
+        return f"{self.verbs[name].button}: {self.called(self.target(request, **values | {'verb': name}))}"
+
+    def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
+        return self.question(request, **values)
+
+    def question(self, request: HttpRequest, form: ReasonForm | None = None, **values: Any) -> dict[str, Any]:
+        return super().question(request, form, **values) | {"hidden": {"action": "confirm"}, "heading": ""}
+
+    def named(self, request: HttpRequest, **values: Any) -> str:
+        return str(values.get("verb", next(iter(self.verbs))))
+
+    def unknown(self, text: str) -> Exception:
+        return Http404(text)

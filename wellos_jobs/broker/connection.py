@@ -1,0 +1,192 @@
+"""Connections to Redis, and the scripts that run there.
+
+Four roles of connection, because they need different patience:
+
+- ``call``: web requests and shells. Fails within seconds, so that nobody waits for a Redis that is away.
+- ``work``: workers and supervisors. They repeat failed calls themselves; every script may be resent.
+- ``block``: an idle worker that blocks for ``BLOCK_SECONDS``; its socket timeout is longer than that.
+- ``probe``: whoever only asks how Redis is. Gives up after a second, since no answer is an answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import cache, lru_cache
+from importlib import resources
+from typing import Any, Literal
+
+import redis
+from django.core.signals import setting_changed
+from django_rq.connection_utils import get_redis_connection
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import MasterDownError, NoScriptError, OutOfMemoryError, ReadOnlyError
+from redis.retry import Retry
+
+from .. import conf
+from . import keys
+
+Role = Literal["call", "work", "block", "probe"]
+
+BLOCK_SECONDS = 10.0
+"""How long an idle worker blocks before it looks by itself."""
+
+Client = redis.Redis
+"""The type of a connection, for rooms that do not import redis-py."""
+
+Unavailable = (redis.ConnectionError, redis.TimeoutError)
+"""What a client raises when Redis cannot be reached (BusyLoadingError is a ConnectionError)."""
+
+_REFUSAL = re.compile(r"(?:^|caused error: )(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|BUSY|UNBLOCKED) ")
+"""What a server says that is there, but will not now: memory full, failing over, disk full, another script runs. In a
+pipeline redis-py puts the number of the command before it."""
+
+
+class Refused(redis.ConnectionError):
+    """The server refuses for now. As good as away: whoever waits for Redis waits for this to end, too."""
+
+
+Error = redis.RedisError
+"""What redis-py raises for anything, as when a key holds another type than it should."""
+
+_TIMEOUTS: Mapping[Role, dict[str, Any]] = {
+    "call": {"socket_connect_timeout": 2.0, "socket_timeout": 5.0},
+    "work": {"socket_connect_timeout": 2.0, "socket_timeout": 5.0},
+    "block": {"socket_connect_timeout": 2.0, "socket_timeout": BLOCK_SECONDS + 5.0},
+    "probe": {"socket_connect_timeout": 1.0, "socket_timeout": 1.0},
+}
+_REPEATS: Mapping[Role, int] = {"call": 1, "work": 1, "block": 0, "probe": 0}
+
+
+def client(queue: str, role: Role = "call") -> redis.Redis:
+    """Return the client for the Redis of a queue. Clients are shared within a process and safe over forks.
+
+    Raises:
+        UnknownQueue: ``RQ_QUEUES`` does not name the queue.
+    """
+    return _client(source_of(queue), role, os.getpid())
+
+
+def source_client(source: str, role: Role = "work") -> redis.Redis:
+    """Return the client for a Redis by its source name (see ``sources``)."""
+    return _client(source, role, os.getpid())
+
+
+def source_of(queue: str) -> str:
+    """Return the name of the Redis that a queue lives on: the first queue in ``RQ_QUEUES`` that shares it."""
+    conf.queue(queue)
+    return _sources_by_queue()[queue]
+
+
+def sources() -> dict[str, list[str]]:
+    """Return each distinct Redis that ``RQ_QUEUES`` names, with its queues in order."""
+    found: dict[str, list[str]] = {}
+    for queue, source in _sources_by_queue().items():
+        found.setdefault(source, []).append(queue)
+    return found
+
+
+def run(connection: redis.Redis, script: str, *arguments: Any) -> Any:
+    """Run a script by its content hash, loading it when the server does not have it (two versions may coexist)."""
+    text, digest = _script(script)
+    command = (digest, "1", keys.PREFIX, *arguments)
+    try:
+        return _execute(connection, "EVALSHA", *command)
+    except NoScriptError:
+        _execute(connection, "SCRIPT LOAD", text)
+        return _execute(connection, "EVALSHA", *command)
+
+
+@contextlib.contextmanager
+def refusals_as_away() -> Iterator[None]:
+    """Let what a server refuses for now be ``Refused``, whichever command it was: ``run`` does so by itself.
+
+    For loops that wait for Redis: a primary that becomes a replica answers so to all who write, and to all who block.
+    """
+    try:
+        yield
+    except (OutOfMemoryError, ReadOnlyError, MasterDownError) as error:  # redis-py cuts the first word off
+        raise Refused(str(error)) from error
+    except redis.ResponseError as error:
+        if _REFUSAL.search(str(error)):
+            raise Refused(str(error)) from error
+        raise
+
+
+def run_within(pipeline: redis.Redis, script: str, *arguments: Any) -> None:
+    """Queue a script in a caller's pipeline, by its text: inside MULTI there is no second try."""
+    _execute(pipeline, "EVAL", _script(script)[0], "1", keys.PREFIX, *arguments)
+
+
+def rq_time(moment: datetime | None = None) -> str:
+    """Return a time (now by default) as RQ writes it into job and worker hashes: UTC, microseconds."""
+    return (moment or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def text(value: bytes | str | None) -> str:
+    """Return a reply as text; what Redis does not have is ''."""
+    if value is None:
+        return ""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _execute(connection: redis.Redis, *command: Any) -> Any:
+    with refusals_as_away():
+        return connection.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types here
+
+
+_PARTS: Mapping[str, tuple[str, ...]] = {
+    "claim": ("include/claiming", "claim"),
+    "settle": ("include/claiming", "settle"),
+}
+_COMMON = ("include/common", "include/limits", "include/lifecycle")
+
+
+@cache
+def _script(name: str) -> tuple[str, str]:
+    folder = resources.files(__package__) / "scripts"
+    parts = (*_COMMON, *_PARTS.get(name, (name,)))
+    source = "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)
+    return source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _client(source: str, role: Role, _pid: int) -> redis.Redis:
+    patience = dict(_TIMEOUTS[role])
+    patience["retry"] = Retry(ExponentialBackoff(cap=0.25, base=0.05), _REPEATS[role])
+    config = dict(conf.queue(source))
+    if "SENTINELS" in config:
+        config["SOCKET_TIMEOUT"] = patience.pop("socket_timeout")
+        config["CONNECTION_KWARGS"] = {**config.get("CONNECTION_KWARGS", {}), **patience}
+        return get_redis_connection(config)
+    pool = get_redis_connection(config).connection_pool
+    options = {**pool.connection_kwargs, **patience, "decode_responses": False}
+    return redis.Redis(
+        connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options),
+    )
+
+
+@cache
+def _sources_by_queue() -> dict[str, str]:
+    first: dict[object, str] = {}
+    return {queue: first.setdefault(_identity(config), queue) for queue, config in conf.queues().items()}
+
+
+def _identity(config: Mapping[str, Any]) -> object:
+    if "SENTINELS" in config:
+        return (str(config["SENTINELS"]), config.get("MASTER_NAME"), config.get("DB", 0))
+    options = get_redis_connection(dict(config)).connection_pool.connection_kwargs
+    return (options.get("host"), options.get("port"), options.get("path"), int(options.get("db") or 0))
+
+
+def _forget_connections(*, setting: str, **_: Any) -> None:
+    if setting in {"RQ_QUEUES", "CACHES"}:
+        _client.cache_clear()
+        _sources_by_queue.cache_clear()
+
+
+setting_changed.connect(_forget_connections, dispatch_uid="wellos_jobs.redis")

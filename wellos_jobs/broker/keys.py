@@ -1,0 +1,120 @@
+"""Every Redis key. RQ's own keys keep RQ's layout; ours stand under ``<prefix>:wellos:``.
+
+The Lua scripts build the same names from the prefix (``scripts/include/common.lua``); a test compares the two.
+"""
+
+from __future__ import annotations
+
+from rq.defaults import RQ_KEY_PREFIX
+
+from ..states import Priority
+
+PREFIX: str = RQ_KEY_PREFIX
+OWN = f"{PREFIX}:wellos:"
+
+FAR = 4102444800
+"""A score in the year 2100: what stands so far off in a registry of RQ's is out of reach of its clean-up."""
+
+QUEUES = f"{PREFIX}:queues"
+SUSPENDED = f"{PREFIX}:suspended"
+WORKERS = f"{PREFIX}:workers"
+
+EVENTS = f"{OWN}events"
+EPOCH = f"{OWN}epoch"
+BEAT = f"{OWN}beat"
+LEADER = f"{OWN}leader"
+LEASES = f"{OWN}leases"
+DUE = f"{OWN}due"
+PAUSED = f"{OWN}paused"
+BACKLOG = f"{OWN}backlog"
+ALARM = f"{OWN}alarm"
+CLOCK = f"{OWN}clock"
+SUPERVISORS = f"{OWN}supervisors"
+BROKEN_ENTRIES = f"{OWN}broken"
+ENTRIES = f"{PREFIX}:scheduler:scheduled_jobs"
+
+
+def job(job_id: object) -> str:
+    return f"{PREFIX}:job:{job_id}"
+
+
+def lane(queue: str, priority: int = Priority.NORMAL) -> str:
+    """The list of waiting job ids of one priority of a queue. The NORMAL lane is RQ's own list."""
+    base = f"{PREFIX}:queue:{queue}"
+    return base if priority == Priority.NORMAL else f"{base}:p{int(priority)}"
+
+
+def turns(lane_key: str) -> str:
+    """The jobs of a fair queue's lane that do not stand in its list yet, by turn."""
+    return f"{OWN}turns:{lane_key}"
+
+
+def lanes(queue: str) -> list[str]:
+    return [lane(queue, priority) for priority in Priority]
+
+
+def wip(queue: str) -> str:
+    return f"{PREFIX}:wip:{queue}"
+
+
+def scheduled(queue: str) -> str:
+    return f"{PREFIX}:scheduled:{queue}"
+
+
+def deferred(queue: str) -> str:
+    return f"{PREFIX}:deferred:{queue}"
+
+
+def finished(queue: str) -> str:
+    return f"{PREFIX}:finished:{queue}"
+
+
+def failed(queue: str) -> str:
+    return f"{PREFIX}:failed:{queue}"
+
+
+def canceled(queue: str) -> str:
+    return f"{PREFIX}:canceled:{queue}"
+
+
+def worker(name: str) -> str:
+    return f"{PREFIX}:worker:{name}"
+
+
+def supervisor(token: str) -> str:
+    """What a supervisor tells of itself, as a hash."""
+    return f"{OWN}supervisor:{token}"
+
+
+def workers_of(queue: str) -> str:
+    """RQ's set of the workers that serve a queue."""
+    return f"{WORKERS}:{queue}"
+
+
+def pubsub(worker_name: str) -> str:
+    return f"{PREFIX}:pubsub:{worker_name}"
+
+
+def queue_set(set_id: str) -> str:
+    """A registered set of queues, as a hash: queue name -> its place in the worker's order."""
+    return f"{OWN}set:{set_id}"
+
+
+def sets_of(queue: str) -> str:
+    """The ids of the queue sets that a queue belongs to."""
+    return f"{OWN}sets:{queue}"
+
+
+def ready(set_id: str) -> str:
+    """The non-empty lanes of a queue set, best first."""
+    return f"{OWN}ready:{set_id}"
+
+
+def age(set_id: str) -> str:
+    """The non-empty lanes of a queue set, by the time their oldest job has waited since."""
+    return f"{OWN}age:{set_id}"
+
+
+def bell(set_id: str) -> str:
+    """A list of at most one token, on which the idle workers of a queue set block."""
+    return f"{OWN}bell:{set_id}"

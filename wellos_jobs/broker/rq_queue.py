@@ -1,0 +1,105 @@
+"""LaneQueue: RQ's Queue over all five priority lanes, for django-rq, `rq info` and code that enqueues through RQ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django_rq.queues import DjangoRQ
+from rq.utils import as_text
+
+from ..states import Priority
+from . import keys
+from .connection import Client, rq_time, run, run_within
+
+if TYPE_CHECKING:
+    from redis.client import Pipeline
+    from rq.job import Job
+
+
+EMPTY_CHUNK = 1_000
+"""How many jobs one script takes out of a queue: 100,000 in one would hold Redis up for seconds."""
+
+
+def empty(connection: Client, queue: str) -> int:
+    """Cancel the jobs that wait in a queue (foreign ones are deleted, as RQ does); return how many there were."""
+    count, more = 0, True
+    while more:
+        taken, more = run(connection, "empty", rq_time(), queue, EMPTY_CHUNK)
+        count += taken
+    return count
+
+
+class LaneQueue(DjangoRQ):
+    """What RQ code sees of a queue: it counts, lists, empties and removes over all lanes, and rings the bell."""
+
+    @property
+    def lane_keys(self) -> list[str]:
+        """The Redis lists of this queue, most urgent first."""
+        return [self._key if p == Priority.NORMAL else f"{self._key}:p{int(p)}" for p in Priority]
+
+    @property
+    def count(self) -> int:
+        with self.connection.pipeline(transaction=False) as pipeline:
+            for key in self.lane_keys:
+                pipeline.llen(key)
+                pipeline.zcard(keys.turns(key))
+            return sum(pipeline.execute())
+
+    def get_job_ids(self, offset: int = 0, length: int = -1) -> list[str]:
+        """Return a slice of the waiting job ids in the order in which they would be claimed."""
+        wanted = None if length < 0 else length
+        ids: list[str] = []
+        for size_of, part_of, key in self._parts():
+            if wanted is not None and len(ids) >= wanted:
+                break
+            size = int(size_of(key))
+            if offset >= size:
+                offset -= size
+                continue
+            last = -1 if wanted is None else offset + wanted - len(ids) - 1
+            ids += [as_text(job_id) for job_id in part_of(key, offset, last)]
+            offset = 0
+        return ids
+
+    def _parts(self) -> Iterator[tuple[Any, Any, str]]:
+        """Yield how to measure and read each part of the queue: a lane's list, then those who wait for a turn."""
+        for key in self.lane_keys:
+            yield self.connection.llen, self.connection.lrange, key
+            yield self.connection.zcard, self.connection.zrange, keys.turns(key)
+
+    def get_job_position(self, job_or_id: Job | str) -> int | None:
+        job_id = job_or_id if isinstance(job_or_id, str) else job_or_id.id
+        before = 0
+        for key in self.lane_keys:
+            position = self.connection.lpos(key, job_id)
+            if position is not None:
+                return before + int(str(position))
+            before += int(str(self.connection.llen(key)))
+            turn = self.connection.zrank(keys.turns(key), job_id)
+            if turn is not None:
+                return before + int(str(turn))
+            before += int(str(self.connection.zcard(keys.turns(key))))
+        return None
+
+    def remove(self, job_or_id: Job | str, pipeline: Pipeline | None = None) -> Any:
+        """Take a job out of this queue; one of ours is cancelled by that. Returns how many entries there were."""
+        job_id = job_or_id if isinstance(job_or_id, str) else job_or_id.id
+        if pipeline is not None:
+            return run_within(pipeline, "remove", rq_time(), job_id, self.name)
+        return int(run(self.connection, "remove", rq_time(), job_id, self.name))
+
+    def empty(self) -> int:
+        """Cancel every waiting job of ours and delete those of foreign code; return how many there were."""
+        return empty(self.connection, self.name)
+
+    def push_job_id(self, job_id: str, pipeline: Pipeline | None = None, at_front: bool = False) -> None:
+        super().push_job_id(job_id, pipeline=pipeline, at_front=at_front)
+        run_within(pipeline if pipeline is not None else self.connection, "enqueued", job_id, self.name, "")
+
+    def schedule_job(self, job: Job, datetime: datetime, pipeline: Pipeline | None = None, unique: bool = False) -> Job:
+        scheduled = super().schedule_job(job, datetime, pipeline=pipeline, unique=unique)
+        at = f"{int(datetime.timestamp())}"  # RQ's registry has whole seconds
+        run_within(pipeline if pipeline is not None else self.connection, "enqueued", job.id, self.name, at)
+        return scheduled

@@ -1,0 +1,213 @@
+"""Batches: many jobs under one name, watched together, with jobs called back when all are done.
+
+    with Batch(name="import", on_complete=report.with_data(file="x.csv")) as batch:
+        batch.enqueue_bulk(import_row, rows)
+
+Leaving the block closes the batch; an exception cancels it. From inside one of its jobs more can be added:
+``Batch.get(batch_id).enqueue(...)``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from django.db import router, transaction
+from django.utils import timezone
+
+from .. import broker
+from ..broker import queues
+from ..definitions import ids
+from ..errors import InvalidOperation, JobNotFound
+from ..states import FINAL_STATES, BatchState, JobState
+from . import dependencies
+from .decorator import Job, JobCall
+from .enqueue import JobOptions, build
+from .handle import JobHandle
+from .insertion import insert
+
+if TYPE_CHECKING:
+    from ..models import JobRecord
+
+logger = logging.getLogger("wellos_jobs")
+
+CHUNK = 1_000
+"""How many jobs one INSERT takes when rows are streamed in."""
+CALLED_OFF = "The batch was cancelled"
+
+
+class Batch:
+    """A batch in code. Its row is written when the block is entered, in the caller's transaction."""
+
+    def __init__(
+        self,
+        name: str,
+        on_complete: JobCall | None = None,
+        on_success: JobCall | None = None,
+        organization: str | None = None,
+        database: str | None = None,
+    ) -> None:
+        self.id: uuid.UUID = ids.new_id()
+        self.name = name
+        self.organization = organization or ""
+        self._callbacks = {"on_complete": on_complete, "on_success": on_success}
+        self._database = database
+
+    @classmethod
+    def get(cls, batch_id: uuid.UUID | str, database: str | None = None) -> Batch:
+        """Return a batch that exists.
+
+        Raises:
+            JobNotFound: there is none with this id.
+        """
+        from ..models import Batch as Row
+
+        using = database or router.db_for_read(Row)
+        known = ids.parse_id(batch_id)
+        row = Row.objects.using(using).filter(pk=known).first() if known else None
+        if row is None:
+            raise JobNotFound(f"There is no batch {batch_id} in the database {using!r}")
+        batch = cls(row.name, organization=row.organization_id, database=using)
+        batch.id = row.pk
+        return batch
+
+    @property
+    def database(self) -> str:
+        """The alias of the database the batch lives in."""
+        from ..models import Batch as Row
+
+        return self._database or str(router.db_for_write(Row))
+
+    def __enter__(self) -> Batch:
+        from ..models import Batch as Row
+
+        with transaction.atomic(using=self.database):
+            callbacks = {
+                name: self._callback(call) if call is not None else None for name, call in self._callbacks.items()
+            }
+            Row.objects.using(self.database).create(
+                id=self.id,
+                name=self.name,
+                organization_id=self.organization,
+                created_at=timezone.now(),
+                **callbacks,
+            )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        elif not transaction.get_connection(self.database).needs_rollback:
+            try:
+                self.cancel()
+            except broker.Unavailable as error:  # the exception on its way tells more than this one
+                logger.error("batch %s stays open, for Redis is away: %s", self.id, error)
+
+    def enqueue(self, job: Job[..., Any], **data: Any) -> JobHandle:
+        """Add one job."""
+        return self.enqueue_bulk(job, [data])[0]
+
+    def enqueue_bulk(self, job: Job[..., Any], rows: Iterable[Mapping[str, Any]]) -> list[JobHandle]:
+        """Add the job once for each dict of arguments; a long iterable is taken in chunks.
+
+        Raises:
+            InvalidOperation: the batch is done.
+        """
+        options = JobOptions(organization=self.organization or None, database=self.database, batch=self.id)
+        definition, handles, stream = job.definition, [], iter(rows)
+        while chunk := list(islice(stream, CHUNK)):
+            built = [build(definition.name, row, options, definition) for row in chunk]
+            with transaction.atomic(using=self.database):
+                self._hold_open()
+                handles += insert(built)
+        return handles
+
+    def close(self) -> None:
+        """Say that no more jobs come from here. A batch whose jobs are all final, or that has none, is done."""
+        from ..models import Batch as Row
+
+        with transaction.atomic(using=self.database):
+            rows = Row.objects.using(self.database).filter(pk=self.id, state=BatchState.OPEN)
+            if rows.update(state=BatchState.CLOSED):
+                dependencies.settle_batches([self.id], self.database)
+
+    def cancel(self) -> int:
+        """Cancel every job that is not final, and close the batch; return how many there were.
+
+        ``on_complete`` still runs when they have ended, ``on_success`` does not, unless the batch was done already.
+        """
+        self._call_off()
+        canceled = sum(queues.cancel(record) != "final" for record in self._jobs().exclude(state__in=FINAL_STATES))
+        self.close()
+        return canceled
+
+    def _call_off(self) -> None:
+        """Cancel ``on_success``, also of a batch in which nothing is left to cancel."""
+        from ..models import Batch as Row
+
+        with transaction.atomic(using=self.database):
+            rows = Row.objects.using(self.database).select_for_update().filter(pk=self.id)
+            row = rows.exclude(state=BatchState.DONE).first()
+            callback = row.on_success_id if row is not None else None
+            if callback is not None and dependencies.end(callback, JobState.CANCELED, CALLED_OFF, self.database):
+                dependencies.release([callback], self.database)
+
+    @property
+    def progress(self) -> dict[str, int]:
+        """How far the batch is: total, completed, failed, canceled, open, and percent of jobs that are final."""
+        from django.db.models import Count
+
+        counted = self._jobs().order_by().values_list("state").annotate(Count("pk"))
+        by_state = {JobState(state): int(number) for state, number in counted}
+        final = {state.value: by_state.get(state, 0) for state in FINAL_STATES}
+        total, ended = sum(by_state.values()), sum(final.values())
+        return {"total": total, **final, "open": total - ended, "percent": 100 * ended // total if total else 0}
+
+    @property
+    def state(self) -> BatchState:
+        """Where the batch is, by its row."""
+        from ..models import Batch as Row
+
+        return BatchState(Row.objects.using(self.database).values_list("state", flat=True).get(pk=self.id))
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the batch is done, at most ``timeout`` seconds; tell whether it is. Delayed and retrying jobs are
+        not done."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.state != BatchState.DONE:
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def _jobs(self) -> Any:
+        from ..models import JobRecord
+
+        return JobRecord.objects.using(self.database).filter(batch_id=self.id)
+
+    def _hold_open(self) -> None:
+        """Lock the row, so that the batch cannot be done before the jobs about to be added are in it."""
+        from ..models import Batch as Row
+
+        row = Row.objects.using(self.database).select_for_update().filter(pk=self.id).first()
+        if row is None:
+            raise JobNotFound(f"There is no batch {self.id} in the database {self.database!r}: enter its block first")
+        if row.state == BatchState.DONE:
+            raise InvalidOperation(f"Batch {self.name!r} is done: no more jobs can be added")
+
+    def _callback(self, call: JobCall) -> JobRecord:
+        """Write a callback's row, blocked until the batch is done."""
+        definition = call.job.definition
+        data = dict(call.data)
+        if "batch_id" in definition.parameters.known and "batch_id" not in data:
+            data["batch_id"] = str(self.id)
+        options = JobOptions(organization=self.organization or None, database=self.database)
+        record = build(definition.name, data, options, definition)
+        record.state = JobState.BLOCKED
+        record.save(force_insert=True, using=self.database)
+        return record

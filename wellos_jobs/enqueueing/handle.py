@@ -1,0 +1,148 @@
+"""JobHandle: what enqueue gives back, to ask later how the job fares."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from .. import broker, payload
+from ..broker import keys, queues
+from ..errors import JobNotFound
+from ..states import STATE_OF_RQ_STATUS, JobState
+
+if TYPE_CHECKING:
+    from ..models import JobRecord
+
+_FIELDS = ["status", "w:progress", "w:message", "w:result", "w:error", "w:attempt"]
+_FIRST_PAUSE = 0.01
+_LONGEST_PAUSE = 0.25
+
+
+class JobHandle:
+    """One job by its id. Every property asks anew: Redis first, the row if Redis has forgotten the job."""
+
+    __slots__ = ("database", "duplicate", "id", "queue")
+
+    def __init__(self, id: uuid.UUID, queue: str, database: str = "default", *, duplicate: bool = False) -> None:
+        self.id = id
+        self.queue = queue
+        self.database = database
+        self.duplicate = duplicate
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self.id} on {self.queue}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JobHandle) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def state(self) -> JobState:
+        """Where the job is now.
+
+        Raises:
+            JobNotFound: neither Redis nor the database has it, as after a rollback.
+        """
+        return self.snapshot()["state"]  # type: ignore[no-any-return]
+
+    @property
+    def progress(self) -> int:
+        """How far the run has come, in percent."""
+        return int(self.snapshot()["progress"])
+
+    @property
+    def result(self) -> Any:
+        """What the job returned; None until it has completed."""
+        return self.snapshot()["result"]
+
+    @property
+    def error(self) -> str:
+        """The text of the last error, '' if there was none."""
+        return str(self.snapshot()["error"])
+
+    def refresh(self) -> JobHandle:
+        """Check that the job exists and return the handle.
+
+        Raises:
+            JobNotFound: neither Redis nor the database has it.
+        """
+        self.snapshot()
+        return self
+
+    def record(self) -> JobRecord:
+        """Return the row.
+
+        Raises:
+            JobNotFound: it is not (or no longer) in the database.
+        """
+        from ..models import JobRecord
+
+        try:
+            return JobRecord.objects.using(self.database).get(pk=self.id)
+        except JobRecord.DoesNotExist:
+            raise JobNotFound(f"There is no job {self.id} in the database {self.database!r}") from None
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return state, progress, progress_message, result, error and attempts at one moment."""
+        return self._in_redis() or self._in_row()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the job is final, at most ``timeout`` seconds; tell whether it is."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = _FIRST_PAUSE
+        while not self.state.is_final:
+            left = _LONGEST_PAUSE if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+        return True
+
+    def explain(self) -> str:
+        """Return in words what the job waits for, or what has become of it.
+
+        Raises:
+            JobNotFound: neither Redis nor the database has it.
+        """
+        from ..monitoring.explain import explain
+
+        return explain(self)
+
+    def cancel(self) -> bool:
+        """Cancel the job, or ask its worker to stop it if it runs; tell whether it was not final yet."""
+        return queues.cancel(self.record()) != "final"
+
+    def _in_redis(self) -> dict[str, Any] | None:
+        try:
+            values = broker.client(self.queue).hmget(keys.job(self.id), _FIELDS)
+        except broker.Unavailable:
+            return None
+        status, progress, message, result, error, attempt = map(broker.text, values)
+        if not status:
+            return None
+        return {
+            "state": STATE_OF_RQ_STATUS.get(status, JobState.WAITING),
+            "progress": int(progress or 0),
+            "progress_message": message,
+            "result": payload.decode_result(json.loads(result)) if result else None,
+            "error": error,
+            "attempts": int(attempt or 0),
+        }
+
+    def _in_row(self) -> dict[str, Any]:
+        record = self.record()
+        return {
+            "state": JobState(record.state),
+            "progress": record.progress,
+            "progress_message": record.progress_message,
+            "result": payload.decode_result(record.result),
+            "error": record.error,
+            "attempts": record.attempts,
+        }

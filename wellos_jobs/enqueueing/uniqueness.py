@@ -1,0 +1,94 @@
+"""Uniqueness: claiming a key for a new job in the caller's transaction, or finding who holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from .. import conf, payload
+from ..definitions import registry
+from ..definitions.unique import Unique
+from ..errors import JobNotFound
+from ..states import JobState
+from .handle import JobHandle
+
+if TYPE_CHECKING:
+    from ..models import JobRecord, UniqueClaim
+
+TRIES = 5
+
+
+def key_of(unique: Unique, name: str, data: Mapping[str, Any], organization: str) -> str:
+    """Return the claim's key for a job with these plain data."""
+    plain = payload.canonical(data) if unique.key is None else ""
+    return unique.digest(str(conf.django_setting("SECRET_KEY")), name, data, organization, plain)
+
+
+def claim_on(record: JobRecord) -> UniqueClaim | None:
+    """Return the claim on a job's unique key, whichever job holds it; None if the job has no key or nobody holds it.
+
+    Raises:
+        EncryptionError, PayloadError: the job's data, of which the key is made, cannot be read.
+    """
+    from ..models import UniqueClaim
+
+    definition = registry.find(record.name)
+    if definition is None or definition.unique is None or record.is_foreign:
+        return None
+    data = payload.decode(record.data)
+    known = data if definition.unique.key is None else {**definition.parameters.defaults, **data}
+    key = key_of(definition.unique, record.name, known, record.organization_id)
+    return UniqueClaim.objects.using(record._state.db).filter(pk=key).first()
+
+
+def claim(record: JobRecord, key: str, unique: Unique, database: str) -> JobRecord | None:
+    """Claim the key for a job about to be inserted; return the job that holds it instead, or None.
+
+    Call it inside a transaction together with the job's INSERT. Another transaction that is about to take the key
+    makes this one wait for its end.
+    """
+    from ..models import UniqueClaim
+
+    expires = None if unique.seconds is None else timezone.now() + timedelta(seconds=unique.seconds)
+    claims = UniqueClaim.objects.using(database)
+    for _ in range(TRIES):
+        # Read, then write: on MariaDB an INSERT that meets the key leaves a shared lock, and two who then take the
+        # claim over would wait for each other.
+        held = claims.filter(pk=key).first()
+        if held is None:
+            try:
+                with transaction.atomic(using=database):
+                    claims.create(key=key, job=record.pk, expires=expires)
+                return None
+            except IntegrityError:
+                continue  # somebody else has just taken it
+        holder = _holder(held, unique, database)
+        if holder is not None:
+            return holder
+        if claims.filter(pk=key, job=held.job).update(job=record.pk, expires=expires):
+            return None
+    raise IntegrityError(f"the unique key of job {record.name!r} changed hands {TRIES} times while it was asked for")
+
+
+def _holder(held: UniqueClaim, unique: Unique, database: str) -> JobRecord | None:
+    """Return the job that holds a claim, or None if it no longer counts."""
+    from ..models import JobRecord
+
+    if held.expires is not None and held.expires <= timezone.now():
+        return None
+    holder = JobRecord.objects.using(database).filter(pk=held.job).first()
+    if holder is None:
+        return None
+    try:
+        state = JobHandle(holder.pk, holder.queue, database).state
+    except JobNotFound:
+        return None
+    if unique.until is None:
+        return None if state == JobState.CANCELED else holder
+    if unique.until == "done":
+        return None if state.is_final else holder
+    return holder if state in {JobState.WAITING, JobState.DELAYED, JobState.BLOCKED} else None

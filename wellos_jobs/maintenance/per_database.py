@@ -1,0 +1,177 @@
+"""One database's share of the housekeeping: its ledger, relay, rebuild and prune.
+
+Each database goes its own way: one that is away is left alone for a little longer each time, and the others are served.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis as redis_py
+from django.db import DatabaseError, InterfaceError, connections
+
+from .. import broker, databases
+from ..broker import events, keys
+from ..definitions import ids
+from ..enqueueing import dependencies, replacement
+from ..ledger.ledger import FORGET_AFTER, Ledger, Overtaken
+from ..models import JobRecord
+from ..states import FINAL_STATES
+from . import prune, relay, restore_settings
+from .relay import Rebuild
+
+logger = logging.getLogger("wellos_jobs")
+
+DRAIN_SECONDS = 1.0
+"""How long one call of ``drain`` folds at most, so that the other loops are not held up."""
+RELAY_EVERY = 1.0
+UNBLOCK_EVERY = 10.0
+LOOK_FOR_TABLE_EVERY = 60.0
+LONGEST_PAUSE = 5.0
+LEFTOVERS = 1_000
+
+
+class Bookkeeper:
+    """Keeps one database in step with one Redis."""
+
+    def __init__(self, source: str, database: str, queues: Sequence[str], connection: redis_py.Redis) -> None:
+        self.database = database
+        self.queues = queues
+        self.connection = connection
+        self.ledger = Ledger(source, database, connection)
+        self.has_table = True
+        self.at_end = False
+        self._rebuild: Rebuild | None = None
+        self.is_open = False
+        self._prunes = False
+        self._pause = 0.0
+        self._not_before = 0.0
+        self._next_relay = 0.0
+        self._next_unblock = 0.0
+
+    @property
+    def position(self) -> str:
+        """Up to where the stream is folded; the stream's start while the database is away."""
+        return self.ledger.position if self.is_open else events.START
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is more to do at once."""
+        return self.is_open and (not self.at_end or self._rebuild is not None or self._prunes)
+
+    def drain(self, epoch: str, beat: Callable[[], None]) -> int:
+        """Fold events for ``DRAIN_SECONDS`` at most; return how many. ``beat`` is called between batches.
+
+        Raises:
+            NewEpoch: Redis has come back empty.
+        """
+        return self._guarded(lambda: self._drain(epoch, beat)) or 0
+
+    def heal(self) -> None:
+        """At the stream's end: take a step of the rebuild and of the pruning, and push what never reached Redis.
+
+        Before the end the rows are behind, and what they lack may be on its way.
+        """
+        if self.is_open and self.at_end:
+            self._guarded(self._heal)
+
+    def pulse(self, before: float, now: float) -> None:
+        """Compare the leader's beat that stood in Redis with the one in the row, and note the new one there."""
+        if self.is_open:
+            self._guarded(lambda: self._pulse(before, now))
+
+    def prune(self) -> None:
+        """Begin to delete rows past their retention, a batch with each ``heal``, and let Redis forget the final jobs
+        that a ledger's death left there."""
+        self._prunes = True
+        if self.is_open:
+            self._guarded(self._forget_leftovers)
+
+    def rebuild(self) -> None:
+        """Look, from the next step on, at every open row whether Redis has it."""
+        self._rebuild = Rebuild(self.database, self.queues, self.connection)
+
+    def close(self) -> None:
+        """Forget where the ledger stands: the next ``drain`` reads it anew."""
+        self.is_open = self.at_end = False
+
+    # --- the work -----------------------------------------------------------------------------------
+
+    def _guarded(self, duty: Callable[[], int | None]) -> int | None:
+        if time.monotonic() < self._not_before:
+            return None
+        try:
+            result = duty()
+        except (DatabaseError, InterfaceError) as error:
+            self._pause = min(LONGEST_PAUSE, self._pause * 2 or 0.25)
+            self._not_before = time.monotonic() + self._pause
+            logger.warning("housekeeping: database %s is away or refuses: %s", self.database, error)
+            self.close()
+            connections[self.database].close()
+            return None
+        self._pause = 0.0
+        return result
+
+    def _open(self, epoch: str) -> bool:
+        if not self.is_open:
+            self.has_table = databases.has_table(self.database)
+            if not self.has_table:
+                self._not_before = time.monotonic() + LOOK_FOR_TABLE_EVERY
+                return False
+            if self.ledger.is_new(epoch):  # first of all: once the cursor knows the epoch, nobody would do it again
+                restore_settings.reinstate(self.database, self.queues, self.connection)
+            self.ledger.open(epoch)
+            self.rebuild()
+            self.is_open = True
+        return True
+
+    def _drain(self, epoch: str, beat: Callable[[], None]) -> int:
+        if not self._open(epoch):
+            return 0
+        drained, until, self.at_end = 0, time.monotonic() + DRAIN_SECONDS, False
+        while not self.at_end and time.monotonic() < until:
+            beat()
+            try:
+                count = self.ledger.drain()
+            except Overtaken:
+                logger.info("ledger of %s: another process was faster", self.database)
+                self.ledger.open(epoch)
+                continue
+            drained += count
+            self.at_end = self.ledger.at_end
+        return drained
+
+    def _heal(self) -> None:
+        if self._rebuild is not None and not self._rebuild.step():
+            self._rebuild = None
+        if time.monotonic() >= self._next_unblock:
+            dependencies.heal(self.database)
+            self._next_unblock = time.monotonic() + UNBLOCK_EVERY
+        if time.monotonic() >= self._next_relay:
+            replacement.finish(self.database, self.queues)  # first, so that nothing is pushed that has given way
+            relay.relay(self.database, self.queues, self.connection)
+            self._next_relay = time.monotonic() + RELAY_EVERY
+        if self._prunes:
+            self._prunes = any(prune.prune(self.database, most=1).values())
+
+    def _pulse(self, before: float, now: float) -> None:
+        if self.ledger.beat(now) > before + 0.001:
+            logger.warning("Redis has come back with older data: looking for lost jobs of %s", self.database)
+            self.rebuild()
+
+    def _forget_leftovers(self) -> None:
+        for queue in self.queues:
+            for registry in (keys.finished(queue), keys.failed(queue), keys.canceled(queue)):
+                self._forget_leftovers_of(registry)
+
+    def _forget_leftovers_of(self, registry: str) -> None:
+        """Give a time to live to final jobs that never got one: a ledger died between its commit and that."""
+        found: Any = self.connection.zrangebyscore(registry, keys.FAR, "+inf", start=0, num=LEFTOVERS)
+        known = {ids.parse_id(text): text for text in map(broker.text, found)}
+        rows = JobRecord.objects.using(self.database).filter(state__in=FINAL_STATES)
+        folded = [known[pk] for pk in rows.in_bulk([pk for pk in known if pk is not None])]
+        if folded:
+            broker.run(self.connection, "forget", FORGET_AFTER, *folded)

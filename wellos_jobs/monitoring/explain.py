@@ -1,0 +1,160 @@
+"""Why is it waiting? What a job waits for, in words, from live state. Reads only."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from .. import broker
+from ..broker import keys
+from ..states import FINAL_STATES, STATE_OF_RQ_STATUS, JobState, Priority
+
+if TYPE_CHECKING:
+    from ..models import JobRecord
+
+_FIELDS = ("status", "origin", "w:prio", "w:parked", "w:limits", "worker_name", "w:error", "w:cancel")
+MOST_NAMED = 3
+
+
+class Asked(Protocol):
+    """The job that is asked about: a handle."""
+
+    id: uuid.UUID
+    queue: str
+
+    def record(self) -> JobRecord:
+        """Return the row."""
+
+
+def explain(handle: Asked) -> str:
+    """Return in a sentence or two what a job is waiting for, or what has become of it.
+
+    Raises:
+        JobNotFound: neither Redis nor the database has it.
+    """
+    try:
+        connection = broker.client(handle.queue)
+        values = [broker.text(value) for value in connection.hmget(keys.job(handle.id), _FIELDS)]
+    except broker.Unavailable:
+        return _("Redis cannot be reached: the job waits for it.")
+    found = dict(zip(_FIELDS, values, strict=True))
+    if not found["status"]:
+        return _from_row(handle)
+    state = STATE_OF_RQ_STATUS.get(found["status"], JobState.WAITING)
+    if state in FINAL_STATES:
+        return _ended(state)
+    if state is JobState.ACTIVE:
+        stopping = _(" It was asked to stop.") if found["w:cancel"] else ""
+        return _("It runs on worker %(worker)s.") % {"worker": found["worker_name"]} + stopping
+    if state is JobState.DELAYED:
+        return _delayed(connection, handle, found)
+    if state is JobState.BLOCKED:
+        return _("It waits for other jobs.")
+    return _waiting(connection, handle, found)
+
+
+def _ended(state: JobState) -> str:
+    return {
+        JobState.COMPLETED: _("It waits for nothing: it has completed."),
+        JobState.FAILED: _("It has failed for good: its dead letter can be replayed."),
+        JobState.CANCELED: _("It was cancelled."),
+    }[state]
+
+
+def _from_row(handle: Asked) -> str:
+    record = handle.record()
+    state = JobState(record.state)
+    if state in FINAL_STATES:
+        return _ended(state)
+    if state is not JobState.BLOCKED:
+        return _("Redis has not heard of it yet: it is pushed within seconds of its commit, or of Redis coming back.")
+    needs = record.dependencies.exclude(needs__state__in=FINAL_STATES).order_by("pk")
+    names = [f"{name} ({pk})" for name, pk in needs.values_list("needs__name", "needs_id")[: MOST_NAMED + 1]]
+    if not names:
+        return _("It waits for its batch to be done.")
+    more = _(" and others") if len(names) > MOST_NAMED else ""
+    return _("It waits for %(jobs)s%(more)s.") % {"jobs": ", ".join(names[:MOST_NAMED]), "more": more}
+
+
+def _delayed(connection: Any, handle: Asked, found: dict[str, str]) -> str:
+    score = connection.zscore(keys.DUE, str(handle.id))
+    if score is None:
+        return _("It is due at any moment.")
+    due = timezone.localtime(datetime.fromtimestamp(float(score), tz=UTC))
+    when = f"{due:%Y-%m-%d %H:%M:%S %Z}"
+    if found["w:error"]:
+        return _("Its last attempt failed; it is tried again at %(when)s.") % {"when": when}
+    return _("It is delayed until %(when)s.") % {"when": when}
+
+
+def _waiting(connection: Any, handle: Asked, found: dict[str, str]) -> str:
+    queue = found["origin"]
+    if connection.exists(keys.SUSPENDED):
+        return _("All work is suspended (rqsuspend); `rqresume` lets it go on.")
+    if connection.hexists(keys.PAUSED, queue):
+        return _("The queue %(queue)s is paused.") % {"queue": queue}
+    if not _has_worker(connection, queue):
+        return _("No worker serves the queue %(queue)s.") % {"queue": queue}
+    if found["w:parked"]:
+        return _limited(connection, found)
+    return _in_line(connection, handle, found)
+
+
+def _has_worker(connection: Any, queue: str) -> bool:
+    sets = connection.smembers(keys.sets_of(queue))
+    workers = connection.smembers(keys.workers_of(queue))
+    return any(connection.exists(keys.queue_set(broker.text(one))) for one in sets) and bool(workers)
+
+
+def _limited(connection: Any, found: dict[str, str]) -> str:
+    parked = found["w:parked"]
+    limit = next((one for one in json.loads(found["w:limits"] or "[]") if one["id"] == parked), None)
+    key = parked.partition(":")[2]
+    if limit is None:
+        return _("A limit holds it back: %(limit)s.") % {"limit": key}
+    most = broker.text(connection.hget(f"{keys.OWN}limits", parked)) or limit.get("n", "")
+    if "b" in limit:
+        return _("The circuit breaker %(name)s is open: a probe tells when the dependency is back.") % {"name": key}
+    if "p" in limit:
+        rate = {"key": key.rpartition("/")[0], "most": most, "period": f"{limit['p']:g}"}
+        return _("The rate limit %(key)s is used up: %(most)s in %(period)s s.") % rate
+    holders = connection.zrange(f"{keys.OWN}running:{parked}", 0, MOST_NAMED - 1)
+    names = ", ".join(broker.text(one) for one in holders)
+    return _("%(most)s runs of %(key)s are allowed at once, and they are taken: %(holders)s.") % {
+        "most": most,
+        "key": key,
+        "holders": names,
+    }
+
+
+def _in_line(connection: Any, handle: Asked, found: dict[str, str]) -> str:
+    priority = int(found["w:prio"] or Priority.NORMAL)
+    before = sum(_length(connection, keys.lane(found["origin"], one)) for one in Priority if one < priority)
+    place = _place(connection, keys.lane(found["origin"], priority), str(handle.id))
+    if place is None:
+        return _("It is about to start.")
+    ahead = before + int(place)
+    return ngettext(
+        "It waits for a free worker: %(jobs)d job of %(queue)s comes before it.",
+        "It waits for a free worker: %(jobs)d jobs of %(queue)s come before it.",
+        ahead,
+    ) % {"jobs": ahead, "queue": found["origin"]}
+
+
+def _length(connection: Any, lane: str) -> int:
+    return int(connection.llen(lane)) + int(connection.zcard(keys.turns(lane)))
+
+
+def _place(connection: Any, lane: str, job_id: str) -> int | None:
+    """Return how many of its lane come before a job, in the list or waiting for a turn; None if it is in neither."""
+    place = connection.lpos(lane, job_id)
+    if place is not None:
+        return int(place)
+    turn = connection.zrank(keys.turns(lane), job_id)
+    return None if turn is None else int(connection.llen(lane)) + int(turn)

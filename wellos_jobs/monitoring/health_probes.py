@@ -1,0 +1,233 @@
+"""Questions about Redis and the databases that are given up after a while, however the other side hangs.
+
+Each is asked in a thread of its own, and only once at a time: while one hangs, whoever asks the same waits for that
+one's answer. So a thousand probes of a black hole cost one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connections
+from django.db.models import Count, Min, Q
+from django.utils import timezone
+
+from .. import broker, databases
+from ..broker import keys, queues
+from ..broker.queues import Counts
+from ..models import JobRecord, Schedule
+from ..states import JobState
+
+Key = tuple[str, ...]
+
+UNPUSHED_AFTER = timedelta(seconds=30)
+"""How old a row is that should have reached Redis: the push takes milliseconds, the relay some seconds."""
+MOST_UNPUSHED = 100
+
+
+class NoAnswer(Exception):
+    """The other side has not answered in time."""
+
+
+class _Flight:
+    """A question on its way."""
+
+    def __init__(self, question: Callable[[], Any]) -> None:
+        self.question = question
+        self.since = time.monotonic()
+        self.landed = threading.Event()
+        self.answer: Any = None
+
+    def fly(self) -> None:
+        try:
+            self.answer = self.question()
+        except Exception as error:
+            self.answer = error
+        finally:
+            self.landed.set()
+
+
+_flights: dict[Key, _Flight] = {}
+_lock = threading.Lock()
+
+
+def _forget_flights() -> None:
+    """In a forked process the threads are gone that would have landed."""
+    global _lock
+    _lock = threading.Lock()
+    _flights.clear()
+
+
+os.register_at_fork(after_in_child=_forget_flights)
+
+
+def ask(questions: Mapping[Key, Callable[[], Any]], timeout: float) -> dict[Key, Any]:
+    """Ask all at once; return each answer, the error it raised, or ``NoAnswer``. Takes ``timeout`` seconds at most.
+
+    The key of a question says what is asked: two questions of one key are the same one.
+    """
+    flights = {key: _start(key, question) for key, question in questions.items()}
+    deadline = time.monotonic() + timeout
+    return {key: _wait(flight, deadline) for key, flight in flights.items()}
+
+
+def _start(key: Key, question: Callable[[], Any]) -> _Flight:
+    with _lock:
+        flight = _flights.get(key)
+        if flight is None or flight.landed.is_set():
+            flight = _flights[key] = _Flight(question)
+            threading.Thread(target=flight.fly, name=f"wellos_jobs probe {' '.join(key)}", daemon=True).start()
+        return flight
+
+
+def _wait(flight: _Flight, deadline: float) -> Any:
+    if not flight.landed.wait(max(0.0, deadline - time.monotonic())):
+        return NoAnswer(f"no answer for {time.monotonic() - flight.since:.1f} s")
+    return flight.answer
+
+
+# --- a database ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DatabaseFacts:
+    """What one database says. ``unpushed`` are its oldest rows that Redis may not have heard of."""
+
+    seconds: float
+    has_tables: bool
+    unpushed: Sequence[tuple[uuid.UUID, str, datetime]] = ()
+    schedules: int = 0
+    broken_schedules: int = 0
+    next_run_at: datetime | None = None
+
+
+def database_facts(alias: str) -> DatabaseFacts:
+    """Ask a database on a connection of this thread's own, which is closed again."""
+    start = time.monotonic()
+    try:
+        has_tables = databases.has_table(alias)
+        seconds = time.monotonic() - start
+        if not has_tables:
+            return DatabaseFacts(seconds, has_tables)
+        works = Q(broken="")
+        sums = Schedule.objects.using(alias).filter(enabled=True).order_by()
+        found = sums.aggregate(
+            schedules=Count("pk", filter=works),
+            broken_schedules=Count("pk", filter=~works),
+            next_run_at=Min("next_run_at", filter=works),
+        )
+        return DatabaseFacts(seconds, has_tables, unpushed=_unpushed(alias), **found)
+    finally:
+        connections[alias].close()
+
+
+def _unpushed(alias: str) -> list[tuple[uuid.UUID, str, datetime]]:
+    rows = JobRecord.objects.using(alias).filter(
+        state__in=[JobState.WAITING, JobState.DELAYED],
+        enqueued_at__isnull=True,
+        rq_id__isnull=True,
+        created_at__lt=timezone.now() - UNPUSHED_AFTER,
+    )
+    return list(rows.order_by("created_at").values_list("pk", "queue", "created_at")[:MOST_UNPUSHED])
+
+
+# --- a Redis -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RedisFacts:
+    """What one Redis says. Times are seconds; what it does not tell this user is None.
+
+    ``info`` is its answer to INFO, ``snapshots`` its ``save`` setting, ``workers`` how many live workers serve a queue.
+    """
+
+    seconds: float
+    info: Mapping[str, Any] = field(default_factory=dict)
+    snapshots: str | None = None
+    events: int | None = None
+    lag: float | None = None
+    has_leader: bool = False
+    beat_age: float | None = None
+    has_clock: bool = False
+    entries: int = 0
+    workers: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+
+
+def redis_facts(source: str, names: Sequence[str]) -> RedisFacts:
+    """Ask a Redis in three round trips. What this user may not ask stays unknown; raises redis-py's errors else."""
+    connection = broker.source_client(source, "probe")
+    start = time.monotonic()
+    with connection.pipeline(transaction=False) as pipeline:
+        pipeline.time()
+        pipeline.info("all")
+        pipeline.config_get("save")
+        pipeline.xlen(keys.EVENTS)
+        pipeline.xrange(keys.EVENTS, count=1)
+        pipeline.mget(keys.LEADER, keys.BEAT, keys.CLOCK)
+        pipeline.zcard(keys.ENTRIES)
+        for name in names:
+            pipeline.smembers(keys.workers_of(name))
+        replies = pipeline.execute(raise_on_error=False)
+    seconds = time.monotonic() - start
+    if isinstance(replies[0], Exception):
+        raise replies[0]
+    (whole, micro), info, save, events, first, singles, entries, *served = map(_known, replies)
+    now = whole + micro / 1_000_000
+    leader, beat, clock = singles or (None, None, None)
+    return RedisFacts(
+        seconds=seconds,
+        info=info or {},
+        snapshots=None if save is None else save.get("save", ""),
+        events=events,
+        lag=None if first is None else _age(first, now),
+        has_leader=leader is not None,
+        beat_age=now - float(beat) if beat else None,
+        has_clock=clock is not None,
+        entries=entries or 0,
+        workers=_alive(connection, dict(zip(names, served, strict=True))),
+        counts=_counts(connection, names),
+    )
+
+
+def known_to_redis(source: str, job_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Return those of the jobs that a Redis has."""
+    with broker.source_client(source, "probe").pipeline(transaction=False) as pipeline:
+        for job_id in job_ids:
+            pipeline.exists(keys.job(job_id))
+        return {job_id for job_id, found in zip(job_ids, pipeline.execute(), strict=True) if found}
+
+
+def _counts(connection: broker.Client, names: Sequence[str]) -> dict[str, Counts]:
+    try:
+        return queues.counts_on(connection, names)
+    except broker.Unavailable:
+        raise
+    except broker.Error:  # this user may not run scripts
+        return {}
+
+
+def _known(reply: Any) -> Any:
+    return None if isinstance(reply, Exception) else reply
+
+
+def _age(first: list[tuple[bytes, Any]], now: float) -> float:
+    """Return for how many seconds the oldest event has waited; 0 when none waits."""
+    return max(0.0, now - int(first[0][0].split(b"-")[0]) / 1000) if first else 0.0
+
+
+def _alive(connection: broker.Client, served: Mapping[str, Any]) -> dict[str, int]:
+    """Count the workers of each queue whose hash is still there: the others died with their machine."""
+    workers = sorted({worker for members in served.values() for worker in members or ()})
+    with connection.pipeline(transaction=False) as pipeline:
+        for worker in workers:
+            pipeline.exists(worker)
+        there = {worker for worker, found in zip(workers, pipeline.execute(), strict=True) if found}
+    return {queue: len(there & (members or set())) for queue, members in served.items()}

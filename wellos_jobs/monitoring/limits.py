@@ -1,0 +1,278 @@
+"""How full each limit is, who holds it, who waits for it, and which circuit breakers are open. Reads only.
+
+Shown are the limits that the code names without a field, those whose number a person has set, those at which jobs wait,
+and those of active jobs; another one is found by its key.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from django.utils.translation import gettext
+
+from .. import broker
+from ..broker import keys
+from ..definitions import registry
+from ..definitions.breaker import CircuitBreaker
+from ..definitions.limits import Concurrency, RateLimit, fields_of
+
+MOST = 2_000
+"""How many limits of one Redis are looked at."""
+SHOWN = 3
+"""How many of those who hold a limit, and of those who wait for it, are named."""
+
+Kind = Literal["concurrency", "rate", "breaker"]
+Guard = Concurrency | RateLimit | CircuitBreaker
+KINDS: dict[str, Kind] = {"c:": "concurrency", "r:": "rate", "b:": "breaker"}
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A job that holds a limit or waits for it; ``since``: how many seconds it has run, or waited (None: not known)."""
+
+    id: str
+    name: str
+    since: float | None
+
+
+@dataclass
+class LimitLine:
+    """One limit on one Redis. ``declared`` are the numbers that the code gives it, ``set`` the one a person has.
+
+    ``used`` counts runs, starts in the ``period`` (seconds), or failures of a breaker ``within`` its time.
+    """
+
+    id: str
+    source: str
+    declared: Sequence[int]
+    set: int | None
+    used: int
+    waiting: int
+    period: float | None = None
+    room_in: float | None = None
+    """Seconds until the first start of the period has left it, when the limit is full."""
+    open_for: float | None = None
+    """Seconds for which a breaker has been open; None: it is closed."""
+    probe_in: float | None = None
+    """Seconds until the next probe; None: none is to come by itself."""
+    is_probing: bool = False
+    within: float | None = None
+    holders: list[Holder] = field(default_factory=list)
+    line: list[Holder] = field(default_factory=list)
+
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.id[:2]]
+
+    @property
+    def key(self) -> str:
+        """The key without what tells its kind and period."""
+        key = self.id[2:]
+        return key.rpartition("/")[0] if self.kind == "rate" else key
+
+    @property
+    def most(self) -> int | None:
+        """The number in force; None where only a job could tell."""
+        return self.set if self.set is not None else min(self.declared, default=None)
+
+    @property
+    def left(self) -> int | None:
+        return None if self.most is None else max(0, self.most - self.used)
+
+    @property
+    def is_full(self) -> bool:
+        return self.left == 0
+
+    @property
+    def load(self) -> float:
+        """How full it is, to sort by."""
+        return self.used / self.most if self.most else float(self.used)
+
+    @property
+    def is_open(self) -> bool:
+        return self.open_for is not None
+
+
+@dataclass
+class LimitBoard:
+    """A page of limits, the busiest first, and all breakers. ``total`` counts the limits that were found."""
+
+    breakers: list[LimitLine] = field(default_factory=list)
+    limits: list[LimitLine] = field(default_factory=list)
+    total: int = 0
+    unseen: int = 0
+    """At how many limits jobs wait that were not looked at, because there are too many."""
+    problems: list[str] = field(default_factory=list)
+    """What could not be asked or read, in sentences."""
+
+
+def look(sought: str = "", start: int = 0, most: int = 50) -> LimitBoard:
+    """Return the limits whose key holds ``sought``: two round trips for each Redis."""
+    board = LimitBoard()
+    found: list[LimitLine] = []
+    guards = list(_guards())
+    for source in broker.sources():
+        try:
+            found += _found(source, guards, sought, board)
+        except broker.Error as error:
+            board.problems.append(_not_asked(error))
+    found = [line for line in found if sought in line.key]
+    found.sort(key=lambda line: (not line.is_open, -line.waiting, -line.load, line.id))
+    board.breakers = [line for line in found if line.kind == "breaker"]
+    limits = [line for line in found if line.kind != "breaker"]
+    board.total, board.limits = len(limits), limits[start : start + most]
+    for source in broker.sources():
+        shown = [line for line in board.breakers + board.limits if line.source == source and _has_jobs(line)]
+        if shown:
+            _name_jobs(source, shown, board)
+    return board
+
+
+# --- what the code says ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """A limit as a job declares it: ``pattern`` fits the ids it may have; ``id`` is the only one or ''."""
+
+    guard: Guard
+    pattern: re.Pattern[str]
+    id: str
+
+
+def _guards() -> Iterator[_Declared]:
+    for definition in registry.all_jobs():
+        for guard in definition.limits:
+            if callable(guard.key):
+                continue  # only a job's data could tell
+            if not fields_of(guard.key):
+                known = str(guard.wire(definition.name, {}, "")["id"])
+                yield _Declared(guard, re.compile(re.escape(known)), known)
+            else:
+                yield _Declared(guard, re.compile(_prefix(guard) + _pattern(str(guard.key)) + _suffix(guard)), "")
+
+
+def _prefix(guard: Guard) -> str:
+    return "c:" if isinstance(guard, Concurrency) else "r:"
+
+
+def _suffix(guard: Guard) -> str:
+    return re.escape(f"/{guard.period:g}") if isinstance(guard, RateLimit) else ""
+
+
+def _pattern(key: str) -> str:
+    parts = string.Formatter().parse(key)
+    return "".join(re.escape(text) + (".*" if name is not None else "") for text, name, _spec, _how in parts)
+
+
+def _number(guard: Guard) -> int:
+    if isinstance(guard, CircuitBreaker):
+        return guard.failures
+    return guard.n if isinstance(guard, Concurrency) else guard.most
+
+
+def _sought_ids(guards: Sequence[_Declared], sought: str) -> Iterator[str]:
+    """Yield the ids under which a key that somebody looks for may stand."""
+    for declared in guards:
+        chosen = f"{_prefix(declared.guard)}{sought}"
+        if isinstance(declared.guard, RateLimit):
+            chosen += f"/{declared.guard.period:g}"
+        if not declared.id and declared.pattern.fullmatch(chosen):
+            yield chosen
+
+
+# --- what Redis says -------------------------------------------------------------------------------------
+
+
+def _found(source: str, guards: Sequence[_Declared], sought: str, board: LimitBoard) -> Iterator[LimitLine]:
+    asked = {declared.id: _within(declared.guard) for declared in guards if declared.id}
+    always = set(asked)
+    if sought:
+        asked |= dict.fromkeys(_sought_ids(guards, sought), "")
+    arguments = [part for pair in asked.items() for part in pair]
+    stamp, waiting, rows = broker.run(broker.source_client(source, "call"), "limit_board", MOST, *arguments)
+    board.unseen += max(0, int(waiting) - MOST)
+    lines = [line for row in rows if (line := _read(source, float(stamp), row, guards, board)) is not None]
+    return (line for line in lines if line.id in always or line.used or line.waiting or line.set is not None)
+
+
+def _read(
+    source: str, now: float, row: Sequence[Any], guards: Sequence[_Declared], board: LimitBoard
+) -> LimitLine | None:
+    """Return a line, None for what is no limit; a limit whose keys are damaged is told as a problem."""
+    try:
+        return _line(source, now, row, guards)
+    except (ValueError, TypeError, AttributeError) as error:
+        told = {"limit": broker.text(row[0]), "error": error}
+        board.problems.append(gettext("What Redis holds on limit %(limit)s cannot be read: %(error)s") % told)
+        return None
+
+
+def _not_asked(error: broker.Error) -> str:
+    return gettext("Redis cannot be asked: %(error)s") % {"error": error}
+
+
+def _within(guard: Guard) -> str:
+    return str(guard.wire("", {}, "")["within"]) if isinstance(guard, CircuitBreaker) else ""
+
+
+def _line(source: str, now: float, row: Sequence[Any], guards: Sequence[_Declared]) -> LimitLine | None:
+    limit_id, told, chosen = (broker.text(part) for part in row[:3])
+    since, until, probe = (broker.text(part) for part in row[5:])
+    if limit_id[:2] not in KINDS:
+        return None
+    known = [declared.guard for declared in guards if declared.pattern.fullmatch(limit_id)]
+    number = int(chosen) if chosen.isdigit() else None
+    line = LimitLine(limit_id, source, _declared(known, told), number, used=int(row[4]), waiting=int(row[3]))
+    if line.kind == "rate":
+        line.period = float(limit_id.rpartition("/")[2])
+        if since and line.is_full:
+            line.room_in = max(0.0, float(since) + line.period - now)
+    if line.kind == "breaker":
+        line.within = next((float(_within(guard)) for guard in known), None)
+        if until:
+            line.open_for = max(0.0, now - float(since)) if since else 0.0
+            line.is_probing = bool(probe)
+            line.probe_in = None if probe or float(until) >= keys.FAR else max(0.0, float(until) - now)
+    return line
+
+
+def _declared(known: Sequence[Guard], told: str) -> list[int]:
+    """Return the numbers of a limit as the code has them, or else as its jobs have brought them."""
+    numbers = {_number(guard) for guard in known}
+    if not numbers and told:
+        limit = json.loads(told)
+        numbers = {int(limit.get("b") or limit.get("n") or 0)} - {0}
+    return sorted(numbers)
+
+
+def _has_jobs(line: LimitLine) -> bool:
+    return bool(line.waiting or line.is_open or (line.kind == "concurrency" and line.used))
+
+
+def _name_jobs(source: str, lines: Sequence[LimitLine], board: LimitBoard) -> None:
+    try:
+        connection = broker.source_client(source, "call")
+        rows = broker.run(connection, "limit_jobs", SHOWN, *(line.id for line in lines))
+    except broker.Error as error:
+        board.problems.append(_not_asked(error))
+        return
+    now = datetime.now(UTC).timestamp()
+    for line, (holders, waiting) in zip(lines, rows, strict=True):
+        line.holders = [_holder(now, row, of_run=True) for row in holders]
+        line.line = [_holder(now, row, of_run=False) for row in waiting]
+
+
+def _holder(now: float, row: Sequence[bytes], *, of_run: bool) -> Holder:
+    job, name, waited, started = map(broker.text, row)
+    try:
+        at = datetime.fromisoformat(started).timestamp() if of_run else float(waited)
+    except ValueError:
+        return Holder(job, name or job, None)
+    return Holder(job, name or job, max(0.0, now - at))

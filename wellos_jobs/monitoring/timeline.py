@@ -1,0 +1,136 @@
+"""The timeline of a job: what happened to it and when, from its rows. Pure: rows in, moments out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from ..models import AuditEntry, DeadLetter, JobAttempt, JobRecord
+from ..states import AttemptOutcome, JobState
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One thing that happened. ``word`` is its badge, ``took`` the seconds that what ended here had lasted."""
+
+    at: datetime
+    word: str
+    text: str
+    detail: str = ""
+    took: float | None = None
+    gap: float | None = None
+    """Seconds since the moment before."""
+    is_due: bool = False
+    """Whether it is still to come."""
+
+
+def timeline(
+    job: JobRecord,
+    attempts: Iterable[JobAttempt] = (),
+    letters: Iterable[DeadLetter] = (),
+    entries: Iterable[AuditEntry] = (),
+) -> list[Moment]:
+    """Return what happened to a job, oldest first, each with the time since the moment before.
+
+    The row knows its last run and the last time it was enqueued; earlier ones are told by the attempts.
+    """
+    tried = list(attempts)
+    found = [
+        *_beginning(job, tried),
+        *(moment for attempt in tried for moment in _attempt(attempt)),
+        *_last_run(job, tried),
+        *(_letter(letter) for letter in letters),
+        *(moment for entry in entries for moment in _act(entry)),
+        *_coming(job),
+    ]
+    return list(_with_gaps(sorted(found, key=lambda moment: moment.at)))
+
+
+def _with_gaps(moments: Sequence[Moment]) -> Iterator[Moment]:
+    before: datetime | None = None
+    for moment in moments:
+        gap = (moment.at - before).total_seconds() if before else None
+        yield Moment(moment.at, moment.word, moment.text, moment.detail, moment.took, gap, moment.is_due)
+        before = moment.at
+
+
+def _beginning(job: JobRecord, tried: list[JobAttempt]) -> Iterator[Moment]:
+    yield Moment(job.created_at, "created", _("Created"))
+    if job.enqueued_at is None:
+        return
+    again = job.replays or any(attempt.ended_at <= job.enqueued_at for attempt in tried)
+    text = _("Enqueued again") if again else _("Enqueued")
+    yield Moment(job.enqueued_at, "enqueued", text, _("in queue %(queue)s") % {"queue": job.queue})
+
+
+def _attempt(attempt: JobAttempt) -> Iterator[Moment]:
+    number = {"n": attempt.number}
+    if attempt.started_at is not None:
+        yield Moment(attempt.started_at, "started", _("Attempt %(n)d started") % number, _on_worker(attempt.worker))
+    error = f"{attempt.error_class.rpartition('.')[2]}: {attempt.message}".removeprefix(": ").strip(": ")
+    yield Moment(
+        attempt.ended_at,
+        attempt.outcome,
+        _("Attempt %(n)d: %(outcome)s") % {**number, "outcome": AttemptOutcome(attempt.outcome).label},
+        error.partition("\n")[0][:200],
+        _seconds(attempt.started_at, attempt.ended_at),
+    )
+
+
+def _last_run(job: JobRecord, tried: list[JobAttempt]) -> Iterator[Moment]:
+    """Tell of the run that the row knows, unless it is one of the attempts that did not complete."""
+    if job.started_at is not None and all(attempt.started_at != job.started_at for attempt in tried):
+        yield Moment(
+            job.started_at, "started", _("Attempt %(n)d started") % {"n": job.attempts}, _on_worker(job.worker)
+        )
+    if job.finished_at is None or job.state not in (JobState.COMPLETED, JobState.CANCELED):
+        return
+    text = _("Completed") if job.state == JobState.COMPLETED else _("Canceled")
+    took = _seconds(job.started_at, job.finished_at) if job.state == JobState.COMPLETED else None
+    yield Moment(job.finished_at, job.state, text, "", took)
+
+
+def _letter(letter: DeadLetter) -> Moment:
+    return Moment(letter.created_at, "failed", _("Given up: a dead letter was made"), letter.get_reason_display())
+
+
+def _act(entry: AuditEntry) -> Iterator[Moment]:
+    """Tell what a person did. A cancellation without an actor, as of a flow, has its own moment in the row."""
+    if entry.action not in _TEXTS:  # a failure has its attempt
+        return
+    who = _("by %(name)s") % {"name": entry.actor_name} if entry.actor_name else ""
+    yield Moment(
+        entry.at, entry.action, _TEXTS[entry.action](entry.detail), ": ".join(filter(None, (who, entry.reason)))
+    )
+
+
+_TEXTS: dict[str, Any] = {
+    "retried": lambda detail: _("Promoted to run now") if detail.get("promoted") else _("Retried with fresh attempts"),
+    "replayed": lambda detail: _("Replayed with fresh attempts"),
+    "discarded": lambda detail: _("Dead letter discarded"),
+    "assigned": lambda detail: _("Dead letter assigned to %(name)s") % {"name": detail.get("to") or _("nobody")},
+    "canceled": lambda detail: _("Asked to be canceled"),
+    "promoted": lambda detail: _("Promoted to run now"),
+    "moved": lambda detail: _("Moved to queue %(queue)s") % {"queue": detail.get("queue", "")},
+    "changed priority": lambda detail: _("Priority changed to %(priority)s") % {"priority": detail.get("priority", "")},
+    "edited": lambda detail: _("Data changed: %(names)s") % {"names": ", ".join(detail.get("changed", []))},
+    "enqueued": lambda detail: _("Made as a copy of job %(job)s") % {"job": detail.get("copy_of", "")},
+}
+
+
+def _coming(job: JobRecord) -> Iterator[Moment]:
+    if job.state == JobState.DELAYED and job.run_at is not None:
+        text = _("Due for its next attempt") if job.attempts else _("Due")
+        yield Moment(job.run_at, "delayed", text, is_due=True)
+
+
+def _on_worker(worker: str) -> str:
+    return _("on worker %(worker)s") % {"worker": worker} if worker else ""
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+    return max(timedelta(0), end - start).total_seconds() if start and end else None

@@ -1,0 +1,197 @@
+"""How jobs have fared over a time: throughput, failures, how long they waited and ran. Reads nothing but counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
+from typing import Any, NamedTuple, TypeVar
+
+from django.db import connections
+from django.db.models import QuerySet, Sum, TextField
+from django.db.models.functions import Cast
+from django.utils import timezone
+
+from ..ledger.counters import DAY, HOUR, MINUTE, Span
+from .similar_jobs import percentile, summed
+
+FEW = 100
+"""With fewer runs than this, a percentile says little."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A time up to now. ``counts`` is how fine its counts are, ``times`` how fine its durations: those cost more."""
+
+    counts: Span
+    number: int
+    times: Span
+
+    def begin(self, now: datetime) -> datetime:
+        """Return when the first span of it began; the last one is the one that runs."""
+        return self.counts.begin(now) - self.counts.length * (self.number - 1)
+
+    def begins(self, span: Span, now: datetime) -> list[datetime]:
+        """Return when each span of it began."""
+        first, last = span.begin(self.begin(now)), span.begin(now)
+        return [first + span.length * place for place in range(round((last - first) / span.length) + 1)]
+
+
+WINDOWS: Mapping[str, Window] = {
+    "1h": Window(MINUTE, 60, MINUTE),
+    "24h": Window(HOUR, 24, HOUR),
+    "7d": Window(HOUR, 7 * 24, DAY),
+    "30d": Window(DAY, 30, DAY),
+    "90d": Window(DAY, 90, DAY),
+}
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Durations in seconds below which half, 95 and 99 of a hundred runs lay, to the upper end of a bucket of the
+    histogram; None: there are none, or they are above the last."""
+
+    runs: int = 0
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the sample is too small to say much."""
+        return self.runs < FEW
+
+    @classmethod
+    def of(cls, histograms: Iterable[Sequence[int]]) -> Tail:
+        total = summed(histograms)
+        return cls(sum(total), *(percentile(total, share) for share in (0.5, 0.95, 0.99))) if any(total) else cls()
+
+
+@dataclass(frozen=True)
+class JobLine:
+    """How the jobs of one name fared in one queue."""
+
+    queue: str
+    name: str
+    completed: int
+    failed: int
+    wait: Tail
+    run: Tail
+
+    @property
+    def failure_rate(self) -> float | None:
+        """The share of ended jobs that failed, None if none ended."""
+        return share(self.failed, self.completed + self.failed)
+
+
+@dataclass(frozen=True)
+class Trends:
+    """One window: what ended in each span of ``begins``, durations in those of ``time_begins``, a line for each job."""
+
+    window: Window
+    begins: Sequence[datetime]
+    completed: Sequence[int]
+    failed: Sequence[int]
+    time_begins: Sequence[datetime]
+    waits: Sequence[Tail]
+    runs: Sequence[Tail]
+    lines: Sequence[JobLine] = field(default_factory=list)
+    total: JobLine | None = None
+
+
+class _Row(NamedTuple):
+    """One row of counts."""
+
+    at: datetime
+    queue: str
+    name: str
+    completed: int
+    failed: int
+    wait: Sequence[int]
+    run: Sequence[int]
+
+
+_Key = TypeVar("_Key")
+
+
+def share(part: int, whole: int) -> float | None:
+    """Return a part of a whole, None of nothing."""
+    return part / whole if whole else None
+
+
+def look(name: str, queue: str = "", job: str = "", now: datetime | None = None) -> Trends:
+    """Return one of ``WINDOWS``, of one queue or of one job name if they are given. Two queries.
+
+    Raises:
+        KeyError: there is no such window.
+    """
+    window, moment = WINDOWS[name], now or timezone.now()
+    begins = window.begins(window.counts, moment)
+    ended = _ended(_rows(window.counts, begins[0], queue, job))
+    time_begins = window.begins(window.times, moment)
+    rows = _durations(_rows(window.times, time_begins[0], queue, job))
+    by_time, by_job = _grouped(rows, lambda row: row.at), _grouped(rows, lambda row: (row.queue, row.name))
+    lines = [_line(found, *key) for key, found in by_job.items()]
+    tails = [_tails(by_time.get(at, [])) for at in time_begins]
+    return Trends(
+        window,
+        begins,
+        [ended.get(at, (0, 0))[0] for at in begins],
+        [ended.get(at, (0, 0))[1] for at in begins],
+        time_begins,
+        [wait for wait, _run in tails],
+        [run for _wait, run in tails],
+        lines,
+        _line(rows, queue, job),
+    )
+
+
+def _rows(span: Span, since: datetime, queue: str, job: str) -> QuerySet[Any]:
+    rows = span.model.objects.filter(begins_at__gte=since).order_by()
+    rows = rows.filter(queue=queue) if queue else rows
+    return rows.filter(name=job) if job else rows
+
+
+def _ended(rows: QuerySet[Any]) -> dict[datetime, tuple[int, int]]:
+    found = rows.values_list("begins_at").annotate(Sum("completed"), Sum("failed"))
+    return {at: (completed, failed) for at, completed, failed in found}
+
+
+def _durations(rows: QuerySet[Any]) -> list[_Row]:
+    """Return the rows with their histograms.
+
+    There may be tens of thousands, so times and JSON come as text: each time is read once, and each column of
+    histograms in one go.
+    """
+    texts = {f"{name}_text": Cast(name, TextField()) for name in ("begins_at", "wait_histogram", "run_histogram")}
+    found = list(rows.annotate(**texts).values_list(*texts, "queue", "name", "completed", "failed"))
+    zone = connections[rows.db].timezone or UTC
+    moments = {text: _moment(text, zone) for text in {row[0] for row in found}}
+    waits, runs = (json.loads(f"[{','.join(row[place] for row in found)}]") for place in (1, 2))
+    return [
+        _Row(moments[row[0]], row[3], row[4], row[5], row[6], wait, run)
+        for row, wait, run in zip(found, waits, runs, strict=True)
+    ]
+
+
+def _moment(text: str, zone: tzinfo) -> datetime:
+    """Read a time as a database writes it."""
+    at = datetime.fromisoformat(text)
+    return at if at.tzinfo else at.replace(tzinfo=zone)
+
+
+def _grouped(rows: Sequence[_Row], key: Callable[[_Row], _Key]) -> dict[_Key, list[_Row]]:
+    found: dict[_Key, list[_Row]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return found
+
+
+def _tails(rows: Sequence[_Row]) -> tuple[Tail, Tail]:
+    return Tail.of(row.wait for row in rows), Tail.of(row.run for row in rows)
+
+
+def _line(rows: Sequence[_Row], queue: str, name: str) -> JobLine:
+    completed, failed = sum(row.completed for row in rows), sum(row.failed for row in rows)
+    return JobLine(queue, name, completed, failed, *_tails(rows))

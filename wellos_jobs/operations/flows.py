@@ -1,0 +1,124 @@
+"""Acts of a person on whole flows and batches, each with its ``AuditEntry``, beside those of the jobs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.db import models, router, transaction
+from django.utils.translation import gettext as _
+
+from ..definitions import ids
+from ..enqueueing.batches import Batch
+from ..enqueueing.flows import FlowHandle
+from ..errors import InvalidOperation, JobNotFound
+from ..models import Batch as BatchRow
+from ..models import JobRecord
+from ..states import FINAL_STATES, BatchState
+from .audit import Act, Report, try_each, with_redis
+from .replay import revive
+
+
+def cancel_flow(
+    flow_id: uuid.UUID | str, *, by: Any = None, reason: str = "", address: str = "", database: str | None = None
+) -> int:
+    """Cancel every job of a flow that is not final; return how many there were.
+
+    Raises:
+        InvalidOperation: all its jobs are final.
+        JobNotFound: there is no such flow.
+        RedisUnavailable: Redis is away; the jobs not reached yet stay as they were.
+    """
+    using, rows = _flow(flow_id, database)
+    handle = FlowHandle(uuid.UUID(str(flow_id)), [], using)
+    with transaction.atomic(using=using):
+        if not rows.exclude(state__in=FINAL_STATES).exists():
+            raise InvalidOperation(_("Every job of flow %(flow)s has ended") % {"flow": flow_id})
+        count = with_redis(handle.cancel)
+        Act(by, reason, address).entry("canceled", "flow", flow_id, jobs=count).save(using=using)
+    return count
+
+
+def retry_flow(
+    flow_id: uuid.UUID | str, *, by: Any = None, reason: str = "", address: str = "", database: str | None = None
+) -> list[JobRecord]:
+    """Run the failed jobs of a flow again, and then what ended only because they had failed. Returns the failed ones.
+
+    Raises:
+        InvalidOperation: no job of it has failed.
+        JobNotFound: there is no such flow.
+    """
+    using, rows = _flow(flow_id, database)
+    return _retried(rows, using, Act(by, reason, address), "flow", flow_id)
+
+
+def cancel_batch(
+    batch_id: uuid.UUID | str, *, by: Any = None, reason: str = "", address: str = "", database: str | None = None
+) -> int:
+    """Cancel every job of a batch that is not final, and close it; return how many there were.
+
+    Raises:
+        InvalidOperation: the batch is done.
+        JobNotFound: there is no such batch.
+        RedisUnavailable: Redis is away; the jobs not reached yet stay as they were.
+    """
+    batch = Batch.get(batch_id, database)
+    with transaction.atomic(using=batch.database):
+        if batch.state == BatchState.DONE:
+            raise InvalidOperation(_("Batch %(batch)s is done") % {"batch": batch.name})
+        count = with_redis(batch.cancel)
+        Act(by, reason, address).entry("canceled", "batch", batch.id, name=batch.name, jobs=count).save(
+            using=batch.database
+        )
+    return count
+
+
+def retry_batch(
+    batch_id: uuid.UUID | str, *, by: Any = None, reason: str = "", address: str = "", database: str | None = None
+) -> list[JobRecord]:
+    """Run the failed jobs of a batch again; ``on_success`` runs if then all complete, ``on_complete`` only once.
+
+    Raises:
+        InvalidOperation: no job of it has failed.
+        JobNotFound: there is no such batch.
+    """
+    batch = Batch.get(batch_id, database)
+    rows = JobRecord.objects.using(batch.database).filter(batch_id=batch.id)
+    return _retried(rows, batch.database, Act(by, reason, address), "batch", batch.id)
+
+
+def cancel_batches(batches: Iterable[BatchRow], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+    """Cancel all of ``batches`` that are not done."""
+    return _each(cancel_batch, batches, by=by, reason=reason, address=address)
+
+
+def retry_batches(batches: Iterable[BatchRow], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+    """Run the failed jobs of all of ``batches`` again."""
+    return _each(retry_batch, batches, by=by, reason=reason, address=address)
+
+
+def _each(verb: Callable[..., Any], batches: Iterable[BatchRow], **act: Any) -> Report:
+    report = Report()
+    try_each(report, batches, lambda batch: verb(batch.pk, database=batch._state.db, **act))
+    return report
+
+
+def _retried(
+    rows: models.QuerySet[JobRecord], using: str, act: Act, kind: str, target: uuid.UUID | str
+) -> list[JobRecord]:
+    with transaction.atomic(using=using):
+        revived = revive(rows, using, act, "retried")
+        if not revived:
+            raise InvalidOperation(_("No job of %(kind)s %(target)s has failed") % {"kind": kind, "target": target})
+        act.entry("retried", kind, target, jobs=len(revived)).save(using=using)
+    return revived
+
+
+def _flow(flow_id: uuid.UUID | str, database: str | None) -> tuple[str, models.QuerySet[JobRecord]]:
+    using = database or router.db_for_write(JobRecord)
+    known = ids.parse_id(flow_id)
+    rows = JobRecord.objects.using(using).filter(flow_id=known)
+    if known is None or not rows.exists():
+        raise JobNotFound(f"There is no flow {flow_id} in the database {using!r}")
+    return str(using), rows

@@ -1,0 +1,220 @@
+"""A job's data and result as they are stored: plain JSON, with sensitive values encrypted.
+
+``data`` is an object whose keys are argument names; it is never itself read as a tag (see ``values``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+from uuid import UUID
+
+from .. import conf
+from ..errors import EncryptionError, PayloadError
+from . import encryption, tags
+from .redaction import MASK, redact
+from .values import AS_IS, Fault, check_text, described, encode_value, map_items, map_tags, text_key, to_json
+
+__all__ = ["MASK", "decode", "decode_result", "encode", "encode_result", "mask", "mask_value"]
+__all__ += ["redact", "rotate", "secrets_in", "to_json"]
+
+
+def encode(data: Mapping[str, Any], *, sensitive: Collection[str] = (), limit: int | None = None) -> dict[str, Any]:
+    """Return a job's arguments as plain JSON, the ``sensitive`` ones encrypted.
+
+    ``limit`` is in bytes of compact UTF-8 JSON; None takes ``MAX_PAYLOAD_BYTES``.
+
+    Raises:
+        PayloadError: a value cannot be carried, or the whole is too large; the text names the place.
+        EncryptionError: there are sensitive values and no usable key.
+    """
+    if not isinstance(data, Mapping):
+        raise PayloadError(f"data is {described(data)}: give a dict of named arguments")
+    encoded: dict[str, Any] = {}
+    name: Any = None
+    try:
+        for name, value in data.items():
+            key = name if type(name) is str else text_key(name)
+            if key in sensitive:
+                encoded[key] = {tags.ENCRYPTED: _sealed(key, value)}
+            else:
+                encoded[key] = value if type(value) in AS_IS else encode_value(value, 2)
+    except Fault as fault:
+        fault.step(name)
+        raise fault.at("data") from None
+    _check_size("data", encoded, "pass an id instead", limit)
+    return encoded
+
+
+def canonical(data: Mapping[str, Any]) -> str:
+    """Return the plain data as JSON that is the same for equal data, whatever the order of their keys.
+
+    Raises:
+        PayloadError: the data cannot be carried as JSON.
+    """
+    return json.dumps(encode(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def decode(data: Any) -> dict[str, Any]:
+    """Return the arguments that ``encode`` was given, the sensitive ones decrypted.
+
+    Raises:
+        PayloadError: this is not what ``encode`` writes.
+        EncryptionError: a sensitive value does not fit the configured keys.
+    """
+    if type(data) is not dict:
+        raise PayloadError(f"data is {described(data)}, not an object of named arguments")
+    try:
+        return map_items(data, _untag)
+    except Fault as fault:
+        raise fault.at("data") from None
+
+
+def encode_result(value: Any, *, limit: int | None = None) -> Any:
+    """Return what a job returned as plain JSON, by the rules of ``encode``.
+
+    Raises:
+        PayloadError: it cannot be carried or is too large.
+    """
+    if value is None:
+        return None
+    try:
+        encoded = encode_value(value)
+    except Fault as fault:
+        raise fault.at("result") from None
+    _check_size("result", encoded, "store it and return an id instead", limit)
+    return encoded
+
+
+def decode_result(value: Any) -> Any:
+    """Return the value that ``encode_result`` was given.
+
+    Raises:
+        PayloadError: this is not what ``encode_result`` writes.
+    """
+    try:
+        return map_tags(value, _untag)
+    except Fault as fault:
+        raise fault.at("result") from None
+
+
+def mask(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored data for people: sensitive values as ``MASK``, tags as readable text. Never raises."""
+    return {name: mask_value(value) for name, value in data.items()}
+
+
+def mask_value(value: Any) -> Any:
+    """Return one stored value, or a stored result, for people. Never raises."""
+    try:
+        return map_tags(value, _shown)
+    except RecursionError:  # only data of foreign code can be that deep
+        return "…"
+
+
+def secrets_in(data: Mapping[str, Any]) -> list[str]:
+    """Return the texts by which the sensitive values of stored data could show, for ``redact``.
+
+    Raises:
+        EncryptionError: a sensitive value does not fit the configured keys.
+        PayloadError: what was encrypted is not what ``encode`` writes.
+    """
+    found: list[str] = []
+
+    def collect(tag: str, inner: Any) -> Any:
+        if tag == tags.ENCRYPTED:
+            found.extend(_texts(_untag(tag, inner)))
+        elif tag == tags.DICT and isinstance(inner, dict):
+            map_items(inner, collect)
+
+    try:
+        map_items(data, collect)
+    except Fault as fault:
+        raise fault.at("data") from None
+    return list(dict.fromkeys(found))
+
+
+def rotate(data: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return stored data with every sensitive value under the first key, and whether that changed any.
+
+    Raises:
+        EncryptionError: a sensitive value fits none of the keys.
+    """
+    changed = False
+
+    def renew(tag: str, inner: Any) -> Any:
+        nonlocal changed
+        if tag == tags.DICT and isinstance(inner, dict):
+            return {tag: map_items(inner, renew)}
+        if tag != tags.ENCRYPTED:
+            return {tag: inner}
+        token = encryption.rotate(inner)
+        changed = changed or token != inner
+        return {tag: token}
+
+    return map_items(data, renew), changed
+
+
+def _check_size(root: str, encoded: Any, mend: str, limit: int | None) -> None:
+    try:
+        size = check_text(encoded)
+    except Fault as fault:
+        raise fault.at(root) from None
+    most = conf.current().max_payload_bytes if limit is None else limit
+    if size > most:
+        raise PayloadError(
+            f"The {root} is {size:,} bytes as JSON and at most {most:,} are allowed "
+            f'(WELLOS_JOBS["MAX_PAYLOAD_BYTES"]): {mend}'
+        )
+
+
+def _sealed(name: str, value: Any) -> str:
+    """Encrypt a sensitive value. A fault names no place inside it, because keys may be secret too."""
+    try:
+        encoded = encode_value(value, 2)
+        check_text(encoded)
+        return encryption.encrypt(to_json(encoded))
+    except Fault as fault:
+        raise Fault(fault.text) from None
+    except EncryptionError as error:
+        raise EncryptionError(f"Argument {name!r}: {error}") from None
+
+
+def _untag(tag: str, inner: Any) -> Any:
+    if tag == tags.ENCRYPTED:
+        try:
+            return map_tags(json.loads(encryption.decrypt(inner)), _untag)
+        except json.JSONDecodeError:
+            raise Fault("was encrypted from something that is not JSON") from None
+    if tag == tags.DICT:
+        if not isinstance(inner, dict):
+            raise Fault(f"has a broken {tag}: it holds {described(inner)}")
+        return map_items(inner, _untag)
+    try:
+        return tags.read(tag, inner)
+    except ValueError as error:
+        raise Fault(str(error)) from None
+
+
+def _shown(tag: str, inner: Any) -> Any:
+    if tag == tags.ENCRYPTED:
+        return MASK
+    if tag == tags.DICT and isinstance(inner, dict):
+        return map_items(inner, _shown)
+    return tags.readable(tag, inner)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif value is not None and not isinstance(value, bool):
+        yield str(value)
+        yield repr(value)
+        if isinstance(value, UUID):
+            yield value.hex

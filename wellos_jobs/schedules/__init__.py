@@ -1,0 +1,29 @@
+"""Schedule rows become jobs: declared schedules, ticks, the clock, rq-scheduler's entries.
+
+Imports ``cron``, ``enqueueing``, ``broker`` and the models. Users import the functions below; ``Cron`` and ``Every``
+declare a schedule.
+"""
+
+from __future__ import annotations
+
+from .api import (
+    REPORT_JOB,
+    Cron,
+    Every,
+    remove_schedule,
+    run_now,
+    schedule_organization_reports,
+    synchronise,
+    update_schedule,
+)
+
+__all__ = [
+    "REPORT_JOB",
+    "Cron",
+    "Every",
+    "remove_schedule",
+    "run_now",
+    "schedule_organization_reports",
+    "synchronise",
+    "update_schedule",
+]

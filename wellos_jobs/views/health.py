@@ -1,0 +1,88 @@
+"""The HTTP doors of health, for probes and monitors: live, ready and backlog.
+
+Anybody may read the words (ok, warning, critical, unknown); what is behind them is for people with the permission
+``view_jobrecord`` for all organizations and for whoever sends ``HEALTH_TOKEN``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.crypto import constant_time_compare
+from django.views.decorators.http import require_safe
+
+from .. import conf
+from ..monitoring import health
+from ..monitoring.health import Check, Status, worst
+
+READY = ("database", "redis")
+"""What a process cannot do without."""
+HEALTHY = frozenset({Status.OK, Status.WARNING})
+
+
+@require_safe
+def live(request: HttpRequest) -> HttpResponse:
+    """Answer that this process answers. Asks nobody."""
+    return _answer({"status": Status.OK}, Status.OK)
+
+
+@require_safe
+def ready(request: HttpRequest) -> HttpResponse:
+    """Answer 200 or 503 by the checks ``database`` and ``redis``, or by those that ``?check=`` names.
+
+    The words of all checks are told in any case. ``check=all`` names every one.
+    """
+    chosen = request.GET.getlist("check") or READY
+    names = health.NAMES if "all" in chosen else chosen
+    if unknown := sorted(set(names) - set(health.NAMES)):
+        text = f"There is no check {unknown[0]!r}: choose among {', '.join(health.NAMES)} and all"
+        return _answer({"error": text}, Status.OK, code=400)
+    report = health.report()
+    status = worst(report.named(*names))
+    body: dict[str, Any] = {"status": status, "checks": _words(report.checks)}
+    if _may_see_details(request):
+        body |= {"at": report.at, "details": [_detail(check) for check in report.checks]}
+    return _answer(body, status)
+
+
+@require_safe
+def backlog(request: HttpRequest) -> HttpResponse:
+    """Answer 503 while a queue holds more than ``BACKLOG_ALERTS`` allows; name it to those who may see that."""
+    checks = health.backlog()
+    over = [check for check in checks if check.status is not Status.OK]
+    body: dict[str, Any] = {"status": worst(checks)}
+    if _may_see_details(request):
+        body["queues"] = [{"name": check.where, "waiting": check.value, "text": check.text} for check in over]
+    return _answer(body, worst(checks), code=503 if over else 200)
+
+
+def _words(checks: Sequence[Check]) -> dict[str, Status]:
+    """Return the worst status of each kind of check."""
+    found = {check.name for check in checks}
+    return {name: worst(check for check in checks if check.name == name) for name in health.NAMES if name in found}
+
+
+def _detail(check: Check) -> dict[str, Any]:
+    return {name: getattr(check, name) for name in ("name", "where", "status", "value", "text")}
+
+
+def _may_see_details(request: HttpRequest) -> bool:
+    """Tell who asks. A person is looked up in the database: not before it is known to answer."""
+    token = conf.current().health_token
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if token and scheme.lower() == "bearer" and constant_time_compare(given, token):
+        return True
+    if not request.COOKIES or not health.database_answers():
+        return False
+    user = getattr(request, "user", None)
+    if user is None or not user.has_perm("wellos_jobs.view_jobrecord"):
+        return False
+    return conf.organizations_of(user) is None  # details are about all
+
+
+def _answer(body: dict[str, Any], status: Status, code: int | None = None) -> HttpResponse:
+    response = JsonResponse(body, status=code or (200 if status in HEALTHY else 503))
+    response["Cache-Control"] = "no-store"
+    return response

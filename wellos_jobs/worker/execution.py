@@ -1,0 +1,168 @@
+"""One run of one job as named steps: read, bind, open the context, call under the alarm, judge the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import connections
+
+from .. import payload
+from ..broker.claims import Claim, Outcome
+from ..definitions import registry
+from ..definitions.breaker import CircuitBreaker
+from ..definitions.retry import Fail, RetryAfter, RetryPolicy, SnoozeFor
+from ..enqueueing.context import CurrentJob, running
+from ..errors import EncryptionError, JobHandedBack, JobStopped, JobTimeout, PayloadError, UnknownJob
+from ..payload import failures
+from ..payload.rq_calls import unzipped
+from ..states import FailureReason
+from . import log_capture
+from .log_capture import RunLog, caught
+from .log_masking import masked_logs
+from .timeouts import Alarm
+
+Report = Callable[[int, str, bool], None]
+
+
+def run(claim: Claim, alarm: Alarm, report: Report | None = None) -> Outcome:
+    """Run a claimed job and return how it ended, and what it logged. Raises nothing: every ending is an outcome."""
+    log = log_capture.new()
+    outcome = _run(claim, alarm, report, log)
+    return replace(outcome, log=log.told()) if log is not None and log.lines else outcome
+
+
+def _run(claim: Claim, alarm: Alarm, report: Report | None, log: RunLog | None) -> Outcome:
+    started = time.perf_counter()
+    secrets: list[str] = []
+    policy = RetryPolicy(max_attempts=claim.max_attempts)
+    in_body = False
+    close_stale_connections()
+    try:
+        definition = registry.get(claim.name)
+        policy = definition.policy
+        stored = _read(claim)
+        secrets = payload.secrets_in(stored)
+        data = _bound(definition, payload.decode(stored))
+        function = definition.function
+        if definition.is_async:
+            function = _in_loop(function)
+        with running(_current(claim, data, _masking(report, secrets))), masked_logs(secrets), caught(log, secrets):
+            in_body = True
+            value = alarm.call(function, data, claim.timeout)
+            in_body = False
+        result = payload.to_json(payload.encode_result(value))
+        return Outcome("completed", time.perf_counter() - started, result=result, verdicts=_verdicts(claim, None))
+    except JobStopped:
+        return Outcome("canceled", time.perf_counter() - started)
+    except JobHandedBack:
+        return Outcome("handed_back", time.perf_counter() - started, message="the worker stopped")
+    except BaseException as error:  # SystemExit and the like end a run, never the worker
+        seen = _as_judged(error, policy) if in_body else error
+        outcome = _judge(error, seen, claim, policy, secrets, time.perf_counter() - started)
+        return replace(outcome, verdicts=_verdicts(claim, error) if in_body else "")
+    finally:
+        close_stale_connections()
+
+
+def _verdicts(claim: Claim, error: BaseException | None) -> str:
+    """Return what the run says about the dependencies of the job's circuit breakers."""
+    definition = registry.find(claim.name)
+    breakers = [limit for limit in definition.limits if isinstance(limit, CircuitBreaker)] if definition else []
+    said = {breaker.id: breaker.verdict(error) for breaker in breakers}
+    return payload.to_json({name: verdict for name, verdict in said.items() if verdict}) if breakers else ""
+
+
+def close_stale_connections() -> None:
+    """Close database connections that are broken or too old, save those in a transaction (a test's around the run)."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
+
+
+def _read(claim: Claim) -> dict[str, Any]:
+    try:
+        _, _, _, stored = json.loads(unzipped(claim.data))
+    except (ValueError, TypeError) as error:
+        raise PayloadError(f"the data of job {claim.id} is not the JSON that enqueue wrote: {error}") from error
+    if not isinstance(stored, dict):
+        raise PayloadError(f"the data of job {claim.id} is {type(stored).__name__}, not an object")
+    return stored
+
+
+def _bound(definition: registry.JobDefinition, data: dict[str, Any]) -> dict[str, Any]:
+    """Check the data against the function as it is now: it may have changed since the job was enqueued."""
+    try:
+        return definition.bind((), data)
+    except TypeError as error:
+        raise PayloadError(str(error)) from error
+
+
+def _in_loop(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an async function as a plain one. Django has a thread for async code, with connections of its own."""
+    tend = sync_to_async(close_stale_connections)
+
+    async def tended(**data: Any) -> Any:
+        await tend()
+        try:
+            return await function(**data)
+        finally:
+            await tend()
+
+    return lambda **data: asyncio.run(tended(**data))
+
+
+def _current(claim: Claim, data: Mapping[str, Any], report: Report | None) -> CurrentJob:
+    return CurrentJob(
+        id=claim.id,
+        name=claim.name,
+        queue=claim.queue,
+        attempt=claim.attempt,
+        max_attempts=claim.max_attempts,
+        organization_id=claim.organization_id,
+        requested_by_id=claim.user_id,
+        database=claim.database,
+        context=json.loads(claim.context) if claim.context else {},
+        data=data,
+        _report=report,
+    )
+
+
+def _masking(report: Report | None, secrets: list[str]) -> Report | None:
+    """Keep secrets out of progress messages, which more people read than the job's data."""
+    if report is None or not secrets:
+        return report
+    return lambda percent, message, final: report(percent, payload.redact(message, secrets), final)
+
+
+def _as_judged(error: BaseException, policy: RetryPolicy) -> BaseException:
+    """Return what the policy is to see of an error from the job's body: there, an error about the payload of some
+    *other* job, as when the body enqueues one, is an error like any other."""
+    ours = isinstance(error, (PayloadError, EncryptionError, UnknownJob))
+    if ours and not isinstance(error, (*policy.retry_on, *policy.discard_on)):
+        return RuntimeError(str(error))
+    return error
+
+
+def _judge(
+    error: BaseException, seen: BaseException, claim: Claim, policy: RetryPolicy, secrets: list[str], seconds: float
+) -> Outcome:
+    decision = policy.decide(
+        seen, claim.attempt, max_attempts=claim.max_attempts, random=random.random(), now=datetime.now(UTC)
+    )
+    told: dict[str, Any] = {"seconds": seconds, **failures.describe(error, secrets)}
+    match decision:
+        case RetryAfter(after):
+            reason = FailureReason.TIMEOUT if isinstance(error, JobTimeout) else None
+            return Outcome("retried", after=after, reason=reason, **told)
+        case SnoozeFor(after):
+            return Outcome("snoozed", seconds, after=after, message=told["message"])
+        case Fail(reason):
+            return Outcome("failed", reason=reason, **told)

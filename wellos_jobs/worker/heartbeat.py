@@ -1,0 +1,70 @@
+"""What a supervisor tells Redis of itself and its workers, in the round trip that renews their leases."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import redis as redis_py
+from django import get_version
+
+from .. import __version__, broker, conf
+from ..broker import keys
+from ..processes.child import Child
+
+
+class Presence:
+    """One supervisor as others see it. ``kind`` is ``workers`` or ``clock``; ``ttl`` in seconds: how long Redis
+    remembers it, and the keys of its workers, without renewal.
+    """
+
+    def __init__(self, connection: redis_py.Redis, token: str, kind: str, queues: Sequence[str], ttl: int) -> None:
+        self._connection = connection
+        self._token = token
+        self._ttl = ttl
+        self.quiet = False
+        """Whether somebody has told it to take no more jobs."""
+        self._facts: dict[str, Any] = {
+            "kind": kind,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": time.time(),
+            "version": __version__,
+            "python": platform.python_version(),
+            "django": get_version(),
+            "queues": list(queues),
+        }
+
+    def renew(self, workers: Collection[Child]) -> set[str]:
+        """Say that it lives, and that these workers do; return the names of those that Redis has forgotten.
+
+        Raises redis-py's errors.
+        """
+        told: list[Any] = []
+        for child in workers:
+            run = child.slot.run
+            told += [child.name, run.job_id if run else "", "" if (memory := child.memory()) is None else memory]
+        quiet, *forgotten = broker.run(
+            self._connection,
+            "renew",
+            broker.rq_time(),
+            conf.current().lease,
+            self._ttl,
+            self._token,
+            json.dumps(self._facts),
+            *told,
+        )
+        self.quiet = bool(quiet)
+        return {broker.text(name) for name in forgotten}
+
+    def end(self) -> None:
+        """Say that it has gone. Raises redis-py's errors."""
+        with self._connection.pipeline() as pipeline:
+            pipeline.delete(keys.supervisor(self._token))
+            pipeline.zrem(keys.SUPERVISORS, self._token)
+            pipeline.execute()

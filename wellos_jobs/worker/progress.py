@@ -1,0 +1,56 @@
+"""Progress of a run: thinned out, so that a job may report from a tight loop."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime
+
+from .. import broker, signals
+from ..broker.claims import Claim, Claimer
+from ..states import EventName
+
+logger = logging.getLogger("wellos_jobs")
+
+SPACING = 0.5
+"""Seconds between two reports of one run; a full step of ten percent and the last report always pass."""
+
+
+class Reporter:
+    """Sends the progress of one run. What was held back is sent by ``flush``."""
+
+    def __init__(self, claimer: Claimer, claim: Claim) -> None:
+        self._claimer = claimer
+        self._claim = claim
+        self._sent_at = 0.0
+        self._sent: tuple[int, str] | None = None
+        self._held: tuple[int, str] | None = None
+
+    def __call__(self, percent: int, message: str, final: bool) -> None:
+        self._held = (percent, message)
+        elapsed = time.monotonic() - self._sent_at
+        big_step = self._sent is None or abs(percent - self._sent[0]) >= 10
+        if final or big_step or elapsed >= SPACING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was held back. A Redis that is away costs a line in the log, not the run."""
+        if self._held is None or self._held == self._sent:
+            return
+        percent, message = self._held
+        self._held, self._sent, self._sent_at = None, (percent, message), time.monotonic()
+        try:
+            held = self._claimer.report_progress(self._claim, percent, message)
+        except broker.Unavailable as error:
+            logger.warning("progress of job=%s was not stored, Redis is away: %s", self._claim.id, error)
+            return
+        if held:
+            signals.announce(
+                EventName.PROGRESSED,
+                job_id=self._claim.id,
+                name=self._claim.name,
+                queue=self._claim.queue,
+                attempt=self._claim.attempt,
+                at=datetime.now(UTC),
+                note=f"percent={percent}",
+            )

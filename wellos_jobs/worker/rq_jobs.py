@@ -1,0 +1,117 @@
+"""Jobs that plain RQ code put into our queues: RQ's own worker code runs them, under our lease."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import django_rq
+from django_rq.workers import get_exception_handlers
+from rq.exceptions import NoSuchJobError
+from rq.job import Job, Retry
+from rq.serializers import DefaultSerializer, JSONSerializer
+from rq.timeouts import BaseTimeoutException
+from rq.worker import SimpleWorker
+
+from .. import broker, conf, payload
+from ..broker import keys
+from ..broker.claims import Claim, Claimer, Outcome
+from ..broker.rq_queue import LaneQueue
+from ..errors import PayloadError
+from ..payload import failures
+from ..payload.rq_calls import read_call
+from ..states import EventName, FailureReason
+from . import log_capture
+from .execution import close_stale_connections
+from .log_capture import caught
+
+
+class _RqWorker(SimpleWorker):
+    """RQ's worker, which remembers the error it has handled."""
+
+    error: BaseException | None = None
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        self.error = exc_info[1]
+        super().handle_exception(job, *exc_info)
+
+
+class ForeignRunner:
+    """Runs foreign jobs of one worker process. RQ's retries, callbacks, dependencies and repeats work as in RQ."""
+
+    def __init__(self, claimer: Claimer, source: str, queues: Sequence[str]) -> None:
+        self._claimer = claimer
+        self._source = source
+        self._queues = queues
+        self._worker: _RqWorker | None = None
+        self.ending: EventName | None = None
+        """What became of the last job run; None when its claim was lost meanwhile."""
+
+    def run(self, claim: Claim) -> Outcome | None:
+        """Run a foreign job. Returns an outcome to settle only when its payload must not be loaded; else None."""
+        call = read_call(claim.data)
+        if call is None and not conf.current().allow_pickle:
+            return Outcome(
+                "failed",
+                reason=FailureReason.BAD_PAYLOAD,
+                error_class="PickledPayload",
+                message="The payload is pickled and was not loaded: enqueue with rq.serializers.JSONSerializer,"
+                " or set WELLOS_JOBS['ALLOW_PICKLE'] if you trust everyone who can write to Redis",
+            )
+        started = time.perf_counter()
+        log = log_capture.new()
+        close_stale_connections()
+        try:
+            with caught(log):
+                ending = self._perform(claim, pickled=call is None)
+        finally:
+            close_stale_connections()
+        said = log.told() if log is not None else {}
+        told = {"run": round(time.perf_counter() - started, 6), **(call or {}), **ending, **said}
+        ran_well = not ending.keys() - {"result"}
+        self.ending = self._claimer.foreign_done(claim, ran_well=ran_well, detail=payload.to_json(told))
+        return None
+
+    def _perform(self, claim: Claim, *, pickled: bool) -> dict[str, Any]:
+        """Let RQ run the job; return its result or what went wrong, for the ledger."""
+        serializer = DefaultSerializer if pickled else JSONSerializer
+        worker = self._rq_worker()
+        queue = django_rq.get_queue(
+            claim.queue, connection=worker.connection, serializer=serializer, queue_class=LaneQueue
+        )
+        try:
+            job = queue.job_class.fetch(claim.id, connection=worker.connection, serializer=serializer)
+        except NoSuchJobError:
+            return {}  # deleted since the claim: nothing to run
+        execution = worker.prepare_execution(job)
+        # Our lease times this run: RQ's clean-up, run by any viewer, would take a long one for abandoned.
+        worker.connection.zadd(keys.wip(claim.queue), {execution.composite_key: keys.FAR})
+        if worker.perform_job(job, queue, execution):
+            asked_again = isinstance(job._result, Retry)
+            told = {"message": "The job returned rq.Retry", "error_class": "rq.Retry"}
+            return told if asked_again else _result(job)
+        error, worker.error = worker.error, None
+        reason = FailureReason.TIMEOUT if isinstance(error, BaseTimeoutException) else FailureReason.EXHAUSTED
+        return {"reason": reason.value, **(failures.describe(error) if error is not None else {})}
+
+    def _rq_worker(self) -> _RqWorker:
+        if self._worker is None:
+            connection = broker.source_client(self._source, "block")
+            queues = [django_rq.get_queue(name, connection=connection, queue_class=LaneQueue) for name in self._queues]
+            self._worker = _RqWorker(
+                queues,
+                name=self._claimer.worker,
+                connection=connection,
+                serializer=JSONSerializer,
+                exception_handlers=get_exception_handlers(),  # type: ignore[no-untyped-call]
+            )
+        return self._worker
+
+
+def _result(job: Job) -> dict[str, Any]:
+    """Return the result for the row, or nothing: what JSON cannot carry or is too large is kept by RQ alone."""
+    try:
+        return {"result": payload.to_json(payload.encode_result(job._result))}
+    except PayloadError:
+        return {}

@@ -1,0 +1,350 @@
+"""The supervisor: keeps workers alive, renews their leases, kills the hung, rescues the jobs of the dead.
+
+One thread, no database connection. It keeps the housekeeping only while it holds the leader's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import select
+import signal
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from .. import broker, conf
+from ..broker import queues, rq_workers
+from ..broker.rq_commands import Command, Commands
+from ..processes.child import Child, buried, fork
+from ..processes.intervals import Rota
+from ..processes.slot import Order, Slot
+from .heartbeat import Presence
+from .rescue import Rescues
+from .service_processes import CLOCK, HOUSEKEEPING, Aides
+from .worker import DONE, REPLACE_ME, SET_TTL, Worker, WorkerOptions
+
+logger = logging.getLogger("wellos_jobs")
+
+TICK = 1.0
+LOOK = 0.25
+LEAD_TTL_MS = 5_000
+LEAD_EVERY = 1.5
+REAP_EVERY = 1.0
+REAP_GRACE = 6.0
+"""Seconds of an unbroken connection before leases count as run out: supervisors renew every five."""
+TIMEOUT_GRACE = 10.0
+"""Seconds past its timeout after which a run that swallows its alarm is killed."""
+STOP_GRACE = 5.0
+"""Seconds a run has to end after an order to stop or hand back, before it is killed."""
+HASTE = 10.0
+"""A worker that dies this young, in seconds, without having begun a job counts as one that cannot start."""
+SILENCE = 30.0
+"""Seconds without a beat after which an idle worker counts as hung."""
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorOptions:
+    """What `rqworker` or `rqscheduler` (``clock``, no processes) was asked for. Times in seconds; ``shutdown_timeout``
+    is how long running jobs may finish."""
+
+    worker: WorkerOptions
+    processes: int = 1
+    name: str | None = None
+    shutdown_timeout: float = 25.0
+    worker_ttl: int = 90
+    timeout_grace: float = TIMEOUT_GRACE
+    stop_grace: float = STOP_GRACE
+    clock: bool = False
+
+
+class Supervisor:
+    """Runs until a signal, or until its workers say that they are done."""
+
+    def __init__(self, options: SupervisorOptions) -> None:
+        self.options = options
+        self.source = options.worker.source
+        self.connection = broker.source_client(self.source, "work")
+        self.token = uuid.uuid4().hex
+        self._worker_ttl = max(options.worker_ttl, math.ceil(2 * conf.current().lease))  # the key carries the claim
+        self.workers: dict[int, Child] = {}
+        self.aides = Aides(self.source)
+        self.stop_by: float | None = None
+        self._spawned = 0
+        self._spare_slots = [Slot() for _ in range(options.processes)]
+        self._rescues = Rescues(self.connection, options.worker.queues)
+        self.rota = Rota()
+        self._commands = Commands(self.connection)
+        kind = "workers" if options.processes else "clock"
+        self.presence = Presence(self.connection, self.token, kind, options.worker.queues, self._worker_ttl)
+        self._redis_away = False
+        self._connected_since = time.monotonic()
+        self._hasty_deaths = 0
+        self._spawn_after = 0.0
+        self._leading = False
+
+    # --- the loop -----------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Supervise; return the exit status."""
+        wake = self._install_signals()
+        self._with_redis(self._register)
+        self._with_redis(self._listen)  # before there is a worker that commands may be sent to
+        for _ in range(self.options.processes):
+            if self.stop_by is None:
+                self._spawn_worker()
+        next_due = TICK
+        while self.workers or self._still_to_rescue() or self._wants_more():
+            self._collect()
+            self._guard()
+            self._stop()
+            if self._rescues:
+                self._with_redis(self._rescues.carry_out)
+            if self.rota.is_due("tick", min(TICK, next_due)):
+                next_due = self._with_redis(self._tick) or TICK
+            if self.rota.is_due("renew", conf.current().lease / 4):
+                self._with_redis(self._renew)
+            if self.rota.is_due("lead", LEAD_EVERY):
+                self._lead()
+            if self._may_reap() and self.rota.is_due("reap", REAP_EVERY):
+                self._with_redis(self._rescues.reap)
+            self._with_redis(self._listen)
+            self._replace()
+            select.select([wake], [], [], min(LOOK, next_due))
+            self._drain(wake)
+        return self._leave()
+
+    def _wants_more(self) -> bool:
+        """A place is empty and will be filled; or there are none (`rqscheduler`), for the housekeeping alone."""
+        return self.stop_by is None and (bool(self._spare_slots) or self.options.processes == 0)
+
+    def _still_to_rescue(self) -> bool:
+        late = self.stop_by is not None and time.monotonic() > self.stop_by + self.options.stop_grace
+        if self._rescues and (late or (self.stop_by is not None and self._redis_away)):
+            logger.warning("supervisor: leaving without Redis: the leases of what its workers held run out")
+            return False
+        return bool(self._rescues)
+
+    def _with_redis(self, duty: Any) -> Any:
+        """Do a duty that asks Redis something; when Redis is away, say so once and go on."""
+        try:
+            with broker.refusals_as_away():
+                result = duty()
+        except broker.Unavailable as error:
+            if not self._redis_away:
+                logger.warning("supervisor: Redis is away, going on without: %s", error)
+            self._redis_away = True
+            self._commands.drop()
+            self._connected_since = time.monotonic()
+            return None
+        except broker.Error as error:  # a key holds what it should not, a right is missing: the other duties go on
+            logger.error("supervisor: a duty failed, Redis says: %s", error)
+            return None
+        if self._redis_away:
+            logger.info("supervisor: Redis is back")
+            self._redis_away = False
+        return result
+
+    # --- workers come and go ------------------------------------------------------------------------
+
+    def _spawn_worker(self) -> None:
+        slot = self._spare_slots.pop()
+        self._spawned += 1
+        name = self._worker_name()
+        options = self.options.worker
+        child = fork(name, slot, lambda: Worker(name, options, slot).work())
+        self.workers[child.pid] = child
+        self._with_redis(lambda: self._birth(name, child.pid))
+        logger.info("worker %s started, pid %d", name, child.pid)
+
+    def _worker_name(self) -> str:
+        # Two containers may have the same host name and process id: the token tells them apart.
+        base = self.options.name or f"{socket.gethostname()}-{os.getpid()}-{self.token[:4]}"
+        if self.options.name and self.options.processes == 1:
+            return base
+        return f"{base}-{self._spawned}"
+
+    def _birth(self, name: str, pid: int) -> None:
+        rq_workers.birth(self.connection, name, self.options.worker.queues, pid, self._worker_ttl, self.token)
+
+    def _collect(self) -> None:
+        """Take note of every child that has ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if not self.aides.ended(pid, status) and pid in self.workers:
+                self._ended(self.workers.pop(pid), status)
+
+    def _ended(self, child: Child, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        buried(child)
+        in_a_job = child.slot.run is not None
+        clean = code in (DONE, REPLACE_ME) and not in_a_job  # a job may call os._exit(0)
+        self._rescues.add(child, clean=clean, how=_how(code))
+        self._spare_slots.append(child.slot)
+        level = logging.INFO if clean else logging.WARNING
+        logger.log(level, "worker %s ended, pid %d (%s)", child.name, child.pid, _how(code))
+        if clean and code == DONE:
+            self._spare_slots.pop()  # it has done all it was asked for (burst, max jobs, a stop): no successor
+        # One that cannot even start must not make a fork storm.
+        hasty = not clean and child.slot.number == 0 and time.monotonic() - child.born < HASTE
+        self._hasty_deaths = self._hasty_deaths + 1 if hasty else 0
+        self._spawn_after = time.monotonic() + (min(0.1 * 2**self._hasty_deaths, 5.0) if hasty else 0.0)
+
+    def _replace(self) -> None:
+        if self.stop_by is not None or self._rescues:  # a successor may bear the name of the dead
+            return
+        if self._spare_slots and not self.presence.quiet and time.monotonic() >= self._spawn_after:
+            self._spawn_worker()
+
+    def _may_reap(self) -> bool:
+        return self._leading and not self._redis_away and time.monotonic() - self._connected_since > REAP_GRACE
+
+    # --- hung runs, orders to stop ------------------------------------------------------------------
+
+    def _guard(self) -> None:
+        now = time.monotonic()
+        for child in self.workers.values():
+            run = child.slot.run
+            if run is None:
+                if now - child.slot.last_beat > SILENCE:
+                    logger.warning("worker %s gives no sign of life, killing it", child.name)
+                    child.kill("handed_back")
+            elif now > run.deadline + self.options.timeout_grace:
+                logger.warning("worker %s: job=%s hangs beyond its timeout, killing it", child.name, run.job_id)
+                child.kill("timeout", run)
+            elif order := child.overdue(run):
+                logger.warning("worker %s: job=%s does not obey %s, killing it", child.name, run.job_id, order.name)
+                child.kill("canceled" if order is Order.STOP_JOB else "handed_back", run)
+        self.aides.guard()
+
+    def _stop(self) -> None:
+        """Once asked to stop: tell each worker, and when the time is over take the jobs from those that still run."""
+        if self.stop_by is None:
+            return
+        now = time.monotonic()
+        for child in self.workers.values():
+            if not child.told_to_stop:
+                child.send(signal.SIGTERM)
+                child.told_to_stop = True
+            run = child.slot.run
+            if run is not None and now > self.stop_by:
+                child.order(Order.HAND_BACK, run, self.options.stop_grace)
+            elif run is None and now > self.stop_by + self.options.stop_grace:
+                child.kill("handed_back")  # it is stuck outside a job, as when Redis does not come back
+
+    def _stop_job(self, job_id: str) -> None:
+        for child in self.workers.values():
+            run = child.slot.run
+            if run is not None and run.job_id == job_id:
+                child.order(Order.STOP_JOB, run, self.options.stop_grace)
+
+    # --- duties in Redis ----------------------------------------------------------------------------
+
+    def _register(self) -> None:
+        options = self.options.worker
+        broker.run(self.connection, "register", options.queue_set, SET_TTL, *options.queues)
+        queues.announce_fair(self.source)
+
+    def _tick(self) -> float:
+        options = self.options.worker
+        names = [child.name for child in self.workers.values()]
+        known, due, *to_stop = broker.run(
+            self.connection,
+            "tick",
+            broker.rq_time(),
+            options.queue_set,
+            SET_TTL,
+            len(options.queues),
+            *options.queues,
+            *names,
+        )
+        if not known:
+            self._register()
+        for job_id in to_stop:
+            self._stop_job(broker.text(job_id))
+        return max(float(due), 0.02) if due else TICK
+
+    def _renew(self) -> None:
+        alive = [child for child in self.workers.values() if not child.killed_for]
+        forgotten = self.presence.renew(alive)
+        for child in alive:
+            if child.name in forgotten:
+                self._birth(child.name, child.pid)
+
+    def _lead(self) -> None:
+        held = self._with_redis(lambda: broker.run(self.connection, "lead", "leader", self.token, LEAD_TTL_MS))
+        self._leading = bool(held)
+        if self._leading and (self.stop_by is None or self.workers):
+            self.aides.start(HOUSEKEEPING)
+        elif not self._leading and not self._redis_away:
+            self.aides.stop(HOUSEKEEPING)  # another process leads
+        if self.options.clock and self.stop_by is None:
+            self.aides.start(CLOCK)
+
+    def _listen(self) -> None:
+        """Obey RQ's commands to our workers."""
+        for command in self._commands.read():
+            for child in self.workers.values():
+                if child.name == command.worker:
+                    self._obey(child, command)
+
+    def _obey(self, child: Child, command: Command) -> None:
+        if command.verb in {"stop-job", "stop-execution"}:
+            self._stop_job(command.job_id)
+        elif command.verb == "kill-horse" and child.slot.run:
+            child.kill("crashed")
+        elif command.verb == "shutdown":
+            child.send(signal.SIGTERM)
+
+    # --- signals and the end ------------------------------------------------------------------------
+
+    def _install_signals(self) -> int:
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, self._on_stop)
+        return reader
+
+    def _on_stop(self, _number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.stop_by is None:
+            self.stop_by = now + self.options.shutdown_timeout
+        else:
+            self.stop_by = min(self.stop_by, now)  # asked twice: hurry
+
+    @staticmethod
+    def _drain(wake: int) -> None:
+        try:
+            while os.read(wake, 512):
+                pass
+        except BlockingIOError:
+            return
+
+    def _leave(self) -> int:
+        """End the housekeeping after its last look at the stream, and let go of the leader's lock."""
+        self.aides.leave(self._collect, leads=self._leading)
+        self._with_redis(lambda: broker.run(self.connection, "resign", "leader", self.token))
+        self._with_redis(self.presence.end)
+        signal.set_wakeup_fd(-1)
+        return 0
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

@@ -1,0 +1,267 @@
+"""One worker process: claim, run, settle; block on the bell while there is nothing to do."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any
+
+from .. import broker, signals
+from ..broker import keys
+from ..broker.claims import EVENT_OF, Answer, Claim, Claimer, Outcome, QueueSetUnknown
+from ..errors import JobHandedBack, JobStopped
+from ..payload.rq_calls import name_of
+from ..processes.child import memory_of
+from ..processes.slot import Order, Slot
+from ..states import EventName, FailureReason
+from . import execution
+from .progress import Reporter
+from .rq_jobs import ForeignRunner
+from .timeouts import Alarm
+
+logger = logging.getLogger("wellos_jobs")
+
+DONE = 0
+REPLACE_ME = 75
+"""Exit status of a process that wants a successor: a run was interrupted, so its state cannot be trusted."""
+
+SET_TTL = 3600
+"""Seconds until Redis forgets a queue set on which nobody works."""
+
+QUIET_LOOK = 1.0
+"""Seconds after which a quiet worker asks whether it may take jobs again."""
+
+_NOTHING = Answer(settled=False, claim=None, next_due=None)
+
+
+class _Wake(BaseException):
+    """Raised by the signal handler to leave the blocking wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What one worker process is to do. Times in seconds, memory in bytes.
+
+    After ``max_jobs`` it is done. After ``recycle_jobs``, or once it holds more than ``recycle_memory``, it makes way
+    for a successor.
+    """
+
+    source: str
+    queues: Sequence[str]
+    queue_set: str
+    burst: bool = False
+    max_jobs: int | None = None
+    max_idle: float | None = None
+    recycle_jobs: int | None = None
+    recycle_memory: int | None = None
+
+
+class Worker:
+    """Works until it is told to stop, or until its options say that it is done."""
+
+    def __init__(self, name: str, options: WorkerOptions, slot: Slot) -> None:
+        self.name = name
+        self.options = options
+        self.slot = slot
+        self.connection = broker.source_client(options.source, "work")
+        self.claimer = Claimer(name, options.queue_set, self.connection)
+        self.alarm = Alarm()
+        self.foreign = ForeignRunner(self.claimer, options.source, options.queues)
+        self.stopping = False
+        self.jobs_done = 0
+        self.interrupted = False
+        self.worn = False
+        self._waiting = False
+        self._idle_since = time.monotonic()
+
+    def work(self) -> int:
+        """Run the loop; return the process's exit status."""
+        self._install_signals()
+        answer = self._claim()
+        while True:
+            try:
+                if answer.claim is not None:
+                    answer = self._handle(answer.claim)
+                elif self._finished(answer.next_due):
+                    break
+                else:
+                    self._wait(answer)
+                    answer = self._claim()
+            except _Wake:
+                answer = _NOTHING
+        self._ring()
+        return REPLACE_ME if self.interrupted or (self.worn and not self._is_done()) else DONE
+
+    # --- one job ------------------------------------------------------------------------------------
+
+    def _handle(self, claim: Claim) -> Answer:
+        # Begun before it is told: a receiver that hangs is then a run that hangs, which costs an attempt and ends.
+        self.slot.begin(claim.id, claim.timeout)
+        self._announce(claim, EventName.STARTED)
+        self.slot.extend(claim.timeout)
+        reporter = Reporter(self.claimer, claim)
+        if self.stopping:
+            outcome: Outcome | None = Outcome("handed_back", message="the worker stops")
+        elif claim.is_foreign:
+            outcome = self.foreign.run(claim)
+        else:
+            outcome = execution.run(claim, self.alarm, reporter)
+            reporter.flush()
+        self.slot.end()
+        self.jobs_done += 1
+        self.worn = self._is_worn()
+        self._idle_since = time.monotonic()
+        if outcome is None:
+            if self.foreign.ending is not None:
+                self._announce(claim, self.foreign.ending)
+            return _NOTHING if self._stops_here() else self._claim()
+        self.interrupted = outcome.reason is FailureReason.TIMEOUT or outcome.kind == "canceled"
+        return self._settle(claim, outcome)
+
+    def _settle(self, claim: Claim, outcome: Outcome) -> Answer:
+        claim_next = not self._stops_here()
+        answer = self._call(
+            lambda: self.claimer.settle(claim, outcome, claim_next=claim_next),
+            lambda: self.claimer.repeat_settle(claim, outcome, claim_next=claim_next),
+        )
+        if answer.settled:
+            note = f"{outcome.error_class}: {outcome.message}" if outcome.error_class else ""
+            self._announce(claim, EventName.CANCELED if answer.canceled else EVENT_OF[outcome.kind], note)
+        else:
+            logger.warning(
+                "stale run of job=%s: its claim was taken away while it ran, its outcome %s is dropped",
+                claim.id,
+                outcome.kind,
+            )
+        if answer.claim is None and claim_next:
+            return self._claim() if not answer.settled else answer
+        return answer
+
+    def _announce(self, claim: Claim, event: EventName, note: str = "") -> None:
+        signals.announce(
+            event,
+            job_id=claim.id,
+            name=claim.name or name_of(claim.data),
+            queue=claim.queue,
+            attempt=claim.attempt,
+            at=datetime.now(UTC),
+            note=note,
+        )
+
+    # --- between jobs -------------------------------------------------------------------------------
+
+    def _stops_here(self) -> bool:
+        return self.interrupted or self.worn or self._is_done()
+
+    def _is_done(self) -> bool:
+        limit = self.options.max_jobs
+        return self.stopping or (limit is not None and self.jobs_done >= limit)
+
+    def _is_worn(self) -> bool:
+        jobs, memory = self.options.recycle_jobs, self.options.recycle_memory
+        if jobs is not None and self.jobs_done >= jobs:
+            logger.info("worker %s makes way for a successor after %d jobs", self.name, self.jobs_done)
+            return True
+        held = None if memory is None else memory_of(os.getpid())
+        if memory is not None and held is not None and held > memory:
+            logger.info("worker %s makes way for a successor: it holds %d MiB", self.name, held // 2**20)
+            return True
+        return False
+
+    def _finished(self, next_due: float | None) -> bool:
+        if self._stops_here():
+            return True
+        if self.options.burst:
+            return next_due != 0.0  # 0: there were more dead entries than one claim may drop, or a job is due
+        most = self.options.max_idle
+        return most is not None and time.monotonic() - self._idle_since >= most
+
+    def _wait(self, answer: Answer) -> None:
+        """Block until the bell rings, the next delayed job is due, or BLOCK_SECONDS are over.
+
+        A quiet worker keeps away from the bell: its token wakes one worker only, and must wake one that takes jobs.
+        """
+        seconds = broker.BLOCK_SECONDS if answer.next_due is None else min(answer.next_due, broker.BLOCK_SECONDS)
+        if answer.quiet:
+            seconds = QUIET_LOOK
+        if self.options.max_idle is not None:
+            seconds = min(seconds, self.options.max_idle)
+        self.slot.beat()
+        if seconds < 0.002:
+            return
+        bell = broker.source_client(self.options.source, "block")
+        try:
+            self._waiting = True
+            if answer.quiet and not self.stopping:
+                time.sleep(seconds)
+            elif not self.stopping:
+                with broker.refusals_as_away():
+                    bell.blpop([keys.bell(self.options.queue_set)], timeout=seconds)
+        except broker.Unavailable as error:
+            logger.warning("worker %s: Redis is away while idle: %s", self.name, error)
+        finally:
+            self._waiting = False
+
+    def _ring(self) -> None:
+        try:
+            broker.run(self.connection, "ring", self.options.queue_set)
+        except broker.Unavailable as error:
+            logger.warning("worker %s: Redis is away while leaving: %s", self.name, error)
+
+    # --- Redis that comes and goes ------------------------------------------------------------------
+
+    def _claim(self) -> Answer:
+        return self._call(self.claimer.claim, self.claimer.repeat_claim)
+
+    def _call(self, first: Callable[[], Answer], again: Callable[[], Answer]) -> Answer:
+        """Make a call, and make the same call again until Redis answers: the numbers keep it from counting twice."""
+        pause, call, told = 0.05, first, False
+        while True:
+            try:
+                return call()
+            except broker.Unavailable as error:
+                if not told:
+                    logger.warning("worker %s: Redis is away, waiting for it: %s", self.name, error)
+                told, call = True, again
+            except QueueSetUnknown:
+                call = self.claimer.claim
+                if self._register():
+                    continue
+            self.slot.beat()
+            if self.stopping and again == self.claimer.repeat_claim:
+                return _NOTHING  # what the lost reply may have claimed is handed back by the supervisor
+            time.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+    def _register(self) -> bool:
+        """Make the queue set known; tell whether Redis took it."""
+        try:
+            broker.run(self.connection, "register", self.options.queue_set, SET_TTL, *self.options.queues)
+        except broker.Unavailable as error:
+            logger.warning("worker %s: Redis is away while registering: %s", self.name, error)
+            return False
+        return True
+
+    # --- signals ------------------------------------------------------------------------------------
+
+    def _install_signals(self) -> None:
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGUSR1, self._on_order)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def _on_stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self.stopping = True
+        if self._waiting:
+            raise _Wake
+
+    def _on_order(self, _signal: int, _frame: FrameType | None) -> None:
+        errors: dict[Order, Any] = {Order.STOP_JOB: JobStopped, Order.HAND_BACK: JobHandedBack}
+        error = errors.get(self.slot.order)
+        if error is not None:
+            self.alarm.interrupt(error())
