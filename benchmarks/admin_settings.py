@@ -3,8 +3,8 @@
 import os
 
 from example_project.database import from_url
-from tests.project import ADMIN_APPS
-from tests.project import TEMPLATES as TEMPLATES
+from tests.support.project import ADMIN_APPS
+from tests.support.project import TEMPLATES as TEMPLATES
 
 from .settings import *  # noqa: F403
 from .settings import DATABASES, RQ_QUEUES

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.run import Row, clean, report, rqworker, timed  # noqa: E402
-from tests.processes import children_of  # noqa: E402
+from tests.support.processes import children_of  # noqa: E402
 
 WAITING = int(os.environ.get("BENCHMARK_WAITING", "100000"))
 FEW_WAITING = 1_000

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import bed, optional
+from .support import optional_parts, test_run
 
 FAILED = 1
 """Pytest's exit status when tests failed."""
@@ -46,14 +46,14 @@ class Result:
 
 def main(arguments: list[str]) -> int:
     required = {name for name in os.environ.get("WELLOS_REQUIRE", "").replace(" ", "").split(",") if name}
-    if unknown := required - set(optional.HOW):
-        print(f"WELLOS_REQUIRE names {', '.join(sorted(unknown))}: it knows {', '.join(optional.HOW)}")
+    if unknown := required - set(optional_parts.HOW):
+        print(f"WELLOS_REQUIRE names {', '.join(sorted(unknown))}: it knows {', '.join(optional_parts.HOW)}")
         return 2
     postgres, mariadb, chromium = (
-        Part(key, title, optional.FAULTS[key]())
+        Part(key, title, optional_parts.FAULTS[key]())
         for key, title in (("postgres", "PostgreSQL"), ("mariadb", "MariaDB"), ("chromium", "chromium"))
     )
-    parts = [postgres, mariadb, *([chromium] if optional.has_browser_tests() else [])]
+    parts = [postgres, mariadb, *([chromium] if optional_parts.has_browser_tests() else [])]
     missing = [part for part in parts if part.fault]
     lacking = [part for part in missing if part.key in required]
     if lacking:
@@ -61,9 +61,9 @@ def main(arguments: list[str]) -> int:
         return 1
     results = [("SQLite", _run(arguments, ""))]
     if not postgres.fault:
-        results.append(("PostgreSQL", _run(["--database-tests-only", *arguments], optional.postgres_url())))
+        results.append(("PostgreSQL", _run(["--database-tests-only", *arguments], optional_parts.postgres_url())))
     if not mariadb.fault:
-        results.append(("MariaDB", _run(["--database-tests-only", *arguments], optional.mariadb_url())))
+        results.append(("MariaDB", _run(["--database-tests-only", *arguments], optional_parts.mariadb_url())))
     _say_missing(missing, "SKIPPED")
     return _summary(results)
 
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
 def _run(arguments: list[str], server: str) -> Result:
     """Run pytest in a process of its own; ``server`` is the URL of a database server, '' for SQLite."""
     name = os.environ.get("WELLOS_TEST_DATABASE", "wellos_jobs")
-    environment = {key: value for key, value in os.environ.items() if key not in ("DATABASE_URL", bed.MARK)}
+    environment = {key: value for key, value in os.environ.items() if key not in ("DATABASE_URL", test_run.MARK)}
     if server:
         environment["DATABASE_URL"] = f"{server}{name}"
     title = server.partition(":")[0] or "sqlite"
@@ -104,7 +104,7 @@ def _say_missing(parts: list[Part], heading: str) -> None:
         return
     print(f"\n{'!' * 100}")
     for part in parts:
-        print(f"!! {heading}: {part.title} ({part.fault})\n!!   To enable it: {optional.HOW[part.key]}.")
+        print(f"!! {heading}: {part.title} ({part.fault})\n!!   To enable it: {optional_parts.HOW[part.key]}.")
     print(f"{'!' * 100}")
 
 

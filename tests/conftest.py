@@ -20,16 +20,16 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.test.utils import override_settings
 
-from . import bed, optional, servers
-from .browser import chromium, page, site  # noqa: F401  # fixtures
-from .engine import Books
-from .journal import Journal
-from .outages import DatabaseOutage
-from .people import client_of
-from .processes import Fleet
-from .proxies import CuttingProxy
-from .round_trips import RoundTrips
-from .undertaker import undertaker
+from .support import optional_parts, servers, test_run
+from .support.browser import chromium, page, site  # noqa: F401  # fixtures
+from .support.engine import Books
+from .support.journal import Journal
+from .support.outages import DatabaseOutage
+from .support.process_reaper import undertaker
+from .support.processes import Fleet
+from .support.proxies import CuttingProxy
+from .support.round_trips import RoundTrips
+from .support.users import client_of
 
 # --- the run ---------------------------------------------------------------------------------------------
 
@@ -46,9 +46,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "processes" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.processes)
-            item.add_marker(pytest.mark.django_db(transaction=True, databases=list(bed.ALIASES)))
-        if item.get_closest_marker("browser") and optional.chromium() is None:
-            item.add_marker(pytest.mark.skip(reason=optional.HOW["chromium"]))
+            item.add_marker(pytest.mark.django_db(transaction=True, databases=list(test_run.ALIASES)))
+        if item.get_closest_marker("browser") and optional_parts.chromium() is None:
+            item.add_marker(pytest.mark.skip(reason=optional_parts.HOW["chromium"]))
     if config.getoption("--database-tests-only"):
         kept = [item for item in items if _uses_database(item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
@@ -75,8 +75,8 @@ def pytest_configure() -> None:
 
 
 def pytest_unconfigure() -> None:
-    if bed.is_made():
-        bed.clear()
+    if test_run.is_made():
+        test_run.clear()
         undertaker().dismiss()
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from wellos_jobs import Discard, Retry, Snooze, current_job, fixed, job, report_progress
 
-from .journal import write
+from .support.journal import write
 
 logger = logging.getLogger("wellos_jobs.tests")
 
@@ -58,7 +58,7 @@ def scripted(steps: Sequence[str] = (), journal: str = "") -> Any:
     ``on:N:STEP``            the step, in attempt N only
     ``before:N:STEP``        the step, in attempts before N only
 
-    ``journal`` is the path of a file in which start and end of each run are noted (see ``tests.journal``).
+    ``journal`` is the path of a file in which start and end of each run are noted (see ``tests.support.journal``).
     """
     run = current_job(None)
     job_id, attempt = (run.id, run.attempt) if run else ("inline", 1)
@@ -233,4 +233,4 @@ def foreign_fail(message: str = "broken") -> None:
     raise ValueError(message)
 
 
-from . import contrib_jobs, guarded_jobs  # noqa: E402, F401  # jobs too, in modules of their own
+from .support import contrib_jobs, guarded_jobs  # noqa: E402, F401  # jobs too, in modules of their own

@@ -1,6 +1,6 @@
 """The test project: the app, Django's admin, seven queues on a Redis of its own, two databases.
 
-Importing this makes a test bed (``tests.bed``) unless the process was started in one.
+Importing this makes a test bed (``tests.support.test_run``) unless the process was started in one.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import os
 
 import django
 
-from . import bed
-from .project import ADMIN_APPS
-from .project import TEMPLATES as TEMPLATES
+from .support import test_run
+from .support.project import ADMIN_APPS
+from .support.project import TEMPLATES as TEMPLATES
 
-IS_CHILD = bed.is_made()
+IS_CHILD = test_run.is_made()
 if not IS_CHILD:
-    bed.make()
+    test_run.make()
 REDIS_URL = os.environ["REDIS_URL"]
-FOLDER = bed.folder()
+FOLDER = test_run.folder()
 
 SECRET_KEY = "only for tests"
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
@@ -44,7 +44,7 @@ SECURE_CSP = {
 """No inline script, no inline style, nothing from elsewhere."""
 _POLICY = "django.middleware.csp.ContentSecurityPolicyMiddleware"
 MIDDLEWARE = [
-    _POLICY if django.VERSION >= (6, 0) else "tests.browser.StrictPolicy",
+    _POLICY if django.VERSION >= (6, 0) else "tests.support.browser.StrictPolicy",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -58,7 +58,7 @@ STATIC_URL = "/static/"
 MEDIA_ROOT = os.environ.get("WELLOS_TEST_MEDIA") or FOLDER / "media"
 MEDIA_URL = "/media/"
 if S3_URL := os.environ.get("WELLOS_TEST_S3"):
-    from .s3 import storage
+    from .support.s3 import storage
 
     STORAGES = {
         "default": storage(S3_URL),
@@ -66,7 +66,7 @@ if S3_URL := os.environ.get("WELLOS_TEST_S3"):
     }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast, and safe enough for nobody
 
-DATABASES = bed.databases(for_child=IS_CHILD)
+DATABASES = test_run.databases(for_child=IS_CHILD)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Redis: database 0 has the jobs, 1 the cache of pages, 2 a cache that queues may share -----------------

@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from .pages import progress
+from .support.pages import progress
 
 urlpatterns = [
     path("admin/", admin.site.urls),

@@ -1,0 +1,312 @@
+"""Every change that can be made in the admin leaves an audit entry: who, from where, why. The table has them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.contrib.admin import site
+from django.contrib.auth.models import User
+from django.test import Client, RequestFactory
+from django.utils import timezone
+
+from wellos_jobs import Flow, operations, schedules
+from wellos_jobs.admin.ui.page import Page
+from wellos_jobs.definitions import registry
+from wellos_jobs.models import AuditEntry, Batch, BulkOperation, JobRecord, Schedule
+
+from .. import jobs
+from ..support.engine import Books, Hand
+from .test_dead_letters import fail
+from .test_groups import import_of, run_all
+from .test_schedules import FORM, REPORT_FORM, make
+from .test_workers import presence
+
+ADMIN = "/admin/wellos_jobs/"
+QUEUES = f"{ADMIN}queues/"
+ADDRESS, REASON = "192.0.2.7", "the partner asked for it"
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _project(settings: Any) -> Iterator[None]:
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
+    with registry.isolated():
+        yield
+
+
+@pytest.fixture
+def root() -> Client:
+    client = Client(REMOTE_ADDR=ADDRESS)
+    client.force_login(User.objects.create_superuser("root"))
+    return client
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Where an act is sent to, and with which fields beside the reason."""
+
+    url: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Act:
+    """What has to be there for an act and how it is sent, and the entry that has to come of it."""
+
+    prepare: Callable[[], Sent]
+    kind: str
+    action: str
+    needs_reason: bool = True
+
+
+def listed(model: str, action: str, *rows: Any, **more: Any) -> Sent:
+    chosen = [str(row.pk) for row in rows]
+    return Sent(f"{ADMIN}{model}/", {"action": action, "_selected_action": chosen, "confirm": "yes", **more})
+
+
+def confirmed(url: str, verb: str = "", target: str = "", **more: Any) -> Sent:
+    return Sent(url, {"action": "confirm", "verb": verb, "target": target, **more})
+
+
+def failed_job() -> JobRecord:
+    return fail()[0].job
+
+
+def waiting_job(**options: Any) -> JobRecord:
+    row: JobRecord = jobs.noop.using(**options).enqueue().record()
+    return row
+
+
+def active_job() -> JobRecord:
+    row = waiting_job()
+    Hand("default").take()
+    Books().fold()
+    return row
+
+
+def job_act(verb: str, row: JobRecord, **more: Any) -> Sent:
+    return confirmed(f"{ADMIN}jobrecord/{row.pk}/act/{verb}/", **more)
+
+
+def letter_act(verb: str, **more: Any) -> Sent:
+    return confirmed(f"{ADMIN}deadletter/{fail()[0].pk}/act/{verb}/", **more)
+
+
+def fault_act(verb: str, **more: Any) -> Sent:
+    return confirmed(f"{ADMIN}deadletter/faults/{fail(2)[0].fingerprint}/act/{verb}/", **more)
+
+
+def flow_act(verb: str) -> Sent:
+    steps = {"retry": ["status:404"], "cancel": []}[verb]
+    flow = Flow(jobs.noop.with_data(), children=[jobs.scripted.with_data(steps=steps)]).enqueue()
+    if verb == "retry":
+        run_all()
+    return confirmed(f"{QUEUES}flows/{flow.id}/", verb, str(flow.id))
+
+
+def queue_act(verb: str) -> Sent:
+    jobs.noop.using(queue="email").enqueue()
+    if verb == "resume":
+        operations.pause_queue("email")
+    return Sent(QUEUES, {"action": "confirm", "verb": verb, "target": "email"})
+
+
+def worker_act(verb: str) -> Sent:
+    if verb == "stop_job":
+        return confirmed(f"{QUEUES}workers/", verb, f"job:{active_job().pk}")
+    presence("t1")
+    Hand("default", name="hand-1")
+    return confirmed(f"{QUEUES}workers/", verb, "worker:hand-1")
+
+
+def limit_act(verb: str, target: str, **more: Any) -> Sent:
+    if verb in {"reset", "restore"}:
+        operations.trip_breaker("partner")
+        operations.set_limit("c:test-single", 5)
+    return confirmed(f"{QUEUES}limits/", verb, target, **more)
+
+
+def batch_of(**counts: int) -> Batch:
+    return Batch.objects.get(pk=import_of(**counts).id)
+
+
+def schedule_form(verb: str) -> Sent:
+    form = {**FORM, "job_name": "test-noop", "data": "{}"}
+    if verb == "add":
+        return Sent(f"{ADMIN}schedule/add/", form)
+    row = make()
+    return Sent(f"{ADMIN}schedule/{row.pk}/{verb}/", form if verb == "change" else {"confirm": "yes"})
+
+
+def report_form(verb: str) -> Sent:
+    if verb == "add":
+        return Sent(f"{ADMIN}organizationreportschedule/add/", REPORT_FORM | {"report_type": ""})
+    row = report()
+    form = {**REPORT_FORM, "report_type": ""} if verb == "change" else {"confirm": "yes"}
+    return Sent(f"{ADMIN}organizationreportschedule/{row.pk}/{verb}/", form)
+
+
+def report() -> Schedule:
+    return schedules.schedule_organization_reports("acme", "0 7 * * 1")
+
+
+def switched(model: str, action: str) -> Sent:
+    row = make() if model == "schedule" else report()
+    if action == "enable_schedules":
+        operations.disable_schedule(row)
+    return listed(model, action, row)
+
+
+def running_bulk() -> Sent:
+    operation = BulkOperation.objects.create(action="retry_jobs", model="jobrecord", total=3, created_at=timezone.now())
+    return Sent(f"{ADMIN}bulkoperation/{operation.pk}/stop/", {"confirm": "yes"})
+
+
+ACTS: dict[str, Act] = {
+    "jobrecord:retry_jobs": Act(lambda: listed("jobrecord", "retry_jobs", failed_job()), "job", "retried"),
+    "jobrecord:cancel_jobs": Act(lambda: listed("jobrecord", "cancel_jobs", waiting_job()), "job", "canceled"),
+    "jobrecord:promote_jobs": Act(
+        lambda: listed("jobrecord", "promote_jobs", waiting_job(delay=600)), "job", "promoted"
+    ),
+    "jobrecord:change_priority": Act(
+        lambda: listed("jobrecord", "change_priority", waiting_job(), priority="1"), "job", "changed priority"
+    ),
+    "jobrecord:move_jobs": Act(lambda: listed("jobrecord", "move_jobs", waiting_job(), queue="email"), "job", "moved"),
+    "deadletter:assign_dead_letters": Act(
+        lambda: listed("deadletter", "assign_dead_letters", *fail(), person="root", note="x"),
+        *("dead_letter", "assigned"),
+    ),
+    "deadletter:replay_dead_letters": Act(
+        lambda: listed("deadletter", "replay_dead_letters", *fail()), "dead_letter", "replayed"
+    ),
+    "deadletter:discard_dead_letters": Act(
+        lambda: listed("deadletter", "discard_dead_letters", *fail()), "dead_letter", "discarded"
+    ),
+    "batch:retry_batches": Act(lambda: listed("batch", "retry_batches", batch_of(failed=1)), "batch", "retried"),
+    "batch:cancel_batches": Act(lambda: listed("batch", "cancel_batches", batch_of(waiting=1)), "batch", "canceled"),
+    "bulkoperation:stop": Act(running_bulk, "bulk", "stopped"),
+    "job_act:retry": Act(lambda: job_act("retry", failed_job()), "job", "retried"),
+    "job_act:promote": Act(lambda: job_act("promote", waiting_job(delay=600)), "job", "promoted"),
+    "job_act:priority": Act(lambda: job_act("priority", waiting_job(), priority="1"), "job", "changed priority"),
+    "job_act:move": Act(lambda: job_act("move", waiting_job(), queue="email"), "job", "moved"),
+    "job_act:cancel": Act(lambda: job_act("cancel", waiting_job()), "job", "canceled"),
+    "job_copy:copy": Act(
+        lambda: confirmed(
+            f"{ADMIN}jobrecord/{waiting_job().pk}/copy/", data="{}", queue="default", priority="5", organization=""
+        ),
+        *("job", "enqueued"),
+    ),
+    "deadletter_act:replay": Act(lambda: letter_act("replay"), "dead_letter", "replayed"),
+    "deadletter_act:edit": Act(lambda: letter_act("edit", data='{"message": "again"}'), "dead_letter", "edited"),
+    "deadletter_act:assign": Act(lambda: letter_act("assign", person="root", note="x"), "dead_letter", "assigned"),
+    "deadletter_act:discard": Act(lambda: letter_act("discard"), "dead_letter", "discarded"),
+    "fault_act:canary": Act(lambda: fault_act("canary"), "fault", "sent canary"),
+    "fault_act:replay": Act(lambda: fault_act("replay"), "dead_letter", "replayed"),
+    "fault_act:assign": Act(lambda: fault_act("assign", person="root", note="x"), "dead_letter", "assigned"),
+    "fault_act:discard": Act(lambda: fault_act("discard"), "dead_letter", "discarded"),
+    "flow:retry": Act(lambda: flow_act("retry"), "flow", "retried"),
+    "flow:cancel": Act(lambda: flow_act("cancel"), "flow", "canceled"),
+    "queues:pause": Act(lambda: queue_act("pause"), "queue", "paused"),
+    "queues:resume": Act(lambda: queue_act("resume"), "queue", "resumed"),
+    "queues:empty": Act(lambda: queue_act("empty"), "queue", "emptied"),
+    "workers:quiet": Act(lambda: worker_act("quiet"), "worker", "quieted"),
+    "workers:resume": Act(lambda: worker_act("resume"), "worker", "resumed"),
+    "workers:stop": Act(lambda: worker_act("stop"), "worker", "stopped"),
+    "workers:stop_job": Act(lambda: worker_act("stop_job"), "job", "canceled"),
+    "limits:change": Act(lambda: limit_act("change", "c:test-single", most="3"), "limit", "set limit"),
+    "limits:restore": Act(lambda: limit_act("restore", "c:test-single"), "limit", "set limit"),
+    "limits:reset": Act(lambda: limit_act("reset", "b:partner"), "breaker", "reset breaker"),
+    "limits:trip": Act(lambda: limit_act("trip", "b:partner"), "breaker", "tripped breaker"),
+    "schedule:add": Act(lambda: schedule_form("add"), "schedule", "created", needs_reason=False),
+    "schedule:change": Act(lambda: schedule_form("change"), "schedule", "changed"),
+    "schedule:delete": Act(lambda: schedule_form("delete"), "schedule", "removed"),
+    "organizationreportschedule:add": Act(lambda: report_form("add"), "schedule", "created", needs_reason=False),
+    "organizationreportschedule:change": Act(lambda: report_form("change"), "schedule", "changed"),
+    "organizationreportschedule:delete": Act(lambda: report_form("delete"), "schedule", "removed"),
+}
+for _model in ("schedule", "organizationreportschedule"):
+    for _action, _word in (
+        *(("enable_schedules", "enabled"), ("disable_schedules", "disabled")),
+        *(("run_schedules", "ran"), ("delete_selected", "removed")),
+    ):
+        ACTS[f"{_model}:{_action}"] = Act(
+            lambda model=_model, action=_action: switched(model, action),  # type: ignore[misc]
+            *("schedule", _word),
+        )
+
+LOOKING = {
+    *("auditentry:export", "schedule:preview", "organizationreportschedule:preview"),
+    "queues:stats",
+}
+"""Routes that change nothing."""
+OWN = {"jobrecord:views", "deadletter:views"}
+"""What a person does to their own bookmarks of a list is no change to a job."""
+STANDARD = {"changelist", "add", "history", "delete", "change"}
+"""The pages that Django gives every model: what they change is asked of the admin's permissions."""
+
+
+def pages(above: type[Page] = Page) -> Iterator[type[Page]]:
+    for page in above.__subclasses__():
+        if page.__module__.startswith("wellos_jobs."):
+            yield page
+        yield from pages(page)
+
+
+def acts_of_pages() -> Iterator[str]:
+    """The acts of all pages that are no list of rows."""
+    for page in pages():
+        if not hasattr(page, "name"):
+            continue  # a base of others
+        if doing := {name.removeprefix("do_") for name in dir(page) if name.startswith("do_")}:
+            assert doing == {"ask", "confirm"}, f"{page}: {doing}: teach this test how it acts"
+            yield from (f"{page.name}:{verb}" for verb in page.verbs)  # type: ignore[attr-defined]
+
+
+def acts_of_lists() -> Iterator[str]:
+    """The actions, the forms, and the further routes of the admin of every model of the app."""
+    request = RequestFactory().get("/")
+    request.user = User(username="root", is_superuser=True, is_active=True, is_staff=True)
+    names = {f"wellos_jobs_{page.name}" for page in pages() if hasattr(page, "name")}
+    for model, model_admin in site._registry.items():
+        if model._meta.app_label != "wellos_jobs":
+            continue
+        own = model._meta.model_name
+        yield from (f"{own}:{action}" for action in model_admin.get_actions(request))
+        for verb in ("add", "change", "delete"):
+            if getattr(model_admin, f"has_{verb}_permission")(request):
+                yield f"{own}:{verb}"
+        for route in model_admin.get_urls():
+            name = getattr(route, "name", None)
+            if name is None or name in names:
+                continue
+            known = name.removeprefix("wellos_jobs_").removeprefix(f"{own}_")
+            if known not in STANDARD:
+                yield f"{own}:{known}"
+
+
+def test_the_table_has_every_act() -> None:
+    found = {*acts_of_pages(), *acts_of_lists()}
+    assert found >= LOOKING | OWN
+    assert found - LOOKING - OWN == set(ACTS)
+
+
+@pytest.mark.parametrize("name", sorted(ACTS))
+def test_it_is_written_down_with_who_whence_and_why(root: Client, name: str) -> None:
+    act = ACTS[name]
+    sent = act.prepare()
+    AuditEntry.objects.all().delete()
+    silent = root.post(sent.url, {**sent.fields, "reason": " "})
+    assert AuditEntry.objects.exists() is not act.needs_reason, silent
+    if not act.needs_reason:  # then it has been done
+        Schedule.objects.all().delete()
+        AuditEntry.objects.all().delete()
+    root.post(sent.url, {**sent.fields, "reason": REASON})
+    entries = AuditEntry.objects.filter(target_type=act.kind, action=act.action)
+    assert entries, list(AuditEntry.objects.values("target_type", "action"))
+    for entry in entries:
+        assert (entry.actor_name, entry.address, entry.reason) == ("root", ADDRESS, REASON)
+        assert entry.target_id

@@ -1,0 +1,143 @@
+"""Saved views of the lists of the admin: kept, opened, shared, deleted, and by whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.utils import timezone
+
+from wellos_jobs.models import JobRecord, SavedView
+from wellos_jobs.states import JobState
+
+from ..support.browser import axe, login, narrow
+from ..support.users import text
+
+pytestmark = pytest.mark.django_db(transaction=True)
+JOBS = "/admin/wellos_jobs/jobrecord/"
+OF_DJANGO = ("label-title-only",)  # the search field of Django's lists
+
+
+def staff(name: str, *permissions: str) -> Client:
+    user = User.objects.create_user(name, is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def made(count: int = 1, **values: Any) -> list[JobRecord]:
+    base = {"name": "test-noop", "queue": "default", "state": JobState.COMPLETED, "created_at": timezone.now()}
+    return JobRecord.objects.bulk_create(JobRecord(**{**base, **values}) for _ in range(count))
+
+
+def keep(client: Client, name: str, query: str, **more: str) -> Any:
+    return client.post(f"{JOBS}views/", {"action": "save", "name": name, "query": query, **more})
+
+
+def test_a_view_is_kept_opened_and_deleted(root: Client) -> None:
+    response = keep(root, "broken mails", "state__exact=failed&queue=email&p=3")
+    assert response["Location"] == f"{JOBS}?queue=email&state__exact=failed"
+    shown = root.get(response["Location"])
+    assert 'href="?queue=email&amp;state__exact=failed" aria-current="true">broken mails</a>' in shown.content.decode()
+    view = SavedView.objects.get()
+    keep(root, "broken mails", "queue=email")
+    view.refresh_from_db()
+    assert view.query == "queue=email"
+    root.post(f"{JOBS}views/", {"action": "delete", "view": view.pk})
+    assert not SavedView.objects.exists()
+
+
+def test_views_are_one_s_own_unless_shared(root: Client) -> None:
+    keep(root, "mine", "queue=email")
+    ann = staff("ann", "view_jobrecord")
+    assert "mine" not in text(ann.get(JOBS))
+    view = SavedView.objects.get()
+    root.post(f"{JOBS}views/", {"action": "share", "view": view.pk})
+    shown = ann.get(JOBS).content.decode()
+    assert ">mine</a>" in shown
+    assert "Change view mine" not in shown
+    for action in ("delete", "share", "rename", "overwrite"):
+        assert ann.post(f"{JOBS}views/", {"action": action, "view": view.pk}).status_code == 404
+    assert SavedView.objects.get().shared
+
+
+def test_views_are_of_their_list(root: Client) -> None:
+    keep(root, "jobs only", "queue=email")
+    assert "jobs only" in text(root.get(JOBS))
+    assert "jobs only" not in text(root.get("/admin/wellos_jobs/deadletter/"))
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 81])
+def test_a_view_needs_a_name(root: Client, name: str) -> None:
+    assert keep(root, name, "queue=email").status_code == 302
+    assert not SavedView.objects.exists()
+    assert "needs a name" in text(root.get(JOBS))
+
+
+def change(client: Client, action: str, view: SavedView, **more: str) -> Any:
+    return client.post(f"{JOBS}views/", {"action": action, "view": view.pk, **more})
+
+
+def test_a_view_is_renamed_and_given_other_filters_in_place(root: Client) -> None:
+    keep(root, "mails", "queue=email")
+    view = SavedView.objects.get()
+    change(root, "share", view)
+    renamed = change(root, "rename", view, name=" broken mails ", query="state__exact=failed")
+    assert renamed["Location"] == f"{JOBS}?state__exact=failed", "the list stays as it was"
+    assert "View “mails” is called “broken mails” now" in text(root.get(JOBS))
+    given = change(root, "overwrite", view, query="state__exact=failed&queue=email&p=2")
+    assert given["Location"] == f"{JOBS}?queue=email&state__exact=failed"
+    view.refresh_from_db()
+    assert (view.name, view.query, view.shared) == ("broken mails", "queue=email&state__exact=failed", True)
+    assert SavedView.objects.count() == 1
+
+
+def test_a_view_is_not_renamed_to_nothing_or_to_another_one_s_name(root: Client) -> None:
+    keep(root, "first", "queue=email")
+    keep(root, "second", "queue=slow")
+    view = SavedView.objects.get(name="first")
+    change(root, "rename", view, name="second")
+    assert "You have a view “second” already" in text(root.get(JOBS))
+    for name in ("", " ", "x" * 81):
+        change(root, "rename", view, name=name)
+        assert "needs a name" in text(root.get(JOBS))
+    assert sorted(SavedView.objects.values_list("name", "query")) == [
+        ("first", "queue=email"),
+        ("second", "queue=slow"),
+    ]
+    assert change(root, "burn", view).status_code == 400
+
+
+def test_who_may_not_see_the_list_keeps_no_view() -> None:
+    assert keep(staff("ann", "view_deadletter"), "x", "").status_code == 403
+    assert Client().post(f"{JOBS}views/").status_code == 302
+
+
+@pytest.mark.browser
+def test_a_view_in_the_browser(page: Any) -> None:
+    made(2, state=JobState.FAILED, error="away")
+    login(page, User.objects.create_superuser("root"))
+    page.goto(f"{JOBS}?state__exact=failed")
+    axe(page, without=OF_DJANGO)
+    narrow(page)
+    page.get_by_text("Keep this view").click()
+    page.get_by_label("Name of this view").fill("what failed")
+    page.get_by_role("button", name="Keep", exact=True).click()
+    page.get_by_text("View “what failed” is kept").wait_for()
+    page.goto(JOBS)
+    page.get_by_role("link", name="what failed").click()
+    page.wait_for_url("**state__exact=failed**")
+    axe(page, without=OF_DJANGO)
+    page.goto(f"{JOBS}?queue=email")
+    page.get_by_label("Change view what failed").click()
+    axe(page, without=OF_DJANGO)
+    page.get_by_label("Name", exact=True).fill("mails")
+    page.get_by_role("button", name="Rename").click()
+    page.get_by_text("is called “mails” now").wait_for()
+    page.get_by_label("Change view mails").click()
+    page.get_by_role("button", name="Give it the present filters").click()
+    page.get_by_text("View “mails” has the present filters").wait_for()
+    assert SavedView.objects.get().query == "queue=email"

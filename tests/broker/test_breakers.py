@@ -1,0 +1,238 @@
+"""Circuit breakers, step by step: open, parked jobs, one probe, closed or open again, by itself or by hand."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from wellos_jobs import JobHandle, operations
+from wellos_jobs.broker import claims, keys
+from wellos_jobs.broker.claims import Claim, Outcome
+from wellos_jobs.models import AuditEntry, JobAttempt
+
+from ..support.engine import Books, Hand
+from ..support.guarded_jobs import partner, picky
+from ..support.processes import wait_until
+from .test_limits import GATES, parked
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_notices")]
+
+BREAKER = "rq:wellos:breaker:b:partner"
+DOWN = ["raise:ConnectionError:refused"]
+OK = Outcome("completed", verdicts='{"b:partner":"ok"}')
+FAILS = Outcome("failed", message="down", verdicts='{"b:partner":"fail"}')
+
+
+@pytest.fixture
+def hand() -> Hand:
+    return Hand()
+
+
+def tripped(hand: Hand) -> None:
+    """Let as many runs fail as it takes."""
+    for _ in range(2):
+        partner.using(max_attempts=1).enqueue(steps=DOWN)
+        hand.run()
+
+
+def probe_time(client: redis.Redis) -> None:
+    """Make it the time for a probe."""
+    client.hset(BREAKER, "until", 0)
+    for gate in client.zrange(GATES, 0, -1):
+        client.zadd(GATES, {gate: 0})
+
+
+def probing(hand: Hand, client: redis.Redis, count: int = 3) -> tuple[Claim, list[JobHandle]]:
+    """An open breaker with parked jobs, one of which probes."""
+    tripped(hand)
+    handles = partner.enqueue_bulk([{}] * count)
+    assert hand.claim() is None
+    probe_time(client)
+    probe = hand.take()
+    assert probe.id == str(handles[0])
+    return probe, handles
+
+
+def test_opens_after_so_many_failures_and_burns_no_attempts(hand: Hand, redis_client: redis.Redis) -> None:
+    partner.enqueue(steps=[])
+    assert hand.run().kind == "completed"
+    partner.using(max_attempts=1).enqueue(steps=DOWN)
+    hand.run()
+    assert not redis_client.exists(BREAKER)
+    partner.using(max_attempts=1).enqueue(steps=DOWN)
+    hand.run()
+    assert redis_client.exists(BREAKER)
+    handle = partner.enqueue(steps=DOWN)
+    assert hand.claim() is None and handle.state == "waiting"
+    assert parked(redis_client, "b:partner") == [str(handle)]
+    row = Books().row(handle)
+    assert (row.attempts, row.state) == (0, "waiting")
+    assert JobAttempt.objects.count() == 2
+
+
+def test_a_retried_job_waits_too_and_comes_through(hand: Hand, redis_client: redis.Redis) -> None:
+    """Failing twice opens the breaker; its third attempt is the probe."""
+    handle = partner.enqueue(steps=["before:3:raise:ConnectionError:refused"])
+    assert hand.run().kind == "retried"
+    assert hand.run(wait_until(hand.claim)).kind == "retried"
+    answer = wait_until(lambda: handle.state == "waiting" or hand.claim())
+    assert answer is True, "it was let through while the breaker is open"
+    outcome = hand.run(wait_until(hand.claim))
+    assert outcome.kind == "completed" and not redis_client.exists(BREAKER)
+    assert Books().row(handle).attempts == 3
+
+
+def test_one_probe_in_the_whole_cluster(hand: Hand, redis_client: redis.Redis) -> None:
+    probing(hand, redis_client)
+    other = Hand(name="other")
+    assert hand.claim() is None and other.claim() is None
+    probe_time(redis_client)
+    assert hand.claim() is None and other.claim() is None
+
+
+def test_a_probe_that_succeeds_closes_it(hand: Hand, redis_client: redis.Redis) -> None:
+    probe, handles = probing(hand, redis_client)
+    assert hand.settle(probe, OK)
+    assert not redis_client.exists(BREAKER)
+    assert [hand.take().id for _ in range(2)] == [str(handle) for handle in handles[1:]]
+
+
+def test_a_probe_that_fails_opens_it_again(hand: Hand, redis_client: redis.Redis) -> None:
+    probe, _ = probing(hand, redis_client)
+    before = float(redis_client.hget(BREAKER, "since") or 0)
+    hand.settle(probe, FAILS)
+    answer = hand.claimer.claim()
+    assert answer.claim is None and answer.next_due is not None and 0.5 < answer.next_due <= 3.01
+    assert float(redis_client.hget(BREAKER, "since") or 0) == before, "since when it has been down"
+    assert wait_until(hand.claim, 10), "after `reset` seconds comes the next probe"
+    assert hand.claim() is None
+
+
+@pytest.mark.parametrize("ending", ["snoozed", "canceled", "handed_back", "failed"])
+def test_a_probe_that_says_nothing_leaves_it_to_another(hand: Hand, redis_client: redis.Redis, ending: str) -> None:
+    probe, _ = probing(hand, redis_client)
+    hand.settle(probe, Outcome(ending, after=60, message="of no account"))  # type: ignore[arg-type]
+    assert redis_client.exists(BREAKER)
+    assert hand.claim() is not None, "the next probe, at once"
+    assert hand.claim() is None
+
+
+def test_the_probes_worker_is_killed(hand: Hand, redis_client: redis.Redis) -> None:
+    probing(hand, redis_client)
+    claims.rescue(hand.connection, "crashed", "killed", worker=hand.name)
+    assert redis_client.exists(BREAKER)
+    assert hand.claim() is not None
+    assert hand.claim() is None
+
+
+def test_the_probe_ends_after_its_lease_has_run_out(hand: Hand, redis_client: redis.Redis) -> None:
+    """Its machine was thought dead, and another probe is under way: what the first one saw decides nothing."""
+    probe, _ = probing(hand, redis_client)
+    redis_client.zadd(keys.LEASES, {probe.id: 1})
+    assert [found.id for found in claims.rescue(hand.connection, "crashed", "no beat")] == [probe.id]
+    other = Hand(name="other")
+    next_probe = other.take()
+    assert not hand.settle(probe, OK)
+    assert redis_client.exists(BREAKER) and hand.claim() is None
+    other.settle(next_probe, OK)
+    assert not redis_client.exists(BREAKER)
+
+
+def test_the_probes_hash_is_deleted(hand: Hand, redis_client: redis.Redis) -> None:
+    """By foreign code while it runs: nobody can say how it went, so another one probes."""
+    probe, handles = probing(hand, redis_client)
+    redis_client.delete(keys.job(probe.id))
+    hand.settle(probe, OK)
+    probe_time(redis_client)
+    assert hand.take().id == str(handles[1])
+
+
+def test_a_run_from_before_decides_nothing(hand: Hand, redis_client: redis.Redis) -> None:
+    partner.enqueue()
+    straggler = hand.take()
+    probe, _ = probing(hand, redis_client)
+    hand.settle(straggler, OK)
+    assert redis_client.exists(BREAKER)
+    hand.settle(probe, OK)
+    assert not redis_client.exists(BREAKER)
+
+
+def test_only_chosen_errors_count(hand: Hand, redis_client: redis.Redis) -> None:
+    for step in ("raise:ConnectionError:refused", "raise:ValueError:odd"):
+        picky.enqueue(steps=[step])
+        hand.run()
+    assert not redis_client.exists("rq:wellos:breaker:b:picky")
+    picky.enqueue(steps=["raise:KeyError:it"])
+    hand.run()
+    assert redis_client.exists("rq:wellos:breaker:b:picky")
+
+
+@pytest.mark.parametrize("step", ["raise:ValueError:ours", "status:404", "discard:no", "snooze:60"])
+def test_what_says_nothing_about_the_partner_does_not_count(hand: Hand, redis_client: redis.Redis, step: str) -> None:
+    for _ in range(3):
+        partner.using(max_attempts=1).enqueue(steps=[step])
+        hand.run()
+    assert not redis_client.exists(BREAKER)
+
+
+@pytest.mark.parametrize("step", ["raise:TimeoutError:slow", "status:503", "status:429"])
+def test_outages_count(hand: Hand, redis_client: redis.Redis, step: str) -> None:
+    for _ in range(2):
+        partner.using(max_attempts=1).enqueue(steps=[step])
+        hand.run()
+    assert redis_client.exists(BREAKER)
+
+
+def test_failures_long_ago_do_not_count(hand: Hand, redis_client: redis.Redis) -> None:
+    partner.using(max_attempts=1).enqueue(steps=DOWN)
+    hand.run()
+    failures = "rq:wellos:failures:b:partner"
+    member = redis_client.zrange(failures, 0, -1)[0]
+    redis_client.zincrby(failures, -61, member)
+    partner.using(max_attempts=1).enqueue(steps=DOWN)
+    hand.run()
+    assert not redis_client.exists(BREAKER)
+
+
+def test_opened_and_closed_by_hand(hand: Hand, redis_client: redis.Redis) -> None:
+    operations.trip_breaker("partner", reason="maintenance")
+    handles = partner.enqueue_bulk([{}] * 2)
+    assert hand.claim() is None
+    for gate in redis_client.zrange(GATES, 0, -1):
+        redis_client.zadd(GATES, {gate: 0})
+    assert hand.claim() is None, "no probe: a person says when"
+    assert operations.reset_breaker("partner")
+    assert [hand.take().id for _ in range(2)] == [str(handle) for handle in handles]
+    assert not operations.reset_breaker("partner")
+    assert [entry.target_id for entry in AuditEntry.objects.order_by("pk")][:2] == ["partner", "partner"]
+
+
+def test_opened_by_hand_while_a_probe_runs(hand: Hand, redis_client: redis.Redis) -> None:
+    probe, _ = probing(hand, redis_client)
+    operations.trip_breaker("partner")
+    hand.settle(probe, OK)
+    assert redis_client.exists(BREAKER) and hand.claim() is None
+
+
+def test_an_open_breaker_is_no_busy_loop(hand: Hand, redis_client: redis.Redis) -> None:
+    picky.enqueue(steps=["raise:KeyError:it"])
+    hand.run()
+    picky.enqueue_bulk([{}] * 1_000)
+    answers = [hand.claimer.claim() for _ in range(3)]
+    assert not any(answer.claim for answer in answers)
+    assert (answers[-1].next_due or 0) > 20
+    assert len(parked(redis_client, "b:picky")) == 1_000
+
+
+def test_redis_emptied_closes_it(hand: Hand, redis_client: redis.Redis) -> None:
+    """Nothing is known any more: the jobs run, and the breaker opens again if it must."""
+    from wellos_jobs.maintenance.relay import Rebuild
+
+    probing(hand, redis_client)
+    Books().fold()
+    redis_client.flushall()
+    after = Hand(name="after")
+    rebuild = Rebuild("default", after.queues, after.connection)
+    while rebuild.step():
+        pass
+    assert after.claim() and after.claim() and after.claim()

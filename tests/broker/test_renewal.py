@@ -1,0 +1,69 @@
+"""Renewal: the supervisor keeps the leases of its workers, also when Redis has forgotten the workers meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from wellos_jobs import JobHandle
+from wellos_jobs.broker import keys
+from wellos_jobs.broker.claims import Outcome, rescue
+from wellos_jobs.processes.child import Child
+from wellos_jobs.processes.slot import Slot
+from wellos_jobs.worker.supervisor import Supervisor, SupervisorOptions
+from wellos_jobs.worker.worker import WorkerOptions
+
+from ..jobs import noop
+from ..support.engine import Hand
+
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
+
+@pytest.fixture
+def push(django_capture_on_commit_callbacks: Any) -> Callable[[], JobHandle]:
+    def put() -> JobHandle:
+        with django_capture_on_commit_callbacks(execute=True):
+            return noop.enqueue()
+
+    return put
+
+
+def supervisor_of(hand: Hand, job_id: str = "") -> Supervisor:
+    """A supervisor whose only worker is ``hand``, in this job."""
+    options = WorkerOptions(hand.source, hand.queues, hand.queue_set)
+    supervisor = Supervisor(SupervisorOptions(options, processes=0))
+    slot = Slot()
+    if job_id:
+        slot.begin(job_id, 60)
+    supervisor.workers[os.getpid()] = Child(hand.name, os.getpid(), slot)
+    return supervisor
+
+
+def test_a_run_outlives_the_worker_s_key(push: Callable[[], JobHandle], redis_client: redis.Redis) -> None:
+    """Redis was away for longer than the key lives: the run goes on, nobody takes it for dead, and it settles."""
+    handle, hand = push(), Hand("default")
+    claim = hand.take()
+    redis_client.delete(keys.worker("hand"))
+    redis_client.zadd(keys.LEASES, {str(handle): 1})
+    supervisor_of(hand, claim.id)._renew()
+    assert rescue(redis_client, "crashed", "its lease ran out") == []
+    assert redis_client.hget(keys.worker("hand"), "current_job") == str(handle).encode()
+    assert redis_client.ttl(keys.worker("hand")) > 0
+    assert hand.settle(claim, Outcome("completed", result="1"))
+
+
+def test_a_run_that_was_taken_away_is_not_renewed(push: Callable[[], JobHandle], redis_client: redis.Redis) -> None:
+    handle, hand = push(), Hand("default")
+    claim = hand.take()
+    redis_client.delete(keys.worker("hand"))
+    redis_client.zadd(keys.LEASES, {str(handle): 1})
+    rescue(redis_client, "crashed", "its lease ran out")
+    assert Hand("default", name="other").take().id == str(handle)
+    redis_client.zadd(keys.LEASES, {str(handle): 1})
+    supervisor_of(hand, claim.id)._renew()
+    assert redis_client.zscore(keys.LEASES, str(handle)) == 1
+    assert redis_client.hget(keys.worker("hand"), "current_job") is None

@@ -1,0 +1,71 @@
+"""Queue build-up is told once, and once that it is over: log, mail to ADMINS, signal."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import redis
+from django.core import mail
+
+from wellos_jobs import conf, operations, signals
+from wellos_jobs.maintenance import backlog
+
+from ..jobs import noop
+from ..support.engine import listening
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def limits(settings: Any) -> None:
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BACKLOG_ALERTS": {"waiting": 3}}
+
+
+def test_it_is_told_once_and_once_that_it_is_over(redis_client: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "wellos_jobs")
+    with listening(signals.queue_backlog) as heard:
+        noop.enqueue_bulk([{}] * 3)
+        backlog.watch(redis_client, ["default", "email"])
+        assert heard == []
+        noop.enqueue()
+        for _ in range(3):
+            backlog.watch(redis_client, ["default", "email"])
+        operations.empty_queue("default")
+        for _ in range(3):
+            backlog.watch(redis_client, ["default", "email"])
+    assert [(one["queue"], one["waiting"], one["over"]) for one in heard] == [
+        ("default", 4, False),
+        ("default", 0, True),
+    ]
+    assert [message.subject.partition("] ")[2] for message in mail.outbox] == [
+        "Queue default builds up",
+        "Queue default is short again",
+    ]
+    assert [record.levelname for record in caplog.records if "Queue default" in record.message] == ["WARNING", "INFO"]
+
+
+def test_a_long_wait_is_a_backlog_too(redis_client: redis.Redis, settings: Any) -> None:
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BACKLOG_ALERTS": {"oldest_wait": 60}}
+    handle = noop.enqueue()
+    seconds, _ = redis_client.time()
+    redis_client.hset(f"rq:job:{handle}", "w:since", seconds - 61)
+    with listening(signals.queue_backlog) as heard:
+        backlog.watch(redis_client, ["default"])
+    assert [one["over"] for one in heard] == [False]
+
+
+def test_it_can_be_switched_off(redis_client: redis.Redis, settings: Any) -> None:
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BACKLOG_ALERTS": None}
+    noop.enqueue_bulk([{}] * 5)
+    with listening(signals.queue_backlog) as heard:
+        backlog.watch(redis_client, ["default"])
+    assert heard == [] and mail.outbox == []
+
+
+@pytest.mark.parametrize("value", [{"wating": 1}, {"waiting": 0}, 7])
+def test_limits_that_cannot_be_meant_are_a_problem(settings: Any, value: object) -> None:
+    settings.WELLOS_JOBS = {"BACKLOG_ALERTS": value}
+    (problem,) = conf.problems()
+    assert problem.startswith("WELLOS_JOBS['BACKLOG_ALERTS'] is")

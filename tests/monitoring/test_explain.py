@@ -1,0 +1,121 @@
+"""Why is it waiting? One sentence for each thing a job can wait for, from live state."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import redis
+
+from wellos_jobs import Concurrency, JobHandle, Priority, RateLimit, job, operations
+from wellos_jobs.broker import keys
+from wellos_jobs.contrib import tasks
+from wellos_jobs.definitions import registry
+
+from ..jobs import add, noop
+from ..support.engine import Hand, work
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def says(handle: JobHandle, pattern: str) -> None:
+    assert re.fullmatch(pattern, handle.explain()), handle.explain()
+
+
+def test_nobody_works_on_the_queue(redis_client: redis.Redis) -> None:
+    says(noop.enqueue(), "No worker serves the queue default.")
+
+
+def test_it_is_in_line(redis_client: redis.Redis) -> None:
+    hand = Hand("default")
+    redis_client.sadd(f"{keys.WORKERS}:default", "rq:worker:hand")
+    noop.using(priority=Priority.HIGH).enqueue()
+    noop.enqueue()
+    handle = noop.enqueue()
+    assert hand.claimer.queue_set
+    says(handle, "It waits for a free worker: 2 jobs of default come before it.")
+
+
+def test_it_runs_and_has_ended(redis_client: redis.Redis) -> None:
+    handle = noop.enqueue()
+    hand = Hand("default")
+    hand.claimer.claim()
+    says(handle, r"It runs on worker \S+\.")
+    done = add.enqueue(a=1, b=2)
+    work("reports")
+    says(done, "It waits for nothing: it has completed.")
+
+
+def test_the_queue_is_paused_or_all_is_suspended(redis_client: redis.Redis) -> None:
+    handle = noop.enqueue()
+    operations.pause_queue("default")
+    says(handle, "The queue default is paused.")
+    redis_client.set(keys.SUSPENDED, 1)
+    says(handle, r"All work is suspended \(rqsuspend\).*")
+
+
+def test_it_is_delayed_or_tried_again(redis_client: redis.Redis) -> None:
+    handle = noop.using(delay=3600).enqueue()
+    says(handle, r"It is delayed until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \w+\.")
+    redis_client.hset(keys.job(handle.id), "w:error", "503")
+    says(handle, r"Its last attempt failed; it is tried again at .*")
+
+
+def test_it_needs_other_jobs(redis_client: redis.Redis) -> None:
+    first = noop.using(delay=3600).enqueue()
+    says(noop.using(depends_on=[first]).enqueue(), f"It waits for test-noop \\({first}\\).")
+
+
+def test_it_was_cancelled(redis_client: redis.Redis) -> None:
+    handle = noop.enqueue()
+    handle.cancel()
+    says(handle, "It was cancelled.")
+
+
+def limited_by_slots() -> None:
+    pass
+
+
+def limited_by_rate() -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("function", "limit", "pattern"),
+    [
+        (
+            limited_by_slots,
+            Concurrency(1, key="bank"),
+            r"1 runs of bank are allowed at once, and they are taken: \S+\.",
+        ),
+        (limited_by_rate, RateLimit("1/min", key="bank"), r"The rate limit bank is used up: 1 in 60 s\."),
+    ],
+)
+def test_a_limit_holds_it_back(redis_client: redis.Redis, function: object, limit: object, pattern: str) -> None:
+    with registry.isolated():
+        limited = job("limited", limits=[limit])(function)  # type: ignore[arg-type]
+        limited.enqueue()
+        second = limited.enqueue()
+        hand = Hand("default")
+        redis_client.sadd(f"{keys.WORKERS}:default", "rq:worker:hand")
+        hand.claimer.claim()
+        assert hand.claimer.claim().claim is None
+        says(second, pattern)
+
+
+def test_redis_has_not_heard_of_it(redis_client: redis.Redis) -> None:
+    handle = noop.enqueue()
+    redis_client.delete(keys.job(handle.id))
+    says(handle, "Redis has not heard of it yet: .*")
+
+
+def test_the_four_levels_of_urgency(redis_client: redis.Redis) -> None:
+    adders = (tasks.add_critical_task, tasks.add_user_action, tasks.add_background_sync, tasks.add_cleanup)
+    records = [adder({"x": 1}, organization="acme").record() for adder in adders]
+    assert [(record.name, record.priority, record.state) for record in records] == [
+        ("critical-task", Priority.CRITICAL, "waiting"),
+        ("user-action", Priority.HIGH, "waiting"),
+        ("background-sync", Priority.NORMAL, "waiting"),
+        ("cleanup", Priority.LOW, "delayed"),
+    ]
+    assert {(record.queue, record.organization_id) for record in records} == {("tasks", "acme")}

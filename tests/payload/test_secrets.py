@@ -1,0 +1,195 @@
+"""A secret goes through everything, with real processes, and is found nowhere but in the hands of its job."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.db import connections
+from django.test import Client
+
+from wellos_jobs import JobHandle, operations
+from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord
+from wellos_jobs.states import JobState
+from wellos_jobs.worker.log_masking import masked_logs
+
+from .. import jobs
+from ..support.processes import Fleet
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+
+TOKEN = 'zq"7-Öpen/sesame&<nine>'
+"""It looks different in JSON, in a URL, in HTML and in a repr: none of these may show."""
+MARKS = ["sesame", "pen%2F", "zq\\", "zq&quot;", "zq%22"]
+
+
+def contents_of_redis(client: redis.Redis) -> Iterator[str]:
+    """Yield every key and value, streams included, of all logical databases."""
+    for database in range(16):
+        client.select(database)
+        for key in client.scan_iter():
+            yield repr(key)
+            match client.type(key):
+                case b"string":
+                    yield repr(client.get(key))
+                case b"hash":
+                    yield repr(client.hgetall(key))
+                case b"list":
+                    yield repr(client.lrange(key, 0, -1))
+                case b"set":
+                    yield repr(client.smembers(key))
+                case b"zset":
+                    yield repr(client.zrange(key, 0, -1, withscores=True))
+                case b"stream":
+                    yield repr(client.xrange(key))
+                case b"none":
+                    pass  # it has expired since it was listed
+                case other:
+                    raise AssertionError(f"no reader for {other!r}")
+    client.select(0)
+
+
+def contents_of_databases() -> Iterator[str]:
+    """Yield every row of every table of both databases."""
+    for alias in ("default", "other"):
+        with connections[alias].cursor() as cursor:
+            for table in connections[alias].introspection.table_names(cursor):
+                cursor.execute(f"SELECT * FROM {connections[alias].ops.quote_name(table)}")
+                for row in cursor.fetchall():
+                    yield f"{alias}.{table}: {row!r}"
+
+
+def pages(root: Client, handles: list[JobHandle]) -> Iterator[str]:
+    """Yield every page of the app that could show something of these jobs."""
+    urls = [f"/jobs/{handle}/status" for handle in handles]
+    for model in (JobRecord, JobAttempt, DeadLetter, AuditEntry):
+        folder = f"/admin/wellos_jobs/{model._meta.model_name}/"
+        urls += [folder, f"{folder}?q=sesam", *(f"{folder}{row.pk}/change/" for row in model._default_manager.all())]
+    urls += ["/admin/wellos_jobs/queues/", "/admin/wellos_jobs/queues/stats/", "/admin/"]
+    for url in urls:
+        response = root.get(url)
+        assert response.status_code == 200, url
+        yield f"{url}: {response.content.decode()}"
+
+
+def leaks(texts: Iterator[str] | list[str]) -> list[str]:
+    return [text[:2000] for text in texts if any(mark in text for mark in MARKS)]
+
+
+def test_the_search_would_find_it(root: Client, redis_client: redis.Redis) -> None:
+    """The guard of the guard: a secret that nobody hides is found in each place."""
+    handle = jobs.echo.enqueue(value=TOKEN)
+    redis_client.xadd("a-stream", {"value": TOKEN})
+    redis_client.zadd("a-set", {TOKEN: 1})
+    assert leaks(contents_of_databases())
+    assert len(leaks(contents_of_redis(redis_client))) >= 2
+    assert leaks(pages(root, [handle]))
+
+
+def test_a_secret_is_found_nowhere(
+    processes: Fleet, root: Client, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    worker = processes.worker("--processes", "2")
+    user = User.objects.get()
+    works = jobs.secret.using(requested_by=user).enqueue(token=TOKEN)
+    fails = jobs.secret.using(max_attempts=2, requested_by=user).enqueue(token=TOKEN, fail=True)
+    waits = jobs.secret.using(delay=3600).enqueue(token=TOKEN)
+    handles = [works, fails, waits]
+    assert "sesame" not in repr(works)
+
+    processes.wait_until(lambda: DeadLetter.objects.count() == 1, what="the dead letter")
+    processes.wait_until(lambda: works.record().state == JobState.COMPLETED, what="the job that works")
+    mails = Path(settings.MAIL_FOLDER)
+    processes.wait_until(lambda: any(mails.iterdir()) if mails.exists() else False, what="the mail to the admins")
+    assert works.result == len(TOKEN)  # the job itself got the real thing
+    assert JobAttempt.objects.filter(job_id=fails.id).count() == 2
+    assert "********" in DeadLetter.objects.get().traceback
+
+    assert leaks(contents_of_redis(redis_client)) == []
+    assert leaks(contents_of_databases()) == []
+    assert leaks(pages(root, handles)) == []
+    assert leaks([file.read_text() for file in mails.iterdir()]) == []
+
+    operations.replay(DeadLetter.objects.get(), by=user, reason="again")
+    operations.cancel(waits.record(), by=user, reason="not needed")
+    call_command("jobs_rotate_keys")
+    processes.wait_until(lambda: DeadLetter.objects.count() == 2, what="the second dead letter")
+    processes.wait_until(lambda: waits.record().state == JobState.CANCELED, what="the canceled job")
+    assert leaks(contents_of_redis(redis_client)) == []
+    assert leaks(contents_of_databases()) == []
+    assert leaks(pages(root, handles)) == []
+    worker.terminate()
+    worker.wait()
+    assert leaks([caplog.text]) == []
+    assert leaks([process.output() for process in processes.all]) == []
+
+
+@pytest.mark.parametrize("careless", ["message", "argument", "dict", "unfit arguments", "exception", "cause", "thread"])
+def test_log_lines_of_a_run_are_masked(careless: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever way code writes a secret into a log line, handlers get the line without it."""
+    caplog.set_level(logging.DEBUG)
+    logger = logging.getLogger("some.library")
+
+    def write() -> None:
+        match careless:
+            case "message":
+                logger.info(f"using {TOKEN}")
+            case "argument":
+                logger.info("using %r", TOKEN)
+            case "dict":
+                logger.info("using %(token)s", {"token": TOKEN})
+            case "unfit arguments":
+                logger.info("using %d", TOKEN)
+            case "exception" | "cause":
+                try:
+                    try:
+                        raise ValueError(f"refused {TOKEN}")
+                    except ValueError as error:
+                        if careless == "exception":
+                            raise
+                        raise LookupError("no access") from error
+                except Exception:
+                    logger.exception("it went wrong")
+
+    before = logging.getLogRecordFactory()
+    with masked_logs([TOKEN]):
+        if careless == "thread":
+            careless = "argument"
+            thread = threading.Thread(target=write)
+            thread.start()
+            thread.join()
+        else:
+            write()
+    assert logging.getLogRecordFactory() == before
+    assert "********" in caplog.text
+    assert leaks([caplog.text, *(repr(vars(record)) for record in caplog.records)]) == []
+    logger.info("after %s", "the block")
+    assert "after the block" in caplog.text
+
+
+def test_log_lines_without_a_secret_stay_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
+    with masked_logs([TOKEN]):
+        logging.getLogger("some.library").warning("%s of %d", "one", 2)
+    assert (caplog.records[0].msg, caplog.records[0].args) == ("%s of %d", ("one", 2))
+    before = logging.getLogRecordFactory()
+    with masked_logs([]):
+        assert logging.getLogRecordFactory() is before
+
+
+def test_errors_of_enqueue_do_not_quote_it() -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        jobs.secret.enqueue(token=TOKEN + "\ud800")
+    assert leaks([str(caught.value), repr(caught.value)]) == []
+
+
+def test_a_row_shows_no_secret_to_whoever_prints_it() -> None:
+    record = jobs.secret.enqueue(token=TOKEN).record()
+    assert leaks([repr(record), str(record), repr(vars(record))]) == []

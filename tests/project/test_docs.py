@@ -1,0 +1,72 @@
+"""The reference names what the code has: settings with their defaults, checks, signals, options and commands."""
+
+from __future__ import annotations
+
+import dataclasses
+import pkgutil
+import re
+from pathlib import Path
+
+import wellos_jobs.checks
+import wellos_jobs.management.commands
+from wellos_jobs import JobOptions, operations, signals
+from wellos_jobs.conf import Conf
+from wellos_jobs.definitions import registry
+from wellos_jobs.states import EventName, JobState
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
+
+
+def section(title: str) -> str:
+    return re.split(r"^## ", REFERENCE.split(f"## {title}\n")[1], flags=re.M)[0]
+
+
+def test_every_setting_is_in_the_table_and_none_besides() -> None:
+    named = set(re.findall(r"^\| `([A-Z_]+)`", section("Settings"), flags=re.M))
+    assert named == {option.name.upper() for option in dataclasses.fields(Conf)}
+
+
+def test_every_check_is_in_the_table_and_none_besides() -> None:
+    sources = Path(wellos_jobs.checks.__file__).parent.glob("*.py")
+    raised = {found for source in sources for found in re.findall(r"wellos_jobs\.[EWI]\d+", source.read_text())}
+    assert set(re.findall(r"^\| `(wellos_jobs\.[EWI]\d+)`", section("Checks"), flags=re.M)) == raised
+
+
+def test_every_signal_is_named() -> None:
+    declared = {name for name, value in vars(signals).items() if isinstance(value, signals.Signal)}
+    assert {name for name in declared if f"`{name}`" not in section("Signals")} == set()
+
+
+def test_every_option_is_named() -> None:
+    text = section("Options of a job")
+    declared = {option.name for option in dataclasses.fields(JobOptions)}
+    declared |= {option.name for option in dataclasses.fields(registry.JobDefinition)} - {"name", "function"}
+    assert {name for name in declared if f"`{name}`" not in text} == set()
+
+
+def test_every_command_is_in_the_table_and_none_besides() -> None:
+    commands = {module.name for module in pkgutil.iter_modules(wellos_jobs.management.commands.__path__)}
+    assert set(re.findall(r"^\| `(\w+)", section("Commands"), flags=re.M)) == commands
+
+
+def test_every_operation_is_in_the_table() -> None:
+    named = set(re.findall(r"`(\w+)[`(]", section("Operations")))
+    assert set(operations.__all__) <= named
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
+
+
+def test_the_glossary_has_every_state_and_event_in_alphabetical_order() -> None:
+    page = (ROOT / "docs" / "concepts.md").read_text().split("## Glossary\n")[1]
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")][2:]
+    words = [word for word, _meaning in rows]
+    assert len(words) > 60
+    assert words == sorted(set(words))
+    kind = {word: meaning.partition(":")[0] for word, meaning in rows}
+    assert {state.value for state in JobState if not kind.get(state, "").startswith("State")} == set()
+    assert {event.value for event in EventName if not kind.get(event, "").lower().endswith("event")} == set()

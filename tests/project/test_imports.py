@@ -1,0 +1,249 @@
+"""What each package may import (docs/architecture.md), and a few borders that are closed.
+
+All modules are read as syntax, so imports inside functions and for type checkers count.
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[2] / "wellos_jobs"
+
+MAY_IMPORT: dict[str, set[str]] = {
+    # words
+    "states": set(),
+    "errors": set(),
+    "conf": {"errors"},
+    "signals": {"states"},
+    # pure
+    "cron": {"errors", "states"},
+    "payload": {"conf", "errors"},
+    "definitions": {"cron", "errors", "states"},
+    "processes": set(),
+    # storage
+    "broker": {"conf", "definitions", "models", "payload", "signals", "states"},
+    "models": {"broker", "conf", "cron", "definitions", "errors", "payload", "states"},
+    "databases": {"models"},
+    "inserts": set(),
+    "commits": set(),
+    # the path of a job
+    "enqueueing": {
+        *("broker", "commits", "conf", "databases", "definitions", "errors", "inserts", "models", "payload", "states"),
+        "monitoring",
+    },
+    "__init__": {"definitions", "enqueueing", "states"},
+    "ledger": {"broker", "conf", "definitions", "enqueueing", "models", "payload", "signals", "states"},
+    "schedules": {
+        *("broker", "conf", "cron", "databases", "definitions", "enqueueing", "errors", "inserts", "models", "payload"),
+        *("processes", "states"),
+    },
+    "maintenance": {
+        *("broker", "conf", "databases", "definitions", "enqueueing", "errors", "ledger", "models", "payload"),
+        *("processes", "signals", "states"),
+    },
+    "scheduler": {"broker", "conf", "schedules"},
+    "worker": {
+        *("__init__", "broker", "conf", "definitions", "enqueueing", "errors", "maintenance", "payload", "processes"),
+        *("scheduler", "schedules", "signals", "states"),
+    },
+    # for people
+    "status": {"broker", "conf", "databases", "definitions", "errors", "models", "payload", "states"},
+    "monitoring": {
+        *("__init__", "broker", "conf", "cron", "databases", "definitions", "errors", "ledger", "models", "states"),
+    },
+    "operations": {
+        *("broker", "conf", "definitions", "enqueueing", "errors", "models", "monitoring", "payload", "schedules"),
+        "states",
+    },
+    "views": {"broker", "conf", "errors", "models", "monitoring", "operations", "states", "status"},
+    "contrib": {
+        *("__init__", "conf", "cron", "databases", "definitions", "errors", "maintenance", "models", "monitoring"),
+        *("schedules", "states"),
+    },
+    "admin": {
+        *("__init__", "broker", "conf", "contrib", "cron", "definitions", "enqueueing", "errors", "ledger", "models"),
+        *("monitoring", "operations", "payload", "schedules", "states", "status", "views"),
+    },
+    "checks": {"broker", "conf", "definitions", "errors", "ledger", "models", "operations"},
+    "management": {
+        *("broker", "conf", "databases", "enqueueing", "errors", "maintenance", "schedules", "worker"),
+    },
+    # Django's own places and public faces
+    "apps": {"checks"},
+    "jobs": {"ledger", "operations"},
+    "middleware": {"enqueueing"},
+    "queues": {"broker"},
+    "structured_logs": {"enqueueing"},
+    "templatetags": {"admin"},
+    "urls": {"views"},
+}
+"""Each package or module of ``wellos_jobs``, and what of the app it may import: what stands here holds, no more."""
+
+TALK_TO_REDIS = {"broker", "enqueueing", "maintenance", "schedules", "scheduler", "worker"}
+"""What may import rq, redis, django_rq and the like."""
+
+REDIS_LIBRARIES = {"rq", "redis", "django_rq", "django_redis", "rq_scheduler"}
+
+MISCELLANY = {"utils", "helpers", "services", "common", "misc"}
+
+PUBLIC = {
+    "Batch",
+    "Flow",
+    "CircuitBreaker",
+    "Concurrency",
+    "RateLimit",
+    "Unique",
+    "CurrentJob",
+    "Discard",
+    "Job",
+    "JobHandle",
+    "JobOptions",
+    "JobQueue",
+    "JobState",
+    "Priority",
+    "Retry",
+    "RetryPolicy",
+    "Snooze",
+    "current_job",
+    "enqueue",
+    "enqueue_bulk",
+    "enqueue_on",
+    "exponential",
+    "fixed",
+    "job",
+    "report_progress",
+}
+
+
+def modules() -> list[Path]:
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if "migrations" not in path.parts]
+
+
+def dotted(path: Path) -> tuple[str, ...]:
+    """Return a module's parts below the package; its own ``__init__`` is called that."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts
+
+
+def package_of(parts: tuple[str, ...]) -> str:
+    return parts[0]
+
+
+def imports(path: Path, *, for_types: bool = True) -> Iterator[tuple[int, str]]:
+    """Yield each (line, absolute dotted name) that a module imports, one for each name of a ``from`` import.
+
+    ``for_types`` says whether those under ``if TYPE_CHECKING:`` count.
+    """
+    package = ("wellos_jobs", *path.relative_to(PACKAGE).parent.parts)
+    tree = ast.parse(path.read_text())
+    if not for_types:
+        tree.body = [node for node in tree.body if not is_for_types(node)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            prefix = ".".join([*base, *filter(None, [node.module])])
+            yield from ((node.lineno, f"{prefix}.{alias.name}") for alias in node.names)
+
+
+def is_for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def own_imports(path: Path, *, for_types: bool = True) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield each (line, module below the package) of the package itself that a module imports."""
+    for line, name in imports(path, for_types=for_types):
+        first, *rest = name.split(".")
+        if first != "wellos_jobs":
+            continue
+        while rest and not (PACKAGE.joinpath(*rest).with_suffix(".py").exists() or PACKAGE.joinpath(*rest).is_dir()):
+            rest.pop()  # a name in a module
+        yield line, tuple(rest) or ("__init__",)
+
+
+def test_packages_import_what_they_may() -> None:
+    found: dict[str, set[str]] = {}
+    faults = []
+    for path in modules():
+        here = package_of(dotted(path))
+        for line, target in own_imports(path):
+            there = package_of(target)
+            if there != here:
+                found.setdefault(here, set()).add(there)
+            if there not in {here, *MAY_IMPORT.get(here, ())}:
+                faults.append(f"{path}:{line}: {here} must not import {there} (see MAY_IMPORT in {__file__})")
+    assert not faults, "\n".join(faults)
+    unused = {here: may - found.get(here, set()) for here, may in MAY_IMPORT.items()}
+    assert not {here: names for here, names in unused.items() if names}, "MAY_IMPORT allows what nobody imports"
+
+
+def test_imports_have_no_circles() -> None:
+    graph: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for path in modules():
+        here = dotted(path)
+        graph[here] = {target for _, target in own_imports(path, for_types=False) if target != here}
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+def test_only_conf_reads_the_settings() -> None:
+    faults = [
+        f"{path}:{line}: {name}: ask wellos_jobs.conf instead"
+        for path in modules()
+        for line, name in imports(path)
+        if dotted(path) != ("conf",) and f"{name}.".startswith("django.conf.settings.")
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def test_few_packages_know_the_redis_libraries() -> None:
+    faults = [
+        f"{path}:{line}: {name} in {here}"
+        for path in modules()
+        if (here := package_of(dotted(path))) not in TALK_TO_REDIS
+        for line, name in imports(path)
+        if name.partition(".")[0] in REDIS_LIBRARIES and dotted(path) != ("admin", "django_rq_pages")
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def test_nothing_imports_what_is_for_tests() -> None:
+    faults = [
+        f"{path}:{line}: {name}"
+        for path in modules()
+        for line, name in imports(path)
+        if name.startswith(("wellos_jobs.testing", "tests", "example_project"))
+        and package_of(dotted(path)) != "testing"
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def test_each_module_is_named_after_a_thing() -> None:
+    assert not [path for path in PACKAGE.rglob("*.py") if path.stem in MISCELLANY]
+
+
+def test_the_public_names_are_pinned() -> None:
+    import wellos_jobs
+
+    assert set(wellos_jobs.__all__) == PUBLIC
+
+
+def test_the_public_names_can_be_imported_before_the_apps_are_ready() -> None:
+    script = """
+import wellos_jobs
+from django.apps import apps
+for name in wellos_jobs.__all__:
+    getattr(wellos_jobs, name)
+assert not apps.ready
+assert "wellos_jobs.models" not in __import__("sys").modules
+"""
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    command = [sys.executable, "-W", "error", "-c", script]
+    done = subprocess.run(command, cwd=PACKAGE.parent, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

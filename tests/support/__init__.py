@@ -1,0 +1,1 @@
+"""What the tests share: real servers, processes, a browser, and jobs for them to run."""
