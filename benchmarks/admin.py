@@ -1,9 +1,10 @@
 """Fill a database, then measure every page of the admin: ``python benchmarks/admin.py``.
 
-``DATABASE_URL`` names an empty database, or one that this script has filled before; without it a temporary SQLite file
-is used. ``BENCHMARK_ROWS`` is the number of jobs: 1,000,000 by default, 100,000 on SQLite; a tenth of them has a dead
-letter. ``BENCHMARK_QUEUES`` is the number of queues, 200 by default. Exits 1 if on PostgreSQL a page takes over 300 ms
-of server time at the median, or if a page does not answer.
+``DATABASE_URL`` names an empty database, or one that this script has filled before; without it a
+temporary SQLite file is used. ``BENCHMARK_ROWS`` is the number of jobs: 1,000,000 by default,
+100,000 on SQLite; a tenth of them has a dead letter. ``BENCHMARK_QUEUES`` is the number of queues,
+200 by default. Exits 1 if on PostgreSQL a page takes over 300 ms of server time at the median, or
+if a page does not answer.
 """
 
 from __future__ import annotations
@@ -50,11 +51,12 @@ def main() -> int:
         return measure(strict=connection.vendor == "postgresql")
 
 
-# --- rows ------------------------------------------------------------------------------------------------
+# --- rows -----------------------------------------------------------------------------------------
 
 
 def fill(rows: int) -> None:
-    """Make jobs, their attempts, dead letters, audit entries and statistics, if they are not there yet."""
+    """Make jobs, their attempts, dead letters, audit entries and statistics, if they are not there
+    yet."""
     from django.db import connection
 
     from wellos_jobs.models import JobRecord
@@ -80,11 +82,21 @@ def fill_jobs(rows: int, dice: random.Random) -> None:
 
     now = datetime.now().astimezone()
     batches = Batch.objects.bulk_create(
-        Batch(name=f"import {n}", state="done", total=50, completed=49, failed=1, created_at=now - timedelta(hours=n))
+        Batch(
+            name=f"import {n}",
+            state="done",
+            total=50,
+            completed=49,
+            failed=1,
+            created_at=now - timedelta(hours=n),
+        )
         for n in range(1_000)
     )
     for start in range(0, rows, CHUNK):
-        jobs = [job(number, rows, now, dice, batches) for number in range(start, min(start + CHUNK, rows))]
+        jobs = [
+            job(number, rows, now, dice, batches)
+            for number in range(start, min(start + CHUNK, rows))
+        ]
         JobRecord.objects.bulk_create(jobs, batch_size=500)
         failed = [job for job in jobs if job.state == "failed"]
         JobAttempt.objects.bulk_create((attempt(job, dice) for job in failed), batch_size=500)
@@ -101,7 +113,13 @@ def job(number: int, rows: int, now: datetime, dice: random.Random, batches: lis
 
     created = now - timedelta(seconds=(rows - number) * 2.5)
     queues = list(conf.queues())
-    state = "failed" if number % LETTERS_EVERY == 0 else "completed" if number < rows - 5_000 else dice.choice(OPEN)
+    state = (
+        "failed"
+        if number % LETTERS_EVERY == 0
+        else "completed"
+        if number < rows - 5_000
+        else dice.choice(OPEN)
+    )
     started = created + timedelta(seconds=dice.random() * 5)
     return JobRecord(
         id=ids.new_id(),
@@ -132,7 +150,9 @@ def attempt(job: Any, dice: random.Random) -> Any:
     from wellos_jobs.models import JobAttempt
 
     times = {"started_at": job.started_at, "ended_at": job.finished_at}
-    return JobAttempt(job=job, number=1, outcome="failed", error_class="ValueError", message=job.error, **times)
+    return JobAttempt(
+        job=job, number=1, outcome="failed", error_class="ValueError", message=job.error, **times
+    )
 
 
 def letter(job: Any, dice: random.Random) -> Any:
@@ -169,19 +189,32 @@ def fill_few() -> None:
     if SavedView.objects.exists():
         return
     now, person = datetime.now().astimezone(), get_user_model()._default_manager.create_user("ann")
-    SavedView.objects.create(owner=person, page="jobrecord", name="failed", query="state__exact=failed", shared=True)
+    SavedView.objects.create(
+        owner=person, page="jobrecord", name="failed", query="state__exact=failed", shared=True
+    )
     for number in range(200):
         Schedule.objects.create(
-            name=f"schedule {number}", job_name="benchmark-noop", cron=f"{number % 60} 2 * * *", time_zone="UTC"
+            name=f"schedule {number}",
+            job_name="benchmark-noop",
+            cron=f"{number % 60} 2 * * *",
+            time_zone="UTC",
         )
     BulkOperation.objects.bulk_create(
-        BulkOperation(action="retry_jobs", model="jobrecord", site="admin", total=500, done=500, created_at=now)
+        BulkOperation(
+            action="retry_jobs",
+            model="jobrecord",
+            site="admin",
+            total=500,
+            done=500,
+            created_at=now,
+        )
         for _ in range(200)
     )
 
 
 def fill_statistics() -> None:
-    """Counts of each queue and one of its names: by minute of a day, by hour of two weeks, by day of 90."""
+    """Counts of each queue and one of its names: by minute of a day, by hour of two weeks, by day
+    of 90."""
     from wellos_jobs import conf
     from wellos_jobs.ledger.counters import BUCKETS, DAY, HOUR, MINUTE
 
@@ -208,11 +241,12 @@ def fill_statistics() -> None:
             span.model._default_manager.bulk_create(rows, batch_size=500)
 
 
-# --- pages -----------------------------------------------------------------------------------------------
+# --- pages ----------------------------------------------------------------------------------------
 
 
 def measure(*, strict: bool) -> int:
-    """Ask each page a few times; print the median and the best server time, and the number of queries."""
+    """Ask each page a few times; print the median and the best server time, and the number of
+    queries."""
     from django.contrib.auth import get_user_model
     from django.db import connection
     from django.test import Client
@@ -224,7 +258,9 @@ def measure(*, strict: bool) -> int:
     root = users.filter(username="root").first() or users.create_superuser("root")
     client = Client(raise_request_exception=False)
     client.force_login(root)
-    print(f"\n{connection.vendor}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} when it began\n")
+    print(
+        f"\n{connection.vendor}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} when it began\n"
+    )
     print(f"| {'page':<58} | {'median':>8} | {'best':>8} | queries |")
     print(f"|{'-' * 60}|{'-' * 9}:|{'-' * 9}:|--------:|")
     bad = 0
@@ -233,7 +269,9 @@ def measure(*, strict: bool) -> int:
         for _ in range(RUNS):
             with CaptureQueriesContext(connection) as captured:
                 begun = time.perf_counter()
-                response = client.post(visit.url, visit.sent) if visit.sent else client.get(visit.url)
+                response = (
+                    client.post(visit.url, visit.sent) if visit.sent else client.get(visit.url)
+                )
                 seconds.append(time.perf_counter() - begun)
             status, queries = response.status_code, len(captured)
         median = statistics.median(seconds)

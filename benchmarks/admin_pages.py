@@ -34,11 +34,18 @@ def visits() -> Iterator[Visit]:
     yield Visit("batches", page("batch_changelist"))
     yield Visit("a batch", page("batch_change", first(Batch.objects.order_by("-created_at"))))
     yield Visit("flows", page("flows"))
-    flow = JobRecord.objects.filter(flow_id__isnull=False).order_by("-flow_id").values_list("flow_id", flat=True)[0]
+    flow = (
+        JobRecord.objects.filter(flow_id__isnull=False)
+        .order_by("-flow_id")
+        .values_list("flow_id", flat=True)[0]
+    )
     yield Visit("a flow", page("flow", flow))
     yield Visit("limits and breakers", page("limits"))
     yield Visit("workers", page("workers"))
-    yield from (Visit(f"statistics of {over}", page("statistics", over=over)) for over in ("1h", "24h", "7d", "90d"))
+    yield from (
+        Visit(f"statistics of {over}", page("statistics", over=over))
+        for over in ("1h", "24h", "7d", "90d")
+    )
     yield Visit("audit", page("auditentry_changelist"))
     yield Visit("audit, what people did", page("auditentry_changelist", by="people"))
     yield Visit("audit, search for a word", page("auditentry_changelist", q="nothing-like-it"))
@@ -47,7 +54,10 @@ def visits() -> Iterator[Visit]:
     yield Visit("attempts, search for a word", page("jobattempt_changelist", q="nothing-like-it"))
     yield Visit("an attempt", page("jobattempt_change", first(JobAttempt.objects.order_by("pk"))))
     yield Visit("bulk operations", page("bulkoperation_changelist"))
-    yield Visit("a bulk operation", page("bulkoperation_change", first(BulkOperation.objects.order_by("pk"))))
+    yield Visit(
+        "a bulk operation",
+        page("bulkoperation_change", first(BulkOperation.objects.order_by("pk"))),
+    )
 
 
 def jobs() -> Iterator[Visit]:
@@ -64,7 +74,9 @@ def jobs() -> Iterator[Visit]:
         "of an organization": {"organization": "organization-3"},
         "of a priority that none has": {"priority__exact": "1"},
         "with an error": {"failing": "yes"},
-        "finished a month ago": {"finished_to": f"{JobRecord.objects.order_by('created_at')[0].created_at:%Y-%m-%d}"},
+        "finished a month ago": {
+            "finished_to": f"{JobRecord.objects.order_by('created_at')[0].created_at:%Y-%m-%d}"
+        },
     }
     yield from (Visit(f"jobs, {label}", page(name, **given)) for label, given in filters.items())
     yield Visit("jobs, a saved view", f"{page(name)}?{SavedView.objects.all()[0].query}")
@@ -80,18 +92,27 @@ def jobs() -> Iterator[Visit]:
         "a number in the data": "data.invoice_id:777",
         "a text in the data": 'data.customer.name:"customer 7"',
     }
-    yield from (Visit(f"jobs, search for {label}", page(name, q=typed)) for label, typed in searches.items())
+    yield from (
+        Visit(f"jobs, search for {label}", page(name, q=typed)) for label, typed in searches.items()
+    )
     yield Visit("a job that completed", page("jobrecord_change", first(oldest)))
     yield Visit(
         "a job that failed",
-        page("jobrecord_change", JobRecord.objects.filter(state="failed").order_by("created_at")[0].pk),
+        page(
+            "jobrecord_change",
+            JobRecord.objects.filter(state="failed").order_by("created_at")[0].pk,
+        ),
     )
     for label, query in (
         ("all", {}),
         ("all failed", {"state__exact": "failed"}),
         ("what a search found", {"q": "job-7"}),
     ):
-        yield Visit(f"confirmation: retry {label}", page(name, **query), {"action": "retry_jobs", **ALL_THAT_MATCH})
+        yield Visit(
+            f"confirmation: retry {label}",
+            page(name, **query),
+            {"action": "retry_jobs", **ALL_THAT_MATCH},
+        )
     yield Visit("confirmation: cancel all", page(name), {"action": "cancel_jobs", **ALL_THAT_MATCH})
 
 
@@ -114,7 +135,9 @@ def letters() -> Iterator[Visit]:
     yield Visit("dead letters, search for a message", page(name, q="fault 7:"))
     yield Visit("dead letters, search for a word that none has", page(name, q="nothing-like-it"))
     yield Visit("a dead letter", page("deadletter_change", oldest.pk))
-    yield Visit("confirmation: replay all", page(name), {"action": "replay_dead_letters", **ALL_THAT_MATCH})
+    yield Visit(
+        "confirmation: replay all", page(name), {"action": "replay_dead_letters", **ALL_THAT_MATCH}
+    )
 
 
 def page(name: str, /, *arguments: Any, **query: str) -> str:

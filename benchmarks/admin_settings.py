@@ -1,4 +1,5 @@
-"""A project for measuring the admin: the database that DATABASE_URL names, or SQLite, and the Redis of REDIS_URL."""
+"""A project for measuring the admin: the database that DATABASE_URL names, or SQLite, and the Redis
+of REDIS_URL."""
 
 import os
 

@@ -1,9 +1,11 @@
-"""Measure fair turns and limits: ``python benchmarks/coordination.py``, or ``make bench-coordination``.
+"""Measure fair turns and limits: ``python benchmarks/coordination.py``, or ``make
+bench-coordination``.
 
-Fair turns: behind 100,000 jobs of one organization the ten of another start within the first 40 claims, and a claim
-costs the same as with 1,000 waiting. Limits: of 10,000 jobs over four worker processes, some of which are killed with
--9 all the time, never more run at once than may, and all of them complete. ``BENCHMARK_WAITING`` and
-``BENCHMARK_JOBS`` are these numbers. Exits 1 when a promise is not kept.
+Fair turns: behind 100,000 jobs of one organization the ten of another start within the first 40
+claims, and a claim costs the same as with 1,000 waiting. Limits: of 10,000 jobs over four worker
+processes, some of which are killed with
+-9 all the time, never more run at once than may, and all of them complete. ``BENCHMARK_WAITING``
+and ``BENCHMARK_JOBS`` are these numbers. Exits 1 when a promise is not kept.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ def main() -> int:
     return report(rows)
 
 
-# --- fair turns ------------------------------------------------------------------------------------------
+# --- fair turns -----------------------------------------------------------------------------------
 
 
 def fairness() -> Iterator[Row]:
@@ -66,13 +68,19 @@ def fairness() -> Iterator[Row]:
     last = place_of_last()
     growth = many / few
     yield f"claim, {FEW_WAITING:,} of a fair queue wait", f"{few * 1e6:.0f} us", "1.0", True
-    yield f"claim, {WAITING:,} wait", f"{many * 1e6:.0f} us", f"{growth:.2f} x (promised < 2)", growth < MOST_GROWTH
+    yield (
+        f"claim, {WAITING:,} wait",
+        f"{many * 1e6:.0f} us",
+        f"{growth:.2f} x (promised < 2)",
+        growth < MOST_GROWTH,
+    )
     what = f"the last of {SMALL} behind {WAITING:,}"
     yield what, f"claim {last}", f"promised <= {WITHIN_CLAIMS}", last <= WITHIN_CLAIMS
 
 
 def median_claim(waiting: int) -> float:
-    """Fill the queue with this many jobs of one organization; return what a claim takes, in seconds."""
+    """Fill the queue with this many jobs of one organization; return what a claim takes, in
+    seconds."""
     clean()
     enqueue("big", waiting)
     worker = claimer()
@@ -80,7 +88,8 @@ def median_claim(waiting: int) -> float:
 
 
 def place_of_last() -> int:
-    """Enqueue the few jobs of a small organization behind all others; return which claim got the last of them."""
+    """Enqueue the few jobs of a small organization behind all others; return which claim got the
+    last of them."""
     enqueue("small", SMALL)
     worker, found, place = claimer(), 0, 0
     while found < SMALL:
@@ -96,7 +105,9 @@ def enqueue(organization: str, count: int) -> None:
     from benchmarks.jobs import noop
 
     for start in range(0, count, CHUNK):
-        noop.using(queue="fair", organization=organization).enqueue_bulk([{}] * min(CHUNK, count - start))
+        noop.using(queue="fair", organization=organization).enqueue_bulk(
+            [{}] * min(CHUNK, count - start)
+        )
 
 
 def claimer(queue: str = "fair") -> Any:
@@ -112,7 +123,7 @@ def claimer(queue: str = "fair") -> Any:
     return Claimer("benchmark", queue_set, connection)
 
 
-# --- limits ----------------------------------------------------------------------------------------------
+# --- limits ---------------------------------------------------------------------------------------
 
 
 def parked() -> Iterator[Row]:
@@ -163,7 +174,9 @@ def kills(runs: Path) -> Iterator[Row]:
         while not runs.exists() or JobRecord.objects.exclude(state="completed").exists():
             if time.monotonic() - begun > LONGEST:
                 states = list(JobRecord.objects.values_list("state", flat=True))
-                raise SystemExit(f"after {LONGEST:.0f} s: { ({state: states.count(state) for state in set(states)}) }")
+                raise SystemExit(
+                    f"after {LONGEST:.0f} s: { ({state: states.count(state) for state in set(states)}) }"
+                )
             time.sleep(KILL_EVERY)
             kill_one(runs, supervisor.pid, deaths)
     seconds = time.monotonic() - begun
@@ -191,7 +204,8 @@ def kill_one(runs: Path, supervisor: int, deaths: dict[int, float]) -> None:
 
 
 def most_at_once(runs: Path, deaths: dict[int, float]) -> int:
-    """The largest number of runs under way at one time; one without an end ended when its worker was killed."""
+    """The largest number of runs under way at one time; one without an end ended when its worker
+    was killed."""
     begun: dict[tuple[int, str, int], float] = {}
     moments: list[tuple[float, int]] = []
     for line in runs.read_text().splitlines():

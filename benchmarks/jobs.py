@@ -43,10 +43,18 @@ def limited(runs: str = "") -> None:
 def note(runs: str, event: str) -> None:
     run = current_job()
     line = json.dumps(
-        {"event": event, "pid": os.getpid(), "at": time.time(), "job": str(run.id), "attempt": run.attempt}
+        {
+            "event": event,
+            "pid": os.getpid(),
+            "at": time.time(),
+            "job": str(run.id),
+            "attempt": run.attempt,
+        }
     )
     descriptor = os.open(runs, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(descriptor, f"{line}\n".encode())  # one write: lines of several processes do not mix
+        os.write(
+            descriptor, f"{line}\n".encode()
+        )  # one write: lines of several processes do not mix
     finally:
         os.close(descriptor)

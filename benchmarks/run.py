@@ -1,8 +1,8 @@
 """Measure, against a peer in the same run: ``make bench`` or ``python benchmarks/run.py``.
 
-Times on a shared machine move by tens of percent; the ratios hold. Exits 1 when a promise is not kept: five times the
-jobs a second of ``rq.SimpleWorker``, ledger lag below a second at p99, a rerun within a second of kill -9, 1,000
-schedules that are due at once enqueued within two seconds.
+Times on a shared machine move by tens of percent; the ratios hold. Exits 1 when a promise is not
+kept: five times the jobs a second of ``rq.SimpleWorker``, ledger lag below a second at p99, a rerun
+within a second of kill -9, 1,000 schedules that are due at once enqueued within two seconds.
 """
 
 from __future__ import annotations
@@ -44,7 +44,14 @@ def main() -> int:
         from django.core.management import call_command
 
         call_command("migrate", verbosity=0)
-        rows = [*throughput(), *enqueueing(), *due_at_once(), *idle_clock(), *ledger_lag(), *rescue(Path(folder))]
+        rows = [
+            *throughput(),
+            *enqueueing(),
+            *due_at_once(),
+            *idle_clock(),
+            *ledger_lag(),
+            *rescue(Path(folder)),
+        ]
     return report(rows)
 
 
@@ -61,7 +68,12 @@ def throughput() -> Iterator[Row]:
     mine, theirs = statistics.median(ours), statistics.median(peer)
     ratio = mine / theirs
     yield "rq.SimpleWorker, no-op jobs", f"{theirs:,.0f}/s", "1.0", True
-    yield "wellos_jobs worker, no-op jobs", f"{mine:,.0f}/s", f"{ratio:.1f} x (promised 5)", ratio >= PROMISED_RATIO
+    yield (
+        "wellos_jobs worker, no-op jobs",
+        f"{mine:,.0f}/s",
+        f"{ratio:.1f} x (promised 5)",
+        ratio >= PROMISED_RATIO,
+    )
 
 
 def our_worker() -> float:
@@ -75,7 +87,9 @@ def our_worker() -> float:
     for _ in range(JOBS // 500):
         noop.enqueue_bulk([{}] * 500)
     queues = ["default"]
-    worker = Worker("benchmark", WorkerOptions("default", queues, queue_sets.set_id(queues), burst=True), Slot())
+    worker = Worker(
+        "benchmark", WorkerOptions("default", queues, queue_sets.set_id(queues), burst=True), Slot()
+    )
     seconds = timed(worker.work)
     done = broker.client("default").zcard("rq:finished:default")
     if done != JOBS:
@@ -120,7 +134,8 @@ def enqueueing() -> Iterator[Row]:
 
 
 def due_at_once() -> Iterator[Row]:
-    """One pass of the clock over schedules that are all due: rows, and pushed to Redis. The peer stores no rows."""
+    """One pass of the clock over schedules that are all due: rows, and pushed to Redis. The peer
+    stores no rows."""
     from datetime import UTC, datetime
 
     from rq_scheduler import Scheduler
@@ -143,9 +158,19 @@ def due_at_once() -> Iterator[Row]:
         if broker.client("default").llen("rq:queue:default") != DUE_AT_ONCE:
             raise SystemExit("not every tick was enqueued: the measurement is worthless")
     worst = max(ours)
-    yield f"rq-scheduler, {DUE_AT_ONCE:,} due entries", f"{statistics.median(theirs):.2f} s", "1.0", True
+    yield (
+        f"rq-scheduler, {DUE_AT_ONCE:,} due entries",
+        f"{statistics.median(theirs):.2f} s",
+        "1.0",
+        True,
+    )
     ratio = statistics.median(theirs) / statistics.median(ours)
-    yield f"{DUE_AT_ONCE:,} schedules due at once", f"{statistics.median(ours):.2f} s", f"{ratio:.1f} x", True
+    yield (
+        f"{DUE_AT_ONCE:,} schedules due at once",
+        f"{statistics.median(ours):.2f} s",
+        f"{ratio:.1f} x",
+        True,
+    )
     yield "the same, worst", f"{worst:.2f} s", "promised < 2 s", worst < PROMISED_DUE
 
 
@@ -167,21 +192,33 @@ def idle_clock() -> Iterator[Row]:
         clock.one_pass()
     passes = [timed(clock.one_pass) for _ in range(200)]
     what = f"idle pass over {SCHEDULES:,} schedules"
-    yield what, f"{statistics.median(passes) * 1000:.2f} ms", f"{len(queries)} query", len(queries) == 1
+    yield (
+        what,
+        f"{statistics.median(passes) * 1000:.2f} ms",
+        f"{len(queries)} query",
+        len(queries) == 1,
+    )
 
 
 def schedules(count: int, **fields: object) -> None:
     from wellos_jobs.models import Schedule
 
     rows = [
-        Schedule(name=f"s{n}", cron="0 8 * * *", time_zone="America/New_York", job_name="benchmark-noop", **fields)
+        Schedule(
+            name=f"s{n}",
+            cron="0 8 * * *",
+            time_zone="America/New_York",
+            job_name="benchmark-noop",
+            **fields,
+        )
         for n in range(count)
     ]
     Schedule.objects.bulk_create(rows, batch_size=1_000)
 
 
 def ledger_lag() -> Iterator[Row]:
-    """From the moment Redis stored an ending until the row shows it, under about 100 jobs a second."""
+    """From the moment Redis stored an ending until the row shows it, under about 100 jobs a
+    second."""
     from benchmarks.jobs import noop
     from wellos_jobs.models import JobRecord
 
@@ -227,8 +264,18 @@ def rescue(folder: Path) -> Iterator[Row]:
             wait_for((runs / "2").exists, 20)
             times.append(float((runs / "2").read_text().split()[1]) - killed)
     worst = max(times)
-    yield "kill -9 to rerun, median", f"{statistics.median(times) * 1000:.0f} ms", f"{RUNS} kills", True
-    yield "kill -9 to rerun, worst", f"{worst * 1000:.0f} ms", "promised < 1000 ms", worst < PROMISED_RESCUE
+    yield (
+        "kill -9 to rerun, median",
+        f"{statistics.median(times) * 1000:.0f} ms",
+        f"{RUNS} kills",
+        True,
+    )
+    yield (
+        "kill -9 to rerun, worst",
+        f"{worst * 1000:.0f} ms",
+        "promised < 1000 ms",
+        worst < PROMISED_RESCUE,
+    )
 
 
 def warm(noop: object) -> bool:

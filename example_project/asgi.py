@@ -1,4 +1,5 @@
-"""The ASGI application: ``uvicorn example_project.asgi:application``. Under it pages follow jobs live.
+"""The ASGI application: ``uvicorn example_project.asgi:application``. Under it pages follow jobs
+live.
 
 Behind a web server set ``REDIS_URL``: only manage.py starts the embedded one.
 """

@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 SQLITE_OPTIONS: dict[str, Any] = {
-    "transaction_mode": "IMMEDIATE",  # a deferred transaction that turns to writing fails instead of waiting
+    # a deferred transaction that turns to writing fails instead of waiting
+    "transaction_mode": "IMMEDIATE",
     "timeout": 20,
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
 }
@@ -27,7 +28,8 @@ def sqlite(path: Path) -> dict[str, Any]:
 
 
 def from_url(url: str) -> dict[str, Any]:
-    """Return the entry that ``url`` spells, such as ``postgres://user:password@host:5432/name?sslmode=require``.
+    """Return the entry that ``url`` spells, such as
+    ``postgres://user:password@host:5432/name?sslmode=require``.
 
     Raises:
         ValueError: the scheme is not known.
@@ -35,7 +37,9 @@ def from_url(url: str) -> dict[str, Any]:
     parts = urlsplit(url)
     if parts.scheme not in ENGINES:
         known = ", ".join(f"{scheme}://" for scheme in ENGINES)
-        raise ValueError(f"DATABASE_URL starts with {parts.scheme!r}://: it must start with one of {known}")
+        raise ValueError(
+            f"DATABASE_URL starts with {parts.scheme!r}://: it must start with one of {known}"
+        )
     if parts.scheme == "sqlite":
         return sqlite(Path(unquote(parts.path).removeprefix("/") or ":memory:"))
     options: dict[str, Any] = dict(parse_qsl(parts.query))

@@ -1,9 +1,10 @@
 """The embedded Redis: a real Valkey server of the project's own, for when ``REDIS_URL`` is not set.
 
-Its address is stable: a password in ``.demo/secrets`` and a port in ``.demo/valkey/port``. Whoever needs it first
-starts it (``manage.py demo``, ``runserver``, ``rqworker`` and the other commands in ``COMMANDS``) and it ends with
-that process; commands in other terminals find it at the same address. It listens on loopback only, wants the
-password, and keeps an append-only file, so jobs outlive it.
+Its address is stable: a password in ``.demo/secrets`` and a port in ``.demo/valkey/port``. Whoever
+needs it first starts it (``manage.py demo``, ``runserver``, ``rqworker`` and the other commands in
+``COMMANDS``) and it ends with that process; commands in other terminals find it at the same
+address. It listens on loopback only, wants the password, and keeps an append-only file, so jobs
+outlive it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Server:
         self._owner = os.getpid()
 
     def stop(self) -> None:
-        """Stop the server and wait until it has ended. A forked child that calls this does nothing."""
+        """Stop the server and wait until it has ended. A forked child that calls this does
+        nothing."""
         if os.getpid() != self._owner or self.process.returncode is not None:
             return
         self.process.terminate()
@@ -65,7 +67,9 @@ def url() -> str:
 
 def is_running() -> bool:
     """Tell whether the server answers. The password proves that it is ours."""
-    with redis.Redis.from_url(url(), socket_connect_timeout=2, socket_timeout=2, retry=None) as client:
+    with redis.Redis.from_url(
+        url(), socket_connect_timeout=2, socket_timeout=2, retry=None
+    ) as client:
         try:
             return bool(client.ping())
         except redis.RedisError:
@@ -73,7 +77,8 @@ def is_running() -> bool:
 
 
 def start_for(arguments: Sequence[str]) -> None:
-    """Start the server if ``arguments``, a command line of manage.py, needs it and it does not run yet."""
+    """Start the server if ``arguments``, a command line of manage.py, needs it and it does not run
+    yet."""
     program, *rest = arguments
     if Path(program).name in PROGRAMS and rest and rest[0] in COMMANDS:
         ensure()
@@ -110,7 +115,9 @@ def data_folder() -> Path:
 def _start() -> Server:
     program = _program()
     if not _is_free(_port()):
-        (data_folder() / "port").unlink()  # somebody else has it: the next call of _port() picks another
+        (
+            data_folder() / "port"
+        ).unlink()  # somebody else has it: the next call of _port() picks another
     configuration = data_folder() / "valkey.conf"
     configuration.write_text(_configuration())
     configuration.chmod(0o600)
@@ -133,7 +140,8 @@ def _start() -> Server:
 
 
 def _configuration() -> str:
-    """Return the server's configuration. A file, because a command line shows its password to everybody."""
+    """Return the server's configuration. A file, because a command line shows its password to
+    everybody."""
     return "\n".join(
         [
             "bind 127.0.0.1",

@@ -12,7 +12,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def folder() -> Path:
-    """Return the folder of everything that running the example leaves behind: ``WELLOS_DEMO_DIR`` or ``.demo``."""
+    """Return the folder of everything that running the example leaves behind: ``WELLOS_DEMO_DIR``
+    or ``.demo``."""
     path = Path(os.environ.get("WELLOS_DEMO_DIR") or PROJECT / ".demo").resolve()
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
@@ -24,7 +25,9 @@ def secret(name: str, make: Callable[[], str]) -> str:
     with contextlib.suppress(FileNotFoundError):
         return path.read_text()
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(dir=path.parent)  # only its owner can read what mkstemp makes
+    descriptor, draft = tempfile.mkstemp(
+        dir=path.parent
+    )  # only its owner can read what mkstemp makes
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(make())

@@ -1,4 +1,5 @@
-"""A mail backend that writes each message into a folder as an ``.eml`` file, which mail programs open."""
+"""A mail backend that writes each message into a folder as an ``.eml`` file, which mail programs
+open."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ from django.utils.text import slugify
 class FolderBackend(BaseEmailBackend):
     """Writes to ``file_path``, else to ``EMAIL_FILE_PATH``. A file appears whole or not at all."""
 
-    def __init__(self, *args: Any, file_path: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, file_path: str | os.PathLike[str] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.folder = Path(file_path if file_path is not None else settings.EMAIL_FILE_PATH)
 

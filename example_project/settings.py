@@ -1,10 +1,11 @@
 """Settings of the example: WellOS in small.
 
-Everything comes from the environment or from ``.demo/``: ``DATABASE_URL`` (else SQLite), ``REDIS_URL`` (else the
-embedded Valkey server), ``JOBS_REDIS_URL`` (else the next logical database of the same server), ``SECRET_KEY`` and
-``ENCRYPTION_KEYS`` (else made on first use), ``DEBUG`` (on unless "0"), ``ALLOWED_HOSTS``, ``WELLOS_DEMO_DIR``,
-``WELLOS_LOG_LEVEL``, ``TIME_ENTRIES_URL`` (of the system that time entries are taken over from; none unless set),
-``BASE_URL`` (of the links in mails), ``S3_BUCKET`` and ``S3_ENDPOINT_URL`` (else files are kept on disk).
+Everything comes from the environment or from ``.demo/``: ``DATABASE_URL`` (else SQLite),
+``REDIS_URL`` (else the embedded Valkey server), ``JOBS_REDIS_URL`` (else the next logical database
+of the same server), ``SECRET_KEY`` and ``ENCRYPTION_KEYS`` (else made on first use), ``DEBUG`` (on
+unless "0"), ``ALLOWED_HOSTS``, ``WELLOS_DEMO_DIR``, ``WELLOS_LOG_LEVEL``, ``TIME_ENTRIES_URL`` (of
+the system that time entries are taken over from; none unless set), ``BASE_URL`` (of the links in
+mails), ``S3_BUCKET`` and ``S3_ENDPOINT_URL`` (else files are kept on disk).
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "wellos_jobs.middleware.RequestIdMiddleware",  # the jobs of a request, and their log lines, carry its id
+    # the jobs of a request, and their log lines, carry its id
+    "wellos_jobs.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -65,7 +67,10 @@ SECURE_CSP = {
 }
 HAS_CSP = django.VERSION >= (6, 0)
 MIDDLEWARE.insert(
-    2, "django.middleware.csp.ContentSecurityPolicyMiddleware" if HAS_CSP else "example_project.policy.SecurityPolicy"
+    2,
+    "django.middleware.csp.ContentSecurityPolicyMiddleware"
+    if HAS_CSP
+    else "example_project.policy.SecurityPolicy",
 )
 
 ROOT_URLCONF = "example_project.urls"
@@ -87,16 +92,18 @@ TEMPLATES = [
     },
 ]
 
-# --- the database ----------------------------------------------------------------------------------------
+# --- the database ---------------------------------------------------------------------------------
 
 _DATABASE_URL = os.environ.get("DATABASE_URL")
 DATABASE_IS_EMBEDDED = not _DATABASE_URL
 DATABASES = {
-    "default": database.from_url(_DATABASE_URL) if _DATABASE_URL else database.sqlite(DEMO / "db.sqlite3"),
+    "default": database.from_url(_DATABASE_URL)
+    if _DATABASE_URL
+    else database.sqlite(DEMO / "db.sqlite3"),
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# --- Redis: pages and jobs in separate logical databases, since cache.clear() empties a whole one ---------
+# --- Redis: pages and jobs in separate logical databases, since cache.clear() empties a whole one -
 
 REDIS_IS_EMBEDDED = not os.environ.get("REDIS_URL")
 if REDIS_IS_EMBEDDED:
@@ -117,7 +124,7 @@ CACHES = {
 }
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 
-# --- jobs ------------------------------------------------------------------------------------------------
+# --- jobs -----------------------------------------------------------------------------------------
 
 QUEUES = (
     "default",
@@ -134,7 +141,11 @@ QUEUES = (
     "batch",
 )
 RQ_QUEUES = {
-    name: {"USE_REDIS_CACHE": "jobs", "SERIALIZER": "rq.serializers.JSONSerializer", "DEFAULT_TIMEOUT": 300}
+    name: {
+        "USE_REDIS_CACHE": "jobs",
+        "SERIALIZER": "rq.serializers.JSONSerializer",
+        "DEFAULT_TIMEOUT": 300,
+    }
     for name in QUEUES
 }
 RQ = {
@@ -152,7 +163,7 @@ WELLOS_JOBS = {
 }
 TIME_ENTRIES_URL = os.environ.get("TIME_ENTRIES_URL", "")  # where sync-time-entries looks
 
-# --- people, mail, files ---------------------------------------------------------------------------------
+# --- people, mail, files --------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
 AUTH_PASSWORD_VALIDATORS = [
@@ -164,13 +175,18 @@ LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
 
 # Django 6 wants addresses, 5.2 pairs of a name and an address.
-ADMINS = ["ops@wellos.example"] if django.VERSION >= (6, 0) else [("Operations", "ops@wellos.example")]
+ADMINS = (
+    ["ops@wellos.example"] if django.VERSION >= (6, 0) else [("Operations", "ops@wellos.example")]
+)
 DEFAULT_FROM_EMAIL = "WellOS <hello@wellos.example>"
 SERVER_EMAIL = "WellOS jobs <jobs@wellos.example>"
 MAIL_FOLDER = DEMO / "mail"
 if django.VERSION >= (6, 1):
     MAILERS = {
-        "default": {"BACKEND": "example_project.mail.FolderBackend", "OPTIONS": {"file_path": MAIL_FOLDER}},
+        "default": {
+            "BACKEND": "example_project.mail.FolderBackend",
+            "OPTIONS": {"file_path": MAIL_FOLDER},
+        },
     }
 else:
     EMAIL_BACKEND = "example_project.mail.FolderBackend"
@@ -180,7 +196,9 @@ STORAGES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
-if S3_BUCKET := os.environ.get("S3_BUCKET"):  # who may use it is in the environment, as boto3 expects it
+if S3_BUCKET := os.environ.get(
+    "S3_BUCKET"
+):  # who may use it is in the environment, as boto3 expects it
     STORAGES["default"] = {
         "BACKEND": "storages.backends.s3.S3Storage",
         "OPTIONS": {"bucket_name": S3_BUCKET, "endpoint_url": os.environ.get("S3_ENDPOINT_URL")},
@@ -212,6 +230,9 @@ LOGGING = {
     },
     "root": {"level": "INFO"},  # so that what jobs write at this level is kept with them
     "loggers": {
-        "wellos_jobs": {"handlers": ["console"], "level": os.environ.get("WELLOS_LOG_LEVEL", "INFO")},
+        "wellos_jobs": {
+            "handlers": ["console"],
+            "level": os.environ.get("WELLOS_LOG_LEVEL", "INFO"),
+        },
     },
 }

@@ -2,9 +2,10 @@
 
     python tether.py PARENT_PID SIGNAL program [argument ...]
 
-On Linux the kernel keeps the promise: this process asks for SIGNAL at its parent's death, then becomes the
-program. Elsewhere it stays, watches its parent and passes signals on. Stands alone: it imports nothing of the
-project, so that it starts in a few milliseconds. Start it from the main thread: Linux sends the signal when the
+On Linux the kernel keeps the promise: this process asks for SIGNAL at its parent's death, then
+becomes the program. Elsewhere it stays, watches its parent and passes signals on. Stands alone: it
+imports nothing of the project, so that it starts in a few milliseconds. Start it from the main
+thread: Linux sends the signal when the
 *thread* that started the program ends.
 """
 
@@ -24,7 +25,15 @@ WATCH_SECONDS = 0.2
 
 def command(program: Sequence[str], death_signal: signal.Signals = signal.SIGTERM) -> list[str]:
     """Return the command line that runs ``program`` tethered to the calling process."""
-    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(death_signal)), *program]
+    return [
+        sys.executable,
+        "-I",
+        "-S",
+        __file__,
+        str(os.getpid()),
+        str(int(death_signal)),
+        *program,
+    ]
 
 
 def main(arguments: Sequence[str]) -> int:

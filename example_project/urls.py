@@ -43,9 +43,13 @@ of_an_organization = [
 
 urlpatterns = [
     path("", organizations.home, name="home"),
-    path("favicon.ico", RedirectView.as_view(url=static("example/icon.svg"))),  # browsers ask for it in the admin
+    path(
+        "favicon.ico", RedirectView.as_view(url=static("example/icon.svg"))
+    ),  # browsers ask for it in the admin
     path("o/<slug:slug>/", include(of_an_organization)),
-    path("files/", include("wellos_jobs.contrib.urls")),  # the links in mails: signed, good for some days, no login
+    path(
+        "files/", include("wellos_jobs.contrib.urls")
+    ),  # the links in mails: signed, good for some days, no login
     path("sign-up", SignUpView.as_view(), name="sign-up"),
     path("confirm/again", confirm_again, name="confirm-again"),
     path("confirm/<str:token>", confirm, name="confirm"),
@@ -53,8 +57,14 @@ urlpatterns = [
     path("logout", auth.LogoutView.as_view(), name="logout"),
     path("password-reset", ResetView.as_view(), name="password_reset"),
     path("password-reset/sent", auth.PasswordResetDoneView.as_view(), name="password_reset_done"),
-    path("password-reset/<uidb64>/<token>", ResetConfirmView.as_view(), name="password_reset_confirm"),
-    path("password-reset/done", auth.PasswordResetCompleteView.as_view(), name="password_reset_complete"),
+    path(
+        "password-reset/<uidb64>/<token>", ResetConfirmView.as_view(), name="password_reset_confirm"
+    ),
+    path(
+        "password-reset/done",
+        auth.PasswordResetCompleteView.as_view(),
+        name="password_reset_complete",
+    ),
     path("jobs/", include("wellos_jobs.urls")),
     path("django-rq/", include("django_rq.urls")),
     path("admin/", admin.site.urls),

@@ -1,4 +1,5 @@
-"""The WSGI application. Behind a web server set ``REDIS_URL``: only manage.py starts the embedded one."""
+"""The WSGI application. Behind a web server set ``REDIS_URL``: only manage.py starts the embedded
+one."""
 
 import os
 

@@ -1,10 +1,13 @@
-"""``python -m tests [pytest arguments]``: the suite on SQLite, then what uses a database on PostgreSQL and MariaDB.
+"""``python -m tests [pytest arguments]``: the suite on SQLite, then what uses a database on
+PostgreSQL and MariaDB.
 
-What is not on this machine is skipped and named at the end, loudly. ``WELLOS_REQUIRE=postgres,mariadb,chromium``
-names the parts that must not be missing; exit status 1 then, or when a test failed.
+What is not on this machine is skipped and named at the end, loudly.
+``WELLOS_REQUIRE=postgres,mariadb,chromium`` names the parts that must not be missing; exit status 1
+then, or when a test failed.
 
-The tests start, kill and time real processes, which share the machine with whatever else runs there. So a few tests
-that failed are tried once more, alone; those that pass only then are named at the end, loudly. They are faults, too.
+The tests start, kill and time real processes, which share the machine with whatever else runs
+there. So a few tests that failed are tried once more, alone; those that pass only then are named at
+the end, loudly. They are faults, too.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ NO_TESTS = 5
 
 @dataclass(frozen=True)
 class Part:
-    """One optional part of the suite: its name in ``WELLOS_REQUIRE``, its name for people, why it is missing."""
+    """One optional part of the suite: its name in ``WELLOS_REQUIRE``, its name for people, why it
+    is missing."""
 
     key: str
     title: str
@@ -38,20 +42,29 @@ class Part:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run of pytest ended: its exit status, and the tests that passed at the second try only."""
+    """How a run of pytest ended: its exit status, and the tests that passed at the second try
+    only."""
 
     status: int
     unsteady: list[str]
 
 
 def main(arguments: list[str]) -> int:
-    required = {name for name in os.environ.get("WELLOS_REQUIRE", "").replace(" ", "").split(",") if name}
+    required = {
+        name for name in os.environ.get("WELLOS_REQUIRE", "").replace(" ", "").split(",") if name
+    }
     if unknown := required - set(optional_parts.HOW):
-        print(f"WELLOS_REQUIRE names {', '.join(sorted(unknown))}: it knows {', '.join(optional_parts.HOW)}")
+        print(
+            f"WELLOS_REQUIRE names {', '.join(sorted(unknown))}: it knows {', '.join(optional_parts.HOW)}"
+        )
         return 2
     postgres, mariadb, chromium = (
         Part(key, title, optional_parts.FAULTS[key]())
-        for key, title in (("postgres", "PostgreSQL"), ("mariadb", "MariaDB"), ("chromium", "chromium"))
+        for key, title in (
+            ("postgres", "PostgreSQL"),
+            ("mariadb", "MariaDB"),
+            ("chromium", "chromium"),
+        )
     )
     parts = [postgres, mariadb, *([chromium] if optional_parts.has_browser_tests() else [])]
     missing = [part for part in parts if part.fault]
@@ -61,17 +74,29 @@ def main(arguments: list[str]) -> int:
         return 1
     results = [("SQLite", _run(arguments, ""))]
     if not postgres.fault:
-        results.append(("PostgreSQL", _run(["--database-tests-only", *arguments], optional_parts.postgres_url())))
+        results.append(
+            (
+                "PostgreSQL",
+                _run(["--database-tests-only", *arguments], optional_parts.postgres_url()),
+            )
+        )
     if not mariadb.fault:
-        results.append(("MariaDB", _run(["--database-tests-only", *arguments], optional_parts.mariadb_url())))
+        results.append(
+            ("MariaDB", _run(["--database-tests-only", *arguments], optional_parts.mariadb_url()))
+        )
     _say_missing(missing, "SKIPPED")
     return _summary(results)
 
 
 def _run(arguments: list[str], server: str) -> Result:
-    """Run pytest in a process of its own; ``server`` is the URL of a database server, '' for SQLite."""
+    """Run pytest in a process of its own; ``server`` is the URL of a database server, '' for
+    SQLite."""
     name = os.environ.get("WELLOS_TEST_DATABASE", "wellos_jobs")
-    environment = {key: value for key, value in os.environ.items() if key not in ("DATABASE_URL", test_run.MARK)}
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("DATABASE_URL", test_run.MARK)
+    }
     if server:
         environment["DATABASE_URL"] = f"{server}{name}"
     title = server.partition(":")[0] or "sqlite"
@@ -79,11 +104,21 @@ def _run(arguments: list[str], server: str) -> Result:
     begun = time.monotonic()
     cache = Path(".pytest_cache") / title
     pytest = [sys.executable, "-m", "pytest", "-o", f"cache_dir={cache}"]
-    command = [*pytest, "-n", str(_processes()), "--dist", "loadfile", "--no-loadscope-reorder", *arguments]
+    command = [
+        *pytest,
+        "-n",
+        str(_processes()),
+        "--dist",
+        "loadfile",
+        "--no-loadscope-reorder",
+        *arguments,
+    ]
     status, failed = subprocess.run(command, env=environment).returncode, []
     if status == FAILED and 0 < len(failed := _failed(cache)) < FEW:
         print(f"\n=== {title}: once more, alone: {', '.join(failed)} ===", flush=True)
-        status = subprocess.run([*pytest, "-n", "0", "--last-failed", *arguments], env=environment).returncode
+        status = subprocess.run(
+            [*pytest, "-n", "0", "--last-failed", *arguments], env=environment
+        ).returncode
     print(f"=== took {time.monotonic() - begun:.0f} s ===", flush=True)
     return Result(status, failed if status == 0 else [])
 
@@ -95,7 +130,8 @@ def _failed(cache: Path) -> list[str]:
 
 
 def _processes() -> int:
-    """Most tests wait for something, so a process for each core costs little; many would starve those that time."""
+    """Most tests wait for something, so a process for each core costs little; many would starve
+    those that time."""
     return max(2, min(4, os.cpu_count() or 2))
 
 
@@ -104,7 +140,9 @@ def _say_missing(parts: list[Part], heading: str) -> None:
         return
     print(f"\n{'!' * 100}")
     for part in parts:
-        print(f"!! {heading}: {part.title} ({part.fault})\n!!   To enable it: {optional_parts.HOW[part.key]}.")
+        print(
+            f"!! {heading}: {part.title} ({part.fault})\n!!   To enable it: {optional_parts.HOW[part.key]}."
+        )
     print(f"{'!' * 100}")
 
 
@@ -114,7 +152,9 @@ def _summary(results: list[tuple[str, Result]]) -> int:
         for test in result.unsteady:
             print(f"!! {title}: {test} FAILED AT THE FIRST TRY, and passed at the second")
     for title, result in results:
-        print(f"{title:<12} {'ok' if result.status in good else f'FAILED (pytest exit status {result.status})'}")
+        print(
+            f"{title:<12} {'ok' if result.status in good else f'FAILED (pytest exit status {result.status})'}"
+        )
     return 0 if all(result.status in good for _, result in results) else 1
 
 

@@ -1,6 +1,8 @@
-"""Fixtures over real things: a Redis server, worker processes, proxies that cut, a database that goes away.
+"""Fixtures over real things: a Redis server, worker processes, proxies that cut, a database that
+goes away.
 
-``tests.settings`` has made the test bed by now (pytest-django imports it first); here it is kept clean and ended.
+``tests.settings`` has made the test bed by now (pytest-django imports it first); here it is kept
+clean and ended.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from .support.proxies import CuttingProxy
 from .support.round_trips import RoundTrips
 from .support.users import client_of
 
-# --- the run ---------------------------------------------------------------------------------------------
+# --- the run --------------------------------------------------------------------------------------
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,7 +48,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "processes" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.processes)
-            item.add_marker(pytest.mark.django_db(transaction=True, databases=list(test_run.ALIASES)))
+            item.add_marker(
+                pytest.mark.django_db(transaction=True, databases=list(test_run.ALIASES))
+            )
         if item.get_closest_marker("browser") and optional_parts.chromium() is None:
             item.add_marker(pytest.mark.skip(reason=optional_parts.HOW["chromium"]))
     if config.getoption("--database-tests-only"):
@@ -54,7 +58,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
     slow = Counter(item.path for item in items if _is_slow(item))
-    items.sort(key=lambda item: -slow[item.path])  # a slow file that begins last is waited for by all the others
+    items.sort(
+        key=lambda item: -slow[item.path]
+    )  # a slow file that begins last is waited for by all the others
 
 
 def _is_slow(item: pytest.Item) -> bool:
@@ -70,7 +76,8 @@ def _uses_database(item: pytest.Item) -> bool:
 
 def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        # As in the background of a shell: the processes that are started here would ignore Ctrl-C, too.
+        # As in the background of a shell: the processes that are started here would ignore Ctrl-C,
+        # too.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -80,7 +87,7 @@ def pytest_unconfigure() -> None:
         undertaker().dismiss()
 
 
-# --- Redis -----------------------------------------------------------------------------------------------
+# --- Redis ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
@@ -103,11 +110,14 @@ UseRedis = Callable[[str], Any]
 
 @pytest.fixture
 def use_redis(request: pytest.FixtureRequest) -> Iterator[UseRedis]:
-    """``use_redis(url)``: from now on the queues of this process, and of processes started later, live there."""
+    """``use_redis(url)``: from now on the queues of this process, and of processes started later,
+    live there."""
     with contextlib.ExitStack() as stack:
 
         def use(url: str) -> None:
-            queues = {name: {**queue, "URL": url} for name, queue in django_settings.RQ_QUEUES.items()}
+            queues = {
+                name: {**queue, "URL": url} for name, queue in django_settings.RQ_QUEUES.items()
+            }
             stack.enter_context(override_settings(RQ_QUEUES=queues, REDIS_URL=url))
             stack.enter_context(_environment(REDIS_URL=url))
 
@@ -116,7 +126,8 @@ def use_redis(request: pytest.FixtureRequest) -> Iterator[UseRedis]:
 
 @pytest.fixture
 def redis_server(tmp_path: Path, use_redis: UseRedis) -> Iterator[servers.RedisServer]:
-    """A server of this test's own, with persistence, that may be killed and restarted; the queues live on it."""
+    """A server of this test's own, with persistence, that may be killed and restarted; the queues
+    live on it."""
     with servers.RedisServer(tmp_path / "redis", persistent=True) as server:
         use_redis(server.url)
         yield server
@@ -124,7 +135,8 @@ def redis_server(tmp_path: Path, use_redis: UseRedis) -> Iterator[servers.RedisS
 
 @pytest.fixture
 def redis_proxy(use_redis: UseRedis) -> Iterator[CuttingProxy]:
-    """A proxy before the shared Redis, which can cut connections; the queues are reached through it."""
+    """A proxy before the shared Redis, which can cut connections; the queues are reached through
+    it."""
     with CuttingProxy(django_settings.REDIS_URL) as proxy:
         use_redis(proxy.url)
         yield proxy
@@ -132,12 +144,13 @@ def redis_proxy(use_redis: UseRedis) -> Iterator[CuttingProxy]:
 
 @pytest.fixture
 def round_trips() -> Iterator[RoundTrips]:
-    """``with round_trips.counting() as trips:``, then ``len(trips)``: what this process sent to Redis."""
+    """``with round_trips.counting() as trips:``, then ``len(trips)``: what this process sent to
+    Redis."""
     with RoundTrips() as counter:
         yield counter
 
 
-# --- the app ---------------------------------------------------------------------------------------------
+# --- the app --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -158,7 +171,7 @@ def root() -> Client:
     return client_of(User.objects.create_superuser("root"))
 
 
-# --- processes -------------------------------------------------------------------------------------------
+# --- processes ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -179,7 +192,8 @@ def journal(tmp_path: Path) -> Journal:
 
 @pytest.fixture
 def database_outage(processes: Fleet) -> Iterator[DatabaseOutage]:
-    """``with database_outage():``: within, processes that were started with ``processes`` cannot write ``default``."""
+    """``with database_outage():``: within, processes that were started with ``processes`` cannot
+    write ``default``."""
     with DatabaseOutage(processes) as outage:
         yield outage
 

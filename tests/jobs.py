@@ -1,6 +1,7 @@
 """The jobs of the test project, found as those of any app are.
 
-``scripted`` serves every test that needs something done to, or by, a running job: its steps say what happens.
+``scripted`` serves every test that needs something done to, or by, a running job: its steps say
+what happens.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ class HttpError(Exception):
         self.headers = headers
 
 
-# --- the scripted job ------------------------------------------------------------------------------------
+# --- the scripted job -----------------------------------------------------------------------------
 
 
 @job("test-scripted", backoff=fixed(0.05))
 def scripted(steps: Sequence[str] = (), journal: str = "") -> Any:
-    """Carry out ``steps`` in order, each ``verb`` or ``verb:argument``; return what ``result`` said.
+    """Carry out ``steps`` in order, each ``verb`` or ``verb:argument``; return what ``result``
+    said.
 
     ``touch:PATH``           make the file
     ``wait_file:PATH``       wait until there is that file
@@ -58,7 +60,8 @@ def scripted(steps: Sequence[str] = (), journal: str = "") -> Any:
     ``on:N:STEP``            the step, in attempt N only
     ``before:N:STEP``        the step, in attempts before N only
 
-    ``journal`` is the path of a file in which start and end of each run are noted (see ``tests.support.journal``).
+    ``journal`` is the path of a file in which start and end of each run are noted (see
+    ``tests.support.journal``).
     """
     run = current_job(None)
     job_id, attempt = (run.id, run.attempt) if run else ("inline", 1)
@@ -184,7 +187,7 @@ _VERBS: dict[str, Callable[[str], None]] = {
 }
 
 
-# --- small ones ------------------------------------------------------------------------------------------
+# --- small ones -----------------------------------------------------------------------------------
 
 
 @job("test-noop")
@@ -210,7 +213,8 @@ async def wait_and_double(number: int) -> int:
 
 @job("test-secret", sensitive=("token",), max_attempts=1)
 def secret(token: str, fail: bool = False) -> int:
-    """Use a secret; failing, put it where careless code does: in the log, the message and the traceback."""
+    """Use a secret; failing, put it where careless code does: in the log, the message and the
+    traceback."""
     logger.info("using %s", token)
     if fail:
         raise RuntimeError(f"the service refused {token}")
@@ -222,7 +226,7 @@ def fail(message: str = "broken") -> None:
     raise ValueError(message)
 
 
-# --- foreign code: plain functions for django_rq.enqueue -------------------------------------------------
+# --- foreign code: plain functions for django_rq.enqueue ------------------------------------------
 
 
 def foreign_add(a: int, b: int = 1) -> int:

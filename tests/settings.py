@@ -64,12 +64,14 @@ if S3_URL := os.environ.get("WELLOS_TEST_S3"):
         "default": storage(S3_URL),
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     }
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast, and safe enough for nobody
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.MD5PasswordHasher"
+]  # fast, and safe enough for nobody
 
 DATABASES = test_run.databases(for_child=IS_CHILD)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# --- Redis: database 0 has the jobs, 1 the cache of pages, 2 a cache that queues may share -----------------
+# --- Redis: database 0 has the jobs, 1 the cache of pages, 2 a cache that queues may share --------
 
 
 def _cache(number: int) -> dict[str, object]:
@@ -81,7 +83,17 @@ CACHES = {"default": _cache(1), "jobs": _cache(2)}
 
 RQ_QUEUES = {
     name: {"URL": REDIS_URL, "SERIALIZER": "rq.serializers.JSONSerializer"}
-    for name in ("default", "email", "reports", "notifications", "cleanup", "dynamic", "slow", "low", "tasks")
+    for name in (
+        "default",
+        "email",
+        "reports",
+        "notifications",
+        "cleanup",
+        "dynamic",
+        "slow",
+        "low",
+        "tasks",
+    )
 }
 RQ = {
     "QUEUE_CLASS": "wellos_jobs.queues.LaneQueue",
@@ -91,9 +103,11 @@ WELLOS_JOBS = {
     "ENCRYPTION_KEYS": [base64.urlsafe_b64encode(b"thirty-two bytes, only for tests").decode()],
 }
 
-# --- mail: pytest collects it in memory; child processes write files, or send it to the SMTP server of a test ----
+# --- mail: pytest collects it in memory; child processes write files, or send it to the SMTP server
 
-ADMINS = ["ops@wellos.example"] if django.VERSION >= (6, 0) else [("Operations", "ops@wellos.example")]
+ADMINS = (
+    ["ops@wellos.example"] if django.VERSION >= (6, 0) else [("Operations", "ops@wellos.example")]
+)
 MAIL_FOLDER = FOLDER / "mail"
 _FILES = "django.core.mail.backends.filebased.EmailBackend"
 if django.VERSION >= (6, 1):
@@ -105,7 +119,9 @@ if SMTP_PORT := os.environ.get("WELLOS_TEST_SMTP_PORT"):
     WELLOS_JOBS["MAIL_WAITS"] = {"deferred": 0.3, "unreachable": 0.2}
     _SMTP = "django.core.mail.backends.smtp.EmailBackend"
     if django.VERSION >= (6, 1):
-        MAILERS = {"default": {"BACKEND": _SMTP, "OPTIONS": {"host": "127.0.0.1", "port": int(SMTP_PORT)}}}
+        MAILERS = {
+            "default": {"BACKEND": _SMTP, "OPTIONS": {"host": "127.0.0.1", "port": int(SMTP_PORT)}}
+        }
     else:
         EMAIL_BACKEND, EMAIL_HOST, EMAIL_PORT = _SMTP, "127.0.0.1", int(SMTP_PORT)
 
@@ -113,7 +129,9 @@ if IS_CHILD:
     LOGGING = {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": {"format": "%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"}},
+        "formatters": {
+            "line": {"format": "%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"}
+        },
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
         "loggers": {
             "wellos_jobs": {"level": os.environ.get("WELLOS_TEST_LOG_LEVEL", "INFO")},

@@ -12,5 +12,7 @@ from django.db import transaction
 def once_committed(database: str, function: Callable[..., Any], *arguments: Any) -> None:
     """Call a function when the transaction on a database commits, or now if there is none; an error of it is logged."""
     call: Any = partial(function, *arguments)
-    call.__qualname__ = getattr(function, "__qualname__", repr(function))  # Django 5.2 asks for it when it logs
+    call.__qualname__ = getattr(
+        function, "__qualname__", repr(function)
+    )  # Django 5.2 asks for it when it logs
     transaction.on_commit(call, using=database, robust=True)

@@ -43,7 +43,9 @@ class Conf:
     """The largest data, and the largest result, of a job, as JSON."""
     default_timeout: float = 300.0
     """How long a run may take when neither the job nor its queue says so."""
-    retention: Mapping[str, timedelta | None] = field(default_factory=lambda: dict(DEFAULT_RETENTION))
+    retention: Mapping[str, timedelta | None] = field(
+        default_factory=lambda: dict(DEFAULT_RETENTION)
+    )
     """How long rows are kept, by a job's state or by kind; None keeps them for ever. ``dead_letters``: open ones."""
     lease: float = 20.0
     """How long a claim lasts without renewal; a machine that dies is noticed after this."""
@@ -63,7 +65,9 @@ class Conf:
     """Queues in which the organizations take turns."""
     schedules: Mapping[str, Any] = field(default_factory=dict)
     """Schedules by name: ``{"job", "cron", "tz", "data"}`` and options of a schedule."""
-    backlog_alerts: Mapping[str, float] | None = field(default_factory=lambda: dict(DEFAULT_BACKLOG))
+    backlog_alerts: Mapping[str, float] | None = field(
+        default_factory=lambda: dict(DEFAULT_BACKLOG)
+    )
     """When a queue has built up: more jobs ``waiting``, or the oldest waiting longer than ``oldest_wait`` seconds."""
     health_token: str | None = field(default=None, repr=False)
     """What a monitor sends as a bearer token to be told the details of the health URLs."""
@@ -107,7 +111,11 @@ def problems() -> Iterator[str]:
     for key, value in _given().items():
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f": did you mean {close[0]!r}?" if close else f"; known keys are {', '.join(sorted(known))}"
+            hint = (
+                f": did you mean {close[0]!r}?"
+                if close
+                else f"; known keys are {', '.join(sorted(known))}"
+            )
             yield f"WELLOS_JOBS has an unknown key {key!r}{hint}"
             continue
         try:
@@ -135,7 +143,11 @@ def _positive(kind: type[int] | type[float]) -> Callable[[Any], Any]:
     def clean(value: Any) -> int | float:
         if isinstance(value, timedelta):
             value = value.total_seconds()
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not 0 < value < math.inf
+        ):
             raise ValueError("it must be a number above 0")
         return kind(math.ceil(value) if kind is int else value)
 
@@ -151,7 +163,9 @@ def _boolean(value: Any) -> bool:
 def _keys(value: Any) -> tuple[str, ...]:
     listed = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
     if not listed or not all(isinstance(key, (str, bytes)) for key in value):
-        raise TypeError("it must be a list of Fernet keys (make one with cryptography's Fernet.generate_key())")
+        raise TypeError(
+            "it must be a list of Fernet keys (make one with cryptography's Fernet.generate_key())"
+        )
     return tuple(key.decode() if isinstance(key, bytes) else key for key in value)
 
 
@@ -184,13 +198,19 @@ def _retention(value: Any) -> dict[str, timedelta | None]:
         if isinstance(age, (int, float)) and not isinstance(age, bool):
             age = timedelta(seconds=age)
         if age is not None and (not isinstance(age, timedelta) or age <= timedelta(0)):
-            raise ValueError(f"{state!r} must be a timedelta, a number of seconds, or None to keep for ever")
+            raise ValueError(
+                f"{state!r} must be a timedelta, a number of seconds, or None to keep for ever"
+            )
         kept[state] = age
     return kept
 
 
 def _fair_queues(value: Any) -> frozenset[str]:
-    if isinstance(value, str) or not isinstance(value, Iterable) or not all(isinstance(one, str) for one in value):
+    if (
+        isinstance(value, str)
+        or not isinstance(value, Iterable)
+        or not all(isinstance(one, str) for one in value)
+    ):
         raise TypeError("it must be a list of queue names")
     named = frozenset(value)
     if unknown := named - queues().keys():
@@ -209,13 +229,17 @@ def _backlog(value: Any) -> dict[str, float] | None:
         return None
     if not isinstance(value, Mapping) or not value.keys() <= DEFAULT_BACKLOG.keys():
         raise TypeError(f"it must be None or a dict with the keys {', '.join(DEFAULT_BACKLOG)}")
-    return dict(DEFAULT_BACKLOG) | {key: float(_positive(float)(number)) for key, number in value.items()}
+    return dict(DEFAULT_BACKLOG) | {
+        key: float(_positive(float)(number)) for key, number in value.items()
+    }
 
 
 def _mail_waits(value: Any) -> dict[str, float]:
     if not isinstance(value, Mapping) or not value.keys() <= DEFAULT_MAIL_WAITS.keys():
         raise TypeError(f"it must be a dict with the keys {', '.join(DEFAULT_MAIL_WAITS)}")
-    return dict(DEFAULT_MAIL_WAITS) | {key: float(_positive(float)(number)) for key, number in value.items()}
+    return dict(DEFAULT_MAIL_WAITS) | {
+        key: float(_positive(float)(number)) for key, number in value.items()
+    }
 
 
 def _base_url(value: Any) -> str:
@@ -270,7 +294,7 @@ _CLEAN: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-# --- what other Django settings say that jobs depend on -------------------------------------------------
+# --- what other Django settings say that jobs depend on -------------------------------------------
 
 
 def queues() -> Mapping[str, Mapping[str, Any]]:
@@ -292,7 +316,11 @@ def queue(name: str) -> Mapping[str, Any]:
     configured = queues()
     if name not in configured:
         close = difflib.get_close_matches(str(name), configured, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"RQ_QUEUES has {', '.join(sorted(configured))}"
+        hint = (
+            f"did you mean {close[0]!r}?"
+            if close
+            else f"RQ_QUEUES has {', '.join(sorted(configured))}"
+        )
         raise UnknownQueue(f"There is no queue {name!r}: {hint}")
     return configured[name]
 
@@ -328,7 +356,8 @@ def organization_zone(organization_id: str) -> str:
 def organizations_of(user: Any) -> frozenset[str] | None:
     """Return the ids of the organizations whose rows ``ADMIN_ORGANIZATIONS`` lets a person see; None for all.
 
-    Superusers see all. What the project's hook raises is not caught: who cannot be told whose rows count sees none.
+    Superusers see all. What the project's hook raises is not caught: who cannot be told whose rows
+    count sees none.
     """
     border = hook(current().admin_organizations)
     if border is None or user.is_superuser:

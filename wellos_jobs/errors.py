@@ -1,6 +1,7 @@
 """Every error this package raises on purpose. Each message names the value and the mend.
 
-Rows store the dotted path of an error's class: it is the path under which users import it, and does not change.
+Rows store the dotted path of an error's class: it is the path under which users import it, and does
+not change.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from django.db import connections, models
 def insert_many(rows: Sequence[models.Model], database: str) -> None:
     """INSERT complete rows with one ``executemany``.
 
-    Not ``bulk_create``: on SQLite that makes a statement for each few dozen rows, because of its limit on
-    parameters, and each costs a round of SQL building.
+    Not ``bulk_create``: on SQLite that makes a statement for each few dozen rows, because of its
+    limit on parameters, and each costs a round of SQL building.
     """
     if not rows:
         return
@@ -23,7 +23,8 @@ def insert_many(rows: Sequence[models.Model], database: str) -> None:
     places = ", ".join(["%s"] * len(fields))
     statement = f"INSERT INTO {quote(options.db_table)} ({columns}) VALUES ({places})"  # noqa: S608  # names, quoted
     values = [
-        tuple(field.get_db_prep_save(field.pre_save(row, add=True), connection) for field in fields) for row in rows
+        tuple(field.get_db_prep_save(field.pre_save(row, add=True), connection) for field in fields)
+        for row in rows
     ]
     with connection.cursor() as cursor:
         cursor.executemany(statement, values)
@@ -41,7 +42,9 @@ def update_many(rows: Sequence[models.Model], fields: Sequence[str], database: s
     columns = [field for field in options.concrete_fields if field.name in set(fields)]
     quote = connection.ops.quote_name
     changes = ", ".join(f"{quote(str(field.column))} = %s" for field in columns)
-    statement = f"UPDATE {quote(options.db_table)} SET {changes} WHERE {quote(str(options.pk.column))} = %s"  # noqa: S608
+    statement = (
+        f"UPDATE {quote(options.db_table)} SET {changes} WHERE {quote(str(options.pk.column))} = %s"  # noqa: S608
+    )
     values = [
         (
             *(field.get_db_prep_save(getattr(row, field.attname), connection) for field in columns),

@@ -16,8 +16,9 @@ HEADER = "X-Request-ID"
 class RequestIdMiddleware:
     """Take the request's ``X-Request-ID``, or make one; answer with it, and let jobs and log lines have it.
 
-    A ``traceparent`` header gives them the id of the trace, too. Put it first in ``MIDDLEWARE``. The header is taken
-    from whoever sends it: an id is a name to search for, not a proof of anything.
+    A ``traceparent`` header gives them the id of the trace, too. Put it first in ``MIDDLEWARE``.
+    The header is taken from whoever sends it: an id is a name to search for, not a proof of
+    anything.
     """
 
     sync_capable = True
@@ -47,7 +48,9 @@ class RequestIdMiddleware:
 
 
 def _origin(request: HttpRequest) -> tracing.Origin:
-    return tracing.of_headers(request.headers.get(HEADER, ""), request.headers.get("traceparent", ""))
+    return tracing.of_headers(
+        request.headers.get(HEADER, ""), request.headers.get("traceparent", "")
+    )
 
 
 def _signed(response: HttpResponseBase) -> HttpResponseBase:

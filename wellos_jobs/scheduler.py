@@ -1,7 +1,8 @@
 """The clock: rq-scheduler's Scheduler, hardened, with the calendar of the database beside its own entries.
 
-Set ``RQ = {"SCHEDULER_CLASS": "wellos_jobs.scheduler.Scheduler"}``, so that ``django_rq.get_scheduler()`` gives it too.
-Entries made through rq-scheduler's API live in Redis as they always did; ``entries`` says what becomes of them.
+Set ``RQ = {"SCHEDULER_CLASS": "wellos_jobs.scheduler.Scheduler"}``, so that
+``django_rq.get_scheduler()`` gives it too. Entries made through rq-scheduler's API live in Redis as
+they always did; ``entries`` says what becomes of them.
 """
 
 from __future__ import annotations
@@ -61,9 +62,11 @@ class Scheduler(DjangoScheduler):
         self.clock = clock
         self.token = uuid.uuid4().hex
         source = broker.source_of(self.queue_name)
-        self.entries = Entries(self.connection, source, self.scheduled_jobs_key, self.job_class, clock)
+        self.entries = Entries(
+            self.connection, source, self.scheduled_jobs_key, self.job_class, clock
+        )
 
-    # --- putting entries in -------------------------------------------------------------------------
+    # --- putting entries in -----------------------------------------------------------------------
 
     def enqueue_at(self, scheduled_time: datetime, func: Any, *args: Any, **kwargs: Any) -> Job:
         """Run ``func`` once at a time, exact to the microsecond.
@@ -72,7 +75,9 @@ class Scheduler(DjangoScheduler):
             ValueError: the time is naive.
             UnknownQueue: ``RQ_QUEUES`` does not name the queue.
         """
-        options = {name: kwargs.pop(option) for option, name in _OPTIONS.items() if option in kwargs}
+        options = {
+            name: kwargs.pop(option) for option, name in _OPTIONS.items() if option in kwargs
+        }
         return self._put(_aware(scheduled_time).timestamp(), func, args, kwargs, options)
 
     def enqueue_in(self, time_delta: timedelta, func: Any, *args: Any, **kwargs: Any) -> Job:
@@ -95,7 +100,8 @@ class Scheduler(DjangoScheduler):
         With ``repeat`` it runs that many times. Other options, by name, are those of rq-scheduler.
 
         Raises:
-            ValueError: the time is naive, the interval is not above 0, or there is a repeat without an interval.
+            ValueError: the time is naive, the interval is not above 0, or there is a repeat without
+                an interval.
         """
         start = _aware(scheduled_time).timestamp()
         if interval is None:
@@ -178,7 +184,9 @@ class Scheduler(DjangoScheduler):
         if options.get("timeout") is None:
             options["timeout"] = config.get("DEFAULT_TIMEOUT")
         if options.get("result_ttl") is None:
-            options["result_ttl"] = config.get("DEFAULT_RESULT_TTL", conf.rq_setting("DEFAULT_RESULT_TTL"))
+            options["result_ttl"] = config.get(
+                "DEFAULT_RESULT_TTL", conf.rq_setting("DEFAULT_RESULT_TTL")
+            )
         job: Job = self.job_class.create(
             func,
             args=args or (),
@@ -193,7 +201,7 @@ class Scheduler(DjangoScheduler):
             job.save()
         return job
 
-    # --- changing and listing them ------------------------------------------------------------------
+    # --- changing and listing them ----------------------------------------------------------------
 
     def change_execution_time(self, job: Job, date_time: datetime) -> None:
         """Give an entry another time.
@@ -234,11 +242,18 @@ class Scheduler(DjangoScheduler):
         An entry that cannot be read is left out, and nothing is changed.
         """
         found: Any = self.connection.zrangebyscore(
-            self.scheduled_jobs_key, "-inf", self._until(until), start=offset, num=length, withscores=True
+            self.scheduled_jobs_key,
+            "-inf",
+            self._until(until),
+            start=offset,
+            num=length,
+            withscores=True,
         )
         for entry, score in found:
             try:
-                job = self.job_class.fetch(as_text(entry), connection=self.connection, serializer=JSONSerializer)
+                job = self.job_class.fetch(
+                    as_text(entry), connection=self.connection, serializer=JSONSerializer
+                )
             except (NoSuchJobError, ValueError):
                 continue
             yield (job, datetime.fromtimestamp(float(score), tz=UTC)) if with_times else job
@@ -268,7 +283,7 @@ class Scheduler(DjangoScheduler):
             return self.clock() + until.total_seconds()
         return _aware(until).timestamp() if isinstance(until, datetime) else float(until)
 
-    # --- serving them -------------------------------------------------------------------------------
+    # --- serving them -----------------------------------------------------------------------------
 
     def serve(self, keep: Callable[[], None] = lambda: None) -> float | None:
         """Enqueue what is due; return when the next entry is due (Unix seconds), or None when there is none."""
@@ -288,7 +303,9 @@ class Scheduler(DjangoScheduler):
 
     def acquire_lock(self) -> bool:
         """Take or keep the clock's lock, by an owner's token and for five seconds; tell whether it is ours."""
-        self._lock_acquired = bool(broker.run(self.connection, "lead", "clock", self.token, LOCK_MS))
+        self._lock_acquired = bool(
+            broker.run(self.connection, "lead", "clock", self.token, LOCK_MS)
+        )
         return self._lock_acquired
 
     def remove_lock(self) -> None:

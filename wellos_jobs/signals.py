@@ -1,13 +1,15 @@
 """Django signals for every transition of a job.
 
-All carry ``job_id`` (text), ``name``, ``queue``, ``attempt`` and ``at`` (aware datetime), and are sent with
-``send_robust``: a receiver that raises is logged and harms nothing. ``job_enqueued`` is sent where the job is pushed,
-the others in the worker, or in the process that rescued the job, after Redis has stored the transition.
-``dead_letter_created`` (``dead_letter``) is sent by the ledger after its commit, ``queue_backlog`` (``queue``,
-``waiting``, ``oldest_wait``, ``over``) by the housekeeping when a queue builds up, and again when that is over.
+All carry ``job_id`` (text), ``name``, ``queue``, ``attempt`` and ``at`` (aware datetime), and are
+sent with ``send_robust``: a receiver that raises is logged and harms nothing. ``job_enqueued`` is
+sent where the job is pushed, the others in the worker, or in the process that rescued the job,
+after Redis has stored the transition. ``dead_letter_created`` (``dead_letter``) is sent by the
+ledger after its commit, ``queue_backlog`` (``queue``, ``waiting``, ``oldest_wait``, ``over``) by
+the housekeeping when a queue builds up, and again when that is over.
 
-Receivers in the worker hold up its next job. Those of ``job_started`` may take as long as the job's timeout, whose time
-begins after them; those of the run's end 30 seconds. A worker that takes longer is killed as hung.
+Receivers in the worker hold up its next job. Those of ``job_started`` may take as long as the job's
+timeout, whose time begins after them; those of the run's end 30 seconds. A worker that takes longer
+is killed as hung.
 """
 
 from __future__ import annotations
@@ -63,12 +65,25 @@ LEVELS: dict[EventName, int] = {
 
 
 def announce(
-    event: EventName, *, job_id: str, name: str, queue: str, attempt: int, at: datetime, note: str = ""
+    event: EventName,
+    *,
+    job_id: str,
+    name: str,
+    queue: str,
+    attempt: int,
+    at: datetime,
+    note: str = "",
 ) -> None:
     """Log a transition and send its signal."""
     level = LEVELS[event]
     if logger.isEnabledFor(level):
-        extra = {"job_id": job_id, "job_name": name, "queue": queue, "attempt": attempt, "event": event.value}
+        extra = {
+            "job_id": job_id,
+            "job_name": name,
+            "queue": queue,
+            "attempt": attempt,
+            "event": event.value,
+        }
         logger.log(
             level,
             "%s %s job=%s queue=%s attempt=%d%s",

@@ -37,7 +37,8 @@ RQ_STATUS = {
     JobState.FAILED: "failed",
     JobState.CANCELED: "canceled",
 }
-# RQ has further words for jobs of foreign code: one that a person stopped while it ran, and those on their way.
+# RQ has further words for jobs of foreign code: one that a person stopped while it ran, and those
+# on their way.
 STATE_OF_RQ_STATUS = {status: state for state, status in RQ_STATUS.items()} | {
     "stopped": JobState.CANCELED,
     "rate_limited": JobState.BLOCKED,

@@ -38,14 +38,20 @@ def find(job_id: object) -> JobRecord | None:
     first = JobRecord.objects.db
     for alias in (first, *(other for other in databases.allowed() if other != first)):
         try:
-            record = _find_in(alias, chosen, text) if alias == first or databases.has_table(alias) else None
+            record = (
+                _find_in(alias, chosen, text)
+                if alias == first or databases.has_table(alias)
+                else None
+            )
         except (OperationalError, InterfaceError) as error:
             away[alias] = error
             continue
         if record is not None:
             return record
     for alias, cause in away.items():
-        raise DatabaseUnavailable(f"Job {text} may be in the database {alias!r}, which is away: {cause}") from cause
+        raise DatabaseUnavailable(
+            f"Job {text} may be in the database {alias!r}, which is away: {cause}"
+        ) from cause
     return None
 
 
@@ -58,9 +64,10 @@ def _find_in(alias: str, chosen: uuid.UUID | None, text: str) -> JobRecord | Non
 def job_status(job: JobRecord | uuid.UUID | str) -> dict[str, Any]:
     """Return where a job is: Redis first, the row if Redis does not know better.
 
-    Keys: id, name, queue, priority, state, progress (0 to 100), progress_message, data (sensitive values masked),
-    result, error, attempts, max_attempts, and the moments created_at, run_at, enqueued_at, started_at, finished_at
-    (aware, None if not yet). ``problem`` is there, as a sentence, only when Redis could not be asked.
+    Keys: id, name, queue, priority, state, progress (0 to 100), progress_message, data (sensitive
+        values masked), result, error, attempts, max_attempts, and the moments created_at, run_at,
+        enqueued_at, started_at, finished_at (aware, None if not yet). ``problem`` is there, as a
+        sentence, only when Redis could not be asked.
 
     Raises:
         JobNotFound: no database has a row with this id.
@@ -118,8 +125,8 @@ def why(error: Exception) -> str:
 def queue_metrics(queue: str) -> dict[str, Any]:
     """Return name, waiting, active, completed, failed, delayed, total, blocked, oldest_wait and paused.
 
-    ``oldest_wait`` is in seconds, None when nothing waits. completed and failed count the rows that are kept. When
-    Redis cannot be asked, what it would know is None and ``problem`` says why.
+    ``oldest_wait`` is in seconds, None when nothing waits. completed and failed count the rows that
+    are kept. When Redis cannot be asked, what it would know is None and ``problem`` says why.
 
     Raises:
         UnknownQueue: ``RQ_QUEUES`` does not name the queue.
@@ -163,7 +170,9 @@ def _from_hash(record: JobRecord, values: Sequence[bytes | str | None]) -> dict[
     if found["status"] not in STATE_OF_RQ_STATUS:
         raise ValueError(f"its status is {found['status']!r}")
     live: dict[str, Any] = {"state": STATE_OF_RQ_STATUS[found["status"]].value}
-    if not record.is_foreign:  # what our hash lacks is not there any more, such as the error of an attempt before
+    if (
+        not record.is_foreign
+    ):  # what our hash lacks is not there any more, such as the error of an attempt before
         live |= {"progress": 0, "progress_message": "", "error": "", "result": None}
     for field, (name, read) in _LIVE.items():
         if found[field]:
@@ -181,7 +190,8 @@ def _moment(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-# The fields of a job hash that may be newer than the row: what they are called here, and how they are read.
+# The fields of a job hash that may be newer than the row: what they are called here, and how they
+# are read.
 _LIVE: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "w:progress": ("progress", int),
     "w:message": ("progress_message", str),
@@ -212,9 +222,16 @@ def _metrics(names: list[str]) -> list[dict[str, Any]]:
 
 def _without_redis(names: list[str], problem: str) -> dict[str, dict[str, Any]]:
     """Return what the rows alone tell of queues."""
-    kept = JobRecord.objects.filter(queue__in=names, state__in=(JobState.COMPLETED, JobState.FAILED)).order_by()
-    counted = {(queue, state): n for queue, state, n in kept.values_list("queue", "state").annotate(Count("pk"))}
-    unknown = dict.fromkeys(("waiting", "active", "delayed", "total", "blocked", "oldest_wait", "paused"))
+    kept = JobRecord.objects.filter(
+        queue__in=names, state__in=(JobState.COMPLETED, JobState.FAILED)
+    ).order_by()
+    counted = {
+        (queue, state): n
+        for queue, state, n in kept.values_list("queue", "state").annotate(Count("pk"))
+    }
+    unknown = dict.fromkeys(
+        ("waiting", "active", "delayed", "total", "blocked", "oldest_wait", "paused")
+    )
     return {
         name: {
             "name": name,

@@ -12,14 +12,18 @@ from .enqueueing.context import current_job
 
 FIELDS = ("job_id", "job_name", "queue", "organization_id", "attempt", "request_id", "trace_id")
 """What a line is given. Outside of runs and requests the values are ''."""
-_OF_EVERY_RECORD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime", "taskName"}
+_OF_EVERY_RECORD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {
+    "message",
+    "asctime",
+    "taskName",
+}
 
 
 class JobFilter(logging.Filter):
     """Give each record the fields of the run and the request that it was written in; let all pass.
 
-    Put it on handlers, so that it sees the lines of all loggers. What a record has already, it keeps: the lines about
-    the start and the end of a job bring their own.
+    Put it on handlers, so that it sees the lines of all loggers. What a record has already, it
+    keeps: the lines about the start and the end of a job bring their own.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -40,8 +44,15 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        fields = {**_fields(), **{key: value for key, value in vars(record).items() if key not in _OF_EVERY_RECORD}}
-        told |= {key: value for key, value in fields.items() if value not in ("", None) and key not in told}
+        fields = {
+            **_fields(),
+            **{key: value for key, value in vars(record).items() if key not in _OF_EVERY_RECORD},
+        }
+        told |= {
+            key: value
+            for key, value in fields.items()
+            if value not in ("", None) and key not in told
+        }
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)
         elif record.exc_text:

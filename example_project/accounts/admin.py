@@ -8,7 +8,10 @@ from .models import AccessToken, User
 class UserAdmin(BaseUserAdmin):
     list_display = ["username", "email", "organization", "trial_ends_at", "is_pending", "is_staff"]
     list_filter = ["is_pending", "organization", "is_staff"]
-    fieldsets = [*BaseUserAdmin.fieldsets, ("WellOS", {"fields": ["organization", "trial_ends_at", "is_pending"]})]
+    fieldsets = [
+        *BaseUserAdmin.fieldsets,
+        ("WellOS", {"fields": ["organization", "trial_ends_at", "is_pending"]}),
+    ]
 
 
 @admin.register(AccessToken)

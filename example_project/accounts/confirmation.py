@@ -1,7 +1,8 @@
-"""Confirming an address: a signed link in the welcome mail, good for as long as an account may stay unconfirmed.
+"""Confirming an address: a signed link in the welcome mail, good for as long as an account may stay
+unconfirmed.
 
-The link is no part of the job's data, where whoever looks at jobs could read it: the mail's template makes it when the
-mail is sent.
+The link is no part of the job's data, where whoever looks at jobs could read it: the mail's
+template makes it when the mail is sent.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def link_of(user: User) -> str:
 
 
 def user_of(token: str) -> User | None:
-    """Return whose link it is; None if it is too old, no link of ours, or for an address that has been changed."""
+    """Return whose link it is; None if it is too old, no link of ours, or for an address that has
+    been changed."""
     try:
         told = signing.loads(token, salt=SALT, max_age=PENDING_FOR)
     except signing.BadSignature:
@@ -35,4 +37,6 @@ def user_of(token: str) -> User | None:
 
 def mail_again(user: User, day: str) -> JobHandle:
     """Enqueue the welcome mail once more, at most once a day: the handle's ``duplicate`` tells."""
-    return send_welcome_email(user, organization=user.organization_id or "", id=f"welcome:{user.pk}:{day}")
+    return send_welcome_email(
+        user, organization=user.organization_id or "", id=f"welcome:{user.pk}:{day}"
+    )

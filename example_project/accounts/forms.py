@@ -16,7 +16,8 @@ from .models import User
 
 
 class SignUpForm(BaseUserCreationForm):
-    """Makes a person and their organization. Nobody joins one that is here already: its people add them."""
+    """Makes a person and their organization. Nobody joins one that is here already: its people add
+    them."""
 
     organization_name = forms.CharField(label="Organization", max_length=64)
 
@@ -30,14 +31,18 @@ class SignUpForm(BaseUserCreationForm):
         if not slug:
             raise forms.ValidationError("Use some letters from a to z.")
         if Organization.objects.filter(pk=slug).exists():
-            raise forms.ValidationError("There is an organization of this name: ask somebody there to add you.")
+            raise forms.ValidationError(
+                "There is an organization of this name: ask somebody there to add you."
+            )
         return name
 
     def save(self, commit: bool = True) -> User:
         """Save the organization, and begin the person's trial in it."""
         user: User = super().save(commit=False)
         name = self.cleaned_data["organization_name"]
-        user.organization = Organization.objects.create(slug=slugify(name), name=name, email=user.email)
+        user.organization = Organization.objects.create(
+            slug=slugify(name), name=name, email=user.email
+        )
         user.begin_trial()
         return user
 

@@ -1,4 +1,5 @@
-"""What happens to accounts by itself: a welcome, a warning before the trial ends, and which rows are cleaned up."""
+"""What happens to accounts by itself: a welcome, a warning before the trial ends, and which rows
+are cleaned up."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ cleanup.register_pending_users(User.overdue)
 
 
 def warn_at(user: User) -> datetime | None:
-    """Return when a user is to be warned that the trial ends; None if it has no end, or one too near."""
+    """Return when a user is to be warned that the trial ends; None if it has no end, or one too
+    near."""
     at = user.trial_ends_at and user.trial_ends_at - notifications.WARNING_PERIOD
     return at if at and at > timezone.now() else None
 
@@ -44,7 +46,11 @@ warn_before_trial_ends = enqueue_on(
     sender=User,
     job=notifications.trial_expiration_warning_job,
     data=warning_data,
-    options=lambda instance: {"run_at": warn_at(instance), "organization": instance.organization_id},
+    options=lambda instance: {
+        "run_at": warn_at(instance),
+        "organization": instance.organization_id,
+    },
     replaces=lambda instance: instance.pk,
 )
-"""A trial that is set or moved moves its warning; one that is taken away takes the warning along."""
+"""A trial that is set or moved moves its warning; one that is taken away takes the warning
+along."""

@@ -22,7 +22,11 @@ class User(AbstractUser):
 
     email = models.EmailField("email address", unique=True)
     organization = models.ForeignKey(
-        "organizations.Organization", on_delete=models.PROTECT, null=True, blank=True, related_name="users"
+        "organizations.Organization",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="users",
     )
     trial_ends_at = models.DateTimeField(null=True, blank=True)
     is_pending = models.BooleanField(default=False)
@@ -39,7 +43,8 @@ class User(AbstractUser):
         return self.date_joined + PENDING_FOR
 
     def confirm(self) -> None:
-        """The address is the user's own: the account stays. Whoever follows a link in a mail to it has shown so."""
+        """The address is the user's own: the account stays. Whoever follows a link in a mail to it
+        has shown so."""
         type(self).objects.filter(pk=self.pk, is_pending=True).update(is_pending=False)
         self.is_pending = False
 
@@ -57,7 +62,9 @@ class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
 class AccessToken(models.Model):
     """A user's key to the API. Only its digest is kept, so that a stolen table opens nothing."""
 
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="access_tokens")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="access_tokens"
+    )
     name = models.CharField(max_length=80)
     digest = models.CharField(max_length=64, unique=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -76,7 +83,9 @@ class AccessToken(models.Model):
         """Make a token; return the row, and the text that is shown this once."""
         text = secrets.token_urlsafe(32)
         expires_at = timezone.now() + lifetime
-        return cls.objects.create(user=user, name=name, digest=digest(text), expires_at=expires_at), text
+        return cls.objects.create(
+            user=user, name=name, digest=digest(text), expires_at=expires_at
+        ), text
 
 
 def digest(text: str) -> str:

@@ -32,7 +32,8 @@ class SignUpView(FormView):
 
 @require_http_methods(["GET", "POST"])
 def confirm(request: HttpRequest, token: str) -> HttpResponse:
-    """Confirm the address of the account that a link is for. Looking does nothing: mail programs follow links, too."""
+    """Confirm the address of the account that a link is for. Looking does nothing: mail programs
+    follow links, too."""
     person = user_of(token)
     if request.method == "POST" and person is not None:
         person.confirm()

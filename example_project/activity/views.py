@@ -43,9 +43,15 @@ def job_rows(request: HttpRequest, organization: Organization) -> HttpResponse:
 @for_members
 @require_safe
 def job_page(request: HttpRequest, organization: Organization, pk: object) -> HttpResponse:
-    """Show one job and its progress. The page follows the job by itself: see ``wellos_jobs/progress.html``."""
+    """Show one job and its progress. The page follows the job by itself: see
+    ``wellos_jobs/progress.html``."""
     job = get_object_or_404(own_jobs(request, organization), pk=pk)
-    context = {"organization": organization, "job": job, "open": OPEN_STATES, "result_url": _result_url(job)}
+    context = {
+        "organization": organization,
+        "job": job,
+        "open": OPEN_STATES,
+        "result_url": _result_url(job),
+    }
     return render(request, "activity/job.html", context)
 
 
@@ -58,12 +64,15 @@ def cancel_job(request: HttpRequest, organization: Organization, pk: object) -> 
     except (InvalidOperation, RedisUnavailable) as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, "The job is being stopped." if state == "stopping" else "The job is cancelled.")
+        messages.success(
+            request, "The job is being stopped." if state == "stopping" else "The job is cancelled."
+        )
     return redirect("job", organization.pk, job.pk)
 
 
 def _result_url(job: JobRecord) -> str:
-    """Return the page of ours that leads to what a job makes. It looks anew who asks, whenever it is opened."""
+    """Return the page of ours that leads to what a job makes. It looks anew who asks, whenever it
+    is opened."""
     if job.name in MADE_BY:
         return reverse("open-report", args=[job.organization_id, job.pk])
     if job.name == generate_invoice.name:
@@ -72,6 +81,8 @@ def _result_url(job: JobRecord) -> str:
 
 
 def _listed(request: HttpRequest, organization: Organization) -> dict[str, object]:
-    page = Paginator(own_jobs(request, organization).order_by("-created_at"), PAGE).get_page(request.GET.get("page"))
+    page = Paginator(own_jobs(request, organization).order_by("-created_at"), PAGE).get_page(
+        request.GET.get("page")
+    )
     running = any(job.state in OPEN_STATES for job in page)
     return {"organization": organization, "page": page, "open": OPEN_STATES, "running": running}

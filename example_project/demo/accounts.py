@@ -22,9 +22,14 @@ class Account:
 
 
 def shown() -> list[Account]:
-    """Return accounts of two organizations with their password; none unless DEBUG is on and the demo has made them."""
+    """Return accounts of two organizations with their password; none unless DEBUG is on and the
+    demo has made them."""
     if not settings.DEBUG or not keyring.has_secret(PEOPLE_PASSWORD):
         return []
     password = keyring.secret(PEOPLE_PASSWORD, str)
-    users = User.objects.filter(username__in=SHOWN).select_related("organization").order_by("organization", "username")
+    users = (
+        User.objects.filter(username__in=SHOWN)
+        .select_related("organization")
+        .order_by("organization", "username")
+    )
     return [Account(user.username, user.organization.name, password) for user in users]

@@ -1,4 +1,5 @@
-"""A bookkeeping system on loopback, as a web service is on a bad day: slow, busy, broken, or gone in mid-answer."""
+"""A bookkeeping system on loopback, as a web service is on a bad day: slow, busy, broken, or gone
+in mid-answer."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ class Call:
 
 
 class Books:
-    """What has been posted, each entry once by its ``Idempotency-Key``, and how the next calls are answered."""
+    """What has been posted, each entry once by its ``Idempotency-Key``, and how the next calls are
+    answered."""
 
     def __init__(self, moods: Iterable[Mood] = ()) -> None:
         self.calls: list[Call] = []
@@ -64,13 +66,17 @@ class Books:
         self._spells = deque(_Spell(mood, 1, float("inf")) for mood in moods)
         self._lock = threading.Lock()
 
-    def misbehave(self, mood: Mood, *, calls: int | None = None, seconds: float | None = None) -> None:
-        """Answer so many calls in this mood, or all within so many seconds of the first; with neither, until
-        ``behave``.
+    def misbehave(
+        self, mood: Mood, *, calls: int | None = None, seconds: float | None = None
+    ) -> None:
+        """Answer so many calls in this mood, or all within so many seconds of the first; with
+        neither, until ``behave``.
         """
         endless = float("inf")
         with self._lock:
-            spell = _Spell(mood, endless if calls is None else calls, endless if seconds is None else seconds)
+            spell = _Spell(
+                mood, endless if calls is None else calls, endless if seconds is None else seconds
+            )
             self._spells.append(spell)
 
     def behave(self) -> None:
@@ -79,7 +85,8 @@ class Books:
             self._spells.clear()
 
     def post(self, key: str, entry: Any) -> Mood:
-        """Take a call; return how to answer it. The entry is stored unless the answer is an error."""
+        """Take a call; return how to answer it. The entry is stored unless the answer is an
+        error."""
         with self._lock:
             mood = self._next_mood()
             self.calls.append(Call(time.time(), key, mood))

@@ -106,7 +106,11 @@ def _states(facts: Facts) -> str:
 @check("the ledger adds up")
 def _ledger(facts: Facts) -> str:
     records = facts.records
-    expect(len(records), len(facts.run.about) + 2, "rows (what was enqueued, one notice, and the report's mail)")
+    expect(
+        len(records),
+        len(facts.run.about) + 2,
+        "rows (what was enqueued, one notice, and the report's mail)",
+    )
     completed = sum(record.state == JobState.COMPLETED for record in records)
     unfinished = JobAttempt.objects.filter(job__in=records).count()
     if not facts.fresh:
@@ -115,7 +119,11 @@ def _ledger(facts: Facts) -> str:
     sums = JobStatistic.objects.aggregate(**{column: Sum(column) for column in columns})
     expect(sums["completed"], completed, "completed, by the statistics")
     expect(sums["started"], completed + unfinished, "started, by the statistics")
-    expect(sums["retried"] + sums["failed"] + sums["rescued"], unfinished, "attempts that did not complete")
+    expect(
+        sums["retried"] + sums["failed"] + sums["rescued"],
+        unfinished,
+        "attempts that did not complete",
+    )
     return f"{len(records)} rows as enqueued; {sums['started']} runs: {completed} completed, {unfinished} not"
 
 
@@ -123,7 +131,9 @@ def _ledger(facts: Facts) -> str:
 def _mails(facts: Facts) -> str:
     sample = facts.run.sample
     wanted = Counter((user.email, emails.WELCOME_SUBJECT) for user in sample.users)
-    wanted += Counter((organization.email, "Invoices for October") for organization in sample.organizations)
+    wanted += Counter(
+        (organization.email, "Invoices for October") for organization in sample.organizations
+    )
     wanted[(facts.run.reset_user.email, emails.PASSWORD_RESET_SUBJECT)] += 1
     wanted[(sample.users[1].email, "Reminder")] += 1
     wanted[(sample.admin.email, "Report ready: Hours by project")] += 1
@@ -141,9 +151,14 @@ def _mails(facts: Facts) -> str:
 @check("the reset token is in its mail and nowhere else")
 def _token(facts: Facts) -> str:
     token = facts.run.token
-    holders = [mail["Subject"] for mail in read_mails() if token in mail.get_body(("plain",)).get_content()]
+    holders = [
+        mail["Subject"] for mail in read_mails() if token in mail.get_body(("plain",)).get_content()
+    ]
     expect(holders, [emails.PASSWORD_RESET_SUBJECT], "mails with the token")
-    rows = [*JobRecord.objects.values_list("data", "result", "error"), *JobAttempt.objects.values_list("traceback")]
+    rows = [
+        *JobRecord.objects.values_list("data", "result", "error"),
+        *JobAttempt.objects.values_list("traceback"),
+    ]
     if token in repr(rows) or token in facts.worker_log.read_text(errors="replace"):
         raise Wrong("the token can be read in the rows or in the log")
     return "not in the rows, not in the log"
@@ -168,7 +183,11 @@ def _invoices(facts: Facts) -> str:
 @check("the report went through its five steps")
 def _report(facts: Facts) -> str:
     handle = given(facts.run.report, "report")
-    lines = [line for line in facts.worker_log.read_text(errors="replace").splitlines() if f"job={handle}" in line]
+    lines = [
+        line
+        for line in facts.worker_log.read_text(errors="replace").splitlines()
+        if f"job={handle}" in line
+    ]
     steps = [int(found[1]) for line in lines if (found := re.search(r"percent=(\d+)", line))]
     expect(steps, PROGRESS_STEPS, "progress in the log")
     record = handle.record()
@@ -186,7 +205,9 @@ def _flaky(facts: Facts) -> str:
     expect(facts.partner.invoices.statuses(), [503, 429, 200], "the partner's answers")
     waited = calls[2].at - calls[1].at
     if waited < partner_module.RETRY_AFTER:
-        raise Wrong(f"waited {waited:.2f} s after the 429 that said Retry-After: {partner_module.RETRY_AFTER}")
+        raise Wrong(
+            f"waited {waited:.2f} s after the 429 that said Retry-After: {partner_module.RETRY_AFTER}"
+        )
     expect(handle.record().attempts, 3, "attempts")
     expect(list(_outcomes(handle.id)), [AttemptOutcome.RETRIED] * 2, "attempts in the ledger")
     return f"503, 429, 200; waited {waited:.2f} s for Retry-After: {partner_module.RETRY_AFTER}"
@@ -201,7 +222,9 @@ def _breaker(facts: Facts) -> str:
     expect(statuses, [500] * broken + [200] * len(synced), "the answers, in order")
     expect(len(books.entries), len(synced), "invoices in the books")
     attempts = JobAttempt.objects.filter(job__in=[handle.id for handle in synced])
-    expect(attempts.count(), broken, "attempts burnt: one for each call that failed, none for waiting")
+    expect(
+        attempts.count(), broken, "attempts burnt: one for each call that failed, none for waiting"
+    )
     waited = books.calls[broken].at - books.calls[broken - 1].at
     if waited < BREAKER.reset:
         raise Wrong(f"called again after {waited:.2f} s, while the breaker was open")
@@ -225,7 +248,11 @@ def _bank(facts: Facts) -> str:
 def _errands(facts: Facts) -> str:
     errands = facts.run.errands
     rows = [handle.record() for handle in errands.by_urgency]
-    expect([row.get_priority_display() for row in rows], ["low", "normal", "high", "critical"], "priorities")
+    expect(
+        [row.get_priority_display() for row in rows],
+        ["low", "normal", "high", "critical"],
+        "priorities",
+    )
     expect(rows[-1].result, {"revoked": 1}, "the leaked token")
     progress = given(errands.batch, "batch").progress
     expect(progress["completed"], progress["total"], "items that are done")
@@ -236,9 +263,13 @@ def _errands(facts: Facts) -> str:
 def _dead_letter(facts: Facts) -> str:
     letter = DeadLetter.objects.get(pk=given(facts.run.replayed_letter, "replay").pk)
     expect(letter.status, DeadLetterStatus.REPLAYED, "status")
-    expect((letter.resolved_by_id, letter.note), (facts.run.sample.admin.pk, REASON), "by whom and why")
+    expect(
+        (letter.resolved_by_id, letter.note), (facts.run.sample.admin.pk, REASON), "by whom and why"
+    )
     expect(list(_outcomes(letter.job_id)), [AttemptOutcome.FAILED], "attempts that are kept")
-    entries = AuditEntry.objects.filter(action="replayed", target_id=str(letter.pk), actor=facts.run.sample.admin)
+    entries = AuditEntry.objects.filter(
+        action="replayed", target_id=str(letter.pk), actor=facts.run.sample.admin
+    )
     expect(entries.count(), 1, "audit entries")
     return f"by {facts.run.sample.admin}: {REASON}"
 
@@ -256,7 +287,9 @@ def _rescue(facts: Facts) -> str:
         raise Wrong(f"started again after {again.total_seconds():.2f} s")
     wanted = partner_module.PAGES * partner_module.ENTRIES_A_PAGE
     expect(project.entries.exclude(external_id=None).count(), wanted, "imported entries")
-    return f"started again {again.total_seconds():.2f} s after the kill; {wanted} entries, none twice"
+    return (
+        f"started again {again.total_seconds():.2f} s after the kill; {wanted} entries, none twice"
+    )
 
 
 @check("what had expired is gone")
@@ -267,8 +300,16 @@ def _cleanups(facts: Facts) -> str:
         "cleanup-pending-users": sample_data.OVERDUE_USERS,
     }
     expect(found, wanted, "deleted")
-    expect(AccessToken.objects.filter(name__startswith="token ").count(), sample_data.VALID_TOKENS, "tokens left")
-    expect(User.objects.filter(username__startswith="pending.").count(), sample_data.RECENT_USERS, "users left")
+    expect(
+        AccessToken.objects.filter(name__startswith="token ").count(),
+        sample_data.VALID_TOKENS,
+        "tokens left",
+    )
+    expect(
+        User.objects.filter(username__startswith="pending.").count(),
+        sample_data.RECENT_USERS,
+        "users left",
+    )
     return ", ".join(f"{number} by {name}" for name, number in found.items())
 
 
@@ -276,7 +317,11 @@ def _cleanups(facts: Facts) -> str:
 def _site(facts: Facts) -> str:
     asked = given(facts.run.asked_on_site, "request on the site")
     status = facts.visitor.status(asked)
-    expect((status["id"], status["state"], status["progress"]), (str(asked), "completed", 100), "status")
+    expect(
+        (status["id"], status["state"], status["progress"]),
+        (str(asked), "completed", 100),
+        "status",
+    )
     expect(facts.visitor.get(status["result"]["url"])[:5], b"%PDF-", "start of the file")
     return f"/jobs/{asked}/status: {status['state']}, {status['progress']} %"
 
@@ -288,4 +333,8 @@ def read_mails() -> Iterator[EmailMessage]:
 
 
 def _outcomes(job_id: object) -> Iterator[str]:
-    yield from JobAttempt.objects.filter(job_id=job_id).order_by("ended_at").values_list("outcome", flat=True)
+    yield from (
+        JobAttempt.objects.filter(job_id=job_id)
+        .order_by("ended_at")
+        .values_list("outcome", flat=True)
+    )

@@ -1,4 +1,5 @@
-"""The demo's child processes: each in a session of its own, logging to a file, ending with the demo."""
+"""The demo's child processes: each in a session of its own, logging to a file, ending with the
+demo."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ STOP_SECONDS = 30.0
 
 
 class Child:
-    """A Python program that runs until ``stop``. It gets SIGTERM when the demo dies, whatever it dies of."""
+    """A Python program that runs until ``stop``. It gets SIGTERM when the demo dies, whatever it
+    dies of."""
 
     def __init__(self, name: str, arguments: Sequence[str], **environment: str) -> None:
         self.name = name
@@ -28,7 +30,8 @@ class Child:
                 stderr=subprocess.STDOUT,
                 cwd=keyring.PROJECT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-                start_new_session=True,  # Ctrl-C is for the demo, which then stops its children in order
+                # Ctrl-C is for the demo, which then stops its children in order
+                start_new_session=True,
             )
 
     @property
@@ -39,7 +42,9 @@ class Child:
         """Raise ChildEnded if the command has ended by itself."""
         status = self.process.poll()
         if status is not None:
-            raise ChildEnded(f"The {self.name} ended with status {status}; the end of {self.log}:\n{tail(self.log)}")
+            raise ChildEnded(
+                f"The {self.name} ended with status {status}; the end of {self.log}:\n{tail(self.log)}"
+            )
 
     def stop(self) -> None:
         """End the command and wait until it has."""

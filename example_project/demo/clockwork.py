@@ -1,4 +1,5 @@
-"""The last act: the scheduler starts, and a schedule of every second runs under everybody's eyes."""
+"""The last act: the scheduler starts, and a schedule of every second runs under everybody's
+eyes."""
 
 from __future__ import annotations
 
@@ -23,11 +24,14 @@ LOOK_EVERY = 0.1
 
 
 def play(check_alive: Callable[[], None], deadline: float) -> Result:
-    """Schedule a job for every second, wait until it has run three times, and take the schedule away again."""
+    """Schedule a job for every second, wait until it has run three times, and take the schedule
+    away again."""
     try:
         _wait(Schedule.objects.filter(name=sync_time_entries.name).exists, check_alive, deadline)
         remove_schedule(NAME)
-        schedule = Schedule.objects.create(name=NAME, job_name=sync_time_entries.name, cron=str(Every(1)))
+        schedule = Schedule.objects.create(
+            name=NAME, job_name=sync_time_entries.name, cron=str(Every(1))
+        )
         jobs = JobRecord.objects.filter(schedule=schedule.pk).order_by("created_at")
         done = jobs.filter(state=JobState.COMPLETED)
         _wait(lambda: done.count() >= RUNS, check_alive, deadline)
@@ -52,4 +56,6 @@ def _judge(jobs: list[JobRecord]) -> Result:
     late = max((start - moment).total_seconds() for start, moment in zip(started, due, strict=True))
     steps = {after - before for before, after in pairwise(due)}
     shown = ", ".join(f"{moment:%H:%M:%S}" for moment in due)
-    return Result(WHAT, steps == {timedelta(seconds=1)}, f"due at {shown}; started at most {late:.2f} s later")
+    return Result(
+        WHAT, steps == {timedelta(seconds=1)}, f"due at {shown}; started at most {late:.2f} s later"
+    )

@@ -108,7 +108,8 @@ def _run(record: JobRecord) -> float | None:
 
 
 def took(seconds: float, since_make: float | None) -> str:
-    """Say how long the demo took, and how long ago ``make demo`` began, if it did: with the installation."""
+    """Say how long the demo took, and how long ago ``make demo`` began, if it did: with the
+    installation."""
     with_installation = "" if since_make is None else f", {since_make:.0f} s since `make demo`"
     return f"{seconds:.1f} s in all{with_installation}"
 

@@ -1,4 +1,5 @@
-"""The demo's small jobs: one of each urgency, questions to a bank that wants to be asked gently, and a batch."""
+"""The demo's small jobs: one of each urgency, questions to a bank that wants to be asked gently,
+and a batch."""
 
 from __future__ import annotations
 
@@ -38,17 +39,30 @@ def enqueue(sample: Sample, partner_url: str) -> Errands:
     errands, project, organization = Errands(), sample.import_into, sample.organizations[0].pk
     AccessToken.objects.update_or_create(
         digest=digest("a token that has leaked"),
-        defaults={"user": sample.admin, "name": "leaked", "expires_at": timezone.now() + timedelta(days=30)},
+        defaults={
+            "user": sample.admin,
+            "name": "leaked",
+            "expires_at": timezone.now() + timedelta(days=30),
+        },
     )
     added = {
-        tasks.add_cleanup({"organization_id": organization}, organization=organization): "old faulty lines",
-        tasks.add_background_sync({"project_id": project.pk}, organization=organization): project.name,
+        tasks.add_cleanup(
+            {"organization_id": organization}, organization=organization
+        ): "old faulty lines",
+        tasks.add_background_sync(
+            {"project_id": project.pk}, organization=organization
+        ): project.name,
         tasks.add_user_action({"project_id": project.pk}, organization=organization): project.name,
-        tasks.add_critical_task({"user_id": sample.admin.pk}, organization=organization): "a leaked token",
+        tasks.add_critical_task(
+            {"user_id": sample.admin.pk}, organization=organization
+        ): "a leaked token",
     }
     errands.by_urgency = [*added]
     rows = [
-        {"invoice_id": sample.invoices[place % len(sample.invoices)].pk, "url": f"{partner_url}/payments"}
+        {
+            "invoice_id": sample.invoices[place % len(sample.invoices)].pk,
+            "url": f"{partner_url}/payments",
+        }
         for place in range(QUESTIONS)
     ]
     errands.questions = limited_job.enqueue_bulk(rows)

@@ -1,4 +1,5 @@
-"""A partner's web service on loopback, as partners are: away and busy at first, slow, and broken when told to be."""
+"""A partner's web service on loopback, as partners are: away and busy at first, slow, and broken
+when told to be."""
 
 from __future__ import annotations
 
@@ -49,8 +50,9 @@ class Bank:
 
 
 class Partner:
-    """``POST /invoices`` answers 503, then 429 with ``Retry-After``, then 200. ``POST /books`` is as ``books`` is told
-    to be. ``GET /time-entries`` takes its time, and ``GET /payments`` asks ``bank``.
+    """``POST /invoices`` answers 503, then 429 with ``Retry-After``, then 200. ``POST /books`` is
+    as ``books`` is told to be. ``GET /time-entries`` takes its time, and ``GET /payments`` asks
+    ``bank``.
     """
 
     def __init__(self) -> None:
@@ -59,7 +61,9 @@ class Partner:
         self.bank = Bank()
         self.pages: list[int] = []
         self._server = _Server(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, name="partner", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="partner", daemon=True
+        )
 
     @property
     def url(self) -> str:
@@ -117,6 +121,11 @@ class Partner:
 def _entries(page: int) -> list[dict[str, Any]]:
     numbers = range((page - 1) * ENTRIES_A_PAGE, page * ENTRIES_A_PAGE)
     return [
-        {"id": f"partner-{number}", "description": "Support", "day": f"2026-11-{1 + number % 20:02}", "minutes": 30}
+        {
+            "id": f"partner-{number}",
+            "description": "Support",
+            "day": f"2026-11-{1 + number % 20:02}",
+            "minutes": 30,
+        }
         for number in numbers
     ]

@@ -26,16 +26,49 @@ DAYS_OF_TRIAL_LEFT = (10, 20, 5, -2)
 
 # slug, name, address, time zone, currency, tax in percent
 _ORGANIZATIONS = [
-    ("acme", "Acme Architects", "350 Fifth Avenue\nNew York, NY 10118", "America/New_York", "USD", "8.88"),
-    ("fjord", "Fjord & Söner AB", "Strandvägen 7\n114 56 Stockholm", "Europe/Stockholm", "SEK", "25"),
+    (
+        "acme",
+        "Acme Architects",
+        "350 Fifth Avenue\nNew York, NY 10118",
+        "America/New_York",
+        "USD",
+        "8.88",
+    ),
+    (
+        "fjord",
+        "Fjord & Söner AB",
+        "Strandvägen 7\n114 56 Stockholm",
+        "Europe/Stockholm",
+        "SEK",
+        "25",
+    ),
     ("kiwi", "Kiwi Care Ltd", "1 Queen Street\nAuckland 1010", "Pacific/Auckland", "NZD", "15"),
-    ("lodz", "Łódź Studio sp. z o.o.", "ul. Piotrkowska 12\n90-001 Łódź", "Europe/Warsaw", "EUR", "23"),
+    (
+        "lodz",
+        "Łódź Studio sp. z o.o.",
+        "ul. Piotrkowska 12\n90-001 Łódź",
+        "Europe/Warsaw",
+        "EUR",
+        "23",
+    ),
 ]
 # project, customer, address, hourly rate, what has become of October's invoice
 _PROJECTS = [
     ("Website", "Žofie Nováková & Co", "Nerudova 5\n118 00 Praha", "85.00", Invoice.Status.ISSUED),
-    ("Warehouse", "O'Brien Logistics <Dublin>", "12 Dock Road\nDublin 1", "110.50", Invoice.Status.PAID),
-    ("Audit", "Société Générale d'Études", "8 rue de la Paix\n75002 Paris", "142.00", Invoice.Status.DRAFT),
+    (
+        "Warehouse",
+        "O'Brien Logistics <Dublin>",
+        "12 Dock Road\nDublin 1",
+        "110.50",
+        Invoice.Status.PAID,
+    ),
+    (
+        "Audit",
+        "Société Générale d'Études",
+        "8 rue de la Paix\n75002 Paris",
+        "142.00",
+        Invoice.Status.DRAFT,
+    ),
 ]
 _WORK = ["Planning", "Development", "Review", "Workshop"]
 _PEOPLE = [("Ada", "Berg"), ("Noah", "Quist")]
@@ -100,7 +133,9 @@ def _admin(password: str) -> User:
     return _person(ADMIN, values)
 
 
-def _people(sample: Sample, organization: Organization, trial_ends_at: datetime, password: str) -> None:
+def _people(
+    sample: Sample, organization: Organization, trial_ends_at: datetime, password: str
+) -> None:
     for place, (first, last) in enumerate(_PEOPLE):
         name = f"{first.lower()}.{organization.slug}"
         values = {
@@ -118,7 +153,8 @@ def _people(sample: Sample, organization: Organization, trial_ends_at: datetime,
 
 
 def _person(name: str, values: dict[str, Any]) -> User:
-    """Make or change a user without a signal: the scenario fires the triggers, when it is their turn."""
+    """Make or change a user without a signal: the scenario fires the triggers, when it is their
+    turn."""
     people = User.objects.filter(username=name)
     if not people.update(**values):
         User.objects.bulk_create([User(username=name, **values)])
@@ -141,10 +177,16 @@ def _projects(sample: Sample, organization: Organization, place: int, tax: Decim
         )
         invoice_number = f"{organization.slug.upper()}-2026-{number:04}"
         if created:
-            TimeEntry.objects.bulk_create(_month_of_work(project, workers, seed=place * 10 + number))
+            TimeEntry.objects.bulk_create(
+                _month_of_work(project, workers, seed=place * 10 + number)
+            )
             bill(project, invoice_number, *MONTH, tax_rate=tax)
-        Invoice.objects.filter(organization=organization, number=invoice_number).update(status=status)
-        sample.invoices.append(Invoice.objects.get(organization=organization, number=invoice_number))
+        Invoice.objects.filter(organization=organization, number=invoice_number).update(
+            status=status
+        )
+        sample.invoices.append(
+            Invoice.objects.get(organization=organization, number=invoice_number)
+        )
 
 
 def _month_of_work(project: Project, workers: list[User], seed: int) -> list[TimeEntry]:
@@ -177,7 +219,9 @@ def _to_clean_up(sample: Sample, now: datetime) -> None:
     for place in range(OVERDUE_USERS + RECENT_USERS):
         joined = now - timedelta(days=30 if place < OVERDUE_USERS else 1)
         name = f"pending.{place + 1}"
-        _person(name, {"email": f"{name}@wellos.example", "is_pending": True, "date_joined": joined})
+        _person(
+            name, {"email": f"{name}@wellos.example", "is_pending": True, "date_joined": joined}
+        )
 
 
 def _broken_invoice(sample: Sample) -> Invoice:
@@ -202,5 +246,9 @@ def _broken_invoice(sample: Sample) -> Invoice:
 def mend(invoice: Invoice) -> None:
     """Add the line that the broken invoice lacks."""
     InvoiceLine.objects.create(
-        invoice=invoice, position=1, description="Consulting", hours=Decimal("8.00"), rate=Decimal("120.00")
+        invoice=invoice,
+        position=1,
+        description="Consulting",
+        hours=Decimal("8.00"),
+        rate=Decimal("120.00"),
     )

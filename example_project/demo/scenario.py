@@ -1,5 +1,5 @@
-"""What the demo does: enqueue everything, kill a worker in mid-job, break the partner's bookkeeping and mend it, mend a
-cause and replay its dead letter.
+"""What the demo does: enqueue everything, kill a worker in mid-job, break the partner's bookkeeping
+and mend it, mend a cause and replay its dead letter.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class Run:
         return handle
 
     def records(self) -> list[JobRecord]:
-        """Return the rows of this run's jobs and of the mails they caused: with the report's link, and to ADMINS."""
+        """Return the rows of this run's jobs and of the mails they caused: with the report's link,
+        and to ADMINS."""
         with_link = ids.job_id(f"report-ready:{self.report}")
         own = JobRecord.objects.filter(pk__in=[*self.about, with_link])
         letters = set(DeadLetter.objects.filter(job_id__in=self.about).values_list("pk", flat=True))
@@ -89,7 +90,13 @@ class Run:
 def enqueue_all(sample: Sample, worker_name: str, partner: Partner) -> Run:
     """Enqueue the jobs of the scenario, all in one transaction, as a view would."""
     user = sample.users[0]
-    run = Run(sample, partner, worker_name, reset_user=user, token=default_token_generator.make_token(user))
+    run = Run(
+        sample,
+        partner,
+        worker_name,
+        reset_user=user,
+        token=default_token_generator.make_token(user),
+    )
     started = time.perf_counter()
     with transaction.atomic():
         _mails(run)
@@ -116,7 +123,10 @@ def _mails(run: Run) -> None:
             "to": organization.email,
             "subject": "Invoices for October",
             "template": "announcement",
-            "data": {"name": organization.name, "text": "Your invoices for October are being made."},
+            "data": {
+                "name": organization.name,
+                "text": "Your invoices for October are being made.",
+            },
         }
         for organization in run.sample.organizations
     ]
@@ -126,11 +136,15 @@ def _mails(run: Run) -> None:
 
 def _notifications(run: Run) -> None:
     warned = [user for user in run.sample.on_trial if account_jobs.warn_at(user)]
-    for user, handle in zip(warned, account_jobs.warn_before_trial_ends.fire_for(warned), strict=True):
+    for user, handle in zip(
+        warned, account_jobs.warn_before_trial_ends.fire_for(warned), strict=True
+    ):
         run.add(handle, user.username)
         run.delayed.add(handle.id)
     user = run.sample.users[1]
-    reminder = notifications.send_reminder(user, "Please hand in your timesheet.", timedelta(seconds=1))
+    reminder = notifications.send_reminder(
+        user, "Please hand in your timesheet.", timedelta(seconds=1)
+    )
     run.add(reminder, user.username)
 
 
@@ -151,7 +165,9 @@ def _documents(run: Run, partner_url: str) -> None:
         for handle, invoice in zip(handles, invoices, strict=True):
             run.add(handle, invoice.number)
     days = {"start": sample_data.MONTH[0], "end": sample_data.MONTH[1]}
-    report = reports.generate_report.using(requested_by=sample.admin).enqueue(report_type="hours", date_range=days)
+    report = reports.generate_report.using(requested_by=sample.admin).enqueue(
+        report_type="hours", date_range=days
+    )
     run.report = run.add(report, "hours")
     first = sample.invoices[0]
     flaky = push_invoice.enqueue(invoice_id=str(first.pk), url=f"{partner_url}/invoices")
@@ -169,7 +185,11 @@ def act(run: Run, records: list[JobRecord], visitor: Visitor) -> str | None:
     if line := _break_the_books(run, by_id):
         return line
     importing = by_id[run.imported.id]
-    if run.killed_at is None and importing.state == JobState.ACTIVE and importing.progress >= KILL_AT:
+    if (
+        run.killed_at is None
+        and importing.state == JobState.ACTIVE
+        and importing.progress >= KILL_AT
+    ):
         return _kill_worker(run, importing)
     if run.replayed_letter is None and by_id[run.broken.id].state == JobState.FAILED:
         return _mend_and_replay(run)
@@ -196,17 +216,29 @@ def _ask_on_site(run: Run, visitor: Visitor) -> str:
 
 
 def _break_the_books(run: Run, by_id: Mapping[uuid.UUID, JobRecord]) -> str | None:
-    """Once the flaky call is through: break the partner's books, post invoices, mend them when the breaker opens."""
+    """Once the flaky call is through: break the partner's books, post invoices, mend them when the
+    breaker opens."""
     assert run.flaky is not None
     if not run.synced and by_id[run.flaky.id].state == JobState.COMPLETED:
         run.partner.books.misbehave(Mood.BROKEN)
-        rows = [{"invoice_id": str(one.pk), "url": f"{run.partner.url}/books"} for one in run.sample.invoices]
+        rows = [
+            {"invoice_id": str(one.pk), "url": f"{run.partner.url}/books"}
+            for one in run.sample.invoices
+        ]
         run.synced = push_invoice.enqueue_bulk(rows)
         for handle, invoice in zip(run.synced, run.sample.invoices, strict=True):
             run.add(handle, f"{invoice.number} to the books")
-        return f"the partner's bookkeeping breaks; {len(run.synced)} invoices are on their way there"
+        return (
+            f"the partner's bookkeeping breaks; {len(run.synced)} invoices are on their way there"
+        )
     breaker = next((line for line in limits.look().breakers if line.key == BREAKER.name), None)
-    if run.synced and run.opened_at is None and breaker is not None and breaker.is_open and breaker.waiting:
+    if (
+        run.synced
+        and run.opened_at is None
+        and breaker is not None
+        and breaker.is_open
+        and breaker.waiting
+    ):
         run.opened_at, run.parked = timezone.now(), breaker.waiting
         run.partner.books.behave()
         return f"its circuit breaker is open: {breaker.waiting} jobs wait, and the bookkeeping is mended"

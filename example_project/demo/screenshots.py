@@ -1,4 +1,5 @@
-"""Takes the screenshots of the documentation: starts a demo of its own, walks through it in chromium, writes PNGs.
+"""Takes the screenshots of the documentation: starts a demo of its own, walks through it in
+chromium, writes PNGs.
 
     make screenshots                                                # into docs/screenshots/
     python -m example_project.demo.screenshots /tmp/shots overview  # some of them, elsewhere
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 FOLDER = PROJECT / "docs" / "screenshots"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 DESKTOP, PHONE = 1280, 390
 HEIGHT = 800
 COLORS = 128
@@ -39,7 +45,8 @@ PATIENCE = 60_000
 
 @dataclass(frozen=True)
 class Shot:
-    """One screenshot: ``before`` does on the page what is to be seen; without it the page is only opened."""
+    """One screenshot: ``before`` does on the page what is to be seen; without it the page is only
+    opened."""
 
     name: str
     path: str
@@ -128,13 +135,28 @@ SHOTS = [
     Shot("import-progress", "/o/acme/time/import", user="noah.acme", before=import_big_file),
     Shot("admin-overview", "/admin/wellos_jobs/queues/", user=ADMIN),
     Shot("admin-jobs", "/admin/wellos_jobs/jobrecord/", user=ADMIN),
-    Shot("admin-job", "/admin/wellos_jobs/jobrecord/?q=import-time-entries", user=ADMIN, before=open_first),
+    Shot(
+        "admin-job",
+        "/admin/wellos_jobs/jobrecord/?q=import-time-entries",
+        user=ADMIN,
+        before=open_first,
+    ),
     Shot("admin-attempts", "/admin/wellos_jobs/jobattempt/", user=ADMIN),
     Shot("admin-letters", "/admin/wellos_jobs/deadletter/faults/?status=any", user=ADMIN),
-    Shot("admin-fault", "/admin/wellos_jobs/deadletter/faults/?status=any", user=ADMIN, before=open_fault),
+    Shot(
+        "admin-fault",
+        "/admin/wellos_jobs/deadletter/faults/?status=any",
+        user=ADMIN,
+        before=open_fault,
+    ),
     Shot("admin-letter", "/admin/wellos_jobs/deadletter/", user=ADMIN, before=open_first),
     Shot("admin-schedules", "/admin/wellos_jobs/schedule/", user=ADMIN),
-    Shot("admin-schedule", "/admin/wellos_jobs/schedule/?q=daily-revenue-report", user=ADMIN, before=open_first),
+    Shot(
+        "admin-schedule",
+        "/admin/wellos_jobs/schedule/?q=daily-revenue-report",
+        user=ADMIN,
+        before=open_first,
+    ),
     Shot("admin-report-schedules", "/admin/wellos_jobs/organizationreportschedule/", user=ADMIN),
     Shot("admin-batches", "/admin/wellos_jobs/batch/", user=ADMIN),
     Shot("admin-batch", "/admin/wellos_jobs/batch/", user=ADMIN, before=open_first),
@@ -189,7 +211,10 @@ def demo() -> Iterator[Running]:
         log = Path(folder, "demo.log")
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, str(PROJECT / "manage.py"), "demo"], env=environment, stdout=output, stderr=output
+                [sys.executable, str(PROJECT / "manage.py"), "demo"],
+                env=environment,
+                stdout=output,
+                stderr=output,
             )
         try:
             yield _wait_until_played(process, log)
@@ -237,7 +262,9 @@ def take(browser: Browser, shot: Shot, running: Running) -> bytes:
     if shot.before is not None:
         shot.before(page)
     bottom = int(page.evaluate("document.body.getBoundingClientRect().bottom"))
-    picture = page.screenshot(clip={"x": 0, "y": 0, "width": shot.width, "height": max(1, min(HEIGHT, bottom))})
+    picture = page.screenshot(
+        clip={"x": 0, "y": 0, "width": shot.width, "height": max(1, min(HEIGHT, bottom))}
+    )
     context.close()
     return picture
 
@@ -246,7 +273,9 @@ def small(picture: bytes) -> bytes:
     """Return a PNG with a palette: a third of the size, and nobody sees it."""
     from PIL import Image
 
-    image = Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
+    image = (
+        Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
+    )
     output = io.BytesIO()
     image.save(output, "PNG", optimize=True)
     return output.getvalue()

@@ -22,7 +22,8 @@ from .partner import Partner
 
 HOST = "127.0.0.1"
 SHUTDOWN_SECONDS = 3
-"""How long the worker waits for its jobs when the demo ends: if it was killed, Redis is gone, and they cannot end."""
+"""How long the worker waits for its jobs when the demo ends: if it was killed, Redis is gone, and
+they cannot end."""
 
 
 def is_private() -> bool:
@@ -31,7 +32,8 @@ def is_private() -> bool:
 
 
 def clear() -> None:
-    """Remove what earlier runs left: their mails always, their database, jobs and files only if all is our own.
+    """Remove what earlier runs left: their mails always, their database, jobs and files only if all
+    is our own.
 
     Raises:
         CommandError: another command is using it right now.
@@ -86,15 +88,33 @@ class Stage(ExitStack):
         """Start everything."""
         self.partner.start()
         self.callback(self.partner.stop)
-        arguments = ["manage.py", "rqworker", "--processes", str(self.processes), "--name", self.worker_name]
+        arguments = [
+            "manage.py",
+            "rqworker",
+            "--processes",
+            str(self.processes),
+            "--name",
+            self.worker_name,
+        ]
         arguments += ["--shutdown-timeout", str(SHUTDOWN_SECONDS)]
         self.worker = self._start("worker", arguments, WELLOS_LOG_LEVEL="DEBUG")
-        server = ["-m", "uvicorn", "example_project.asgi:application", "--host", HOST, "--port", str(self.port)]
+        server = [
+            "-m",
+            "uvicorn",
+            "example_project.asgi:application",
+            "--host",
+            HOST,
+            "--port",
+            str(self.port),
+        ]
         # A page that is open follows its job: the server does not wait for that when it is to end.
-        self.site = self._start("site", [*server, "--no-access-log", "--timeout-graceful-shutdown", "1"])
+        self.site = self._start(
+            "site", [*server, "--no-access-log", "--timeout-graceful-shutdown", "1"]
+        )
 
     def start_clock(self) -> None:
-        """Start the scheduler. Not before the jobs of the scenario are counted: its schedules bring more."""
+        """Start the scheduler. Not before the jobs of the scenario are counted: its schedules bring
+        more."""
         self.clock = self._start("scheduler", ["manage.py", "rqscheduler"])
 
     def check(self) -> None:

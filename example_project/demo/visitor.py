@@ -1,4 +1,5 @@
-"""A person at the site: logs in, presses a button, looks at a job's status. Speaks plain HTTP, as a browser does."""
+"""A person at the site: logs in, presses a button, looks at a job's status. Speaks plain HTTP, as a
+browser does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What ``contrib.tasks`` enqueues by urgency, what may not be done too often at once, and what is done in batches."""
+"""What ``contrib.tasks`` enqueues by urgency, what may not be done too often at once, and what is
+done in batches."""
 
 from __future__ import annotations
 
@@ -34,13 +35,16 @@ def critical_task(user_id: int) -> dict[str, int]:
 @job("user-action", queue=TASKS)
 def user_action(project_id: int) -> dict[str, str]:
     """Add up the hours of a project, for which a person is waiting."""
-    minutes = TimeEntry.objects.filter(project=project_id).aggregate(sum=Sum("minutes", default=0))["sum"]
+    minutes = TimeEntry.objects.filter(project=project_id).aggregate(sum=Sum("minutes", default=0))[
+        "sum"
+    ]
     return {"hours": f"{Decimal(minutes) / 60:.2f}"}
 
 
 @job("background-sync", queue=TASKS)
 def background_sync(project_id: int) -> dict[str, int]:
-    """Bring the customer's present name and address into the project's drafts; what was issued stays as it was."""
+    """Bring the customer's present name and address into the project's drafts; what was issued
+    stays as it was."""
     project = Project.objects.filter(pk=project_id).first()
     if project is None:
         raise Discard(f"There is no project {project_id}")
@@ -52,14 +56,18 @@ def background_sync(project_id: int) -> dict[str, int]:
 @job("cleanup", queue=TASKS)
 def clean_up(organization_id: str) -> int:
     """Delete the faulty lines of an organization's old imports; return how many."""
-    old = {"csv_import__organization": organization_id, "csv_import__created_at__lt": timezone.now() - KEPT}
+    old = {
+        "csv_import__organization": organization_id,
+        "csv_import__created_at__lt": timezone.now() - KEPT,
+    }
     deleted, _ = RejectedLine.objects.filter(**old).delete()
     return deleted
 
 
 @job("limited-job", queue="rate-limited", limits=[Concurrency(2), RateLimit("10/s")])
 def limited_job(invoice_id: int, url: str) -> dict[str, Any]:
-    """Ask the bank whether an invoice was paid: it takes two calls at a time from us, and ten a second."""
+    """Ask the bank whether an invoice was paid: it takes two calls at a time from us, and ten a
+    second."""
     if not url.startswith(("http://", "https://")):
         raise Discard(f"{url!r} is not a web address")
     with urlopen(f"{url}?{urlencode({'invoice': invoice_id})}", timeout=CALL_SECONDS) as response:
@@ -72,12 +80,19 @@ def process_item(invoice_id: int) -> dict[str, int]:
     invoice = Invoice.objects.filter(pk=invoice_id).first()
     if invoice is None:
         raise Discard(f"There is no invoice {invoice_id}")
-    late = (timezone.localdate() - invoice.due_on).days if invoice.status == Invoice.Status.ISSUED else 0
+    late = (
+        (timezone.localdate() - invoice.due_on).days
+        if invoice.status == Invoice.Status.ISSUED
+        else 0
+    )
     return {"days": max(0, late)}
 
 
 def process_all(organization: Organization) -> Batch:
-    """Enqueue an item for each of an organization's invoices, as one batch, which tells of them all."""
+    """Enqueue an item for each of an organization's invoices, as one batch, which tells of them
+    all."""
     with Batch(name=f"invoices of {organization}", organization=organization.pk) as batch:
-        batch.enqueue_bulk(process_item, [{"invoice_id": invoice.pk} for invoice in organization.invoices.all()])
+        batch.enqueue_bulk(
+            process_item, [{"invoice_id": invoice.pk} for invoice in organization.invoices.all()]
+        )
     return batch

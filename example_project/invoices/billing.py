@@ -17,7 +17,8 @@ PAYMENT_PERIOD = timedelta(days=30)
 
 @transaction.atomic
 def bill(project: Project, number: str, start: date, end: date, *, tax_rate: Decimal) -> Invoice:
-    """Make the invoice for the billable entries of these days that are on no invoice yet: a line a description."""
+    """Make the invoice for the billable entries of these days that are on no invoice yet: a line a
+    description."""
     invoice = Invoice.objects.create(
         organization=project.organization,
         project=project,
@@ -37,7 +38,11 @@ def bill(project: Project, number: str, start: date, end: date, *, tax_rate: Dec
     for position, (description, group) in enumerate(sorted(by_description.items()), start=1):
         hours = cents(Decimal(sum(entry.minutes for entry in group)) / 60)
         line = InvoiceLine.objects.create(
-            invoice=invoice, position=position, description=description, hours=hours, rate=project.hourly_rate
+            invoice=invoice,
+            position=position,
+            description=description,
+            hours=hours,
+            rate=project.hourly_rate,
         )
         TimeEntry.objects.filter(pk__in=[entry.pk for entry in group]).update(invoice_line=line)
     return invoice

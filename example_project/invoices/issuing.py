@@ -1,4 +1,5 @@
-"""Issuing an invoice, and the mail that takes it to the customer. What else follows is a trigger in ``jobs.py``."""
+"""Issuing an invoice, and the mail that takes it to the customer. What else follows is a trigger in
+``jobs.py``."""
 
 from __future__ import annotations
 
@@ -14,9 +15,11 @@ from wellos_jobs.contrib import emails
 from .models import Invoice
 
 invoice_issued = Signal()
-"""Sent in the transaction that makes a draft final; arguments ``instance`` and ``requested_by`` (may be None).
+"""Sent in the transaction that makes a draft final; arguments ``instance`` and ``requested_by``
+(may be None).
 
-``post_save`` would not do: it comes each time an issued invoice is saved, and does not tell what was changed.
+``post_save`` would not do: it comes each time an issued invoice is saved, and does not tell what
+was changed.
 """
 
 
@@ -29,7 +32,9 @@ def issue(invoice: Invoice, requested_by: Any = None) -> None:
     """
     invoice.check_complete()
     drafts = Invoice.objects.filter(pk=invoice.pk, status=Invoice.Status.DRAFT)
-    if not drafts.update(status=Invoice.Status.ISSUED):  # of two who press the button at once, one comes second
+    if not drafts.update(
+        status=Invoice.Status.ISSUED
+    ):  # of two who press the button at once, one comes second
         raise ValidationError(f"Invoice {invoice.number} was issued before")
     invoice.status = Invoice.Status.ISSUED
     invoice_issued.send(sender=Invoice, instance=invoice, requested_by=requested_by)
@@ -38,11 +43,18 @@ def issue(invoice: Invoice, requested_by: Any = None) -> None:
 @job("mail-invoice", queue="email", max_attempts=5)
 def mail_invoice(invoice_id: str) -> dict[str, Any]:
     """Mail an issued invoice to its customer."""
-    invoice = Invoice.objects.select_related("organization").prefetch_related("lines").filter(pk=invoice_id).first()
+    invoice = (
+        Invoice.objects.select_related("organization")
+        .prefetch_related("lines")
+        .filter(pk=invoice_id)
+        .first()
+    )
     if invoice is None:
         raise Discard(f"There is no invoice {invoice_id}")
     organization = invoice.organization
     text = f"Invoice {invoice.number} over {invoice.total:,.2f} {invoice.currency} is due on {invoice.due_on:%d %B %Y}."
     data = {"name": invoice.customer_name, "text": f"{text}\n\n{organization.name}"}
     subject = f"Invoice {invoice.number} from {organization.name}"
-    return emails.deliver(invoice.customer_email, subject, "announcement", data, attachments=[invoice.document])
+    return emails.deliver(
+        invoice.customer_email, subject, "announcement", data, attachments=[invoice.document]
+    )

@@ -1,4 +1,5 @@
-"""Jobs about invoices: make the file, send it to the customer's books; and what follows when one is issued.
+"""Jobs about invoices: make the file, send it to the customer's books; and what follows when one is
+issued.
 
 generate-invoice ─▶ mail-invoice
    (reports)          (email)
@@ -10,7 +11,16 @@ import json
 from typing import Any
 from urllib.request import Request, urlopen
 
-from wellos_jobs import CircuitBreaker, Discard, Flow, RateLimit, enqueue_on, exponential, job, report_progress
+from wellos_jobs import (
+    CircuitBreaker,
+    Discard,
+    Flow,
+    RateLimit,
+    enqueue_on,
+    exponential,
+    job,
+    report_progress,
+)
 from wellos_jobs.contrib.files import store
 
 from . import pdf
@@ -35,7 +45,8 @@ BREAKER = CircuitBreaker("bookkeeping", failures=5, within=60, reset=5)
 
 @job("generate-invoice", queue="reports", max_attempts=3, timeout=120)
 def generate_invoice(invoice_id: str, format: str = "pdf") -> dict[str, Any]:
-    """Make an invoice's file ``invoices/<id>.<format>`` in the default storage; return its url and size.
+    """Make an invoice's file ``invoices/<id>.<format>`` in the default storage; return its url and
+    size.
 
     Raises:
         Discard: there is no such invoice or format.
@@ -55,7 +66,8 @@ def generate_invoice(invoice_id: str, format: str = "pdf") -> dict[str, Any]:
 
 
 def pdf_then_mail(instance: Invoice) -> Flow:
-    """Make the PDF of an issued invoice, and then the mail that takes it along, if there is somebody to mail it to."""
+    """Make the PDF of an issued invoice, and then the mail that takes it along, if there is
+    somebody to mail it to."""
     data = {"invoice_id": str(instance.pk)}
     children = [mail_invoice.with_data(**data)] if instance.customer_email else []
     return Flow(generate_invoice.with_data(**data), children=children)
@@ -65,7 +77,10 @@ issued = enqueue_on(
     invoice_issued,
     sender=Invoice,
     makes=pdf_then_mail,
-    options=lambda instance, requested_by: {"organization": instance.organization_id, "requested_by": requested_by},
+    options=lambda instance, requested_by: {
+        "organization": instance.organization_id,
+        "requested_by": requested_by,
+    },
 )
 """There is no issued invoice without its jobs, and no job for one that was rolled back."""
 
@@ -79,15 +94,21 @@ issued = enqueue_on(
     limits=[RateLimit("10/s", key="bookkeeping"), BREAKER],
 )
 def push_invoice(invoice_id: str, url: str) -> dict[str, Any]:
-    """Post an invoice to the customer's bookkeeping system: ten a second at most, and none while it is down.
+    """Post an invoice to the customer's bookkeeping system: ten a second at most, and none while it
+    is down.
 
-    The invoice's key goes along, by which the other side knows a repeated call. urllib's HTTPError has a status
-    and headers, so a 503 is retried, a 429 after its ``Retry-After``, and a 400 is not.
+    The invoice's key goes along, by which the other side knows a repeated call. urllib's HTTPError
+    has a status and headers, so a 503 is retried, a 429 after its ``Retry-After``, and a 400 is
+    not.
     """
     invoice = _invoice(invoice_id)
     if not url.startswith(("http://", "https://")):
         raise Discard(f"{url!r} is not a web address")
-    body = {"number": invoice.number, "customer": invoice.customer_name, "total": str(invoice.total)}
+    body = {
+        "number": invoice.number,
+        "customer": invoice.customer_name,
+        "total": str(invoice.total),
+    }
     request = Request(  # noqa: S310
         url,
         data=json.dumps(body).encode(),
@@ -99,7 +120,12 @@ def push_invoice(invoice_id: str, url: str) -> dict[str, Any]:
 
 
 def _invoice(invoice_id: str) -> Invoice:
-    invoice = Invoice.objects.select_related("organization").prefetch_related("lines").filter(pk=invoice_id).first()
+    invoice = (
+        Invoice.objects.select_related("organization")
+        .prefetch_related("lines")
+        .filter(pk=invoice_id)
+        .first()
+    )
     if invoice is None:
         raise Discard(f"There is no invoice {invoice_id}")
     return invoice

@@ -37,9 +37,15 @@ class Invoice(models.Model):
         ISSUED = "issued", "issued"
         PAID = "paid", "paid"
 
-    organization = models.ForeignKey("organizations.Organization", on_delete=models.PROTECT, related_name="invoices")
+    organization = models.ForeignKey(
+        "organizations.Organization", on_delete=models.PROTECT, related_name="invoices"
+    )
     project = models.ForeignKey(
-        "timesheets.Project", on_delete=models.SET_NULL, null=True, blank=True, related_name="invoices"
+        "timesheets.Project",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="invoices",
     )
     number = models.CharField(max_length=32)
     customer_name = models.CharField(max_length=120)
@@ -50,7 +56,11 @@ class Invoice(models.Model):
     due_on = models.DateField()
     currency = models.CharField(max_length=3, default="EUR")
     tax_rate = models.DecimalField(
-        max_digits=5, decimal_places=2, default=Decimal(0), help_text="percent", validators=[MinValueValidator(0)]
+        max_digits=5,
+        decimal_places=2,
+        default=Decimal(0),
+        help_text="percent",
+        validators=[MinValueValidator(0)],
     )
     document = models.CharField(max_length=200, blank=True, editable=False)
 
@@ -59,7 +69,9 @@ class Invoice(models.Model):
     class Meta:
         ordering = ["organization", "number"]
         constraints = [
-            models.UniqueConstraint(fields=["organization", "number"], name="invoices_invoice_number"),
+            models.UniqueConstraint(
+                fields=["organization", "number"], name="invoices_invoice_number"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -84,9 +96,13 @@ class Invoice(models.Model):
             IncompleteInvoice: it has no customer or no lines.
         """
         if not self.customer_name.strip():
-            raise IncompleteInvoice(f"Invoice {self.number} has no customer: enter one, then make the PDF again")
+            raise IncompleteInvoice(
+                f"Invoice {self.number} has no customer: enter one, then make the PDF again"
+            )
         if not self.lines.exists():
-            raise IncompleteInvoice(f"Invoice {self.number} has no lines: add some, then make the PDF again")
+            raise IncompleteInvoice(
+                f"Invoice {self.number} has no lines: add some, then make the PDF again"
+            )
 
 
 class InvoiceLine(models.Model):

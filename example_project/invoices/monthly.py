@@ -1,4 +1,5 @@
-"""Monthly invoicing as a flow: one job decides, the next adds up the hours, and its PDFs and mail follow.
+"""Monthly invoicing as a flow: one job decides, the next adds up the hours, and its PDFs and mail
+follow.
 
 monthly-invoicing ─▶ calculate-billable-hours ─┬▶ generate-invoice-pdf
   (invoicing)            (calculations)         └▶ send-invoice-email
@@ -27,7 +28,8 @@ TAX_RATE = Decimal("20")
 
 
 def process_monthly_invoicing(organization_id: str, month: str = "", **using: Any) -> FlowHandle:
-    """Enqueue the invoicing of one organization for a month (``2026-11``; the last one by default), in the caller's
+    """Enqueue the invoicing of one organization for a month (``2026-11``; the last one by default),
+    in the caller's
     transaction."""
     data = {"organization_id": str(organization_id), "month": month or last_month()}
     return Flow(
@@ -35,7 +37,10 @@ def process_monthly_invoicing(organization_id: str, month: str = "", **using: An
         children=[
             Flow(
                 calculate_billable_hours.with_data(**data),
-                children=[generate_invoice_pdf.with_data(**data), send_invoice_email.with_data(**data)],
+                children=[
+                    generate_invoice_pdf.with_data(**data),
+                    send_invoice_email.with_data(**data),
+                ],
             )
         ],
     ).enqueue(organization=organization_id, **using)
@@ -48,7 +53,8 @@ def last_month() -> str:
 
 @job("monthly-invoicing", queue="invoicing")
 def monthly_invoicing(organization_id: str, month: str) -> dict[str, Any]:
-    """Find the projects that have something to be billed; return their keys and the entries' number."""
+    """Find the projects that have something to be billed; return their keys and the entries'
+    number."""
     entries = unbilled(organization_id, month)
     projects = sorted(set(entries.values_list("project_id", flat=True)))
     return {"projects": projects, "entries": entries.count()}
@@ -56,15 +62,20 @@ def monthly_invoicing(organization_id: str, month: str) -> dict[str, Any]:
 
 @job("calculate-billable-hours", queue="calculations")
 def calculate_billable_hours(organization_id: str, month: str) -> list[str]:
-    """Make the invoices of the projects that the parent found; return the keys of all invoices of the month.
+    """Make the invoices of the projects that the parent found; return the keys of all invoices of
+    the month.
 
     A run that is repeated finds its entries billed and makes nothing twice.
     """
     start, end = _days(month)
-    for place, project in enumerate(Project.objects.filter(organization=organization_id).order_by("pk"), start=1):
+    for place, project in enumerate(
+        Project.objects.filter(organization=organization_id).order_by("pk"), start=1
+    ):
         report_progress(10 * place, project.name)
         if unbilled(organization_id, month).filter(project=project).exists():
-            number = f"{_prefix(organization_id, month)}{project.pk:04}-{project.invoices.count() + 1}"
+            number = (
+                f"{_prefix(organization_id, month)}{project.pk:04}-{project.invoices.count() + 1}"
+            )
             bill(project, number, start, end, tax_rate=TAX_RATE)
     return [str(pk) for pk in _invoices(organization_id, month).values_list("pk", flat=True)]
 
@@ -98,12 +109,17 @@ def unbilled(organization_id: str, month: str) -> Any:
     """Return the billable entries of a month that are on no invoice yet."""
     start, end = _days(month)
     return TimeEntry.objects.filter(
-        project__organization=organization_id, day__range=(start, end), billable=True, invoice_line=None
+        project__organization=organization_id,
+        day__range=(start, end),
+        billable=True,
+        invoice_line=None,
     )
 
 
 def _invoices(organization_id: str, month: str) -> Any:
-    return Invoice.objects.filter(organization=organization_id, number__startswith=_prefix(organization_id, month))
+    return Invoice.objects.filter(
+        organization=organization_id, number__startswith=_prefix(organization_id, month)
+    )
 
 
 def _prefix(organization_id: str, month: str) -> str:

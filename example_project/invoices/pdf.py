@@ -25,10 +25,14 @@ def render(invoice: Invoice) -> bytes:
         spacer(1, 8),
         _totals(invoice),
         spacer(1, 24),
-        pdf.paragraph(f"Please pay {_money(invoice.total, invoice)} by {_day(invoice.due_on)}.", "text"),
+        pdf.paragraph(
+            f"Please pay {_money(invoice.total, invoice)} by {_day(invoice.due_on)}.", "text"
+        ),
     ]
     footer = " · ".join(part for part in (organization.name, organization.email) if part)
-    return pdf.document(parts, title=f"Invoice {invoice.number}", author=organization.name, footer=footer)
+    return pdf.document(
+        parts, title=f"Invoice {invoice.number}", author=organization.name, footer=footer
+    )
 
 
 def _header(invoice: Invoice) -> Any:
@@ -38,8 +42,15 @@ def _header(invoice: Invoice) -> Any:
         pdf.paragraph(organization.name, "strong"),
         pdf.paragraph(organization.address),
     ]
-    facts = [("Number", invoice.number), ("Issued", _day(invoice.issued_on)), ("Due", _day(invoice.due_on))]
-    right = [[pdf.paragraph(name, "small"), pdf.paragraph(value, "strong-right")] for name, value in facts]
+    facts = [
+        ("Number", invoice.number),
+        ("Issued", _day(invoice.issued_on)),
+        ("Due", _day(invoice.due_on)),
+    ]
+    right = [
+        [pdf.paragraph(name, "small"), pdf.paragraph(value, "strong-right")]
+        for name, value in facts
+    ]
     table = pdf.reportlab("platypus").Table
     return table(
         [[left, table(right, colWidths=[60, 120])]],
@@ -54,7 +65,13 @@ def _header(invoice: Invoice) -> Any:
 
 def _lines(invoice: Invoice) -> Any:
     rows = [
-        [line.position, line.description, line.hours, _money(line.rate, invoice), _money(line.amount, invoice)]
+        [
+            line.position,
+            line.description,
+            line.hours,
+            _money(line.rate, invoice),
+            _money(line.amount, invoice),
+        ]
         for line in invoice.lines.all()
     ]
     headings = ["#", "Description", "Hours", "Rate", "Amount"]
@@ -63,9 +80,18 @@ def _lines(invoice: Invoice) -> Any:
 
 def _totals(invoice: Invoice) -> Any:
     rows = [
-        [pdf.paragraph("Subtotal", "right"), pdf.paragraph(_money(invoice.subtotal, invoice), "right")],
-        [pdf.paragraph(f"Tax {invoice.tax_rate:f} %", "right"), pdf.paragraph(_money(invoice.tax, invoice), "right")],
-        [pdf.paragraph("Total", "strong-right"), pdf.paragraph(_money(invoice.total, invoice), "strong-right")],
+        [
+            pdf.paragraph("Subtotal", "right"),
+            pdf.paragraph(_money(invoice.subtotal, invoice), "right"),
+        ],
+        [
+            pdf.paragraph(f"Tax {invoice.tax_rate:f} %", "right"),
+            pdf.paragraph(_money(invoice.tax, invoice), "right"),
+        ],
+        [
+            pdf.paragraph("Total", "strong-right"),
+            pdf.paragraph(_money(invoice.total, invoice), "strong-right"),
+        ],
     ]
     ink = pdf.reportlab("lib.colors").HexColor(pdf.ACCENT)
     style = [("LINEABOVE", (0, -1), (-1, -1), 1, ink), ("TOPPADDING", (0, 0), (-1, -1), 2)]

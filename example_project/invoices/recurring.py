@@ -1,4 +1,5 @@
-"""What is done about invoices by the calendar: yesterday's revenue each morning, last month's bills on the 1st."""
+"""What is done about invoices by the calendar: yesterday's revenue each morning, last month's bills
+on the 1st."""
 
 from __future__ import annotations
 
@@ -41,11 +42,14 @@ def daily_revenue_report() -> dict[str, Any]:
 
 @job("monthly-billing", queue=QUEUE, schedule=Cron("0 0 1 * *"))
 def monthly_billing() -> dict[str, Any]:
-    """Enqueue the invoicing of last month for each organization that has something to bill and is not at it."""
+    """Enqueue the invoicing of last month for each organization that has something to bill and is
+    not at it."""
     month = f"{_due().date().replace(day=1) - timedelta(days=1):%Y-%m}"
     with transaction.atomic():
         wanted = [one.pk for one in Organization.objects.all() if unbilled(one.pk, month).exists()]
-        begun = JobRecord.objects.filter(name=monthly_invoicing.name, organization_id__in=wanted, data__month=month)
+        begun = JobRecord.objects.filter(
+            name=monthly_invoicing.name, organization_id__in=wanted, data__month=month
+        )
         left = sorted(set(wanted) - set(begun.values_list("organization_id", flat=True)))
         for organization_id in left:
             process_monthly_invoicing(organization_id, month)
@@ -84,7 +88,9 @@ reports.register(
 
 
 def _invoices(days: reports.DateRange) -> Any:
-    return Invoice.objects.filter(issued_on__range=(days.start, days.end)).select_related("organization")
+    return Invoice.objects.filter(issued_on__range=(days.start, days.end)).select_related(
+        "organization"
+    )
 
 
 def _due() -> datetime:

@@ -41,7 +41,11 @@ def invoice_page(request: HttpRequest, organization: Organization, pk: int) -> H
     jobs = JobRecord.objects.filter(
         organization_id=organization.pk, requested_by=request.user, data__invoice_id=str(invoice.pk)
     )
-    context = {"organization": organization, "invoice": invoice, "jobs": jobs.order_by("-created_at")[:LATEST_JOBS]}
+    context = {
+        "organization": organization,
+        "invoice": invoice,
+        "jobs": jobs.order_by("-created_at")[:LATEST_JOBS],
+    }
     return render(request, "invoices/invoice.html", context)
 
 
@@ -103,7 +107,9 @@ def mark_paid(request: HttpRequest, organization: Organization, pk: int) -> Http
 @require_POST
 def bill_month(request: HttpRequest, organization: Organization) -> HttpResponse:
     """Enqueue the invoicing for the month of the newest entry that is not billed."""
-    entries = TimeEntry.objects.filter(project__organization=organization, billable=True, invoice_line=None)
+    entries = TimeEntry.objects.filter(
+        project__organization=organization, billable=True, invoice_line=None
+    )
     newest = entries.order_by("-day").values_list("day", flat=True).first()
     if newest is None:
         messages.info(request, f"{organization.name} has nothing to bill.")

@@ -14,9 +14,11 @@ from .models import Organization
 
 
 def for_members(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Hand the view the organization whose ``slug`` stands in the URL. For strangers there is none: 404.
+    """Hand the view the organization whose ``slug`` stands in the URL. For strangers there is none:
+    404.
 
-    What a view shows it then looks for among that organization's rows, so a guessed id of another one is a 404, too.
+    What a view shows it then looks for among that organization's rows, so a guessed id of another
+    one is a 404, too.
     """
 
     @login_required

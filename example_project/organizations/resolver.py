@@ -12,7 +12,8 @@ SENDER = "hello@wellos.example"
 
 
 def resolve(organization_id: str) -> dict[str, str] | None:
-    """Return label, link, time zone and whom its mails are from; None if there is none of this id."""
+    """Return label, link, time zone and whom its mails are from; None if there is none of this
+    id."""
     organization = Organization.objects.filter(pk=organization_id).first()
     if organization is None:
         return None

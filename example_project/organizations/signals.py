@@ -1,8 +1,10 @@
-"""Each organization has a schedule for its report, from its first day to its last, in its own time zone.
+"""Each organization has a schedule for its report, from its first day to its last, in its own time
+zone.
 
-These are plain receivers, no triggers (``enqueue_on``): a schedule is a row, written in the transaction of the
-organization's own. As a job it would come a moment later, could fail by itself, and would leave, for that time, an
-organization without its schedule, or a schedule that runs for an organization that is gone.
+These are plain receivers, no triggers (``enqueue_on``): a schedule is a row, written in the
+transaction of the organization's own. As a job it would come a moment later, could fail by itself,
+and would leave, for that time, an organization without its schedule, or a schedule that runs for an
+organization that is gone.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ def schedule_reports(instance: Organization, created: bool, raw: bool, **_: Any)
         return
     if created:
         recipients = [instance.email] if instance.email else []
-        schedule_organization_reports(instance.pk, FIRST_OF_THE_MONTH, report_type="hours", recipients=recipients)
+        schedule_organization_reports(
+            instance.pk, FIRST_OF_THE_MONTH, report_type="hours", recipients=recipients
+        )
     elif OrganizationReportSchedule.objects.filter(organization_id=instance.pk).exists():
         update_schedule(instance.pk)
 

@@ -36,7 +36,9 @@ def home(request: HttpRequest) -> HttpResponse:
 @require_safe
 def overview(request: HttpRequest, organization: Organization) -> HttpResponse:
     """Show open invoices, hours, the latest reports, and what runs now."""
-    invoices = list(organization.invoices.open().prefetch_related("lines").order_by("due_on", "number"))
+    invoices = list(
+        organization.invoices.open().prefetch_related("lines").order_by("due_on", "number")
+    )
     jobs = JobRecord.objects.filter(organization_id=organization.pk)
     context = {
         "organization": organization,

@@ -14,7 +14,9 @@ MADE_BY = ("generate-report", "org-report")
 
 def reports_of(organization: Organization) -> QuerySet[JobRecord]:
     """Return the jobs that have made a report of an organization, the newest first."""
-    jobs = JobRecord.objects.filter(organization_id=organization.pk, name__in=MADE_BY, state=JobState.COMPLETED)
+    jobs = JobRecord.objects.filter(
+        organization_id=organization.pk, name__in=MADE_BY, state=JobState.COMPLETED
+    )
     return jobs.order_by("-created_at")
 
 

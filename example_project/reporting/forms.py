@@ -37,8 +37,12 @@ class ReportForm(forms.Form):
     """Which report, about which days."""
 
     report_type = forms.ChoiceField(label="Report", choices=report_choices)
-    start = forms.DateField(label="From", widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"))
-    end = forms.DateField(label="To", widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"))
+    start = forms.DateField(
+        label="From", widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
+    )
+    end = forms.DateField(
+        label="To", widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
+    )
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}
@@ -54,10 +58,13 @@ def last_month() -> dict[str, date]:
 
 
 class ScheduleForm(forms.Form):
-    """When an organization's report is made, and who gets it. ``cleaned_data["cron"]`` is the line that was meant."""
+    """When an organization's report is made, and who gets it. ``cleaned_data["cron"]`` is the line
+    that was meant."""
 
     often = forms.ChoiceField(label="When", choices=[*OFTEN.items(), (CUSTOM, "By a cron line")])
-    at = forms.TimeField(label="At", required=False, widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"))
+    at = forms.TimeField(
+        label="At", required=False, widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M")
+    )
     line = forms.CharField(
         label="Cron line",
         required=False,
@@ -79,7 +86,10 @@ class ScheduleForm(forms.Form):
         super().__init__(*args, **options)
         self.organization = organization
         own = ("", f"{organization.time_zone} (the organization's)")
-        self.fields["time_zone"].choices = [own, *((name, name) for name in sorted(available_timezones()))]
+        self.fields["time_zone"].choices = [
+            own,
+            *((name, name) for name in sorted(available_timezones())),
+        ]
 
     @property
     def zone(self) -> ZoneInfo:
@@ -88,7 +98,9 @@ class ScheduleForm(forms.Form):
     def clean_recipients(self) -> list[str]:
         addresses = list(dict.fromkeys(self.cleaned_data["recipients"].split()))
         if len(addresses) > MOST_RECIPIENTS:
-            raise forms.ValidationError(f"These are {len(addresses)} addresses: at most {MOST_RECIPIENTS}.")
+            raise forms.ValidationError(
+                f"These are {len(addresses)} addresses: at most {MOST_RECIPIENTS}."
+            )
         for address in addresses:
             try:
                 validate_email(address)

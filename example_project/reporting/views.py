@@ -15,7 +15,12 @@ from example_project.organizations.models import Organization
 from wellos_jobs import cron
 from wellos_jobs.contrib.files import url_of
 from wellos_jobs.contrib.reports import generate_report
-from wellos_jobs.schedules import remove_schedule, run_now, schedule_organization_reports, update_schedule
+from wellos_jobs.schedules import (
+    remove_schedule,
+    run_now,
+    schedule_organization_reports,
+    update_schedule,
+)
 
 from .archive import reports_of, schedule_of
 from .forms import ReportForm, ScheduleForm, initial, last_month
@@ -27,12 +32,16 @@ RUNS = 5
 @for_members
 @require_http_methods(["GET", "HEAD", "POST"])
 def report_list(request: HttpRequest, organization: Organization) -> HttpResponse:
-    """Show the reports; take the wish for another, and lead to the page on which its progress is seen."""
+    """Show the reports; take the wish for another, and lead to the page on which its progress is
+    seen."""
     form = ReportForm(request.POST or None, initial=last_month())
     if request.method == "POST" and form.is_valid():
         wanted = form.cleaned_data
-        handle = generate_report.using(organization=organization, requested_by=request.user).enqueue(
-            report_type=wanted["report_type"], date_range={"start": wanted["start"], "end": wanted["end"]}
+        handle = generate_report.using(
+            organization=organization, requested_by=request.user
+        ).enqueue(
+            report_type=wanted["report_type"],
+            date_range={"start": wanted["start"], "end": wanted["end"]},
         )
         return redirect("job", organization.pk, handle.id)
     context = {
@@ -80,7 +89,9 @@ def schedule_preview(request: HttpRequest, organization: Organization) -> HttpRe
 def remove(request: HttpRequest, organization: Organization) -> HttpResponse:
     """Take the schedule away."""
     if remove_schedule(f"org-report:{organization.pk}"):
-        messages.success(request, "The schedule is removed: no report is made until you set another.")
+        messages.success(
+            request, "The schedule is removed: no report is made until you set another."
+        )
     return redirect("report-schedule", organization.pk)
 
 

@@ -27,7 +27,9 @@ def _surroundings(tmp_path: Path, settings: Any) -> None:
 
 @pytest.fixture
 def acme(db: None) -> Organization:
-    return Organization.objects.create(slug="acme", name="Acme", email="office@acme.example", time_zone="Asia/Tokyo")
+    return Organization.objects.create(
+        slug="acme", name="Acme", email="office@acme.example", time_zone="Asia/Tokyo"
+    )
 
 
 @pytest.fixture
@@ -54,7 +56,11 @@ def client(ada: User) -> Client:
 @pytest.fixture
 def website(acme: Organization) -> Project:
     return Project.objects.create(
-        organization=acme, name="Website", customer_name="Initech", customer_email="pay@initech.example", hourly_rate=90
+        organization=acme,
+        name="Website",
+        customer_name="Initech",
+        customer_email="pay@initech.example",
+        hourly_rate=90,
     )
 
 
@@ -68,8 +74,12 @@ def make_invoice() -> MakeInvoice:
     def make(organization: Organization, number: str, **fields: Any) -> Invoice:
         values = {"customer_name": "Initech", "customer_email": "pay@initech.example", **fields}
         dates = {"issued_on": "2026-10-31", "due_on": "2026-11-30"}
-        invoice = Invoice.objects.create(organization=organization, number=number, **dates, **values)
-        InvoiceLine.objects.create(invoice=invoice, position=1, description="Work", hours=8, rate=Decimal(100))
+        invoice = Invoice.objects.create(
+            organization=organization, number=number, **dates, **values
+        )
+        InvoiceLine.objects.create(
+            invoice=invoice, position=1, description="Work", hours=8, rate=Decimal(100)
+        )
         return invoice
 
     return make

@@ -1,4 +1,5 @@
-"""The import of a CSV file: what is refused at once, what each chunk does, and that twice is as good as once."""
+"""The import of a CSV file: what is refused at once, what each chunk does, and that twice is as
+good as once."""
 
 from __future__ import annotations
 
@@ -66,7 +67,12 @@ def test_good_lines_become_entries_and_bad_ones_are_told_with_their_number(
     assert response.url == f"/o/acme/time/imports/{made.pk}/"
     assert counters(made) == (2, 1, 4, 0)
     first, second = TimeEntry.objects.order_by("external_id")
-    assert (first.description, first.minutes, first.billable, first.user) == ("Planning", 90, True, ada)
+    assert (first.description, first.minutes, first.billable, first.user) == (
+        "Planning",
+        90,
+        True,
+        ada,
+    )
     assert (second.project, second.billable) == (website, False)
     assert [(line.number, line.fault) for line in made.rejected_lines.all()] == [
         (5, "day: Write it like 2026-11-24."),
@@ -87,7 +93,9 @@ def test_good_lines_become_entries_and_bad_ones_are_told_with_their_number(
     assert "data-refresh" not in page
 
 
-def test_a_chunk_that_runs_again_and_a_file_that_comes_again_change_nothing(client: Client, website: Project) -> None:
+def test_a_chunk_that_runs_again_and_a_file_that_comes_again_change_nothing(
+    client: Client, website: Project
+) -> None:
     content = text("1,2026-11-02,Website,Planning,90,yes", "2,2026-11-02,Website,Planning,90,x")
     upload(client, content)
     first = run_batch()
@@ -114,13 +122,22 @@ def test_ten_thousand_lines(
 
 
 def _copy(made: CsvImport) -> dict[str, Any]:
-    return {"organization": made.organization, "stored_as": made.stored_as, "file_name": "x.csv", "lines": made.lines}
+    return {
+        "organization": made.organization,
+        "stored_as": made.stored_as,
+        "file_name": "x.csv",
+        "lines": made.lines,
+    }
 
 
 def test_lines_are_read_once_each_over_the_chunks() -> None:
     lines = [f"{n},a,b,c,d,e" for n in range(7)]
     content = text(*lines).encode()
-    found = [line["id"] for start in (0, 3, 6) for _, line in csv_lines.read(io.BytesIO(content), start, 3)]
+    found = [
+        line["id"]
+        for start in (0, 3, 6)
+        for _, line in csv_lines.read(io.BytesIO(content), start, 3)
+    ]
     assert found == [str(n) for n in range(7)]
 
 
@@ -176,8 +193,15 @@ def test_what_is_left_of_an_import_is_cancelled(client: Client, website: Project
     assert "3 jobs were cancelled." in page
     chunks = JobRecord.objects.filter(name=import_chunk.name)
     assert {job_status(chunk)["state"] for chunk in chunks} == {JobState.CANCELED}
-    assert summarise_import(made.pk) == {"imported": CHUNK, "known": 0, "rejected": 0, "left_out": 2 * CHUNK}
-    assert "Stopped before the end" in client.get(f"/o/acme/time/imports/{made.pk}/").content.decode()
+    assert summarise_import(made.pk) == {
+        "imported": CHUNK,
+        "known": 0,
+        "rejected": 0,
+        "left_out": 2 * CHUNK,
+    }
+    assert (
+        "Stopped before the end" in client.get(f"/o/acme/time/imports/{made.pk}/").content.decode()
+    )
 
 
 @pytest.mark.parametrize(("path", "queries"), [("", 8), ("progress", 7)])
@@ -195,7 +219,9 @@ def test_the_page_of_an_import_that_runs(
     assert JobRecord.objects.filter(state=JobState.BLOCKED).count() == 1  # the one that sums up
 
 
-def test_projects_of_another_organization_are_not_found(client: Client, fjord: Organization) -> None:
+def test_projects_of_another_organization_are_not_found(
+    client: Client, fjord: Organization
+) -> None:
     Project.objects.create(organization=fjord, name="Secret", customer_name="X", hourly_rate=1)
     upload(client, text("1,2026-11-02,Secret,Planning,90,yes"))
     assert counters(run_batch()) == (0, 0, 1, 0)

@@ -8,12 +8,18 @@ import re
 from example_project.keyring import PROJECT
 from wellos_jobs.definitions import registry
 
-OF_THE_PACKAGE_ITSELF = {"wellos-bulk-operation", "wellos-notify-admins", "wellos-notify-admins-digest"}
+OF_THE_PACKAGE_ITSELF = {
+    "wellos-bulk-operation",
+    "wellos-notify-admins",
+    "wellos-notify-admins-digest",
+}
 NOT_USED_HERE = {"cleanup-old-jobs", "cleanup-orphaned-files"}
 
 
 def test_every_job_is_in_the_table_with_its_queue_and_its_file() -> None:
-    text = (PROJECT / "docs" / "example.md").read_text().split("## All its jobs")[1].split("\n## ")[0]
+    text = (
+        (PROJECT / "docs" / "example.md").read_text().split("## All its jobs")[1].split("\n## ")[0]
+    )
     named, queue = {}, ""
     for cells in re.findall(r"^\| ?(?:`(.*?)`)? \| (`.*?`) \| `(.*?)` \|$", text, re.M):
         queue = cells[0] or queue

@@ -23,7 +23,11 @@ def test_each_urgency_has_its_job(website: Project, ada: User) -> None:
     tasks.add_user_action({"project_id": website.pk})
     tasks.add_background_sync({"project_id": website.pk})
     tasks.add_cleanup({"organization_id": "acme"})
-    found = JobRecord.objects.filter(queue="tasks").order_by("priority").values_list("name", "priority", "state")
+    found = (
+        JobRecord.objects.filter(queue="tasks")
+        .order_by("priority")
+        .values_list("name", "priority", "state")
+    )
     assert list(found) == [
         (jobs.critical_task.name, Priority.CRITICAL, "waiting"),
         (jobs.user_action.name, Priority.HIGH, "waiting"),
@@ -36,14 +40,18 @@ def test_each_urgency_has_its_job(website: Project, ada: User) -> None:
 
 def test_the_tokens_of_one_person_are_taken_away(ada: User, frida: User) -> None:
     for number, user in enumerate([ada, ada, frida]):
-        AccessToken.objects.create(user=user, name="key", digest=f"{number}", expires_at=timezone.now())
+        AccessToken.objects.create(
+            user=user, name="key", digest=f"{number}", expires_at=timezone.now()
+        )
     assert jobs.critical_task(ada.pk) == {"revoked": 2}
     assert AccessToken.objects.get().user == frida
 
 
 def test_hours_are_added_up(website: Project) -> None:
     for minutes in (45, 60):
-        TimeEntry.objects.create(project=website, description="Work", day="2026-11-02", minutes=minutes)
+        TimeEntry.objects.create(
+            project=website, description="Work", day="2026-11-02", minutes=minutes
+        )
     assert jobs.user_action(website.pk) == {"hours": "1.75"}
 
 
@@ -51,7 +59,9 @@ def test_drafts_follow_the_customer_and_issued_invoices_do_not(
     acme: Organization, website: Project, make_invoice: Any
 ) -> None:
     draft = make_invoice(acme, "ACME-1", project=website, customer_name="Old")
-    issued = make_invoice(acme, "ACME-2", project=website, customer_name="Old", status=Invoice.Status.ISSUED)
+    issued = make_invoice(
+        acme, "ACME-2", project=website, customer_name="Old", status=Invoice.Status.ISSUED
+    )
     assert jobs.background_sync(website.pk) == {"drafts": 1}
     draft.refresh_from_db()
     issued.refresh_from_db()

@@ -1,4 +1,5 @@
-"""Whose pages are whose: what belongs to another organization, or to another person, does not exist."""
+"""Whose pages are whose: what belongs to another organization, or to another person, does not
+exist."""
 
 from __future__ import annotations
 
@@ -72,25 +73,42 @@ def test_a_guessed_id_under_the_own_organization_is_not_found(
         "job": report.id,
         "cancel-job": report.id,
     }
-    with_ids = {pattern.name: pattern for pattern in of_an_organization if "pk" in pattern.pattern.converters}
+    with_ids = {
+        pattern.name: pattern
+        for pattern in of_an_organization
+        if "pk" in pattern.pattern.converters
+    }
     assert with_ids.keys() == ids.keys()
     for name, pattern in with_ids.items():
         path, own = path_of(pattern, "acme", pk=ids[name]), path_of(pattern, "fjord", pk=ids[name])
-        posts = name in {"make-pdf", "issue-invoice", "mark-paid", "cancel-csv-import", "cancel-job"}
+        posts = name in {
+            "make-pdf",
+            "issue-invoice",
+            "mark-paid",
+            "cancel-csv-import",
+            "cancel-job",
+        }
         ask = Client.post if posts else Client.get
         assert ask(client, path).status_code == 404, path
         assert ask(logged_in(frida), own).status_code in {200, 302}, own
     for path in ("status", "events", "cancel"):
         response = (
-            client.post(f"/jobs/{report.id}/{path}") if path == "cancel" else client.get(f"/jobs/{report.id}/{path}")
+            client.post(f"/jobs/{report.id}/{path}")
+            if path == "cancel"
+            else client.get(f"/jobs/{report.id}/{path}")
         )
         assert (response.status_code, response.content) == (404, b"Job not found")
 
 
-def test_colleagues_do_not_see_each_others_jobs(client: Client, acme: Organization, ada: User) -> None:
+def test_colleagues_do_not_see_each_others_jobs(
+    client: Client, acme: Organization, ada: User
+) -> None:
     noah = member("noah", acme)
     asked = {"report_type": "hours", "date_range": ["2026-10-01", "2026-10-31"]}
-    own, other = (generate_report.using(organization=acme, requested_by=user).enqueue(**asked) for user in (ada, noah))
+    own, other = (
+        generate_report.using(organization=acme, requested_by=user).enqueue(**asked)
+        for user in (ada, noah)
+    )
     page = client.get("/o/acme/jobs/").content.decode()
     assert str(own.id) in page
     assert str(other.id) not in page

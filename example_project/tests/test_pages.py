@@ -29,10 +29,12 @@ MEMBER = SESSION + 1  # and the organization
 
 def entries(project: Project, number: int) -> None:
     days = [f"2026-11-{1 + place % 28:02}" for place in range(number)]
-    TimeEntry.objects.bulk_create(TimeEntry(project=project, day=day, minutes=90, description="Work") for day in days)
+    TimeEntry.objects.bulk_create(
+        TimeEntry(project=project, day=day, minutes=90, description="Work") for day in days
+    )
 
 
-# --- how many queries -----------------------------------------------------------------------------------
+# --- how many queries -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [1, 12])
@@ -62,16 +64,20 @@ def test_the_number_of_queries_does_not_grow(
 ) -> None:
     for place in range(number):
         invoice = make_invoice(acme, f"A-{place:03}", status=Invoice.Status.ISSUED)
-        generate_invoice.using(organization=acme, requested_by=ada).enqueue(invoice_id=str(invoice.pk))
+        generate_invoice.using(organization=acme, requested_by=ada).enqueue(
+            invoice_id=str(invoice.pk)
+        )
     entries(website, number)
     with django_assert_num_queries(MEMBER + queries):
         assert client.get(path).status_code == 200
 
 
-# --- invoices -------------------------------------------------------------------------------------------
+# --- invoices -------------------------------------------------------------------------------------
 
 
-def test_the_overview_sums_up(client: Client, acme: Organization, website: Project, make_invoice: MakeInvoice) -> None:
+def test_the_overview_sums_up(
+    client: Client, acme: Organization, website: Project, make_invoice: MakeInvoice
+) -> None:
     make_invoice(acme, "A-1", status=Invoice.Status.ISSUED)
     make_invoice(acme, "A-2", status=Invoice.Status.PAID)
     entries(website, 3)
@@ -90,7 +96,9 @@ def test_issuing_makes_the_pdf_and_then_the_mail_in_one_transaction(
     page = client.post(f"/o/acme/invoices/{invoice.pk}/issue", follow=True).content.decode()
     assert "A-1 is issued: its PDF is being made, then mailed to pay@initech.example." in page
     pdf, message = JobRecord.objects.order_by("created_at", "pk")
-    assert [(job.name, job.state, job.requested_by, job.organization_id) for job in (pdf, message)] == [
+    assert [
+        (job.name, job.state, job.requested_by, job.organization_id) for job in (pdf, message)
+    ] == [
         ("generate-invoice", JobState.WAITING, ada, "acme"),
         ("mail-invoice", JobState.BLOCKED, ada, "acme"),
     ]
@@ -101,14 +109,19 @@ def test_issuing_makes_the_pdf_and_then_the_mail_in_one_transaction(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_issuing_in_the_admin_sets_off_the_same_jobs(acme: Organization, make_invoice: MakeInvoice) -> None:
+def test_issuing_in_the_admin_sets_off_the_same_jobs(
+    acme: Organization, make_invoice: MakeInvoice
+) -> None:
     staff = logged_in(User.objects.create_superuser("root"))
     good, bad = make_invoice(acme, "A-1"), make_invoice(acme, "A-2", customer_name=" ")
     sent = {"action": "issue_invoices", "_selected_action": [good.pk, bad.pk]}
     page = staff.post("/admin/invoices/invoice/", sent, follow=True).content.decode()
     assert "A-1 is issued: its PDF is being made." in page
     assert "Invoice A-2 has no customer" in page
-    assert sorted(JobRecord.objects.values_list("name", flat=True)) == ["generate-invoice", "mail-invoice"]
+    assert sorted(JobRecord.objects.values_list("name", flat=True)) == [
+        "generate-invoice",
+        "mail-invoice",
+    ]
     good.refresh_from_db()
     assert good.status == Invoice.Status.ISSUED
     good.save()  # of an issued one, again, nothing follows
@@ -143,7 +156,9 @@ def test_an_organization_s_schedule_comes_and_goes_with_it(db: None) -> None:
     assert not Schedule.objects.filter(organization_id="acme").exists()
 
 
-def test_what_nobody_could_pay_is_not_issued(client: Client, acme: Organization, make_invoice: MakeInvoice) -> None:
+def test_what_nobody_could_pay_is_not_issued(
+    client: Client, acme: Organization, make_invoice: MakeInvoice
+) -> None:
     invoice = make_invoice(acme, "A-1")
     invoice.lines.all().delete()
     page = client.post(f"/o/acme/invoices/{invoice.pk}/issue", follow=True).content.decode()
@@ -152,7 +167,9 @@ def test_what_nobody_could_pay_is_not_issued(client: Client, acme: Organization,
     assert (invoice.status, JobRecord.objects.count()) == (Invoice.Status.DRAFT, 0)
 
 
-def test_the_mail_has_the_pdf(acme: Organization, make_invoice: MakeInvoice, client: Client) -> None:
+def test_the_mail_has_the_pdf(
+    acme: Organization, make_invoice: MakeInvoice, client: Client
+) -> None:
     invoice = make_invoice(acme, "A-1", status=Invoice.Status.ISSUED)
     generate_invoice(str(invoice.pk))
     mail_invoice(str(invoice.pk))
@@ -165,13 +182,18 @@ def test_the_mail_has_the_pdf(acme: Organization, make_invoice: MakeInvoice, cli
     assert b"".join(response.streaming_content)[:5] == b"%PDF-"
 
 
-def test_an_invoice_is_paid_once(client: Client, acme: Organization, make_invoice: MakeInvoice) -> None:
+def test_an_invoice_is_paid_once(
+    client: Client, acme: Organization, make_invoice: MakeInvoice
+) -> None:
     invoice = make_invoice(acme, "A-1", status=Invoice.Status.ISSUED)
-    assert "A-1 is paid." in client.post(f"/o/acme/invoices/{invoice.pk}/paid", follow=True).content.decode()
+    assert (
+        "A-1 is paid."
+        in client.post(f"/o/acme/invoices/{invoice.pk}/paid", follow=True).content.decode()
+    )
     assert client.post(f"/o/acme/invoices/{invoice.pk}/paid").status_code == 404
 
 
-# --- reports --------------------------------------------------------------------------------------------
+# --- reports --------------------------------------------------------------------------------------
 
 
 def test_a_report_that_is_asked_for_is_a_job_of_ones_own(client: Client, ada: User) -> None:
@@ -209,14 +231,33 @@ def schedule() -> OrganizationReportSchedule:
 
 
 def test_the_schedule_of_an_organization_is_set_changed_and_removed(client: Client) -> None:
-    assert "The schedule is set." in client.post("/o/acme/reports/schedule", SCHEDULE, follow=True).content.decode()
+    assert (
+        "The schedule is set."
+        in client.post("/o/acme/reports/schedule", SCHEDULE, follow=True).content.decode()
+    )
     row = schedule()
-    assert (row.cron, row.zone, row.report_type, row.format) == ("30 6 * * 1", "Asia/Tokyo", "revenue", "csv")
+    assert (row.cron, row.zone, row.report_type, row.format) == (
+        "30 6 * * 1",
+        "Asia/Tokyo",
+        "revenue",
+        "csv",
+    )
     assert (row.recipients, row.enabled) == (["a@acme.example", "b@acme.example"], True)
-    changed = {**SCHEDULE, "often": "custom", "line": "15 9 * * 2,4", "time_zone": "Europe/Lisbon", "enabled": ""}
+    changed = {
+        **SCHEDULE,
+        "often": "custom",
+        "line": "15 9 * * 2,4",
+        "time_zone": "Europe/Lisbon",
+        "enabled": "",
+    }
     client.post("/o/acme/reports/schedule", changed)
     row = schedule()
-    assert (row.cron, row.zone, row.enabled, row.next_run_at) == ("15 9 * * 2,4", "Europe/Lisbon", False, None)
+    assert (row.cron, row.zone, row.enabled, row.next_run_at) == (
+        "15 9 * * 2,4",
+        "Europe/Lisbon",
+        False,
+        None,
+    )
     client.post("/o/acme/reports/schedule/remove")
     assert not OrganizationReportSchedule.objects.exists()
     page = client.get("/o/acme/reports/schedule").content.decode()
@@ -251,21 +292,29 @@ def test_the_preview_shows_the_next_runs_in_the_zone(client: Client) -> None:
     page = client.get("/o/acme/reports/schedule/preview", query).content.decode()
     assert "At 07:00 every day." in page
     assert page.count('"amount">07:00<') == 5
-    nothing = client.get("/o/acme/reports/schedule/preview", {"often": "custom", "line": "1 2"}).content.decode()
+    nothing = client.get(
+        "/o/acme/reports/schedule/preview", {"often": "custom", "line": "1 2"}
+    ).content.decode()
     assert "Shown here once" in nothing
 
 
 def test_a_schedule_is_run_beside_its_calendar(client: Client, ada: User) -> None:
     response = client.post("/o/acme/reports/schedule/run")
     job = JobRecord.objects.get()
-    assert (job.name, job.requested_by, response.url) == ("org-report", ada, f"/o/acme/jobs/{job.pk}/")
+    assert (job.name, job.requested_by, response.url) == (
+        "org-report",
+        ada,
+        f"/o/acme/jobs/{job.pk}/",
+    )
 
 
-# --- jobs -----------------------------------------------------------------------------------------------
+# --- jobs -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_is_cancelled_by_who_asked_for_it(client: Client, acme: Organization, ada: User) -> None:
+def test_a_job_is_cancelled_by_who_asked_for_it(
+    client: Client, acme: Organization, ada: User
+) -> None:
     with transaction.atomic():
         handle = generate_invoice.using(organization=acme, requested_by=ada).enqueue(invoice_id="1")
     assert "Cancel" in client.get("/o/acme/jobs/").content.decode()
@@ -274,10 +323,12 @@ def test_a_job_is_cancelled_by_who_asked_for_it(client: Client, acme: Organizati
     assert handle.state == JobState.CANCELED
 
 
-# --- every page -----------------------------------------------------------------------------------------
+# --- every page -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/o/acme/", "/o/acme/reports/schedule", "/login", "/sign-up", "/password-reset"])
+@pytest.mark.parametrize(
+    "path", ["/o/acme/", "/o/acme/reports/schedule", "/login", "/sign-up", "/password-reset"]
+)
 def test_pages_keep_to_a_strict_content_policy(client: Client, path: str) -> None:
     response = client.get(path) if path.startswith("/o/") else Client().get(path)
     page = response.content.decode()

@@ -42,9 +42,12 @@ def test_person_organization_schedule_and_mails_come_together(db: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "fault"), [("ACME", "ask somebody there to add you"), ("株式会社", "Use some letters from a to z.")]
+    ("name", "fault"),
+    [("ACME", "ask somebody there to add you"), ("株式会社", "Use some letters from a to z.")],
 )
-def test_a_name_that_is_taken_or_has_no_letters_is_refused(acme: Organization, name: str, fault: str) -> None:
+def test_a_name_that_is_taken_or_has_no_letters_is_refused(
+    acme: Organization, name: str, fault: str
+) -> None:
     page = Client().post("/sign-up", {**FORM, "organization_name": name}).content.decode()
     assert fault in re.search(r'<ul class="errorlist".*?</ul>', page, re.DOTALL)[0]
     assert not User.objects.exists()
@@ -55,11 +58,12 @@ def test_no_organization_can_be_chosen(acme: Organization) -> None:
     assert User.objects.get().organization_id == "nils-daughters"
 
 
-# --- confirming the address ------------------------------------------------------------------------------
+# --- confirming the address -----------------------------------------------------------------------
 
 
 def sign_up() -> tuple[User, str]:
-    """Sign up, and let the welcome mail be sent; return who that is and the path of the mail's link."""
+    """Sign up, and let the welcome mail be sent; return who that is and the path of the mail's
+    link."""
     Client().post("/sign-up", FORM)
     data = JobRecord.objects.get(name="send-welcome-email").data
     welcome_job(**data)
@@ -98,7 +102,9 @@ def test_who_does_not_confirm_is_deleted(db: None) -> None:
     assert "This link is too old" in Client().post(path).content.decode()
 
 
-def test_a_link_that_is_old_forged_or_for_another_address(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_that_is_old_forged_or_for_another_address(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nils, path = sign_up()
     for wrong in (path[:-1], "/confirm/nonsense"):
         assert "This link is too old" in Client().post(wrong).content.decode()
@@ -127,7 +133,10 @@ def test_a_password_set_by_mail_confirms_the_address_too(db: None) -> None:
     uid = urlsafe_base64_encode(str(nils.pk).encode())
     form = browser.get(f"/password-reset/{uid}/{token}", follow=True)
     new = {"new_password1": "correct horse stable", "new_password2": "correct horse stable"}
-    assert "Password changed" in browser.post(form.request["PATH_INFO"], new, follow=True).content.decode()
+    assert (
+        "Password changed"
+        in browser.post(form.request["PATH_INFO"], new, follow=True).content.decode()
+    )
     nils.refresh_from_db()
     assert not nils.is_pending
 
@@ -137,8 +146,16 @@ def test_who_has_not_confirmed_is_told_and_can_have_the_mail_again(db: None) -> 
     browser = logged_in(nils)
     assert "Please confirm nils@new.example" in browser.get("/", follow=True).content.decode()
     assert "is on its way to you" in browser.post("/confirm/again", follow=True).content.decode()
-    assert "was sent to you today already" in browser.post("/confirm/again", follow=True).content.decode()
-    assert JobRecord.objects.filter(name="send-welcome-email", organization_id="nils-daughters").count() == 2
+    assert (
+        "was sent to you today already"
+        in browser.post("/confirm/again", follow=True).content.decode()
+    )
+    assert (
+        JobRecord.objects.filter(
+            name="send-welcome-email", organization_id="nils-daughters"
+        ).count()
+        == 2
+    )
     nils.confirm()
     assert "Please confirm" not in browser.get("/", follow=True).content.decode()
     browser.post("/confirm/again")

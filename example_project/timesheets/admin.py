@@ -21,7 +21,16 @@ class TimeEntryAdmin(admin.ModelAdmin):
 
 @admin.register(CsvImport)
 class CsvImportAdmin(admin.ModelAdmin):
-    list_display = ["file_name", "organization", "uploaded_by", "lines", "imported", "known", "rejected", "finished_at"]
+    list_display = [
+        "file_name",
+        "organization",
+        "uploaded_by",
+        "lines",
+        "imported",
+        "known",
+        "rejected",
+        "finished_at",
+    ]
     list_filter = ["organization"]
     list_select_related = ["organization", "uploaded_by"]
 

@@ -20,10 +20,13 @@ DAY = 24 * 60
 
 
 class LineForm(forms.Form):
-    """What a line must say. ``id`` is the entry's key where it comes from: a line that comes again is known by it."""
+    """What a line must say. ``id`` is the entry's key where it comes from: a line that comes again
+    is known by it."""
 
     id = forms.CharField(max_length=64)
-    day = forms.DateField(input_formats=["%Y-%m-%d"], error_messages={"invalid": "Write it like 2026-11-24."})
+    day = forms.DateField(
+        input_formats=["%Y-%m-%d"], error_messages={"invalid": "Write it like 2026-11-24."}
+    )
     project = forms.CharField()
     description = forms.CharField(max_length=200)
     minutes = forms.IntegerField(min_value=1, max_value=DAY)
@@ -56,13 +59,16 @@ def check_file(file: IO[bytes]) -> int:
 
 
 def read(file: IO[bytes], start: int, count: int) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield some of the lines, with their numbers in the file; ``start`` 0 is the one below the heading."""
+    """Yield some of the lines, with their numbers in the file; ``start`` 0 is the one below the
+    heading."""
     lines = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
     for line in islice(lines, start + 1, start + 1 + count):
         yield lines.line_num, dict(zip(COLUMNS, line, strict=False))
 
 
-def entry(line: Mapping[str, str], projects: Mapping[str, Project], user_id: int | None) -> TimeEntry:
+def entry(
+    line: Mapping[str, str], projects: Mapping[str, Project], user_id: int | None
+) -> TimeEntry:
     """Return the entry that a line spells, not saved yet.
 
     Raises:
@@ -70,7 +76,9 @@ def entry(line: Mapping[str, str], projects: Mapping[str, Project], user_id: int
     """
     form = LineForm({**line, "billable": line.get("billable", "").strip().lower()})
     if not form.is_valid():
-        raise FaultyLine(" ".join(f"{column}: {faults[0]}" for column, faults in form.errors.items()))
+        raise FaultyLine(
+            " ".join(f"{column}: {faults[0]}" for column, faults in form.errors.items())
+        )
     values = form.cleaned_data
     project = projects.get(values["project"].casefold())
     if project is None:

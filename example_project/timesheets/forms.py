@@ -14,7 +14,8 @@ MOST_LINES = 50_000
 
 
 class CsvForm(forms.Form):
-    """Checks the file as a whole; its lines are checked by the jobs. ``lines`` says how many there are."""
+    """Checks the file as a whole; its lines are checked by the jobs. ``lines`` says how many there
+    are."""
 
     file = forms.FileField(
         label="CSV file",
@@ -28,11 +29,15 @@ class CsvForm(forms.Form):
     def clean_file(self) -> UploadedFile:
         file: UploadedFile = self.cleaned_data["file"]
         if (file.size or 0) > MOST_BYTES:
-            raise forms.ValidationError(f"The file has more than {filesizeformat(MOST_BYTES)}: split it.")
+            raise forms.ValidationError(
+                f"The file has more than {filesizeformat(MOST_BYTES)}: split it."
+            )
         try:
             self.lines = csv_lines.check_file(file)
         except ValueError as error:
             raise forms.ValidationError(f"{error}.") from error
         if not 0 < self.lines <= MOST_LINES:
-            raise forms.ValidationError(f"The file has {self.lines:,} lines: it must have 1 to {MOST_LINES:,}.")
+            raise forms.ValidationError(
+                f"The file has {self.lines:,} lines: it must have 1 to {MOST_LINES:,}."
+            )
         return file

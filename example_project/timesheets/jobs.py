@@ -19,7 +19,13 @@ from .csv_import import import_chunk, summarise_import
 from .models import Project, TimeEntry
 from .recurring import sync_time_entries, weekly_summary
 
-__all__ = ["import_chunk", "import_time_entries", "summarise_import", "sync_time_entries", "weekly_summary"]
+__all__ = [
+    "import_chunk",
+    "import_time_entries",
+    "summarise_import",
+    "sync_time_entries",
+    "weekly_summary",
+]
 
 PAGE_SECONDS = 10.0
 
@@ -28,7 +34,8 @@ PAGE_SECONDS = 10.0
 def import_time_entries(project_id: int, url: str) -> dict[str, int]:
     """Import a project's entries, page by page; an entry that is here already is left alone.
 
-    A run that was cut short is simply repeated: the pages it had stored are fetched again and change nothing.
+    A run that was cut short is simply repeated: the pages it had stored are fetched again and
+    change nothing.
     """
     project = Project.objects.filter(pk=project_id).first()
     if project is None:
@@ -107,7 +114,11 @@ def fetch_entries(days: reports.DateRange, organization: str = "") -> Iterator[d
     entries = TimeEntry.objects.filter(day__range=(days.start, days.end))
     if organization:
         entries = entries.filter(project__organization=organization)
-    yield from entries.order_by("day", "pk").values("day", "project__name", "description", "minutes").iterator()
+    yield from (
+        entries.order_by("day", "pk")
+        .values("day", "project__name", "description", "minutes")
+        .iterator()
+    )
 
 
 reports.register("hours", title="Hours by project", fetch=fetch_hours, process=tabulate_hours)
@@ -115,6 +126,11 @@ reports.register(
     "time-entries",
     title="Time entries",
     fetch=fetch_entries,
-    columns={"day": "Day", "project__name": "Project", "description": "What was done", "minutes": "Minutes"},
+    columns={
+        "day": "Day",
+        "project__name": "Project",
+        "description": "What was done",
+        "minutes": "Minutes",
+    },
 )
 orphans.register("reports/", orphans.of_jobs)  # reports go when the rows of their jobs have gone

@@ -1,4 +1,5 @@
-"""Project, which is done for a customer; TimeEntry, a piece of work on one; CsvImport, a file of them."""
+"""Project, which is done for a customer; TimeEntry, a piece of work on one; CsvImport, a file of
+them."""
 
 from __future__ import annotations
 
@@ -13,17 +14,23 @@ from django.utils import timezone
 class Project(models.Model):
     """Work for one customer of an organization, at one rate an hour."""
 
-    organization = models.ForeignKey("organizations.Organization", on_delete=models.CASCADE, related_name="projects")
+    organization = models.ForeignKey(
+        "organizations.Organization", on_delete=models.CASCADE, related_name="projects"
+    )
     name = models.CharField(max_length=120)
     customer_name = models.CharField(max_length=120)
     customer_address = models.TextField(blank=True)
     customer_email = models.EmailField(blank=True)
-    hourly_rate = models.DecimalField(max_digits=10, decimal_places=2, validators=[MinValueValidator(Decimal(0))])
+    hourly_rate = models.DecimalField(
+        max_digits=10, decimal_places=2, validators=[MinValueValidator(Decimal(0))]
+    )
 
     class Meta:
         ordering = ["organization", "name"]
         constraints = [
-            models.UniqueConstraint(fields=["organization", "name"], name="timesheets_project_name"),
+            models.UniqueConstraint(
+                fields=["organization", "name"], name="timesheets_project_name"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -35,7 +42,11 @@ class TimeEntry(models.Model):
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="entries")
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="entries"
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="entries",
     )
     description = models.CharField(max_length=200)
     day = models.DateField()
@@ -43,14 +54,20 @@ class TimeEntry(models.Model):
     billable = models.BooleanField(default=True)
     external_id = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001  # null: not imported
     invoice_line = models.ForeignKey(
-        "invoices.InvoiceLine", on_delete=models.SET_NULL, null=True, blank=True, related_name="entries"
+        "invoices.InvoiceLine",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="entries",
     )
 
     class Meta:
         ordering = ["day", "pk"]
         verbose_name_plural = "time entries"
         constraints = [
-            models.UniqueConstraint(fields=["project", "external_id"], name="timesheets_entry_external"),
+            models.UniqueConstraint(
+                fields=["project", "external_id"], name="timesheets_entry_external"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -58,13 +75,19 @@ class TimeEntry(models.Model):
 
 
 class CsvImport(models.Model):
-    """A file of time entries that somebody uploaded. Its lines are imported by a batch of jobs, a chunk of lines each.
+    """A file of time entries that somebody uploaded. Its lines are imported by a batch of jobs, a
+    chunk of lines each.
 
-    The counters are written when the batch is done; until then ``so_far`` adds up what its chunks have written.
+    The counters are written when the batch is done; until then ``so_far`` adds up what its chunks
+    have written.
     """
 
-    organization = models.ForeignKey("organizations.Organization", on_delete=models.CASCADE, related_name="csv_imports")
-    uploaded_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    organization = models.ForeignKey(
+        "organizations.Organization", on_delete=models.CASCADE, related_name="csv_imports"
+    )
+    uploaded_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
+    )
     file_name = models.CharField(max_length=120)
     stored_as = models.CharField(max_length=200)
     batch_id = models.UUIDField(null=True, editable=False)
@@ -94,7 +117,8 @@ class CsvImport(models.Model):
 
 
 class ImportedChunk(models.Model):
-    """What became of some lines. Written in the transaction that stores their entries, so a run that is repeated
+    """What became of some lines. Written in the transaction that stores their entries, so a run
+    that is repeated
     finds it and does nothing."""
 
     csv_import = models.ForeignKey(CsvImport, on_delete=models.CASCADE, related_name="chunks")
@@ -115,7 +139,9 @@ class ImportedChunk(models.Model):
 class RejectedLine(models.Model):
     """A line that could not be imported, and why."""
 
-    csv_import = models.ForeignKey(CsvImport, on_delete=models.CASCADE, related_name="rejected_lines")
+    csv_import = models.ForeignKey(
+        CsvImport, on_delete=models.CASCADE, related_name="rejected_lines"
+    )
     number = models.PositiveIntegerField()
     fault = models.CharField(max_length=300)
 

@@ -1,4 +1,5 @@
-"""What is done about time entries by the calendar: a summary each Monday, and a look at the other system."""
+"""What is done about time entries by the calendar: a summary each Monday, and a look at the other
+system."""
 
 from __future__ import annotations
 
@@ -21,14 +22,21 @@ QUEUE = "scheduled-tasks"
 
 @job("weekly-summary", queue=QUEUE, schedule=Cron("0 9 * * 1"))
 def weekly_summary() -> dict[str, int]:
-    """Mail each organization the hours of the seven days before, by project; return how many, and the minutes."""
+    """Mail each organization the hours of the seven days before, by project; return how many, and
+    the minutes."""
     running = current_job(default=None)
     end = ((running and running.due_at) or timezone.now()).date() - timedelta(days=1)
     start = end - timedelta(days=6)
     mails, minutes = [], 0
     for organization in Organization.objects.exclude(email=""):
-        entries = TimeEntry.objects.filter(project__organization=organization, day__range=(start, end))
-        by_project = entries.values_list("project__name").annotate(minutes=Sum("minutes")).order_by("project__name")
+        entries = TimeEntry.objects.filter(
+            project__organization=organization, day__range=(start, end)
+        )
+        by_project = (
+            entries.values_list("project__name")
+            .annotate(minutes=Sum("minutes"))
+            .order_by("project__name")
+        )
         lines = [f"{name}: {spent / 60:.2f} hours" for name, spent in by_project]
         minutes += sum(spent for _, spent in by_project)
         data = {
@@ -37,7 +45,9 @@ def weekly_summary() -> dict[str, int]:
             "template": "announcement",
             "data": {"name": organization.name, "text": "\n".join(lines) or "No time was entered."},
         }
-        chosen = f"{running.id}:{organization.pk}" if running else None  # a repeated run sends no second mail
+        chosen = (
+            f"{running.id}:{organization.pk}" if running else None
+        )  # a repeated run sends no second mail
         mails.append((email_job.name, data, JobOptions(id=chosen, organization=organization.pk)))
     enqueue_bulk(mails)
     return {"organizations": len(mails), "minutes": minutes}
@@ -45,7 +55,8 @@ def weekly_summary() -> dict[str, int]:
 
 @job("sync-time-entries", queue=QUEUE, schedule=Cron("*/15 * * * *"))
 def sync_time_entries() -> dict[str, Any]:
-    """Enqueue an import for each project that takes its entries from the other system (``TIME_ENTRIES_URL``)."""
+    """Enqueue an import for each project that takes its entries from the other system
+    (``TIME_ENTRIES_URL``)."""
     from .jobs import import_time_entries
 
     if not settings.TIME_ENTRIES_URL:
@@ -56,7 +67,10 @@ def sync_time_entries() -> dict[str, Any]:
         (
             import_time_entries.name,
             {"project_id": project.pk, "url": settings.TIME_ENTRIES_URL},
-            JobOptions(id=f"{running.id}:{project.pk}" if running else None, organization=project.organization_id),
+            JobOptions(
+                id=f"{running.id}:{project.pk}" if running else None,
+                organization=project.organization_id,
+            ),
         )
         for project in projects
     ]

@@ -36,7 +36,9 @@ def entry_list(request: HttpRequest, organization: Organization) -> HttpResponse
     context = {
         "organization": organization,
         "page": Paginator(newest_first, PAGE).get_page(request.GET.get("page")),
-        "unbilled": entries.filter(billable=True, invoice_line=None).aggregate(sum=Sum("minutes", default=0))["sum"],
+        "unbilled": entries.filter(billable=True, invoice_line=None).aggregate(
+            sum=Sum("minutes", default=0)
+        )["sum"],
         "imports": organization.csv_imports.select_related("uploaded_by")[:LATEST_IMPORTS],
     }
     return render(request, "timesheets/list.html", context)
@@ -50,7 +52,11 @@ def import_entries(request: HttpRequest, organization: Organization) -> HttpResp
     if request.method == "POST" and form.is_valid():
         csv_import = start_import(organization, request.user, form.cleaned_data["file"], form.lines)
         return redirect("csv-import", organization.pk, csv_import.pk)
-    return render(request, "timesheets/import.html", {"organization": organization, "form": form, "samples": SAMPLES})
+    return render(
+        request,
+        "timesheets/import.html",
+        {"organization": organization, "form": form, "samples": SAMPLES},
+    )
 
 
 @for_members
@@ -62,7 +68,9 @@ def sample_csv(request: HttpRequest, organization: Organization, size: str) -> H
     lines = SAMPLES[size]
     content = "".join(csv_lines.sample(organization.projects.all(), lines))
     name = f'attachment; filename="time-entries-{lines}.csv"'
-    return HttpResponse(content, content_type="text/csv; charset=utf-8", headers={"Content-Disposition": name})
+    return HttpResponse(
+        content, content_type="text/csv; charset=utf-8", headers={"Content-Disposition": name}
+    )
 
 
 @for_members
@@ -90,7 +98,9 @@ def cancel_import(request: HttpRequest, organization: Organization, pk: int) -> 
     """Cancel what is left of an import. What was imported stays."""
     csv_import = get_object_or_404(organization.csv_imports, pk=pk)
     try:
-        count = operations.cancel_batch(csv_import.batch_id, by=request.user, reason="cancelled on its page")
+        count = operations.cancel_batch(
+            csv_import.batch_id, by=request.user, reason="cancelled on its page"
+        )
     except (InvalidOperation, JobNotFound, RedisUnavailable) as error:
         messages.error(request, str(error))
     else:

@@ -1,4 +1,5 @@
-"""Each button of the admin by a click in a real browser: what it asks, what it says afterwards, what it has done."""
+"""Each button of the admin by a click in a real browser: what it asks, what it says afterwards,
+what it has done."""
 
 from __future__ import annotations
 
@@ -59,7 +60,7 @@ def letter_of(name: str) -> DeadLetter:
     return DeadLetter.objects.filter(status="open").latest("pk")
 
 
-# --- the overview ----------------------------------------------------------------------------------------
+# --- the overview ---------------------------------------------------------------------------------
 
 
 def test_a_queue_is_paused_emptied_and_resumed(page: Any) -> None:
@@ -78,7 +79,7 @@ def test_a_queue_is_paused_emptied_and_resumed(page: Any) -> None:
     assert audited("emptied", "queue").target_id == "dynamic"
 
 
-# --- the list of jobs ------------------------------------------------------------------------------------
+# --- the list of jobs -----------------------------------------------------------------------------
 
 
 def act_on_list(page: Any, action: str) -> None:
@@ -108,7 +109,10 @@ def test_all_jobs_that_match_are_retried(page: Any) -> None:
     act_on_list(page, "retry_jobs")
     page.get_by_text("3 failed jobs run again").wait_for()
     confirm(page, "3 jobs")
-    assert list(JobRecord.objects.filter(organization_id="many").values_list("state", flat=True)) == ["waiting"] * 3
+    assert (
+        list(JobRecord.objects.filter(organization_id="many").values_list("state", flat=True))
+        == ["waiting"] * 3
+    )
 
 
 def test_a_view_is_kept_opened_and_deleted(page: Any) -> None:
@@ -126,7 +130,7 @@ def test_a_view_is_kept_opened_and_deleted(page: Any) -> None:
     assert not SavedView.objects.filter(name="what was stopped").exists()
 
 
-# --- one job ---------------------------------------------------------------------------------------------
+# --- one job --------------------------------------------------------------------------------------
 
 
 def test_a_failed_job_is_retried(page: Any) -> None:
@@ -171,7 +175,7 @@ def test_a_copy_with_other_data_is_enqueued(page: Any) -> None:
     assert JobRecord.objects.latest("created_at").data == {"value": "second"}
 
 
-# --- dead letters ----------------------------------------------------------------------------------------
+# --- dead letters ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -220,7 +224,7 @@ def test_all_letters_of_a_fault(page: Any) -> None:
     assert not found.filter(fingerprint=letter.fingerprint).exists()
 
 
-# --- schedules -------------------------------------------------------------------------------------------
+# --- schedules ------------------------------------------------------------------------------------
 
 
 def test_a_schedule_from_the_first_to_the_last(page: Any) -> None:
@@ -254,7 +258,7 @@ def test_a_schedule_from_the_first_to_the_last(page: Any) -> None:
     assert not Schedule.objects.filter(name="by-hand").exists()
 
 
-# --- batches and flows -----------------------------------------------------------------------------------
+# --- batches and flows ----------------------------------------------------------------------------
 
 
 def test_a_batch_is_retried_and_canceled(page: Any) -> None:
@@ -284,10 +288,12 @@ def test_a_flow_is_retried_and_canceled(page: Any) -> None:
     page.get_by_role("button", name="Cancel").click()
     confirm(page, "2 jobs canceled")
     Books().fold()
-    assert set(JobRecord.objects.filter(flow_id=flow_id).values_list("state", flat=True)) == {"canceled"}
+    assert set(JobRecord.objects.filter(flow_id=flow_id).values_list("state", flat=True)) == {
+        "canceled"
+    }
 
 
-# --- limits, workers -------------------------------------------------------------------------------------
+# --- limits, workers ------------------------------------------------------------------------------
 
 
 def test_a_limit_is_changed_and_taken_back(page: Any) -> None:
@@ -323,7 +329,7 @@ def test_a_worker_is_quiet_resumes_and_stops(page: Any) -> None:
     assert audited("stopped", "worker").target_id.endswith("docile")
 
 
-# --- statistics, audit -----------------------------------------------------------------------------------
+# --- statistics, audit ----------------------------------------------------------------------------
 
 
 def test_statistics_over_another_time(page: Any) -> None:
@@ -334,7 +340,9 @@ def test_statistics_over_another_time(page: Any) -> None:
 
 
 def test_the_audit_log_is_filtered_and_exported(page: Any) -> None:
-    AuditEntry.objects.create(action="paused", target_type="queue", target_id="email", at=timezone.now(), reason="once")
+    AuditEntry.objects.create(
+        action="paused", target_type="queue", target_id="email", at=timezone.now(), reason="once"
+    )
     open_page(page, "auditentry_changelist", query="?action=paused")
     with page.expect_download() as download:
         page.get_by_role("link", name="Export as CSV").click()
@@ -342,7 +350,7 @@ def test_the_audit_log_is_filtered_and_exported(page: Any) -> None:
     assert len(lines) == 1 + AuditEntry.objects.filter(action="paused").count()
 
 
-# --- live ------------------------------------------------------------------------------------------------
+# --- live -----------------------------------------------------------------------------------------
 
 
 def test_the_live_switch(page: Any) -> None:
@@ -361,7 +369,9 @@ def test_the_live_switch(page: Any) -> None:
     choice.select_option("1")
     with page.expect_request("**/workers/"):
         page.wait_for_function("document.activeElement === document.body")
-    page.evaluate("Object.defineProperty(document, 'hidden', {get: () => true, configurable: true})")
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', {get: () => true, configurable: true})"
+    )
     page.get_by_text("paused", exact=True).wait_for()
     count = len(asked)
     page.wait_for_timeout(1500)  # longer than a refresh takes to come

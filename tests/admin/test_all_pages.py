@@ -79,12 +79,14 @@ def act(client: Client, url: str, action: str, rows: list[Any], **more: Any) -> 
     return client.post(url, data, follow=True)
 
 
-# --- lists -----------------------------------------------------------------------------------------------
+# --- lists ----------------------------------------------------------------------------------------
 
 
 def test_the_list_of_jobs(root: Client, books: Books) -> None:
     user = User.objects.create_user("ada")
-    jobs.noop.using(organization="acme", requested_by=user, priority=Priority.HIGH, queue="email").enqueue()
+    jobs.noop.using(
+        organization="acme", requested_by=user, priority=Priority.HIGH, queue="email"
+    ).enqueue()
     done = jobs.add.enqueue(a=1)
     work("reports")
     books.fold()
@@ -119,10 +121,19 @@ def test_an_active_job_shows_its_progress(root: Client, books: Books) -> None:
 def test_times_of_jobs(root: Client) -> None:
     now = timezone.now()
     base = {"queue": "default", "created_at": now - timedelta(hours=5)}
-    ended = {"started_at": now - timedelta(hours=4), "finished_at": now - timedelta(hours=4) + timedelta(seconds=4.2)}
-    JobRecord.objects.create(name="a", state="completed", enqueued_at=now - timedelta(hours=5), **ended, **base)
-    JobRecord.objects.create(name="b", state="delayed", run_at=now + timedelta(minutes=9, seconds=30), **base)
-    JobRecord.objects.create(name="c", state="active", started_at=now - timedelta(days=2, hours=3), **base)
+    ended = {
+        "started_at": now - timedelta(hours=4),
+        "finished_at": now - timedelta(hours=4) + timedelta(seconds=4.2),
+    }
+    JobRecord.objects.create(
+        name="a", state="completed", enqueued_at=now - timedelta(hours=5), **ended, **base
+    )
+    JobRecord.objects.create(
+        name="b", state="delayed", run_at=now + timedelta(minutes=9, seconds=30), **base
+    )
+    JobRecord.objects.create(
+        name="c", state="active", started_at=now - timedelta(days=2, hours=3), **base
+    )
     shown = text(root.get(JOBS))
     for part in ("1 h 0 min", "4.2 s", "in 9 min", "2 d 3 h"):
         assert part in shown
@@ -140,7 +151,9 @@ FILTERS = [
 @pytest.mark.parametrize("query", [*FILTERS, "queue__exact=email"])
 def test_filters_of_jobs(root: Client, query: str) -> None:
     now = timezone.now()
-    matching = JobRecord(name="test-noop", queue="email", state="failed", priority=1, created_at=now)
+    matching = JobRecord(
+        name="test-noop", queue="email", state="failed", priority=1, created_at=now
+    )
     matching.save(force_insert=True)
     JobRecord.objects.create(name="other", queue="default", created_at=now - timedelta(days=9000))
     shown = text(root.get(f"{JOBS}?{query}"))
@@ -156,10 +169,24 @@ def test_search_of_jobs(root: Client) -> None:
     ada = User.objects.create_user("ada.lovelace")
     common = {"queue": "default", "created_at": timezone.now()}
     wanted = JobRecord.objects.create(
-        name="send-invoice", organization_id="org-42", requested_by=ada, error="no route to host", rq_id="f-1", **common
+        name="send-invoice",
+        organization_id="org-42",
+        requested_by=ada,
+        error="no route to host",
+        rq_id="f-1",
+        **common,
     )
     JobRecord.objects.create(name="other", **common)
-    for term in (str(wanted.pk), wanted.pk.hex, "send-inv", "ORG-42", "lovelace", "route to", "f-1", f" {wanted.pk} "):
+    for term in (
+        str(wanted.pk),
+        wanted.pk.hex,
+        "send-inv",
+        "ORG-42",
+        "lovelace",
+        "route to",
+        "f-1",
+        f" {wanted.pk} ",
+    ):
         page = root.get(JOBS, {"q": term})
         assert page_of(wanted) in page.content.decode(), term
         assert "1 job " in text(page), term
@@ -177,7 +204,9 @@ def test_searches_of_letters_attempts_and_audit(root: Client, books: Books) -> N
         ("/admin/wellos_jobs/auditentry/", [str(record.pk)]),
     ):
         for term in terms:
-            assert re.search(r"\b1 (dead letter|attempt|audit entry) ", text(root.get(url, {"q": term}))), (url, term)
+            assert re.search(
+                r"\b1 (dead letter|attempt|audit entry) ", text(root.get(url, {"q": term}))
+            ), (url, term)
     assert "2 dead letters" in text(root.get(LETTERS, {"q": letter.fingerprint}))
     assert "2 dead letters" in text(root.get(LETTERS, {"q": "partner is away"}))
     assert other.pk != record.pk
@@ -188,7 +217,9 @@ def test_filters_of_letters(root: Client, books: Books) -> None:
     failed(books)
     for query in ("queue=email", "name=test-fail&queue=email"):
         assert "1 dead letter " in text(root.get(f"{LETTERS}?{query}"))
-    assert "2 dead letters" in text(root.get(f"{LETTERS}?status__exact=open&reason__exact=exhausted"))
+    assert "2 dead letters" in text(
+        root.get(f"{LETTERS}?status__exact=open&reason__exact=exhausted")
+    )
 
 
 def test_the_audit_log(root: Client, books: Books) -> None:
@@ -196,7 +227,14 @@ def test_the_audit_log(root: Client, books: Books) -> None:
     act(root, JOBS, "retry_jobs", [record], confirm="yes", reason="partner is back")
     url = "/admin/wellos_jobs/auditentry/"
     shown = text(root.get(url))
-    for part in ("failed", "retried", "root", "partner is back", "the partner is away", "127.0.0.1"):
+    for part in (
+        "failed",
+        "retried",
+        "root",
+        "partner is back",
+        "the partner is away",
+        "127.0.0.1",
+    ):
         assert part in shown
     assert "1 audit entry" in text(root.get(f"{url}?by=people"))
     assert "1 audit entry" in text(root.get(f"{url}?by=none"))
@@ -219,7 +257,9 @@ def test_a_list_costs_the_same_however_long_it_is(root: Client, books: Books, ur
         failed(books, requested_by=users[number], organization=f"o{number}")
     DeadLetter.objects.update(resolved_by=users[5])
     assert cost() == before
-    assert before <= 7  # session, user, count, rows, users of rows, counts of the filters, views; more with searches
+    assert (
+        before <= 7
+    )  # session, user, count, rows, users of rows, counts of the filters, views; more with searches
 
 
 def test_lists_do_not_ask_redis(root: Client, books: Books, round_trips: Any) -> None:
@@ -230,7 +270,7 @@ def test_lists_do_not_ask_redis(root: Client, books: Books, round_trips: Any) ->
     assert trips == []
 
 
-# --- organizations ---------------------------------------------------------------------------------------
+# --- organizations --------------------------------------------------------------------------------
 
 asked: list[str] = []
 
@@ -239,14 +279,18 @@ def resolve(organization_id: str) -> dict[str, str]:
     asked.append(organization_id)
     if organization_id == "broken":
         raise LookupError(organization_id)
-    url = "javascript:alert(1)" if organization_id == "evil" else f"/organizations/{organization_id}/"
+    url = (
+        "javascript:alert(1)" if organization_id == "evil" else f"/organizations/{organization_id}/"
+    )
     return {"label": f"The {organization_id} <company>", "url": url, "time_zone": "UTC"}
 
 
 def test_organizations_are_resolved_once_a_page(root: Client, settings: Any) -> None:
     settings.WELLOS_JOBS = {"ORGANIZATION_RESOLVER": "tests.admin.test_all_pages.resolve"}
     for organization in ("acme", "acme", "acme", "globex", "evil", "broken", ""):
-        JobRecord.objects.create(name="j", queue="default", organization_id=organization, created_at=timezone.now())
+        JobRecord.objects.create(
+            name="j", queue="default", organization_id=organization, created_at=timezone.now()
+        )
     asked.clear()
     page = root.get(JOBS).content.decode()
     assert sorted(asked) == ["acme", "broken", "evil", "globex"]
@@ -257,7 +301,7 @@ def test_organizations_are_resolved_once_a_page(root: Client, settings: Any) -> 
     assert '<a href="/organizations/globex/">' in root.get(page_of(record)).content.decode()
 
 
-# --- nobody adds, changes or deletes ---------------------------------------------------------------------
+# --- nobody adds, changes or deletes --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("url", LISTS)
@@ -270,7 +314,9 @@ def test_rows_are_read_only_even_for_root(root: Client, books: Books, url: str) 
     assert root.post(f"{url}{row.pk}/change/", {"state": "completed"}).status_code in {400, 403}
     page = root.get(f"{url}{row.pk}/change/").content.decode()
     assert 'name="_save"' not in page
-    assert not re.search(r'<(?:input|textarea|select)(?![^>]*type="(?:hidden|submit|search)")', page)
+    assert not re.search(
+        r'<(?:input|textarea|select)(?![^>]*type="(?:hidden|submit|search)")', page
+    )
     assert act(root, url, "delete_selected", [row], post="yes").status_code == 200
     assert model._default_manager.count() == 1
 
@@ -282,11 +328,16 @@ def test_pages_need_their_view_permission(url: str) -> None:
     assert (anonymous.status_code, anonymous["Location"].split("?")[0]) == (302, "/admin/login/")
 
 
-# --- actions ---------------------------------------------------------------------------------------------
+# --- actions --------------------------------------------------------------------------------------
 
 
 def test_an_action_first_says_what_it_will_do(root: Client, books: Books) -> None:
-    rows = [failed(books), failed(books), jobs.noop.using(delay=60).enqueue().record(), jobs.noop.enqueue().record()]
+    rows = [
+        failed(books),
+        failed(books),
+        jobs.noop.using(delay=60).enqueue().record(),
+        jobs.noop.enqueue().record(),
+    ]
     books.fold()
     response = act(root, JOBS, "retry_jobs", rows)
     shown = text(response)
@@ -303,7 +354,11 @@ def test_an_action_first_says_what_it_will_do(root: Client, books: Books) -> Non
 
 
 def test_retry_after_confirmation(root: Client, books: Books) -> None:
-    rows = [failed(books), jobs.noop.using(delay=60).enqueue().record(), jobs.noop.enqueue().record()]
+    rows = [
+        failed(books),
+        jobs.noop.using(delay=60).enqueue().record(),
+        jobs.noop.enqueue().record(),
+    ]
     books.fold()
     response = act(root, JOBS, "retry_jobs", rows, confirm="yes", reason="partner is back")
     assert messages(response) == [
@@ -329,7 +384,8 @@ def test_an_action_asks_for_the_reason(root: Client, books: Books) -> None:
 
 
 def test_an_action_on_all_that_match(root: Client, books: Books) -> None:
-    """More than a page of rows, chosen by a filter: the page carries one id and the wish for all."""
+    """More than a page of rows, chosen by a filter: the page carries one id and the wish for
+    all."""
     jobs.fail.enqueue_bulk([{}] * 60)
     work()
     kept = jobs.fail.using(queue="email").enqueue().record()
@@ -383,21 +439,36 @@ def test_replay_and_discard_of_letters(root: Client, books: Books) -> None:
     for _ in range(3):
         failed(books)
     first, second, third = DeadLetter.objects.order_by("pk")
-    assert "2 jobs go back to their queues" in text(act(root, LETTERS, "replay_dead_letters", [first, second]))
-    response = act(root, LETTERS, "replay_dead_letters", [first, second], confirm="yes", reason="mended")
+    assert "2 jobs go back to their queues" in text(
+        act(root, LETTERS, "replay_dead_letters", [first, second])
+    )
+    response = act(
+        root, LETTERS, "replay_dead_letters", [first, second], confirm="yes", reason="mended"
+    )
     assert messages(response) == ["2 dead letters replayed"]
     shown = text(act(root, LETTERS, "discard_dead_letters", [first, third]))
     assert "1 dead letter is closed; its job stays failed" in shown
     assert "1 is replayed already" in shown
-    response = act(root, LETTERS, "discard_dead_letters", [first, third], confirm="yes", reason="gone")
-    assert messages(response) == ["1 dead letter discarded", f"Dead letter {first.pk} is replayed already"]
+    response = act(
+        root, LETTERS, "discard_dead_letters", [first, third], confirm="yes", reason="gone"
+    )
+    assert messages(response) == [
+        "1 dead letter discarded",
+        f"Dead letter {first.pk} is replayed already",
+    ]
     statuses = DeadLetter.objects.order_by("pk").values_list("status", flat=True)
-    assert list(statuses) == [DeadLetterStatus.REPLAYED, DeadLetterStatus.REPLAYED, DeadLetterStatus.DISCARDED]
+    assert list(statuses) == [
+        DeadLetterStatus.REPLAYED,
+        DeadLetterStatus.REPLAYED,
+        DeadLetterStatus.DISCARDED,
+    ]
 
 
 def test_refusals_are_told_but_not_without_end(root: Client) -> None:
     rows = [
-        JobRecord.objects.create(name="j", queue="default", state="completed", created_at=timezone.now())
+        JobRecord.objects.create(
+            name="j", queue="default", state="completed", created_at=timezone.now()
+        )
         for _ in range(9)
     ]
     response = act(root, JOBS, "cancel_jobs", rows, confirm="yes", reason="x")
@@ -414,10 +485,14 @@ def test_refusals_are_told_but_not_without_end(root: Client) -> None:
         (LETTERS, "discard_dead_letters", "discard_deadletter"),
     ],
 )
-def test_each_action_has_a_permission_of_its_own(books: Books, url: str, action: str, permission: str) -> None:
+def test_each_action_has_a_permission_of_its_own(
+    books: Books, url: str, action: str, permission: str
+) -> None:
     record = failed(books) if action != "cancel_jobs" else jobs.noop.enqueue().record()
     row = record if url == JOBS else DeadLetter.objects.get()
-    everything_else = {"retry_job", "cancel_job", "replay_deadletter", "discard_deadletter"} - {permission}
+    everything_else = {"retry_job", "cancel_job", "replay_deadletter", "discard_deadletter"} - {
+        permission
+    }
     looker = browser("view_jobrecord", "view_deadletter", *everything_else)
     assert action not in looker.get(url).content.decode()
     act(looker, url, action, [row], confirm="yes", reason="x")
@@ -435,7 +510,7 @@ def test_actions_need_the_csrf_token(root: Client, books: Books) -> None:
     assert act(strict, JOBS, "retry_jobs", [record], confirm="yes", reason="x").status_code == 403
 
 
-# --- queues ----------------------------------------------------------------------------------------------
+# --- queues ---------------------------------------------------------------------------------------
 
 
 def test_the_stats_are_json(root: Client, settings: Any) -> None:
@@ -444,7 +519,9 @@ def test_the_stats_are_json(root: Client, settings: Any) -> None:
     assert response["Content-Type"] == "application/json"
     stats = {queue["name"]: queue for queue in response.json()}
     assert list(stats) == list(settings.RQ_QUEUES)
-    assert {"name", "waiting", "active", "completed", "failed", "delayed", "total"} <= stats["email"].keys()
+    assert {"name", "waiting", "active", "completed", "failed", "delayed", "total"} <= stats[
+        "email"
+    ].keys()
     assert (stats["email"]["waiting"], stats["email"]["total"]) == (1, 1)
     assert "no-store" in response["Cache-Control"]
 
@@ -460,7 +537,7 @@ def test_the_queue_page_is_linked(root: Client) -> None:
     assert f'href="{QUEUES}"' not in browser("view_jobrecord").get(JOBS).content.decode()
 
 
-# --- another site, Content-Security-Policy ----------------------------------------------------------------
+# --- another site, Content-Security-Policy --------------------------------------------------------
 
 own_site = AdminSite("backoffice")
 own_site.register(JobRecord, admin.JobRecordAdmin)
@@ -479,7 +556,10 @@ urlpatterns = [
 def test_under_a_site_of_the_project_s_own(root: Client, books: Books) -> None:
     record = failed(books)
     letter = DeadLetter.objects.get()
-    pages = [url.replace("/admin/", "/backoffice/") for url in (*LISTS, QUEUES, page_of(record), page_of(letter))]
+    pages = [
+        url.replace("/admin/", "/backoffice/")
+        for url in (*LISTS, QUEUES, page_of(record), page_of(letter))
+    ]
     for url in ("/backoffice/", *pages):
         page = root.get(url)
         assert page.status_code == 200
@@ -492,7 +572,11 @@ def test_under_a_site_of_the_project_s_own(root: Client, books: Books) -> None:
 @pytest.mark.urls("tests.support.small_site")
 def test_a_site_with_the_jobs_only(root: Client, books: Books) -> None:
     record = failed(books)
-    for url in ("/small/", "/small/wellos_jobs/jobrecord/", f"/small/wellos_jobs/jobrecord/{record.pk}/change/"):
+    for url in (
+        "/small/",
+        "/small/wellos_jobs/jobrecord/",
+        f"/small/wellos_jobs/jobrecord/{record.pk}/change/",
+    ):
         assert root.get(url).status_code == 200
 
 
@@ -504,7 +588,9 @@ def test_no_inline_script_or_style(root: Client, books: Books) -> None:
     for page in pages:
         content = page.content.decode()
         assert not re.search(r"<style|\sstyle=|\son\w+=", content)
-        assert not re.search(r"<script(?![^>]*\bsrc=)(?![^>]*type=\"application/json\")[^>]*>", content)
+        assert not re.search(
+            r"<script(?![^>]*\bsrc=)(?![^>]*type=\"application/json\")[^>]*>", content
+        )
         assert 'href="/static/wellos_jobs/admin.css"' in content
         assert not re.search(r'(?:src|href)="(?:https?:)?//', content)
 

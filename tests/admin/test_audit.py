@@ -1,4 +1,5 @@
-"""The audit log in the admin: its filters, its export as CSV, and the count that goes no further than it must."""
+"""The audit log in the admin: its filters, its export as CSV, and the count that goes no further
+than it must."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def entry(action: str = "canceled", days: float = 0, **values: Any) -> AuditEntry:
     defaults = {"target_type": "job", "target_id": "1", "actor_name": "ann", "reason": "asked for"}
-    return AuditEntry.objects.create(at=timezone.now() - timedelta(days=days), action=action, **(defaults | values))
+    return AuditEntry.objects.create(
+        at=timezone.now() - timedelta(days=days), action=action, **(defaults | values)
+    )
 
 
 def exported(client: Client, query: str = "") -> list[dict[str, str]]:
@@ -40,7 +43,13 @@ def exported(client: Client, query: str = "") -> list[dict[str, str]]:
 
 def test_filters(root: Client) -> None:
     entry("canceled")
-    entry("paused", target_type="queue", target_id="email", actor_name="bob", reason="the server is full")
+    entry(
+        "paused",
+        target_type="queue",
+        target_id="email",
+        actor_name="bob",
+        reason="the server is full",
+    )
     entry("retried", days=10, actor_name="")
     today = timezone.localtime()
     for query, wanted in (
@@ -100,7 +109,8 @@ def test_no_cell_is_a_formula(root: Client, start: str) -> None:
 
 def test_the_export_is_a_stream_of_few_queries(root: Client) -> None:
     AuditEntry.objects.bulk_create(
-        AuditEntry(at=timezone.now(), action="canceled", target_type="job", target_id=str(n)) for n in range(3_000)
+        AuditEntry(at=timezone.now(), action="canceled", target_type="job", target_id=str(n))
+        for n in range(3_000)
     )
     with CaptureQueriesContext(connections["default"]) as captured:
         response = root.get(EXPORT)
@@ -123,7 +133,10 @@ def test_the_export_has_a_permission_of_its_own() -> None:
 
 
 def test_staff_of_some_organizations_export_nothing(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.support.users.only_acme"}
+    settings.WELLOS_JOBS = {
+        **settings.WELLOS_JOBS,
+        "ADMIN_ORGANIZATIONS": "tests.support.users.only_acme",
+    }
     entry()
     assert exported(client_of(staff("view_auditentry", "export_auditentry"))) == []
 

@@ -1,4 +1,5 @@
-"""Every change that can be made in the admin leaves an audit entry: who, from where, why. The table has them all."""
+"""Every change that can be made in the admin leaves an audit entry: who, from where, why. The table
+has them all."""
 
 from __future__ import annotations
 
@@ -65,7 +66,9 @@ class Act:
 
 def listed(model: str, action: str, *rows: Any, **more: Any) -> Sent:
     chosen = [str(row.pk) for row in rows]
-    return Sent(f"{ADMIN}{model}/", {"action": action, "_selected_action": chosen, "confirm": "yes", **more})
+    return Sent(
+        f"{ADMIN}{model}/", {"action": action, "_selected_action": chosen, "confirm": "yes", **more}
+    )
 
 
 def confirmed(url: str, verb: str = "", target: str = "", **more: Any) -> Sent:
@@ -139,7 +142,9 @@ def schedule_form(verb: str) -> Sent:
     if verb == "add":
         return Sent(f"{ADMIN}schedule/add/", form)
     row = make()
-    return Sent(f"{ADMIN}schedule/{row.pk}/{verb}/", form if verb == "change" else {"confirm": "yes"})
+    return Sent(
+        f"{ADMIN}schedule/{row.pk}/{verb}/", form if verb == "change" else {"confirm": "yes"}
+    )
 
 
 def report_form(verb: str) -> Sent:
@@ -162,20 +167,30 @@ def switched(model: str, action: str) -> Sent:
 
 
 def running_bulk() -> Sent:
-    operation = BulkOperation.objects.create(action="retry_jobs", model="jobrecord", total=3, created_at=timezone.now())
+    operation = BulkOperation.objects.create(
+        action="retry_jobs", model="jobrecord", total=3, created_at=timezone.now()
+    )
     return Sent(f"{ADMIN}bulkoperation/{operation.pk}/stop/", {"confirm": "yes"})
 
 
 ACTS: dict[str, Act] = {
-    "jobrecord:retry_jobs": Act(lambda: listed("jobrecord", "retry_jobs", failed_job()), "job", "retried"),
-    "jobrecord:cancel_jobs": Act(lambda: listed("jobrecord", "cancel_jobs", waiting_job()), "job", "canceled"),
+    "jobrecord:retry_jobs": Act(
+        lambda: listed("jobrecord", "retry_jobs", failed_job()), "job", "retried"
+    ),
+    "jobrecord:cancel_jobs": Act(
+        lambda: listed("jobrecord", "cancel_jobs", waiting_job()), "job", "canceled"
+    ),
     "jobrecord:promote_jobs": Act(
         lambda: listed("jobrecord", "promote_jobs", waiting_job(delay=600)), "job", "promoted"
     ),
     "jobrecord:change_priority": Act(
-        lambda: listed("jobrecord", "change_priority", waiting_job(), priority="1"), "job", "changed priority"
+        lambda: listed("jobrecord", "change_priority", waiting_job(), priority="1"),
+        "job",
+        "changed priority",
     ),
-    "jobrecord:move_jobs": Act(lambda: listed("jobrecord", "move_jobs", waiting_job(), queue="email"), "job", "moved"),
+    "jobrecord:move_jobs": Act(
+        lambda: listed("jobrecord", "move_jobs", waiting_job(), queue="email"), "job", "moved"
+    ),
     "deadletter:assign_dead_letters": Act(
         lambda: listed("deadletter", "assign_dead_letters", *fail(), person="root", note="x"),
         *("dead_letter", "assigned"),
@@ -186,27 +201,43 @@ ACTS: dict[str, Act] = {
     "deadletter:discard_dead_letters": Act(
         lambda: listed("deadletter", "discard_dead_letters", *fail()), "dead_letter", "discarded"
     ),
-    "batch:retry_batches": Act(lambda: listed("batch", "retry_batches", batch_of(failed=1)), "batch", "retried"),
-    "batch:cancel_batches": Act(lambda: listed("batch", "cancel_batches", batch_of(waiting=1)), "batch", "canceled"),
+    "batch:retry_batches": Act(
+        lambda: listed("batch", "retry_batches", batch_of(failed=1)), "batch", "retried"
+    ),
+    "batch:cancel_batches": Act(
+        lambda: listed("batch", "cancel_batches", batch_of(waiting=1)), "batch", "canceled"
+    ),
     "bulkoperation:stop": Act(running_bulk, "bulk", "stopped"),
     "job_act:retry": Act(lambda: job_act("retry", failed_job()), "job", "retried"),
     "job_act:promote": Act(lambda: job_act("promote", waiting_job(delay=600)), "job", "promoted"),
-    "job_act:priority": Act(lambda: job_act("priority", waiting_job(), priority="1"), "job", "changed priority"),
+    "job_act:priority": Act(
+        lambda: job_act("priority", waiting_job(), priority="1"), "job", "changed priority"
+    ),
     "job_act:move": Act(lambda: job_act("move", waiting_job(), queue="email"), "job", "moved"),
     "job_act:cancel": Act(lambda: job_act("cancel", waiting_job()), "job", "canceled"),
     "job_copy:copy": Act(
         lambda: confirmed(
-            f"{ADMIN}jobrecord/{waiting_job().pk}/copy/", data="{}", queue="default", priority="5", organization=""
+            f"{ADMIN}jobrecord/{waiting_job().pk}/copy/",
+            data="{}",
+            queue="default",
+            priority="5",
+            organization="",
         ),
         *("job", "enqueued"),
     ),
     "deadletter_act:replay": Act(lambda: letter_act("replay"), "dead_letter", "replayed"),
-    "deadletter_act:edit": Act(lambda: letter_act("edit", data='{"message": "again"}'), "dead_letter", "edited"),
-    "deadletter_act:assign": Act(lambda: letter_act("assign", person="root", note="x"), "dead_letter", "assigned"),
+    "deadletter_act:edit": Act(
+        lambda: letter_act("edit", data='{"message": "again"}'), "dead_letter", "edited"
+    ),
+    "deadletter_act:assign": Act(
+        lambda: letter_act("assign", person="root", note="x"), "dead_letter", "assigned"
+    ),
     "deadletter_act:discard": Act(lambda: letter_act("discard"), "dead_letter", "discarded"),
     "fault_act:canary": Act(lambda: fault_act("canary"), "fault", "sent canary"),
     "fault_act:replay": Act(lambda: fault_act("replay"), "dead_letter", "replayed"),
-    "fault_act:assign": Act(lambda: fault_act("assign", person="root", note="x"), "dead_letter", "assigned"),
+    "fault_act:assign": Act(
+        lambda: fault_act("assign", person="root", note="x"), "dead_letter", "assigned"
+    ),
     "fault_act:discard": Act(lambda: fault_act("discard"), "dead_letter", "discarded"),
     "flow:retry": Act(lambda: flow_act("retry"), "flow", "retried"),
     "flow:cancel": Act(lambda: flow_act("cancel"), "flow", "canceled"),
@@ -217,14 +248,18 @@ ACTS: dict[str, Act] = {
     "workers:resume": Act(lambda: worker_act("resume"), "worker", "resumed"),
     "workers:stop": Act(lambda: worker_act("stop"), "worker", "stopped"),
     "workers:stop_job": Act(lambda: worker_act("stop_job"), "job", "canceled"),
-    "limits:change": Act(lambda: limit_act("change", "c:test-single", most="3"), "limit", "set limit"),
+    "limits:change": Act(
+        lambda: limit_act("change", "c:test-single", most="3"), "limit", "set limit"
+    ),
     "limits:restore": Act(lambda: limit_act("restore", "c:test-single"), "limit", "set limit"),
     "limits:reset": Act(lambda: limit_act("reset", "b:partner"), "breaker", "reset breaker"),
     "limits:trip": Act(lambda: limit_act("trip", "b:partner"), "breaker", "tripped breaker"),
     "schedule:add": Act(lambda: schedule_form("add"), "schedule", "created", needs_reason=False),
     "schedule:change": Act(lambda: schedule_form("change"), "schedule", "changed"),
     "schedule:delete": Act(lambda: schedule_form("delete"), "schedule", "removed"),
-    "organizationreportschedule:add": Act(lambda: report_form("add"), "schedule", "created", needs_reason=False),
+    "organizationreportschedule:add": Act(
+        lambda: report_form("add"), "schedule", "created", needs_reason=False
+    ),
     "organizationreportschedule:change": Act(lambda: report_form("change"), "schedule", "changed"),
     "organizationreportschedule:delete": Act(lambda: report_form("delete"), "schedule", "removed"),
 }

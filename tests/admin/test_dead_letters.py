@@ -1,4 +1,5 @@
-"""The dead letters workbench: groups by fault, the page of a letter, edit and replay, canary, assignment."""
+"""The dead letters workbench: groups by fault, the page of a letter, edit and replay, canary,
+assignment."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ VERBS = {
     "assign": "assign_deadletter",
     "discard": "discard_deadletter",
 }
-FAULT_VERBS = {name: VERBS.get(name, "replay_deadletter") for name in ("canary", "replay", "assign", "discard")}
+FAULT_VERBS = {
+    name: VERBS.get(name, "replay_deadletter") for name in ("canary", "replay", "assign", "discard")
+}
 REASON = {"action": "confirm", "reason": "the partner is back"}
 
 
@@ -52,7 +55,9 @@ def fail(count: int = 1, message: str = "the partner is away", **options: Any) -
     handles = jobs.fail.using(**options).enqueue_bulk([{"message": message}] * count)
     work()
     Books().fold()
-    return list(DeadLetter.objects.filter(job_id__in=[handle.id for handle in handles]).order_by("pk"))
+    return list(
+        DeadLetter.objects.filter(job_id__in=[handle.id for handle in handles]).order_by("pk")
+    )
 
 
 def letter_url(letter: DeadLetter, below: str = "change/") -> str:
@@ -64,10 +69,12 @@ def fault_url(letter: DeadLetter, below: str = "") -> str:
 
 
 def buttons(response: Any) -> set[str]:
-    return set(re.findall(r'<a class="wj-button[^"]*" href="[^"]*/act/(\w+)/', response.content.decode()))
+    return set(
+        re.findall(r'<a class="wj-button[^"]*" href="[^"]*/act/(\w+)/', response.content.decode())
+    )
 
 
-# --- groups ----------------------------------------------------------------------------------------------
+# --- groups ---------------------------------------------------------------------------------------
 
 
 def test_letters_are_grouped_by_fault(root: Client) -> None:
@@ -77,13 +84,26 @@ def test_letters_are_grouped_by_fault(root: Client) -> None:
     for letter, days in zip(away, (0, 1, 13), strict=True):
         DeadLetter.objects.filter(pk=letter.pk).update(created_at=now - timedelta(days=days))
     group, other = faults.groups(faults.Choice().of(DeadLetter.objects.all()))
-    assert (group.number, group.organizations, group.name, group.error_class) == (3, 2, "test-fail", "ValueError")
+    assert (group.number, group.organizations, group.name, group.error_class) == (
+        3,
+        2,
+        "test-fail",
+        "ValueError",
+    )
     assert (group.first, group.last) == (now - timedelta(days=13), now)
     assert list(group.days) == [1, *[0] * 11, 1, 1]
-    assert (other.number, other.organizations, other.queue, other.message) == (1, 0, "email", "no such file")
+    assert (other.number, other.organizations, other.queue, other.message) == (
+        1,
+        0,
+        "email",
+        "no such file",
+    )
     shown = text(root.get(FAULTS))
     assert "4 letters" in shown
-    assert re.search(r"test-fail default ValueError : the partner is away 3 .*?3 letters in the last 14 days", shown)
+    assert re.search(
+        r"test-fail default ValueError : the partner is away 3 .*?3 letters in the last 14 days",
+        shown,
+    )
     assert fault_url(away[0]) in root.get(FAULTS).content.decode()
 
 
@@ -102,7 +122,11 @@ def test_letters_are_grouped_by_fault(root: Client) -> None:
     ],
 )
 def test_filters(root: Client, query: str, found: set[str]) -> None:
-    a, b, c = fail(1, "fault a", organization="acme") + fail(1, "fault b", queue="email") + fail(1, "fault c")
+    a, b, c = (
+        fail(1, "fault a", organization="acme")
+        + fail(1, "fault b", queue="email")
+        + fail(1, "fault c")
+    )
     DeadLetter.objects.filter(pk=a.pk).update(created_at=timezone.now() - timedelta(days=3))
     DeadLetter.objects.update(fingerprint="0")
     for letter in (a, b, c):
@@ -113,11 +137,15 @@ def test_filters(root: Client, query: str, found: set[str]) -> None:
 
 
 @pytest.mark.parametrize(("order", "names"), [("count", "bac"), ("last", "cba"), ("first", "abc")])
-def test_order_and_pages(root: Client, order: str, names: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_order_and_pages(
+    root: Client, order: str, names: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     letters = [*fail(2, "fault a"), *fail(3, "fault b"), *fail(1, "fault c")]
     for age, letter in enumerate(reversed(letters)):
         at = timezone.now() - timedelta(hours=age)
-        DeadLetter.objects.filter(pk=letter.pk).update(created_at=at, fingerprint=letter.message.replace(" ", "-"))
+        DeadLetter.objects.filter(pk=letter.pk).update(
+            created_at=at, fingerprint=letter.message.replace(" ", "-")
+        )
     monkeypatch.setattr("wellos_jobs.admin.dead_letters.by_fault.PER_PAGE", 2)
     first = root.get(f"{FAULTS}?order={order}").content.decode()
     assert "".join(re.findall(r"faults/fault-(\w)/", first)) == names[:2]
@@ -171,19 +199,34 @@ def test_the_pages_lead_to_one_another(root: Client) -> None:
     assert "1 other is open." in text(shown)
 
 
-# --- the page of a letter --------------------------------------------------------------------------------
+# --- the page of a letter -------------------------------------------------------------------------
 
 
 def test_the_page_of_a_letter(root: Client) -> None:
     (letter,) = fail(organization="acme")
     shown = text(root.get(letter_url(letter)))
     for part in (
-        *("test-fail: dead letter", "open", "ValueError", "the partner is away", "Traceback (most recent call last)"),
-        *('"message": "the partner is away"', "all attempts failed", "acme", "1/1", "No other is open.", "failed"),
+        *(
+            "test-fail: dead letter",
+            "open",
+            "ValueError",
+            "the partner is away",
+            "Traceback (most recent call last)",
+        ),
+        *(
+            '"message": "the partner is away"',
+            "all attempts failed",
+            "acme",
+            "1/1",
+            "No other is open.",
+            "failed",
+        ),
     ):
         assert part in shown, part
     assert buttons(root.get(letter_url(letter))) == set(VERBS)
-    assert "Error ValueError: the partner is away" in text(root.get(letter_url(letter, "act/discard/")))
+    assert "Error ValueError: the partner is away" in text(
+        root.get(letter_url(letter, "act/discard/"))
+    )
 
 
 def test_a_traceback_and_a_message_of_five_megabytes(root: Client) -> None:
@@ -216,7 +259,12 @@ def test_data_are_masked_and_only_for_the_permission() -> None:
     assert looker.get(letter_url(letter, "act/edit/")).status_code == 403
     assert looker.post(letter_url(letter, "act/edit/"), {**REASON, "data": "{}"}).status_code == 403
     for client in (seer, looker):
-        for url in (FAULTS, fault_url(letter), letter_url(letter), letter_url(letter, "traceback.txt")):
+        for url in (
+            FAULTS,
+            fault_url(letter),
+            letter_url(letter),
+            letter_url(letter, "traceback.txt"),
+        ):
             assert b"open sesame" not in client.get(url).content
     assert b"open sesame" not in seer.get(letter_url(letter, "act/edit/")).content
 
@@ -226,7 +274,9 @@ def test_each_verb_on_a_letter_has_its_permission(verb: str) -> None:
     (letter,) = fail()
     url = letter_url(letter, f"act/{verb}/")
     sent = {**REASON, "data": '{"message": "x"}', "person": ""}
-    others = client_of(staff("view_deadletter", "view_payload", *(set(VERBS.values()) - {VERBS[verb]})))
+    others = client_of(
+        staff("view_deadletter", "view_payload", *(set(VERBS.values()) - {VERBS[verb]}))
+    )
     assert verb not in buttons(others.get(letter_url(letter)))
     assert others.get(url).status_code == 403
     assert others.post(url, sent).status_code == 403
@@ -237,14 +287,18 @@ def test_each_verb_on_a_letter_has_its_permission(verb: str) -> None:
     assert allowed.post(url, {**sent, "reason": " "}).status_code == 200
     assert not AuditEntry.objects.exclude(action="failed").exists()
     assert allowed.post(url, sent).status_code == 302
-    assert {entry.reason for entry in AuditEntry.objects.exclude(action="failed")} == {REASON["reason"]}
+    assert {entry.reason for entry in AuditEntry.objects.exclude(action="failed")} == {
+        REASON["reason"]
+    }
 
 
 @pytest.mark.parametrize("verb", FAULT_VERBS)
 def test_each_verb_on_a_fault_has_its_permission(verb: str) -> None:
     letter = fail(2)[0]
     url = fault_url(letter, f"act/{verb}/")
-    others = client_of(staff("view_deadletter", "view_payload", *(set(VERBS.values()) - {FAULT_VERBS[verb]})))
+    others = client_of(
+        staff("view_deadletter", "view_payload", *(set(VERBS.values()) - {FAULT_VERBS[verb]}))
+    )
     assert verb not in buttons(others.get(fault_url(letter)))
     assert others.get(url).status_code == 403
     assert others.post(url, REASON).status_code == 403
@@ -269,8 +323,12 @@ def test_what_is_closed_has_no_button(root: Client) -> None:
 
 
 def test_letters_of_foreign_jobs_can_be_discarded_only(root: Client) -> None:
-    job = JobRecord.objects.create(name="f", queue="default", state="failed", rq_id="x", created_at=timezone.now())
-    letter = DeadLetter.objects.create(job=job, reason="exhausted", fingerprint="f0", created_at=timezone.now())
+    job = JobRecord.objects.create(
+        name="f", queue="default", state="failed", rq_id="x", created_at=timezone.now()
+    )
+    letter = DeadLetter.objects.create(
+        job=job, reason="exhausted", fingerprint="f0", created_at=timezone.now()
+    )
     assert buttons(root.get(letter_url(letter))) == {"assign", "discard"}
     assert "enqueued by plain RQ code" in text(root.get(letter_url(letter, "act/edit/")))
 
@@ -290,7 +348,11 @@ def test_staff_of_one_organization(settings: Any) -> None:
     shown = text(client.get(FAULTS))
     assert "2 letters" in shown
     assert "no such file" not in shown
-    for url in (letter_url(theirs[0]), letter_url(theirs[0], "traceback.txt"), letter_url(theirs[0], "act/replay/")):
+    for url in (
+        letter_url(theirs[0]),
+        letter_url(theirs[0], "traceback.txt"),
+        letter_url(theirs[0], "act/replay/"),
+    ):
         assert client.get(url).status_code == 404
     assert client.post(letter_url(theirs[0], "act/replay/"), REASON).status_code == 404
     assert client.get(fault_url(only_theirs)).status_code == 404
@@ -304,7 +366,7 @@ def test_staff_of_one_organization(settings: Any) -> None:
     assert set(DeadLetter.objects.filter(status="discarded")) == set(mine)
 
 
-# --- edit and replay -------------------------------------------------------------------------------------
+# --- edit and replay ------------------------------------------------------------------------------
 
 
 def edit(client: Client, letter: DeadLetter, data: Any) -> Any:
@@ -319,7 +381,9 @@ def test_edit_data_and_replay(root: Client, books: Books) -> None:
     books.fold()
     letter = DeadLetter.objects.get()
     before = handle.record().data
-    assert "The job runs again, with other data" in messages(edit(root, letter, {"token": "********", "fail": False}))
+    assert "The job runs again, with other data" in messages(
+        edit(root, letter, {"token": "********", "fail": False})
+    )
     work()
     job = books.row(handle)
     assert (job.state, job.result, job.replays) == ("completed", 11, 1)
@@ -357,7 +421,9 @@ def test_data_that_do_not_fit(root: Client, data: Any, told: str) -> None:
 
 
 def test_the_keys_of_limits_follow_the_data(root: Client, books: Books) -> None:
-    handle = guarded_jobs.per_account.using(max_attempts=1).enqueue(account="one", steps=["raise:ValueError"])
+    handle = guarded_jobs.per_account.using(max_attempts=1).enqueue(
+        account="one", steps=["raise:ValueError"]
+    )
     work()
     books.fold()
     letter = DeadLetter.objects.get()
@@ -385,7 +451,7 @@ def test_edit_with_redis_away_waits_for_the_relay(root: Client, use_redis: UseRe
     assert (job.state, job.enqueued_at) == ("waiting", None)
 
 
-# --- canary, all, assign ---------------------------------------------------------------------------------
+# --- canary, all, assign --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["waiting", "failed", "another", "completed"])
@@ -442,7 +508,11 @@ def test_all_of_a_fault_at_a_rate_is_done_by_a_job(root: Client) -> None:
     operation = BulkOperation.objects.get()
     assert response.redirect_chain[-1][0].endswith(f"/bulkoperation/{operation.pk}/change/")
     assert "A job does this now" in messages(response)
-    assert (operation.total, operation.options, operation.reason) == (3, {"rate": 100.0}, REASON["reason"])
+    assert (operation.total, operation.options, operation.reason) == (
+        3,
+        {"rate": 100.0},
+        REASON["reason"],
+    )
     work("default")
     operation.refresh_from_db()
     assert (operation.done, operation.refused) == (3, 0)
@@ -494,20 +564,27 @@ def test_letters_are_not_given_to_who_is_gone(root: Client) -> None:
 def test_assign_from_the_list(root: Client) -> None:
     mine = fail(2)
     operations.discard(mine[0])
-    sent = {"action": "assign_dead_letters", "_selected_action": [str(letter.pk) for letter in mine]}
+    sent = {
+        "action": "assign_dead_letters",
+        "_selected_action": [str(letter.pk) for letter in mine],
+    }
     asked = text(root.post(LETTERS, sent))
     assert "1 open letter is given to a person" in asked
     assert "1 is discarded already" in asked
     wrong = root.post(LETTERS, {**sent, "confirm": "yes", "reason": "x", "person": "nobody-here"})
     assert "No member of staff is called" in text(wrong)
-    done = root.post(LETTERS, {**sent, "confirm": "yes", "reason": "x", "person": "root"}, follow=True)
+    done = root.post(
+        LETTERS, {**sent, "confirm": "yes", "reason": "x", "person": "root"}, follow=True
+    )
     assert "1 dead letter assigned" in messages(done)
     assert f"Dead letter {mine[0].pk} is no longer open" in messages(done)
 
 
 def test_the_list_shows_the_letters_that_the_page_of_a_fault_shows(root: Client) -> None:
     mine = [*fail(2, queue="email", organization="acme"), *fail(2, organization="acme")]
-    page = root.get(f"{fault_url(mine[0])}?queue=email&organization=acme&window=7d&name=test-fail").content.decode()
+    page = root.get(
+        f"{fault_url(mine[0])}?queue=email&organization=acme&window=7d&name=test-fail"
+    ).content.decode()
     address = re.search(r'href="([^"]+)">Choose some of them', page)
     assert address is not None
     shown = root.get(html.unescape(address[1]))
@@ -533,10 +610,15 @@ def test_assign(root: Client) -> None:
     for name in ("customer", "nobody"):
         response = root.post(letter_url(letter, "act/assign/"), {**REASON, "person": name})
         assert f"No member of staff is called “{name}”" in text(response)
-    root.post(letter_url(letter, "act/assign/"), {**REASON, "person": "ada", "note": "ask the partner"})
+    root.post(
+        letter_url(letter, "act/assign/"), {**REASON, "person": "ada", "note": "ask the partner"}
+    )
     letter.refresh_from_db()
     assert (letter.assigned_to, letter.note) == (ada, "ask the partner")
-    assert AuditEntry.objects.get(action="assigned").detail == {"to": "ada", "note": "ask the partner"}
+    assert AuditEntry.objects.get(action="assigned").detail == {
+        "to": "ada",
+        "note": "ask the partner",
+    }
     for url in (letter_url(letter), fault_url(letter)):
         assert "ada ask the partner" in text(root.get(url)).replace("Note ", "")
     response = root.post(fault_url(letter, "act/assign/"), {**REASON, "person": ""}, follow=True)
@@ -557,7 +639,9 @@ def test_reading_writes_nothing(root: Client) -> None:
     with CaptureQueriesContext(connections["default"]) as captured:
         for url in (FAULTS, fault_url(letter), letter_url(letter), letter_url(letter, "act/edit/")):
             root.get(url)
-    assert not [query["sql"] for query in captured if re.match(r"\s*(INSERT|UPDATE|DELETE)", query["sql"])]
+    assert not [
+        query["sql"] for query in captured if re.match(r"\s*(INSERT|UPDATE|DELETE)", query["sql"])
+    ]
 
 
 @pytest.mark.urls("tests.admin.test_all_pages")
@@ -565,7 +649,13 @@ def test_under_a_site_of_the_project_s_own(root: Client) -> None:
     letter = fail(2, organization="acme")[0]
     root.post(fault_url(letter, "act/canary/").replace("/admin/", "/backoffice/"), REASON)
     job = f"/admin/wellos_jobs/jobrecord/{letter.job_id}/"
-    urls = [FAULTS, fault_url(letter), fault_url(letter, "act/assign/"), letter_url(letter), f"{job}change/"]
+    urls = [
+        FAULTS,
+        fault_url(letter),
+        fault_url(letter, "act/assign/"),
+        letter_url(letter),
+        f"{job}change/",
+    ]
     for url in (*urls, letter_url(letter, "act/edit/"), f"{job}act/retry/", f"{job}copy/"):
         page = root.get(url.replace("/admin/", "/backoffice/"))
         assert page.status_code == 200, url
@@ -581,7 +671,7 @@ def test_all_of_a_fault_where_a_site_has_no_page_of_operations(root: Client) -> 
     assert BulkOperation.objects.get().total == 2
 
 
-# --- in a browser ----------------------------------------------------------------------------------------
+# --- in a browser ---------------------------------------------------------------------------------
 
 
 @pytest.mark.browser

@@ -1,4 +1,5 @@
-"""Batches and flows in the admin: what their pages show, to whom, at which cost, and what can be done there."""
+"""Batches and flows in the admin: what their pages show, to whom, at which cost, and what can be
+done there."""
 
 from __future__ import annotations
 
@@ -33,7 +34,10 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 @pytest.fixture
 def scoped(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.support.users.only_acme"}
+    settings.WELLOS_JOBS = {
+        **settings.WELLOS_JOBS,
+        "ADMIN_ORGANIZATIONS": "tests.support.users.only_acme",
+    }
 
 
 LOST = ["status:404"]
@@ -41,7 +45,11 @@ LOST = ["status:404"]
 
 
 def import_of(
-    completed: int = 1, failed: int = 0, waiting: int = 0, organization: str = "acme", name: str = "import"
+    completed: int = 1,
+    failed: int = 0,
+    waiting: int = 0,
+    organization: str = "acme",
+    name: str = "import",
 ) -> Batch:
     """A batch of which so many jobs have ended."""
     with Batch(name=name, organization=organization, on_complete=summary.with_data()) as batch:
@@ -54,7 +62,9 @@ def import_of(
 
 
 def flow_of(*children: Any, organization: str = "acme") -> uuid.UUID:
-    handle = Flow(noop.with_data(), children=children or [noop.with_data()]).enqueue(organization=organization)
+    handle = Flow(noop.with_data(), children=children or [noop.with_data()]).enqueue(
+        organization=organization
+    )
     return handle.id
 
 
@@ -65,7 +75,7 @@ def run_all() -> None:
         books.fold()
 
 
-# --- batches ---------------------------------------------------------------------------------------------
+# --- batches --------------------------------------------------------------------------------------
 
 
 def test_the_list_of_batches(root: Client) -> None:
@@ -89,8 +99,13 @@ def test_the_page_of_a_batch(root: Client) -> None:
     assert "Jobs 4 Waiting 1 Completed 2 Failed 1" in shown
     assert "all jobs have ended test-summary blocked" in shown
     assert "1/3 HTTP 404" in shown
-    assert f"/admin/wellos_jobs/jobrecord/?batch__exact={batch.id}&amp;state__exact=failed" in response.content.decode()
-    assert "1 job" in text(root.get(f"/admin/wellos_jobs/jobrecord/?batch__exact={batch.id}&state__exact=failed"))
+    assert (
+        f"/admin/wellos_jobs/jobrecord/?batch__exact={batch.id}&amp;state__exact=failed"
+        in response.content.decode()
+    )
+    assert "1 job" in text(
+        root.get(f"/admin/wellos_jobs/jobrecord/?batch__exact={batch.id}&state__exact=failed")
+    )
 
 
 def test_a_batch_that_is_not_there(root: Client) -> None:
@@ -105,7 +120,9 @@ def test_speed_and_time_left() -> None:
     assert groups.speed(groups.Tally({"waiting": 3}), begun, begun) == (0.0, None)
 
 
-def test_lists_cost_the_same_however_much_there_is(root: Client, django_assert_num_queries: Any) -> None:
+def test_lists_cost_the_same_however_much_there_is(
+    root: Client, django_assert_num_queries: Any
+) -> None:
     import_of(waiting=1)
     flow_of()
     root.get(BATCHES)
@@ -123,7 +140,12 @@ def test_lists_cost_the_same_however_much_there_is(root: Client, django_assert_n
 
 
 def act_on_batch(client: Client, action: str, batch: Batch) -> Any:
-    sent = {"action": action, "_selected_action": str(batch.id), "confirm": "yes", "reason": "the file was wrong"}
+    sent = {
+        "action": action,
+        "_selected_action": str(batch.id),
+        "confirm": "yes",
+        "reason": "the file was wrong",
+    }
     return client.post(BATCHES, sent, follow=True)
 
 
@@ -160,7 +182,12 @@ def test_acts_on_batches_need_their_permission(verb: str) -> None:
     batch = import_of(failed=1, waiting=1)
     viewer = client_of(staff("view_batch"))
     assert "_batches" not in viewer.get(f"{BATCHES}{batch.id}/change/").content.decode()
-    sent = {"action": f"{verb}_batches", "_selected_action": str(batch.id), "confirm": "yes", "reason": "x"}
+    sent = {
+        "action": f"{verb}_batches",
+        "_selected_action": str(batch.id),
+        "confirm": "yes",
+        "reason": "x",
+    }
     assert viewer.post(BATCHES, sent).status_code == 403
     allowed = client_of(staff("view_batch", f"{verb}_batch"))
     assert f'value="{verb}_batches"' in allowed.get(f"{BATCHES}{batch.id}/change/").content.decode()
@@ -192,13 +219,15 @@ def test_a_batch_with_jobs_beyond_the_border_is_left_alone(scoped: None, verb: s
     sent = {"action": f"{verb}_batches", "_selected_action": [str(mine.id), str(mixed.id)]}
     assert "1 batch has jobs that you may not see, too" in text(client.post(BATCHES, sent))
     client.post(BATCHES, {**sent, "confirm": "yes", "reason": "the file was wrong"})
-    assert list(AuditEntry.objects.filter(target_type="batch").values_list("target_id", flat=True)) == [str(mine.id)]
+    assert list(
+        AuditEntry.objects.filter(target_type="batch").values_list("target_id", flat=True)
+    ) == [str(mine.id)]
     Books().fold()
     states = sorted(JobRecord.objects.filter(batch=mixed.id).values_list("state", flat=True))
     assert states == ["completed", "failed", "waiting"]
 
 
-# --- flows -----------------------------------------------------------------------------------------------
+# --- flows ----------------------------------------------------------------------------------------
 
 
 def test_the_list_of_flows_has_the_newest_first(root: Client) -> None:
@@ -277,7 +306,10 @@ def test_acts_on_flows_need_their_permission(verb: str) -> None:
     assert act_on_flow(viewer, verb, flow).status_code == 403
     sent = {"action": "ask", "verb": verb, "target": str(flow)}
     assert viewer.post(f"{FLOWS}{flow}/", sent).status_code == 403
-    assert act_on_flow(client_of(staff("view_jobrecord", f"{verb}_flow")), verb, flow).status_code == 302
+    assert (
+        act_on_flow(client_of(staff("view_jobrecord", f"{verb}_flow")), verb, flow).status_code
+        == 302
+    )
 
 
 def test_flows_of_other_organizations_are_not_there(scoped: None) -> None:
@@ -297,7 +329,12 @@ def test_a_flow_with_jobs_beyond_the_border_is_left_alone(scoped: None, verb: st
     flow = flow_of(scripted.with_data(steps=LOST))
     if verb == "retry":
         run_all()
-    assert JobRecord.objects.filter(flow_id=flow, name="test-scripted").update(organization_id="globex") == 1
+    assert (
+        JobRecord.objects.filter(flow_id=flow, name="test-scripted").update(
+            organization_id="globex"
+        )
+        == 1
+    )
     before = list(JobRecord.objects.order_by("pk").values_list("state", flat=True))
     client = client_of(staff("view_jobrecord", f"{verb}_flow"))
     page = client.get(f"{FLOWS}{flow}/").content.decode()
@@ -315,7 +352,7 @@ def test_a_flow_with_jobs_beyond_the_border_is_left_alone(scoped: None, verb: st
     assert AuditEntry.objects.filter(target_type="flow", target_id=str(flow)).exists()
 
 
-# --- in a browser ----------------------------------------------------------------------------------------
+# --- in a browser ---------------------------------------------------------------------------------
 
 
 @pytest.mark.browser

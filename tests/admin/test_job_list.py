@@ -1,4 +1,5 @@
-"""The list of jobs in the admin: what its search understands, what its filters leave and count, and at which cost."""
+"""The list of jobs in the admin: what its search understands, what its filters leave and count, and
+at which cost."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def record(name: str = "send", data: dict[str, Any] | None = None, **values: Any) -> JobRecord:
     defaults = {"queue": "default", "created_at": timezone.now()}
-    return JobRecord.objects.create(name=name, data=payload.encode(data or {}), **(defaults | values))
+    return JobRecord.objects.create(
+        name=name, data=payload.encode(data or {}), **(defaults | values)
+    )
 
 
 def names(response: Any) -> list[str]:
@@ -41,10 +44,12 @@ def names(response: Any) -> list[str]:
     return sorted(job.name for job in response.context["cl"].result_list)
 
 
-# --- search ----------------------------------------------------------------------------------------------
+# --- search ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "title"), [("jobrecord", "Jobs"), ("schedule", "Schedules"), ("batch", "Batches")])
+@pytest.mark.parametrize(
+    ("model", "title"), [("jobrecord", "Jobs"), ("schedule", "Schedules"), ("batch", "Batches")]
+)
 def test_a_list_is_called_by_what_it_lists(root: Client, model: str, title: str) -> None:
     page = root.get(f"/admin/wellos_jobs/{model}/").content.decode()
     assert f"<h1>{title}</h1>" in page
@@ -53,7 +58,9 @@ def test_a_list_is_called_by_what_it_lists(root: Client, model: str, title: str)
 
 def test_what_is_understood() -> None:
     term = search.Term
-    assert search.parse('no route state:failed to data.a.b:"Ann Lee" "the rest" http://x data:1 NAME:y') == [
+    assert search.parse(
+        'no route state:failed to data.a.b:"Ann Lee" "the rest" http://x data:1 NAME:y'
+    ) == [
         term("", "no route to http://x data:1 NAME:y"),
         term("state", "failed"),
         term("data.a.b", "Ann Lee", is_quoted=True),
@@ -64,8 +71,12 @@ def test_what_is_understood() -> None:
 
 def test_prefixes(root: Client) -> None:
     ada = User.objects.create_user("ada.lovelace")
-    first = record("one", state="failed", error="no route to host", organization_id="acme", requested_by=ada)
-    second = record("two", queue="email", organization_id="acme-west", rq_id="f-1", error="two routes")
+    first = record(
+        "one", state="failed", error="no route to host", organization_id="acme", requested_by=ada
+    )
+    second = record(
+        "two", queue="email", organization_id="acme-west", rq_id="f-1", error="two routes"
+    )
     for typed, wanted in (
         ("name:on", ["one"]),
         ("queue:email", ["two"]),
@@ -91,8 +102,9 @@ def test_a_state_that_there_is_not(root: Client) -> None:
     record()
     response = root.get(JOBS, {"q": "state:broken"})
     assert names(response) == []
-    assert "There is no state “broken”: there are waiting, delayed, blocked, active, completed, failed, canceled" in (
-        text(response)
+    assert (
+        "There is no state “broken”: there are waiting, delayed, blocked, active, completed, failed, canceled"
+        in (text(response))
     )
 
 
@@ -122,7 +134,12 @@ def test_data(root: Client, typed: str, wanted: list[str]) -> None:
     record("text", {"invoice_id": "42"})
     record(
         "nested",
-        {"customer": {"name": "Ann Lee"}, "lines": [{"sku": "A"}, {"sku": "B"}], "paid": True, "share": 0.5},
+        {
+            "customer": {"name": "Ann Lee"},
+            "lines": [{"sku": "A"}, {"sku": "B"}],
+            "paid": True,
+            "share": 0.5,
+        },
     )
     record("tagged", {"order": ORDER, "price": Decimal("9.90"), "due": dt.date(2026, 3, 1)})
     record("odd", {"exact": "it's", "contains__x": 1})
@@ -156,32 +173,50 @@ def test_data_is_found_only_by_those_who_may_see_it() -> None:
     response = reader.get(JOBS, {"q": "data.customer:Ann"})
     assert names(response) == []
     assert "Data is searched only for those who may see it" in text(response)
-    assert names(client_of(staff("view_jobrecord", "view_payload")).get(JOBS, {"q": "data.customer:Ann"})) == [
-        "secretive"
-    ]
+    assert names(
+        client_of(staff("view_jobrecord", "view_payload")).get(JOBS, {"q": "data.customer:Ann"})
+    ) == ["secretive"]
 
 
 def test_the_search_keeps_within_one_s_organizations(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.support.users.only_acme"}
+    settings.WELLOS_JOBS = {
+        **settings.WELLOS_JOBS,
+        "ADMIN_ORGANIZATIONS": "tests.support.users.only_acme",
+    }
     record("mine", {"n": 1}, organization_id="acme", error="away")
     record("other", {"n": 1}, organization_id="fjord", error="away")
     ann = client_of(staff("view_jobrecord", "view_payload"))
-    for typed in ("data.n:1", "error:away", "away", "name:other name:o", "org:fjord", "", "state:waiting"):
+    for typed in (
+        "data.n:1",
+        "error:away",
+        "away",
+        "name:other name:o",
+        "org:fjord",
+        "",
+        "state:waiting",
+    ):
         assert "other" not in names(ann.get(JOBS, {"q": typed})), typed
     page = ann.get(JOBS)
     assert "waiting (1)" in text(page)
 
 
-# --- filters ---------------------------------------------------------------------------------------------
+# --- filters --------------------------------------------------------------------------------------
 
 
 def test_filters(root: Client) -> None:
     with Batch(name="import") as opened:
         pass
     batch = opened.id
-    schedule = ScheduleRow.objects.create(name="nightly", job_name="test-noop", cron="0 2 * * *", time_zone="UTC")
+    schedule = ScheduleRow.objects.create(
+        name="nightly", job_name="test-noop", cron="0 2 * * *", time_zone="UTC"
+    )
     now = timezone.now()
-    record("early", created_at=now - dt.timedelta(days=5), finished_at=now - dt.timedelta(days=4), state="completed")
+    record(
+        "early",
+        created_at=now - dt.timedelta(days=5),
+        finished_at=now - dt.timedelta(days=4),
+        state="completed",
+    )
     record("loud", error="boom", priority=1, organization_id="acme")
     record("member", batch_id=batch, queue="email")
     record("timed", schedule=schedule)
@@ -213,7 +248,14 @@ def test_each_choice_says_how_many_it_leaves(root: Client) -> None:
     record("b", state="failed", queue="email")
     record("c", queue="email")
     shown = text(root.get(JOBS))
-    for part in ("waiting (1)", "failed (2)", "completed (0)", "email (2)", "normal (3)", "has an error (1)"):
+    for part in (
+        "waiting (1)",
+        "failed (2)",
+        "completed (0)",
+        "email (2)",
+        "normal (3)",
+        "has an error (1)",
+    ):
         assert part in shown
     shown = text(root.get(f"{JOBS}?state__exact=failed"))
     for part in ("waiting (1)", "failed (2)", "email (1)", "default (1)"):
@@ -239,12 +281,20 @@ def test_the_cost_is_fixed(root: Client) -> None:
 
     user = User.objects.create_user("ann")
     record(requested_by=user)
-    queries = ("", "?state__exact=waiting", "?q=name:send", "?q=send", "?organization=&queue=default")
+    queries = (
+        "",
+        "?state__exact=waiting",
+        "?q=name:send",
+        "?q=send",
+        "?organization=&queue=default",
+    )
     before = {query: cost(query) for query in queries}
     for number in range(60):
         record(requested_by=User.objects.create_user(f"user{number}"), organization_id=f"o{number}")
     assert {query: cost(query) for query in queries} == before
-    assert before[""] == 7  # session, user, count, rows, users of the rows, counts of all filters, views
+    assert (
+        before[""] == 7
+    )  # session, user, count, rows, users of the rows, counts of all filters, views
 
 
 def test_only_what_an_index_orders_can_be_sorted(root: Client) -> None:
@@ -259,7 +309,9 @@ def test_only_what_an_index_orders_can_be_sorted(root: Client) -> None:
 @pytest.mark.browser
 def test_the_list_in_the_browser(page: Any) -> None:
     user = User.objects.create_superuser("root")
-    record("send-invoice", {"invoice_id": 42}, state="failed", error="no route", organization_id="acme")
+    record(
+        "send-invoice", {"invoice_id": 42}, state="failed", error="no route", organization_id="acme"
+    )
     record("import", state="active", progress=40)
     login(page, user)
     page.goto(JOBS)

@@ -1,4 +1,5 @@
-"""The page of a job in the admin: what it shows, to whom, at which cost, and what its buttons do."""
+"""The page of a job in the admin: what it shows, to whom, at which cost, and what its buttons
+do."""
 
 from __future__ import annotations
 
@@ -22,7 +23,15 @@ from wellos_jobs.admin.groups import layers
 from wellos_jobs.broker import keys, queues
 from wellos_jobs.errors import InvalidOperation, PayloadError
 from wellos_jobs.ledger.counters import BUCKETS
-from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobDependency, JobLog, JobRecord, JobStatistic
+from wellos_jobs.models import (
+    AuditEntry,
+    DeadLetter,
+    JobAttempt,
+    JobDependency,
+    JobLog,
+    JobRecord,
+    JobStatistic,
+)
 from wellos_jobs.operations import edits
 
 from .. import jobs
@@ -57,11 +66,13 @@ def failed(books: Books, message: str = "the partner is away", **options: Any) -
 
 def links(response: Any) -> set[str]:
     """Return the buttons of a job's page, by the last part of their addresses."""
-    found = re.findall(r'<a class="wj-button[^"]*" href="[^"]*/(?:act/)?(\w+)/"', response.content.decode())
+    found = re.findall(
+        r'<a class="wj-button[^"]*" href="[^"]*/(?:act/)?(\w+)/"', response.content.decode()
+    )
     return set(found)
 
 
-# --- what it shows ---------------------------------------------------------------------------------------
+# --- what it shows --------------------------------------------------------------------------------
 
 
 def test_what_happened_stands_on_the_page_in_order(root: Client, books: Books) -> None:
@@ -72,9 +83,24 @@ def test_what_happened_stands_on_the_page_in_order(root: Client, books: Books) -
     shown = text(root.get(url_of(record)))
     told = (
         *("test-fail", "failed", "Timeline", "Created", "Attempt 1 started", "on worker burst"),
-        *("Attempt 1: failed for good", "ValueError: the partner is away", "Given up: a dead letter was made"),
-        *("Retried with fresh attempts", "by root: partner is back", "Enqueued again", "Attempt 1 started"),
-        *("Attempt 1: failed for good", "Dead letters", "replayed", "Attempts that did not complete", "replay 1"),
+        *(
+            "Attempt 1: failed for good",
+            "ValueError: the partner is away",
+            "Given up: a dead letter was made",
+        ),
+        *(
+            "Retried with fresh attempts",
+            "by root: partner is back",
+            "Enqueued again",
+            "Attempt 1 started",
+        ),
+        *(
+            "Attempt 1: failed for good",
+            "Dead letters",
+            "replayed",
+            "Attempts that did not complete",
+            "replay 1",
+        ),
         *("Traceback (most recent call last)", "Facts", str(record.pk), "acme"),
         *("Audit log", "retried", "root", "partner is back"),
     )
@@ -91,7 +117,9 @@ def test_the_delay_before_a_retry(root: Client, books: Books) -> None:
     handle = jobs.fail.using(max_attempts=2).enqueue()
     work()
     shown = text(root.get(url_of(books.row(handle))))
-    assert re.search(r"Attempt 1: failed, retried later .*?Due for its next attempt \+\d\.\d s", shown)
+    assert re.search(
+        r"Attempt 1: failed, retried later .*?Due for its next attempt \+\d\.\d s", shown
+    )
     assert "Why is it waiting? Its last attempt failed; it is tried again at" in shown
 
 
@@ -109,7 +137,9 @@ def test_a_job_in_each_state(root: Client, books: Books, state: str) -> None:
     shown = text(response)
     assert f'wj-{state}">{state}<' in response.content.decode()
     assert ("Why is it waiting?" in shown) == (state in {"waiting", "delayed", "active"})
-    assert ("data-wj-live" in response.content.decode()) == (state in {"waiting", "delayed", "active"})
+    assert ("data-wj-live" in response.content.decode()) == (
+        state in {"waiting", "delayed", "active"}
+    )
     assert {"completed": "Completed after", "canceled": "Canceled"}.get(state, "Created") in shown
 
 
@@ -132,7 +162,9 @@ def test_redis_away(root: Client, use_redis: UseRedis) -> None:
 
 
 @pytest.mark.parametrize("fault", ["status", "kind", "missing", "limits"])
-def test_a_hash_that_is_corrupt_or_missing(root: Client, redis_client: redis.Redis, fault: str) -> None:
+def test_a_hash_that_is_corrupt_or_missing(
+    root: Client, redis_client: redis.Redis, fault: str
+) -> None:
     handle = jobs.noop.enqueue()
     key = keys.job(handle)
     match fault:
@@ -169,7 +201,9 @@ def test_a_traceback_of_five_megabytes(root: Client, books: Books) -> None:
     assert whole["Content-Type"] == "text/plain; charset=utf-8"
     assert whole["X-Content-Type-Options"] == "nosniff"
     assert len(whole.content) == 5_000_021
-    assert root.get(url_of(uuid.uuid4(), address[1].partition(f"{record.pk}/")[2])).status_code == 404
+    assert (
+        root.get(url_of(uuid.uuid4(), address[1].partition(f"{record.pk}/")[2])).status_code == 404
+    )
 
 
 def test_an_error_of_five_megabytes(root: Client, books: Books) -> None:
@@ -186,13 +220,19 @@ def test_no_job(root: Client, job_id: str) -> None:
 def test_the_log_by_level(root: Client, books: Books) -> None:
     record = failed(books)
     JobLog.objects.create(job=record, number=1, lines=[[1.5, "INFO", "old.run", "long <b>ago</b>"]])
-    lines = [[1700000000.25, level, "partner", f"a {level} line"] for level in ("DEBUG", "WARNING", "ERROR")]
+    lines = [
+        [1700000000.25, level, "partner", f"a {level} line"]
+        for level in ("DEBUG", "WARNING", "ERROR")
+    ]
     JobLog.objects.create(job=record, replay=1, number=1, lines=lines, dropped=7)
     shown = text(root.get(url_of(record)))
     assert re.search(
-        r"Attempt 1 replay 1 7 earlier lines were not kept\..*?22:13:20\.250 DEBUG partner a DEBUG line", shown
+        r"Attempt 1 replay 1 7 earlier lines were not kept\..*?22:13:20\.250 DEBUG partner a DEBUG line",
+        shown,
     )
-    assert shown.index("a ERROR line") < shown.index("Earlier runs") < shown.index("long <b>ago</b>")
+    assert (
+        shown.index("a ERROR line") < shown.index("Earlier runs") < shown.index("long <b>ago</b>")
+    )
     some = text(root.get(url_of(record, "change/?level=WARNING")))
     assert "a DEBUG line" not in some
     assert "a WARNING line" in some
@@ -205,14 +245,19 @@ def test_a_text_in_the_log(root: Client, books: Books) -> None:
     lines = [[1700000000 + n, "INFO", "shop", f"line {n:03}"] for n in range(40)]
     lines[10][3] = "the <Partner> is away"
     lines[11][1:] = ["ERROR", "shop", "partner, partner"]
-    JobLog.objects.create(job=record, number=1, lines=[[1.5, "INFO", "old.run", "a PARTNER of old"]])
+    JobLog.objects.create(
+        job=record, number=1, lines=[[1.5, "INFO", "old.run", "a PARTNER of old"]]
+    )
     for number in range(2, 8):
         JobLog.objects.create(job=record, number=number, lines=lines[20:])
     JobLog.objects.create(job=record, number=8, lines=lines)
     page = root.get(url_of(record, "change/?log=partner"))
     shown = text(page)
     assert "3 lines were found." in shown
-    assert re.search(r"line 008 .*line 009 .*the < Partner > is away .*partner , partner .*line 012 .*line 013 ", shown)
+    assert re.search(
+        r"line 008 .*line 009 .*the < Partner > is away .*partner , partner .*line 012 .*line 013 ",
+        shown,
+    )
     assert "line 007" not in shown
     assert "line 014" not in shown
     assert "a PARTNER of old" in shown, "of a run that is not shown otherwise"
@@ -251,22 +296,29 @@ def test_jobs_like_this(root: Client, books: Books) -> None:
     books.fold()
     JobStatistic.objects.all().delete()
     slow = [0, 0, 0, 50, 0, 0, 45, 0, 0, 0, 5, *[0] * (len(BUCKETS) - 10)]
-    JobStatistic.objects.create(begins_at=timezone.now(), queue="reports", name="test-add", run_histogram=slow)
+    JobStatistic.objects.create(
+        begins_at=timezone.now(), queue="reports", name="test-add", run_histogram=slow
+    )
     shown = text(root.get(url_of(job)))
     assert "Success, last 3 100 % Run p50, 24 h ≤ 100 ms Run p95, 24 h ≤ 1.0 s" in shown
     assert shown.partition("Jobs like this")[2].count("completed") == 3
 
 
-# --- flows -----------------------------------------------------------------------------------------------
+# --- flows ----------------------------------------------------------------------------------------
 
 
 def test_a_flow_is_drawn_with_links_and_edges(root: Client) -> None:
-    flow = Flow(jobs.noop.with_data(), children=[jobs.add.with_data(a=1), jobs.add.with_data(a=2)]).enqueue()
+    flow = Flow(
+        jobs.noop.with_data(), children=[jobs.add.with_data(a=1), jobs.add.with_data(a=2)]
+    ).enqueue()
     parent, first, second = flow.handles
     page = root.get(url_of(first)).content.decode()
     svg = page[page.index('<svg class="wj-flow"') :].partition("</svg>")[0]
     assert svg.count('marker-end="url(#wj-arrow)"') == 2
-    assert set(re.findall(r'<a class="wj-node[^>]*href="([^"]+)"', svg)) == {url_of(parent), url_of(second)}
+    assert set(re.findall(r'<a class="wj-node[^>]*href="([^"]+)"', svg)) == {
+        url_of(parent),
+        url_of(second),
+    }
     assert 'aria-label="test-noop: waiting"' in svg
     assert "wj-node-blocked wj-node-here" in svg
     assert "style=" not in svg
@@ -317,10 +369,12 @@ def test_a_layout_has_no_two_nodes_in_one_place(shape: str) -> None:
             assert plan.places[start][0] + layers.WIDTH < plan.places[end][0]
 
 
-# --- cost ------------------------------------------------------------------------------------------------
+# --- cost -----------------------------------------------------------------------------------------
 
 
-def test_the_page_costs_the_same_however_much_there_is(root: Client, books: Books, round_trips: Any) -> None:
+def test_the_page_costs_the_same_however_much_there_is(
+    root: Client, books: Books, round_trips: Any
+) -> None:
     record = failed(books)
     flow = Flow(jobs.noop.with_data(), children=[jobs.add.with_data(a=1)]).enqueue()
     JobRecord.objects.filter(pk=record.pk).update(flow_id=flow.id, parent=flow.handles[0].id)
@@ -340,7 +394,9 @@ def test_the_page_costs_the_same_however_much_there_is(root: Client, books: Book
         other = jobs.fail.enqueue().record()
         JobRecord.objects.filter(pk=other.pk).update(flow_id=flow.id, parent=record.pk)
         JobDependency.objects.create(job=other, needs=record)
-        AuditEntry.objects.create(at=now, action="retried", target_type="job", target_id=str(record.pk))
+        AuditEntry.objects.create(
+            at=now, action="retried", target_type="job", target_id=str(record.pk)
+        )
     assert cost(record) == before
     assert before <= 13
     waiting = jobs.noop.enqueue().record()
@@ -361,10 +417,12 @@ def test_reading_writes_nothing(root: Client, books: Books, redis_client: redis.
         root.get(url_of(handle, "act/cancel/"))
         root.get(url_of(handle, "copy/"))
     assert {key: redis_client.dump(key) for key in redis_client.keys("*")} == before
-    assert not [query["sql"] for query in captured if re.match(r"\s*(INSERT|UPDATE|DELETE)", query["sql"])]
+    assert not [
+        query["sql"] for query in captured if re.match(r"\s*(INSERT|UPDATE|DELETE)", query["sql"])
+    ]
 
 
-# --- who sees and does what ------------------------------------------------------------------------------
+# --- who sees and does what -----------------------------------------------------------------------
 
 
 def test_data_are_masked_and_only_for_the_permission(books: Books) -> None:
@@ -410,12 +468,21 @@ def test_one_who_only_looks_has_no_button(books: Books) -> None:
     for job in (failed(books), jobs.noop.enqueue()):
         assert links(looker.get(url_of(job))) == set()
         assert looker.get(url_of(job, "copy/")).status_code == 403
-        assert looker.post(url_of(job, "copy/"), {"action": "confirm", "data": "{}"}).status_code == 403
+        assert (
+            looker.post(url_of(job, "copy/"), {"action": "confirm", "data": "{}"}).status_code
+            == 403
+        )
 
 
 def test_the_buttons_fit_the_state(root: Client, books: Books) -> None:
-    broken, waiting, delayed = failed(books), jobs.noop.enqueue(), jobs.noop.using(delay=60).enqueue()
-    foreign = JobRecord.objects.create(name="f", queue="default", state="failed", rq_id="x", created_at=timezone.now())
+    broken, waiting, delayed = (
+        failed(books),
+        jobs.noop.enqueue(),
+        jobs.noop.using(delay=60).enqueue(),
+    )
+    foreign = JobRecord.objects.create(
+        name="f", queue="default", state="failed", rq_id="x", created_at=timezone.now()
+    )
     not_started = {"priority", "move", "cancel", "copy"}
     for job, expected in (
         (broken, {"retry", "copy"}),
@@ -431,14 +498,20 @@ def organizations_of(user: User) -> list[str] | None:
 
 
 def test_an_id_of_another_organization_is_not_found(settings: Any, books: Books) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.admin.test_job_page.organizations_of"}
+    settings.WELLOS_JOBS = {
+        **settings.WELLOS_JOBS,
+        "ADMIN_ORGANIZATIONS": "tests.admin.test_job_page.organizations_of",
+    }
     theirs = failed(books, organization="globex")
     mine = failed(books, organization="acme")
     client = client_of(staff("view_jobrecord", "view_payload", "enqueue_job", *VERBS.values()))
     attempt = JobAttempt.objects.get(job=theirs)
     for below in ("change/", "act/retry/", "copy/", f"attempts/{attempt.pk}/traceback.txt"):
         assert client.get(url_of(theirs, below)).status_code == 404
-    assert client.post(url_of(theirs, "act/retry/"), {"action": "confirm", "reason": "x"}).status_code == 404
+    assert (
+        client.post(url_of(theirs, "act/retry/"), {"action": "confirm", "reason": "x"}).status_code
+        == 404
+    )
     assert client.get(url_of(mine, f"attempts/{attempt.pk}/traceback.txt")).status_code == 404
     shown = text(client.get(url_of(mine)))
     assert str(theirs.pk) not in shown  # no job like this, either
@@ -449,7 +522,7 @@ def test_an_id_of_another_organization_is_not_found(settings: Any, books: Books)
     assert client.post(url_of(mine, "copy/"), {**sent, "organization": "acme"}).status_code == 302
 
 
-# --- acts ------------------------------------------------------------------------------------------------
+# --- acts -----------------------------------------------------------------------------------------
 
 
 def act(client: Client, job: Any, verb: str, **fields: Any) -> str:
@@ -474,7 +547,9 @@ def test_what_the_buttons_do(root: Client, books: Books) -> None:
     entries = AuditEntry.objects.exclude(action="failed").order_by("pk")
     told = ["retried", "changed priority", "moved", "promoted", "canceled"]
     assert list(entries.values_list("action", flat=True)) == told
-    assert set(entries.values_list("actor_name", "reason", "address")) == {("root", "the partner asked", "127.0.0.1")}
+    assert set(entries.values_list("actor_name", "reason", "address")) == {
+        ("root", "the partner asked", "127.0.0.1")
+    }
     shown = text(root.get(url_of(job)))
     assert "Moved to queue email by root: the partner asked" in shown
 
@@ -482,7 +557,9 @@ def test_what_the_buttons_do(root: Client, books: Books) -> None:
 def test_an_act_asks_why(root: Client, books: Books) -> None:
     record = failed(books)
     assert "The job runs again from the start" in text(root.get(url_of(record, "act/retry/")))
-    response = root.post(url_of(record, "act/retry/"), {"action": "confirm", "verb": "retry", "reason": " "})
+    response = root.post(
+        url_of(record, "act/retry/"), {"action": "confirm", "verb": "retry", "reason": " "}
+    )
     assert "This field is required." in text(response)
     assert JobRecord.objects.get().state == "failed"
 
@@ -492,7 +569,9 @@ def test_what_cannot_be_done_is_told(root: Client, books: Books, use_redis: UseR
     assert "cannot be retried: it is waiting" in act(root, waiting, "retry")
     assert root.get(url_of(waiting, "act/burn/")).status_code == 404
     assert root.post(url_of(waiting, "act/cancel/"), {"action": "burn"}).status_code == 400
-    foreign = JobRecord.objects.create(name="f", queue="default", state="failed", rq_id="x", created_at=timezone.now())
+    foreign = JobRecord.objects.create(
+        name="f", queue="default", state="failed", rq_id="x", created_at=timezone.now()
+    )
     assert "enqueued by plain RQ code" in text(root.get(url_of(foreign, "act/retry/")))
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
     assert "Redis cannot be reached" in act(root, waiting, "cancel")
@@ -512,16 +591,27 @@ def test_acts_need_the_csrf_token(root: Client, books: Books) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(User.objects.get())
     for below in ("act/retry/", "copy/"):
-        assert strict.post(url_of(record, below), {"action": "confirm", "reason": "x"}).status_code == 403
+        assert (
+            strict.post(url_of(record, below), {"action": "confirm", "reason": "x"}).status_code
+            == 403
+        )
 
 
-# --- a copy with other data ------------------------------------------------------------------------------
+# --- a copy with other data -----------------------------------------------------------------------
 
 
 def copy(client: Client, job: Any, data: Any, **fields: Any) -> Any:
-    sent = {"queue": "default", "priority": "5", "organization": "", "reason": "a typing error", **fields}
+    sent = {
+        "queue": "default",
+        "priority": "5",
+        "organization": "",
+        "reason": "a typing error",
+        **fields,
+    }
     data = data if isinstance(data, str) else json.dumps(data)
-    return client.post(url_of(job, "copy/"), {"action": "confirm", "data": data, **sent}, follow=True)
+    return client.post(
+        url_of(job, "copy/"), {"action": "confirm", "data": data, **sent}, follow=True
+    )
 
 
 def test_edit_a_copy_and_enqueue(root: Client, books: Books) -> None:
@@ -530,14 +620,31 @@ def test_edit_a_copy_and_enqueue(root: Client, books: Books) -> None:
     assert "&quot;a&quot;: 1" in form
     assert '<option value="reports" selected>' in form
     assert 'value="acme"' in form
-    response = copy(root, handle, {"a": 41, "b": 2}, queue="email", priority="1", delay="30", organization="globex")
+    response = copy(
+        root,
+        handle,
+        {"a": 41, "b": 2},
+        queue="email",
+        priority="1",
+        delay="30",
+        organization="globex",
+    )
     assert "is enqueued" in text(response)
     made = JobRecord.objects.exclude(pk=handle.id).get()
-    assert (made.data, made.queue, made.priority, made.organization_id) == ({"a": 41, "b": 2}, "email", 1, "globex")
+    assert (made.data, made.queue, made.priority, made.organization_id) == (
+        {"a": 41, "b": 2},
+        "email",
+        1,
+        "globex",
+    )
     assert made.state == "delayed"
     assert made.requested_by == User.objects.get()
     entry = AuditEntry.objects.get()
-    assert (entry.action, entry.target_id, entry.reason) == ("enqueued", str(made.pk), "a typing error")
+    assert (entry.action, entry.target_id, entry.reason) == (
+        "enqueued",
+        str(made.pk),
+        "a typing error",
+    )
     assert entry.detail == {"name": "test-add", "copy_of": str(handle), "changed": ["a", "b"]}
     assert f"Made as a copy of job {handle}" in text(root.get(url_of(made)))
 
@@ -572,11 +679,18 @@ def test_sensitive_values_are_kept_unless_replaced(root: Client) -> None:
     plain = [edits.payload.decode(job.data) for job in JobRecord.objects.order_by("created_at")]
     assert [each["token"] for each in plain] == ["open sesame", "open sesame", "another"]
     assert "another" not in json.dumps([job.data for job in JobRecord.objects.all()])
-    assert [entry.detail["changed"] for entry in AuditEntry.objects.order_by("pk")] == [["fail"], ["token"]]
+    assert [entry.detail["changed"] for entry in AuditEntry.objects.order_by("pk")] == [
+        ["fail"],
+        ["token"],
+    ]
 
 
 def test_values_that_json_lacks_stay_what_they_are(root: Client) -> None:
-    value = {"when": datetime(2026, 11, 24, tzinfo=UTC), "sum": Decimal("1.10"), "id": uuid.UUID(int=7)}
+    value = {
+        "when": datetime(2026, 11, 24, tzinfo=UTC),
+        "sum": Decimal("1.10"),
+        "id": uuid.UUID(int=7),
+    }
     handle = jobs.echo.enqueue(value=value)
     copy(root, handle, edits.editable(handle.record().data))
     made = JobRecord.objects.exclude(pk=handle.id).get()
@@ -592,7 +706,9 @@ def test_a_copy_that_a_unique_key_forbids(root: Client) -> None:
 
 
 def test_a_job_that_nobody_declares_cannot_be_copied(root: Client) -> None:
-    job = JobRecord.objects.create(name="gone", queue="default", state="failed", created_at=timezone.now())
+    job = JobRecord.objects.create(
+        name="gone", queue="default", state="failed", created_at=timezone.now()
+    )
     assert "No job is declared here as gone" in text(root.get(url_of(job, "copy/")))
     assert "No job is declared here as gone" in text(copy(root, job, {}))
     with pytest.raises(InvalidOperation, match="gone"):
@@ -614,13 +730,15 @@ def test_the_copy_needs_the_data_too(books: Books) -> None:
     assert client.get(url_of(handle, "copy/")).status_code == 403
 
 
-# --- in a browser ----------------------------------------------------------------------------------------
+# --- in a browser ---------------------------------------------------------------------------------
 
 
 @pytest.mark.browser
 def test_the_pages_of_a_flow_in_the_browser(page: Any) -> None:
     login(page, User.objects.create_superuser("root"))
-    flow = Flow(jobs.noop.with_data(), children=[jobs.add.with_data(a=1), jobs.fail.with_data()]).enqueue()
+    flow = Flow(
+        jobs.noop.with_data(), children=[jobs.add.with_data(a=1), jobs.fail.with_data()]
+    ).enqueue()
     work()
     Books().fold()
     page.goto(url_of(flow.handles[1]))

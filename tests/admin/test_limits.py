@@ -1,4 +1,5 @@
-"""The page of limits and circuit breakers: how full, who holds, who waits, and what can be done about it."""
+"""The page of limits and circuit breakers: how full, who holds, who waits, and what can be done
+about it."""
 
 from __future__ import annotations
 
@@ -36,11 +37,18 @@ def line(limit_id: str, sought: str = "") -> LimitLine:
 
 def act(client: Client, verb: str, target: str, **more: Any) -> Any:
     return client.post(
-        LIMITS, {"action": "confirm", "verb": verb, "target": target, "reason": "the partner asked", **more}
+        LIMITS,
+        {
+            "action": "confirm",
+            "verb": verb,
+            "target": target,
+            "reason": "the partner asked",
+            **more,
+        },
     )
 
 
-# --- what it reads ---------------------------------------------------------------------------------------
+# --- what it reads --------------------------------------------------------------------------------
 
 
 def test_who_holds_a_limit_and_who_waits() -> None:
@@ -51,7 +59,9 @@ def test_who_holds_a_limit_and_who_waits() -> None:
     found = line("c:test-single")
     assert (found.used, found.most, found.left, found.waiting, found.is_full) == (1, 1, 0, 2, True)
     assert [holder.id for holder in found.holders] == [str(handles[0])]
-    assert [(job.id, job.name) for job in found.line] == [(str(handle), "test-single") for handle in handles[1:]]
+    assert [(job.id, job.name) for job in found.line] == [
+        (str(handle), "test-single") for handle in handles[1:]
+    ]
     assert all(job.since is not None and job.since < 60 for job in found.holders + found.line)
 
 
@@ -59,7 +69,12 @@ def test_a_limit_of_starts_says_what_is_left() -> None:
     rated.enqueue()
     Hand("default").run()
     found = line("r:test-rated/0.4")
-    assert (found.key, found.period, found.most, list(found.declared)) == ("test-rated", 0.4, 3, [3])
+    assert (found.key, found.period, found.most, list(found.declared)) == (
+        "test-rated",
+        0.4,
+        3,
+        [3],
+    )
     assert found.used in {0, 1}  # 0.4 s may have gone by
     assert line("r:scales/0.4").most == 4
 
@@ -94,7 +109,9 @@ def test_a_key_that_is_sought(redis_client: redis.Redis) -> None:
 def test_the_busiest_come_first_a_page_at_a_time(redis_client: redis.Redis) -> None:
     for number in range(4):
         operations.set_limit(f"c:account:{number}", 1)
-        redis_client.zadd(f"{keys.OWN}parked:c:account:{number}", {f"job-{n}": n for n in range(number + 1)})
+        redis_client.zadd(
+            f"{keys.OWN}parked:c:account:{number}", {f"job-{n}": n for n in range(number + 1)}
+        )
     board = limits.look("account:", most=3)
     assert [one.key for one in board.limits] == ["account:3", "account:2", "account:1"]
     assert board.total == 4
@@ -152,7 +169,9 @@ def test_there_may_be_too_many_to_look_at(root: Client, monkeypatch: pytest.Monk
     assert "Jobs wait at 1 more limit" in text(root.get(LIMITS))
 
 
-def test_a_corrupt_hash_of_a_job_and_an_id_of_no_kind(root: Client, redis_client: redis.Redis) -> None:
+def test_a_corrupt_hash_of_a_job_and_an_id_of_no_kind(
+    root: Client, redis_client: redis.Redis
+) -> None:
     handle, hand = single.enqueue(), Hand("default")
     hand.take()
     redis_client.hset(keys.job(handle), "w:limits", "{nonsense")
@@ -170,7 +189,7 @@ def test_redis_away(root: Client, use_redis: UseRedis) -> None:
     assert not AuditEntry.objects.exists()
 
 
-# --- acts ------------------------------------------------------------------------------------------------
+# --- acts -----------------------------------------------------------------------------------------
 
 
 def test_a_number_is_changed_and_taken_back(root: Client) -> None:
@@ -225,7 +244,8 @@ def test_each_act_needs_its_permission(verb: str, permission: str, target: str) 
 
 
 @pytest.mark.parametrize(
-    ("verb", "target"), [("burn", "c:x"), ("change", "b:partner"), ("trip", "c:x"), ("change", "x"), ("change", "c:")]
+    ("verb", "target"),
+    [("burn", "c:x"), ("change", "b:partner"), ("trip", "c:x"), ("change", "x"), ("change", "c:")],
 )
 def test_what_no_button_sends_is_refused(root: Client, verb: str, target: str) -> None:
     assert act(root, verb, target, most="1").status_code == 400

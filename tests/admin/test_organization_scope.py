@@ -1,4 +1,5 @@
-"""Staff of some organizations: what they see, find, count and change in the lists, also by guessing."""
+"""Staff of some organizations: what they see, find, count and change in the lists, also by
+guessing."""
 
 from __future__ import annotations
 
@@ -53,14 +54,19 @@ def ann() -> Client:
 @pytest.fixture
 def rows() -> dict[str, JobRecord]:
     """A failed job of each of two organizations, and one of none."""
-    handles = {name: jobs.fail.using(max_attempts=1, organization=name).enqueue() for name in ("acme", "fjord", "")}
+    handles = {
+        name: jobs.fail.using(max_attempts=1, organization=name).enqueue()
+        for name in ("acme", "fjord", "")
+    }
     work()
     Books().fold()
     return {name: JobRecord.objects.get(pk=handle.id) for name, handle in handles.items()}
 
 
 @pytest.mark.parametrize("name", ["fjord", ""])
-def test_the_status_of_a_job_of_somebody_else(ann: Client, rows: dict[str, JobRecord], name: str) -> None:
+def test_the_status_of_a_job_of_somebody_else(
+    ann: Client, rows: dict[str, JobRecord], name: str
+) -> None:
     """Also outside of the admin a permission reaches no further than the organizations do."""
     assert ann.get(f"/jobs/{rows['acme'].pk}/status").json()["data"] == {}
     for end in ("status", "events"):
@@ -70,14 +76,22 @@ def test_the_status_of_a_job_of_somebody_else(ann: Client, rows: dict[str, JobRe
 
 def test_a_job_of_somebody_else_is_not_canceled(ann: Client) -> None:
     handles = {name: jobs.noop.using(organization=name).enqueue() for name in ("acme", "fjord", "")}
-    answers = {name: ann.post(f"/jobs/{handle.id}/cancel").status_code for name, handle in handles.items()}
+    answers = {
+        name: ann.post(f"/jobs/{handle.id}/cancel").status_code for name, handle in handles.items()
+    }
     assert answers == {"acme": 200, "fjord": 404, "": 404}
     assert [handle.state for handle in handles.values()] == ["canceled", "waiting", "waiting"]
 
 
-def test_the_payload_of_a_job_that_another_rule_shows(ann: Client, rows: dict[str, JobRecord], settings: Any) -> None:
-    """``CAN_VIEW_JOB`` shows a job of somebody else; the permission for payloads still ends at the border."""
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "CAN_VIEW_JOB": "tests.admin.test_organization_scope.everybody"}
+def test_the_payload_of_a_job_that_another_rule_shows(
+    ann: Client, rows: dict[str, JobRecord], settings: Any
+) -> None:
+    """``CAN_VIEW_JOB`` shows a job of somebody else; the permission for payloads still ends at the
+    border."""
+    settings.WELLOS_JOBS = {
+        **settings.WELLOS_JOBS,
+        "CAN_VIEW_JOB": "tests.admin.test_organization_scope.everybody",
+    }
     told = ann.get(f"/jobs/{rows['fjord'].pk}/status").json()
     assert (told["state"], told["data"]) == ("failed", None)
 
@@ -100,14 +114,18 @@ def test_the_list_of_jobs(ann: Client, rows: dict[str, JobRecord], query: str) -
 
 
 @pytest.mark.parametrize("name", ["fjord", ""])
-def test_the_search_for_an_id_of_somebody_else(ann: Client, rows: dict[str, JobRecord], name: str) -> None:
+def test_the_search_for_an_id_of_somebody_else(
+    ann: Client, rows: dict[str, JobRecord], name: str
+) -> None:
     assert shown(ann, f"{ROOT}/jobrecord/?q={rows[name].pk}") == []
     assert shown(ann, f"{ROOT}/deadletter/?q={rows[name].pk}") == []
 
 
 def test_letters_and_attempts(ann: Client, rows: dict[str, JobRecord]) -> None:
     mine = {str(row.pk) for row in DeadLetter.objects.filter(job=rows["acme"])}
-    assert set(shown(ann, f"{ROOT}/deadletter/?status__exact=open")) - {str(rows["acme"].pk)} == mine
+    assert (
+        set(shown(ann, f"{ROOT}/deadletter/?status__exact=open")) - {str(rows["acme"].pk)} == mine
+    )
     mine = {str(row.pk) for row in JobAttempt.objects.filter(job=rows["acme"])}
     assert set(shown(ann, f"{ROOT}/jobattempt/")) - {str(rows["acme"].pk)} == mine
 
@@ -129,12 +147,16 @@ def test_pages_of_guessed_ids(ann: Client, rows: dict[str, JobRecord]) -> None:
         f"{ROOT}/jobattempt/{attempt.pk}/change/",
         f"{ROOT}/auditentry/{entry.pk}/change/",
     ):
-        assert ann.get(url).status_code in {302, 404}, url  # 302: Django's own "perhaps it was deleted"
+        assert ann.get(url).status_code in {302, 404}, (
+            url
+        )  # 302: Django's own "perhaps it was deleted"
     assert ann.get(f"{ROOT}/jobrecord/{rows['acme'].pk}/change/").status_code == 200
 
 
 @pytest.mark.parametrize("across", ["0", "1"])
-def test_actions_reach_one_s_own_rows_only(ann: Client, rows: dict[str, JobRecord], across: str) -> None:
+def test_actions_reach_one_s_own_rows_only(
+    ann: Client, rows: dict[str, JobRecord], across: str
+) -> None:
     response = ann.post(
         f"{ROOT}/jobrecord/",
         {
@@ -157,7 +179,9 @@ def test_who_sees_no_organization_sees_no_row(rows: dict[str, JobRecord]) -> Non
 def test_who_sees_all_sees_all(rows: dict[str, JobRecord]) -> None:
     assert len(set(shown(staff("boss"), f"{ROOT}/jobrecord/"))) == 3
     root = Client()
-    root.force_login(User.objects.create_superuser("ann"))  # the hook would say acme, but is not asked
+    root.force_login(
+        User.objects.create_superuser("ann")
+    )  # the hook would say acme, but is not asked
     assert len(set(shown(root, f"{ROOT}/jobrecord/"))) == 3
 
 
@@ -166,7 +190,10 @@ def broken(user: User) -> list[str]:
 
 
 def test_a_hook_that_fails_shows_nothing(settings: Any, rows: dict[str, JobRecord]) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.admin.test_organization_scope.broken"}
+    settings.WELLOS_JOBS = {
+        **settings.WELLOS_JOBS,
+        "ADMIN_ORGANIZATIONS": "tests.admin.test_organization_scope.broken",
+    }
     client = staff("boss")
     client.raise_request_exception = False
     assert client.get(f"{ROOT}/jobrecord/").status_code == 500

@@ -1,4 +1,5 @@
-"""The overview of the admin, and what all its pages share: navigation, live refresh, the border of organizations."""
+"""The overview of the admin, and what all its pages share: navigation, live refresh, the border of
+organizations."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def failed_once(**options: Any) -> None:
     Books().fold()
 
 
-# --- what it shows ---------------------------------------------------------------------------------------
+# --- what it shows --------------------------------------------------------------------------------
 
 
 def test_as_cards_and_as_a_table(root: Client) -> None:
@@ -47,12 +48,16 @@ def test_as_cards_and_as_a_table(root: Client) -> None:
     jobs.noop.using(queue="email", delay=60).enqueue()
     queues.pause("low")
     cards = text(root.get(QUEUES))
-    assert re.search(r"email Waiting 3 Active 0 Oldest wait [\d.]+ m?s Delayed 1 Blocked 0 Workers 1 ", cards)
+    assert re.search(
+        r"email Waiting 3 Active 0 Oldest wait [\d.]+ m?s Delayed 1 Blocked 0 Workers 1 ", cards
+    )
     assert re.search(r"slow Waiting 0 .*? Completed, 24 h 0 Failed, 24 h 1 ", cards)
     assert "low paused" in cards
     table = root.get(f"{QUEUES}?as=table")
     assert re.search(r"\bemail 3 [\d.]+ m?s 0 1 0 0 0 1 ", text(table))
-    assert "/admin/wellos_jobs/jobrecord/?queue=slow&amp;state__exact=failed" in table.content.decode()
+    assert (
+        "/admin/wellos_jobs/jobrecord/?queue=slow&amp;state__exact=failed" in table.content.decode()
+    )
 
 
 def test_many_queues_are_a_table_unless_cards_are_asked_for(root: Client, settings: Any) -> None:
@@ -94,15 +99,25 @@ def test_throughput_and_the_last_day() -> None:
 
 @pytest.mark.parametrize(("form", "queries"), [("cards", 4), ("table", 3)])
 def test_it_costs_the_same_however_much_there_is(
-    root: Client, django_assert_num_queries: Any, round_trips: Any, settings: Any, form: str, queries: int
+    root: Client,
+    django_assert_num_queries: Any,
+    round_trips: Any,
+    settings: Any,
+    form: str,
+    queries: int,
 ) -> None:
     url = f"{QUEUES}?as={form}"
     root.get(url)
     for number in (1, 200):
-        settings.RQ_QUEUES = {f"queue-{n}": settings.RQ_QUEUES["default"] for n in range(number)} | settings.RQ_QUEUES
+        settings.RQ_QUEUES = {
+            f"queue-{n}": settings.RQ_QUEUES["default"] for n in range(number)
+        } | settings.RQ_QUEUES
         jobs.noop.enqueue_bulk([{}] * number)
         count_runs(number)
-        with round_trips.counting() as trips, django_assert_num_queries(queries):  # session, user, statistics
+        with (
+            round_trips.counting() as trips,
+            django_assert_num_queries(queries),
+        ):  # session, user, statistics
             root.get(url)
         assert len(trips) == 4  # two for the cards, two for the health
 
@@ -112,7 +127,10 @@ def count_runs(number: int) -> None:
     minute = timezone.now().replace(second=0, microsecond=0)
     JobStatistic.objects.bulk_create(
         JobStatistic(
-            begins_at=minute - timezone.timedelta(minutes=age), queue=f"queue-{n}", name=f"x{number}", completed=1
+            begins_at=minute - timezone.timedelta(minutes=age),
+            queue=f"queue-{n}",
+            name=f"x{number}",
+            completed=1,
         )
         for n in range(number)
         for age in range(5)
@@ -135,7 +153,7 @@ def test_a_corrupt_key(root: Client, redis_client: redis.Redis) -> None:
     assert "Redis cannot be asked" in text(root.get(QUEUES))
 
 
-# --- parts, navigation -----------------------------------------------------------------------------------
+# --- parts, navigation ----------------------------------------------------------------------------
 
 
 def test_htmx_gets_the_part_only(root: Client) -> None:
@@ -155,16 +173,26 @@ def test_the_navigation_has_what_one_may_open(root: Client) -> None:
     assert 'href="/admin/wellos_jobs/deadletter/"' not in shown
 
 
-@pytest.mark.parametrize(("model", "text"), [("bulkoperation", "Bulk operations"), ("jobattempt", "Attempts")])
+@pytest.mark.parametrize(
+    ("model", "text"), [("bulkoperation", "Bulk operations"), ("jobattempt", "Attempts")]
+)
 def test_it_leads_to_every_list(root: Client, model: str, text: str) -> None:
     link = f'href="/admin/wellos_jobs/{model}/"'
     assert f"{link}>{text}" in root.get(QUEUES).content.decode()
-    assert f'{link} aria-current="page">{text}' in root.get(f"/admin/wellos_jobs/{model}/").content.decode()
+    assert (
+        f'{link} aria-current="page">{text}'
+        in root.get(f"/admin/wellos_jobs/{model}/").content.decode()
+    )
     assert f"{link}>{text}" not in client_of(staff("view_queues")).get(QUEUES).content.decode()
-    assert f"{link}>{text}" in client_of(staff("view_queues", f"view_{model}")).get(QUEUES).content.decode()
+    assert (
+        f"{link}>{text}"
+        in client_of(staff("view_queues", f"view_{model}")).get(QUEUES).content.decode()
+    )
 
 
-@pytest.mark.parametrize("model", ["jobrecord", "deadletter", "jobattempt", "auditentry", "schedule"])
+@pytest.mark.parametrize(
+    "model", ["jobrecord", "deadletter", "jobattempt", "auditentry", "schedule"]
+)
 def test_each_list_has_the_navigation(root: Client, model: str) -> None:
     assert "wj-navigation" in root.get(f"/admin/wellos_jobs/{model}/").content.decode()
 
@@ -185,12 +213,13 @@ def test_django_rq_has_no_second_entry_but_its_pages_are_there(root: Client) -> 
     assert theirs not in client_of(staff("view_queues")).get(QUEUES).content.decode()
 
 
-# --- acts ------------------------------------------------------------------------------------------------
+# --- acts -----------------------------------------------------------------------------------------
 
 
 def act(client: Client, verb: str, queue: str, **more: Any) -> Any:
     return client.post(
-        QUEUES, {"action": "confirm", "verb": verb, "target": queue, "reason": "the partner asked", **more}
+        QUEUES,
+        {"action": "confirm", "verb": verb, "target": queue, "reason": "the partner asked", **more},
     )
 
 
@@ -206,7 +235,9 @@ def test_pause_and_resume(root: Client) -> None:
     assert not queues.counts("email").paused
     act(root, "resume", "email")
     assert "Queue email is not paused" in text(root.get(QUEUES))
-    assert list(AuditEntry.objects.order_by("pk").values_list("action", "target_id", "reason", "actor_name")) == [
+    assert list(
+        AuditEntry.objects.order_by("pk").values_list("action", "target_id", "reason", "actor_name")
+    ) == [
         ("paused", "email", "the partner asked", "root"),
         ("resumed", "email", "the partner asked", "root"),
     ]
@@ -217,9 +248,11 @@ def test_empty(root: Client) -> None:
     act(root, "empty", "email")
     assert "Queue email: 3 jobs canceled" in text(root.get(QUEUES))
     Books().fold()
-    assert set(JobRecord.objects.filter(pk__in=[each.id for each in handles]).values_list("state", flat=True)) == {
-        JobState.CANCELED
-    }
+    assert set(
+        JobRecord.objects.filter(pk__in=[each.id for each in handles]).values_list(
+            "state", flat=True
+        )
+    ) == {JobState.CANCELED}
 
 
 def test_an_act_needs_a_reason(root: Client) -> None:
@@ -229,7 +262,8 @@ def test_an_act_needs_a_reason(root: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "permission"), [("pause", "pause_queue"), ("resume", "pause_queue"), ("empty", "empty_queue")]
+    ("verb", "permission"),
+    [("pause", "pause_queue"), ("resume", "pause_queue"), ("empty", "empty_queue")],
 )
 def test_each_act_needs_its_permission(verb: str, permission: str) -> None:
     viewer = client_of(staff("view_queues"))
@@ -237,7 +271,10 @@ def test_each_act_needs_its_permission(verb: str, permission: str) -> None:
     assert "wj-buttons" not in shown
     for action in ("ask", "confirm"):
         assert (
-            viewer.post(QUEUES, {"action": action, "verb": verb, "target": "email", "reason": "x"}).status_code == 403
+            viewer.post(
+                QUEUES, {"action": action, "verb": verb, "target": "email", "reason": "x"}
+            ).status_code
+            == 403
         )
     allowed = client_of(staff("view_queues", permission))
     assert f'value="{verb}"' in allowed.get(QUEUES).content.decode() or verb == "resume"
@@ -270,7 +307,7 @@ def test_redis_away_in_an_act(root: Client, use_redis: UseRedis) -> None:
     assert "Redis" in text(root.get(QUEUES))
 
 
-# --- the border of organizations -------------------------------------------------------------------------
+# --- the border of organizations ------------------------------------------------------------------
 
 
 def organizations_of(user: User) -> list[str] | None:
@@ -290,7 +327,7 @@ def test_what_belongs_to_no_organization_is_closed_to_those_who_see_some(setting
     assert "wj-cards" in client_of(staff("view_queues", "pause_queue")).get(QUEUES).content.decode()
 
 
-# --- charts ----------------------------------------------------------------------------------------------
+# --- charts ---------------------------------------------------------------------------------------
 
 
 def test_a_line_has_gaps_where_nothing_was_measured() -> None:
@@ -316,12 +353,14 @@ def text_of(drawn: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", drawn).split())
 
 
-@pytest.mark.parametrize(("value", "top"), [(0, 1), (0.3, 0.5), (1, 1), (1.1, 2), (7, 10), (10, 10), (1201, 2000)])
+@pytest.mark.parametrize(
+    ("value", "top"), [(0, 1), (0.3, 0.5), (1, 1), (1.1, 2), (7, 10), (10, 10), (1201, 2000)]
+)
 def test_the_top_of_an_axis(value: float, top: float) -> None:
     assert charts.nice_top(value) == pytest.approx(top)
 
 
-# --- in a browser ----------------------------------------------------------------------------------------
+# --- in a browser ---------------------------------------------------------------------------------
 
 
 @pytest.mark.browser
@@ -368,5 +407,7 @@ def test_a_list_refreshes_itself_but_not_while_rows_are_ticked(page: Any) -> Non
     page.evaluate("document.activeElement.blur()")
     page.locator("input.action-select").nth(1).wait_for()
     page.locator("#action-toggle").check()
-    assert page.locator("tr.selected").count() == 2, "the ticks of a refreshed list work as those of a new page do"
+    assert page.locator("tr.selected").count() == 2, (
+        "the ticks of a refreshed list work as those of a new page do"
+    )
     assert first.state == "waiting"

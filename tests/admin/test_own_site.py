@@ -1,4 +1,5 @@
-"""Every page of the table on an admin site of the project's own, beside the default one: no link leads away."""
+"""Every page of the table on an admin site of the project's own, beside the default one: no link
+leads away."""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ from ..support import admin_pages
 from ..support.admin_pages import FILES, PAGES
 from ..support.users import client_of
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.admin.test_own_site")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.urls("tests.admin.test_own_site"),
+]
 
 back_office = django_admin.AdminSite("backoffice")
 for name in models.__all__:
@@ -39,7 +43,9 @@ def test_all_links_of_all_pages_stay_on_the_site(no_notices: None) -> None:
             url = page.url("backoffice")
             assert url.startswith("/staff/area/"), page
             response: Any = client.get(url)
-            content = b"".join(response.streaming_content) if response.streaming else response.content
+            content = (
+                b"".join(response.streaming_content) if response.streaming else response.content
+            )
             links += content.count(b'href="/staff/area/')
             if response.status_code != 200 or (away := AWAY.findall(content.decode())):
                 faults.append(f"{page}: {response.status_code} {away[:3]}")
@@ -48,7 +54,11 @@ def test_all_links_of_all_pages_stay_on_the_site(no_notices: None) -> None:
 
 
 def test_each_class_of_the_app_is_exported() -> None:
-    registered = {type(found).__name__ for model, found in django_admin.site._registry.items() if _is_ours(model)}
+    registered = {
+        type(found).__name__
+        for model, found in django_admin.site._registry.items()
+        if _is_ours(model)
+    }
     assert registered == set(admin.__all__)
 
 

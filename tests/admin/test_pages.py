@@ -1,4 +1,5 @@
-"""Every page of the table in a real browser: light, dark and on a phone; strict policy, clean console, axe."""
+"""Every page of the table in a real browser: light, dark and on a phone; strict policy, clean
+console, axe."""
 
 from __future__ import annotations
 
@@ -44,14 +45,19 @@ def test_each_page_in_the_browser(sheet: Any, entry: AdminPage) -> None:
 def test_the_table_has_a_job_in_each_state(filled: Any) -> None:
     found = set(JobRecord.objects.values_list("state", flat=True))
     assert found == set(JobState)
-    assert {page.label for page in PAGES if page.name == "jobrecord_change"} == {*JobState, "foreign"}
+    assert {page.label for page in PAGES if page.name == "jobrecord_change"} == {
+        *JobState,
+        "foreign",
+    }
 
 
 def test_no_page_is_missing_in_the_table() -> None:
     named = {page.name for page in (*PAGES, *FILES)} | ACTS | REFUSED
     registered = set(_names(get_resolver().url_patterns))
     assert registered - named == set(), "what is registered and not in tests/admin_pages.py"
-    assert named - registered - {"app_list"} == set(), "what is in tests/admin_pages.py and not registered"
+    assert named - registered - {"app_list"} == set(), (
+        "what is in tests/admin_pages.py and not registered"
+    )
 
 
 def _names(patterns: list[Any]) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""What a page of the admin costs: as many queries and round trips to Redis with few rows as with many."""
+"""What a page of the admin costs: as many queries and round trips to Redis with few rows as with
+many."""
 
 from __future__ import annotations
 
@@ -40,11 +41,15 @@ def root(no_notices: None) -> Iterator[User]:
     """Something on every page; a superuser."""
     with admin_pages.report_kinds():
         somebody = admin_pages.fill()
-        DeadLetter.objects.update(assigned_to=somebody, resolved_by=somebody)  # without people it is a query less
+        DeadLetter.objects.update(
+            assigned_to=somebody, resolved_by=somebody
+        )  # without people it is a query less
         yield somebody
 
 
-def test_every_page_costs_the_same_however_much_there_is(root: User, round_trips: RoundTrips) -> None:
+def test_every_page_costs_the_same_however_much_there_is(
+    root: User, round_trips: RoundTrips
+) -> None:
     client = Client()
     client.force_login(root)
     urls = {str(page): page.url() for page in (*PAGES, *FILES)}
@@ -52,7 +57,9 @@ def test_every_page_costs_the_same_however_much_there_is(root: User, round_trips
     multiply(root)
     many = {name: cost(client, url, round_trips) for name, url in urls.items()}
     assert {name: (few[name], many[name]) for name in urls if few[name] != many[name]} == {}
-    assert {name: paid for name, paid in many.items() if paid[0] > MOST_QUERIES or paid[1] > MOST_TRIPS} == {}
+    assert {
+        name: paid for name, paid in many.items() if paid[0] > MOST_QUERIES or paid[1] > MOST_TRIPS
+    } == {}
 
 
 def cost(client: Client, url: str, round_trips: RoundTrips) -> tuple[int, int]:
@@ -67,12 +74,17 @@ def cost(client: Client, url: str, round_trips: RoundTrips) -> tuple[int, int]:
 
 
 def multiply(root: User) -> None:
-    """Let there be many of everything: of other people, and of the same job, batch, flow and fault, too."""
+    """Let there be many of everything: of other people, and of the same job, batch, flow and fault,
+    too."""
     people = User.objects.bulk_create(User(username=f"person-{n}") for n in range(TIMES))
     for job in list(JobRecord.objects.all()):
-        made = copies(job, requested_by=people, organization_id=[f"organization-{n}" for n in range(TIMES)])
+        made = copies(
+            job, requested_by=people, organization_id=[f"organization-{n}" for n in range(TIMES)]
+        )
         copy_all(JobAttempt.objects.filter(job=job), job=made)
-        copy_all(DeadLetter.objects.filter(job=job), job=made, resolved_by=people, assigned_to=people)
+        copy_all(
+            DeadLetter.objects.filter(job=job), job=made, resolved_by=people, assigned_to=people
+        )
         copy_all(JobLog.objects.filter(job=job), job=made)
     for model in (JobAttempt, DeadLetter, JobLog):
         copy_all(model.objects.filter(job__requested_by=root))
@@ -86,15 +98,24 @@ def multiply(root: User) -> None:
 
 
 def copy_all(rows: Any, **changes: list[Any]) -> None:
-    """Make copies of rows, each with other values in some columns; those of different rows differ as well."""
+    """Make copies of rows, each with other values in some columns; those of different rows differ
+    as well."""
     for number, row in enumerate(list(rows)):
-        copies(row, **{name: values[number * TIMES % len(values) :] + values for name, values in changes.items()})
+        copies(
+            row,
+            **{
+                name: values[number * TIMES % len(values) :] + values
+                for name, values in changes.items()
+            },
+        )
 
 
 def copies(row: Any, **changes: list[Any]) -> list[Any]:
     model: type[Model] = type(row)
     columns = {
-        field.attname: getattr(row, field.attname) for field in model._meta.concrete_fields if not field.primary_key
+        field.attname: getattr(row, field.attname)
+        for field in model._meta.concrete_fields
+        if not field.primary_key
     }
     made = []
     for number in range(TIMES):

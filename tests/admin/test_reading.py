@@ -1,4 +1,5 @@
-"""Reading never writes: every page of the admin with a Redis user that may only read, and rows that are only read."""
+"""Reading never writes: every page of the admin with a Redis user that may only read, and rows that
+are only read."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def rows(no_notices: None) -> Iterator[User]:
 @pytest.fixture
 def reader(rows: User, redis_client: redis.Redis, use_redis: UseRedis) -> Iterator[User]:
     """A superuser, this process coming to Redis as somebody who may only read."""
-    redis_client.acl_setuser("reader", enabled=True, passwords=["+reading"], keys=["*"], commands=list(READS))
+    redis_client.acl_setuser(
+        "reader", enabled=True, passwords=["+reading"], keys=["*"], commands=list(READS)
+    )
     url = urlsplit(django_settings.REDIS_URL)
     use_redis(f"redis://reader:reading@{url.hostname}:{url.port}{url.path}")
     yield rows
@@ -56,7 +59,11 @@ def test_every_page(reader: User, redis_client: redis.Redis) -> None:
         content = b"".join(response.streaming_content) if response.streaming else response.content
         assert b"NOPERM" not in content, page
         assert "no permissions" not in content.decode().lower(), page
-        written = [query["sql"] for query in queries if not query["sql"].startswith(("SELECT", "PRAGMA", "SET "))]
+        written = [
+            query["sql"]
+            for query in queries
+            if not query["sql"].startswith(("SELECT", "PRAGMA", "SET "))
+        ]
         assert written == [], page
     assert dump(redis_client) == before
 
@@ -66,7 +73,9 @@ def dump(client: redis.Redis) -> dict[bytes, Any]:
     return {key: client.dump(key) for key in client.keys("*")}
 
 
-def test_who_may_only_read_still_gets_a_handle(reader: User, redis_client: redis.Redis, caplog: Any) -> None:
+def test_who_may_only_read_still_gets_a_handle(
+    reader: User, redis_client: redis.Redis, caplog: Any
+) -> None:
     handle = jobs.noop.using(queue="slow").enqueue()
     assert handle.state == "waiting"
     assert JobRecord.objects.get(pk=handle.id).enqueued_at is None

@@ -29,7 +29,12 @@ def staff(name: str, *permissions: str) -> Client:
 
 
 def made(count: int = 1, **values: Any) -> list[JobRecord]:
-    base = {"name": "test-noop", "queue": "default", "state": JobState.COMPLETED, "created_at": timezone.now()}
+    base = {
+        "name": "test-noop",
+        "queue": "default",
+        "state": JobState.COMPLETED,
+        "created_at": timezone.now(),
+    }
     return JobRecord.objects.bulk_create(JobRecord(**{**base, **values}) for _ in range(count))
 
 
@@ -41,7 +46,10 @@ def test_a_view_is_kept_opened_and_deleted(root: Client) -> None:
     response = keep(root, "broken mails", "state__exact=failed&queue=email&p=3")
     assert response["Location"] == f"{JOBS}?queue=email&state__exact=failed"
     shown = root.get(response["Location"])
-    assert 'href="?queue=email&amp;state__exact=failed" aria-current="true">broken mails</a>' in shown.content.decode()
+    assert (
+        'href="?queue=email&amp;state__exact=failed" aria-current="true">broken mails</a>'
+        in shown.content.decode()
+    )
     view = SavedView.objects.get()
     keep(root, "broken mails", "queue=email")
     view.refresh_from_db()
@@ -91,7 +99,11 @@ def test_a_view_is_renamed_and_given_other_filters_in_place(root: Client) -> Non
     given = change(root, "overwrite", view, query="state__exact=failed&queue=email&p=2")
     assert given["Location"] == f"{JOBS}?queue=email&state__exact=failed"
     view.refresh_from_db()
-    assert (view.name, view.query, view.shared) == ("broken mails", "queue=email&state__exact=failed", True)
+    assert (view.name, view.query, view.shared) == (
+        "broken mails",
+        "queue=email&state__exact=failed",
+        True,
+    )
     assert SavedView.objects.count() == 1
 
 

@@ -1,4 +1,5 @@
-"""Schedules in the admin: what is shown to whom at which cost, the forms and their preview, what is written down."""
+"""Schedules in the admin: what is shown to whom at which cost, the forms and their preview, what is
+written down."""
 
 from __future__ import annotations
 
@@ -61,7 +62,13 @@ WHEN = {
     "enabled": "on",
     "reason": "asked for",
 }
-FORM = {"name": "morning", "job_name": "test-add", "data": '{"a": 1}', "organization_id": "", **WHEN}
+FORM = {
+    "name": "morning",
+    "job_name": "test-add",
+    "data": '{"a": 1}',
+    "organization_id": "",
+    **WHEN,
+}
 REPORT_FORM = {
     "organization_id": "acme",
     "report_type": "hours",
@@ -99,7 +106,9 @@ def make(name: str = "nightly", **columns: Any) -> Schedule:
 
 def declared(name: str = "test-noop", line: str = "0 2 * * *") -> Schedule:
     """A schedule that code declares."""
-    registry.register(registry.define(name, jobs.noop.function, schedule=Cron(line, tz="Europe/Paris")))
+    registry.register(
+        registry.define(name, jobs.noop.function, schedule=Cron(line, tz="Europe/Paris"))
+    )
     schedules.synchronise()
     return Schedule.objects.get(name=name)
 
@@ -111,16 +120,25 @@ def put(row: Schedule, **columns: Any) -> None:
 
 def ran(row: Schedule, due: datetime, **columns: Any) -> JobRecord:
     """A job that a schedule made for a due time."""
-    columns = {"name": row.job_name, "queue": "default", "created_at": due, "state": "completed", **columns}
+    columns = {
+        "name": row.job_name,
+        "queue": "default",
+        "created_at": due,
+        "state": "completed",
+        **columns,
+    }
     return JobRecord.objects.create(pk=ids.tick_id(row.key, due), schedule=row, **columns)
 
 
 def audit() -> list[tuple[str, str, str, Any]]:
     entries = AuditEntry.objects.filter(target_type="schedule").order_by("pk")
-    return [(entry.action, entry.detail["name"], entry.actor_name, entry.detail.get("changes")) for entry in entries]
+    return [
+        (entry.action, entry.detail["name"], entry.actor_name, entry.detail.get("changes"))
+        for entry in entries
+    ]
 
 
-# --- lists -----------------------------------------------------------------------------------------------
+# --- lists ----------------------------------------------------------------------------------------
 
 
 def test_the_list(root: Client) -> None:
@@ -156,12 +174,19 @@ def test_what_does_not_run_is_marked(root: Client) -> None:
     put(broken, broken="UnknownJob: nobody declares <b>it</b>")
     put(late, next_run_at=timezone.now() - timedelta(minutes=5))
     page = root.get(LIST).content.decode()
-    assert re.search(r"wj-broken.>broken</span><br><span class=.wj-quiet.>UnknownJob: nobody declares &lt;b&gt;", page)
+    assert re.search(
+        r"wj-broken.>broken</span><br><span class=.wj-quiet.>UnknownJob: nobody declares &lt;b&gt;",
+        page,
+    )
     assert page.count('class="wj-badge wj-overdue"') == 1
     assert page.count("no longer declared") == 1
     assert "What declared it is gone" in text(root.get(page_of(gone)))
     assert "UnknownJob: nobody declares <b>it</b>" in text(root.get(page_of(broken)))
-    for query, name in (("condition=broken", "broken"), ("condition=overdue", "late"), ("enabled__exact=0", "off")):
+    for query, name in (
+        ("condition=broken", "broken"),
+        ("condition=overdue", "late"),
+        ("enabled__exact=0", "off"),
+    ):
         shown = root.get(f"{LIST}?{query}")
         assert page_of(Schedule.objects.get(name=name)) in shown.content.decode(), query
     assert off.next_run_at is None
@@ -220,13 +245,15 @@ def test_a_list_costs_the_same_however_long_it_is(root: Client, url: str, round_
     for number in range(1, 10):
         add(number)
     assert cost() == before
-    assert before <= 6  # session, user, the filter's organizations, count, rows with their last jobs
+    assert (
+        before <= 6
+    )  # session, user, the filter's organizations, count, rows with their last jobs
     with round_trips.counting() as trips:
         root.get(url)
     assert len(trips) == 1  # what the clock has put aside
 
 
-# --- organizations ---------------------------------------------------------------------------------------
+# --- organizations --------------------------------------------------------------------------------
 
 resolver_calls: list[str] = []
 
@@ -237,10 +264,16 @@ def resolve(organization_id: str) -> dict[str, str] | None:
         raise LookupError(organization_id)
     if organization_id == "nobody":
         return None
-    return {"label": f"The {organization_id} <company>", "url": "/o/", "time_zone": "Pacific/Auckland"}
+    return {
+        "label": f"The {organization_id} <company>",
+        "url": "/o/",
+        "time_zone": "Pacific/Auckland",
+    }
 
 
-def test_the_zone_of_the_organization_counts_and_each_is_asked_once(root: Client, settings: Any) -> None:
+def test_the_zone_of_the_organization_counts_and_each_is_asked_once(
+    root: Client, settings: Any
+) -> None:
     settings.WELLOS_JOBS = {"ORGANIZATION_RESOLVER": f"{__name__}.resolve"}
     for number in range(3):
         make(f"s{number}", organization_id="acme", time_zone="")
@@ -261,7 +294,7 @@ def test_the_zone_of_the_organization_counts_and_each_is_asked_once(root: Client
     assert "At 02:00 every day Pacific/Auckland (the organization's)" in shown
 
 
-# --- the clock's panel -----------------------------------------------------------------------------------
+# --- the clock's panel ----------------------------------------------------------------------------
 
 
 def test_without_a_clock_the_list_says_so(root: Client, redis_client: redis.Redis) -> None:
@@ -293,7 +326,7 @@ def test_the_list_with_redis_away(root: Client, use_redis: UseRedis) -> None:
     assert "No scheduler is running" not in shown
 
 
-# --- preview ---------------------------------------------------------------------------------------------
+# --- preview --------------------------------------------------------------------------------------
 
 
 def preview(client: Client, **query: str) -> str:
@@ -327,8 +360,14 @@ def test_the_preview_warns_of_clock_changes(root: Client) -> None:
         ({}, "once there is a cron line"),
         ({"cron": "@every 90"}, "Every 90 seconds UTC (the project's)"),
         ({"cron": "* * * * * *"}, "UTC (the project's)"),
-        ({"cron": "0 8 * * *", "ends_at_0": "2020-01-01", "ends_at_1": "00:00"}, "It never runs again."),
-        ({"cron": "0 8 * * *", "ends_at_0": "soon", "ends_at_1": ""}, "Ends at: Enter a valid date."),
+        (
+            {"cron": "0 8 * * *", "ends_at_0": "2020-01-01", "ends_at_1": "00:00"},
+            "It never runs again.",
+        ),
+        (
+            {"cron": "0 8 * * *", "ends_at_0": "soon", "ends_at_1": ""},
+            "Ends at: Enter a valid date.",
+        ),
         ({"cron": "<script>"}, "is not a cron line"),
         ({"cron": "x" * 500}, "at most 120 characters"),
     ],
@@ -348,7 +387,9 @@ def test_the_preview_within_start_and_end(root: Client) -> None:
         ends_at_0=str(day + timedelta(days=2)),
         ends_at_1="23:00",
     )
-    assert re.findall(r"(\d{4}-\d\d-\d\d) 08:00 UTC", shown) == [str(day + timedelta(days=n)) for n in range(3)]
+    assert re.findall(r"(\d{4}-\d\d-\d\d) 08:00 UTC", shown) == [
+        str(day + timedelta(days=n)) for n in range(3)
+    ]
     assert "Then it ends." in shown
 
 
@@ -369,7 +410,7 @@ def test_without_javascript_the_page_has_the_preview(root: Client) -> None:
     assert len(re.findall(r"09:00 CES?T in", text(response))) == 10
 
 
-# --- the form of a schedule ------------------------------------------------------------------------------
+# --- the form of a schedule -----------------------------------------------------------------------
 
 
 def test_adding_one(root: Client) -> None:
@@ -400,13 +441,20 @@ def test_adding_one(root: Client) -> None:
         ({"name": "nightly"}, "name", "already exists"),
         ({"catch_up_limit": "0"}, "catch_up_limit", "greater than or equal to 1"),
         (
-            {"starts_at_0": "2026-05-02", "starts_at_1": "00:00", "ends_at_0": "2026-05-01", "ends_at_1": "00:00"},
+            {
+                "starts_at_0": "2026-05-02",
+                "starts_at_1": "00:00",
+                "ends_at_0": "2026-05-01",
+                "ends_at_1": "00:00",
+            },
             "ends_at",
             "The end must",
         ),
     ],
 )
-def test_a_fault_is_shown_at_its_field(root: Client, change: dict[str, str], field: str, fault: str) -> None:
+def test_a_fault_is_shown_at_its_field(
+    root: Client, change: dict[str, str], field: str, fault: str
+) -> None:
     make()
     response = root.post(f"{LIST}add/", {**FORM, **change})
     errors = response.context["adminform"].form.errors
@@ -460,7 +508,13 @@ def test_what_the_code_decides_cannot_be_changed(root: Client) -> None:
     row = declared()
     page = root.get(page_of(row)).content.decode()
     assert not re.search(r'name="(name|job_name|data)"', page)
-    form = {**WHEN, "organization_id": "", "job_name": "test-add", "data": '{"a": 1}', "cron": "0 5 * * *"}
+    form = {
+        **WHEN,
+        "organization_id": "",
+        "job_name": "test-add",
+        "data": '{"a": 1}',
+        "cron": "0 5 * * *",
+    }
     root.post(page_of(row), form)
     row.refresh_from_db()
     assert (row.job_name, row.cron) == ("test-noop", "0 5 * * *")
@@ -490,15 +544,22 @@ def test_a_fault_of_a_column_without_a_field_is_told_above_the_form(root: Client
     assert "job_name: No job is declared under the name 'gone'" in text(response)
 
 
-# --- the form of a report --------------------------------------------------------------------------------
+# --- the form of a report -------------------------------------------------------------------------
 
 
 def test_adding_a_report(root: Client) -> None:
-    form = {**REPORT_FORM, "recipients": "a@acme.example, b@acme.example\r\nA@acme.example;\r\n c@acme.example\r\n"}
+    form = {
+        **REPORT_FORM,
+        "recipients": "a@acme.example, b@acme.example\r\nA@acme.example;\r\n c@acme.example\r\n",
+    }
     response = root.post(f"{REPORTS}add/", form, follow=True)
     assert "was added successfully" in messages(response)[0]
     row = OrganizationReportSchedule.objects.get()
-    assert (row.name, row.job_name, row.organization_id) == ("org-report:acme", "org-report", "acme")
+    assert (row.name, row.job_name, row.organization_id) == (
+        "org-report:acme",
+        "org-report",
+        "acme",
+    )
     assert (row.report_type, row.format) == ("hours", "csv")
     assert row.recipients == ["a@acme.example", "b@acme.example", "c@acme.example"]
     assert row.data["organization_id"] == "acme"
@@ -508,7 +569,8 @@ def test_adding_a_report(root: Client) -> None:
 def test_the_report_form_offers_what_organizations_may_have(root: Client) -> None:
     page = root.get(f"{REPORTS}add/").content.decode()
     choices = re.findall(
-        r'<option value="([^"]*)"[^>]*>([^<]*)', page.split('name="report_type"')[1].split("</select>")[0]
+        r'<option value="([^"]*)"[^>]*>([^<]*)',
+        page.split('name="report_type"')[1].split("</select>")[0],
     )
     assert choices == [("", "the usual one (Hours worked)"), ("hours", "Hours worked")]
     reports.unregister("hours")
@@ -518,7 +580,11 @@ def test_the_report_form_offers_what_organizations_may_have(root: Client) -> Non
 @pytest.mark.parametrize(
     ("change", "field", "fault"),
     [
-        ({"recipients": "a@acme.example, nobody, a@"}, "recipients", "“nobody” is not a mail address. “a@” is not"),
+        (
+            {"recipients": "a@acme.example, nobody, a@"},
+            "recipients",
+            "“nobody” is not a mail address. “a@” is not",
+        ),
         ({"organization_id": ""}, "organization_id", "required"),
         ({"organization_id": "taken"}, "organization_id", "has a report schedule"),
         ({"organization_id": "nobody"}, "organization_id", "There is no organization “nobody”"),
@@ -541,7 +607,9 @@ def test_a_fault_of_a_report_is_shown_at_its_field(
 
 
 def test_changing_a_report(root: Client) -> None:
-    row = schedules.schedule_organization_reports("acme", "0 7 * * 1", recipients=["a@acme.example"])
+    row = schedules.schedule_organization_reports(
+        "acme", "0 7 * * 1", recipients=["a@acme.example"]
+    )
     page = root.get(page_of(row)).content.decode()
     assert "a@acme.example" in page
     assert 'name="organization_id"' not in page
@@ -562,10 +630,12 @@ def test_a_type_that_nobody_registers_any_more_stays_until_it_is_changed(root: C
     assert OrganizationReportSchedule.objects.get().report_type == "old"
 
 
-# --- without a job that makes such reports ---------------------------------------------------------------
+# --- without a job that makes such reports --------------------------------------------------------
 
 
-def test_without_a_job_for_them_there_are_no_report_schedules(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_job_for_them_there_are_no_report_schedules(
+    root: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     row = schedules.schedule_organization_reports("acme", "0 7 * * 1")
     link = f'href="{REPORTS}"'
     for there in (True, False):
@@ -575,7 +645,13 @@ def test_without_a_job_for_them_there_are_no_report_schedules(root: Client, monk
         form = page_of(row) if there else f"{LIST}{row.pk}/change/"
         assert f'href="{form}' in root.get(LIST).content.decode()
         assert root.get(form).status_code == 200
-        for url in (REPORTS, f"{REPORTS}add/", page_of(row), f"{REPORTS}{row.pk}/delete/", f"{REPORTS}preview/"):
+        for url in (
+            REPORTS,
+            f"{REPORTS}add/",
+            page_of(row),
+            f"{REPORTS}{row.pk}/delete/",
+            f"{REPORTS}preview/",
+        ):
             assert root.get(url).status_code == (200 if there else 403), url
         monkeypatch.delitem(registry._jobs, schedules.REPORT_JOB, raising=False)
     assert root.post(page_of(row), REPORT_FORM).status_code == 403
@@ -601,14 +677,19 @@ for app in admin.site.get_app_list(request, "wellos_jobs"):
 def test_a_project_without_contrib() -> None:
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
     ran = subprocess.run(
-        [sys.executable, "-c", WITHOUT_CONTRIB], env=environment, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", WITHOUT_CONTRIB],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     models = ran.stdout.split()
     assert "Schedule" in models
     assert "OrganizationReportSchedule" not in models
 
 
-# --- history ---------------------------------------------------------------------------------------------
+# --- history --------------------------------------------------------------------------------------
 
 
 def test_the_page_shows_the_last_runs(root: Client) -> None:
@@ -617,7 +698,13 @@ def test_the_page_shows_the_last_runs(root: Client) -> None:
     for day in range(25):
         due = base + timedelta(days=day)
         times = {"enqueued_at": due, "started_at": due + timedelta(seconds=2)}
-        ran(row, due, **times, finished_at=due + timedelta(seconds=5.5), state="failed" if day == 24 else "completed")
+        ran(
+            row,
+            due,
+            **times,
+            finished_at=due + timedelta(seconds=5.5),
+            state="failed" if day == 24 else "completed",
+        )
     handle = schedules.run_now(row, requested_by=User.objects.get(username="root"))
     page = root.get(page_of(row))
     shown = text(page)
@@ -646,7 +733,12 @@ def test_the_page_costs_a_fixed_number_of_queries(root: Client) -> None:
     before = cost()
     for number in range(1, 15):
         someone = User.objects.create_user(f"u{number}")
-        ran(row, timezone.now() + timedelta(minutes=number), requested_by=someone, context={"run_now": True})
+        ran(
+            row,
+            timezone.now() + timedelta(minutes=number),
+            requested_by=someone,
+            context={"run_now": True},
+        )
         (operations.enable_schedule if number % 2 else operations.disable_schedule)(row)
     assert cost() == before
     assert before <= 10
@@ -657,13 +749,17 @@ def test_the_page_of_no_schedule(root: Client, pk: str) -> None:
     assert root.get(f"{LIST}{pk}/change/").status_code == 302
 
 
-# --- actions ---------------------------------------------------------------------------------------------
+# --- actions --------------------------------------------------------------------------------------
 
 
 def test_disable_and_enable(root: Client) -> None:
     rows = [make("a"), make("b"), make("c", enabled=False)]
     shown = text(act(root, LIST, "disable_schedules", rows))
-    for part in ("2 schedules make no more jobs", "1 is disabled already", "Stands in the audit log"):
+    for part in (
+        "2 schedules make no more jobs",
+        "1 is disabled already",
+        "Stands in the audit log",
+    ):
         assert part in shown
     assert Schedule.objects.filter(enabled=True).count() == 2
     response = act(root, LIST, "disable_schedules", rows, confirm="yes", reason="moving house")
@@ -694,7 +790,11 @@ def test_run_now(root: Client) -> None:
     work()
     Books().fold()
     found = JobRecord.objects.filter(schedule=row).get()
-    assert (found.state, str(found.requested_by), found.context) == (JobState.COMPLETED, "root", {"run_now": True})
+    assert (found.state, str(found.requested_by), found.context) == (
+        JobState.COMPLETED,
+        "root",
+        {"run_now": True},
+    )
     row.refresh_from_db()
     assert row.next_run_at == before
     entry = AuditEntry.objects.filter(action="ran", target_id=row.pk).get()
@@ -706,7 +806,9 @@ def test_what_cannot_run_is_told(root: Client) -> None:
     put(bad, job_name="gone")
     response = act(root, LIST, "run_schedules", [good, bad], confirm="yes", reason="x")
     assert messages(response)[0] == "1 job enqueued"
-    assert "Schedule bad cannot run: No job is declared under the name 'gone'" in messages(response)[1]
+    assert (
+        "Schedule bad cannot run: No job is declared under the name 'gone'" in messages(response)[1]
+    )
     assert [entry[:2] for entry in audit()] == [("ran", "nightly")]
     put(bad, enabled=False)
     response = act(root, LIST, "enable_schedules", [bad], confirm="yes", reason="x")
@@ -715,7 +817,9 @@ def test_what_cannot_run_is_told(root: Client) -> None:
 
 def test_a_reason_is_needed(root: Client) -> None:
     row = make()
-    assert "This field is required." in text(act(root, LIST, "run_schedules", [row], confirm="yes", reason=" "))
+    assert "This field is required." in text(
+        act(root, LIST, "run_schedules", [row], confirm="yes", reason=" ")
+    )
     assert JobRecord.objects.count() == 0
 
 
@@ -729,12 +833,14 @@ def test_the_buttons_fit_the_state(root: Client) -> None:
         assert set(re.findall(r'name="action" value="(\w+)"', page)) == buttons
 
 
-# --- deleting --------------------------------------------------------------------------------------------
+# --- deleting -------------------------------------------------------------------------------------
 
 
 def delete(client: Client, row: Schedule, **fields: str) -> Any:
     return client.post(
-        f"{LIST}{row.pk}/delete/", {"confirm": "yes", "reason": "no longer needed", **fields}, follow=True
+        f"{LIST}{row.pk}/delete/",
+        {"confirm": "yes", "reason": "no longer needed", **fields},
+        follow=True,
     )
 
 
@@ -743,7 +849,10 @@ def test_deleting_one_made_by_hand(root: Client) -> None:
     shown = text(root.get(f"{LIST}{row.pk}/delete/"))
     assert "1 schedule is gone for good; the jobs that it made stay" in shown
     assert "stays deleted" not in shown
-    assert f'class="wj-button" href="{page_of(row)}"' in root.get(f"{LIST}{row.pk}/delete/").content.decode()
+    assert (
+        f'class="wj-button" href="{page_of(row)}"'
+        in root.get(f"{LIST}{row.pk}/delete/").content.decode()
+    )
     assert "This field is required" in text(delete(root, row, reason=""))
     assert Schedule.objects.exists()
     assert messages(delete(root, row)) == ["1 schedule deleted"]
@@ -760,7 +869,11 @@ def test_a_declared_one_stays_deleted_until_one_of_its_name_is_added(root: Clien
     delete(root, row)
     schedules.synchronise()
     assert not Schedule.objects.exists()
-    response = root.post(f"{LIST}add/", {**FORM, "name": row.name, "job_name": "test-noop", "data": "{}"}, follow=True)
+    response = root.post(
+        f"{LIST}add/",
+        {**FORM, "name": row.name, "job_name": "test-noop", "data": "{}"},
+        follow=True,
+    )
     assert "was added successfully" in messages(response)[-1]
     assert Schedule.objects.get().next_run_at is not None
     assert [entry[0] for entry in audit()] == ["removed", "created"]
@@ -776,7 +889,7 @@ def test_deleting_several(root: Client) -> None:
     assert sorted(entry[:2] for entry in audit()) == [("removed", "a"), ("removed", "test-noop")]
 
 
-# --- permissions -----------------------------------------------------------------------------------------
+# --- permissions ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("url", [LIST, REPORTS])
@@ -787,7 +900,9 @@ def test_pages_need_their_view_permission(url: str) -> None:
 
 def test_who_may_only_look_sees_no_buttons_and_changes_nothing() -> None:
     row = make(data={})
-    report = schedules.schedule_organization_reports("acme", "0 7 * * 1", recipients=["a@acme.example"])
+    report = schedules.schedule_organization_reports(
+        "acme", "0 7 * * 1", recipients=["a@acme.example"]
+    )
     viewer = browser("view_schedule", "view_organizationreportschedule")
     for page in (page_of(row), page_of(report), LIST, REPORTS):
         content = viewer.get(page).content.decode()
@@ -797,10 +912,17 @@ def test_who_may_only_look_sees_no_buttons_and_changes_nothing() -> None:
         assert part in shown
     for url, form in ((page_of(row), FORM), (page_of(report), REPORT_FORM), (f"{LIST}add/", FORM)):
         assert viewer.post(url, form).status_code == 403, url
-    assert viewer.post(f"{LIST}{row.pk}/delete/", {"confirm": "yes", "reason": "x"}).status_code == 403
+    assert (
+        viewer.post(f"{LIST}{row.pk}/delete/", {"confirm": "yes", "reason": "x"}).status_code == 403
+    )
     for action in ("enable_schedules", "disable_schedules", "run_schedules", "delete_selected"):
         for url, one in ((LIST, row), (REPORTS, report)):
-            data = {"action": action, "_selected_action": [str(one.pk)], "confirm": "yes", "reason": "x"}
+            data = {
+                "action": action,
+                "_selected_action": [str(one.pk)],
+                "confirm": "yes",
+                "reason": "x",
+            }
             assert viewer.post(url, data).status_code == 403, action
     assert AuditEntry.objects.count() == 0
     assert JobRecord.objects.count() == 0
@@ -835,7 +957,7 @@ def test_actions_need_the_csrf_token(root: Client) -> None:
     assert strict.post(page_of(row), FORM).status_code == 403
 
 
-# --- operations ------------------------------------------------------------------------------------------
+# --- operations -----------------------------------------------------------------------------------
 
 
 def test_operations_say_who_and_why() -> None:
@@ -870,7 +992,7 @@ def test_what_was_switched_off_and_on_makes_up_for_nothing() -> None:
     assert row.missed == 0
 
 
-# --- another site, Content-Security-Policy, escaping -------------------------------------------------------
+# --- another site, Content-Security-Policy, escaping ----------------------------------------------
 
 own_site = AdminSite("backoffice")
 own_site.register(Schedule, admin.ScheduleAdmin)
@@ -890,11 +1012,16 @@ def test_under_a_site_of_the_project_s_own(root: Client) -> None:
     row = make()
     ran(row, timezone.now())
     report = schedules.schedule_organization_reports("acme", "0 7 * * 1")
-    for site, pages in (("backoffice", (LIST, REPORTS, page_of(row), page_of(report))), ("lone", (LIST, page_of(row)))):
+    for site, pages in (
+        ("backoffice", (LIST, REPORTS, page_of(row), page_of(report))),
+        ("lone", (LIST, page_of(row))),
+    ):
         for url in pages:
             page = root.get(url.replace("/admin/", f"/{site}/"))
             assert page.status_code == 200
-            assert not re.search(r'(href|action|data-preview-url)="/admin/', page.content.decode()), (site, url)
+            assert not re.search(
+                r'(href|action|data-preview-url)="/admin/', page.content.decode()
+            ), (site, url)
 
 
 def test_no_inline_script_or_style_and_texts_are_escaped(root: Client) -> None:
@@ -904,7 +1031,10 @@ def test_no_inline_script_or_style_and_texts_are_escaped(root: Client) -> None:
     ran(row, timezone.now(), error=evil)
     put(row, broken=evil, time_zone=evil)
     operations.run_schedule_now(report, reason=evil)
-    pages = [root.get(url) for url in (LIST, REPORTS, f"{LIST}add/", f"{REPORTS}add/", page_of(row), page_of(report))]
+    pages = [
+        root.get(url)
+        for url in (LIST, REPORTS, f"{LIST}add/", f"{REPORTS}add/", page_of(row), page_of(report))
+    ]
     pages += [root.get(f"{LIST}{row.pk}/delete/"), act(root, LIST, "run_schedules", [row])]
     pages.append(act(root, LIST, "delete_selected", [row]))
     for page in pages:
@@ -913,11 +1043,13 @@ def test_no_inline_script_or_style_and_texts_are_escaped(root: Client) -> None:
         assert evil not in content
         assert "<i>x</i>" not in content
         assert not re.search(r"<style|\sstyle=|\son\w+=", content)
-        assert not re.search(r"<script(?![^>]*\bsrc=)(?![^>]*type=\"application/json\")[^>]*>", content)
+        assert not re.search(
+            r"<script(?![^>]*\bsrc=)(?![^>]*type=\"application/json\")[^>]*>", content
+        )
         assert not re.search(r'(?:src|href)="(?:https?:)?//', content)
 
 
-# --- a real browser --------------------------------------------------------------------------------------
+# --- a real browser -------------------------------------------------------------------------------
 
 
 @pytest.mark.browser
@@ -928,11 +1060,16 @@ def test_the_preview_follows_as_one_types(root: Client, live_server: Any) -> Non
     cookie = {"name": "sessionid", "value": root.cookies["sessionid"].value, "url": live_server.url}
     faults: list[str] = []
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=optional_parts.chromium(), args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(
+            executable_path=optional_parts.chromium(), args=["--no-sandbox"]
+        )
         context = chromium.new_context(viewport={"width": 400, "height": 800})
         context.add_cookies([cookie])
         page = context.new_page()
-        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.on(
+            "console",
+            lambda message: faults.append(message.text) if message.type == "error" else None,
+        )
         page.goto(f"{live_server.url}{page_of(row)}")
         assert page.evaluate("document.documentElement.scrollWidth") == 400
         box = page.locator(".wj-preview")
@@ -947,10 +1084,12 @@ def test_the_preview_follows_as_one_types(root: Client, live_server: Any) -> Non
         page.locator(".wj-preview.wj-stale").wait_for()
         assert "Log in" not in box.inner_text()
         chromium.close()
-    assert not [fault for fault in faults if "Failed to load resource" not in fault and "ERR_" not in fault], faults
+    assert not [
+        fault for fault in faults if "Failed to load resource" not in fault and "ERR_" not in fault
+    ], faults
 
 
-# --- the last runs, and the border of organizations ------------------------------------------------------
+# --- the last runs, and the border of organizations -----------------------------------------------
 
 
 def test_the_list_tells_of_the_last_runs_in_one_query(root: Client) -> None:
@@ -1000,8 +1139,12 @@ def test_schedules_of_other_organizations_are_not_there(scoped: Client) -> None:
     assert not JobRecord.objects.exists()
 
 
-@pytest.mark.parametrize(("organization", "refused"), [("acme", False), ("globex", True), ("", True)])
-def test_nobody_makes_a_schedule_beyond_the_border(scoped: Client, organization: str, refused: bool) -> None:
+@pytest.mark.parametrize(
+    ("organization", "refused"), [("acme", False), ("globex", True), ("", True)]
+)
+def test_nobody_makes_a_schedule_beyond_the_border(
+    scoped: Client, organization: str, refused: bool
+) -> None:
     answer = scoped.post(f"{LIST}add/", {**FORM, "organization_id": organization})
     assert Schedule.objects.exists() is not refused
     if refused:

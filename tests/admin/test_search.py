@@ -1,4 +1,5 @@
-"""Where the searches of the admin look: words in the newest rows, ids and what an index finds in all; it is told."""
+"""Where the searches of the admin look: words in the newest rows, ids and what an index finds in
+all; it is told."""
 
 from __future__ import annotations
 
@@ -44,21 +45,27 @@ def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ten_jobs(**values: Any) -> list[JobRecord]:
-    """Jobs that were created minute by minute, oldest first: old-0, ..., old-4, new-5, ..., new-9."""
+    """Jobs that were created minute by minute, oldest first: old-0, ..., old-4, new-5, ...,
+    new-9."""
     now = timezone.now()
     return [
-        record(f"{'old' if n < 5 else 'new'}-{n}", created_at=now - dt.timedelta(minutes=10 - n), **values)
+        record(
+            f"{'old' if n < 5 else 'new'}-{n}",
+            created_at=now - dt.timedelta(minutes=10 - n),
+            **values,
+        )
         for n in range(10)
     ]
 
 
 def link(response: Any, label: str) -> str:
-    """The address behind a link of the note about where words were looked for; '' if there is none."""
+    """The address behind a link of the note about where words were looked for; '' if there is
+    none."""
     found = re.search(rf'<a href="([^"]*)">{label}</a>', response.content.decode())
     return found[1].replace("&amp;", "&") if found else ""
 
 
-# --- words -----------------------------------------------------------------------------------------------
+# --- words ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("typed", ["old", "name:old", "error:broken name:old", "data.n:1 name:old"])
@@ -100,10 +107,14 @@ def test_nothing_is_told_where_all_are_looked_at(root: Client) -> None:
         assert "Words were looked for" not in text(root.get(JOBS + query))
 
 
-@pytest.mark.parametrize("query", ["q=old+queue:rare", "queue=rare&q=old", "q=old+org:acme", "q=old&organization=acme"])
+@pytest.mark.parametrize(
+    "query", ["q=old+queue:rare", "queue=rare&q=old", "q=old+org:acme", "q=old&organization=acme"]
+)
 def test_what_an_index_finds_is_looked_at_however_old(root: Client, query: str) -> None:
     ten_jobs()
-    JobRecord.objects.filter(name__in=["old-0", "old-1"]).update(queue="rare", organization_id="acme")
+    JobRecord.objects.filter(name__in=["old-0", "old-1"]).update(
+        queue="rare", organization_id="acme"
+    )
     page = root.get(f"{JOBS}?{query}")
     assert names(page) == ["old-0", "old-1"]
     assert "Words were looked for" not in text(page)
@@ -125,18 +136,28 @@ def test_counts_of_the_filters_are_at_least_so_many(root: Client) -> None:
     assert "default (4+)" in page
 
 
-# --- ids -------------------------------------------------------------------------------------------------
+# --- ids ------------------------------------------------------------------------------------------
 
 
 def test_an_id_or_its_beginning_is_found_however_old(root: Client) -> None:
     oldest = ten_jobs()[0]
-    derived = record("derived", pk=ids.derived_id("id", "x"), created_at=timezone.now() - dt.timedelta(days=9))
+    derived = record(
+        "derived", pk=ids.derived_id("id", "x"), created_at=timezone.now() - dt.timedelta(days=9)
+    )
     foreign = record("foreign", rq_id="from-rq", created_at=timezone.now() - dt.timedelta(days=9))
     JobRecord.objects.filter(pk=oldest.pk).delete()
     oldest.pk = uuid.UUID("01890000-1111-7222-8333-444455556666")
     oldest.save(force_insert=True)
     whole = str(oldest.pk)
-    for typed in (whole, whole[:8], whole[:9], whole[:13], whole[:17], whole[:30], whole.replace("-", "")[:20]):
+    for typed in (
+        whole,
+        whole[:8],
+        whole[:9],
+        whole[:13],
+        whole[:17],
+        whole[:30],
+        whole.replace("-", "")[:20],
+    ):
         for prefix in ("", "id:"):
             page = root.get(JOBS, {"q": prefix + typed.upper()})
             assert names(page) == ["old-0"], typed
@@ -155,14 +176,23 @@ def test_what_only_looks_like_the_beginning_of_an_id_is_words(root: Client) -> N
 
 
 def test_the_ranges_of_beginnings() -> None:
-    first, last = uuid.UUID("01890000-1111-7222-8000-000000000000"), uuid.UUID("01890000-1111-7222-bfff-ffffffffffff")
+    first, last = (
+        uuid.UUID("01890000-1111-7222-8000-000000000000"),
+        uuid.UUID("01890000-1111-7222-bfff-ffffffffffff"),
+    )
     assert search._begun("01890000-1111-7222") == {(first, last)}
     assert len(search._begun("01890000-1111")) == len(ids.SPANS)
-    for text_ in ("0189000", "01890000-1111-7222-8333-4444555566667", "01890000-11x", "g1890000", "-01890000"):
+    for text_ in (
+        "0189000",
+        "01890000-1111-7222-8333-4444555566667",
+        "01890000-11x",
+        "g1890000",
+        "-01890000",
+    ):
         assert search._begun(text_) == set()
 
 
-# --- the address -----------------------------------------------------------------------------------------
+# --- the address ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "7"])
@@ -189,7 +219,7 @@ def test_pages_of_a_step_stay_in_it(root: Client, monkeypatch: pytest.MonkeyPatc
     assert search_window.UNTIL in parse_qs(before[1:])
 
 
-# --- other lists -----------------------------------------------------------------------------------------
+# --- other lists ----------------------------------------------------------------------------------
 
 
 def ten_letters() -> list[DeadLetter]:
@@ -197,9 +227,15 @@ def ten_letters() -> list[DeadLetter]:
     made = []
     for n, job in enumerate(ten_jobs(state="failed", organization_id="acme")):
         error = {"error_class": "ValueError", "message": f"{job.name} is away"}
-        JobAttempt.objects.create(job=job, number=1, outcome="failed", ended_at=job.created_at, **error)
+        JobAttempt.objects.create(
+            job=job, number=1, outcome="failed", ended_at=job.created_at, **error
+        )
         AuditEntry.objects.create(
-            at=job.created_at, action="failed", target_type="job", target_id=str(job.pk), reason=f"{job.name} ended"
+            at=job.created_at,
+            action="failed",
+            target_type="job",
+            target_id=str(job.pk),
+            reason=f"{job.name} ended",
         )
         made.append(
             DeadLetter.objects.create(
@@ -246,20 +282,28 @@ def test_a_file_of_the_audit_log_has_what_is_older_too(root: Client) -> None:
     assert len(b"".join(root.get(f"{AUDIT}export/?{query}")).decode().splitlines()) == 1 + 5  # type: ignore[arg-type]
 
 
-# --- cost ------------------------------------------------------------------------------------------------
+# --- cost -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "url",
     [
-        *(f"{JOBS}?q={typed}" for typed in ("old", "name:old", "data.n:1", "old+queue:default", "old+org:acme")),
+        *(
+            f"{JOBS}?q={typed}"
+            for typed in ("old", "name:old", "data.n:1", "old+queue:default", "old+org:acme")
+        ),
         f"{JOBS}?q=old&state__exact=failed",
         *(f"{url}?q=old" for url in (LETTERS, ATTEMPTS, AUDIT)),
     ],
 )
-def test_a_search_costs_the_same_however_much_there_is(root: Client, url: str, round_trips: Any) -> None:
+def test_a_search_costs_the_same_however_much_there_is(
+    root: Client, url: str, round_trips: Any
+) -> None:
     def cost() -> int:
-        with round_trips.counting() as trips, CaptureQueriesContext(connections["default"]) as captured:
+        with (
+            round_trips.counting() as trips,
+            CaptureQueriesContext(connections["default"]) as captured,
+        ):
             assert root.get(url).status_code == 200
         assert trips == []
         return len(captured)

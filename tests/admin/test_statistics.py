@@ -25,7 +25,9 @@ NOW = datetime(2030, 1, 31, 12, 30, 30, tzinfo=UTC)
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def count(at: datetime, completed: int = 0, failed: int = 0, seconds: float = 0.02, name: str = "x") -> None:
+def count(
+    at: datetime, completed: int = 0, failed: int = 0, seconds: float = 0.02, name: str = "x"
+) -> None:
     counts = MinuteCounts()
     for event, number in ((EventName.COMPLETED, completed), (EventName.FAILED, failed)):
         for _ in range(number):
@@ -86,7 +88,9 @@ def test_the_page(root: Client) -> None:
         shown = text(root.get(STATISTICS, {"window": window}))
         assert "Completed 4 Failed 1 Failure rate 20 %" in shown
         assert "test-noop few samples default 4 0 0 %" in shown
-    failing_first = text(root.get(STATISTICS, {"order": "failures"})).partition("By queue and job")[2]
+    failing_first = text(root.get(STATISTICS, {"order": "failures"})).partition("By queue and job")[
+        2
+    ]
     assert failing_first.index("test-scripted") < failing_first.index("test-noop")
     one = text(root.get(STATISTICS, {"name": "test-noop"})).partition("By queue and job")[2]
     assert "test-scripted" not in one
@@ -112,7 +116,9 @@ def test_no_cell_of_the_csv_is_a_formula(root: Client) -> None:
     assert line.partition(",")[2].startswith("\"'=HYPERLINK(")
 
 
-def test_it_costs_the_same_however_much_there_is(root: Client, django_assert_num_queries: Any) -> None:
+def test_it_costs_the_same_however_much_there_is(
+    root: Client, django_assert_num_queries: Any
+) -> None:
     for window in ("1h", "7d", "90d"):
         with django_assert_num_queries(4):  # session, user, what ended, durations
             root.get(STATISTICS, {"window": window})
@@ -121,7 +127,11 @@ def test_it_costs_the_same_however_much_there_is(root: Client, django_assert_num
             count(now - timedelta(minutes=number), completed=1, name=f"job-{number}")
         with django_assert_num_queries(4):
             root.get(STATISTICS, {"window": window})
-    assert JobStatistic.objects.count() >= HourStatistic.objects.count() >= DayStatistic.objects.count()
+    assert (
+        JobStatistic.objects.count()
+        >= HourStatistic.objects.count()
+        >= DayStatistic.objects.count()
+    )
 
 
 def test_staff_of_some_organizations_do_not_see_it(settings: Any) -> None:
@@ -140,7 +150,9 @@ def test_statistics_in_the_browser(page: Any) -> None:
     login(page, User.objects.create_superuser("root"))
     now = datetime.now(UTC)
     for minutes in range(0, 60, 7):
-        count(now - timedelta(minutes=minutes), completed=minutes + 3, failed=minutes % 3, seconds=0.3)
+        count(
+            now - timedelta(minutes=minutes), completed=minutes + 3, failed=minutes % 3, seconds=0.3
+        )
     page.goto(STATISTICS)
     axe(page)
     narrow(page)

@@ -1,4 +1,5 @@
-"""Every page of the admin in trouble: it answers, and says what is wrong. Redis down or damaged; texts without end."""
+"""Every page of the admin in trouble: it answers, and says what is wrong. Redis down or damaged;
+texts without end."""
 
 from __future__ import annotations
 
@@ -47,9 +48,15 @@ def ask(client: Client, pages: tuple[AdminPage, ...] = (*PAGES, *FILES)) -> dict
     for page in pages:
         response: Any = client.get(page.url())
         if response.status_code != 200:
-            faults.append(f"{page}: {response.status_code} {getattr(response, 'exc_info', ('', ''))[1]!r}"[:300])
+            faults.append(
+                f"{page}: {response.status_code} {getattr(response, 'exc_info', ('', ''))[1]!r}"[
+                    :300
+                ]
+            )
             continue
-        answers[page] = b"".join(response.streaming_content) if response.streaming else response.content
+        answers[page] = (
+            b"".join(response.streaming_content) if response.streaming else response.content
+        )
     assert not faults, "\n".join(faults)
     return answers
 
@@ -61,7 +68,11 @@ def text(body: bytes) -> str:
 
 def silent(answers: dict[AdminPage, bytes], told: str) -> list[str]:
     """Return which of the pages that ask Redis do not say something."""
-    return [str(page) for page, body in answers.items() if page.asks_redis and not re.search(told, text(body))]
+    return [
+        str(page)
+        for page, body in answers.items()
+        if page.asks_redis and not re.search(told, text(body))
+    ]
 
 
 def test_redis_is_down(root: Client, use_redis: UseRedis) -> None:
@@ -73,12 +84,16 @@ def test_redis_is_down(root: Client, use_redis: UseRedis) -> None:
 def test_redis_has_lost_all(root: Client, redis_client: redis.Redis) -> None:
     redis_client.flushall()
     answers = ask(root)
-    open_jobs = {page: body for page, body in answers.items() if page.label in {"waiting", "delayed", "active"}}
+    open_jobs = {
+        page: body
+        for page, body in answers.items()
+        if page.label in {"waiting", "delayed", "active"}
+    }
     assert len(open_jobs) == 3
     assert silent(open_jobs, "Redis has not heard of it yet") == []
 
 
-# --- damage ----------------------------------------------------------------------------------------------
+# --- damage ---------------------------------------------------------------------------------------
 
 
 def _another_type(client: redis.Redis, key: bytes) -> None:
@@ -115,26 +130,38 @@ CANNOT = r"cannot be (read|told|asked)"
     [(_another_type, CANNOT), (_garbage, CANNOT), (_missing, "Redis has not heard of it yet")],
     ids=["another type", "garbage", "missing"],
 )
-def test_the_hashes_of_jobs_are_damaged(root: Client, redis_client: redis.Redis, harm: Harm, told: str) -> None:
+def test_the_hashes_of_jobs_are_damaged(
+    root: Client, redis_client: redis.Redis, harm: Harm, told: str
+) -> None:
     for key in redis_client.keys("rq:job:*"):
         harm(redis_client, key)
     answers = ask(root)
-    of_jobs = {page: body for page, body in answers.items() if page.label in {"waiting", "delayed", "active"}}
+    of_jobs = {
+        page: body
+        for page, body in answers.items()
+        if page.label in {"waiting", "delayed", "active"}
+    }
     of_jobs |= {page: body for page, body in answers.items() if page.name == "bulkoperation_change"}
     assert len(of_jobs) == 4
     assert silent(of_jobs, told) == []
 
 
-@pytest.mark.parametrize(("harm", "told"), [(_another_type, CANNOT), (_garbage, "")], ids=["another type", "garbage"])
-def test_every_key_is_damaged(root: Client, redis_client: redis.Redis, harm: Harm, told: str) -> None:
+@pytest.mark.parametrize(
+    ("harm", "told"), [(_another_type, CANNOT), (_garbage, "")], ids=["another type", "garbage"]
+)
+def test_every_key_is_damaged(
+    root: Client, redis_client: redis.Redis, harm: Harm, told: str
+) -> None:
     for key in redis_client.keys("*"):
         harm(redis_client, key)
     answers = ask(root)
-    boards = {page: body for page, body in answers.items() if page.name in {"queues", "limits", "workers"}}
+    boards = {
+        page: body for page, body in answers.items() if page.name in {"queues", "limits", "workers"}
+    }
     assert silent(boards, told) == []
 
 
-# --- texts without end -----------------------------------------------------------------------------------
+# --- texts without end ----------------------------------------------------------------------------
 
 
 def test_five_megabytes(root: Client) -> None:
@@ -151,7 +178,9 @@ def test_five_megabytes(root: Client) -> None:
     ):
         rows.update(**{column: value})
     answers = ask(root)
-    large = {str(page): len(body) for page, body in answers.items() if len(body) > MOST and page in PAGES}
+    large = {
+        str(page): len(body) for page, body in answers.items() if len(body) > MOST and page in PAGES
+    }
     assert set(large) - WHOLE == set(), large
     for page in PAGES:
         if page.label == "failed" or page.name in {"jobattempt_change", "deadletter_change"}:

@@ -30,9 +30,13 @@ def filled(processes: Fleet, no_notices: None) -> Iterator[User]:
 def unfolded(filled: User, processes: Fleet, chromium: Any) -> Any:
     """A page of a browser at a site with django-unfold, logged in."""
     address = f"127.0.0.1:{free_port()}"
-    server = processes.manage("runserver", address, "--noreload", "--insecure", environment=SETTINGS)
+    server = processes.manage(
+        "runserver", address, "--noreload", "--insecure", environment=SETTINGS
+    )
     server.wait_for_output("Quit the server")
-    context = chromium.new_context(base_url=f"http://{address}", viewport={"width": 1280, "height": 900})
+    context = chromium.new_context(
+        base_url=f"http://{address}", viewport={"width": 1280, "height": 900}
+    )
     context.set_default_timeout(TIMEOUT)
     page = context.new_page()
     page.complaints = watch(page, f"http://{address}")
@@ -43,7 +47,11 @@ def unfolded(filled: User, processes: Fleet, chromium: Any) -> Any:
 def test_each_page_answers_and_looks_like_unfold(filled: User, processes: Fleet) -> None:
     asking = processes.start("-m", "tests.support.unfold_site", environment=SETTINGS)
     assert asking.wait(60) == 0, asking.output()
-    answers = [line.split() for line in asking.output().splitlines() if line.startswith(("2", "3", "4", "5"))]
+    answers = [
+        line.split()
+        for line in asking.output().splitlines()
+        if line.startswith(("2", "3", "4", "5"))
+    ]
     assert len(answers) == len(PAGES)
     faults = [answer for answer in answers if answer[:3] != ["200", "unfold", "ours"]]
     assert not faults, asking.output()

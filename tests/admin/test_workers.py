@@ -1,4 +1,5 @@
-"""The page of workers: who works on what, and letting them take no more jobs, end, or drop the job they are in."""
+"""The page of workers: who works on what, and letting them take no more jobs, end, or drop the job
+they are in."""
 
 from __future__ import annotations
 
@@ -41,14 +42,16 @@ def presence(token: str = "t1", kind: str = "workers") -> Presence:
 
 
 def act(client: Client, verb: str, target: str) -> Any:
-    return client.post(WORKERS, {"action": "confirm", "verb": verb, "target": target, "reason": "a new release"})
+    return client.post(
+        WORKERS, {"action": "confirm", "verb": verb, "target": target, "reason": "a new release"}
+    )
 
 
 def names(found: live_workers.Workforce) -> list[str]:
     return [worker.name for worker in found.workers]
 
 
-# --- what it reads ---------------------------------------------------------------------------------------
+# --- what it reads --------------------------------------------------------------------------------
 
 
 def test_a_worker_and_the_job_it_is_in(redis_client: redis.Redis) -> None:
@@ -58,9 +61,18 @@ def test_a_worker_and_the_job_it_is_in(redis_client: redis.Redis) -> None:
     redis_client.hset(keys.worker("hand-1"), mapping={"w:supervisor": "t1", "w:memory": "1048576"})
     [line] = live_workers.look().supervisors
     [worker] = line.workers
-    assert (worker.name, worker.memory, worker.is_quiet, list(worker.queues)) == ("hand-1", 1048576, False, ["default"])
+    assert (worker.name, worker.memory, worker.is_quiet, list(worker.queues)) == (
+        "hand-1",
+        1048576,
+        False,
+        ["default"],
+    )
     assert worker.task is not None
-    assert (worker.task.id, worker.task.name, worker.task.queue) == (str(handle), "test-noop", "default")
+    assert (worker.task.id, worker.task.name, worker.task.queue) == (
+        str(handle),
+        "test-noop",
+        "default",
+    )
     assert worker.task.running is not None and worker.task.running >= 0
     assert worker.task.lease_left is not None and 0 < worker.task.lease_left <= 20
     assert not line.is_other_version and not line.is_quiet
@@ -108,7 +120,9 @@ def test_another_version_is_told(root: Client, redis_client: redis.Redis) -> Non
     presence()
     facts = redis_client.hget(keys.supervisor("t1"), "facts").decode()
     redis_client.hset(keys.supervisor("t1"), "facts", facts.replace("0.1.0", "0.0.9"))
-    assert "Some run another version of wellos_jobs than this page, 0.1.0: 0.0.9." in text(root.get(WORKERS))
+    assert "Some run another version of wellos_jobs than this page, 0.1.0: 0.0.9." in text(
+        root.get(WORKERS)
+    )
     redis_client.hset(keys.supervisor("t1"), "facts", "{nonsense")
     assert "No supervisor is known" in text(root.get(WORKERS))
 
@@ -132,7 +146,7 @@ def test_redis_away(root: Client, use_redis: UseRedis) -> None:
     assert not AuditEntry.objects.exists()
 
 
-# --- quiet workers ---------------------------------------------------------------------------------------
+# --- quiet workers --------------------------------------------------------------------------------
 
 
 def test_a_quiet_worker_takes_no_job_and_wakes_another(root: Client) -> None:
@@ -186,7 +200,13 @@ def test_acts_on_what_has_gone(root: Client, verb: str, target: str) -> None:
 
 @pytest.mark.parametrize(
     ("verb", "target"),
-    [("burn", "worker:x"), ("quiet", "x"), ("quiet", "job:x"), ("stop_job", "worker:x"), ("stop_job", "job:nonsense")],
+    [
+        ("burn", "worker:x"),
+        ("quiet", "x"),
+        ("quiet", "job:x"),
+        ("stop_job", "worker:x"),
+        ("stop_job", "job:nonsense"),
+    ],
 )
 def test_what_no_button_sends_is_refused(root: Client, verb: str, target: str) -> None:
     assert act(root, verb, target).status_code == 400
@@ -194,7 +214,12 @@ def test_what_no_button_sends_is_refused(root: Client, verb: str, target: str) -
 
 @pytest.mark.parametrize(
     ("verb", "permission"),
-    [("quiet", "quiet_worker"), ("resume", "quiet_worker"), ("stop", "stop_worker"), ("stop_job", "cancel_job")],
+    [
+        ("quiet", "quiet_worker"),
+        ("resume", "quiet_worker"),
+        ("stop", "stop_worker"),
+        ("stop_job", "cancel_job"),
+    ],
 )
 def test_each_act_needs_its_permission(verb: str, permission: str) -> None:
     handle, hand = scripted.enqueue(), Hand("default")
@@ -220,26 +245,32 @@ def test_staff_of_some_organizations_do_not_see_it(settings: Any) -> None:
     assert "hand" not in shown
 
 
-# --- real processes --------------------------------------------------------------------------------------
+# --- real processes -------------------------------------------------------------------------------
 
 
 def crew(processes: Fleet, *arguments: str) -> Process:
     """A supervisor that is known, with two workers that are known to be its own."""
     process = processes.worker("default", "--processes", "2", "--name", "crew", *arguments)
     processes.wait_until(
-        lambda: [len(line.workers) for line in live_workers.look().supervisors] == [2], 40, "two workers"
+        lambda: [len(line.workers) for line in live_workers.look().supervisors] == [2],
+        40,
+        "two workers",
     )
     return process
 
 
 def task_of(name: str) -> live_workers.Task | None:
-    return next((worker.task for worker in live_workers.look().workers if worker.name == name), None)
+    return next(
+        (worker.task for worker in live_workers.look().workers if worker.name == name), None
+    )
 
 
 def test_a_supervisor_that_is_quiet_takes_no_jobs(processes: Fleet, root: Client) -> None:
     crew(processes)
     [line] = live_workers.look().supervisors
-    processes.wait_until(lambda: all(worker.memory for worker in live_workers.look().workers), 20, "their memory")
+    processes.wait_until(
+        lambda: all(worker.memory for worker in live_workers.look().workers), 20, "their memory"
+    )
     assert line.kind == "workers" and list(line.queues) == ["default"]
     processes.wait_until(lambda: live_workers.look().supervisors[0].leads, 20, "it leads")
     act(root, "quiet", f"supervisor:{line.token}")
@@ -257,7 +288,9 @@ def test_a_supervisor_that_is_quiet_takes_no_jobs(processes: Fleet, root: Client
 def test_a_worker_is_stopped_after_its_job(processes: Fleet, root: Client, tmp_path: Path) -> None:
     process = crew(processes)
     handle = scripted.enqueue(steps=[f"wait_file:{tmp_path / 'go'}"])
-    [busy] = processes.wait_until(lambda: [worker for worker in live_workers.look().workers if worker.task], 30)
+    [busy] = processes.wait_until(
+        lambda: [worker for worker in live_workers.look().workers if worker.task], 30
+    )
     act(root, "stop", f"worker:{busy.name}")
     (tmp_path / "go").touch()
     processes.wait_until(lambda: has_state(handle, "completed"), 30)
@@ -280,7 +313,9 @@ def test_the_job_of_a_worker_is_stopped(processes: Fleet, root: Client, tmp_path
 
 def test_a_scheduler_is_shown(processes: Fleet, root: Client) -> None:
     processes.manage("rqscheduler")
-    processes.wait_until(lambda: [line.kind for line in live_workers.look().supervisors] == ["clock"], 40)
+    processes.wait_until(
+        lambda: [line.kind for line in live_workers.look().supervisors] == ["clock"], 40
+    )
     processes.wait_until(lambda: live_workers.look().has_clock, 20)
     assert "Scheduler" in text(root.get(WORKERS))
 

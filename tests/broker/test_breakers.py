@@ -1,4 +1,5 @@
-"""Circuit breakers, step by step: open, parked jobs, one probe, closed or open again, by itself or by hand."""
+"""Circuit breakers, step by step: open, parked jobs, one probe, closed or open again, by itself or
+by hand."""
 
 from __future__ import annotations
 
@@ -53,7 +54,9 @@ def probing(hand: Hand, client: redis.Redis, count: int = 3) -> tuple[Claim, lis
     return probe, handles
 
 
-def test_opens_after_so_many_failures_and_burns_no_attempts(hand: Hand, redis_client: redis.Redis) -> None:
+def test_opens_after_so_many_failures_and_burns_no_attempts(
+    hand: Hand, redis_client: redis.Redis
+) -> None:
     partner.enqueue(steps=[])
     assert hand.run().kind == "completed"
     partner.using(max_attempts=1).enqueue(steps=DOWN)
@@ -109,7 +112,9 @@ def test_a_probe_that_fails_opens_it_again(hand: Hand, redis_client: redis.Redis
 
 
 @pytest.mark.parametrize("ending", ["snoozed", "canceled", "handed_back", "failed"])
-def test_a_probe_that_says_nothing_leaves_it_to_another(hand: Hand, redis_client: redis.Redis, ending: str) -> None:
+def test_a_probe_that_says_nothing_leaves_it_to_another(
+    hand: Hand, redis_client: redis.Redis, ending: str
+) -> None:
     probe, _ = probing(hand, redis_client)
     hand.settle(probe, Outcome(ending, after=60, message="of no account"))  # type: ignore[arg-type]
     assert redis_client.exists(BREAKER)
@@ -126,10 +131,13 @@ def test_the_probes_worker_is_killed(hand: Hand, redis_client: redis.Redis) -> N
 
 
 def test_the_probe_ends_after_its_lease_has_run_out(hand: Hand, redis_client: redis.Redis) -> None:
-    """Its machine was thought dead, and another probe is under way: what the first one saw decides nothing."""
+    """Its machine was thought dead, and another probe is under way: what the first one saw decides
+    nothing."""
     probe, _ = probing(hand, redis_client)
     redis_client.zadd(keys.LEASES, {probe.id: 1})
-    assert [found.id for found in claims.rescue(hand.connection, "crashed", "no beat")] == [probe.id]
+    assert [found.id for found in claims.rescue(hand.connection, "crashed", "no beat")] == [
+        probe.id
+    ]
     other = Hand(name="other")
     next_probe = other.take()
     assert not hand.settle(probe, OK)
@@ -168,7 +176,9 @@ def test_only_chosen_errors_count(hand: Hand, redis_client: redis.Redis) -> None
 
 
 @pytest.mark.parametrize("step", ["raise:ValueError:ours", "status:404", "discard:no", "snooze:60"])
-def test_what_says_nothing_about_the_partner_does_not_count(hand: Hand, redis_client: redis.Redis, step: str) -> None:
+def test_what_says_nothing_about_the_partner_does_not_count(
+    hand: Hand, redis_client: redis.Redis, step: str
+) -> None:
     for _ in range(3):
         partner.using(max_attempts=1).enqueue(steps=[step])
         hand.run()
@@ -204,7 +214,10 @@ def test_opened_and_closed_by_hand(hand: Hand, redis_client: redis.Redis) -> Non
     assert operations.reset_breaker("partner")
     assert [hand.take().id for _ in range(2)] == [str(handle) for handle in handles]
     assert not operations.reset_breaker("partner")
-    assert [entry.target_id for entry in AuditEntry.objects.order_by("pk")][:2] == ["partner", "partner"]
+    assert [entry.target_id for entry in AuditEntry.objects.order_by("pk")][:2] == [
+        "partner",
+        "partner",
+    ]
 
 
 def test_opened_by_hand_while_a_probe_runs(hand: Hand, redis_client: redis.Redis) -> None:

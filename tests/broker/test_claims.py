@@ -1,4 +1,5 @@
-"""Claim and settle: who gets which job when, and that no call and no crash of a caller can lose or double one."""
+"""Claim and settle: who gets which job when, and that no call and no crash of a caller can lose or
+double one."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ def push(django_capture_on_commit_callbacks: Any) -> Callable[..., list[JobHandl
 
     def put(*values: object, **options: Any) -> list[JobHandle]:
         with django_capture_on_commit_callbacks(execute=True):
-            return enqueue_bulk([("test-echo", {"value": value}, JobOptions(**options)) for value in values])
+            return enqueue_bulk(
+                [("test-echo", {"value": value}, JobOptions(**options)) for value in values]
+            )
 
     return put
 
@@ -41,18 +44,28 @@ Push = Callable[..., list[JobHandle]]
 def value_of(hand: Hand) -> Any:
     """Claim one job and return its value; None if there is none."""
     claim = hand.claim()
-    return None if claim is None else claim.data.decode().partition('"value":')[2].rstrip("}]").strip('"')
+    return (
+        None
+        if claim is None
+        else claim.data.decode().partition('"value":')[2].rstrip("}]").strip('"')
+    )
 
 
 def values(hand: Hand, count: int) -> list[Any]:
     return [value_of(hand) for _ in range(count)]
 
 
-# --- order -----------------------------------------------------------------------------------------------
+# --- order ----------------------------------------------------------------------------------------
 
 
 def test_urgent_lanes_come_first_and_each_lane_is_first_in_first_out(push: Push) -> None:
-    for priority in (Priority.BULK, Priority.LOW, Priority.NORMAL, Priority.HIGH, Priority.CRITICAL):
+    for priority in (
+        Priority.BULK,
+        Priority.LOW,
+        Priority.NORMAL,
+        Priority.HIGH,
+        Priority.CRITICAL,
+    ):
         push(f"{priority.name}-1", f"{priority.name}-2", priority=priority)
     assert values(Hand("default"), 11) == [
         *("CRITICAL-1", "CRITICAL-2", "HIGH-1", "HIGH-2", "NORMAL-1", "NORMAL-2"),
@@ -99,7 +112,7 @@ def test_the_fair_turn_looks_at_the_age_of_the_oldest_job_not_of_the_lane(push: 
     assert "bulk" in values(hand, 15)
 
 
-# --- paused, suspended, dead entries ---------------------------------------------------------------------
+# --- paused, suspended, dead entries --------------------------------------------------------------
 
 
 def test_a_paused_queue_is_passed_by_until_it_is_resumed(push: Push) -> None:
@@ -117,7 +130,9 @@ def test_a_paused_queue_is_passed_by_until_it_is_resumed(push: Push) -> None:
     assert queues.resume("email") is False
 
 
-def test_a_worker_that_comes_while_a_queue_is_paused_gets_its_jobs_after_the_resume(push: Push) -> None:
+def test_a_worker_that_comes_while_a_queue_is_paused_gets_its_jobs_after_the_resume(
+    push: Push,
+) -> None:
     queues.pause("email")
     push("x", queue="email")
     hand = Hand("email")
@@ -135,7 +150,9 @@ def test_rq_s_suspension_is_obeyed(push: Push) -> None:
     assert value_of(hand) == "x"
 
 
-def test_list_entries_are_hints_and_dead_ones_are_dropped(push: Push, redis_client: redis.Redis) -> None:
+def test_list_entries_are_hints_and_dead_ones_are_dropped(
+    push: Push, redis_client: redis.Redis
+) -> None:
     gone, canceled, moved, good = push("gone", "canceled", "moved", "good")
     redis_client.delete(keys.job(gone))
     redis_client.hset(keys.job(canceled), "status", "canceled")
@@ -143,10 +160,14 @@ def test_list_entries_are_hints_and_dead_ones_are_dropped(push: Push, redis_clie
     redis_client.rpush(keys.lane("default"), str(good))  # a second time
     hand = Hand("default")
     assert values(hand, 2) == ["good", None]
-    assert not redis_client.exists(keys.lane("default"), keys.ready(hand.queue_set), keys.age(hand.queue_set))
+    assert not redis_client.exists(
+        keys.lane("default"), keys.ready(hand.queue_set), keys.age(hand.queue_set)
+    )
 
 
-def test_more_dead_entries_than_one_call_may_drop_hold_nobody_up(push: Push, redis_client: redis.Redis) -> None:
+def test_more_dead_entries_than_one_call_may_drop_hold_nobody_up(
+    push: Push, redis_client: redis.Redis
+) -> None:
     redis_client.rpush(keys.lane("default"), *(f"dead-{number}" for number in range(1_200)))
     push("good")
     hand = Hand("default")
@@ -155,7 +176,7 @@ def test_more_dead_entries_than_one_call_may_drop_hold_nobody_up(push: Push, red
     assert work("default", name="burst").jobs_done == 1
 
 
-# --- numbering: a call that is sent again ----------------------------------------------------------------
+# --- numbering: a call that is sent again ---------------------------------------------------------
 
 
 def test_a_claim_that_is_sent_again_gets_the_same_job(push: Push) -> None:
@@ -176,14 +197,21 @@ def test_a_claim_in_vain_that_is_sent_again_stays_in_vain(push: Push) -> None:
     assert value_of(hand) == "late"
 
 
-def test_a_settle_that_is_sent_again_counts_once_and_claims_once(push: Push, redis_client: redis.Redis) -> None:
+def test_a_settle_that_is_sent_again_counts_once_and_claims_once(
+    push: Push, redis_client: redis.Redis
+) -> None:
     first, second, third = push("a", "b", "c")
     hand = Hand("default")
     claim = hand.take()
     outcome = Outcome("completed", 0.5, result="1")
     answer = hand.claimer.settle(claim, outcome, claim_next=True)
     again = hand.claimer.repeat_settle(claim, outcome, claim_next=True)
-    assert answer == again and answer.settled and answer.claim is not None and answer.claim.id == str(second)
+    assert (
+        answer == again
+        and answer.settled
+        and answer.claim is not None
+        and answer.claim.id == str(second)
+    )
     assert event_names(first) == ["enqueued", "started", "completed"]
     assert third.state is JobState.WAITING
     facts = redis_client.hgetall(keys.worker("hand"))
@@ -193,14 +221,18 @@ def test_a_settle_that_is_sent_again_counts_once_and_claims_once(push: Push, red
 def test_a_claim_that_is_sent_again_after_its_lease_does_not_get_the_run_of_another(
     push: Push, redis_client: redis.Redis
 ) -> None:
-    """Else two workers would run one job under one claim, and either could settle the other's run."""
+    """Else two workers would run one job under one claim, and either could settle the other's
+    run."""
     (handle,) = push("a")
     late, other = Hand("default", name="late"), Hand("default", name="other")
     late.take()
     redis_client.zadd(keys.LEASES, {str(handle): 1})
     rescue(redis_client, "crashed", "its worker stopped renewing the lease")
     answer = late.claimer.repeat_claim()
-    assert (answer.claim, answer.next_due) == (None, 0.0)  # it waits: ask again at once, under a new number
+    assert (answer.claim, answer.next_due) == (
+        None,
+        0.0,
+    )  # it waits: ask again at once, under a new number
     claim = other.take()
     assert late.claimer.repeat_claim().claim is None
     assert other.settle(claim, Outcome("completed", result="1"))
@@ -223,20 +255,27 @@ def test_a_settle_that_is_sent_again_after_a_lease_does_not_get_the_run_of_anoth
 
 def test_the_calls_of_a_new_process_of_the_same_name_are_no_repeats(push: Push) -> None:
     push("a", "b")
-    assert [value_of(Hand("default", name="same")), value_of(Hand("default", name="same"))] == ["a", "b"]
+    assert [value_of(Hand("default", name="same")), value_of(Hand("default", name="same"))] == [
+        "a",
+        "b",
+    ]
 
 
-def test_an_unregistered_queue_set_is_told_apart_from_an_empty_queue(redis_client: redis.Redis) -> None:
+def test_an_unregistered_queue_set_is_told_apart_from_an_empty_queue(
+    redis_client: redis.Redis,
+) -> None:
     hand = Hand("default")
     redis_client.flushall()
     with pytest.raises(QueueSetUnknown):
         hand.claim()
 
 
-# --- the claim and who holds it --------------------------------------------------------------------------
+# --- the claim and who holds it -------------------------------------------------------------------
 
 
-def test_a_claim_moves_the_job_under_a_lease_in_one_step(push: Push, redis_client: redis.Redis) -> None:
+def test_a_claim_moves_the_job_under_a_lease_in_one_step(
+    push: Push, redis_client: redis.Redis
+) -> None:
     [handle] = push("a")
     before = float(".".join(map(str, redis_client.time())))
     claim = Hand("default", name="w").take()
@@ -244,15 +283,25 @@ def test_a_claim_moves_the_job_under_a_lease_in_one_step(push: Push, redis_clien
     lease = redis_client.zscore(keys.LEASES, str(handle))
     assert before + 19 < lease < before + 21.5
     assert redis_client.zrange(keys.wip("default"), 0, -1) == [f"{handle}:{claim.run}".encode()]
-    fields = {name.decode(): value.decode() for name, value in redis_client.hgetall(keys.job(handle)).items()}
+    fields = {
+        name.decode(): value.decode()
+        for name, value in redis_client.hgetall(keys.job(handle)).items()
+    }
     assert (fields["status"], fields["worker_name"], fields["w:run"]) == ("started", "w", claim.run)
     worker = redis_client.hgetall(keys.worker("w"))
     assert (worker[b"current_job"], worker[b"state"]) == (str(handle).encode(), b"busy")
-    assert (claim.attempt, claim.generation, claim.database, claim.name) == (1, 0, "default", "test-echo")
+    assert (claim.attempt, claim.generation, claim.database, claim.name) == (
+        1,
+        0,
+        "default",
+        "test-echo",
+    )
     assert claim.since is not None and before - 5 < claim.since < before + 1
 
 
-def test_the_setting_says_how_long_a_lease_lasts(push: Push, redis_client: redis.Redis, settings: Any) -> None:
+def test_the_setting_says_how_long_a_lease_lasts(
+    push: Push, redis_client: redis.Redis, settings: Any
+) -> None:
     settings.WELLOS_JOBS = {"LEASE": 100}
     [handle] = push("a")
     Hand("default").take()
@@ -263,7 +312,9 @@ def test_a_stale_finisher_changes_nothing(push: Push, redis_client: redis.Redis)
     [handle] = push("a")
     slow, quick = Hand("default", name="slow"), Hand("default", name="quick")
     stale = slow.take()
-    assert [job.ending for job in rescue(slow.connection, "crashed", "gone", worker="slow")] == ["waiting"]
+    assert [job.ending for job in rescue(slow.connection, "crashed", "gone", worker="slow")] == [
+        "waiting"
+    ]
     held = quick.take()
     before = redis_client.hgetall(keys.job(handle))
     for kind in ("completed", "failed", "retried", "snoozed", "canceled", "handed_back"):
@@ -285,10 +336,12 @@ def test_a_stale_settle_still_claims_the_next_job(push: Push) -> None:
     assert not answer.settled and answer.claim is not None and answer.claim.id == stale.id
 
 
-# --- the bell --------------------------------------------------------------------------------------------
+# --- the bell -------------------------------------------------------------------------------------
 
 
-def test_a_push_rings_once_and_a_claim_that_leaves_work_rings_again(push: Push, redis_client: redis.Redis) -> None:
+def test_a_push_rings_once_and_a_claim_that_leaves_work_rings_again(
+    push: Push, redis_client: redis.Redis
+) -> None:
     one = Hand("default", name="one")
     push("a", "b", "c")
     bell = keys.bell(one.queue_set)
@@ -302,22 +355,32 @@ def test_a_push_rings_once_and_a_claim_that_leaves_work_rings_again(push: Push, 
 
 
 def test_every_set_of_queues_with_the_lane_is_told(push: Push) -> None:
-    one, both, other = Hand("email", name="1"), Hand("slow", "email", name="2"), Hand("slow", name="3")
+    one, both, other = (
+        Hand("email", name="1"),
+        Hand("slow", "email", name="2"),
+        Hand("slow", name="3"),
+    )
     push("a", queue="email")
     assert (one.is_bell_rung(), both.is_bell_rung(), other.is_bell_rung()) == (True, True, False)
 
 
-def test_a_set_on_which_nobody_works_any_more_is_forgotten(push: Push, redis_client: redis.Redis) -> None:
+def test_a_set_on_which_nobody_works_any_more_is_forgotten(
+    push: Push, redis_client: redis.Redis
+) -> None:
     hand = Hand("default")
     redis_client.delete(keys.queue_set(hand.queue_set))  # as when its time to live is over
     push("a")
-    assert not redis_client.exists(keys.sets_of("default"), keys.ready(hand.queue_set), keys.bell(hand.queue_set))
+    assert not redis_client.exists(
+        keys.sets_of("default"), keys.ready(hand.queue_set), keys.bell(hand.queue_set)
+    )
 
 
-# --- delayed jobs ----------------------------------------------------------------------------------------
+# --- delayed jobs ---------------------------------------------------------------------------------
 
 
-def test_a_claim_moves_what_is_due_and_tells_when_the_next_is(push: Push, redis_client: redis.Redis) -> None:
+def test_a_claim_moves_what_is_due_and_tells_when_the_next_is(
+    push: Push, redis_client: redis.Redis
+) -> None:
     hand = Hand("default")
     [soon] = push("soon", delay=1)
     push("later", delay=30)
@@ -332,7 +395,9 @@ def test_a_claim_moves_what_is_due_and_tells_when_the_next_is(push: Push, redis_
     assert redis_client.zcard(keys.scheduled("default")) == redis_client.zcard(keys.DUE) == 1
 
 
-def test_a_delay_of_less_than_a_second_is_kept_and_not_cut_short(push: Push, redis_client: redis.Redis) -> None:
+def test_a_delay_of_less_than_a_second_is_kept_and_not_cut_short(
+    push: Push, redis_client: redis.Redis
+) -> None:
     hand = Hand("default")
     started = time.time()
     push("soon", delay=0.3)
@@ -342,7 +407,9 @@ def test_a_delay_of_less_than_a_second_is_kept_and_not_cut_short(push: Push, red
     assert time.time() - started >= 0.3
 
 
-def test_a_delayed_job_that_becomes_the_next_one_wakes_an_idle_worker(push: Push, redis_client: redis.Redis) -> None:
+def test_a_delayed_job_that_becomes_the_next_one_wakes_an_idle_worker(
+    push: Push, redis_client: redis.Redis
+) -> None:
     hand = Hand("default")
     push("later", delay=60)
     redis_client.delete(keys.bell(hand.queue_set))
@@ -370,7 +437,7 @@ def test_promote_lets_a_delayed_job_run_now(push: Push) -> None:
     assert queues.counts("default").delayed == 0
 
 
-# --- counts and costs ------------------------------------------------------------------------------------
+# --- counts and costs -----------------------------------------------------------------------------
 
 
 def test_counts_tell_what_stands_in_redis(push: Push) -> None:
@@ -381,7 +448,11 @@ def test_counts_tell_what_stands_in_redis(push: Push) -> None:
     counts = queues.all_counts()
     assert (counts["email"].waiting, counts["email"].active, counts["email"].delayed) == (2, 1, 1)
     assert counts["email"].oldest_wait is not None and 0 <= counts["email"].oldest_wait < 60
-    assert (counts["slow"].waiting, counts["slow"].oldest_wait, counts["slow"].paused) == (0, None, False)
+    assert (counts["slow"].waiting, counts["slow"].oldest_wait, counts["slow"].paused) == (
+        0,
+        None,
+        False,
+    )
 
 
 def test_a_job_in_steady_state_is_one_round_trip(push: Push, round_trips: RoundTrips) -> None:
@@ -391,13 +462,17 @@ def test_a_job_in_steady_state_is_one_round_trip(push: Push, round_trips: RoundT
     claim = hand.take()
     with round_trips.counting() as trips:
         for _ in range(40):
-            answer = hand.claimer.settle(claim, Outcome("completed", result="null"), claim_next=True)
+            answer = hand.claimer.settle(
+                claim, Outcome("completed", result="null"), claim_next=True
+            )
             assert answer.claim is not None
             claim = answer.claim
     assert trips == ["EVALSHA"] * 40
 
 
-def test_a_worker_in_steady_state_needs_at_most_two_round_trips_a_job(push: Push, round_trips: RoundTrips) -> None:
+def test_a_worker_in_steady_state_needs_at_most_two_round_trips_a_job(
+    push: Push, round_trips: RoundTrips
+) -> None:
     push(*range(40))
     with round_trips.counting() as trips:
         worker = work("default")
@@ -405,7 +480,9 @@ def test_a_worker_in_steady_state_needs_at_most_two_round_trips_a_job(push: Push
     assert len(trips) <= 40 + 10  # start and end of the worker cost the rest
 
 
-def test_many_queues_do_not_make_a_claim_slower(push: Push, settings: Any, redis_client: redis.Redis) -> None:
+def test_many_queues_do_not_make_a_claim_slower(
+    push: Push, settings: Any, redis_client: redis.Redis
+) -> None:
     names = [f"queue-{number}" for number in range(200)]
     settings.RQ_QUEUES = dict.fromkeys([*names, "default"], settings.RQ_QUEUES["default"])
     hand = Hand(*names, "default")
@@ -414,10 +491,17 @@ def test_many_queues_do_not_make_a_claim_slower(push: Push, settings: Any, redis
     redis_client.config_resetstat()
     assert values(hand, 2) == ["first", "second"]
     calls = redis_client.info("commandstats")
-    assert sum(stat["calls"] for name, stat in calls.items() if name not in {"cmdstat_evalsha", "cmdstat_info"}) < 120
+    assert (
+        sum(
+            stat["calls"]
+            for name, stat in calls.items()
+            if name not in {"cmdstat_evalsha", "cmdstat_info"}
+        )
+        < 120
+    )
 
 
-# --- cancel ----------------------------------------------------------------------------------------------
+# --- cancel ---------------------------------------------------------------------------------------
 
 
 def test_a_waiting_job_is_canceled_in_each_lane(push: Push, redis_client: redis.Redis) -> None:
@@ -438,7 +522,9 @@ def test_a_delayed_job_is_canceled(push: Push, redis_client: redis.Redis) -> Non
     assert handle.cancel()  # as before: it is canceled
 
 
-def test_a_running_job_is_marked_and_its_supervisor_told(push: Push, redis_client: redis.Redis) -> None:
+def test_a_running_job_is_marked_and_its_supervisor_told(
+    push: Push, redis_client: redis.Redis
+) -> None:
     [handle] = push("x")
     hand = Hand("default", name="w")
     claim = hand.take()
@@ -447,7 +533,9 @@ def test_a_running_job_is_marked_and_its_supervisor_told(push: Push, redis_clien
         wait_until(lambda: listener.get_message(timeout=1) is None)
         assert handle.cancel() is True
         message = wait_until(lambda: listener.get_message(timeout=1))
-    assert message["data"] == f'{{"command":"stop-job","job_id":"{handle}"}}'.encode() or str(handle) in str(message)
+    assert message["data"] == f'{{"command":"stop-job","job_id":"{handle}"}}'.encode() or str(
+        handle
+    ) in str(message)
     assert handle.state is JobState.ACTIVE
     assert [part.decode() for part in hand.tick()[2:]] == [str(handle)]
     assert hand.settle(claim, Outcome("retried", after=1, message="x"))
@@ -461,18 +549,24 @@ def test_a_final_job_stays_as_it_is(push: Push) -> None:
     assert handle.state is JobState.COMPLETED
 
 
-def test_a_job_that_redis_has_not_heard_of_gets_a_tombstone_that_a_late_push_meets(redis_client: redis.Redis) -> None:
+def test_a_job_that_redis_has_not_heard_of_gets_a_tombstone_that_a_late_push_meets(
+    redis_client: redis.Redis,
+) -> None:
     handle = noop.enqueue()  # not committed, so not pushed
     assert handle.cancel()
     assert handle.state is JobState.CANCELED
     assert 86_000 < redis_client.ttl(keys.job(handle)) <= 86_400
     assert queues.push([handle.record()]) == 0
     assert value_of(Hand("default")) is None
-    assert event_names(handle) == ["canceled", "canceled"]  # the second when the row is surely there
+    assert event_names(handle) == [
+        "canceled",
+        "canceled",
+    ]  # the second when the row is surely there
 
 
 def test_no_job_is_ever_in_no_structure(push: Push, redis_client: redis.Redis) -> None:
-    """Whatever the step, a job stands in exactly one of: lanes, delayed, leases, final registries."""
+    """Whatever the step, a job stands in exactly one of: lanes, delayed, leases, final
+    registries."""
     [handle] = push("x")
     hand = Hand("default")
     steps: list[Callable[[], Any]] = [
@@ -489,9 +583,21 @@ def test_no_job_is_ever_in_no_structure(push: Push, redis_client: redis.Redis) -
         step()
         job_id = str(handle)
         places = [
-            *(lane for lane in keys.lanes("default") if job_id.encode() in redis_client.lrange(lane, 0, -1)),
-            *(key for key in (keys.DUE, keys.LEASES) if redis_client.zscore(key, job_id) is not None),
-            *(key("default") for key in (keys.failed, keys.finished) if redis_client.zscore(key("default"), job_id)),
+            *(
+                lane
+                for lane in keys.lanes("default")
+                if job_id.encode() in redis_client.lrange(lane, 0, -1)
+            ),
+            *(
+                key
+                for key in (keys.DUE, keys.LEASES)
+                if redis_client.zscore(key, job_id) is not None
+            ),
+            *(
+                key("default")
+                for key in (keys.failed, keys.finished)
+                if redis_client.zscore(key("default"), job_id)
+            ),
         ]
         assert len(places) == 1, places
     assert [event.event for event in stream()].count("failed") == 1

@@ -1,4 +1,5 @@
-"""Fair turns: in a queue that is marked fair, the organizations take turns, however many jobs one of them has."""
+"""Fair turns: in a queue that is marked fair, the organizations take turns, however many jobs one
+of them has."""
 
 from __future__ import annotations
 
@@ -60,10 +61,14 @@ def test_three_take_turns_and_each_keeps_its_order(redis_client: redis.Redis) ->
     waiting = {name: enqueue(name, 4) for name in ("a", "b", "c")}
     hand = Hand("default")
     claims = [hand.take() for _ in range(12)]
-    assert sorted(claim.id for claim in claims) == sorted(one for ids in waiting.values() for one in ids)
+    assert sorted(claim.id for claim in claims) == sorted(
+        one for ids in waiting.values() for one in ids
+    )
     for name, ids in waiting.items():
         assert [claim.id for claim in claims if claim.organization_id == name] == ids
-    assert {claim.organization_id for claim in claims[4:7]} == {"b", "c"} | {claims[4].organization_id}
+    assert {claim.organization_id for claim in claims[4:7]} == {"b", "c"} | {
+        claims[4].organization_id
+    }
 
 
 def test_a_late_comer_does_not_have_to_catch_up_nor_may_it(redis_client: redis.Redis) -> None:
@@ -91,7 +96,9 @@ def test_counts_and_rq_see_all_of_them(redis_client: redis.Redis) -> None:
     assert queue.get_job_position(queue.get_job_ids()[20]) == 20
 
 
-def test_a_job_that_waits_for_its_turn_is_cancelled_moved_and_emptied(redis_client: redis.Redis) -> None:
+def test_a_job_that_waits_for_its_turn_is_cancelled_moved_and_emptied(
+    redis_client: redis.Redis,
+) -> None:
     handles = noop.using(organization="big").enqueue_bulk([{}] * 20)
     handles[15].cancel()
     operations.move(handles[16].record(), "low")
@@ -107,8 +114,11 @@ def test_nothing_is_left_of_the_turns_when_all_have_been_taken(redis_client: red
 
 
 @pytest.mark.parametrize("is_paused", [False, True], ids=["open", "paused"])
-def test_nothing_is_left_of_the_turns_when_all_have_left(redis_client: redis.Redis, is_paused: bool) -> None:
-    """One was cancelled, one moved and the others emptied, also while nobody claims from the queue."""
+def test_nothing_is_left_of_the_turns_when_all_have_left(
+    redis_client: redis.Redis, is_paused: bool
+) -> None:
+    """One was cancelled, one moved and the others emptied, also while nobody claims from the
+    queue."""
     handles = noop.using(organization="big").enqueue_bulk([{}] * 10)
     urgent = noop.using(organization="big", priority=Priority.HIGH).enqueue()
     moved = noop.using(organization="big", priority=Priority.LOW).enqueue()
@@ -120,7 +130,9 @@ def test_nothing_is_left_of_the_turns_when_all_have_left(redis_client: redis.Red
     assert redis_client.keys(f"{keys.OWN}turns:*") == []
 
 
-def test_a_queue_that_is_fair_no_longer_serves_what_waits(redis_client: redis.Redis, settings: object) -> None:
+def test_a_queue_that_is_fair_no_longer_serves_what_waits(
+    redis_client: redis.Redis, settings: object
+) -> None:
     enqueue("big", 20)
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "FAIR_QUEUES": []}  # type: ignore[attr-defined]
     queues.announce_fair("default")
@@ -132,10 +144,14 @@ def test_an_unknown_queue_is_refused(settings: object) -> None:
     from wellos_jobs import conf
 
     settings.WELLOS_JOBS = {"FAIR_QUEUES": ["defualt"]}  # type: ignore[attr-defined]
-    assert list(conf.problems()) == ["WELLOS_JOBS['FAIR_QUEUES'] is ['defualt']: RQ_QUEUES has no queue 'defualt'"]
+    assert list(conf.problems()) == [
+        "WELLOS_JOBS['FAIR_QUEUES'] is ['defualt']: RQ_QUEUES has no queue 'defualt'"
+    ]
 
 
-def test_those_who_took_turns_are_not_left_behind_when_the_queue_is_fair_no_more(settings: Any) -> None:
+def test_those_who_took_turns_are_not_left_behind_when_the_queue_is_fair_no_more(
+    settings: Any,
+) -> None:
     """Whoever comes later must not pass them by for ever, however many there always are."""
     first = enqueue("big", 20)
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "FAIR_QUEUES": []}

@@ -42,7 +42,9 @@ def lua(client: redis.Redis, expression: str, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("priority", list(Priority))
-def test_lua_and_python_build_the_same_lane_keys(redis_client: redis.Redis, priority: Priority) -> None:
+def test_lua_and_python_build_the_same_lane_keys(
+    redis_client: redis.Redis, priority: Priority
+) -> None:
     found = lua(redis_client, "lane_key(ARGV[1], ARGV[2])", QUEUE, str(int(priority)))
     assert found == keys.lane(QUEUE, priority)
     assert found in keys.lanes(QUEUE)
@@ -59,7 +61,9 @@ def test_lua_and_python_build_the_same_lane_keys(redis_client: redis.Redis, prio
         ("W", keys.OWN),
     ],
 )
-def test_lua_and_python_build_the_same_other_keys(redis_client: redis.Redis, expression: str, key: str) -> None:
+def test_lua_and_python_build_the_same_other_keys(
+    redis_client: redis.Redis, expression: str, key: str
+) -> None:
     assert lua(redis_client, expression, JOB) == key
 
 
@@ -124,8 +128,17 @@ def test_a_job_s_life_touches_the_keys_that_python_knows_and_no_others(
 
 def test_rq_s_prefix_is_followed() -> None:
     script = "from wellos_jobs import keys; print(keys.job(1), keys.EVENTS, keys.lane('a', 1))"
-    environment = {**os.environ, "RQ_KEY_PREFIX": "shop", "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    environment = {
+        **os.environ,
+        "RQ_KEY_PREFIX": "shop",
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+    }
     run = subprocess.run(
-        [sys.executable, "-c", script], cwd=PROJECT, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script],
+        cwd=PROJECT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert run.stdout.split() == ["shop:job:1", "shop:wellos:events", "shop:queue:a:p1"]

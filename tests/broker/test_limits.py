@@ -1,4 +1,5 @@
-"""Limits, step by step: who may start, who waits, and who comes next. Real workers: test_coordination_processes."""
+"""Limits, step by step: who may start, who waits, and who comes next. Real workers:
+test_coordination_processes."""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ def is_job(claim: Claim | None, handle: JobHandle) -> bool:
     return claim.id == str(handle)
 
 
-# --- so many at once -------------------------------------------------------------------------------------
+# --- so many at once ------------------------------------------------------------------------------
 
 
 def test_a_job_without_room_waits_and_comes_next(hand: Hand, redis_client: redis.Redis) -> None:
@@ -110,7 +111,9 @@ def test_an_idle_worker_is_woken_when_there_is_room(hand: Hand) -> None:
     ],
     ids=lambda outcome: outcome.kind,
 )
-def test_however_a_run_ends_its_slot_is_free(hand: Hand, outcome: Outcome, redis_client: redis.Redis) -> None:
+def test_however_a_run_ends_its_slot_is_free(
+    hand: Hand, outcome: Outcome, redis_client: redis.Redis
+) -> None:
     single.enqueue()
     held = hand.take()
     single.enqueue()
@@ -122,7 +125,8 @@ def test_however_a_run_ends_its_slot_is_free(hand: Hand, outcome: Outcome, redis
 
 
 def test_owner_killed_while_holding_a_slot(hand: Hand) -> None:
-    """The rescue frees the slot; the job rescued goes before the one that was parked, for it is at the lane's front."""
+    """The rescue frees the slot; the job rescued goes before the one that was parked, for it is at
+    the lane's front."""
     first, second = single.enqueue(), single.enqueue()
     assert is_job(hand.take(), first) and hand.claim() is None
     claims.rescue(hand.connection, "crashed", "killed", worker=hand.name)
@@ -138,7 +142,9 @@ def test_owners_machine_dies_and_the_lease_runs_out(hand: Hand, redis_client: re
     assert hand.claim() and hand.claim() is None
     assert claims.rescue(hand.connection, "crashed", "no beat") == []
     redis_client.zadd(keys.LEASES, {str(first): 1})
-    assert [found.ending for found in claims.rescue(hand.connection, "crashed", "no beat")] == ["failed"]
+    assert [found.ending for found in claims.rescue(hand.connection, "crashed", "no beat")] == [
+        "failed"
+    ]
     assert is_job(hand.claim(), second)
 
 
@@ -191,12 +197,14 @@ def test_a_limit_of_zero_lets_nothing_start(hand: Hand, redis_client: redis.Redi
     operations.set_limit("r:test-rated/0.4", 0)
     rated.enqueue()
     answer = hand.claimer.claim()
-    assert answer.claim is None and answer.next_due is not None and answer.next_due > 1, "no busy loop"
+    assert answer.claim is None and answer.next_due is not None and answer.next_due > 1, (
+        "no busy loop"
+    )
     operations.set_limit("r:test-rated/0.4", None)
     assert hand.claim() is not None
 
 
-# --- so many in a period ---------------------------------------------------------------------------------
+# --- so many in a period --------------------------------------------------------------------------
 
 
 def test_starts_in_a_period(hand: Hand) -> None:
@@ -214,14 +222,17 @@ def test_starts_in_a_period(hand: Hand) -> None:
         order.append(answer.claim.id)
         hand.settle(answer.claim, DONE)
     assert order == [str(handle) for handle in handles]
-    times = [event.at.timestamp() for event in stream() if event.event == "started"]  # by the clock of Redis
+    times = [
+        event.at.timestamp() for event in stream() if event.event == "started"
+    ]  # by the clock of Redis
     gaps = [later - earlier for earlier, later in zip(times, times[3:], strict=False)]
     assert min(gaps) > 0.395, gaps
     assert starts[-1] - starts[0] < 1.2, "and no later than they may"
 
 
 def test_owner_killed_while_holding_a_start(hand: Hand) -> None:
-    """A start is a start: the partner was called, whatever became of the caller. The rescued job counts again."""
+    """A start is a start: the partner was called, whatever became of the caller. The rescued job
+    counts again."""
     metered.enqueue_bulk([{}] * 3)
     hand.take()
     claims.rescue(hand.connection, "crashed", "killed", worker=hand.name)
@@ -230,7 +241,8 @@ def test_owner_killed_while_holding_a_start(hand: Hand) -> None:
 
 
 def test_release_after_expiry_gives_no_start_back(hand: Hand, redis_client: redis.Redis) -> None:
-    """The period of a start is over while its run goes on: its end changes nothing for those that came after."""
+    """The period of a start is over while its run goes on: its end changes nothing for those that
+    came after."""
     metered.enqueue_bulk([{}] * 6)
     first = hand.take()
     redis_client.delete(f"rq:wellos:starts:{METER}")
@@ -247,7 +259,9 @@ def test_limit_lowered_while_full_of_starts(hand: Hand, redis_client: redis.Redi
     assert hand.claim() is None
     operations.set_limit(METER, 1)
     assert hand.claim() is None
-    redis_client.zremrangebyrank(f"rq:wellos:starts:{METER}", 0, 1)  # two of the three leave the period
+    redis_client.zremrangebyrank(
+        f"rq:wellos:starts:{METER}", 0, 1
+    )  # two of the three leave the period
     look_again(redis_client)
     assert hand.claim() is None, "one started, and one may"
     operations.set_limit(METER, 3)
@@ -284,7 +298,7 @@ def test_a_job_heavier_than_a_lowered_limit_holds_nobody_up(hand: Hand) -> None:
     assert wait_until(hand.claim, 3).name == "test-heavy"
 
 
-# --- several limits, keys --------------------------------------------------------------------------------
+# --- several limits, keys -------------------------------------------------------------------------
 
 
 def test_both_limits_hold(hand: Hand) -> None:
@@ -303,7 +317,8 @@ def test_both_limits_hold(hand: Hand) -> None:
 
 
 def test_a_job_that_another_limit_holds_leaves_its_room_to_the_next(hand: Hand) -> None:
-    """Two at once, one an account: the slot that one account's job cannot take goes to another account's at once."""
+    """Two at once, one an account: the slot that one account's job cannot take goes to another
+    account's at once."""
     for account in ("a", "b", "a", "a", "c"):
         per_account.enqueue(account=account)
     first, second = hand.take(), hand.take()
@@ -337,12 +352,14 @@ def test_a_schedules_jobs_are_limited_too(hand: Hand) -> None:
 
     now = timezone.now()
     for name in ("one", "two"):
-        Schedule.objects.create(name=name, job_name="test-single", cron="* * * * *", time_zone="UTC", next_run_at=now)
+        Schedule.objects.create(
+            name=name, job_name="test-single", cron="* * * * *", time_zone="UTC", next_run_at=now
+        )
     assert tick("default", now) == 2
     assert hand.claim() and hand.claim() is None
 
 
-# --- parked jobs, and what people do ---------------------------------------------------------------------
+# --- parked jobs, and what people do --------------------------------------------------------------
 
 
 def test_parked_job_canceled(hand: Hand, redis_client: redis.Redis) -> None:
@@ -368,7 +385,9 @@ def test_parked_jobs_emptied(hand: Hand, redis_client: redis.Redis) -> None:
     assert [handle.state for handle in handles[:3]] == ["completed", "canceled", "canceled"]
 
 
-def test_parked_job_deleted_by_foreign_code_counts_no_longer(hand: Hand, redis_client: redis.Redis) -> None:
+def test_parked_job_deleted_by_foreign_code_counts_no_longer(
+    hand: Hand, redis_client: redis.Redis
+) -> None:
     handles = single.enqueue_bulk([{}] * 3)
     held = hand.take()
     assert hand.claim() is None and waiting() == 2
@@ -378,8 +397,11 @@ def test_parked_job_deleted_by_foreign_code_counts_no_longer(hand: Hand, redis_c
     assert redis_client.keys("rq:wellos:parked*") == []
 
 
-def test_parked_job_deleted_and_pushed_again_counts_once(hand: Hand, redis_client: redis.Redis) -> None:
-    """Into another queue, for it was moved meanwhile: its old place in the line and in the counts goes."""
+def test_parked_job_deleted_and_pushed_again_counts_once(
+    hand: Hand, redis_client: redis.Redis
+) -> None:
+    """Into another queue, for it was moved meanwhile: its old place in the line and in the counts
+    goes."""
     first, second = single.enqueue(), single.enqueue()
     held = hand.take()
     assert is_job(held, first) and hand.claim() is None
@@ -472,7 +494,7 @@ def test_redis_emptied_with_parked_jobs(hand: Hand, redis_client: redis.Redis) -
     assert sorted(ran) == sorted(map(str, handles))
 
 
-# --- what it costs ---------------------------------------------------------------------------------------
+# --- what it costs --------------------------------------------------------------------------------
 
 
 def test_a_thousand_jobs_at_a_full_limit_cost_nothing(use_redis: Any) -> None:
@@ -506,7 +528,9 @@ def test_a_limit_adds_no_round_trip(hand: Hand, round_trips: Any) -> None:
             job.enqueue()
             hand.settle(hand.take(), DONE)
         costs[job.name] = len(trips)
-    assert costs["test-single"] == costs["test-noop"] == 3  # push, claim, settle: these two apart here
+    assert (
+        costs["test-single"] == costs["test-noop"] == 3
+    )  # push, claim, settle: these two apart here
 
 
 def test_a_thousand_parked_jobs_all_run_in_order(hand: Hand) -> None:

@@ -1,7 +1,9 @@
-"""Engine and guards against a plain Python model, by random steps on the real Redis and the real rows.
+"""Engine and guards against a plain Python model, by random steps on the real Redis and the real
+rows.
 
-In the suite it runs the same steps each time. For a long random run: ``WELLOS_MODEL_RUNS=2000 python -m pytest -s
-tests/test_engine_model.py``; hypothesis prints the shortest steps that break a promise.
+In the suite it runs the same steps each time. For a long random run: ``WELLOS_MODEL_RUNS=2000
+python -m pytest -s tests/test_engine_model.py``; hypothesis prints the shortest steps that break a
+promise.
 """
 
 from __future__ import annotations
@@ -36,7 +38,16 @@ from wellos_jobs.models import JobDependency, JobRecord, LedgerCursor, UniqueCla
 from ..jobs import noop
 from ..support import reference_model as model
 from ..support.engine import Books, Hand
-from ..support.guarded_jobs import double, fragile, metered, metered_twice, mixed, once_until_done, per_account, single
+from ..support.guarded_jobs import (
+    double,
+    fragile,
+    metered,
+    metered_twice,
+    mixed,
+    once_until_done,
+    per_account,
+    single,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -46,7 +57,8 @@ FAIR = "email"
 METER = "r:meter/1000"
 LATER = 10_000
 TRIES = 60
-"""Claims within which a job that nothing holds back must come: each may let go only some of those parked."""
+"""Claims within which a job that nothing holds back must come: each may let go only some of those
+parked."""
 
 KINDS: dict[str, tuple[Any, tuple[model.Limit, ...]]] = {
     "plain": (noop, ()),
@@ -62,7 +74,8 @@ LIMITS = sorted({limit.id for _, limits in KINDS.values() for limit in limits if
 
 
 class Engine(RuleBasedStateMachine):
-    """The steps. Each does something to the real thing and to the model, and compares what both say."""
+    """The steps. Each does something to the real thing and to the model, and compares what both
+    say."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +99,7 @@ class Engine(RuleBasedStateMachine):
         self.held: list[Claim | None] = [None] * 3
         self.stale: list[tuple[Hand, Claim]] = []
 
-    # --- enqueue ------------------------------------------------------------------------------------
+    # --- enqueue ----------------------------------------------------------------------------------
 
     @rule(
         kind=st.sampled_from(sorted(KINDS)),
@@ -97,12 +110,20 @@ class Engine(RuleBasedStateMachine):
         is_delayed=st.integers(0, 5).map(lambda n: n == 0),
         data=st.data(),
     )
-    def enqueue(self, kind: str, queue: str, count: int, is_delayed: bool, data: Any, **options: Any) -> None:
+    def enqueue(
+        self, kind: str, queue: str, count: int, is_delayed: bool, data: Any, **options: Any
+    ) -> None:
         job, limits = KINDS[kind]
         chosen = {"queue": queue, **options, **({"delay": LATER} if is_delayed else {})}
-        batch = self.some(data, [one for one in self.model.batches.values() if one.state != "done"], nothing=4)
+        batch = self.some(
+            data, [one for one in self.model.batches.values() if one.state != "done"], nothing=4
+        )
         # a job of a batch that needs a callback of it would wait for itself
-        needable = [one for one in self.model.jobs.values() if not one.batch and (not batch or one.state != "blocked")]
+        needable = [
+            one
+            for one in self.model.jobs.values()
+            if not one.batch and (not batch or one.state != "blocked")
+        ]
         needs = self.some(data, needable, nothing=6)
         if batch is not None:
             chosen["batch"] = batch.id
@@ -116,7 +137,9 @@ class Engine(RuleBasedStateMachine):
             if needs is not None:
                 made.needs = (needs.id,)
                 if needs.row_state in model.FINAL:
-                    made.state = made.row_state = "waiting" if needs.row_state == "completed" else "canceled"
+                    made.state = made.row_state = (
+                        "waiting" if needs.row_state == "completed" else "canceled"
+                    )
                     made.fell_with = made.state == "canceled"
             self.know(handle, made)
 
@@ -146,7 +169,7 @@ class Engine(RuleBasedStateMachine):
             return None
         return data.draw(st.sampled_from(among))
 
-    # --- runs ---------------------------------------------------------------------------------------
+    # --- runs -------------------------------------------------------------------------------------
 
     @rule(number=st.integers(0, 2), reply_is_lost=st.booleans())
     def claim(self, number: int, reply_is_lost: bool) -> None:
@@ -168,7 +191,9 @@ class Engine(RuleBasedStateMachine):
 
     @rule(
         number=st.integers(0, 2),
-        kind=st.sampled_from(["completed", "completed", "retried", "snoozed", "failed", "handed_back", "canceled"]),
+        kind=st.sampled_from(
+            ["completed", "completed", "retried", "snoozed", "failed", "handed_back", "canceled"]
+        ),
         is_outage=st.booleans(),
         goes_on=st.booleans(),
     )
@@ -179,7 +204,13 @@ class Engine(RuleBasedStateMachine):
         job = self.model.jobs[claim.id]
         if kind == "retried" and job.attempt >= job.most_attempts:
             kind = "failed"
-        verdict = "ok" if kind == "completed" else "fail" if is_outage and kind in ("retried", "failed") else ""
+        verdict = (
+            "ok"
+            if kind == "completed"
+            else "fail"
+            if is_outage and kind in ("retried", "failed")
+            else ""
+        )
         verdicts = f'{{"b:fragile":"{verdict}"}}' if verdict else ""
         outcome = Outcome(kind, after=LATER, verdicts=verdicts)  # type: ignore[arg-type]
         answer = self.hands[number].claimer.settle(claim, outcome, claim_next=goes_on)
@@ -204,7 +235,9 @@ class Engine(RuleBasedStateMachine):
             return
         if by_lease:
             self.redis.zadd(keys.LEASES, {claim.id: 1})
-        found = claims.rescue(hand.connection, "crashed", "killed", worker="" if by_lease else hand.name)
+        found = claims.rescue(
+            hand.connection, "crashed", "killed", worker="" if by_lease else hand.name
+        )
         assert [rescued.id for rescued in found] == [claim.id]
         self.held[number] = None
         self.stale.append((hand, claim))
@@ -216,7 +249,7 @@ class Engine(RuleBasedStateMachine):
         hand, claim = self.stale.pop()
         assert not hand.settle(claim, Outcome("completed"))
 
-    # --- time ---------------------------------------------------------------------------------------
+    # --- time -------------------------------------------------------------------------------------
 
     def look_again(self) -> None:
         """Let the time come at which every limit is looked at again."""
@@ -248,7 +281,7 @@ class Engine(RuleBasedStateMachine):
             if not job.is_erased:
                 job.state = "waiting"
 
-    # --- people -------------------------------------------------------------------------------------
+    # --- people -----------------------------------------------------------------------------------
 
     @precondition(lambda self: self.model.jobs)
     @rule(data=st.data())
@@ -277,7 +310,11 @@ class Engine(RuleBasedStateMachine):
     @rule(queue=st.sampled_from(QUEUES), is_meant=st.integers(0, 4))
     def empty(self, queue: str, is_meant: int) -> None:
         if not is_meant:
-            waiting = [job for job in self.model.having("waiting") if job.queue == queue and not job.is_erased]
+            waiting = [
+                job
+                for job in self.model.having("waiting")
+                if job.queue == queue and not job.is_erased
+            ]
             assert operations.empty_queue(queue) == len(waiting)
             for job in waiting:
                 job.state = "canceled"
@@ -306,7 +343,9 @@ class Engine(RuleBasedStateMachine):
             operations.reset_breaker("fragile")
             self.model.breaker.close()
 
-    @precondition(lambda self: any(job.row_state == job.state == "failed" for job in self.model.jobs.values()))
+    @precondition(
+        lambda self: any(job.row_state == job.state == "failed" for job in self.model.jobs.values())
+    )
     @rule(data=st.data())
     def replay(self, data: Any) -> None:
         self.fold()
@@ -315,7 +354,7 @@ class Engine(RuleBasedStateMachine):
         self.model.replay(job)
         self.heal()
 
-    # --- batches ------------------------------------------------------------------------------------
+    # --- batches ----------------------------------------------------------------------------------
 
     @rule()
     def open_batch(self) -> None:
@@ -328,7 +367,9 @@ class Engine(RuleBasedStateMachine):
         self.model.batches[made.id], self.open_batches[made.id] = made, batch
         for callback in (made.on_complete, made.on_success):
             record = JobRecord.objects.get(pk=callback)
-            self.know(JobHandle(record.pk, record.queue), model.Job(callback, "default", state="blocked"))
+            self.know(
+                JobHandle(record.pk, record.queue), model.Job(callback, "default", state="blocked")
+            )
 
     @precondition(lambda self: self.open_batches)
     @rule(data=st.data(), is_canceled=st.integers(0, 3).map(lambda n: n == 0))
@@ -346,14 +387,16 @@ class Engine(RuleBasedStateMachine):
             real.close()
         self.model.close(batch)
 
-    # --- the ledger, and losses ---------------------------------------------------------------------
+    # --- the ledger, and losses -------------------------------------------------------------------
 
     @rule()
     def fold(self) -> None:
         """The rows learn all; they say what the model says."""
         self.books.fold()
         self.model.fold()
-        if any(batch.was_replayed for batch in self.model.batches.values()) or JobRecord.objects.filter(replays__gt=0):
+        if any(
+            batch.was_replayed for batch in self.model.batches.values()
+        ) or JobRecord.objects.filter(replays__gt=0):
             dependencies.heal("default")
         self.compare_rows()
 
@@ -366,7 +409,9 @@ class Engine(RuleBasedStateMachine):
         rows = {str(row.pk): row for row in JobRecord.objects.filter(pk__in=list(self.model.jobs))}
         for job in self.model.jobs.values():
             row = rows[job.id]
-            assert (row.state, row.queue) == (job.state, job.queue), f"{job}: the row says {row.state} {row.error}"
+            assert (row.state, row.queue) == (job.state, job.queue), (
+                f"{job}: the row says {row.state} {row.error}"
+            )
             if job.state != "active":
                 assert row.attempts == job.attempt, f"{job}: the row has {row.attempts} attempts"
         assert JobRecord.objects.count() == len(rows)
@@ -376,7 +421,10 @@ class Engine(RuleBasedStateMachine):
             states = [job.state for job in self.model.members(batch)]
             if found.state == "done":
                 counted = (found.total, found.completed, found.failed, found.canceled)
-                assert counted == (len(states), *map(states.count, ("completed", "failed", "canceled")))
+                assert counted == (
+                    len(states),
+                    *map(states.count, ("completed", "failed", "canceled")),
+                )
 
     @precondition(lambda self: self.model.having("waiting", "delayed"))
     @rule(data=st.data())
@@ -412,7 +460,7 @@ class Engine(RuleBasedStateMachine):
         while rebuild.step():
             pass
 
-    # --- what always holds --------------------------------------------------------------------------
+    # --- what always holds ------------------------------------------------------------------------
 
     @invariant()
     def each_job_is_in_one_place(self) -> None:
@@ -425,9 +473,13 @@ class Engine(RuleBasedStateMachine):
                 assert status is None
                 continue
             may_be_gone = job.row_state in model.FINAL or job.state in ("blocked", "canceled")
-            assert (status is None and may_be_gone) or status == RQ_STATUS[job.state], f"{job}: its hash says {status}"
+            assert (status is None and may_be_gone) or status == RQ_STATUS[job.state], (
+                f"{job}: its hash says {status}"
+            )
             if not job.has_stale_entries:
-                assert places.get(job.id, []) == PLACES.get(job.state, []), f"{job} is in {places.get(job.id)}"
+                assert places.get(job.id, []) == PLACES.get(job.state, []), (
+                    f"{job} is in {places.get(job.id)}"
+                )
 
     def places(self) -> dict[str, list[str]]:
         """Where Redis has each job; a parked one is in its lane."""
@@ -445,7 +497,9 @@ class Engine(RuleBasedStateMachine):
             "lease": self.redis.zrange(keys.LEASES, 0, -1),
         }
         for queue in QUEUES:
-            lists[f"wip {queue}"] = [name.partition(":")[0] for name in self.redis.zrange(f"rq:wip:{queue}", 0, -1)]
+            lists[f"wip {queue}"] = [
+                name.partition(":")[0] for name in self.redis.zrange(f"rq:wip:{queue}", 0, -1)
+            ]
         for place, entries in lists.items():
             for entry in entries:
                 found.setdefault(entry, []).append(place.partition(" ")[0])
@@ -471,7 +525,7 @@ class Engine(RuleBasedStateMachine):
             expected = tuple(map(jobs.count, ("waiting", "active", "delayed")))
             assert (counted.waiting, counted.active, counted.delayed) == expected, queue
 
-    # --- in the end ---------------------------------------------------------------------------------
+    # --- in the end -------------------------------------------------------------------------------
 
     def teardown(self) -> None:
         if sys.exception() is None:
@@ -479,7 +533,8 @@ class Engine(RuleBasedStateMachine):
         self.redis.close()
 
     def drain(self) -> None:
-        """Nothing is lost: once nothing holds them back, all jobs come to an end, and nothing is left of them."""
+        """Nothing is lost: once nothing holds them back, all jobs come to an end, and nothing is
+        left of them."""
         for batch_id in list(self.open_batches):
             self.open_batches.pop(batch_id).close()
             self.model.close(self.model.batches[batch_id])

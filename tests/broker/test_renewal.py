@@ -1,4 +1,5 @@
-"""Renewal: the supervisor keeps the leases of its workers, also when Redis has forgotten the workers meanwhile."""
+"""Renewal: the supervisor keeps the leases of its workers, also when Redis has forgotten the
+workers meanwhile."""
 
 from __future__ import annotations
 
@@ -43,8 +44,11 @@ def supervisor_of(hand: Hand, job_id: str = "") -> Supervisor:
     return supervisor
 
 
-def test_a_run_outlives_the_worker_s_key(push: Callable[[], JobHandle], redis_client: redis.Redis) -> None:
-    """Redis was away for longer than the key lives: the run goes on, nobody takes it for dead, and it settles."""
+def test_a_run_outlives_the_worker_s_key(
+    push: Callable[[], JobHandle], redis_client: redis.Redis
+) -> None:
+    """Redis was away for longer than the key lives: the run goes on, nobody takes it for dead, and
+    it settles."""
     handle, hand = push(), Hand("default")
     claim = hand.take()
     redis_client.delete(keys.worker("hand"))
@@ -56,7 +60,9 @@ def test_a_run_outlives_the_worker_s_key(push: Callable[[], JobHandle], redis_cl
     assert hand.settle(claim, Outcome("completed", result="1"))
 
 
-def test_a_run_that_was_taken_away_is_not_renewed(push: Callable[[], JobHandle], redis_client: redis.Redis) -> None:
+def test_a_run_that_was_taken_away_is_not_renewed(
+    push: Callable[[], JobHandle], redis_client: redis.Redis
+) -> None:
     handle, hand = push(), Hand("default")
     claim = hand.take()
     redis_client.delete(keys.worker("hand"))

@@ -32,7 +32,9 @@ def find(name: str) -> Any:
     module, _, path = name.partition(":")
     found = importlib.import_module(module)
     for part in path.split("."):
-        found = inspect.getattr_static(found, part) if inspect.isclass(found) else getattr(found, part)
+        found = (
+            inspect.getattr_static(found, part) if inspect.isclass(found) else getattr(found, part)
+        )
     return found
 
 
@@ -40,22 +42,30 @@ def signature(function: Any) -> str:
     """Return a signature without annotations."""
     function = inspect.unwrap(getattr(function, "__func__", function))
     plain = inspect.signature(function)
-    parameters = [parameter.replace(annotation=parameter.empty) for parameter in plain.parameters.values()]
+    parameters = [
+        parameter.replace(annotation=parameter.empty) for parameter in plain.parameters.values()
+    ]
     return str(plain.replace(parameters=parameters, return_annotation=plain.empty))
 
 
 @pytest.mark.parametrize(("package", "major"), rq_compat.SUPPORTED.items())
 def test_the_list_was_made_from_these_versions(package: str, major: str) -> None:
-    assert metadata.version(package).partition(".")[0] == major, f"look through rq_surface: a new {package} is here"
+    assert metadata.version(package).partition(".")[0] == major, (
+        f"look through rq_surface: a new {package} is here"
+    )
 
 
-@pytest.mark.parametrize("override", OVERRIDES, ids=lambda override: f"{override.ours}-{override.name}")
+@pytest.mark.parametrize(
+    "override", OVERRIDES, ids=lambda override: f"{override.ours}-{override.name}"
+)
 def test_what_we_override_is_there_with_the_signature_we_know(override: Override) -> None:
     theirs = find(override.name)
     if override.signature:
         assert signature(theirs) == override.signature, override.why
     ours = find(override.ours)
-    assert override.name.rpartition(".")[2] in vars(ours), f"{override.ours} overrides it no longer: take it off"
+    assert override.name.rpartition(".")[2] in vars(ours), (
+        f"{override.ours} overrides it no longer: take it off"
+    )
 
 
 def test_every_override_is_on_the_list() -> None:
@@ -64,7 +74,13 @@ def test_every_override_is_on_the_list() -> None:
     for ours in {override.ours for override in OVERRIDES}:
         cls = find(ours)
         inherited = {name for base in cls.__mro__[1:-1] for name in vars(base)}
-        passed_on = {"__doc__", "__module__", "__annotations__", "__static_attributes__", "__firstlineno__"}
+        passed_on = {
+            "__doc__",
+            "__module__",
+            "__annotations__",
+            "__static_attributes__",
+            "__firstlineno__",
+        }
         found |= {(ours, name) for name in vars(cls) if name in inherited and name not in passed_on}
     assert found == listed
 
@@ -74,16 +90,22 @@ def test_every_class_of_ours_that_has_a_base_of_theirs_is_on_the_list() -> None:
     for path in PACKAGE.rglob("*.py"):
         names = {alias.asname or alias.name for _, alias in imports(path)}
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ClassDef) and any(isinstance(b, ast.Name) and b.id in names for b in node.bases):
+            if isinstance(node, ast.ClassDef) and any(
+                isinstance(b, ast.Name) and b.id in names for b in node.bases
+            ):
                 assert f"wellos_jobs.{path.stem}:{node.name}" in listed, path
 
 
-@pytest.mark.parametrize("override", OVERRIDES, ids=lambda override: f"{override.ours}-{override.name}")
+@pytest.mark.parametrize(
+    "override", OVERRIDES, ids=lambda override: f"{override.ours}-{override.name}"
+)
 def test_our_methods_take_what_theirs_take(override: Override) -> None:
     if not override.signature:
         return
     theirs = inspect.signature(find(override.name)).parameters
-    ours = inspect.signature(getattr(find(override.ours), override.name.rpartition(".")[2])).parameters
+    ours = inspect.signature(
+        getattr(find(override.ours), override.name.rpartition(".")[2])
+    ).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in ours.values())
     for name, parameter in theirs.items():
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
@@ -115,7 +137,10 @@ def test_the_constants_that_we_repeat(name: str, value: object) -> None:
 def test_the_attributes_that_we_read(name: str, why: str) -> None:
     owner, _, attribute = name.rpartition(".")
     cls = find(owner)
-    made = {Queue: lambda: Queue(connection=redis.Redis()), Job: lambda: Job(connection=redis.Redis())}.get(cls)
+    made = {
+        Queue: lambda: Queue(connection=redis.Redis()),
+        Job: lambda: Job(connection=redis.Redis()),
+    }.get(cls)
     assert hasattr(made() if made else cls, attribute), why
 
 
@@ -134,22 +159,36 @@ def test_rq_reads_the_fields_that_we_write() -> None:
 
 def test_rq_s_commands_are_the_ones_that_we_obey() -> None:
     tree = ast.parse(inspect.getsource(handle_command))
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    assert {text for text in texts if "-" in text and " " not in text} | {"shutdown"} == set(rq_compat.COMMANDS)
+    texts = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert {text for text in texts if "-" in text and " " not in text} | {"shutdown"} == set(
+        rq_compat.COMMANDS
+    )
 
 
 def imports(path: Path) -> Iterator[tuple[str, ast.alias]]:
     """Yield what a module imports from theirs: module and name."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] in THEIRS:
+        if (
+            isinstance(node, ast.ImportFrom)
+            and not node.level
+            and (node.module or "").split(".")[0] in THEIRS
+        ):
             yield from ((node.module or "", alias) for alias in node.names)
         elif isinstance(node, ast.Import):
-            yield from ((alias.name, alias) for alias in node.names if alias.name.split(".")[0] in THEIRS)
+            yield from (
+                (alias.name, alias) for alias in node.names if alias.name.split(".")[0] in THEIRS
+            )
 
 
 def test_everything_that_we_import_of_theirs_is_on_the_list() -> None:
     listed = {use.name for use in (*CALLS, *OVERRIDES)} | set(ATTRIBUTES) | set(VALUES)
-    objects = {name.partition(":")[0] + ":" + name.partition(":")[2].partition(".")[0] for name in listed}
+    objects = {
+        name.partition(":")[0] + ":" + name.partition(":")[2].partition(".")[0] for name in listed
+    }
     missing = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for module, alias in imports(path):
@@ -164,7 +203,11 @@ def test_everything_that_we_use_of_django_rq_by_attribute_is_on_the_list() -> No
     listed = {call.name for call in CALLS}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in THEIRS:
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id in THEIRS
+            ):
                 assert f"{node.value.id}:{node.attr}" in listed, path
 
 

@@ -1,4 +1,5 @@
-"""What RQ's and django-rq's own tools see of our queues, jobs and workers: the truth, and without changing it."""
+"""What RQ's and django-rq's own tools see of our queues, jobs and workers: the truth, and without
+changing it."""
 
 from __future__ import annotations
 
@@ -82,7 +83,7 @@ def connection(redis_client: redis.Redis) -> redis.Redis:
     return redis_client
 
 
-# --- RQ's command line -----------------------------------------------------------------------------------
+# --- RQ's command line ----------------------------------------------------------------------------
 
 
 def rq(*arguments: str) -> str:
@@ -98,7 +99,9 @@ def test_rq_info_shows_a_line_for_each_lane_and_the_worker(scene: Scene) -> None
     assert f"queue {QUEUE}:p3 1, 0 executing, 0 finished, 0 failed" in lines
     assert f"queue {QUEUE}:p10 1, 0 executing, 0 finished, 0 failed" in lines
     [worker] = [line for line in lines if line.startswith("worker ")]
-    assert re.fullmatch(rf"worker worker-1 \(\S+ \S+ 1\) busy {QUEUE}. jobs: 1 finished, 1 failed", worker)
+    assert re.fullmatch(
+        rf"worker worker-1 \(\S+ \S+ 1\) busy {QUEUE}. jobs: 1 finished, 1 failed", worker
+    )
 
 
 def test_rq_info_with_our_queue_class_counts_over_all_lanes(scene: Scene) -> None:
@@ -120,12 +123,15 @@ def test_the_commands_of_django_rq_do_so_too(scene: Scene) -> None:
     assert scene.hand.take().id == str(scene.high)
 
 
-# --- django-rq's command and pages -----------------------------------------------------------------------
+# --- django-rq's command and pages ----------------------------------------------------------------
 
 
 def test_django_rq_counts_right(scene: Scene) -> None:
     [stats] = [queue for queue in get_statistics()["queues"] if queue["name"] == QUEUE]
-    assert {key: stats[key] for key in ("jobs", "workers", "started_jobs", "finished_jobs", "failed_jobs")} == {
+    assert {
+        key: stats[key]
+        for key in ("jobs", "workers", "started_jobs", "finished_jobs", "failed_jobs")
+    } == {
         "jobs": 3,
         "workers": 1,
         "started_jobs": 1,
@@ -137,8 +143,18 @@ def test_django_rq_counts_right(scene: Scene) -> None:
 
 def test_rqstats_prints_these_numbers(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     call_command("rqstats", stdout=StringIO())
-    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"| {QUEUE} ")]
-    assert [cell.strip() for cell in line.strip("|").split("|")] == [QUEUE, "3", "1", "0", "1", "1", "1"]
+    [line] = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith(f"| {QUEUE} ")
+    ]
+    assert [cell.strip() for cell in line.strip("|").split("|")] == [
+        QUEUE,
+        "3",
+        "1",
+        "0",
+        "1",
+        "1",
+        "1",
+    ]
     call_command("rqstats", "--json")
     queues = json.loads(capsys.readouterr().out)["queues"]
     assert next(queue["jobs"] for queue in queues if queue["name"] == QUEUE) == 3
@@ -150,7 +166,9 @@ def page(client: Client, name: str, *arguments: object) -> str:
     return response.content.decode()
 
 
-def test_the_pages_of_django_rq_show_the_jobs_of_each_state(scene: Scene, admin_client: Client) -> None:
+def test_the_pages_of_django_rq_show_the_jobs_of_each_state(
+    scene: Scene, admin_client: Client
+) -> None:
     index = get_queues_map()[QUEUE]
     assert QUEUE in page(admin_client, "home")
     shown = {
@@ -163,7 +181,9 @@ def test_the_pages_of_django_rq_show_the_jobs_of_each_state(scene: Scene, admin_
     }
     for name, handles in shown.items():
         text = page(admin_client, name, index)
-        assert [str(handle) in text for handle in scene.all] == [handle in handles for handle in scene.all], name
+        assert [str(handle) in text for handle in scene.all] == [
+            handle in handles for handle in scene.all
+        ], name
     details = page(admin_client, "queue_details", index)
     assert str(scene.normal) in details or QUEUE in details
 
@@ -199,7 +219,11 @@ def test_viewers_that_count_registries_change_nothing(
     scene: Scene, admin_client: Client, redis_client: redis.Redis
 ) -> None:
     def dump() -> dict[bytes, Any]:
-        ours = [key for key in redis_client.keys("rq:*") if b":cron" not in key and b":clean_registries:" not in key]
+        ours = [
+            key
+            for key in redis_client.keys("rq:*")
+            if b":cron" not in key and b":clean_registries:" not in key
+        ]
         return {key: redis_client.dump(key) for key in sorted(ours)}
 
     before = dump()
@@ -212,7 +236,7 @@ def test_viewers_that_count_registries_change_nothing(
     assert dump() == before
 
 
-# --- RQ's classes ----------------------------------------------------------------------------------------
+# --- RQ's classes ---------------------------------------------------------------------------------
 
 
 def test_job_fetch_restores_our_hashes(scene: Scene, connection: redis.Redis) -> None:
@@ -224,7 +248,9 @@ def test_job_fetch_restores_our_hashes(scene: Scene, connection: redis.Redis) ->
     assert (normal.func_name, normal.args, normal.kwargs) == ("tests.jobs.add", [], {"a": 1})
     assert (normal.origin, normal.description, normal.timeout) == (QUEUE, "test-add", 300)
     assert normal.created_at == row.created_at
-    assert normal.enqueued_at is not None and abs(normal.enqueued_at - row.created_at) < timedelta(minutes=1)
+    assert normal.enqueued_at is not None and abs(normal.enqueued_at - row.created_at) < timedelta(
+        minutes=1
+    )
     statuses = {
         scene.normal: JobStatus.QUEUED,
         scene.active: JobStatus.STARTED,
@@ -237,16 +263,25 @@ def test_job_fetch_restores_our_hashes(scene: Scene, connection: redis.Redis) ->
     active = fetch(scene.active)
     assert active.worker_name == "worker-1" and active.started_at is not None
     assert fetch(scene.done).ended_at is not None
-    assert [job.id for job in Job.fetch_many([str(h) for h in scene.all], connection=connection) if job] == [
-        str(handle) for handle in scene.all
-    ]
+    assert [
+        job.id for job in Job.fetch_many([str(h) for h in scene.all], connection=connection) if job
+    ] == [str(handle) for handle in scene.all]
 
 
 def test_worker_all_restores_our_workers(scene: Scene, connection: redis.Redis) -> None:
     [worker] = Worker.all(connection=connection)
-    assert (worker.name, worker.queue_names(), worker.get_state(), worker.pid) == ("worker-1", [QUEUE], "busy", 1)
+    assert (worker.name, worker.queue_names(), worker.get_state(), worker.pid) == (
+        "worker-1",
+        [QUEUE],
+        "busy",
+        1,
+    )
     assert (worker.successful_job_count, worker.failed_job_count) == (1, 1)
-    assert worker.birth_date is not None and worker.last_heartbeat is not None and worker.total_working_time > 0
+    assert (
+        worker.birth_date is not None
+        and worker.last_heartbeat is not None
+        and worker.total_working_time > 0
+    )
     assert Worker.count(queue=django_rq.get_queue(QUEUE)) == 1
 
 
@@ -263,14 +298,18 @@ def test_a_run_is_an_execution_as_rq_knows_it(scene: Scene, connection: redis.Re
     assert not connection.keys("rq:execution*") and registry.get_job_count() == 0
 
 
-def test_a_job_that_is_deleted_while_it_runs_leaves_nothing(scene: Scene, connection: redis.Redis) -> None:
+def test_a_job_that_is_deleted_while_it_runs_leaves_nothing(
+    scene: Scene, connection: redis.Redis
+) -> None:
     Job.fetch(str(scene.active), connection=connection, serializer="json").delete()
     assert scene.hand.settle(scene.claim, Outcome("completed", result="1")) is False
     assert not connection.exists(keys.job(scene.active), keys.wip(QUEUE), keys.LEASES)
     assert not connection.keys("rq:execution*")
 
 
-def test_a_job_that_is_deleted_and_whose_worker_dies_is_swept_away(scene: Scene, connection: redis.Redis) -> None:
+def test_a_job_that_is_deleted_and_whose_worker_dies_is_swept_away(
+    scene: Scene, connection: redis.Redis
+) -> None:
     Job.fetch(str(scene.active), connection=connection, serializer="json").delete()
     assert rescue(connection, "crashed", "it died", worker="worker-1") == []
     connection.delete(keys.worker("worker-1"))
@@ -287,7 +326,14 @@ def test_a_job_that_is_deleted_and_whose_worker_dies_is_swept_away(scene: Scene,
 def test_a_failed_job_that_rq_requeues_runs_again(scene: Scene, connection: redis.Redis) -> None:
     Books().fold()
     assert 0 < connection.ttl(keys.job(scene.failed)) <= 60
-    rq("requeue", "--queue", QUEUE, "--serializer", "rq.serializers.JSONSerializer", str(scene.failed))
+    rq(
+        "requeue",
+        "--queue",
+        QUEUE,
+        "--serializer",
+        "rq.serializers.JSONSerializer",
+        str(scene.failed),
+    )
     assert scene.hand.claimer.settle(scene.claim, Outcome("canceled"), claim_next=False)
     scene.high.cancel()
     scene.hand.tick()
@@ -304,7 +350,10 @@ def test_a_lane_queue_counts_lists_and_finds_over_all_lanes(scene: Scene) -> Non
     ids = [str(handle) for handle in (scene.high, scene.normal, scene.bulk)]
     assert (queue.count, len(queue), queue.is_empty()) == (3, 3, False)
     assert queue.get_job_ids() == queue.job_ids == ids
-    assert [queue.get_job_ids(offset, length) for offset, length in ((0, 2), (1, 1), (2, 5), (3, 1), (0, 0))] == [
+    assert [
+        queue.get_job_ids(offset, length)
+        for offset, length in ((0, 2), (1, 1), (2, 5), (3, 1), (0, 0))
+    ] == [
         ids[:2],
         ids[1:2],
         ids[2:],

@@ -1,4 +1,5 @@
-"""django-redis: jobs on a cache's Redis, apart from the cache of pages; and connections that last."""
+"""django-redis: jobs on a cache's Redis, apart from the cache of pages; and connections that
+last."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ IDLE = 61.0
 
 @pytest.fixture
 def shared_cache(settings: Any) -> None:
-    """All queues live on the Redis of the cache ``jobs``, another logical database than the cache ``default``."""
+    """All queues live on the Redis of the cache ``jobs``, another logical database than the cache
+    ``default``."""
     shared = {"USE_REDIS_CACHE": "jobs", "SERIALIZER": "rq.serializers.JSONSerializer"}
     settings.RQ_QUEUES = dict.fromkeys(settings.RQ_QUEUES, shared)
 
@@ -37,7 +39,9 @@ def test_clearing_the_default_cache_loses_no_job(shared_cache: None) -> None:
     assert [handle.result for handle in handles] == [1, 2, 3]
 
 
-def test_a_queue_on_a_cache_keeps_its_patience_and_gets_bytes(shared_cache: None, settings: Any) -> None:
+def test_a_queue_on_a_cache_keeps_its_patience_and_gets_bytes(
+    shared_cache: None, settings: Any
+) -> None:
     block = connections.client("default", "block").connection_pool.connection_kwargs
     assert block["socket_timeout"] > connections.BLOCK_SECONDS
     assert not block.get("decode_responses")
@@ -49,10 +53,14 @@ def test_a_queue_with_a_url_works_too(role: Any) -> None:
     assert connections.client("default", role).ping()
 
 
-def test_a_worker_that_is_idle_for_a_minute_does_not_reconnect(processes: Fleet, redis_server: RedisServer) -> None:
+def test_a_worker_that_is_idle_for_a_minute_does_not_reconnect(
+    processes: Fleet, redis_server: RedisServer
+) -> None:
     worker = processes.worker()
     with redis_server.client() as client:
-        processes.wait_until(lambda: client.smembers("rq:workers"), 30, what="the worker's registration")
+        processes.wait_until(
+            lambda: client.smembers("rq:workers"), 30, what="the worker's registration"
+        )
         add.enqueue(a=1, b=2)  # every connection that it needs is open afterwards
         processes.wait_until(lambda: client.zcard("rq:finished:reports"), 30, what="the first job")
         until = time.monotonic() + 2

@@ -1,4 +1,5 @@
-"""The system checks: each speaks up on the fault it is for, and is silent on a good configuration."""
+"""The system checks: each speaks up on the fault it is for, and is silent on a good
+configuration."""
 
 from __future__ import annotations
 
@@ -75,7 +76,7 @@ def declared() -> Iterator[None]:
         yield
 
 
-# --- the whole -------------------------------------------------------------------------------------------
+# --- the whole ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -106,11 +107,15 @@ def test_every_id_is_in_the_table_and_in_use() -> None:
         for part in file.read_text().split('"wellos_jobs.')[1:]
         if part[:1] in "EW"
     }
-    documented = {line.split()[0] for line in str(package.__doc__).splitlines() if line[:2] in ("E0", "E1", "W0", "W1")}
+    documented = {
+        line.split()[0]
+        for line in str(package.__doc__).splitlines()
+        if line[:2] in ("E0", "E1", "W0", "W1")
+    }
     assert used == documented
 
 
-# --- settings and declarations ---------------------------------------------------------------------------
+# --- settings and declarations --------------------------------------------------------------------
 
 
 def test_unknown_setting_and_its_near_miss() -> None:
@@ -120,7 +125,9 @@ def test_unknown_setting_and_its_near_miss() -> None:
     assert "'ENCRYPTION_KEYS'" in fault.msg
 
 
-@pytest.mark.parametrize("value", ["not a dict", {"LEASE": -1}, {"RETENTION": {"done": 3}}, {"STREAM_MAX": "many"}])
+@pytest.mark.parametrize(
+    "value", ["not a dict", {"LEASE": -1}, {"RETENTION": {"done": 3}}, {"STREAM_MAX": "many"}]
+)
 def test_bad_settings(value: Any) -> None:
     assert found(jobs.check_settings, WELLOS_JOBS=value) == ["E001"]
 
@@ -146,11 +153,15 @@ def test_no_queues(value: Any) -> None:
     assert found(deploy.check_servers, RQ_QUEUES=value) == []
 
 
-@pytest.mark.parametrize("serializer", [None, "pickle", "rq.serializers.DefaultSerializer", "project.Mine"])
+@pytest.mark.parametrize(
+    "serializer", [None, "pickle", "rq.serializers.DefaultSerializer", "project.Mine"]
+)
 def test_serializer_that_is_not_json(serializer: str | None) -> None:
     configured = queues(SERIALIZER=serializer)
     assert found(jobs.check_queues, RQ_QUEUES=configured) == ["E004"]
-    assert found(jobs.check_queues, RQ_QUEUES=configured, WELLOS_JOBS={"ALLOW_PICKLE": True}) == ["W001"]
+    assert found(jobs.check_queues, RQ_QUEUES=configured, WELLOS_JOBS={"ALLOW_PICKLE": True}) == [
+        "W001"
+    ]
 
 
 def test_json_serializers() -> None:
@@ -160,18 +171,27 @@ def test_json_serializers() -> None:
         assert found(jobs.check_queues, RQ_QUEUES=queues(SERIALIZER=serializer)) == []
 
 
-@pytest.mark.parametrize("value", [{}, {"QUEUE_CLASS": "rq.Queue"}, {"QUEUE_CLASS": "no.such.Queue"}])
+@pytest.mark.parametrize(
+    "value", [{}, {"QUEUE_CLASS": "rq.Queue"}, {"QUEUE_CLASS": "no.such.Queue"}]
+)
 def test_queue_class(value: dict[str, str]) -> None:
     assert found(jobs.check_queues, RQ=value) == ["E005"]
 
 
 def test_queue_class_of_one_queue() -> None:
-    assert found(jobs.check_queues, RQ_QUEUES=queues(QUEUE_CLASS="django_rq.queues.DjangoRQ")) == ["E005"]
+    assert found(jobs.check_queues, RQ_QUEUES=queues(QUEUE_CLASS="django_rq.queues.DjangoRQ")) == [
+        "E005"
+    ]
 
 
-@pytest.mark.parametrize("value", ["wellos_jobs.queues.LaneQueue", "tests.checks.test_checks.MyLanes", LaneQueue])
+@pytest.mark.parametrize(
+    "value", ["wellos_jobs.queues.LaneQueue", "tests.checks.test_checks.MyLanes", LaneQueue]
+)
 def test_good_queue_classes(value: Any) -> None:
-    assert found(jobs.check_queues, RQ={"QUEUE_CLASS": value}, RQ_QUEUES=queues(QUEUE_CLASS=value)) == []
+    assert (
+        found(jobs.check_queues, RQ={"QUEUE_CLASS": value}, RQ_QUEUES=queues(QUEUE_CLASS=value))
+        == []
+    )
 
 
 @pytest.mark.parametrize("value", ["rq_scheduler.Scheduler", "no.such.Scheduler", DjangoScheduler])
@@ -180,7 +200,8 @@ def test_scheduler_class(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{}, {"SCHEDULER_CLASS": "wellos_jobs.scheduler.Scheduler"}, {"SCHEDULER_CLASS": Scheduler}]
+    "value",
+    [{}, {"SCHEDULER_CLASS": "wellos_jobs.scheduler.Scheduler"}, {"SCHEDULER_CLASS": Scheduler}],
 )
 def test_good_scheduler_classes(value: dict[str, Any]) -> None:
     assert found(jobs.check_scheduler_class, RQ=value) == []
@@ -189,7 +210,9 @@ def test_good_scheduler_classes(value: dict[str, Any]) -> None:
 def test_sensitive_job_without_keys(declared: None) -> None:
     registry.register(registry.define("check-secret", takes_a_token, sensitive=("token",)))
     assert found(jobs.check_encryption, WELLOS_JOBS={}) == ["E006"]
-    assert found(jobs.check_encryption, WELLOS_JOBS={"ENCRYPTION_KEYS": [Fernet.generate_key()]}) == []
+    assert (
+        found(jobs.check_encryption, WELLOS_JOBS={"ENCRYPTION_KEYS": [Fernet.generate_key()]}) == []
+    )
 
 
 def test_keys_that_are_none() -> None:
@@ -206,8 +229,12 @@ def test_job_on_an_unknown_queue(declared: None) -> None:
     registry.register(registry.define("check-stray", takes_a_token, queue="nowhere"))
     registry.register(registry.define("check-astray", takes_a_token, queue="anywhere"))
     one, two = sorted(fault.msg for fault in jobs.check_declared_queues())
-    assert re.fullmatch(r"Job 'check-astray' \(.*\) goes to queue 'anywhere', which RQ_QUEUES does not have\.", one)
-    assert re.fullmatch(r"Jobs 'check-lost' \(.*\), 'check-stray' \(.*\) go to queue 'nowhere', which .*", two)
+    assert re.fullmatch(
+        r"Job 'check-astray' \(.*\) goes to queue 'anywhere', which RQ_QUEUES does not have\.", one
+    )
+    assert re.fullmatch(
+        r"Jobs 'check-lost' \(.*\), 'check-stray' \(.*\) go to queue 'nowhere', which .*", two
+    )
 
 
 def test_own_jobs_need_no_queue_named_default() -> None:
@@ -228,7 +255,7 @@ def test_hooks(key: str, path: str) -> None:
     assert found(jobs.check_hooks, WELLOS_JOBS={key: "tests.checks.test_checks.queues"}) == []
 
 
-# --- connections -----------------------------------------------------------------------------------------
+# --- connections ----------------------------------------------------------------------------------
 
 SENTINEL = {"SENTINELS": [("s1", 26379)], "MASTER_NAME": "jobs", "DB": 0}
 
@@ -286,7 +313,14 @@ def test_good_connections(configured: dict[str, Any]) -> None:
 )
 def test_queue_on_a_cache(options: dict[str, Any], ids: list[str]) -> None:
     caches = {"default": cache("redis://other.example/0"), "jobs": cache(**options)}
-    assert found(connections.check_connection_options, RQ_QUEUES=bare(USE_REDIS_CACHE="jobs"), CACHES=caches) == ids
+    assert (
+        found(
+            connections.check_connection_options,
+            RQ_QUEUES=bare(USE_REDIS_CACHE="jobs"),
+            CACHES=caches,
+        )
+        == ids
+    )
 
 
 @pytest.mark.parametrize(
@@ -294,8 +328,14 @@ def test_queue_on_a_cache(options: dict[str, Any], ids: list[str]) -> None:
     [
         ("redis://127.0.0.1:6379/0", {"URL": "redis://localhost/0"}),
         ("redis://127.0.0.1:6379", {"HOST": "localhost", "PORT": 6379}),
-        (["redis://redis.example:6379/4", "redis://replica:6379/4"], {"URL": "redis://u:p@REDIS.example:6379/4"}),
-        ("redis://a.example:6379/4,redis://b.example:6379/4", {"HOST": "a.example", "PORT": "6379", "DB": 4}),
+        (
+            ["redis://redis.example:6379/4", "redis://replica:6379/4"],
+            {"URL": "redis://u:p@REDIS.example:6379/4"},
+        ),
+        (
+            "redis://a.example:6379/4,redis://b.example:6379/4",
+            {"HOST": "a.example", "PORT": "6379", "DB": 4},
+        ),
         ("unix:///run/redis.sock?db=2", {"UNIX_SOCKET_PATH": "/run/redis.sock", "DB": 2}),
         ("redis://localhost:6379/?db=3", {"URL": "redis://localhost:6379/3"}),
         ("redis://localhost:6379/3", {"USE_REDIS_CACHE": "default"}),
@@ -336,12 +376,13 @@ def test_caches_that_do_not_share(caches: dict[str, Any]) -> None:
     assert found(connections.check_shared_database, CACHES=caches, RQ_QUEUES=queues()) == []
 
 
-# --- databases -------------------------------------------------------------------------------------------
+# --- databases ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def sqlite(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The settings of the default connection, to be changed; only it is looked at, as if it were SQLite."""
+    """The settings of the default connection, to be changed; only it is looked at, as if it were
+    SQLite."""
     connection = storage.connections["default"]
     changed = deepcopy(connection.settings_dict)
     changed |= {
@@ -390,7 +431,7 @@ def test_links_in_mails_need_a_base_url() -> None:
     assert found(links.check_base_url, INSTALLED_APPS=without) == []
 
 
-# --- deploy: real servers --------------------------------------------------------------------------------
+# --- deploy: real servers -------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -432,8 +473,12 @@ def test_open_server_without_persistence(tmp_path: Any) -> None:
 
 def test_server_that_does_not_tell_its_configuration(tmp_path: Any) -> None:
     with RedisServer(tmp_path / "redis") as server:
-        server.client().execute_command("ACL", "SETUSER", "jobs", "on", ">sesame", "~*", "&*", "+@all", "-config")
-        configured = bare(HOST="127.0.0.1", PORT=server.port, DB=0, USERNAME="jobs", PASSWORD="sesame")
+        server.client().execute_command(
+            "ACL", "SETUSER", "jobs", "on", ">sesame", "~*", "&*", "+@all", "-config"
+        )
+        configured = bare(
+            HOST="127.0.0.1", PORT=server.port, DB=0, USERNAME="jobs", PASSWORD="sesame"
+        )
         assert found(deploy.check_servers, RQ_QUEUES=configured) == ["W101"]
 
 
@@ -448,4 +493,6 @@ def test_server_that_does_not_tell_its_configuration(tmp_path: Any) -> None:
     ],
 )
 def test_kinds_of_server(info: dict[str, Any], ids: list[str]) -> None:
-    assert [str(fault.id).removeprefix("wellos_jobs.") for fault in deploy._kind_faults("It", info)] == ids
+    assert [
+        str(fault.id).removeprefix("wellos_jobs.") for fault in deploy._kind_faults("It", info)
+    ] == ids

@@ -23,10 +23,21 @@ def given(**settings: object) -> override_settings:
 def test_the_defaults() -> None:
     current = conf.current()
     assert current.encryption_keys == ()
-    assert (current.max_payload_bytes, current.default_timeout, current.lease) == (65_536, 300.0, 20.0)
+    assert (current.max_payload_bytes, current.default_timeout, current.lease) == (
+        65_536,
+        300.0,
+        20.0,
+    )
     assert current.retention["completed"] == current.retention["canceled"] == timedelta(days=30)
-    assert (current.retention["failed"], current.retention["dead_letters"]) == (timedelta(days=180), None)
-    assert (current.notify_admins, current.allow_pickle, current.stream_max) == (True, False, 1_000_000)
+    assert (current.retention["failed"], current.retention["dead_letters"]) == (
+        timedelta(days=180),
+        None,
+    )
+    assert (current.notify_admins, current.allow_pickle, current.stream_max) == (
+        True,
+        False,
+        1_000_000,
+    )
 
 
 def test_settings_are_read_at_use_and_anew_after_an_override() -> None:
@@ -61,10 +72,19 @@ def test_retention_takes_seconds_timedeltas_and_none_and_keeps_the_other_default
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"DEFAULT_TIMEOUTS": 5}, "unknown key 'DEFAULT_TIMEOUTS': did you mean 'DEFAULT_TIMEOUT'?"),
+        (
+            {"DEFAULT_TIMEOUTS": 5},
+            "unknown key 'DEFAULT_TIMEOUTS': did you mean 'DEFAULT_TIMEOUT'?",
+        ),
         ({"ZZZ": 5}, "unknown key 'ZZZ'; known keys are ADMIN_ORGANIZATIONS, "),
-        ({"DEFAULT_TIMEOUT": 0}, r"WELLOS_JOBS['DEFAULT_TIMEOUT'] is 0: it must be a number above 0"),
-        ({"HEALTH_TOKEN": "short"}, "WELLOS_JOBS['HEALTH_TOKEN'] is set: it must be a text of at least 16 characters"),
+        (
+            {"DEFAULT_TIMEOUT": 0},
+            r"WELLOS_JOBS['DEFAULT_TIMEOUT'] is 0: it must be a number above 0",
+        ),
+        (
+            {"HEALTH_TOKEN": "short"},
+            "WELLOS_JOBS['HEALTH_TOKEN'] is set: it must be a text of at least 16 characters",
+        ),
         ({"DEFAULT_TIMEOUT": "5"}, "it must be a number above 0"),
         ({"MAX_PAYLOAD_BYTES": True}, "it must be a number above 0"),
         ({"STREAM_MAX": float("nan")}, "it must be a number above 0"),
@@ -74,21 +94,41 @@ def test_retention_takes_seconds_timedeltas_and_none_and_keeps_the_other_default
         ({"LEASE": 4}, "it must be at least 5 seconds"),
         ({"NOTIFY_ADMINS": "yes"}, "it must be True or False"),
         ({"CAN_VIEW_JOB": "nodots"}, "dotted path of a function"),
-        ({"ENCRYPTION_KEYS": "one-key"}, "WELLOS_JOBS['ENCRYPTION_KEYS'] is set: it must be a list of Fernet keys"),
+        (
+            {"ENCRYPTION_KEYS": "one-key"},
+            "WELLOS_JOBS['ENCRYPTION_KEYS'] is set: it must be a list of Fernet keys",
+        ),
         ({"ENCRYPTION_KEYS": b"one-key"}, "it must be a list of Fernet keys"),
         ({"ENCRYPTION_KEYS": None}, "it must be a list of Fernet keys"),
-        ({"RETENTION": 30}, "it must be a dict with the keys completed, canceled, failed, dead_letters, "),
-        ({"RETENTION": {"done": 30}}, "'done' is not one of completed, canceled, failed, dead_letters, statistics, "),
-        ({"RETENTION": {"failed": -1}}, "'failed' must be a timedelta, a number of seconds, or None"),
+        (
+            {"RETENTION": 30},
+            "it must be a dict with the keys completed, canceled, failed, dead_letters, ",
+        ),
+        (
+            {"RETENTION": {"done": 30}},
+            "'done' is not one of completed, canceled, failed, dead_letters, statistics, ",
+        ),
+        (
+            {"RETENTION": {"failed": -1}},
+            "'failed' must be a timedelta, a number of seconds, or None",
+        ),
         ({"RETENTION": {"failed": True}}, "'failed' must be a timedelta"),
         ({"BASE_URL": "wellos.example"}, "it must be empty or begin with http:// or https://"),
-        ({"FILES_STORAGE": "archive"}, "WELLOS_JOBS['FILES_STORAGE'] is 'archive': STORAGES has default, staticfiles"),
+        (
+            {"FILES_STORAGE": "archive"},
+            "WELLOS_JOBS['FILES_STORAGE'] is 'archive': STORAGES has default, staticfiles",
+        ),
         ({"FILE_LINK_AGE": 0}, "it must be a number above 0"),
-        ({"MAIL_WAITS": {"greylisted": 1}}, "it must be a dict with the keys deferred, unreachable"),
+        (
+            {"MAIL_WAITS": {"greylisted": 1}},
+            "it must be a dict with the keys deferred, unreachable",
+        ),
         ({"MAIL_WAITS": {"deferred": 0}}, "it must be a number above 0"),
     ],
 )
-def test_a_value_that_cannot_be_meant_is_named_with_the_mend(settings: dict[str, object], text: str) -> None:
+def test_a_value_that_cannot_be_meant_is_named_with_the_mend(
+    settings: dict[str, object], text: str
+) -> None:
     with given(**settings):
         assert any(text in problem for problem in conf.problems())
         with pytest.raises(ConfigurationError) as caught:
@@ -97,7 +137,10 @@ def test_a_value_that_cannot_be_meant_is_named_with_the_mend(settings: dict[str,
 
 
 def test_all_problems_are_told_at_once_and_a_key_is_never_shown() -> None:
-    with given(LEASE=1, NOTIFY_ADMINS=1, ENCRYPTION_KEYS="very-secret"), pytest.raises(ConfigurationError) as caught:
+    with (
+        given(LEASE=1, NOTIFY_ADMINS=1, ENCRYPTION_KEYS="very-secret"),
+        pytest.raises(ConfigurationError) as caught,
+    ):
         conf.current()
     text = str(caught.value)
     assert "LEASE" in text and "NOTIFY_ADMINS" in text and "ENCRYPTION_KEYS" in text
@@ -106,10 +149,13 @@ def test_all_problems_are_told_at_once_and_a_key_is_never_shown() -> None:
 
 @override_settings(USE_TZ=False)
 def test_times_without_zones_are_refused_before_any_job_is_taken_on() -> None:
-    """The ledger would pass over every event: databases refuse its aware times, and people's may be an hour off."""
+    """The ledger would pass over every event: databases refuse its aware times, and people's may be
+    an hour off."""
     with pytest.raises(ConfigurationError, match="USE_TZ is False: .* set USE_TZ = True"):
         noop.enqueue()
-    assert [(fault.id, fault.hint) for fault in check_settings()] == [("wellos_jobs.E001", "Correct the settings.")]
+    assert [(fault.id, fault.hint) for fault in check_settings()] == [
+        ("wellos_jobs.E001", "Correct the settings.")
+    ]
 
 
 @override_settings(WELLOS_JOBS=["a list"])
@@ -128,7 +174,10 @@ def test_a_queue_is_found_by_name_and_a_near_miss_is_hinted_at() -> None:
 
 @override_settings(RQ_QUEUES={})
 def test_no_queues_at_all_says_what_to_write() -> None:
-    with pytest.raises(ConfigurationError, match='RQ_QUEUES is not set: name at least one queue, such as {"default"'):
+    with pytest.raises(
+        ConfigurationError,
+        match='RQ_QUEUES is not set: name at least one queue, such as {"default"',
+    ):
         conf.queues()
 
 

@@ -48,7 +48,8 @@ def expired(now: datetime) -> Any:
 def make_sessions(count: int, days: int) -> None:
     when = timezone.now() + timedelta(days=days)
     Session.objects.bulk_create(
-        Session(session_key=f"{days}-{number:05}", session_data="", expire_date=when) for number in range(count)
+        Session(session_key=f"{days}-{number:05}", session_data="", expire_date=when)
+        for number in range(count)
     )
 
 
@@ -66,7 +67,9 @@ def test_pending_users_go_with_what_hangs_on_them_but_only_users_are_counted(db:
     for name, active in (("old", False), ("new", True)):
         user = user_model.objects.create_user(name, is_active=active)
         user.groups.create(name=f"group of {name}")
-    cleanup.register_pending_users(lambda now: user_model.objects.filter(is_active=False, date_joined__lt=now))
+    cleanup.register_pending_users(
+        lambda now: user_model.objects.filter(is_active=False, date_joined__lt=now)
+    )
     assert cleanup.cleanup_pending_users() == 1
     assert [user.username for user in user_model.objects.all()] == ["new"]
 
@@ -75,7 +78,11 @@ def test_a_cleanup_is_scheduled_once_it_has_something_to_clean() -> None:
     assert registry.get("cleanup-expired-tokens").schedule is None
     cleanup.register_expired_tokens(expired)
     cleanup.register_pending_users(lambda now: get_user_model().objects.none())
-    lines = {job.name: job.schedule.line for job in registry.all_jobs() if job.schedule and job.queue == "cleanup"}
+    lines = {
+        job.name: job.schedule.line
+        for job in registry.all_jobs()
+        if job.schedule and job.queue == "cleanup"
+    }
     assert lines == {"cleanup-expired-tokens": "0 2 * * *", "cleanup-pending-users": "0 * * * *"}
 
 
@@ -114,18 +121,26 @@ def test_a_row_that_leaves_the_queryset_before_its_batch_is_deleted_stays(db: No
 
 @pytest.mark.parametrize("job", [cleanup.cleanup_expired_tokens, cleanup.cleanup_pending_users])
 def test_nothing_registered_is_an_error_that_says_what_to_do_and_is_not_retried(job: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"call wellos_jobs\.contrib\.cleanup\.register_") as error:
+    with pytest.raises(
+        ConfigurationError, match=r"call wellos_jobs\.contrib\.cleanup\.register_"
+    ) as error:
         job()
     assert job.definition.policy.decide(error.value, 1) == Fail(FailureReason.NOT_RETRYABLE)
 
 
 def test_names_and_queue(db: None) -> None:
-    tokens, users = cleanup.cleanup_expired_tokens.enqueue(), cleanup.cleanup_pending_users.enqueue()
-    assert [handle.record().name for handle in (tokens, users)] == ["cleanup-expired-tokens", "cleanup-pending-users"]
+    tokens, users = (
+        cleanup.cleanup_expired_tokens.enqueue(),
+        cleanup.cleanup_pending_users.enqueue(),
+    )
+    assert [handle.record().name for handle in (tokens, users)] == [
+        "cleanup-expired-tokens",
+        "cleanup-pending-users",
+    ]
     assert {handle.queue for handle in (tokens, users)} == {"cleanup"}
 
 
-# --- sessions, progress, and a kill ----------------------------------------------------------------------
+# --- sessions, progress, and a kill ---------------------------------------------------------------
 
 
 def reporting(told: list[tuple[int, str]]) -> Any:
@@ -172,7 +187,9 @@ def test_a_cleanup_that_is_killed_has_deleted_whole_batches_and_goes_on(processe
     worker = processes.worker("cleanup", environment={"WELLOS_TEST_SLOW_CLEANUP": "1"})
     processes.wait_until(lambda: Session.objects.count() < 5_003, what="the first batch")
     os.kill(children_of(worker.pid)[0], signal.SIGKILL)
-    processes.wait_until(lambda: JobAttempt.objects.filter(job=handle.id).exists(), what="the rescue")
+    processes.wait_until(
+        lambda: JobAttempt.objects.filter(job=handle.id).exists(), what="the rescue"
+    )
     processes.wait_until(lambda: handle.record().state == JobState.COMPLETED, 60, "the rest")
     assert Session.objects.count() == 3
     assert 0 < handle.record().result < 5_000
@@ -180,12 +197,14 @@ def test_a_cleanup_that_is_killed_has_deleted_whole_batches_and_goes_on(processe
     assert [attempt.outcome for attempt in JobAttempt.objects.filter(job=handle.id)] == ["crashed"]
 
 
-# --- old jobs --------------------------------------------------------------------------------------------
+# --- old jobs -------------------------------------------------------------------------------------
 
 
 def ended(state: str, days: float) -> JobRecord:
     at = timezone.now() - timedelta(days=days)
-    return JobRecord.objects.create(name="old", queue="default", state=state, created_at=at, finished_at=at)
+    return JobRecord.objects.create(
+        name="old", queue="default", state=state, created_at=at, finished_at=at
+    )
 
 
 def test_old_jobs_go_by_state_and_age(db: None) -> None:
@@ -195,16 +214,30 @@ def test_old_jobs_go_by_state_and_age(db: None) -> None:
     ended(JobState.FAILED, days=400)
     told: list[tuple[int, str]] = []
     with reporting(told):
-        assert cleanup.cleanup_old_jobs({"completed": timedelta(days=7), "failed": 300 * 86_400}) == 2
+        assert (
+            cleanup.cleanup_old_jobs({"completed": timedelta(days=7), "failed": 300 * 86_400}) == 2
+        )
     assert told == [(99, "2 of 2 deleted")]
-    left = sorted((job.state, (timezone.now() - job.finished_at).days) for job in JobRecord.objects.all())
-    assert left == [("canceled", 6), ("canceled", 8), ("completed", 6), ("failed", 6), ("failed", 8)]
+    left = sorted(
+        (job.state, (timezone.now() - job.finished_at).days) for job in JobRecord.objects.all()
+    )
+    assert left == [
+        ("canceled", 6),
+        ("canceled", 8),
+        ("completed", 6),
+        ("failed", 6),
+        ("failed", 8),
+    ]
 
 
 def test_an_open_dead_letter_keeps_its_job_unless_letters_go_too(db: None) -> None:
     job = ended(JobState.FAILED, days=8)
     DeadLetter.objects.create(
-        job=job, reason="exhausted", fingerprint="f", status=DeadLetterStatus.OPEN, created_at=job.finished_at
+        job=job,
+        reason="exhausted",
+        fingerprint="f",
+        status=DeadLetterStatus.OPEN,
+        created_at=job.finished_at,
     )
     week = timedelta(days=7)
     assert cleanup.cleanup_old_jobs({"failed": week}) == 0
@@ -226,7 +259,7 @@ def test_ages_that_cannot_be_meant_delete_nothing(ages: dict[str, Any], fault: s
     assert fault in error.value.message
 
 
-# --- orphaned files --------------------------------------------------------------------------------------
+# --- orphaned files -------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -248,7 +281,13 @@ def names_below(folder: Path) -> set[str]:
 
 
 def test_orphans_go_and_what_is_needed_young_or_elsewhere_stays(media: Path) -> None:
-    for name in ("photos/a.png", "photos/deep/er/b.png", "photos/needed.png", "photosynthesis.txt", "invoices/1.pdf"):
+    for name in (
+        "photos/a.png",
+        "photos/deep/er/b.png",
+        "photos/needed.png",
+        "photosynthesis.txt",
+        "invoices/1.pdf",
+    ):
         put(media, name)
     put(media, "photos/young.png", days=0.9)
     asked: list[str] = []
@@ -261,7 +300,12 @@ def test_orphans_go_and_what_is_needed_young_or_elsewhere_stays(media: Path) -> 
     assert orphans.cleanup_orphaned_files(dry_run=True) == 2
     assert len(names_below(media)) == 6
     assert orphans.cleanup_orphaned_files() == 2
-    assert names_below(media) == {"photos/needed.png", "photosynthesis.txt", "invoices/1.pdf", "photos/young.png"}
+    assert names_below(media) == {
+        "photos/needed.png",
+        "photosynthesis.txt",
+        "invoices/1.pdf",
+        "photos/young.png",
+    }
     assert set(asked) == {"photos/a.png", "photos/deep/er/b.png", "photos/needed.png"}
     assert orphans.cleanup_orphaned_files() == 0
 
@@ -319,7 +363,9 @@ def test_a_folder_that_does_not_exist_yet_is_no_error(media: Path) -> None:
     assert orphans.cleanup_orphaned_files() == 0
 
 
-@pytest.mark.parametrize("prefix", ["", "/", "photos", "/photos/", "../", "photos/../../", "./", "photos//"])
+@pytest.mark.parametrize(
+    "prefix", ["", "/", "photos", "/photos/", "../", "photos/../../", "./", "photos//"]
+)
 def test_a_prefix_is_a_folder_below_the_root(prefix: str) -> None:
     with pytest.raises(ValueError, match="give a folder below the storage's root"):
         orphans.register(prefix, lambda names: [])

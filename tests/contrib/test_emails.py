@@ -1,4 +1,5 @@
-"""``contrib.emails``: what is enqueued, what is sent, what is retried, and where the token is not."""
+"""``contrib.emails``: what is enqueued, what is sent, what is retried, and where the token is
+not."""
 
 from __future__ import annotations
 
@@ -36,10 +37,12 @@ LINK = f"https://wellos.example/reset/{TOKEN}"
 
 @pytest.fixture
 def user(db: None) -> Any:
-    return get_user_model().objects.create_user("ada", email="ada@wellos.example", first_name="Ada", last_name="<Berg>")
+    return get_user_model().objects.create_user(
+        "ada", email="ada@wellos.example", first_name="Ada", last_name="<Berg>"
+    )
 
 
-# --- what is enqueued ------------------------------------------------------------------------------------
+# --- what is enqueued -----------------------------------------------------------------------------
 
 
 def test_welcome_email_is_one_normal_job_with_three_attempts(user: Any) -> None:
@@ -58,13 +61,21 @@ def test_password_reset_is_urgent_and_its_data_encrypted(db: None) -> None:
     record = emails.send_password_reset_email("ada@wellos.example", TOKEN, link=LINK).record()
     assert (record.name, record.queue, record.max_attempts) == ("send-password-reset", "email", 3)
     assert record.priority == Priority.HIGH
-    assert (record.data["subject"], record.data["template"]) == ("Reset Your Password", "password-reset")
+    assert (record.data["subject"], record.data["template"]) == (
+        "Reset Your Password",
+        "password-reset",
+    )
     assert list(record.data["data"]) == ["$encrypted"]
 
 
 def test_bulk_emails_are_one_job_each_in_order(db: None) -> None:
     items = [
-        {"to": f"user{n}@wellos.example", "subject": f"News {n}", "template": "welcome", "data": {"name": f"User {n}"}}
+        {
+            "to": f"user{n}@wellos.example",
+            "subject": f"News {n}",
+            "template": "welcome",
+            "data": {"name": f"User {n}"},
+        }
         for n in range(3)
     ]
     handles = emails.send_bulk_emails(items)
@@ -76,8 +87,14 @@ def test_bulk_emails_are_one_job_each_in_order(db: None) -> None:
 
 
 def test_options_of_the_job_are_passed_on(user: Any) -> None:
-    record = emails.send_welcome_email(user, organization="acme", requested_by=user, delay=60).record()
-    assert (record.organization_id, record.requested_by, record.state) == ("acme", user, JobState.DELAYED)
+    record = emails.send_welcome_email(
+        user, organization="acme", requested_by=user, delay=60
+    ).record()
+    assert (record.organization_id, record.requested_by, record.state) == (
+        "acme",
+        user,
+        JobState.DELAYED,
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,9 +102,15 @@ def test_options_of_the_job_are_passed_on(user: Any) -> None:
     [
         ({"subject": "S", "template": "welcome"}, "emails[1] has no 'to'"),
         ({"to": "a@b.example", "subject": "", "template": "welcome"}, "emails[1] has no 'subject'"),
-        ({"to": "a@b.example", "subject": "S", "template": "welcome", "cc": "x"}, "emails[1] has an unknown key 'cc'"),
+        (
+            {"to": "a@b.example", "subject": "S", "template": "welcome", "cc": "x"},
+            "emails[1] has an unknown key 'cc'",
+        ),
         ({"to": "nobody", "subject": "S", "template": "welcome"}, "emails[1]: 'nobody'"),
-        ({"to": "a@b.example", "subject": "S", "template": "../secret"}, "is not the name of a mail template"),
+        (
+            {"to": "a@b.example", "subject": "S", "template": "../secret"},
+            "is not the name of a mail template",
+        ),
     ],
 )
 def test_one_bad_item_and_no_mail_is_enqueued(db: None, item: dict[str, Any], fault: str) -> None:
@@ -106,7 +129,7 @@ def test_a_user_without_a_good_address_is_refused_at_once(user: Any, address: st
     assert not JobRecord.objects.exists()
 
 
-# --- what is sent ----------------------------------------------------------------------------------------
+# --- what is sent ---------------------------------------------------------------------------------
 
 
 def test_a_mail_has_text_and_html_and_html_is_escaped(mailoutbox: list[Any]) -> None:
@@ -121,7 +144,9 @@ def test_a_mail_has_text_and_html_and_html_is_escaped(mailoutbox: list[Any]) -> 
 
 
 @pytest.mark.parametrize(("link", "shown"), [(LINK, LINK), ("", TOKEN)])
-def test_the_reset_mail_shows_the_link_or_else_the_token(mailoutbox: list[Any], link: str, shown: str) -> None:
+def test_the_reset_mail_shows_the_link_or_else_the_token(
+    mailoutbox: list[Any], link: str, shown: str
+) -> None:
     data = {"token": TOKEN, "link": link}
     emails.password_reset_job("ada@wellos.example", "Reset Your Password", "password-reset", data)
     (message,) = mailoutbox
@@ -210,7 +235,9 @@ def test_smtp_refusals_for_good_are_discarded_and_passing_ones_retried() -> None
         emails.deliver("ada@b.example", "Welcome", "welcome", {})
         with pytest.raises(Discard, match="no such user"):
             emails.deliver("gone@b.example", "Welcome", "welcome", {})
-        with pytest.raises(Retry, match="deferred the message to busy@b.example: 451 try again later") as error:
+        with pytest.raises(
+            Retry, match="deferred the message to busy@b.example: 451 try again later"
+        ) as error:
             emails.deliver("busy@b.example", "Welcome", "welcome", {})
     assert emails.email_job.definition.policy.decide(error.value, 1) == RetryAfter(300)
     (received,) = server.received
@@ -228,7 +255,9 @@ def test_a_mail_that_is_deferred_again_waits_longer() -> None:
 
 
 @pytest.mark.usefixtures("_closed")
-def test_jobs_share_a_connection_in_chunks_and_a_refusal_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_share_a_connection_in_chunks_and_a_refusal_does_not_end_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(mail_connection, "MAILS_PER_CONNECTION", 10)
     with SmtpServer({"gone@b.example": "550 no such user"}) as server, _smtp(server.port):
         for number in range(25):
@@ -264,7 +293,10 @@ def test_a_kept_connection_that_the_server_has_ended_is_opened_anew() -> None:
 @pytest.mark.parametrize(("mood", "copies"), [("swallow", 1), ("cut", 0)])
 def test_a_lost_answer_is_said_to_be_one_and_retried(mood: str, copies: int) -> None:
     with SmtpServer(**{mood: {"a@b.example"}}) as server, _smtp(server.port):
-        with in_job(), pytest.raises(mail_connection.AnswerLost, match="without an answer") as error:
+        with (
+            in_job(),
+            pytest.raises(mail_connection.AnswerLost, match="without an answer") as error,
+        ):
             welcome("a@b.example")
         assert server.copies()["a@b.example"] == copies
     assert emails.email_job.definition.policy.decide(error.value, 1, random=0.5) == RetryAfter(2)
@@ -277,27 +309,43 @@ def test_while_the_server_is_away_a_mail_waits_without_burning_attempts(db: None
         with pytest.raises(Snooze, match="cannot be reached") as error:
             welcome("a@b.example")
         assert error.value.after == 30
-        JobRecord.objects.update(created_at=timezone.now() - delivery.PATIENCE - timedelta(seconds=1))
+        JobRecord.objects.update(
+            created_at=timezone.now() - delivery.PATIENCE - timedelta(seconds=1)
+        )
         with pytest.raises(Retry, match="cannot be reached"):
             welcome("a@b.example")
 
 
 def test_a_server_that_does_not_let_us_in_costs_no_mail(db: None) -> None:
-    with SmtpServer() as server, _smtp(server.port, "wellos"), in_job(), pytest.raises(Snooze, match="AUTH"):
+    with (
+        SmtpServer() as server,
+        _smtp(server.port, "wellos"),
+        in_job(),
+        pytest.raises(Snooze, match="AUTH"),
+    ):
         welcome("a@b.example")
 
 
 def test_a_server_that_is_closing_has_taken_nothing(db: None) -> None:
-    with SmtpServer({"a@b.example": "421 closing"}) as server, _smtp(server.port), in_job(), pytest.raises(Snooze):
+    with (
+        SmtpServer({"a@b.example": "421 closing"}) as server,
+        _smtp(server.port),
+        in_job(),
+        pytest.raises(Snooze),
+    ):
         welcome("a@b.example")
 
 
-# --- who it is from, and what goes with it ---------------------------------------------------------------
+# --- who it is from, and what goes with it --------------------------------------------------------
 
 
 def resolver(organization_id: str) -> dict[str, str] | None:
     known = {
-        "acme": {"sender": "Acme <mail@acme.example>", "reply_to": "desk@acme.example", "time_zone": "Asia/Tokyo"},
+        "acme": {
+            "sender": "Acme <mail@acme.example>",
+            "reply_to": "desk@acme.example",
+            "time_zone": "Asia/Tokyo",
+        },
         "plain": {"label": "Plain"},
         "odd": {"sender": "Nobody\nBcc: all@b.example"},
     }
@@ -333,7 +381,10 @@ def test_a_mail_is_from_the_organization_of_its_job(
 
 @pytest.mark.usefixtures("_resolver")
 def test_a_sender_that_is_no_address_is_named_and_not_tried_again(mailoutbox: list[Any]) -> None:
-    with in_job(organization="odd"), pytest.raises(Discard, match="ORGANIZATION_RESOLVER names the sender 'Nobody"):
+    with (
+        in_job(organization="odd"),
+        pytest.raises(Discard, match="ORGANIZATION_RESOLVER names the sender 'Nobody"),
+    ):
         welcome("ada@b.example")
     assert mailoutbox == []
 
@@ -346,7 +397,9 @@ def test_times_are_those_of_the_organization(mailoutbox: list[Any]) -> None:
     assert "on 4 May 2030, 21:30 JST." in mailoutbox[0].body
 
 
-def test_attachments_are_names_in_the_storage(mailoutbox: list[Any], tmp_path: Path, settings: Any) -> None:
+def test_attachments_are_names_in_the_storage(
+    mailoutbox: list[Any], tmp_path: Path, settings: Any
+) -> None:
     settings.MEDIA_ROOT = tmp_path
     store("invoices/7.pdf", b"%PDF-1.4")
     emails.email_job("ada@b.example", "Invoice", "welcome", {}, attachments=["invoices/7.pdf"])
@@ -377,7 +430,7 @@ def test_attachments_that_no_server_takes_are_refused(
     assert mailoutbox == []
 
 
-# --- with a real worker ----------------------------------------------------------------------------------
+# --- with a real worker ---------------------------------------------------------------------------
 
 
 def test_mails_are_sent_by_a_worker_and_the_token_is_readable_in_the_mail_only(
@@ -387,18 +440,27 @@ def test_mails_are_sent_by_a_worker_and_the_token_is_readable_in_the_mail_only(
     handles = [
         emails.send_password_reset_email("ada@wellos.example", TOKEN, link=LINK),
         emails.send_welcome_email(ada),
-        *emails.send_bulk_emails([{"to": "b@wellos.example", "subject": "News", "template": "no-such-template"}]),
+        *emails.send_bulk_emails(
+            [{"to": "b@wellos.example", "subject": "News", "template": "no-such-template"}]
+        ),
     ]
     before = _dump(redis_client)
     worker = processes.worker("email", "default", environment={"WELLOS_TEST_LOG_LEVEL": "DEBUG"})
     states = [JobState.COMPLETED, JobState.COMPLETED, JobState.FAILED]
-    processes.wait_until(lambda: [handle.record().state for handle in handles] == states, 60, f"{states}")
+    processes.wait_until(
+        lambda: [handle.record().state for handle in handles] == states, 60, f"{states}"
+    )
 
     mails = "".join(path.read_text() for path in Path(django_settings.MAIL_FOLDER).iterdir())
     assert mails.count(TOKEN) >= 2
     assert f"<{handles[0]}@" in mails  # the Message-ID is the job's
     rows = repr(list(JobRecord.objects.values())) + repr(list(DeadLetter.objects.values()))
-    places = {"Redis before": before, "Redis after": _dump(redis_client), "rows": rows, "log": worker.output()}
+    places = {
+        "Redis before": before,
+        "Redis after": _dump(redis_client),
+        "rows": rows,
+        "log": worker.output(),
+    }
     assert [place for place, text in places.items() if TOKEN in text] == []
     letter = DeadLetter.objects.get(job=handles[2].id)
     assert (letter.reason, letter.job.attempts) == ("not_retryable", 1)
@@ -409,7 +471,9 @@ def test_a_token_in_an_error_is_masked(processes: Fleet) -> None:
         to="ada@wellos.example", subject=f"Reset {TOKEN}", template=TOKEN, data={"token": TOKEN}
     )
     worker = processes.worker("email")
-    processes.wait_until(lambda: DeadLetter.objects.filter(job=handle.id).exists(), what="the dead letter")
+    processes.wait_until(
+        lambda: DeadLetter.objects.filter(job=handle.id).exists(), what="the dead letter"
+    )
     letter = DeadLetter.objects.get(job=handle.id)
     assert "********" in letter.message
     assert TOKEN not in letter.message + letter.traceback + worker.output() + handle.record().error

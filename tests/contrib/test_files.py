@@ -1,4 +1,5 @@
-"""``contrib.files``: one file a job, whole or not at all, on disk and in S3, and links that are signed and expire."""
+"""``contrib.files``: one file a job, whole or not at all, on disk and in S3, and links that are
+signed and expire."""
 
 from __future__ import annotations
 
@@ -51,11 +52,13 @@ def read(name: str) -> bytes:
         return file.read()
 
 
-# --- on disk ---------------------------------------------------------------------------------------------
+# --- on disk --------------------------------------------------------------------------------------
 
 
 def test_a_file_has_exactly_its_name_and_is_replaced() -> None:
-    assert files.store("reports/a.pdf", b"one") == files.StoredFile("reports/a.pdf", "/media/reports/a.pdf", 3)
+    assert files.store("reports/a.pdf", b"one") == files.StoredFile(
+        "reports/a.pdf", "/media/reports/a.pdf", 3
+    )
     assert files.store("reports/a.pdf", io.BytesIO(b"three")).size == 5
     assert read("reports/a.pdf") == b"three"
     assert listed() == ["a.pdf"]
@@ -86,7 +89,9 @@ def test_a_run_that_was_cut_short_leaves_the_old_file_and_the_next_one_leaves_on
     with pytest.raises(OSError, match="the disk is gone"):
         files.store("reports/a.pdf", Breaks(b"new"))
     assert read("reports/a.pdf") == b"old"
-    (default_storage.path("reports") / Path(".a.pdf.draft")).write_bytes(b"hal")  # as a kill leaves it
+    (default_storage.path("reports") / Path(".a.pdf.draft")).write_bytes(
+        b"hal"
+    )  # as a kill leaves it
     files.store("reports/a.pdf", b"new")
     assert (listed(), read("reports/a.pdf")) == (["a.pdf"], b"new")
 
@@ -113,14 +118,20 @@ def test_a_name_that_leads_outside_is_refused(name: str) -> None:
 
 
 def test_a_storage_of_another_kind_is_written_to_its_way(settings: Any) -> None:
-    settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"}}
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    }
     for content in (b"one", b"three"):
         files.store("reports/a.pdf", content)
     assert (listed(), read("reports/a.pdf")) == (["a.pdf"], b"three")
 
 
 def test_the_storage_is_chosen_by_its_alias(tmp_path: Path, settings: Any) -> None:
-    archive = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": tmp_path / "archive"}}
+    archive = {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": tmp_path / "archive"},
+    }
     settings.STORAGES = {**settings.STORAGES, "archive": archive}
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "FILES_STORAGE": "archive"}
     files.store("a.txt", b"x")
@@ -129,7 +140,9 @@ def test_the_storage_is_chosen_by_its_alias(tmp_path: Path, settings: Any) -> No
 
 def test_a_storage_without_urls_gives_the_name(tmp_path: Path) -> None:
     options = {"location": tmp_path, "base_url": None}
-    storages = {"default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": options}}
+    storages = {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": options}
+    }
     with override_settings(STORAGES=storages, MEDIA_URL=None):
         assert files.store("a.txt", b"x").url == "a.txt"
 
@@ -144,12 +157,14 @@ def test_a_storage_without_urls_gives_the_name(tmp_path: Path) -> None:
         ("https://wellos.example", "a.pdf", "a.pdf"),
     ],
 )
-def test_a_link_in_a_mail_begins_with_the_base_url(settings: Any, base: str, url: str, shown: str) -> None:
+def test_a_link_in_a_mail_begins_with_the_base_url(
+    settings: Any, base: str, url: str, shown: str
+) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BASE_URL": base}
     assert files.absolute(url) == shown
 
 
-# --- signed links ----------------------------------------------------------------------------------------
+# --- signed links ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -167,7 +182,10 @@ def test_a_signed_link_gives_the_file_as_a_download(links: Client, db: None) -> 
     assert response["Content-Type"] == "text/html"
     assert response["X-Content-Type-Options"] == "nosniff"
     assert response["Content-Security-Policy"] == "default-src 'none'; sandbox"
-    assert (response["Cache-Control"], response["Referrer-Policy"]) == ("private, no-store", "no-referrer")
+    assert (response["Cache-Control"], response["Referrer-Policy"]) == (
+        "private, no-store",
+        "no-referrer",
+    )
     with contextlib.closing(links.head(url)) as head:
         assert head["Content-Length"] == "25"
     assert links.post(url).status_code == 405
@@ -184,12 +202,20 @@ def test_a_signed_link_expires(links: Client, settings: Any) -> None:
     assert (response.status_code, response.content) == (410, b"This link has expired.")
 
 
-def test_the_end_of_a_link_is_for_people_only_and_its_token_cannot_be_changed(links: Client) -> None:
+def test_the_end_of_a_link_is_for_people_only_and_its_token_cannot_be_changed(
+    links: Client,
+) -> None:
     url = files.store("a.txt", b"x").url
     files.store("b.txt", b"secret")
     _, _, token, _ = url.split("/")
     assert b"".join(links.get(f"/files/{token}/b.txt")) == b"x"
-    for wrong in (token[:-1], token[1:], "x", signing.dumps("b.txt"), signing.dumps("b.txt", salt="other")):
+    for wrong in (
+        token[:-1],
+        token[1:],
+        "x",
+        signing.dumps("b.txt"),
+        signing.dumps("b.txt", salt="other"),
+    ):
         assert links.get(f"/files/{wrong}/b.txt").status_code == 404
 
 
@@ -201,7 +227,7 @@ def test_even_a_signed_name_leads_nowhere_else(links: Client, tmp_path: Path, na
     assert links.get(f"/files/{token}/x").status_code == 404
 
 
-# --- S3 --------------------------------------------------------------------------------------------------
+# --- S3 -------------------------------------------------------------------------------------------
 
 
 def fetch(url: str) -> bytes:
@@ -235,7 +261,9 @@ def test_a_signed_link_of_ours_leads_to_one_of_s3_that_was_signed_just_now(
     assert links.get(url).status_code == 404
 
 
-def test_the_message_of_a_report_has_room_for_its_link(s3_server: s3.S3Server, links: Client) -> None:
+def test_the_message_of_a_report_has_room_for_its_link(
+    s3_server: s3.S3Server, links: Client
+) -> None:
     url = files.url_of(f"reports/{uuid.uuid4()}.pdf")
     assert len(f"Report ready: {url}") <= 200
 
@@ -261,7 +289,7 @@ def test_mail_attachments_come_from_s3_and_one_that_is_missing_is_named(
         emails.email_job("ada@b.example", "Invoice", "welcome", {}, attachments=["invoices/8.pdf"])
 
 
-# --- killed between upload and settle --------------------------------------------------------------------
+# --- killed between upload and settle -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["disk", "s3"])

@@ -1,4 +1,5 @@
-"""A thousand mails at once, through real workers and a real SMTP server that has its moods and is restarted."""
+"""A thousand mails at once, through real workers and a real SMTP server that has its moods and is
+restarted."""
 
 from __future__ import annotations
 
@@ -20,14 +21,19 @@ LONG = 150.0
 
 
 def items(addresses: list[str]) -> list[dict[str, Any]]:
-    return [{"to": to, "subject": "News", "template": "welcome", "data": {"name": to}} for to in addresses]
+    return [
+        {"to": to, "subject": "News", "template": "welcome", "data": {"name": to}}
+        for to in addresses
+    ]
 
 
 def taken(server: SmtpServer, count: int) -> bool:
     return len(server.messages) >= count
 
 
-def test_each_of_a_thousand_gets_the_mail_and_the_ledger_says_who_may_have_got_two(processes: Fleet) -> None:
+def test_each_of_a_thousand_gets_the_mail_and_the_ledger_says_who_may_have_got_two(
+    processes: Fleet,
+) -> None:
     server = SmtpServer(
         dict.fromkeys(GONE, "550 5.1.1 No such user"),
         greylist=GOOD[:900:9],
@@ -39,7 +45,9 @@ def test_each_of_a_thousand_gets_the_mail_and_the_ledger_says_who_may_have_got_t
     handles = emails.send_bulk_emails(items(GOOD + GONE))
     environment = {"WELLOS_TEST_SMTP_PORT": str(server.port)}
     worker = processes.worker("email", "--processes", "2", environment=environment)
-    worker.wait_for_output("waits for the mail server")  # it was not started yet: nothing is lost by that
+    worker.wait_for_output(
+        "waits for the mail server"
+    )  # it was not started yet: nothing is lost by that
     with server:
         processes.wait_until(lambda: taken(server, 200), LONG, "200 mails")
         server.stop()
@@ -49,7 +57,9 @@ def test_each_of_a_thousand_gets_the_mail_and_the_ledger_says_who_may_have_got_t
         processes.wait_until(lambda: taken(server, 600), LONG, "600 mails")
         server.stop()
         told = worker.output().count("waits for the mail server")
-        processes.wait_until(lambda: worker.output().count("waits for the mail server") > told + 5, LONG, "an outage")
+        processes.wait_until(
+            lambda: worker.output().count("waits for the mail server") > told + 5, LONG, "an outage"
+        )
         server.start()
         open_jobs = JobRecord.objects.filter(name="send-email", finished_at=None)
         processes.wait_until(lambda: not open_jobs.exists(), LONG, "the end of all mails")
@@ -63,7 +73,8 @@ def test_each_of_a_thousand_gets_the_mail_and_the_ledger_says_who_may_have_got_t
     letters = DeadLetter.objects.filter(job__name="send-email")
     assert {(letter.reason, letter.job.attempts) for letter in letters} == {("not_retryable", 1)}
 
-    # nobody twice but those whose answer was lost; there is an attempt in the ledger for each further copy
+    # nobody twice but those whose answer was lost; there is an attempt in the ledger for each
+    # further copy
     twice = {to for to, count in copies.items() if count > 1}
     assert swallowed <= twice <= set(mailing.perhaps_twice)
     assert cut <= set(mailing.perhaps_twice)
@@ -84,7 +95,9 @@ def test_a_deferred_mail_is_sent_again_alone(processes: Fleet) -> None:
     with SmtpServer(greylist=[addresses[2]]) as server:
         handles = emails.send_bulk_emails(items(addresses))
         processes.worker("email", environment={"WELLOS_TEST_SMTP_PORT": str(server.port)})
-        processes.wait_until(lambda: {handle.record().state for handle in handles} == {JobState.COMPLETED})
+        processes.wait_until(
+            lambda: {handle.record().state for handle in handles} == {JobState.COMPLETED}
+        )
     assert server.copies() == dict.fromkeys(addresses, 1)
     assert server.messages[-1].to == addresses[2]
     (attempt,) = JobAttempt.objects.filter(job__name="send-email")
@@ -92,22 +105,30 @@ def test_a_deferred_mail_is_sent_again_alone(processes: Fleet) -> None:
     assert "451 4.7.1 Greylisted" in attempt.message
 
 
-def test_a_worker_that_is_stopped_before_the_answer_leaves_an_attempt_that_says_so(processes: Fleet) -> None:
+def test_a_worker_that_is_stopped_before_the_answer_leaves_an_attempt_that_says_so(
+    processes: Fleet,
+) -> None:
     with SmtpServer(hang=GOOD[:1]) as server:
         handles = emails.send_bulk_emails(items(GOOD[:1]))
         environment = {"WELLOS_TEST_SMTP_PORT": str(server.port)}
-        first = processes.worker("email", "--processes", "1", "--shutdown-timeout", "0.5", environment=environment)
+        first = processes.worker(
+            "email", "--processes", "1", "--shutdown-timeout", "0.5", environment=environment
+        )
         processes.wait_until(lambda: taken(server, 1), what="the message")
         first.terminate()
         first.wait(40)
         assert server.copies()[GOOD[0]] == 1
         processes.worker("email", environment=environment)
-        processes.wait_until(lambda: handles[0].record().state == JobState.COMPLETED, 60, "the second copy")
+        processes.wait_until(
+            lambda: handles[0].record().state == JobState.COMPLETED, 60, "the second copy"
+        )
     assert server.copies() == {GOOD[0]: 2}
     assert mailings.outcome(handles) == mailings.Mailing(sent=GOOD[:1], perhaps_twice=GOOD[:1])
 
 
-def test_the_outcome_of_mails_that_have_not_gone_yet(db: None, django_assert_num_queries: Any) -> None:
+def test_the_outcome_of_mails_that_have_not_gone_yet(
+    db: None, django_assert_num_queries: Any
+) -> None:
     handles = emails.send_bulk_emails(items(GOOD[:3]))
     JobRecord.objects.filter(pk=handles[0].id).update(state=JobState.CANCELED)
     with django_assert_num_queries(2):

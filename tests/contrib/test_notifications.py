@@ -1,4 +1,5 @@
-"""``contrib.notifications``: when the jobs are due, and whether they still say something when they run."""
+"""``contrib.notifications``: when the jobs are due, and whether they still say something when they
+run."""
 
 from __future__ import annotations
 
@@ -27,7 +28,11 @@ def user(db: None) -> Any:
 def test_a_reminder_is_delayed_and_carries_the_key_of_the_user_only(user: Any) -> None:
     before = timezone.now()
     record = notifications.send_reminder(user, "Timesheet!", timedelta(hours=2)).record()
-    assert (record.name, record.queue, record.state) == ("send-reminder", "notifications", JobState.DELAYED)
+    assert (record.name, record.queue, record.state) == (
+        "send-reminder",
+        "notifications",
+        JobState.DELAYED,
+    )
     assert record.data == {"user_id": user.pk, "reminder_text": "Timesheet!"}
     assert timedelta(hours=2) <= record.run_at - before < timedelta(hours=2, seconds=10)
 
@@ -49,7 +54,10 @@ def test_the_trial_warning_is_due_three_days_before(user: Any) -> None:
 
 @pytest.mark.parametrize("days", [3, 1, -5])
 def test_no_warning_when_three_days_before_is_past(user: Any, days: float) -> None:
-    assert notifications.send_trial_expiration_warning(user, timezone.now() + timedelta(days=days)) is None
+    assert (
+        notifications.send_trial_expiration_warning(user, timezone.now() + timedelta(days=days))
+        is None
+    )
     assert not JobRecord.objects.exists()
 
 
@@ -73,7 +81,9 @@ def test_the_warning_says_when_the_trial_ends(user: Any, mailoutbox: list[Any]) 
 
 
 @pytest.mark.parametrize("fate", ["deleted", "inactive"])
-def test_nothing_is_sent_to_a_user_who_has_gone(user: Any, mailoutbox: list[Any], fate: str) -> None:
+def test_nothing_is_sent_to_a_user_who_has_gone(
+    user: Any, mailoutbox: list[Any], fate: str
+) -> None:
     key = user.pk
     if fate == "deleted":
         user.delete()

@@ -34,7 +34,10 @@ DUE = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 """A Monday, 07:00 in New York."""
 
 ROWS = {
-    "acme": [{"person": "Ada <Berg>", "hours": Decimal("12.50")}, {"person": "=cmd|'x'!A1", "hours": Decimal("-1.25")}],
+    "acme": [
+        {"person": "Ada <Berg>", "hours": Decimal("12.50")},
+        {"person": "=cmd|'x'!A1", "hours": Decimal("-1.25")},
+    ],
     "fjord": [{"person": "Łukasz Żółw", "hours": Decimal(3)}],
 }
 
@@ -57,7 +60,8 @@ def _project(tmp_path: Path, settings: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[DateRange, str]]]:
-    """A report type ``hours`` for organizations and one ``everything`` that is not; a list of what was fetched."""
+    """A report type ``hours`` for organizations and one ``everything`` that is not; a list of what
+    was fetched."""
     monkeypatch.setattr(report_types, "_types", {})
     calls: list[tuple[DateRange, str]] = []
 
@@ -101,14 +105,18 @@ def stored(name: str) -> bytes:
 
 
 def text_of(content: bytes) -> str:
-    return " ".join(" ".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(content)).pages).split())
+    return " ".join(
+        " ".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(content)).pages).split()
+    )
 
 
 def weekly(**changes: Any) -> OrganizationReportSchedule:
-    return schedules.schedule_organization_reports("acme", "0 7 * * 1", report_type="hours", **changes)
+    return schedules.schedule_organization_reports(
+        "acme", "0 7 * * 1", report_type="hours", **changes
+    )
 
 
-# --- what is made ----------------------------------------------------------------------------------------
+# --- what is made ---------------------------------------------------------------------------------
 
 
 def test_a_pdf_of_the_organization_in_five_steps(db: None, asked: list[Any]) -> None:
@@ -160,7 +168,7 @@ def test_text_that_a_spreadsheet_would_run_is_marked(text: str) -> None:
     assert table == [[f"'{text}"], [f"'{text}", "1", ""]]
 
 
-# --- who hears of it -------------------------------------------------------------------------------------
+# --- who hears of it ------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db(transaction=True)
@@ -170,7 +178,10 @@ def test_each_recipient_gets_a_mail_of_their_own(mailoutbox: list[Any]) -> None:
     work()
     Books().fold()
     assert handle.refresh().state == JobState.COMPLETED
-    assert sorted(message.recipients() for message in mailoutbox) == [["a@acme.example"], ["b@acme.example"]]
+    assert sorted(message.recipients() for message in mailoutbox) == [
+        ["a@acme.example"],
+        ["b@acme.example"],
+    ]
     (message, other) = mailoutbox
     assert len(message.message()["To"].split(",")) == 1
     assert message.subject.startswith("Hours worked: ")
@@ -187,11 +198,13 @@ def test_no_recipient_is_no_fault(mailoutbox: list[Any]) -> None:
     assert mailoutbox == []
 
 
-# --- what is refused -------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 def test_a_type_that_shows_everybody_s_data_is_refused(db: None) -> None:
-    with pytest.raises(reports.UnknownReport, match="shows everybody's data: its fetch takes no argument") as error:
+    with pytest.raises(
+        reports.UnknownReport, match="shows everybody's data: its fetch takes no argument"
+    ) as error:
         Running().run(report_type="everything")
     assert org_report.definition.policy.decide(error.value, 1) == Fail(FailureReason.NOT_RETRYABLE)
 
@@ -215,10 +228,15 @@ def test_without_a_type_it_is_the_first_for_organizations(db: None, asked: list[
         ({"organization_id": ""}, "organization_id is empty"),
         ({"format": "xls"}, "format is 'xls': reports are made as pdf or csv"),
         ({"recipients": "a@acme.example"}, "recipients must be a list"),
-        ({"recipients": ["a@acme.example", "nobody"]}, "'nobody' in recipients is not a mail address"),
+        (
+            {"recipients": ["a@acme.example", "nobody"]},
+            "'nobody' in recipients is not a mail address",
+        ),
     ],
 )
-def test_bad_arguments_say_what_is_wrong_before_anything_is_made(db: None, data: dict[str, Any], fault: str) -> None:
+def test_bad_arguments_say_what_is_wrong_before_anything_is_made(
+    db: None, data: dict[str, Any], fault: str
+) -> None:
     with pytest.raises(ValidationError) as error:
         Running().run(**data)
     assert fault in error.value.message
@@ -226,7 +244,7 @@ def test_bad_arguments_say_what_is_wrong_before_anything_is_made(db: None, data:
     assert not default_storage.exists("reports")
 
 
-# --- which days ------------------------------------------------------------------------------------------
+# --- which days -----------------------------------------------------------------------------------
 
 
 def days(line: str, due: datetime, *, by_hand: bool = False, zone: str = "America/New_York") -> str:
@@ -254,7 +272,9 @@ def new_york(*parts: int) -> datetime:
         ("@every 7d", datetime(2026, 3, 5, tzinfo=UTC), "2026-02-25 2026-03-03"),
     ],
 )
-def test_a_report_is_about_the_days_since_the_run_before(line: str, due: datetime, wanted: str) -> None:
+def test_a_report_is_about_the_days_since_the_run_before(
+    line: str, due: datetime, wanted: str
+) -> None:
     assert days(line, due) == wanted
 
 
@@ -282,12 +302,17 @@ def test_without_a_schedule_it_is_about_thirty_days(db: None, asked: list[Any]) 
 def test_the_tick_s_due_time_counts_however_late_and_often_it_runs(
     asked: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Late by a day, and the first attempt fails: the report is still about the week that it was due for."""
+    """Late by a day, and the first attempt fails: the report is still about the week that it was
+    due for."""
     row = weekly(recipients=["a@acme.example"])
     Schedule.objects.filter(pk=row.pk).update(next_run_at=DUE)
     ticks.tick("default", DUE + timedelta(days=1))
     record = JobRecord.objects.get(name="org-report")
-    assert (record.queue, record.organization_id, ids.moment_of(record.pk)) == ("dynamic", "acme", DUE)
+    assert (record.queue, record.organization_id, ids.moment_of(record.pk)) == (
+        "dynamic",
+        "acme",
+        DUE,
+    )
     with monkeypatch.context() as patch:
         patch.setattr(organization_reports, "announce", _fail)
         work()
@@ -304,7 +329,9 @@ def _fail(*_: object) -> None:
     raise ConnectionError("the mail server is away")
 
 
-def test_the_schedule_that_made_the_job_counts_before_the_organization_s_own(db: None, asked: list[Any]) -> None:
+def test_the_schedule_that_made_the_job_counts_before_the_organization_s_own(
+    db: None, asked: list[Any]
+) -> None:
     weekly()
     monthly = Schedule.objects.create(
         name="acme-month",
@@ -314,15 +341,19 @@ def test_the_schedule_that_made_the_job_counts_before_the_organization_s_own(db:
         data={"organization_id": "acme", "report_type": "hours"},
     )
     chosen = uuid.UUID(Running(new_york(2026, 3, 1)).job.id)
-    JobRecord.objects.create(pk=chosen, name="org-report", queue="dynamic", schedule=monthly, created_at=DUE)
+    JobRecord.objects.create(
+        pk=chosen, name="org-report", queue="dynamic", schedule=monthly, created_at=DUE
+    )
     Running(new_york(2026, 3, 1)).run()
     assert asked[0][0] == DateRange(date(2026, 2, 1), date(2026, 2, 28))
 
 
-# --- the other report ------------------------------------------------------------------------------------
+# --- the other report -----------------------------------------------------------------------------
 
 
-def test_a_report_that_is_asked_for_is_of_the_job_s_organization(db: None, asked: list[Any]) -> None:
+def test_a_report_that_is_asked_for_is_of_the_job_s_organization(
+    db: None, asked: list[Any]
+) -> None:
     run = Running()
     with running(run.job):
         reports.generate_report("hours", ["2026-01-01", "2026-01-31"])

@@ -48,7 +48,9 @@ def hours() -> Iterator[list[reports.DateRange]]:
         asked.append(days)
         return ROWS
 
-    reports.register("hours", title="Hours worked", fetch=fetch, columns={"person": "Person", "hours": "Hours"})
+    reports.register(
+        "hours", title="Hours worked", fetch=fetch, columns={"person": "Person", "hours": "Hours"}
+    )
     yield asked
     reports.unregister("hours")
 
@@ -79,7 +81,9 @@ def stored(name: str) -> bytes:
 
 
 def text_of(content: bytes) -> str:
-    return " ".join(" ".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(content)).pages).split())
+    return " ".join(
+        " ".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(content)).pages).split()
+    )
 
 
 def test_five_steps_one_file_and_a_result(hours: list[Any]) -> None:
@@ -90,18 +94,27 @@ def test_five_steps_one_file_and_a_result(hours: list[Any]) -> None:
     assert [percent for percent, _ in run.reported] == [0, 20, 60, 80, 90, 100]
     assert run.reported[-1] == (100, f"Report ready: /media/{name}")
     text = text_of(stored(name))
-    for part in ("Hours worked", "01 Jan 2026 to 31 Jan 2026", "Ada <Berg> & Co 12.50", "Łukasz Żółw 7.25"):
+    for part in (
+        "Hours worked",
+        "01 Jan 2026 to 31 Jan 2026",
+        "Ada <Berg> & Co 12.50",
+        "Łukasz Żółw 7.25",
+    ):
         assert part in text
     assert hours == [reports.DateRange(date(2026, 1, 1), date(2026, 1, 31))]
 
 
 def test_a_repeated_run_replaces_its_file(hours: list[Any]) -> None:
     run = Running()
-    assert run.run(report_type="hours", date_range=DAYS) == run.run(report_type="hours", date_range=DAYS)
+    assert run.run(report_type="hours", date_range=DAYS) == run.run(
+        report_type="hours", date_range=DAYS
+    )
     assert default_storage.listdir("reports")[1] == [f"{run.job.id}.pdf"]
 
 
-def test_whoever_asked_for_it_gets_a_mail(hours: list[Any], db: None, mailoutbox: list[Any]) -> None:
+def test_whoever_asked_for_it_gets_a_mail(
+    hours: list[Any], db: None, mailoutbox: list[Any]
+) -> None:
     user = get_user_model().objects.create_user("ada", email="ada@wellos.example")
     result = Running(user.pk).run(report_type="hours", date_range=DAYS)
     record = JobRecord.objects.get(name="send-email")
@@ -123,7 +136,10 @@ def test_links_in_mails_are_absolute(hours: list[Any], db: None, settings: Any) 
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BASE_URL": "https://wellos.example/"}
     user = get_user_model().objects.create_user("ada", email="ada@wellos.example")
     result = Running(user.pk).run(report_type="hours", date_range=DAYS)
-    assert JobRecord.objects.get(name="send-email").data["data"]["url"] == f"https://wellos.example{result['url']}"
+    assert (
+        JobRecord.objects.get(name="send-email").data["data"]["url"]
+        == f"https://wellos.example{result['url']}"
+    )
 
 
 @pytest.mark.parametrize("fate", ["deleted", "inactive", "no address"])
@@ -202,7 +218,7 @@ def test_a_type_is_registered_once_and_with_a_way_to_process(hours: list[Any]) -
             reports.register("other", title="Other", fetch=list, **both)
 
 
-# --- CSV ------------------------------------------------------------------------------------------------
+# --- CSV ------------------------------------------------------------------------------------------
 
 
 def test_a_report_as_csv(hours: list[Any]) -> None:
@@ -224,7 +240,9 @@ def test_a_long_csv_takes_no_more_memory_than_a_short_one() -> None:
         for number in range(100_000):
             yield {"number": number, "text": "x" * 100}
 
-    reports.register("long", title="Long", fetch=fetch, columns={"number": "Number", "text": "Text"})
+    reports.register(
+        "long", title="Long", fetch=fetch, columns={"number": "Number", "text": "Text"}
+    )
     tracemalloc.start()
     try:
         result = Running().run(report_type="long", date_range=DAYS, format="csv")
@@ -237,11 +255,17 @@ def test_a_long_csv_takes_no_more_memory_than_a_short_one() -> None:
 
 
 def test_rows_that_are_yielded_are_counted_and_set_right_in_a_pdf() -> None:
-    content = reports.Content(["Name", "Hours"], iter([["Ada", 1], ["Bo", 2]]), numeric=None).complete()
-    assert (content.rows, content.figures, content.numeric) == ([["Ada", 1], ["Bo", 2]], {"Rows": 2}, frozenset({1}))
+    content = reports.Content(
+        ["Name", "Hours"], iter([["Ada", 1], ["Bo", 2]]), numeric=None
+    ).complete()
+    assert (content.rows, content.figures, content.numeric) == (
+        [["Ada", 1], ["Bo", 2]],
+        {"Rows": 2},
+        frozenset({1}),
+    )
 
 
-# --- PDF -------------------------------------------------------------------------------------------------
+# --- PDF ------------------------------------------------------------------------------------------
 
 
 def test_the_same_content_makes_the_same_bytes() -> None:
@@ -251,8 +275,12 @@ def test_the_same_content_makes_the_same_bytes() -> None:
 
 
 def test_a_long_report_goes_on_over_pages_with_its_heading() -> None:
-    content = reports.Content(["Place", "Number"], [[f"row {n}", n] for n in range(200)], numeric=frozenset({1}))
-    pages = pypdf.PdfReader(io.BytesIO(pdf.render_report("Long", reports.DateRange.of(DAYS), content))).pages
+    content = reports.Content(
+        ["Place", "Number"], [[f"row {n}", n] for n in range(200)], numeric=frozenset({1})
+    )
+    pages = pypdf.PdfReader(
+        io.BytesIO(pdf.render_report("Long", reports.DateRange.of(DAYS), content))
+    ).pages
     assert len(pages) > 3
     for number, page in enumerate(pages, start=1):
         text = page.extract_text()
@@ -287,6 +315,8 @@ except ConfigurationError as error:
 
 
 def test_without_reportlab_all_works_but_pdf_and_that_says_what_to_install() -> None:
-    done = subprocess.run([sys.executable, "-c", WITHOUT_REPORTLAB], cwd=PROJECT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_REPORTLAB], cwd=PROJECT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "pip install reportlab" in done.stdout

@@ -1,4 +1,5 @@
-"""Cron lines: the table of clock changes, what is refused and with which words, macros, seconds, intervals, English."""
+"""Cron lines: the table of clock changes, what is refused and with which words, macros, seconds,
+intervals, English."""
 
 from __future__ import annotations
 
@@ -12,7 +13,17 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from wellos_jobs.cron import Cron, Every, describe, edges, iterate, next_runs, parse, previous_run, zone
+from wellos_jobs.cron import (
+    Cron,
+    Every,
+    describe,
+    edges,
+    iterate,
+    next_runs,
+    parse,
+    previous_run,
+    zone,
+)
 from wellos_jobs.errors import CronError, WellosJobsError
 
 NEW_YORK, LORD_HOWE = "America/New_York", "Australia/Lord_Howe"
@@ -29,7 +40,8 @@ def shown(runs: list[datetime]) -> list[str]:
 
 
 def in_utc(runs: list[datetime]) -> list[datetime]:
-    """Two datetimes of one zone are compared by the wall, without their fold; a strict test compares in UTC."""
+    """Two datetimes of one zone are compared by the wall, without their fold; a strict test
+    compares in UTC."""
     return [run.astimezone(UTC) for run in runs]
 
 
@@ -38,7 +50,7 @@ def before_each(line: str, place: str, instants: list[datetime]) -> list[datetim
     return in_utc([run for run in found if run is not None])
 
 
-# --- clock changes ---------------------------------------------------------------------------------------
+# --- clock changes --------------------------------------------------------------------------------
 
 CLOCK_CHANGES = {
     # New York: 02:00 becomes 03:00 on 8 March 2026, 02:00 becomes 01:00 on 1 November.
@@ -128,7 +140,12 @@ CLOCK_CHANGES = {
         NEW_YORK,
         "0 1-3 * * *",
         "2026-11-01T00:30-04:00",
-        ["2026-11-01 01:00-0400", "2026-11-01 02:00-0500", "2026-11-01 03:00-0500", "2026-11-02 01:00-0500"],
+        [
+            "2026-11-01 01:00-0400",
+            "2026-11-01 02:00-0500",
+            "2026-11-01 03:00-0500",
+            "2026-11-02 01:00-0500",
+        ],
     ),
     "a star anywhere in the minutes makes a wildcard line": (
         NEW_YORK,
@@ -142,7 +159,8 @@ CLOCK_CHANGES = {
         "2026-11-01T00:30-04:00",
         ["2026-11-01 01:30-0400", "2026-11-01 02:30-0500", "2026-11-02 01:30-0500"],
     ),
-    # Lord Howe: clocks move by half an hour, 02:00 becomes 02:30 on 4 October, 02:00 becomes 01:30 on 5 April.
+    # Lord Howe: clocks move by half an hour, 02:00 becomes 02:30 on 4 October, 02:00 becomes 01:30
+    # on 5 April.
     "half an hour: a fixed time in the gap": (
         LORD_HOWE,
         "10 2 * * *",
@@ -173,7 +191,8 @@ CLOCK_CHANGES = {
             "2026-04-05 02:00+1030",
         ],
     ),
-    "half an hour: one minute of every hour comes twice": (  # cronsim itself jumps a whole hour here
+    # cronsim itself jumps a whole hour here
+    "half an hour: one minute of every hour comes twice": (
         LORD_HOWE,
         "45 * * * *",
         "2026-04-05T01:00+11:00",
@@ -230,7 +249,12 @@ CLOCK_CHANGES = {
         ["2026-10-25 00:00+0200", "2026-10-26 00:00+0200"],
     ),
     # Troll: two hours, 01:00 becomes 03:00 on 29 March.
-    "two hours": (TROLL, "30 1 * * *", "2026-03-28T12:00+00:00", ["2026-03-29 03:00+0200", "2026-03-30 01:30+0200"]),
+    "two hours": (
+        TROLL,
+        "30 1 * * *",
+        "2026-03-28T12:00+00:00",
+        ["2026-03-29 03:00+0200", "2026-03-30 01:30+0200"],
+    ),
     # Apia: the whole 30 December 2011 was left out.
     "a day that does not exist": (
         "Pacific/Apia",
@@ -244,27 +268,46 @@ CLOCK_CHANGES = {
         "2026-03-08T00:00+09:00",
         ["2026-03-08 02:30+0900", "2026-03-09 02:30+0900"],
     ),
-    "UTC": ("UTC", "30 2 * * *", "2026-03-08T00:00+00:00", ["2026-03-08 02:30+0000", "2026-03-09 02:30+0000"]),
+    "UTC": (
+        "UTC",
+        "30 2 * * *",
+        "2026-03-08T00:00+00:00",
+        ["2026-03-08 02:30+0000", "2026-03-09 02:30+0000"],
+    ),
 }
 
 
-@pytest.mark.parametrize(("place", "line", "after", "expected"), CLOCK_CHANGES.values(), ids=CLOCK_CHANGES)
+@pytest.mark.parametrize(
+    ("place", "line", "after", "expected"), CLOCK_CHANGES.values(), ids=CLOCK_CHANGES
+)
 def test_runs_where_a_clock_changes(place: str, line: str, after: str, expected: list[str]) -> None:
     assert shown(next_runs(line, place, at(after), len(expected))) == expected
 
 
-@pytest.mark.parametrize(("place", "line", "after", "expected"), CLOCK_CHANGES.values(), ids=CLOCK_CHANGES)
-def test_the_previous_run_is_the_way_back(place: str, line: str, after: str, expected: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("place", "line", "after", "expected"), CLOCK_CHANGES.values(), ids=CLOCK_CHANGES
+)
+def test_the_previous_run_is_the_way_back(
+    place: str, line: str, after: str, expected: list[str]
+) -> None:
     runs = next_runs(line, place, at(after), len(expected))
     assert before_each(line, place, runs[1:]) == in_utc(runs[:-1])
-    assert before_each(line, place, [run + timedelta(microseconds=1) for run in in_utc(runs)]) == in_utc(runs)
+    assert before_each(
+        line, place, [run + timedelta(microseconds=1) for run in in_utc(runs)]
+    ) == in_utc(runs)
 
 
 RESEEDED = {
     "from the run itself": ("2026-11-01T05:30:00+00:00", "2026-11-02 01:30-0500"),
     "from the first pass, after the run": ("2026-11-01T01:45-04:00", "2026-11-02 01:30-0500"),
-    "from the second pass, before its wall time": ("2026-11-01T01:15-05:00", "2026-11-02 01:30-0500"),
-    "from the second pass, after its wall time": ("2026-11-01T01:45-05:00", "2026-11-02 01:30-0500"),
+    "from the second pass, before its wall time": (
+        "2026-11-01T01:15-05:00",
+        "2026-11-02 01:30-0500",
+    ),
+    "from the second pass, after its wall time": (
+        "2026-11-01T01:45-05:00",
+        "2026-11-02 01:30-0500",
+    ),
     "from the start of the second pass": ("2026-11-01T06:00:00+00:00", "2026-11-02 01:30-0500"),
     "a microsecond before the run": ("2026-11-01T05:29:59.999999+00:00", "2026-11-01 01:30-0400"),
     "a microsecond after the run": ("2026-11-01T05:30:00.000001+00:00", "2026-11-02 01:30-0500"),
@@ -279,12 +322,20 @@ def test_a_run_is_never_found_again_however_one_asks(after: str, expected: str) 
 
 def test_a_run_after_the_gap_is_not_found_again() -> None:
     run = at("2026-03-08T03:00-04:00")
-    for later in (timedelta(0), timedelta(microseconds=1), timedelta(seconds=59), timedelta(hours=3)):
+    for later in (
+        timedelta(0),
+        timedelta(microseconds=1),
+        timedelta(seconds=59),
+        timedelta(hours=3),
+    ):
         assert shown(next_runs("30 2 * * *", NEW_YORK, run + later, 1)) == ["2026-03-09 02:30-0400"]
 
 
 def test_the_second_pass_keeps_its_fold() -> None:
-    first, second = next_runs("0 1 1 11 *", NEW_YORK, NOON, 1)[0], next_runs("0 * * * *", NEW_YORK, NOON, 3700)
+    first, second = (
+        next_runs("0 1 1 11 *", NEW_YORK, NOON, 1)[0],
+        next_runs("0 * * * *", NEW_YORK, NOON, 3700),
+    )
     assert first.fold == 0 and first.utcoffset() == timedelta(hours=-4)
     assert in_utc([run for run in second if run.fold == 1]) == [at("2026-11-01T06:00+00:00")]
 
@@ -292,10 +343,12 @@ def test_the_second_pass_keeps_its_fold() -> None:
 def test_after_may_be_given_in_the_second_pass_by_fold() -> None:
     quarter_past = datetime(2026, 11, 1, 1, 15, tzinfo=ZoneInfo(NEW_YORK), fold=1)
     assert shown(next_runs("*/30 * * * *", NEW_YORK, quarter_past, 1)) == ["2026-11-01 01:30-0500"]
-    assert shown(next_runs("*/30 * * * *", NEW_YORK, quarter_past.replace(fold=0), 1)) == ["2026-11-01 01:30-0400"]
+    assert shown(next_runs("*/30 * * * *", NEW_YORK, quarter_past.replace(fold=0), 1)) == [
+        "2026-11-01 01:30-0400"
+    ]
 
 
-# --- plain runs ------------------------------------------------------------------------------------------
+# --- plain runs -----------------------------------------------------------------------------------
 
 PLAIN = [
     ("*/15 * * * *", ["2026-06-01 12:15", "2026-06-01 12:30"]),
@@ -310,7 +363,13 @@ PLAIN = [
     ("0 0 L * *", ["2026-06-30 00:00", "2026-07-31 00:00"]),
     (
         "0 0 LW * *",
-        ["2026-06-30 00:00", "2026-07-31 00:00", "2026-08-31 00:00", "2026-09-30 00:00", "2026-10-30 00:00"],
+        [
+            "2026-06-30 00:00",
+            "2026-07-31 00:00",
+            "2026-08-31 00:00",
+            "2026-09-30 00:00",
+            "2026-10-30 00:00",
+        ],
     ),
     ("0 0 13 * FRI", ["2026-06-05 00:00", "2026-06-12 00:00", "2026-06-13 00:00"]),
     ("0 0 */2 * FRI", ["2026-06-05 00:00", "2026-06-19 00:00", "2026-07-03 00:00"]),
@@ -330,7 +389,9 @@ PLAIN = [
 
 @pytest.mark.parametrize(("line", "expected"), PLAIN)
 def test_plain_runs(line: str, expected: list[str]) -> None:
-    assert [f"{run:%Y-%m-%d %H:%M}" for run in next_runs(line, "UTC", NOON, len(expected))] == expected
+    assert [
+        f"{run:%Y-%m-%d %H:%M}" for run in next_runs(line, "UTC", NOON, len(expected))
+    ] == expected
 
 
 def test_runs_are_aware_in_the_zone_and_strictly_after() -> None:
@@ -355,7 +416,9 @@ def test_naive_datetimes_are_refused(line: str) -> None:
         lambda: edges(line, "UTC", naive),
         lambda: next_runs(line, "UTC", NOON, 1, anchor=naive),
     ):
-        with pytest.raises(ValueError, match=r"is datetime.datetime\(.*, a naive datetime: give it a time zone"):
+        with pytest.raises(
+            ValueError, match=r"is datetime.datetime\(.*, a naive datetime: give it a time zone"
+        ):
             ask()
 
 
@@ -365,7 +428,9 @@ def test_a_count_below_zero_is_refused() -> None:
         next_runs("* * * * *", "UTC", NOON, -1)
 
 
-@pytest.mark.parametrize("line", ["0 0 29 2 *", "*/15 * * * *", "*/10 * * * * *", "@every 90d", "* * * 2 MON#5"])
+@pytest.mark.parametrize(
+    "line", ["0 0 29 2 *", "*/15 * * * *", "*/10 * * * * *", "@every 90d", "* * * 2 MON#5"]
+)
 @pytest.mark.parametrize("place", ["UTC", "Pacific/Kiritimati", "America/Adak"])
 def test_the_calendar_ends_and_begins_without_an_error(line: str, place: str) -> None:
     end, beginning = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
@@ -376,19 +441,26 @@ def test_the_calendar_ends_and_begins_without_an_error(line: str, place: str) ->
 
 def test_far_away_lines_are_found_and_do_not_loop() -> None:
     # A 29 February that is a Monday: 2096 would be one, 2100 is no leap year.
-    assert shown(next_runs("0 0 * 2 MON#5", "UTC", at("2072-03-01T00:00:00+00:00"), 1)) == ["2112-02-29 00:00+0000"]
-    assert previous_run("0 0 * 2 MON#5", "UTC", at("2112-02-29T00:00:00+00:00")) == at("2072-02-29T00:00:00+00:00")
+    assert shown(next_runs("0 0 * 2 MON#5", "UTC", at("2072-03-01T00:00:00+00:00"), 1)) == [
+        "2112-02-29 00:00+0000"
+    ]
+    assert previous_run("0 0 * 2 MON#5", "UTC", at("2112-02-29T00:00:00+00:00")) == at(
+        "2072-02-29T00:00:00+00:00"
+    )
 
 
 def test_a_next_run_is_cheap() -> None:
     """It takes about 25 microseconds; this only notices a search that has become a walk."""
-    each = min(timeit.repeat(lambda: next_runs("0 8 * * *", NEW_YORK, NOON, 1), number=200, repeat=5)) / 200
+    each = (
+        min(timeit.repeat(lambda: next_runs("0 8 * * *", NEW_YORK, NOON, 1), number=200, repeat=5))
+        / 200
+    )
     assert each < 0.000_5
     spans = min(timeit.repeat(lambda: edges("30 2 * * *", NEW_YORK, NOON), number=5, repeat=3)) / 5
     assert spans < 0.01
 
 
-# --- seconds ---------------------------------------------------------------------------------------------
+# --- seconds --------------------------------------------------------------------------------------
 
 
 def clocks(line: str, after: str, count: int, place: str = NEW_YORK) -> list[str]:
@@ -396,8 +468,16 @@ def clocks(line: str, after: str, count: int, place: str = NEW_YORK) -> list[str
 
 
 SECONDS = {
-    "first field": ("*/20 * * * * *", "2026-06-01T12:07:40-04:00", ["01 12:08:00-0400", "01 12:08:20-0400"]),
-    "within the minute": ("5,50 7 12 * * *", "2026-06-01T12:07:05-04:00", ["01 12:07:50-0400", "02 12:07:05-0400"]),
+    "first field": (
+        "*/20 * * * * *",
+        "2026-06-01T12:07:40-04:00",
+        ["01 12:08:00-0400", "01 12:08:20-0400"],
+    ),
+    "within the minute": (
+        "5,50 7 12 * * *",
+        "2026-06-01T12:07:05-04:00",
+        ["01 12:07:50-0400", "02 12:07:05-0400"],
+    ),
     "a fraction": ("5 * * * * *", "2026-06-01T12:07:04.999999-04:00", ["01 12:07:05-0400"]),
     "just after": ("5 * * * * *", "2026-06-01T12:07:05.000001-04:00", ["01 12:08:05-0400"]),
     "a gap": (
@@ -405,9 +485,21 @@ SECONDS = {
         "2026-03-07T12:00-05:00",
         ["08 03:00:10-0400", "08 03:00:40-0400", "09 02:30:10-0400"],
     ),
-    "a gap, two minutes": ("10 0,30 2 * * *", "2026-03-07T12:00-05:00", ["08 03:00:10-0400", "09 02:00:10-0400"]),
-    "over a gap": ("*/30 * * * * *", "2026-03-08T01:59:30-05:00", ["08 03:00:00-0400", "08 03:00:30-0400"]),
-    "repeated, fixed": ("10 30 1 * * *", "2026-10-31T12:00-04:00", ["01 01:30:10-0400", "02 01:30:10-0500"]),
+    "a gap, two minutes": (
+        "10 0,30 2 * * *",
+        "2026-03-07T12:00-05:00",
+        ["08 03:00:10-0400", "09 02:00:10-0400"],
+    ),
+    "over a gap": (
+        "*/30 * * * * *",
+        "2026-03-08T01:59:30-05:00",
+        ["08 03:00:00-0400", "08 03:00:30-0400"],
+    ),
+    "repeated, fixed": (
+        "10 30 1 * * *",
+        "2026-10-31T12:00-04:00",
+        ["01 01:30:10-0400", "02 01:30:10-0500"],
+    ),
     "repeated, wildcard": (
         "10 */30 1 * * *",
         "2026-11-01T01:00:10-04:00",
@@ -429,7 +521,7 @@ def test_every_second_over_a_repeated_hour_is_every_real_second() -> None:
     assert in_utc(runs) == [after + timedelta(seconds=second) for second in range(1, 61)]
 
 
-# --- intervals -------------------------------------------------------------------------------------------
+# --- intervals ------------------------------------------------------------------------------------
 
 
 def test_an_interval_is_a_line() -> None:
@@ -478,9 +570,12 @@ def test_an_interval_takes_no_notice_of_clock_changes() -> None:
         "2026-11-01 01:30-0500",
         "2026-11-01 02:30-0500",
     ]
-    # Aware arithmetic in one zone is arithmetic on the wall: that an anchor is in such a zone must not matter.
+    # Aware arithmetic in one zone is arithmetic on the wall: that an anchor is in such a zone must
+    # not matter.
     local = anchor.astimezone(ZoneInfo(NEW_YORK))
-    assert next_runs("@every 1h", NEW_YORK, local, 3, local) == next_runs("@every 1h", NEW_YORK, anchor, 3, anchor)
+    assert next_runs("@every 1h", NEW_YORK, local, 3, local) == next_runs(
+        "@every 1h", NEW_YORK, anchor, 3, anchor
+    )
 
 
 def test_the_epoch_is_the_anchor_of_an_interval_that_has_none() -> None:
@@ -494,13 +589,15 @@ def test_an_interval_goes_on_before_its_anchor() -> None:
     ]
 
 
-@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e-7, 4e8, "90", True, None, timedelta(0)])
+@pytest.mark.parametrize(
+    "seconds", [0, -1, float("nan"), float("inf"), 1e-7, 4e8, "90", True, None, timedelta(0)]
+)
 def test_intervals_that_cannot_be_meant(seconds: object) -> None:
     with pytest.raises(CronError, match="^interval .* is not "):
         Every(seconds)  # type: ignore[arg-type]
 
 
-# --- refusals --------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 REFUSED = [
     ("61 * * * *", "minute 61 is above 59"),
@@ -517,9 +614,18 @@ REFUSED = [
     ("٣ * * * *", "minute '٣' is not a number"),
     ("H * * * *", "minute 'H' is not a number"),
     ("", "it is empty: write one such as '0 8 * * *', minute hour day month weekday"),
-    ("* * * *", "it has 4 fields, not 5 (minute hour day month weekday) or 6 (with the seconds first)"),
-    ("* * * * * * *", "it has 7 fields, not 5 (minute hour day month weekday) or 6 (with the seconds first)"),
-    ("tomorrow", "it has 1 field, not 5 (minute hour day month weekday) or 6 (with the seconds first)"),
+    (
+        "* * * *",
+        "it has 4 fields, not 5 (minute hour day month weekday) or 6 (with the seconds first)",
+    ),
+    (
+        "* * * * * * *",
+        "it has 7 fields, not 5 (minute hour day month weekday) or 6 (with the seconds first)",
+    ),
+    (
+        "tomorrow",
+        "it has 1 field, not 5 (minute hour day month weekday) or 6 (with the seconds first)",
+    ),
     ("5,,6 * * * *", "minute '5,,6' leaves a value out"),
     ("5- * * * *", "minute '5-' leaves a value out"),
     ("-5 * * * *", "minute '-5' leaves a value out"),
@@ -541,13 +647,31 @@ REFUSED = [
     ("0 0 * * MON#6", "weekday 'MON#6': after # comes a number from 1 to 5"),
     ("0 0 30 2 *", "it can never run: no date has day of the month 30 and month 2"),
     ("0 0 31 4,6 *", "it can never run: no date has day of the month 31 and month 4,6"),
-    ("0 0 */30 2 1#5", "it can never run: no date has day of the month */30, month 2 and weekday 1#5"),
+    (
+        "0 0 */30 2 1#5",
+        "it can never run: no date has day of the month */30, month 2 and weekday 1#5",
+    ),
     ("@dayly", "did you mean '@daily'?"),
-    ("@reboot", "there is @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly and '@every 60'"),
-    ("@every", "write '@every' and one number with s, m, h or d, such as '@every 90' or '@every 15m'"),
-    ("@every -5", "write '@every' and one number with s, m, h or d, such as '@every 90' or '@every 15m'"),
-    ("@every 1h30m", "write '@every' and one number with s, m, h or d, such as '@every 90' or '@every 15m'"),
-    ("@every 1e9", "write '@every' and one number with s, m, h or d, such as '@every 90' or '@every 15m'"),
+    (
+        "@reboot",
+        "there is @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly and '@every 60'",
+    ),
+    (
+        "@every",
+        "write '@every' and one number with s, m, h or d, such as '@every 90' or '@every 15m'",
+    ),
+    (
+        "@every -5",
+        "write '@every' and one number with s, m, h or d, such as '@every 90' or '@every 15m'",
+    ),
+    (
+        "@every 1h30m",
+        "write '@every' and one number with s, m, h or d, such as '@every 90' or '@every 15m'",
+    ),
+    (
+        "@every 1e9",
+        "write '@every' and one number with s, m, h or d, such as '@every 90' or '@every 15m'",
+    ),
     ("@every 0", "interval 0 is not between a microsecond and 3650 days"),
     ("@every 0.0000001", "interval 0.0000001 is not between a microsecond and 3650 days"),
     ("@every 9999d", "interval 9999d is not between a microsecond and 3650 days"),
@@ -586,25 +710,41 @@ def test_parse_is_cached_and_keeps_the_line() -> None:
     assert parse("  @Daily ").line == "@Daily"
 
 
-# --- zones -----------------------------------------------------------------------------------------------
+# --- zones ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("Amerika/New_York", "'Amerika/New_York' is not a time zone: did you mean 'America/New_York'?"),
-        ("america/new_york", "'america/new_york' is not a time zone: did you mean 'America/New_York'?"),
+        (
+            "Amerika/New_York",
+            "'Amerika/New_York' is not a time zone: did you mean 'America/New_York'?",
+        ),
+        (
+            "america/new_york",
+            "'america/new_york' is not a time zone: did you mean 'America/New_York'?",
+        ),
         ("new york", "'new york' is not a time zone: did you mean 'America/New_York'?"),
         ("Berlin", "'Berlin' is not a time zone: did you mean 'Europe/Berlin'?"),
         ("+02:00", "'+02:00' is not a time zone: use an IANA name such as 'Europe/Paris'"),
         ("", "'' is not a time zone: use an IANA name such as 'Europe/Paris'"),
         ("America", "'America' is not a time zone: use an IANA name such as 'Europe/Paris'"),
-        ("../etc/passwd", "'../etc/passwd' is not a time zone: use an IANA name such as 'Europe/Paris'"),
-        ("localtime", "'localtime' means something else on each host: use a name such as 'UTC' or 'Europe/Paris'"),
+        (
+            "../etc/passwd",
+            "'../etc/passwd' is not a time zone: use an IANA name such as 'Europe/Paris'",
+        ),
+        (
+            "localtime",
+            "'localtime' means something else on each host: use a name such as 'UTC' or 'Europe/Paris'",
+        ),
     ],
 )
 def test_an_unknown_zone_is_refused_with_the_near_miss(name: str, fault: str) -> None:
-    for ask in (lambda: zone(name), lambda: next_runs("* * * * *", name, NOON, 1), lambda: Cron("* * * * *", name)):
+    for ask in (
+        lambda: zone(name),
+        lambda: next_runs("* * * * *", name, NOON, 1),
+        lambda: Cron("* * * * *", name),
+    ):
         with pytest.raises(CronError) as caught:
             ask()
         assert str(caught.value) == fault
@@ -625,13 +765,15 @@ def test_a_zone_without_a_name_is_refused() -> None:
         zone(ZoneInfo.from_file(io.BytesIO(compiled)))
 
 
-# --- Cron ------------------------------------------------------------------------------------------------
+# --- Cron -----------------------------------------------------------------------------------------
 
 
 def test_cron_is_a_frozen_value_checked_when_made() -> None:
     cron = Cron("0  8 * * *", tz=NEW_YORK)
     assert (cron.line, cron.zone_name) == ("0 8 * * *", NEW_YORK)
-    assert cron == Cron("0 8 * * *", ZoneInfo(NEW_YORK)) and hash(cron) == hash(Cron("0 8 * * *", NEW_YORK))
+    assert cron == Cron("0 8 * * *", ZoneInfo(NEW_YORK)) and hash(cron) == hash(
+        Cron("0 8 * * *", NEW_YORK)
+    )
     assert Cron(Every(90)).line == "@every 90" and Cron("@daily").zone_name is None
     with pytest.raises(dataclasses.FrozenInstanceError):
         cron.line = "* * * * *"  # type: ignore[misc]
@@ -641,7 +783,7 @@ def test_cron_is_a_frozen_value_checked_when_made() -> None:
         Cron("0 8 * * *", tz="Mars")
 
 
-# --- words -----------------------------------------------------------------------------------------------
+# --- words ----------------------------------------------------------------------------------------
 
 DESCRIBED = [
     ("0 8 * * *", "at 08:00 every day"),
@@ -746,14 +888,25 @@ EDGES = {
     "fixed, many": (
         NEW_YORK,
         "0-59 2 * * *",
-        [("2026-03-08 03:00-0400", "02:00 to 02:59 do not exist on 2026-03-08; one run stands for them, at 03:00")],
+        [
+            (
+                "2026-03-08 03:00-0400",
+                "02:00 to 02:59 do not exist on 2026-03-08; one run stands for them, at 03:00",
+            )
+        ],
     ),
     "wildcard": (
         NEW_YORK,
         "*/30 1,2 * * *",
         [
-            ("2026-03-08 03:00-0400", "02:00 and 02:30 do not exist on 2026-03-08; those runs fall away"),
-            ("2026-11-01 01:00-0400", "01:00 and 01:30 come twice on 2026-11-01; they run both times"),
+            (
+                "2026-03-08 03:00-0400",
+                "02:00 and 02:30 do not exist on 2026-03-08; those runs fall away",
+            ),
+            (
+                "2026-11-01 01:00-0400",
+                "01:00 and 01:30 come twice on 2026-11-01; they run both times",
+            ),
         ],
     ),
     "wildcard, one": (
@@ -773,7 +926,10 @@ EDGES = {
         "America/Nuuk",
         "30 23 * * *",
         [
-            ("2026-03-29 00:00-0100", "23:30 does not exist on 2026-03-28; it runs at 00:00 on 2026-03-29"),
+            (
+                "2026-03-29 00:00-0100",
+                "23:30 does not exist on 2026-03-28; it runs at 00:00 on 2026-03-29",
+            ),
             ("2026-10-24 23:30-0100", "23:30 comes twice on 2026-10-24; it runs once"),
         ],
     ),
@@ -787,7 +943,9 @@ EDGES = {
 
 
 @pytest.mark.parametrize(("place", "line", "expected"), EDGES.values(), ids=EDGES)
-def test_edges_tell_what_a_clock_change_does(place: str, line: str, expected: list[tuple[str, str]]) -> None:
+def test_edges_tell_what_a_clock_change_does(
+    place: str, line: str, expected: list[tuple[str, str]]
+) -> None:
     found = edges(line, place, at("2026-01-01T00:00+00:00"), days=360)
     assert [(shown([run])[0], note) for run, note in found] == expected
 

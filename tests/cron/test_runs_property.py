@@ -1,8 +1,10 @@
-"""Cron lines over every zone of tzdata, around each of its clock changes of 2024 to 2030, against brute force.
+"""Cron lines over every zone of tzdata, around each of its clock changes of 2024 to 2030, against
+brute force.
 
-Brute force is the rule in its plainest form. It goes through the real minutes around a change and reads the clock at
-each. A wildcard line runs in every minute whose wall time it chooses. A fixed line runs, for each wall time it chooses,
-in the first minute at which the clock shows that time or a later one.
+Brute force is the rule in its plainest form. It goes through the real minutes around a change and
+reads the clock at each. A wildcard line runs in every minute whose wall time it chooses. A fixed
+line runs, for each wall time it chooses, in the first minute at which the clock shows that time or
+a later one.
 """
 
 from __future__ import annotations
@@ -22,7 +24,12 @@ from wellos_jobs.cron.description import tell
 from wellos_jobs.cron.fields import read
 from wellos_jobs.errors import CronError
 
-SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SECOND, MINUTE, HOUR, DAY = (
+    timedelta(seconds=1),
+    timedelta(minutes=1),
+    timedelta(hours=1),
+    timedelta(days=1),
+)
 FIRST, LAST = datetime(2024, 1, 1, tzinfo=UTC), datetime(2031, 1, 1, tzinfo=UTC)
 
 WILDCARD = [
@@ -34,12 +41,32 @@ WILDCARD = [
     "*/20 0-3,22-23 * * *",
     "0,20-40 */3 * * *",
 ]
-FIXED = ["0 0-23 * * *", "0,30 0-5,20-23 * * *", "15 1-3 * * *", "10-50/20 0,1,2,3,23 * * *", "@daily", "30 2 * * *"]
-SECONDS = ["20,50 */10 * * * *", "10 30 * * * *", "5,55 15,45 0-23 * * *", "0,30 10 0,1,2,3,23 * * *"]
-ONCE_A_DAY = ["@daily", "30 0 * * *", "0 1 * * *", "30 1 * * *", "15 2 * * *", "0 3 * * *", "30 23 * * *"]
+FIXED = [
+    "0 0-23 * * *",
+    "0,30 0-5,20-23 * * *",
+    "15 1-3 * * *",
+    "10-50/20 0,1,2,3,23 * * *",
+    "@daily",
+    "30 2 * * *",
+]
+SECONDS = [
+    "20,50 */10 * * * *",
+    "10 30 * * * *",
+    "5,55 15,45 0-23 * * *",
+    "0,30 10 0,1,2,3,23 * * *",
+]
+ONCE_A_DAY = [
+    "@daily",
+    "30 0 * * *",
+    "0 1 * * *",
+    "30 1 * * *",
+    "15 2 * * *",
+    "0 3 * * *",
+    "30 23 * * *",
+]
 
 
-# --- the zones -------------------------------------------------------------------------------------------
+# --- the zones ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -92,12 +119,13 @@ def clocks() -> list[Clock]:
     return list(found.values())
 
 
-# --- brute force -----------------------------------------------------------------------------------------
+# --- brute force ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Minutes:
-    """The real minutes of a span of time with what the clock shows in each, read once for all lines."""
+    """The real minutes of a span of time with what the clock shows in each, read once for all
+    lines."""
 
     zone: ZoneInfo
     start: datetime
@@ -107,7 +135,11 @@ class Minutes:
     def around(cls, zone: ZoneInfo, middle: datetime, reach: timedelta) -> Minutes:
         start = middle - reach
         instants = [start + n * MINUTE for n in range(2 * reach // MINUTE)]
-        return cls(zone, start, [instant.astimezone(zone).replace(tzinfo=None, fold=0) for instant in instants])
+        return cls(
+            zone,
+            start,
+            [instant.astimezone(zone).replace(tzinfo=None, fold=0) for instant in instants],
+        )
 
     @property
     def end(self) -> datetime:
@@ -119,7 +151,9 @@ class Minutes:
             minutes = self._first_minutes(line)
         else:
             minutes = [n for n, wall in enumerate(self.walls) if line.chooses(wall)]
-        return [self.start + n * MINUTE + second * SECOND for n in minutes for second in line.seconds]
+        return [
+            self.start + n * MINUTE + second * SECOND for n in minutes for second in line.seconds
+        ]
 
     def _first_minutes(self, line: Chooser) -> list[int]:
         found: list[int] = []
@@ -140,7 +174,9 @@ class Chooser:
     def __init__(self, line: str) -> None:
         line = {"@daily": "0 0 * * *", "@hourly": "0 * * * *"}.get(line, line)
         parts = line.split()
-        second, minute, hour, self.day, month, self.weekday = parts if len(parts) == 6 else ["0", *parts]
+        second, minute, hour, self.day, month, self.weekday = (
+            parts if len(parts) == 6 else ["0", *parts]
+        )
         self.seconds = sorted(self.values(second, 0, 59))
         self.minutes, self.hours = self.values(minute, 0, 59), self.values(hour, 0, 23)
         self.months = self.values(month, 1, 12)
@@ -153,11 +189,17 @@ class Chooser:
         for term in text.split(","):
             base, _, step = term.partition("/")
             first, _, last = (f"{low}-{high}" if base == "*" else base).partition("-")
-            found.update(range(int(first), int(last or (high if step else first)) + 1, int(step or 1)))
+            found.update(
+                range(int(first), int(last or (high if step else first)) + 1, int(step or 1))
+            )
         return found
 
     def chooses(self, wall: datetime) -> bool:
-        if wall.minute not in self.minutes or wall.hour not in self.hours or wall.month not in self.months:
+        if (
+            wall.minute not in self.minutes
+            or wall.hour not in self.hours
+            or wall.month not in self.months
+        ):
             return False
         day = wall.date()
         if day not in self.dates:
@@ -176,7 +218,9 @@ class Chooser:
             return month_ends
         if term == "LW":
             rest_is_weekend = all(
-                (day + n * DAY).weekday() > 4 for n in range(1, 3) if (day + n * DAY).month == day.month
+                (day + n * DAY).weekday() > 4
+                for n in range(1, 3)
+                if (day + n * DAY).month == day.month
             )
             return day.weekday() < 5 and (day + 3 * DAY).month != day.month and rest_is_weekend
         return day.day in self.values(term, 1, 31)
@@ -199,10 +243,12 @@ def runs_between(line: str, zone: ZoneInfo, start: datetime, end: datetime) -> l
     return list(takewhile(lambda run: run.astimezone(UTC) < end, iterate(line, zone, after)))
 
 
-# --- the properties --------------------------------------------------------------------------------------
+# --- the properties -------------------------------------------------------------------------------
 
 
-def test_every_line_runs_as_brute_force_says_in_every_zone_at_every_clock_change(clocks: list[Clock]) -> None:
+def test_every_line_runs_as_brute_force_says_in_every_zone_at_every_clock_change(
+    clocks: list[Clock],
+) -> None:
     for clock in clocks:
         for change in clock.changes:
             minutes = Minutes.around(clock.zone, change.at, 150 * MINUTE)
@@ -214,12 +260,15 @@ def test_every_line_runs_as_brute_force_says_in_every_zone_at_every_clock_change
 
 
 def check_runs(runs: list[datetime], said: str) -> None:
-    """Strictly rising in real time, none twice, and each one a time that the clock of the zone shows."""
+    """Strictly rising in real time, none twice, and each one a time that the clock of the zone
+    shows."""
     instants = [run.astimezone(UTC) for run in runs]
     assert all(before < after for before, after in pairwise(instants)), said
     for run, instant in zip(runs, instants, strict=True):
         again = instant.astimezone(run.tzinfo)
-        assert (again.replace(tzinfo=None), again.fold) == (run.replace(tzinfo=None), run.fold), said
+        assert (again.replace(tzinfo=None), again.fold) == (run.replace(tzinfo=None), run.fold), (
+            said
+        )
 
 
 def test_asking_again_from_a_run_or_between_two_changes_nothing(clocks: list[Clock]) -> None:
@@ -245,9 +294,14 @@ def test_a_fixed_time_runs_once_on_every_local_day(clocks: list[Clock]) -> None:
             days = [today + n * DAY for n in range(-3, 4)]
             for line in ONCE_A_DAY:
                 (minute,), (hour,) = parse_times(line)
-                expected = [instant_of(clock, change, datetime.combine(day, time(hour, minute))) for day in days]
+                expected = [
+                    instant_of(clock, change, datetime.combine(day, time(hour, minute)))
+                    for day in days
+                ]
                 runs = next_runs(line, clock.zone, expected[0] - MINUTE, len(days))
-                assert [run.astimezone(UTC) for run in runs] == expected, f"{line} in {clock.zone.key} at {change.at}"
+                assert [run.astimezone(UTC) for run in runs] == expected, (
+                    f"{line} in {clock.zone.key} at {change.at}"
+                )
 
 
 def parse_times(line: str) -> tuple[set[int], set[int]]:
@@ -256,14 +310,16 @@ def parse_times(line: str) -> tuple[set[int], set[int]]:
 
 
 def instant_of(clock: Clock, change: Change, wall: datetime) -> datetime:
-    """The first instant that shows a wall time; where none does, the clock change that left it out."""
+    """The first instant that shows a wall time; where none does, the clock change that left it
+    out."""
     instant = wall.replace(tzinfo=clock.zone, fold=0).astimezone(UTC)
     shows = instant.astimezone(clock.zone).replace(tzinfo=None)
     return instant if shows == wall else change.at
 
 
 def test_edges_find_the_clock_changes_and_only_those(clocks: list[Clock]) -> None:
-    """A line for each minute of the day, as fixed times, is touched by every change: one note for each."""
+    """A line for each minute of the day, as fixed times, is touched by every change: one note for
+    each."""
     for clock in clocks:
         found = edges("0-59 0-23 * * *", clock.zone, FIRST, days=(LAST - FIRST).days)
         gaps = [run.astimezone(UTC) for run, note in found if "not exist" in note]
@@ -271,11 +327,13 @@ def test_edges_find_the_clock_changes_and_only_those(clocks: list[Clock]) -> Non
         said = clock.zone.key
         assert gaps == [change.at for change in clock.changes if change.new > change.old], said
         assert repeats == [
-            change.at - (change.old - change.new) for change in clock.changes if change.new < change.old
+            change.at - (change.old - change.new)
+            for change in clock.changes
+            if change.new < change.old
         ], said
 
 
-# --- lines made by chance --------------------------------------------------------------------------------
+# --- lines made by chance -------------------------------------------------------------------------
 
 
 def any_field(chance: random.Random, low: int, high: int, extras: list[str]) -> str:
@@ -303,7 +361,12 @@ def any_line(chance: random.Random) -> str:
         any_field(chance, 0, 23, []),
         any_field(chance, 1, 31, ["*", "*", "*", "L", "LW", "1,L"]),
         any_field(chance, 1, 12, ["*", "*", "*", "*", "*", "*"]),
-        any_field(chance, 0, 7, ["*", "*", "*", f"{weekday}L", f"{weekday}#{chance.randint(1, 5)},{other}"]),
+        any_field(
+            chance,
+            0,
+            7,
+            ["*", "*", "*", f"{weekday}L", f"{weekday}#{chance.randint(1, 5)},{other}"],
+        ),
     ]
     return " ".join(fields if chance.random() < 0.8 else [any_field(chance, 0, 59, []), *fields])
 
@@ -313,7 +376,9 @@ def test_any_line_runs_as_brute_force_says() -> None:
     spans = [
         Minutes.around(ZoneInfo("America/New_York"), datetime(2026, 11, 1, 6, tzinfo=UTC), 3 * DAY),
         Minutes.around(ZoneInfo("America/Havana"), datetime(2026, 3, 8, 5, tzinfo=UTC), 3 * DAY),
-        Minutes.around(ZoneInfo("Australia/Lord_Howe"), datetime(2026, 4, 4, 15, tzinfo=UTC), 3 * DAY),
+        Minutes.around(
+            ZoneInfo("Australia/Lord_Howe"), datetime(2026, 4, 4, 15, tzinfo=UTC), 3 * DAY
+        ),
     ]
     checked = 0
     while checked < 250:
@@ -327,16 +392,23 @@ def test_any_line_runs_as_brute_force_says() -> None:
         expected = minutes.runs(Chooser(line))
         start = minutes.start - timedelta(microseconds=1)
         few = [run.astimezone(UTC) for run in next_runs(line, minutes.zone, start, 40)]
-        assert [run for run in few if run < minutes.end] == expected[:40], f"{line} in {minutes.zone.key}"
+        assert [run for run in few if run < minutes.end] == expected[:40], (
+            f"{line} in {minutes.zone.key}"
+        )
         last = previous_run(line, minutes.zone, minutes.end)
         if expected:
-            assert last is not None and last.astimezone(UTC) == expected[-1], f"{line} in {minutes.zone.key}"
+            assert last is not None and last.astimezone(UTC) == expected[-1], (
+                f"{line} in {minutes.zone.key}"
+            )
         else:
-            assert last is None or last.astimezone(UTC) < minutes.start, f"{line} in {minutes.zone.key}"
+            assert last is None or last.astimezone(UTC) < minutes.start, (
+                f"{line} in {minutes.zone.key}"
+            )
 
 
 def test_any_line_that_can_be_read_can_be_walked_and_told() -> None:
-    """Whatever ``read`` lets pass, cronsim takes too (a date that never comes apart); whatever it refuses is said."""
+    """Whatever ``read`` lets pass, cronsim takes too (a date that never comes apart); whatever it
+    refuses is said."""
     chance = random.Random(5)
     alphabet = "0123456789*,-/#L WLMONJAN?"
     read_well = 0

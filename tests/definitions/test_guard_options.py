@@ -1,4 +1,5 @@
-"""Options of guards, flows and batches that cannot be meant: each error names the thing, the value and the mend."""
+"""Options of guards, flows and batches that cannot be meant: each error names the thing, the value
+and the mend."""
 
 from __future__ import annotations
 
@@ -26,14 +27,20 @@ from ..support.guarded_jobs import keyed, once_by_key, per_account
         (lambda: Concurrency(1, key="of {account"), "key is 'of {account'"),
         (lambda: RateLimit(), "RateLimit: give a rate, such as '10/s'"),
         (lambda: RateLimit("10/s", "1/min", weight=2), "weight 2 is above the rate '1/min'"),
-        (lambda: RateLimit("fast"), "RateLimit: 'fast' is no rate: write it like '10/s', '100/min' or '5/30s'"),
+        (
+            lambda: RateLimit("fast"),
+            "RateLimit: 'fast' is no rate: write it like '10/s', '100/min' or '5/30s'",
+        ),
         (lambda: RateLimit("0/s"), "RateLimit: '0/s' is no rate"),
         (lambda: RateLimit("10/0s"), "RateLimit: '10/0s' is no rate"),
         (lambda: RateLimit("-1/s"), "RateLimit: '-1/s' is no rate"),
         (lambda: RateLimit("10/fortnight"), "RateLimit: '10/fortnight' is no rate"),
         (lambda: RateLimit(10), "RateLimit: 10 is no rate"),  # type: ignore[arg-type]
         (lambda: RateLimit("10/s", weight=0), "RateLimit: weight is 0"),
-        (lambda: RateLimit("10/s", weight=11), "weight 11 is above the rate '10/s': it could never start"),
+        (
+            lambda: RateLimit("10/s", weight=11),
+            "weight 11 is above the rate '10/s': it could never start",
+        ),
         (lambda: Unique(ttl=0), "Unique: ttl is 0: it must be above 0 seconds"),
         (lambda: Unique(ttl=-1), "Unique: ttl is -1"),
         (lambda: Unique(ttl=timedelta(0)), "Unique: ttl is"),
@@ -41,13 +48,22 @@ from ..support.guarded_jobs import keyed, once_by_key, per_account
         (lambda: Unique(ttl=float("nan")), "Unique: ttl is nan"),
         (lambda: Unique(ttl=True), "Unique: ttl is True"),
         (lambda: Unique(ttl=None), "Unique: give ttl or until"),
-        (lambda: Unique(until="finished"), "Unique: until is 'finished': it must be 'started', 'done' or None"),  # type: ignore[arg-type]
+        (
+            lambda: Unique(until="finished"),
+            "Unique: until is 'finished': it must be 'started', 'done' or None",
+        ),  # type: ignore[arg-type]
         (lambda: Unique(key=""), "Unique: key is ''"),
         (lambda: CircuitBreaker(""), "CircuitBreaker: name is ''"),
         (lambda: CircuitBreaker("x", failures=0), "CircuitBreaker: failures is 0"),
-        (lambda: CircuitBreaker("x", within=0), "CircuitBreaker: within is 0: it must be above 0 seconds"),
+        (
+            lambda: CircuitBreaker("x", within=0),
+            "CircuitBreaker: within is 0: it must be above 0 seconds",
+        ),
         (lambda: CircuitBreaker("x", reset="soon"), "CircuitBreaker: reset is 'soon'"),  # type: ignore[arg-type]
-        (lambda: CircuitBreaker("x", on=ValueError), "CircuitBreaker: on is <class 'ValueError'>: give a tuple"),  # type: ignore[arg-type]
+        (
+            lambda: CircuitBreaker("x", on=ValueError),
+            "CircuitBreaker: on is <class 'ValueError'>: give a tuple",
+        ),  # type: ignore[arg-type]
         (lambda: CircuitBreaker("x", on=("no",)), "CircuitBreaker: on has 'no'"),  # type: ignore[arg-type]
     ],
 )
@@ -83,7 +99,10 @@ def work_on(account: str, token: str = "") -> None:
         ({"limits": [Concurrency(1, key="{acount}")]}, "there are organization, account, token"),
         ({"unique": Unique(key="{acount}")}, "key '{acount}' has the field 'acount'"),
         ({"limits": [Concurrency(1, key="{account.pk}")]}, "has the field 'account.pk'"),
-        ({"limits": "one"}, "limits is 'one': give a list of Concurrency, RateLimit and CircuitBreaker"),
+        (
+            {"limits": "one"},
+            "limits is 'one': give a list of Concurrency, RateLimit and CircuitBreaker",
+        ),
         ({"limits": [Unique()]}, "give a list of Concurrency, RateLimit and CircuitBreaker"),
         ({"unique": Concurrency(1)}, "give a Unique(...)"),
         ({"limit": [Concurrency(1)]}, "did you mean 'limits'"),
@@ -100,7 +119,9 @@ def test_a_declaration_that_cannot_be_meant(options: dict[str, Any], text: str) 
 
 
 def test_one_limit_need_not_stand_in_a_list() -> None:
-    assert registry.define("test-options", work_on, limits=Concurrency(1)).limits == (Concurrency(1),)
+    assert registry.define("test-options", work_on, limits=Concurrency(1)).limits == (
+        Concurrency(1),
+    )
 
 
 def test_a_sensitive_value_may_make_a_job_unique() -> None:
@@ -111,7 +132,9 @@ def test_a_sensitive_value_may_make_a_job_unique() -> None:
 def test_a_key_function_that_gives_no_text() -> None:
     with pytest.raises((ValueError, IndexError)):
         keyed.enqueue(word="")
-    with pytest.raises(ValueError, match="the key function of test-options returned 7: it must return a text"):
+    with pytest.raises(
+        ValueError, match="the key function of test-options returned 7: it must return a text"
+    ):
         Concurrency(1, key=lambda data: 7).wire("test-options", {}, "")  # type: ignore[arg-type, return-value]
 
 
@@ -131,7 +154,10 @@ def test_on_the_wire() -> None:
         "within": 60,
         "reset": 60,
     }
-    assert {job.definition.name for job in (once_by_key, per_account)} == {"test-once-by-key", "test-per-account"}
+    assert {job.definition.name for job in (once_by_key, per_account)} == {
+        "test-once-by-key",
+        "test-per-account",
+    }
 
 
 @pytest.mark.parametrize(
@@ -145,7 +171,10 @@ def test_on_the_wire() -> None:
         ),
         (lambda: Flow(noop.with_data(), children=[noop]), "is no job with its data"),  # type: ignore[list-item]
         (lambda: Flow(noop.with_data()).enqueue(prioritty=1), "did you mean 'priority'?"),
-        (lambda: noop.using(depends_on=["nothing"]).enqueue(), "depends_on has 'nothing': give handles or ids of jobs"),
+        (
+            lambda: noop.using(depends_on=["nothing"]).enqueue(),
+            "depends_on has 'nothing': give handles or ids of jobs",
+        ),
     ],
 )
 def test_a_flow_that_cannot_be_meant(make: Callable[[], Any], text: str) -> None:
@@ -170,5 +199,9 @@ def two_rates() -> None: ...
 
 def test_several_rates_are_a_limit_each() -> None:
     wires = [limit.wire("two", {}, "") for limit in two_rates.definition.limits]
-    assert [(wire["id"], wire["n"]) for wire in wires] == [("r:books/1", 10), ("r:books/60", 100), ("c:two", 3)]
+    assert [(wire["id"], wire["n"]) for wire in wires] == [
+        ("r:books/1", 10),
+        ("r:books/60", 100),
+        ("c:two", 3),
+    ]
     assert [wire.get("w") for wire in wires] == [2, 2, None]

@@ -51,7 +51,9 @@ def test_parts_of_a_derived_id_cannot_run_into_each_other() -> None:
     assert ids.derived_id("a") != ids.derived_id("a", "")
 
 
-@pytest.mark.parametrize("text", [GIVEN, str(GIVEN), str(GIVEN).upper(), GIVEN.hex, f"urn:uuid:{GIVEN}"])
+@pytest.mark.parametrize(
+    "text", [GIVEN, str(GIVEN), str(GIVEN).upper(), GIVEN.hex, f"urn:uuid:{GIVEN}"]
+)
 def test_what_spells_an_id_is_that_id(text: object) -> None:
     assert ids.parse_id(text) == GIVEN
 

@@ -17,7 +17,9 @@ from wellos_jobs.errors import BadOption, DuplicateJobName, UnknownJob
 from wellos_jobs.states import Priority
 
 
-def generate_invoice(invoice_id: str, format: str = "pdf", *, copies: int = 1, token: str = "") -> tuple[Any, ...]:
+def generate_invoice(
+    invoice_id: str, format: str = "pdf", *, copies: int = 1, token: str = ""
+) -> tuple[Any, ...]:
     return (invoice_id, format, copies, token)
 
 
@@ -69,7 +71,7 @@ def invoice(**options: Any) -> JobDefinition:
     return define("generate-invoice", generate_invoice, **options)
 
 
-# --- declarations ---------------------------------------------------------------------------------------
+# --- declarations ---------------------------------------------------------------------------------
 
 
 def test_the_defaults_of_a_declaration() -> None:
@@ -107,14 +109,25 @@ def test_everything_that_may_be_declared() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a", "7", "generate-invoice", "billing.invoices:generate/v2", "A_b", "a" * 180, "tests.jobs.add"]
+    "name",
+    [
+        "a",
+        "7",
+        "generate-invoice",
+        "billing.invoices:generate/v2",
+        "A_b",
+        "a" * 180,
+        "tests.jobs.add",
+    ],
 )
 def test_a_name_that_may_be(name: str) -> None:
     assert define(name, nothing).name == name
 
 
 @pytest.mark.parametrize(
-    "name", ["", " ", "-a", ".a", "a b", "a\n", "é", "a" * 181, "a?", "a\x00", None, 7, b"a"], ids=repr
+    "name",
+    ["", " ", "-a", ".a", "a b", "a\n", "é", "a" * 181, "a?", "a\x00", None, 7, b"a"],
+    ids=repr,
 )
 def test_a_name_that_may_not_be(name: Any) -> None:
     with pytest.raises(BadOption, match=re.escape(repr(name)) + ".*no job name"):
@@ -126,7 +139,10 @@ def test_a_name_that_may_not_be(name: Any) -> None:
     [
         ({"max_attempt": 3}, "there is no option 'max_attempt': did you mean 'max_attempts'?"),
         ({"que": "x"}, "there is no option 'que': did you mean 'queue'?"),
-        ({"zzz": 1}, "there is no option 'zzz'; there is backoff, discard_on, limits, max_attempts, priority, queue"),
+        (
+            {"zzz": 1},
+            "there is no option 'zzz'; there is backoff, discard_on, limits, max_attempts, priority, queue",
+        ),
         ({"name": "x"}, None),
         ({"max_attempts": 0}, "max_attempts is 0: it must be a whole number of at least 1"),
         ({"max_attempts": None}, "max_attempts is None"),
@@ -145,17 +161,28 @@ def test_a_name_that_may_not_be(name: Any) -> None:
         ({"priority": 5}, "priority is 5: use Priority.CRITICAL, Priority.HIGH, Priority.NORMAL"),
         ({"priority": "high"}, "priority is 'high'"),
         ({"priority": None}, "priority is None"),
-        ({"sensitive": "token"}, "sensitive is the text 'token': give a tuple of names, ('token',)"),
+        (
+            {"sensitive": "token"},
+            "sensitive is the text 'token': give a tuple of names, ('token',)",
+        ),
         ({"sensitive": 7}, "sensitive is 7"),
-        ({"sensitive": ("tokn",)}, "sensitive names 'tokn', which is no parameter: did you mean 'token'?"),
-        ({"sensitive": ("zzz",)}, "sensitive names 'zzz', which is no parameter; there is copies, format"),
+        (
+            {"sensitive": ("tokn",)},
+            "sensitive names 'tokn', which is no parameter: did you mean 'token'?",
+        ),
+        (
+            {"sensitive": ("zzz",)},
+            "sensitive names 'zzz', which is no parameter; there is copies, format",
+        ),
         ({"sensitive": (7,)}, "sensitive names 7"),
         ({"retry_on": ("KeyError",)}, "retry_on has 'KeyError'"),
         ({"discard_on": 7}, "discard_on has 7"),
     ],
     ids=repr,
 )
-def test_an_option_that_cannot_be_meant_is_named_with_its_job(options: dict[str, Any], text: str | None) -> None:
+def test_an_option_that_cannot_be_meant_is_named_with_its_job(
+    options: dict[str, Any], text: str | None
+) -> None:
     if text is None:
         with pytest.raises(TypeError, match="name"):
             invoice(**options)
@@ -207,7 +234,7 @@ def test_declaring_needs_no_settings(settings: Any) -> None:
     assert invoice(sensitive=("token",), queue="not-in-rq-queues").queue == "not-in-rq-queues"
 
 
-# --- names ----------------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 
 def test_a_registered_job_is_found() -> None:
@@ -220,7 +247,9 @@ def test_a_registered_job_is_found() -> None:
 
 def test_an_unknown_name_tells_the_near_miss() -> None:
     register(invoice())
-    with pytest.raises(UnknownJob, match="under the name 'generate-invoce': did you mean 'generate-invoice'"):
+    with pytest.raises(
+        UnknownJob, match="under the name 'generate-invoce': did you mean 'generate-invoice'"
+    ):
         registry.get("generate-invoce")
     assert registry.find("generate-invoce") is None
 
@@ -251,7 +280,10 @@ def test_all_jobs_are_sorted_by_name() -> None:
 
 def test_two_functions_under_one_name_are_refused() -> None:
     register(define("same", nothing))
-    with pytest.raises(DuplicateJobName, match=r"'same': tests\.test_registry\.nothing and tests\.test_registry\.any"):
+    with pytest.raises(
+        DuplicateJobName,
+        match=r"'same': tests\.test_registry\.nothing and tests\.test_registry\.any",
+    ):
         register(define("same", anything))
     assert registry.get("same").function is nothing
 
@@ -278,7 +310,7 @@ def test_isolated_forgets_what_was_declared_inside() -> None:
     assert registry.get("outside").max_attempts == 3
 
 
-# --- binding --------------------------------------------------------------------------------------------
+# --- binding --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -287,11 +319,17 @@ def test_isolated_forgets_what_was_declared_inside() -> None:
         ((), {"invoice_id": "42"}, {"invoice_id": "42"}),
         (("42",), {}, {"invoice_id": "42"}),
         (("42", "html"), {}, {"invoice_id": "42", "format": "html"}),
-        (("42",), {"format": "html", "copies": 2}, {"invoice_id": "42", "format": "html", "copies": 2}),
+        (
+            ("42",),
+            {"format": "html", "copies": 2},
+            {"invoice_id": "42", "format": "html", "copies": 2},
+        ),
         ((), {"copies": 2, "invoice_id": None}, {"invoice_id": None, "copies": 2}),
     ],
 )
-def test_arguments_are_bound_by_name_without_defaults(args: Any, kwargs: Any, expected: Any) -> None:
+def test_arguments_are_bound_by_name_without_defaults(
+    args: Any, kwargs: Any, expected: Any
+) -> None:
     assert invoice().bind(args, kwargs) == expected
 
 
@@ -300,15 +338,25 @@ def test_arguments_are_bound_by_name_without_defaults(args: Any, kwargs: Any, ex
     [
         ((), {}, "missing argument 'invoice_id'"),
         ((), {"format": "pdf"}, "missing argument 'invoice_id'"),
-        ((), {"invoice_id": 1, "fromat": 2}, "there is no argument 'fromat': did you mean 'format'?"),
+        (
+            (),
+            {"invoice_id": 1, "fromat": 2},
+            "there is no argument 'fromat': did you mean 'format'?",
+        ),
         ((), {"invoice": 1}, "there is no argument 'invoice': did you mean 'invoice_id'?"),
-        ((), {"invoice_id": 1, "zzz": 2}, "there is no argument 'zzz'; there is copies, format, invoice_id, token"),
+        (
+            (),
+            {"invoice_id": 1, "zzz": 2},
+            "there is no argument 'zzz'; there is copies, format, invoice_id, token",
+        ),
         ((), {"invoice_id": 1, 7: 2}, "there is no argument 7"),
         (("42",), {"invoice_id": "43"}, "argument 'invoice_id' is given twice"),
         (("42", "pdf", 2), {}, "takes 2 arguments by position, 3 were given"),
     ],
 )
-def test_arguments_that_do_not_fit_are_named_with_the_job(args: Any, kwargs: Any, text: str) -> None:
+def test_arguments_that_do_not_fit_are_named_with_the_job(
+    args: Any, kwargs: Any, text: str
+) -> None:
     with pytest.raises(TypeError, match="^" + re.escape(f"generate-invoice: {text}")):
         invoice().bind(args, kwargs)
 
@@ -342,7 +390,7 @@ def test_binding_leaves_the_callers_dict_alone() -> None:
     assert given == {"format": "html"}
 
 
-# --- calling --------------------------------------------------------------------------------------------
+# --- calling --------------------------------------------------------------------------------------
 
 
 def test_calling_fills_in_the_defaults() -> None:

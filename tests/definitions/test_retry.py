@@ -29,7 +29,13 @@ from wellos_jobs.definitions.retry import (
     exponential,
     fixed,
 )
-from wellos_jobs.errors import BadOption, EncryptionError, PayloadError, RedisUnavailable, UnknownJob
+from wellos_jobs.errors import (
+    BadOption,
+    EncryptionError,
+    PayloadError,
+    RedisUnavailable,
+    UnknownJob,
+)
 from wellos_jobs.states import FailureReason
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -57,7 +63,7 @@ def urllib_error(status: int, headers: dict[str, str] | None = None) -> urllib.e
     return urllib.error.HTTPError("http://x", status, "no", message, io.BytesIO())
 
 
-# --- backoff ----------------------------------------------------------------------------------------------
+# --- backoff --------------------------------------------------------------------------------------
 
 
 def test_exponential_without_jitter_waits_exactly_2_4_8_16_32() -> None:
@@ -90,7 +96,9 @@ def test_exponential_without_jitter_waits_exactly_2_4_8_16_32() -> None:
         (fixed(timedelta(seconds=1.5)), 1, 0.0, 1.5),
     ],
 )
-def test_the_wait_of_a_backoff(backoff: Backoff, attempt: int, random: float, expected: float) -> None:
+def test_the_wait_of_a_backoff(
+    backoff: Backoff, attempt: int, random: float, expected: float
+) -> None:
     assert backoff.delay(attempt, random) == pytest.approx(expected)
     assert backoff(attempt, random) == backoff.delay(attempt, random)
 
@@ -128,7 +136,7 @@ def test_a_backoff_that_cannot_be_meant_names_its_argument(make: Any, named: str
         make()
 
 
-# --- what a job asks for ----------------------------------------------------------------------------------
+# --- what a job asks for --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -163,7 +171,9 @@ def test_what_a_job_asks_for_wins_over_the_declared_classes(policy: RetryPolicy)
 
 
 @pytest.mark.parametrize("kind", [Retry, Snooze])
-@pytest.mark.parametrize("after", [-1, "soon", True, math.nan, math.inf, timedelta(days=-1), timedelta.max])
+@pytest.mark.parametrize(
+    "after", [-1, "soon", True, math.nan, math.inf, timedelta(days=-1), timedelta.max]
+)
 def test_a_wait_that_cannot_be_meant_is_refused_where_it_is_written(kind: Any, after: Any) -> None:
     with pytest.raises(ValueError, match="^after is "):
         kind(after=after)
@@ -182,7 +192,7 @@ def test_ordinary_code_does_not_catch_a_timeout() -> None:
     assert not issubclass(JobTimeout, Exception)
 
 
-# --- classification -----------------------------------------------------------------------------------------
+# --- classification -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -240,7 +250,10 @@ def test_retried_by_default(error: BaseException) -> None:
         (HttpError(status_code=499), FailureReason.NOT_RETRYABLE),
         (HttpError(response=response(status_code=422)), FailureReason.NOT_RETRYABLE),
         (HttpError(response=response(status=410)), FailureReason.NOT_RETRYABLE),
-        (HttpError(status_code=None, response=response(status_code=404)), FailureReason.NOT_RETRYABLE),
+        (
+            HttpError(status_code=None, response=response(status_code=404)),
+            FailureReason.NOT_RETRYABLE,
+        ),
         (HttpError(status_code=http.HTTPStatus.NOT_FOUND), FailureReason.NOT_RETRYABLE),
         (urllib_error(404), FailureReason.NOT_RETRYABLE),
         (ValidationError("wrong"), FailureReason.NOT_RETRYABLE),
@@ -295,9 +308,17 @@ class CardDeclined(GatewayError):
         (RetryPolicy(discard_on=(CardDeclined,)), CardDeclined(), GIVE_UP),
         (RetryPolicy(discard_on=(GatewayError,)), CardDeclined(), GIVE_UP),
         (RetryPolicy(discard_on=(CardDeclined,)), GatewayError(), AGAIN),
-        (RetryPolicy(retry_on=(GatewayError,), discard_on=(CardDeclined,)), CardDeclined(), GIVE_UP),
+        (
+            RetryPolicy(retry_on=(GatewayError,), discard_on=(CardDeclined,)),
+            CardDeclined(),
+            GIVE_UP,
+        ),
         (RetryPolicy(retry_on=(GatewayError,), discard_on=(CardDeclined,)), GatewayError(), AGAIN),
-        (RetryPolicy(retry_on=(CardDeclined,), discard_on=(CardDeclined,)), CardDeclined(), GIVE_UP),
+        (
+            RetryPolicy(retry_on=(CardDeclined,), discard_on=(CardDeclined,)),
+            CardDeclined(),
+            GIVE_UP,
+        ),
         (RetryPolicy(discard_on=(ConnectionError,)), ConnectionResetError(), GIVE_UP),
         (RetryPolicy(discard_on=(HttpError,)), HttpError(status_code=503), GIVE_UP),
         (RetryPolicy(discard_on=(Exception,)), JobTimeout(5), AGAIN),
@@ -312,7 +333,7 @@ def test_what_a_job_declares(policy: RetryPolicy, error: BaseException, expected
     assert policy.decide(error, 1) == expected
 
 
-# --- counting -----------------------------------------------------------------------------------------------
+# --- counting -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -329,7 +350,9 @@ def test_what_a_job_declares(policy: RetryPolicy, error: BaseException, expected
         (5, 1, 1, EXHAUSTED),
     ],
 )
-def test_attempts_count_from_one(declared: int, own: int | None, attempt: int, expected: object) -> None:
+def test_attempts_count_from_one(
+    declared: int, own: int | None, attempt: int, expected: object
+) -> None:
     policy = RetryPolicy(max_attempts=declared)
     assert policy.decide(RuntimeError(), attempt, max_attempts=own) == expected
 
@@ -352,10 +375,12 @@ def test_six_attempts_with_the_default_backoff_wait_2_4_8_16_32() -> None:
 def test_randomness_comes_from_outside() -> None:
     policy = RetryPolicy()
     assert policy.decide(ConnectionError(), 1, random=0.0) == RetryAfter(pytest.approx(1.8))
-    assert policy.decide(ConnectionError(), 1, random=0.0) == policy.decide(ConnectionError(), 1, random=0.0)
+    assert policy.decide(ConnectionError(), 1, random=0.0) == policy.decide(
+        ConnectionError(), 1, random=0.0
+    )
 
 
-# --- Retry-After ----------------------------------------------------------------------------------------------
+# --- Retry-After ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -428,7 +453,7 @@ def test_what_the_job_asks_for_wins_over_the_header() -> None:
     assert RetryPolicy().decide(error, 1) == RetryAfter(5.0)
 
 
-# --- the policy itself ----------------------------------------------------------------------------------------
+# --- the policy itself ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -447,7 +472,9 @@ def test_what_the_job_asks_for_wins_over_the_header() -> None:
         ({"discard_on": (ValueError(),)}, r"discard_on has ValueError\(\)"),
     ],
 )
-def test_a_policy_that_cannot_be_meant_names_its_argument(options: dict[str, Any], named: str) -> None:
+def test_a_policy_that_cannot_be_meant_names_its_argument(
+    options: dict[str, Any], named: str
+) -> None:
     with pytest.raises(ValueError, match=f"^{named}"):
         RetryPolicy(**options)
 

@@ -1,4 +1,5 @@
-"""Batches: when they are done, whom they call back and how often, and what becomes of them when things go wrong."""
+"""Batches: when they are done, whom they call back and how often, and what becomes of them when
+things go wrong."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ def calls(journal: Journal) -> tuple[int, int]:
     return len(complete.starts()), len(success.starts())
 
 
-# --- done ------------------------------------------------------------------------------------------------
+# --- done -----------------------------------------------------------------------------------------
 
 
 def test_done_once_all_jobs_are_final(books: Books, journal: Journal) -> None:
@@ -59,7 +60,14 @@ def test_done_once_all_jobs_are_final(books: Books, journal: Journal) -> None:
         handles = batch.enqueue_bulk(noop, [{}] * 4)
         assert batch.state == "open"
     assert batch.state == "closed" and not batch.wait(0)
-    assert batch.progress == {"total": 5, "completed": 0, "failed": 0, "canceled": 0, "open": 5, "percent": 0}
+    assert batch.progress == {
+        "total": 5,
+        "completed": 0,
+        "failed": 0,
+        "canceled": 0,
+        "open": 5,
+        "percent": 0,
+    }
     hand = Hand()
     for _ in range(4):
         hand.run()
@@ -68,9 +76,18 @@ def test_done_once_all_jobs_are_final(books: Books, journal: Journal) -> None:
     run_all(books)
     assert batch.wait(0) and calls(journal) == (1, 1)
     row = Row.objects.get()
-    assert (row.total, row.completed, row.failed, row.canceled) == (5, 5, 0, 0) and row.finished_at is not None
+    assert (row.total, row.completed, row.failed, row.canceled) == (
+        5,
+        5,
+        0,
+        0,
+    ) and row.finished_at is not None
     callback = JobRecord.objects.filter(name="test-summary").first()
-    assert callback is not None and callback.organization_id == "acme" and callback.result["completed"] == 5
+    assert (
+        callback is not None
+        and callback.organization_id == "acme"
+        and callback.result["completed"] == 5
+    )
     assert callback.data["batch_id"] == str(batch.id) and callback.batch_id is None
     assert {handle.record().batch_id for handle in handles} == {batch.id}
 
@@ -145,7 +162,7 @@ def test_done_batch_takes_no_more_jobs(books: Books) -> None:
     assert JobRecord.objects.count() == 0
 
 
-# --- adding ----------------------------------------------------------------------------------------------
+# --- adding ---------------------------------------------------------------------------------------
 
 
 def test_ten_thousand_streamed(books: Books) -> None:
@@ -190,7 +207,8 @@ def test_a_duplicate_stays_where_it_was(books: Books) -> None:
 
 
 def test_added_while_the_last_job_ends(books: Books, journal: Journal) -> None:
-    """The batch is closed, its last job ends, and somebody's transaction is about to add one more: not done yet, and
+    """The batch is closed, its last job ends, and somebody's transaction is about to add one more:
+    not done yet, and
     the ledger does not wait for that transaction."""
     if connection.vendor == "sqlite":
         pytest.skip("SQLite has one writer at a time")
@@ -215,7 +233,9 @@ def test_added_while_the_last_job_ends(books: Books, journal: Journal) -> None:
     assert batch.wait(0) and batch.progress["completed"] == 2 and calls(journal) == (1, 1)
 
 
-def test_adding_that_is_rolled_back_holds_nobody_up_for_long(books: Books, journal: Journal) -> None:
+def test_adding_that_is_rolled_back_holds_nobody_up_for_long(
+    books: Books, journal: Journal
+) -> None:
     if connection.vendor == "sqlite":
         pytest.skip("SQLite has one writer at a time")
     with Batch(name="import", **callbacks(journal)) as batch:
@@ -258,7 +278,7 @@ def test_inside_its_callers_transaction(books: Books, journal: Journal) -> None:
     assert batch.wait(0) and calls(journal) == (1, 1)
 
 
-# --- exactly once ----------------------------------------------------------------------------------------
+# --- exactly once ---------------------------------------------------------------------------------
 
 
 def test_last_two_jobs_finish_at_once_in_one_fold(books: Books, journal: Journal) -> None:
@@ -273,7 +293,8 @@ def test_last_two_jobs_finish_at_once_in_one_fold(books: Books, journal: Journal
 
 
 def test_last_two_jobs_finish_at_once_in_two_ledgers(journal: Journal) -> None:
-    """Two Redis servers, two ledgers, one database: each folds the end of one job while the other does."""
+    """Two Redis servers, two ledgers, one database: each folds the end of one job while the other
+    does."""
     books = Books()
     with Batch(name="import", **callbacks(journal)) as batch:
         batch.enqueue_bulk(noop, [{}] * 2)
@@ -292,7 +313,10 @@ def test_last_two_jobs_finish_at_once_in_two_ledgers(journal: Journal) -> None:
             folding.apply(part)
             folding.save()
 
-    own = [halves[str(pk)] for pk in JobRecord.objects.filter(batch=batch.id).values_list("pk", flat=True)]
+    own = [
+        halves[str(pk)]
+        for pk in JobRecord.objects.filter(batch=batch.id).values_list("pk", flat=True)
+    ]
     threads = [in_thread(lambda part=part: fold(part)) for part in own]
     for thread in threads:
         thread.join(60)
@@ -339,7 +363,7 @@ def test_a_lost_finish_is_healed(books: Books, journal: Journal) -> None:
     assert batch.wait(0)
 
 
-# --- cancel and retry ------------------------------------------------------------------------------------
+# --- cancel and retry -----------------------------------------------------------------------------
 
 
 def test_an_exception_in_the_block_cancels_it(books: Books, journal: Journal) -> None:
@@ -369,7 +393,11 @@ def test_an_exception_while_redis_is_away_is_the_one_raised(
 
 
 def test_a_broken_transaction_in_the_block(journal: Journal) -> None:
-    with pytest.raises(KeyError), transaction.atomic(), Batch(name="import", **callbacks(journal)) as batch:
+    with (
+        pytest.raises(KeyError),
+        transaction.atomic(),
+        Batch(name="import", **callbacks(journal)) as batch,
+    ):
         batch.enqueue(noop)
         transaction.set_rollback(True)
         raise KeyError("row 2")
@@ -385,24 +413,34 @@ def test_canceled_by_a_person(books: Books, journal: Journal) -> None:
     assert batch.wait(0) and calls(journal) == (1, 0)
     assert (batch.progress["completed"], batch.progress["canceled"]) == (1, 2)
     entry = AuditEntry.objects.get(target_type="batch")
-    assert (entry.action, entry.target_id, entry.detail) == ("canceled", str(batch.id), {"name": "import", "jobs": 2})
+    assert (entry.action, entry.target_id, entry.detail) == (
+        "canceled",
+        str(batch.id),
+        {"name": "import", "jobs": 2},
+    )
     with pytest.raises(errors.InvalidOperation, match="is done"):
         operations.cancel_batch(batch.id)
 
 
 def test_the_failed_are_retried(books: Books, journal: Journal) -> None:
-    """The success that was called off comes after all; who was told of the completion is not told again."""
+    """The success that was called off comes after all; who was told of the completion is not told
+    again."""
     with Batch(name="import", **callbacks(journal)) as batch:
         batch.enqueue(noop)
         broken = batch.enqueue(fail)
     run_all(books)
     assert batch.wait(0) and calls(journal) == (1, 0)
     JobRecord.objects.filter(pk=broken.id).update(name="test-noop", data={})
-    assert [record.pk for record in operations.retry_batch(batch.id, reason="mended")] == [broken.id]
+    assert [record.pk for record in operations.retry_batch(batch.id, reason="mended")] == [
+        broken.id
+    ]
     assert batch.state == "closed" and batch.progress["open"] == 1
     run_all(books)
     assert batch.wait(0) and calls(journal) == (1, 1)
-    assert AuditEntry.objects.filter(target_type="batch", action="retried", reason="mended").count() == 1
+    assert (
+        AuditEntry.objects.filter(target_type="batch", action="retried", reason="mended").count()
+        == 1
+    )
     with pytest.raises(errors.InvalidOperation, match="No job of batch"):
         operations.retry_batch(batch.id)
 
@@ -417,14 +455,16 @@ def test_a_replayed_dead_letter_of_a_batch(books: Books, journal: Journal) -> No
     assert batch.wait(0) and calls(journal) == (1, 0), "it failed again"
 
 
-# --- circles ---------------------------------------------------------------------------------------------
+# --- circles --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("callback", ["on_complete", "on_success"])
 def test_a_job_that_needs_its_own_batchs_callback_is_refused(callback: str) -> None:
     with Batch(name="import", on_complete=noop.with_data(), on_success=noop.with_data()) as batch:
         waits = getattr(Row.objects.get(), callback)
-        with pytest.raises(errors.BadOption, match=f"'test-noop' is of batch 'import' and needs {waits.pk}"):
+        with pytest.raises(
+            errors.BadOption, match=f"'test-noop' is of batch 'import' and needs {waits.pk}"
+        ):
             noop.using(batch=batch.id, depends_on=[waits]).enqueue()
     assert JobRecord.objects.count() == 2
 
@@ -449,13 +489,15 @@ def test_a_job_may_need_another_batchs_callback_and_a_callback_that_has_run(book
     assert first.wait(0) and second.wait(0) and handle.state == "completed"
 
 
-# --- cost ------------------------------------------------------------------------------------------------
+# --- cost -----------------------------------------------------------------------------------------
 
 
 def jobs_of(batch: Batch, number: int, state: str) -> None:
     """Rows as enqueue and the ledger leave them, without a run for each."""
     made = {"name": "test-noop", "queue": "default", "state": state, "batch_id": batch.id}
-    JobRecord.objects.bulk_create(JobRecord(created_at=timezone.now(), **made) for _ in range(number))
+    JobRecord.objects.bulk_create(
+        JobRecord(created_at=timezone.now(), **made) for _ in range(number)
+    )
 
 
 def plans(queries: list[dict[str, str]]) -> Iterator[str]:
@@ -469,7 +511,8 @@ def plans(queries: list[dict[str, str]]) -> Iterator[str]:
 
 
 def test_the_end_of_a_job_costs_the_same_in_a_large_batch(books: Books) -> None:
-    """No job but those that ended is counted: one entry of an index tells that the batch is not done."""
+    """No job but those that ended is counted: one entry of an index tells that the batch is not
+    done."""
     batches = {}
     for size in (10, 3_000):
         with Batch(name="import") as batch:
@@ -493,13 +536,16 @@ def refresh_statistics() -> None:
     """Let the database see how large its tables are: small ones it reads whole."""
     with connection.cursor() as cursor:
         table = JobRecord._meta.db_table
-        cursor.execute(f"ANALYZE TABLE {table}" if connection.vendor == "mysql" else f"ANALYZE {table}")
+        cursor.execute(
+            f"ANALYZE TABLE {table}" if connection.vendor == "mysql" else f"ANALYZE {table}"
+        )
 
 
 def test_counts_are_exact_when_a_fold_dies_and_when_a_job_is_replayed(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ledger ends before its commit, when the batch is already done in its transaction: it is folded again."""
+    """The ledger ends before its commit, when the batch is already done in its transaction: it is
+    folded again."""
     with Batch(name="import") as batch:
         batch.enqueue_bulk(noop, [{}] * 3)
         batch.enqueue(fail)
@@ -532,7 +578,7 @@ def counters() -> tuple[Any, ...]:
     return Row.objects.values_list("state", "total", "completed", "failed", "canceled").get()
 
 
-# --- prune -----------------------------------------------------------------------------------------------
+# --- prune ----------------------------------------------------------------------------------------
 
 
 def test_a_batch_is_pruned_with_its_jobs(books: Books, journal: Journal) -> None:

@@ -1,4 +1,5 @@
-"""Coordination by real workers: limits over a cluster, workers killed while they hold, Redis emptied in the middle."""
+"""Coordination by real workers: limits over a cluster, workers killed while they hold, Redis
+emptied in the middle."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ pytestmark = pytest.mark.processes
 
 
 def most_at_once(journal: Journal, deaths: Mapping[int, float] | None = None) -> int:
-    """The largest number of runs that were under way at one time, by what the runs noted themselves.
+    """The largest number of runs that were under way at one time, by what the runs noted
+    themselves.
 
     ``deaths`` says when the worker of a run that noted no end was killed.
     """
@@ -61,7 +63,9 @@ def test_limited_job_over_four_workers(processes: Fleet, journal: Journal) -> No
     took = max(entry.at for entry in journal.starts()) - begun
     processes.wait_until(lambda: all_have_state("completed", 100), 60)
     assert most_at_once(journal) <= 2
-    claimed = sorted(at.timestamp() for at in JobRecord.objects.values_list("started_at", flat=True))  # by Redis
+    claimed = sorted(
+        at.timestamp() for at in JobRecord.objects.values_list("started_at", flat=True)
+    )  # by Redis
     spans = [later - earlier for earlier, later in zip(claimed, claimed[10:], strict=False)]
     assert min(spans) > 0.95, min(spans)
     print(f"100 jobs at ten a second: the last started after {took:.2f} s")
@@ -73,16 +77,24 @@ def test_limited_job_over_four_workers(processes: Fleet, journal: Journal) -> No
 def test_workers_killed_while_they_hold_slots(processes: Fleet, journal: Journal) -> None:
     """Never more than two at once, and no slot is lost: all the others run."""
     ready(processes, "--processes", "3")
-    rows = [{"steps": ["on:1:kill"] if n % 5 == 0 else ["sleep:0.02"], "journal": str(journal)} for n in range(30)]
+    rows = [
+        {"steps": ["on:1:kill"] if n % 5 == 0 else ["sleep:0.02"], "journal": str(journal)}
+        for n in range(30)
+    ]
     double.enqueue_bulk(rows)
     processes.wait_until(lambda: all_have_state("completed", 30), 40)
     assert Counter(JobRecord.objects.values_list("attempts", flat=True)) == {1: 24, 2: 6}
 
 
-def test_never_more_at_once_than_may_while_workers_are_killed(processes: Fleet, journal: Journal) -> None:
-    """A thousand jobs over four workers, one of which dies every moment. 10,000: benchmarks/coordination.py."""
+def test_never_more_at_once_than_may_while_workers_are_killed(
+    processes: Fleet, journal: Journal
+) -> None:
+    """A thousand jobs over four workers, one of which dies every moment. 10,000:
+    benchmarks/coordination.py."""
     worker = ready(processes, "--processes", "4")
-    double.using(max_attempts=50).enqueue_bulk([{"steps": ["sleep:0.002"], "journal": str(journal)}] * 1_000)
+    double.using(max_attempts=50).enqueue_bulk(
+        [{"steps": ["sleep:0.002"], "journal": str(journal)}] * 1_000
+    )
     journal.wait_for_starts(4)
     deaths: dict[int, float] = {}
 
@@ -99,8 +111,11 @@ def test_never_more_at_once_than_may_while_workers_are_killed(processes: Fleet, 
     assert most_at_once(journal, deaths) <= 2
 
 
-def test_idle_workers_do_not_busy_loop_at_a_full_limit(processes: Fleet, journal: Journal, redis_client: Any) -> None:
-    """1,000 jobs wait at a limit that is full: four idle workers and their supervisor say next to nothing."""
+def test_idle_workers_do_not_busy_loop_at_a_full_limit(
+    processes: Fleet, journal: Journal, redis_client: Any
+) -> None:
+    """1,000 jobs wait at a limit that is full: four idle workers and their supervisor say next to
+    nothing."""
     ready(processes, "--processes", "4")
     held = single.enqueue(steps=[f"wait_file:{journal.path}.go"], journal=str(journal))
     journal.wait_for_starts(1, held)
@@ -110,7 +125,9 @@ def test_idle_workers_do_not_busy_loop_at_a_full_limit(processes: Fleet, journal
     scripts = redis_client.info("commandstats")["cmdstat_evalsha"]["calls"]
     processes.wait_until(lambda: time.monotonic() - begun > 3)
     called = redis_client.info("commandstats")["cmdstat_evalsha"]["calls"] - scripts
-    print(f"{called} scripts and {redis_client.info('stats')['total_commands_processed'] - before} commands in 3 s")
+    print(
+        f"{called} scripts and {redis_client.info('stats')['total_commands_processed'] - before} commands in 3 s"
+    )
     assert called < 60
     noop.enqueue().wait(5)
     journal.path.with_name(f"{journal.path.name}.go").touch()
@@ -136,18 +153,28 @@ def test_the_probes_worker_is_killed(processes: Fleet, journal: Journal, redis_c
     redis_client.hset("rq:wellos:breaker:b:partner", "until", 0)
     redis_client.zadd("rq:wellos:gates", {"b:partner": 0})
     noop.enqueue()
-    processes.wait_until(lambda: all(has_state(handle, "completed") for handle in [probe, *others]), 30)
+    processes.wait_until(
+        lambda: all(has_state(handle, "completed") for handle in [probe, *others]), 30
+    )
     assert not redis_client.exists("rq:wellos:breaker:b:partner")
 
 
-def test_redis_emptied_in_the_middle(processes: Fleet, journal: Journal, redis_client: redis.Redis) -> None:
-    """Of a flow, of a batch and with parked jobs: everything completes, callbacks run, results are there."""
+def test_redis_emptied_in_the_middle(
+    processes: Fleet, journal: Journal, redis_client: redis.Redis
+) -> None:
+    """Of a flow, of a batch and with parked jobs: everything completes, callbacks run, results are
+    there."""
     ready(processes, "--processes", "2")
     flow = Flow(
         scripted.with_data(steps=["sleep:0.5", "result:top"]),
-        children=[Flow(needs.with_data(), children=[needs.with_data()]), scripted.with_data(steps=["sleep:0.1"])],
+        children=[
+            Flow(needs.with_data(), children=[needs.with_data()]),
+            scripted.with_data(steps=["sleep:0.1"]),
+        ],
     ).enqueue()
-    with Batch(name="import", on_complete=summary.with_data(), on_success=summary.with_data()) as batch:
+    with Batch(
+        name="import", on_complete=summary.with_data(), on_success=summary.with_data()
+    ) as batch:
         batch.enqueue_bulk(scripted, [{"steps": ["sleep:0.02"], "journal": str(journal)}] * 30)
     parked = single.enqueue_bulk([{"steps": ["sleep:0.05"]}] * 10)
     journal.wait_for_ends(5)
@@ -159,11 +186,17 @@ def test_redis_emptied_in_the_middle(processes: Fleet, journal: Journal, redis_c
     assert Row.objects.get().completed == 30
 
 
-def test_flow_and_batch_with_workers_killed_and_two_supervisors(processes: Fleet, journal: Journal) -> None:
+def test_flow_and_batch_with_workers_killed_and_two_supervisors(
+    processes: Fleet, journal: Journal
+) -> None:
     ready(processes, "--processes", "2")
     ready(processes, "--processes", "2")
-    with Batch(name="import", on_complete=summary.with_data(), on_success=summary.with_data()) as batch:
-        batch.enqueue_bulk(scripted, [{"steps": ["on:1:kill"] if n % 10 == 0 else []} for n in range(40)])
+    with Batch(
+        name="import", on_complete=summary.with_data(), on_success=summary.with_data()
+    ) as batch:
+        batch.enqueue_bulk(
+            scripted, [{"steps": ["on:1:kill"] if n % 10 == 0 else []} for n in range(40)]
+        )
     flow = Flow(
         needs.with_data(),
         children=[scripted.with_data(steps=["on:1:kill", f"result:{n}"]) for n in range(4)],
@@ -172,7 +205,9 @@ def test_flow_and_batch_with_workers_killed_and_two_supervisors(processes: Fleet
     processes.wait_until(lambda: batch.wait(0) and flow.wait(0), 40)
     assert sorted(flow.handles[0].result) == ["0", "1", "2", "3"]
     processes.wait_until(lambda: all_have_state("completed", 40 + 5 + 2))
-    assert set(JobRecord.objects.filter(name="test-summary").values_list("attempts", flat=True)) == {1}
+    assert set(
+        JobRecord.objects.filter(name="test-summary").values_list("attempts", flat=True)
+    ) == {1}
 
 
 def test_a_chain_by_real_workers_is_quick(processes: Fleet, journal: Journal) -> None:

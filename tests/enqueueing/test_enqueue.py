@@ -33,12 +33,14 @@ def is_pushed(client: redis.Redis, handle: object) -> bool:
     return bool(client.exists(keys.job(handle)))
 
 
-# --- the caller's transaction ----------------------------------------------------------------------------
+# --- the caller's transaction ---------------------------------------------------------------------
 
 
 @committed
 @pytest.mark.parametrize("database", BOTH)
-def test_a_job_is_pushed_when_the_transaction_of_its_database_commits(redis_client: redis.Redis, database: str) -> None:
+def test_a_job_is_pushed_when_the_transaction_of_its_database_commits(
+    redis_client: redis.Redis, database: str
+) -> None:
     with transaction.atomic(using=database):
         handle = add.using(database=database).enqueue(1, b=2)
         row = JobRecord.objects.using(database).get(pk=handle.id)
@@ -80,12 +82,18 @@ def test_a_savepoint_that_is_rolled_back_takes_only_its_own_jobs(redis_client: r
             inside = noop.enqueue()
             raise ZeroDivisionError
         after = noop.enqueue()
-    assert [is_pushed(redis_client, handle) for handle in (before, inside, after)] == [True, False, True]
+    assert [is_pushed(redis_client, handle) for handle in (before, inside, after)] == [
+        True,
+        False,
+        True,
+    ]
     assert set(JobRecord.objects.values_list("pk", flat=True)) == {before.id, after.id}
 
 
 @committed
-def test_a_transaction_on_another_database_does_not_hold_the_push_back(redis_client: redis.Redis) -> None:
+def test_a_transaction_on_another_database_does_not_hold_the_push_back(
+    redis_client: redis.Redis,
+) -> None:
     with transaction.atomic(using="other"):
         handle = noop.enqueue()
         assert is_pushed(redis_client, handle)
@@ -102,7 +110,9 @@ def test_the_router_picks_the_database_when_the_caller_does_not(redis_client: re
 
 
 @committed
-def test_one_bulk_may_write_to_several_databases_and_keeps_its_order(redis_client: redis.Redis) -> None:
+def test_one_bulk_may_write_to_several_databases_and_keeps_its_order(
+    redis_client: redis.Redis,
+) -> None:
     jobs = [("test-add", {"a": n}, JobOptions(database=BOTH[n % 2])) for n in range(6)]
     with transaction.atomic():
         handles = enqueue_bulk(jobs)
@@ -125,7 +135,7 @@ class InsideTestCase(TestCase):
             assert Hand().run().kind == "completed"
 
 
-# --- what it costs ---------------------------------------------------------------------------------------
+# --- what it costs --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -140,7 +150,12 @@ def wire(use_redis: UseRedis) -> Iterator[CountingProxy]:
 @committed
 def test_in_a_transaction_it_is_one_query_and_at_commit_one_round_trip(wire: CountingProxy) -> None:
     whole, inside = wire.counting(), wire.counting()
-    with whole as until_commit, transaction.atomic(), inside as before, CaptureQueriesContext(connection) as queries:
+    with (
+        whole as until_commit,
+        transaction.atomic(),
+        inside as before,
+        CaptureQueriesContext(connection) as queries,
+    ):
         add.enqueue(1)
     assert (before, len(queries), until_commit) == ([], 1, ["EVALSHA"])
 
@@ -154,7 +169,9 @@ def test_outside_a_transaction_it_is_one_query_and_one_round_trip(wire: Counting
 
 @committed
 @pytest.mark.parametrize("in_transaction", [False, True])
-def test_a_bulk_of_1000_is_at_most_4_queries_and_4_round_trips(wire: CountingProxy, in_transaction: bool) -> None:
+def test_a_bulk_of_1000_is_at_most_4_queries_and_4_round_trips(
+    wire: CountingProxy, in_transaction: bool
+) -> None:
     rows = [{"a": number} for number in range(1_000)]
     with wire.counting() as trips, CaptureQueriesContext(connection) as queries:
         if in_transaction:
@@ -189,7 +206,7 @@ def test_both_counters_agree(wire: CountingProxy, round_trips: object) -> None:
     assert on_the_wire == sent == ["EVALSHA", "HMGET"]
 
 
-# --- Redis is away, or answers too late ------------------------------------------------------------------
+# --- Redis is away, or answers too late -----------------------------------------------------------
 
 
 @committed
@@ -204,12 +221,17 @@ def test_with_redis_away_the_caller_gets_a_handle_and_a_line_in_the_log(
     assert JobRecord.objects.filter(enqueued_at=None).count() == 3
     assert [handle.state for handle in handles] == [JobState.WAITING] * 2
     texts = [record.getMessage() for record in caplog.records]
-    assert any("Redis is away" in text and "1 committed jobs will be pushed by the relay" in text for text in texts)
+    assert any(
+        "Redis is away" in text and "1 committed jobs will be pushed by the relay" in text
+        for text in texts
+    )
     assert any("2 committed jobs" in text for text in texts)
 
 
 @committed
-def test_a_lost_reply_to_a_push_makes_no_second_job(redis_client: redis.Redis, redis_proxy: CuttingProxy) -> None:
+def test_a_lost_reply_to_a_push_makes_no_second_job(
+    redis_client: redis.Redis, redis_proxy: CuttingProxy
+) -> None:
     cut = redis_proxy.cut_reply(script_digest("push"))
     handle = noop.enqueue()
     cut.wait()

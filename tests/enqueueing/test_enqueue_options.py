@@ -38,10 +38,12 @@ def commit(django_capture_on_commit_callbacks: Any) -> Commit:
     return lambda using="default": django_capture_on_commit_callbacks(using=using, execute=True)
 
 
-# --- options ---------------------------------------------------------------------------------------------
+# --- options --------------------------------------------------------------------------------------
 
 
-def test_every_option_ends_up_in_the_row_and_in_redis(redis_client: redis.Redis, commit: Commit) -> None:
+def test_every_option_ends_up_in_the_row_and_in_redis(
+    redis_client: redis.Redis, commit: Commit
+) -> None:
     user = User.objects.create(username="ann")
     with commit():
         handle = add.using(
@@ -53,20 +55,35 @@ def test_every_option_ends_up_in_the_row_and_in_redis(redis_client: redis.Redis,
             timeout=timedelta(minutes=2),
         ).enqueue(1)
     row = handle.record()
-    assert (row.queue, row.priority, row.organization_id, row.requested_by) == ("email", 3, "42", user)
-    assert (row.max_attempts, row.timeout, row.state, row.run_at) == (7, 120.0, JobState.WAITING, None)
+    assert (row.queue, row.priority, row.organization_id, row.requested_by) == (
+        "email",
+        3,
+        "42",
+        user,
+    )
+    assert (row.max_attempts, row.timeout, row.state, row.run_at) == (
+        7,
+        120.0,
+        JobState.WAITING,
+        None,
+    )
     assert redis_client.lrange(keys.lane("email", Priority.HIGH), 0, -1) == [str(handle).encode()]
     claim = Hand("email").take()
     assert (claim.max_attempts, claim.timeout, claim.organization_id) == (7, 120.0, "42")
     assert (claim.user_id, claim.priority) == (str(user.pk), 3)
 
 
-def test_what_the_options_leave_open_the_declaration_says_then_the_queue_then_the_settings(settings: Any) -> None:
+def test_what_the_options_leave_open_the_declaration_says_then_the_queue_then_the_settings(
+    settings: Any,
+) -> None:
     assert add.enqueue(1).queue == "reports"
     assert secret.enqueue("s3cret").record().max_attempts == 1
     row = noop.enqueue().record()
     assert (row.queue, row.priority, row.max_attempts, row.timeout) == ("default", 5, 3, 300.0)
-    settings.RQ_QUEUES = {**settings.RQ_QUEUES, "slow": {**settings.RQ_QUEUES["slow"], "DEFAULT_TIMEOUT": 900}}
+    settings.RQ_QUEUES = {
+        **settings.RQ_QUEUES,
+        "slow": {**settings.RQ_QUEUES["slow"], "DEFAULT_TIMEOUT": 900},
+    }
     assert noop.using(queue="slow").enqueue().record().timeout == 900.0
 
 
@@ -93,7 +110,9 @@ def test_nobody_has_asked_for_the_job_of_an_anonymous_visitor() -> None:
         ({"database": "othr"}, "database is 'othr': DATABASES has default, other"),
     ],
 )
-def test_an_option_that_cannot_be_meant_is_named_with_the_mend(options: dict[str, Any], text: str) -> None:
+def test_an_option_that_cannot_be_meant_is_named_with_the_mend(
+    options: dict[str, Any], text: str
+) -> None:
     with pytest.raises(BadOption) as caught:
         JobOptions(**options)
     assert text in str(caught.value)
@@ -107,9 +126,13 @@ def test_a_naive_run_at_says_so() -> None:
 
 
 def test_an_unknown_option_is_named_with_the_near_miss() -> None:
-    with pytest.raises(BadOption, match="test-noop.using: there is no option 'dely': did you mean 'delay'?"):
+    with pytest.raises(
+        BadOption, match="test-noop.using: there is no option 'dely': did you mean 'delay'?"
+    ):
         noop.using(dely=5)
-    with pytest.raises(BadOption, match="there is no option 'xyzzy': there are max_attempts, priority"):
+    with pytest.raises(
+        BadOption, match="there is no option 'xyzzy': there are max_attempts, priority"
+    ):
         noop.using(xyzzy=5)
 
 
@@ -118,7 +141,7 @@ def test_an_organization_that_does_not_fit_is_refused() -> None:
         noop.using(organization="x" * 65).enqueue()
 
 
-# --- names and queues ------------------------------------------------------------------------------------
+# --- names and queues -----------------------------------------------------------------------------
 
 
 def test_a_job_is_enqueued_by_its_name_with_data_and_options() -> None:
@@ -157,7 +180,9 @@ def test_a_queue_by_name_enqueues_there_and_counts_there(commit: Commit) -> None
     assert (one.queue, one.record().queue, one.record().priority) == ("email", "email", 7)
     metrics = queue.metrics()
     assert metrics["oldest_wait"] >= 0
-    assert {key: metrics[key] for key in ("name", "waiting", "active", "delayed", "blocked", "total")} == {
+    assert {
+        key: metrics[key] for key in ("name", "waiting", "active", "delayed", "blocked", "total")
+    } == {
         "name": "email",
         "waiting": 2,
         "active": 0,
@@ -167,7 +192,7 @@ def test_a_queue_by_name_enqueues_there_and_counts_there(commit: Commit) -> None
     }
 
 
-# --- data ------------------------------------------------------------------------------------------------
+# --- data -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -181,7 +206,9 @@ def test_a_queue_by_name_enqueues_there_and_counts_there(commit: Commit) -> None
         (lambda: add.enqueue_bulk([{"a": 1}, {"aa": 1}]), "test-add: there is no argument 'aa'"),
     ],
 )
-def test_data_that_does_not_fit_the_function_is_a_type_error(attempt: Callable[[], Any], text: str) -> None:
+def test_data_that_does_not_fit_the_function_is_a_type_error(
+    attempt: Callable[[], Any], text: str
+) -> None:
     with pytest.raises(TypeError) as caught:
         attempt()
     assert text in str(caught.value)
@@ -222,7 +249,9 @@ VALUES: dict[str, Any] = {
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("database", BOTH)
-def test_rows_carry_values_faithfully_one_by_one_and_in_bulk(commit: Commit, database: str, count: int) -> None:
+def test_rows_carry_values_faithfully_one_by_one_and_in_bulk(
+    commit: Commit, database: str, count: int
+) -> None:
     user = User.objects.create(username="ann")
     options = echo.using(database=database, requested_by=user, organization="ä", delay=0)
     with commit(database):
@@ -230,8 +259,15 @@ def test_rows_carry_values_faithfully_one_by_one_and_in_bulk(commit: Commit, dat
     rows = JobRecord.objects.using(database).filter(name="test-echo")
     assert {row.pk for row in rows} == {handle.id for handle in handles}
     for row in rows:
-        assert row.created_at.tzinfo is not None and abs(timezone.now() - row.created_at) < timedelta(minutes=1)
-        assert (row.organization_id, row.requested_by_id, row.result, row.rq_id) == ("ä", user.pk, None, None)
+        assert row.created_at.tzinfo is not None and abs(
+            timezone.now() - row.created_at
+        ) < timedelta(minutes=1)
+        assert (row.organization_id, row.requested_by_id, row.result, row.rq_id) == (
+            "ä",
+            user.pk,
+            None,
+            None,
+        )
     hand = Hand()
     assert [hand.run().kind for _ in handles] == ["completed"] * count
     assert [handle.result for handle in handles] == [VALUES] * count
@@ -244,7 +280,9 @@ def test_a_sensitive_argument_without_keys_is_an_error_that_names_it() -> None:
     assert not JobRecord.objects.exists()
 
 
-def test_a_sensitive_argument_is_encrypted_in_the_row_and_in_redis(redis_client: redis.Redis, commit: Commit) -> None:
+def test_a_sensitive_argument_is_encrypted_in_the_row_and_in_redis(
+    redis_client: redis.Redis, commit: Commit
+) -> None:
     with commit():
         handle = secret.enqueue(token="s3cret-value")
         [bulk] = secret.enqueue_bulk([{"token": "s3cret-value"}])
@@ -253,7 +291,7 @@ def test_a_sensitive_argument_is_encrypted_in_the_row_and_in_redis(redis_client:
         assert b"s3cret-value" not in b" ".join(redis_client.hgetall(keys.job(one)).values())
 
 
-# --- delays ----------------------------------------------------------------------------------------------
+# --- delays ---------------------------------------------------------------------------------------
 
 
 def test_a_delayed_job_waits_in_the_scheduled_set_with_the_exact_time(
@@ -279,10 +317,12 @@ def test_a_time_that_has_come_is_no_delay(commit: Commit, options: dict[str, Any
     assert handle.state is JobState.WAITING and handle.record().state == JobState.WAITING
 
 
-# --- ids of the caller's choice --------------------------------------------------------------------------
+# --- ids of the caller's choice -------------------------------------------------------------------
 
 
-def test_a_second_enqueue_with_an_id_makes_no_job(redis_client: redis.Redis, commit: Commit) -> None:
+def test_a_second_enqueue_with_an_id_makes_no_job(
+    redis_client: redis.Redis, commit: Commit
+) -> None:
     options = JobOptions(id="invoice-42", queue="email")
     with commit():
         first = enqueue("test-echo", {"value": 1}, options)
@@ -302,7 +342,9 @@ def test_a_chosen_id_may_be_a_uuid_its_text_or_any_text() -> None:
         noop.using(id="").enqueue()
 
 
-def test_an_id_twice_in_one_bulk_makes_one_job_and_order_is_kept(redis_client: redis.Redis, commit: Commit) -> None:
+def test_an_id_twice_in_one_bulk_makes_one_job_and_order_is_kept(
+    redis_client: redis.Redis, commit: Commit
+) -> None:
     jobs = [
         ("test-echo", {"value": 0}, None),
         ("test-echo", {"value": 1}, JobOptions(id="b")),
@@ -376,11 +418,18 @@ def test_of_many_at_once_each_id_makes_one_job(redis_client: redis.Redis) -> Non
         made = []
         for number in range(10):
             names = [f"{number}-{n}" for n in range(5)]
-            jobs = [("test-noop", {}, JobOptions(id=name)) for name in (names if turn % 2 else reversed(names))]
+            jobs = [
+                ("test-noop", {}, JobOptions(id=name))
+                for name in (names if turn % 2 else reversed(names))
+            ]
             made += enqueue_bulk(jobs)
         return made
 
-    handles = [handle for made in in_threads(*(lambda turn=turn: body(turn) for turn in range(4))) for handle in made]
+    handles = [
+        handle
+        for made in in_threads(*(lambda turn=turn: body(turn) for turn in range(4)))
+        for handle in made
+    ]
     assert len({handle.id for handle in handles}) == 50
     assert sum(not handle.duplicate for handle in handles) == 50
     assert JobRecord.objects.count() == 50

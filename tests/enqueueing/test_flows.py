@@ -1,4 +1,5 @@
-"""Flows and dependencies: what runs when, what becomes of the rest when a job fails, and what nobody may lose."""
+"""Flows and dependencies: what runs when, what becomes of the rest when a job fails, and what
+nobody may lose."""
 
 from __future__ import annotations
 
@@ -40,10 +41,14 @@ def states(*handles: JobHandle) -> list[str]:
 
 def failing(**options: Any) -> Flow:
     """A job that fails, a child of it and a grandchild."""
-    return Flow(fail.with_data(), children=[Flow(noop.with_data(), children=[noop.with_data()], **options)], **options)
+    return Flow(
+        fail.with_data(),
+        children=[Flow(noop.with_data(), children=[noop.with_data()], **options)],
+        **options,
+    )
 
 
-# --- what runs when --------------------------------------------------------------------------------------
+# --- what runs when -------------------------------------------------------------------------------
 
 
 def test_parent_first_over_queues(books: Books) -> None:
@@ -70,7 +75,9 @@ def test_parent_first_over_queues(books: Books) -> None:
 
 
 def test_children_first(books: Books) -> None:
-    flow = Flow(needs.with_data(), children=[add.with_data(a=n) for n in range(5)], order="children_first").enqueue()
+    flow = Flow(
+        needs.with_data(), children=[add.with_data(a=n) for n in range(5)], order="children_first"
+    ).enqueue()
     hand = Hand()
     for _ in range(4):
         hand.run()
@@ -147,7 +154,7 @@ def test_needed_jobs_that_have_ended(books: Books) -> None:
     assert (late.state, late.error) == ("canceled", dependencies.NEEDED_FAILED)
 
 
-# --- when one fails --------------------------------------------------------------------------------------
+# --- when one fails -------------------------------------------------------------------------------
 
 
 def test_failure_cancels_what_depends_on_it(books: Books) -> None:
@@ -178,7 +185,9 @@ def test_the_letter_of_a_job_that_never_ran_tells_whose_it_is(books: Books) -> N
     for letter in letters:
         assert (letter.name, letter.queue) == (letter.job.name, letter.job.queue)
         assert letter.organization_id == "acme"
-    assert len({letter.fingerprint for letter in letters}) == len({letter.name for letter in letters})
+    assert len({letter.fingerprint for letter in letters}) == len(
+        {letter.name for letter in letters}
+    )
     noted = AuditEntry.objects.filter(action="failed", target_type="job")
     assert {entry.target_id for entry in noted} == {str(handle) for handle in flow.handles}
     assert {entry.detail["error"] for entry in noted} == {"broken", dependencies.NEEDED_FAILED}
@@ -192,7 +201,10 @@ def test_failure_and_run_all_the_same(books: Books) -> None:
 
 def test_run_all_the_same_waits_for_the_others(books: Books) -> None:
     flow = Flow(
-        needs.with_data(), children=[fail.with_data(), add.with_data(a=1)], order="children_first", on_failure="run"
+        needs.with_data(),
+        children=[fail.with_data(), add.with_data(a=1)],
+        order="children_first",
+        on_failure="run",
     ).enqueue()
     Hand("default").run()
     books.fold()
@@ -201,7 +213,9 @@ def test_run_all_the_same_waits_for_the_others(books: Books) -> None:
     assert flow.handles[0].result == [None, 2]
 
 
-@pytest.mark.parametrize(("on_failure", "ending"), [("cancel", "canceled"), ("fail", "failed"), ("run", "waiting")])
+@pytest.mark.parametrize(
+    ("on_failure", "ending"), [("cancel", "canceled"), ("fail", "failed"), ("run", "waiting")]
+)
 def test_needed_job_canceled(books: Books, on_failure: str, ending: str) -> None:
     flow = Flow(noop.with_data(), children=[noop.with_data()], on_failure=on_failure).enqueue()
     flow.handles[0].cancel()
@@ -210,7 +224,9 @@ def test_needed_job_canceled(books: Books, on_failure: str, ending: str) -> None
 
 
 def test_a_retrying_job_has_not_failed(books: Books) -> None:
-    flow = Flow(scripted.with_data(steps=["on:1:raise:ValueError:once"]), children=[noop.with_data()]).enqueue()
+    flow = Flow(
+        scripted.with_data(steps=["on:1:raise:ValueError:once"]), children=[noop.with_data()]
+    ).enqueue()
     Hand().run()
     books.fold()
     assert states(*flow.handles) == ["delayed", "blocked"]
@@ -218,11 +234,13 @@ def test_a_retrying_job_has_not_failed(books: Books) -> None:
     assert states(*flow.handles) == ["completed", "completed"]
 
 
-# --- cancel ----------------------------------------------------------------------------------------------
+# --- cancel ---------------------------------------------------------------------------------------
 
 
 def test_blocked_job_canceled(books: Books) -> None:
-    flow = Flow(noop.with_data(), children=[Flow(noop.with_data(), children=[noop.with_data()])]).enqueue()
+    flow = Flow(
+        noop.with_data(), children=[Flow(noop.with_data(), children=[noop.with_data()])]
+    ).enqueue()
     assert flow.handles[1].cancel()
     run_all(books)
     assert states(*flow.handles) == ["completed", "canceled", "canceled"]
@@ -258,13 +276,15 @@ def test_flow_canceled(books: Books, on_failure: str) -> None:
         operations.cancel_flow(uuid.uuid4())
 
 
-# --- replay ----------------------------------------------------------------------------------------------
+# --- replay ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("on_failure", ["cancel", "fail"])
 def test_a_replayed_dead_letter_lets_the_rest_go_on(books: Books, on_failure: str) -> None:
     broken = scripted.using(max_attempts=1).enqueue(steps=["raise:ValueError:no"])
-    flow = Flow(noop.with_data(), children=[noop.with_data()], on_failure=on_failure).enqueue(depends_on=[broken])
+    flow = Flow(noop.with_data(), children=[noop.with_data()], on_failure=on_failure).enqueue(
+        depends_on=[broken]
+    )
     other = fail.enqueue()
     both = noop.using(depends_on=[broken, other]).enqueue()
     run_all(books)
@@ -295,10 +315,17 @@ def test_flow_retried(books: Books, on_failure: str) -> None:
     run_all(books)
     revived = operations.retry_flow(str(flow.id), reason="mended")
     assert len(revived) == (1 if on_failure == "cancel" else 3)
-    assert states(*flow.handles) == ["waiting", "blocked", "blocked"], "they run in their order again"
+    assert states(*flow.handles) == ["waiting", "blocked", "blocked"], (
+        "they run in their order again"
+    )
     run_all(books)
-    assert states(*flow.handles) == (["failed", "canceled", "canceled"] if on_failure == "cancel" else ["failed"] * 3)
-    assert AuditEntry.objects.filter(target_type="flow", action="retried", reason="mended").count() == 1
+    assert states(*flow.handles) == (
+        ["failed", "canceled", "canceled"] if on_failure == "cancel" else ["failed"] * 3
+    )
+    assert (
+        AuditEntry.objects.filter(target_type="flow", action="retried", reason="mended").count()
+        == 1
+    )
     JobRecord.objects.filter(pk=flow.handles[0].id).update(name="test-noop", data={})
     operations.retry_flow(flow.id)
     run_all(books)
@@ -307,7 +334,7 @@ def test_flow_retried(books: Books, on_failure: str) -> None:
         operations.retry_flow(flow.id)
 
 
-# --- nothing is lost -------------------------------------------------------------------------------------
+# --- nothing is lost ------------------------------------------------------------------------------
 
 
 def in_thread(step: Any) -> threading.Thread:
@@ -323,7 +350,8 @@ def in_thread(step: Any) -> threading.Thread:
 
 
 def test_parent_completes_while_a_child_is_being_added(books: Books) -> None:
-    """The ledger folds the parent's end while the child's row is not committed yet: it neither waits nor forgets."""
+    """The ledger folds the parent's end while the child's row is not committed yet: it neither
+    waits nor forgets."""
     parent = noop.enqueue()
     added, may_commit = threading.Event(), threading.Event()
     children: list[JobHandle] = []
@@ -354,9 +382,15 @@ def test_parent_completes_while_a_child_is_being_added(books: Books) -> None:
 def test_a_release_that_was_lost_is_healed(books: Books) -> None:
     flow = failing().enqueue()
     chain = Flow(noop.with_data(), children=[noop.with_data()]).enqueue()
-    many = Flow(needs.with_data(), children=[noop.with_data()] * 3, order="children_first").enqueue()
+    many = Flow(
+        needs.with_data(), children=[noop.with_data()] * 3, order="children_first"
+    ).enqueue()
     now = timezone.now()
-    for handle, state in ((flow.handles[0], "failed"), (chain.handles[0], "completed"), (many.handles[1], "completed")):
+    for handle, state in (
+        (flow.handles[0], "failed"),
+        (chain.handles[0], "completed"),
+        (many.handles[1], "completed"),
+    ):
         JobRecord.objects.filter(pk=handle.id).update(state=state, finished_at=now)
     dependencies.heal("default")
     assert states(*flow.handles) == ["failed", "canceled", "canceled"]
@@ -364,11 +398,13 @@ def test_a_release_that_was_lost_is_healed(books: Books) -> None:
     assert states(many.handles[0]) == ["blocked"]
 
 
-def test_healing_is_not_kept_from_one_by_many_that_wait_rightly(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_healing_is_not_kept_from_one_by_many_that_wait_rightly(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Flow(noop.with_data(), children=[noop.with_data()] * 20, order="children_first").enqueue()
-    JobRecord.objects.filter(state="waiting").exclude(pk=JobRecord.objects.filter(state="waiting").first().pk).update(
-        state="completed"
-    )
+    JobRecord.objects.filter(state="waiting").exclude(
+        pk=JobRecord.objects.filter(state="waiting").first().pk
+    ).update(state="completed")
     lost = Flow(noop.with_data(), children=[noop.with_data()]).enqueue()
     JobRecord.objects.filter(pk=lost.handles[0].id).update(state="completed")
     dependencies.heal("default", limit=5)

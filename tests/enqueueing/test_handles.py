@@ -48,7 +48,12 @@ def test_the_states_of_a_job_as_redis_has_them(commit: Commit) -> None:
         handle = scripted.enqueue(steps=["on:1:retry:600", "on:2:progress:40:half", "result:done"])
     hand = Hand()
     assert handle.refresh() is handle
-    assert (handle.state, handle.result, handle.error, handle.progress) == (JobState.WAITING, None, "", 0)
+    assert (handle.state, handle.result, handle.error, handle.progress) == (
+        JobState.WAITING,
+        None,
+        "",
+        0,
+    )
     claim = hand.take()
     assert handle.state is JobState.ACTIVE
     hand.run(claim)
@@ -67,7 +72,9 @@ def test_the_states_of_a_job_as_redis_has_them(commit: Commit) -> None:
     }
 
 
-def test_the_row_says_the_same_once_redis_has_forgotten(redis_client: redis.Redis, commit: Commit) -> None:
+def test_the_row_says_the_same_once_redis_has_forgotten(
+    redis_client: redis.Redis, commit: Commit
+) -> None:
     with commit():
         done = add.enqueue(2, b=3)
         broken = fail.enqueue("no luck")
@@ -93,7 +100,9 @@ def test_after_prune_there_is_no_such_job(redis_client: redis.Redis, commit: Com
         handle.cancel()
 
 
-def test_a_handle_reads_the_row_of_its_own_database(redis_client: redis.Redis, commit: Commit) -> None:
+def test_a_handle_reads_the_row_of_its_own_database(
+    redis_client: redis.Redis, commit: Commit
+) -> None:
     with commit("other"):
         handle = add.using(database="other").enqueue(1)
     redis_client.flushall()
@@ -112,10 +121,16 @@ def test_with_redis_away_the_row_answers(redis_proxy: CuttingProxy, commit: Comm
 
 def test_an_attempt_after_a_failed_one_starts_with_fresh_progress(commit: Commit) -> None:
     with commit():
-        handle = scripted.enqueue(steps=["before:3:progress:70:far", "on:1:raise:ValueError:first", "on:2:kill"])
+        handle = scripted.enqueue(
+            steps=["before:3:progress:70:far", "on:1:raise:ValueError:first", "on:2:kill"]
+        )
     hand = Hand()
     hand.run()
-    assert (handle.progress, handle.snapshot()["progress_message"], handle.error) == (0, "", "first")
+    assert (handle.progress, handle.snapshot()["progress_message"], handle.error) == (
+        0,
+        "",
+        "first",
+    )
     queues.promote(handle.record())
     claim = hand.take()
     hand.claimer.report_progress(claim, 70, "far")
@@ -132,7 +147,9 @@ def test_a_snooze_is_no_error(commit: Commit) -> None:
     assert handle.snapshot()["attempts"] == 0
 
 
-def test_wait_returns_at_once_for_a_final_job_and_tells_when_the_time_is_over(commit: Commit) -> None:
+def test_wait_returns_at_once_for_a_final_job_and_tells_when_the_time_is_over(
+    commit: Commit,
+) -> None:
     with commit():
         handle = noop.enqueue()
     started = time.monotonic()

@@ -1,4 +1,5 @@
-"""Replacing: one open job under a key, whoever fires at the same time, whatever runs, and with Redis away."""
+"""Replacing: one open job under a key, whoever fires at the same time, whatever runs, and with
+Redis away."""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ def trigger() -> Iterator[triggers.Trigger]:
 
 
 def change(name: str, key: int = 1) -> JobHandle:
-    """What a view does: change something and tell of it; the handle of the job that this made, if any."""
+    """What a view does: change something and tell of it; the handle of the job that this made, if
+    any."""
     [(_receiver, handle)] = changed.send(sender=None, key=key, name=name)
     return handle  # type: ignore[no-any-return]
 
@@ -82,7 +84,7 @@ def after(end: Callable[[], Any], change: Callable[[], JobHandle]) -> JobHandle:
         timer.join()
 
 
-# --- two transactions ------------------------------------------------------------------------------------
+# --- two transactions -----------------------------------------------------------------------------
 
 
 def test_two_replace_the_same_job_the_first_commits() -> None:
@@ -179,11 +181,12 @@ def test_twice_in_one_transaction() -> None:
     assert RUNS == ["b"]
 
 
-# --- what runs, and what has just ended ------------------------------------------------------------------
+# --- what runs, and what has just ended -----------------------------------------------------------
 
 
 def test_the_one_before_has_just_been_claimed() -> None:
-    """The row says that it waits. It is asked to stop, and the new one is there whatever becomes of that."""
+    """The row says that it waits. It is asked to stop, and the new one is there whatever becomes of
+    that."""
     first = change("a")
     hand = Hand()
     claim = hand.take()
@@ -196,7 +199,8 @@ def test_the_one_before_has_just_been_claimed() -> None:
 
 
 def test_the_one_before_runs_and_nothing_is_different(books: Books) -> None:
-    """It may have read what was before the change: another one comes after it, and it is left to end."""
+    """It may have read what was before the change: another one comes after it, and it is left to
+    end."""
     first = change("a")
     hand = Hand()
     claim = hand.take()
@@ -257,7 +261,7 @@ def test_a_run_that_would_set_itself_off_leaves_the_key_alone(books: Books) -> N
     assert [row.state for row in JobRecord.objects.all()] == ["completed"]
 
 
-# --- Redis away, processes that die ----------------------------------------------------------------------
+# --- Redis away, processes that die ---------------------------------------------------------------
 
 
 def housekeeping(books: Books) -> None:
@@ -282,11 +286,15 @@ def test_redis_is_away_at_the_commit(books: Books, use_redis: UseRedis) -> None:
     assert not Replacement.objects.exists()
 
 
-def test_the_process_dies_between_commit_and_cancelling(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_dies_between_commit_and_cancelling(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(replacement, "_cancel", lambda records: None)
     first = change("a")
     change("b")
-    assert replacement.finish("default", ["default"]) == 0, "the process may still be about to do it"
+    assert replacement.finish("default", ["default"]) == 0, (
+        "the process may still be about to do it"
+    )
     housekeeping(books)
     assert states() == {"a": "canceled", "b": "waiting"}
     housekeeping(books)
@@ -294,7 +302,9 @@ def test_the_process_dies_between_commit_and_cancelling(books: Books, monkeypatc
     assert event_names(first) == ["enqueued", "canceled"]
 
 
-def test_redis_comes_back_empty(books: Books, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redis_comes_back_empty(
+    books: Books, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What has given way is not pushed again to stay."""
     monkeypatch.setattr(replacement, "_cancel", lambda records: None)
     change("a")

@@ -70,11 +70,14 @@ def enqueued() -> list[JobRecord]:
 
 
 def on_new_group(**more: Any) -> triggers.Trigger:
-    given = {"when": lambda created: created, "data": lambda instance: {"group_id": instance.pk, "name": instance.name}}
+    given = {
+        "when": lambda created: created,
+        "data": lambda instance: {"group_id": instance.pk, "name": instance.name},
+    }
     return enqueue_on(post_save, sender=Group, **{"job": greet, **given, **more})
 
 
-# --- what fires ------------------------------------------------------------------------------------------
+# --- what fires -----------------------------------------------------------------------------------
 
 
 def test_a_row_that_is_made_enqueues_a_job() -> None:
@@ -82,13 +85,19 @@ def test_a_row_that_is_made_enqueues_a_job() -> None:
     group = Group.objects.create(name="sales")
     group.save()
     (record,) = enqueued()
-    assert (record.name, record.queue, record.data) == ("test-greet", "email", {"group_id": group.pk, "name": "sales"})
+    assert (record.name, record.queue, record.data) == (
+        "test-greet",
+        "email",
+        {"group_id": group.pk, "name": "sales"},
+    )
     work()
     assert [(group.pk, "sales")] == RUNS
 
 
 def test_as_a_decorator_the_job_stays_a_job() -> None:
-    decorated = enqueue_on(post_save, sender="auth.Group", data=lambda instance: {"group_id": instance.pk})(greet)
+    decorated = enqueue_on(
+        post_save, sender="auth.Group", data=lambda instance: {"group_id": instance.pk}
+    )(greet)
     assert decorated is greet
     Group.objects.create(name="sales")
     assert len(enqueued()) == 1
@@ -120,14 +129,28 @@ def test_other_senders_do_not_count() -> None:
 def test_fixtures_do_not_count_unless_asked_for() -> None:
     on_new_group(name="quiet")
     on_new_group(name="loud", raw=True, job=touch, data=lambda instance: {"group_id": instance.pk})
-    post_save.send(sender=Group, instance=Group(pk=1, name="x"), created=True, raw=True, using="default")
+    post_save.send(
+        sender=Group, instance=Group(pk=1, name="x"), created=True, raw=True, using="default"
+    )
     assert [record.name for record in enqueued()] == ["test-touch"]
 
 
 def test_other_kinds_of_signals() -> None:
-    enqueue_on(post_delete, sender=Group, job=greet, data=lambda instance: {"group_id": instance.pk, "name": "gone"})
-    enqueue_on(happened, job=greet, data=lambda sender, group_id: {"group_id": group_id, "name": sender})
-    enqueue_on(m2m_changed, sender=User.groups.through, job=greet, data=lambda action: {"group_id": 1, "name": action})
+    enqueue_on(
+        post_delete,
+        sender=Group,
+        job=greet,
+        data=lambda instance: {"group_id": instance.pk, "name": "gone"},
+    )
+    enqueue_on(
+        happened, job=greet, data=lambda sender, group_id: {"group_id": group_id, "name": sender}
+    )
+    enqueue_on(
+        m2m_changed,
+        sender=User.groups.through,
+        job=greet,
+        data=lambda action: {"group_id": 1, "name": action},
+    )
     enqueue_on(user_logged_in, job=greet, data={"group_id": 0, "name": "somebody"})
     group = Group.objects.create(name="sales")
     user = User.objects.create(username="ann")
@@ -153,10 +176,12 @@ def test_options() -> None:
     assert (record.run_at, record.organization_id, record.state) == (at, "acme", JobState.DELAYED)
 
 
-# --- many rows -------------------------------------------------------------------------------------------
+# --- many rows ------------------------------------------------------------------------------------
 
 
-def test_bulk_create_sends_no_signal_and_fire_for_makes_up_for_it(django_assert_max_num_queries: Any) -> None:
+def test_bulk_create_sends_no_signal_and_fire_for_makes_up_for_it(
+    django_assert_max_num_queries: Any,
+) -> None:
     trigger = on_new_group()
     with transaction.atomic():
         groups = Group.objects.bulk_create(Group(name=f"{n}") for n in range(300))
@@ -165,22 +190,29 @@ def test_bulk_create_sends_no_signal_and_fire_for_makes_up_for_it(django_assert_
         with django_assert_max_num_queries(8):
             handles = trigger.fire_for(groups, created=True)
     assert len(handles) == 300
-    assert sorted(record.data["group_id"] for record in enqueued()) == [group.pk for group in groups]
+    assert sorted(record.data["group_id"] for record in enqueued()) == [
+        group.pk for group in groups
+    ]
     assert queues.counts("email").waiting == 300
 
 
 def test_a_save_costs_one_more_query(django_assert_num_queries: Any) -> None:
     on_new_group()
-    with transaction.atomic(), django_assert_num_queries(4):  # the group, the job, a savepoint around it
+    with (
+        transaction.atomic(),
+        django_assert_num_queries(4),
+    ):  # the group, the job, a savepoint around it
         Group.objects.create(name="sales")
 
 
-# --- one after another -----------------------------------------------------------------------------------
+# --- one after another ----------------------------------------------------------------------------
 
 
 def on_each_save(**more: Any) -> triggers.Trigger:
     given = {
-        "data": lambda instance: {"group_id": instance.pk, "name": instance.name} if instance.name else None,
+        "data": lambda instance: (
+            {"group_id": instance.pk, "name": instance.name} if instance.name else None
+        ),
         "options": {"run_at": timezone.now() + timedelta(hours=1)},
         "replaces": lambda instance: instance.pk,
     }
@@ -237,7 +269,7 @@ def test_what_has_ended_is_left_alone() -> None:
     assert [record.state for record in enqueued()] == ["completed", "waiting"]
 
 
-# --- loops -----------------------------------------------------------------------------------------------
+# --- loops ----------------------------------------------------------------------------------------
 
 
 def test_a_job_that_saves_its_row_does_not_set_itself_off_for_ever(caplog: Any) -> None:
@@ -258,7 +290,12 @@ def test_enqueued_by_hand_it_does_not_set_itself_off_either() -> None:
 
 def test_two_jobs_that_set_off_one_another_come_to_an_end() -> None:
     enqueue_on(post_save, sender=Group, job=touch, data=lambda instance: {"group_id": instance.pk})
-    enqueue_on(post_save, sender=Group, job=rename, data=lambda instance: {"group_id": instance.pk, "number": 1})
+    enqueue_on(
+        post_save,
+        sender=Group,
+        job=rename,
+        data=lambda instance: {"group_id": instance.pk, "number": 1},
+    )
     Group.objects.create(name="sales")
     work()
     assert len(enqueued()) == len(RUNS) <= 5
@@ -292,7 +329,7 @@ def test_a_run_knows_its_data() -> None:
     assert RUNS == [{"group_id": 7}]
 
 
-# --- faults ----------------------------------------------------------------------------------------------
+# --- faults ---------------------------------------------------------------------------------------
 
 
 def boom(**_: Any) -> Any:
@@ -303,7 +340,8 @@ def boom(**_: Any) -> Any:
 def test_what_a_function_raises_names_the_trigger(part: str) -> None:
     on_new_group(**{part: boom})
     with pytest.raises(
-        TriggerError, match=rf"trigger test-greet on post_save of auth.Group .*: {part} raised KeyError"
+        TriggerError,
+        match=rf"trigger test-greet on post_save of auth.Group .*: {part} raised KeyError",
     ):
         Group.objects.create(name="sales")
 
@@ -318,7 +356,10 @@ def test_what_a_function_raises_names_the_trigger(part: str) -> None:
 )
 def test_what_does_not_fit_names_the_trigger(more: dict[str, Any], text: str) -> None:
     on_new_group(**more)
-    with pytest.raises(TriggerError, match="trigger test-greet on post_save") as caught, transaction.atomic():
+    with (
+        pytest.raises(TriggerError, match="trigger test-greet on post_save") as caught,
+        transaction.atomic(),
+    ):
         Group.objects.create(name="sales")
     assert text in str(caught.value)
     assert not Group.objects.exists()
@@ -337,7 +378,13 @@ def test_two_of_one_kind_need_names() -> None:
     on_new_group()
     with pytest.raises(BadOption, match="give one of them a name="):
         enqueue_on(post_save, sender=Group, job=greet)
-    enqueue_on(post_save, sender=Group, job=greet, name="again", data=lambda instance: {"group_id": instance.pk})
+    enqueue_on(
+        post_save,
+        sender=Group,
+        job=greet,
+        name="again",
+        data=lambda instance: {"group_id": instance.pk},
+    )
     Group.objects.create(name="sales")
     assert len(enqueued()) == 2
 
@@ -349,14 +396,17 @@ def test_a_module_imported_twice_fires_once() -> None:
     assert len(enqueued()) == 1
 
 
-# --- flows -----------------------------------------------------------------------------------------------
+# --- flows ----------------------------------------------------------------------------------------
 
 
 def file_then_mail(instance: Group) -> Flow | None:
     """A flow for each group but those without a name."""
     if not instance.name:
         return None
-    return Flow(look.with_data(group_id=instance.pk), children=[greet.with_data(group_id=instance.pk, name="mail")])
+    return Flow(
+        look.with_data(group_id=instance.pk),
+        children=[greet.with_data(group_id=instance.pk, name="mail")],
+    )
 
 
 def on_group(**more: Any) -> triggers.Trigger:
@@ -368,7 +418,10 @@ def test_a_signal_can_set_off_a_flow() -> None:
     Group.objects.create(name="")
     assert enqueued() == []
     group = Group.objects.create(name="sales")
-    first, second = JobRecord.objects.get(name="test-look"), JobRecord.objects.get(name="test-greet")
+    first, second = (
+        JobRecord.objects.get(name="test-look"),
+        JobRecord.objects.get(name="test-greet"),
+    )
     assert (first.state, second.state) == (JobState.WAITING, JobState.BLOCKED)
     assert first.flow_id == second.flow_id is not None
     assert {first.organization_id, second.organization_id} == {"sales"}
@@ -432,14 +485,16 @@ def test_one_job_or_another_by_the_row() -> None:
 
 def test_what_makes_may_return_and_go_with() -> None:
     on_group(makes=lambda instance: "a flow", name="wrong")
-    with pytest.raises(TriggerError, match="trigger wrong .*: makes returned 'a flow': it must be a Flow"):
+    with pytest.raises(
+        TriggerError, match="trigger wrong .*: makes returned 'a flow': it must be a Flow"
+    ):
         Group.objects.create(name="sales")
     for argument, value in (("job", greet), ("data", {}), ("replaces", lambda instance: 1)):
         with pytest.raises(BadOption, match=f"{argument}= does not go with makes="):
             on_group(**{argument: value})
 
 
-# --- the command -----------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 def test_the_list() -> None:
@@ -455,7 +510,13 @@ def test_the_list() -> None:
     assert row["declared_at"].startswith("tests.enqueueing.test_triggers:")
     out = StringIO()
     call_command("jobs_triggers", stdout=out)
-    assert out.getvalue().splitlines()[0].split() == ["signal", "sender", "job", "queue", "declared_at"]
+    assert out.getvalue().splitlines()[0].split() == [
+        "signal",
+        "sender",
+        "job",
+        "queue",
+        "declared_at",
+    ]
 
 
 def test_an_empty_list_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

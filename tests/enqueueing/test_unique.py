@@ -1,4 +1,5 @@
-"""Unique jobs: who holds a key, until when, and what two transactions at once make of it, on each database."""
+"""Unique jobs: who holds a key, until when, and what two transactions at once make of it, on each
+database."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ TOGETHER = 10.0
 
 
 class Other:
-    """Somebody else's transaction, in a thread of its own: enqueue, then wait to be told how to end."""
+    """Somebody else's transaction, in a thread of its own: enqueue, then wait to be told how to
+    end."""
 
     def __init__(self, enqueue: Callable[[], JobHandle]) -> None:
         self.handle: JobHandle | None = None
@@ -94,7 +96,7 @@ def race(*enqueues: Callable[[], JobHandle]) -> list[JobHandle]:
     return handles
 
 
-# --- the key ---------------------------------------------------------------------------------------------
+# --- the key --------------------------------------------------------------------------------------
 
 
 def test_second_enqueue_makes_no_job_and_gives_the_first_ones_handle(books: Books) -> None:
@@ -149,7 +151,7 @@ def test_with_a_chosen_id() -> None:
     assert JobRecord.objects.count() == 1
 
 
-# --- until when ------------------------------------------------------------------------------------------
+# --- until when -----------------------------------------------------------------------------------
 
 
 def test_holder_finished(books: Books) -> None:
@@ -195,7 +197,8 @@ def test_holder_expired() -> None:
 
 
 def test_owner_killed_while_holding() -> None:
-    """The job that is rescued still holds its key; the one that is buried does not, with ``until``."""
+    """The job that is rescued still holds its key; the one that is buried does not, with
+    ``until``."""
     first = once_until_done.using(max_attempts=2).enqueue()
     hand = Hand()
     hand.take()
@@ -216,7 +219,8 @@ def test_owner_killed_before_it_was_done_counts_until_started_again() -> None:
 
 
 def test_release_after_expiry_frees_nobody_elses_key(books: Books) -> None:
-    """The first job runs beyond its claim's time; a second takes the key; the first's end leaves it alone."""
+    """The first job runs beyond its claim's time; a second takes the key; the first's end leaves it
+    alone."""
     first = once.enqueue()
     hand = Hand()
     held = hand.take()
@@ -250,7 +254,8 @@ def test_claims_that_count_no_more_are_pruned(books: Books) -> None:
 
 
 def test_once_more_if_it_changed_while_running(journal: Journal) -> None:
-    """Unique until started, one at a time: a change while it runs makes one more run, however many changes."""
+    """Unique until started, one at a time: a change while it runs makes one more run, however many
+    changes."""
     hand = Hand()
     first = once_more.enqueue(journal=str(journal))
     assert once_more.enqueue(journal=str(journal)) == first
@@ -274,7 +279,7 @@ def test_rolled_back_it_holds_nothing() -> None:
     assert JobRecord.objects.count() == 1
 
 
-# --- two transactions ------------------------------------------------------------------------------------
+# --- two transactions -----------------------------------------------------------------------------
 
 
 def blocked_until(other: Other, end: Callable[[], JobHandle]) -> JobHandle:
@@ -343,12 +348,14 @@ def test_two_bulks_in_opposite_orders_do_not_deadlock() -> None:
     for start in range(0, 100, 20):
         rows = [{"number": n} for n in range(start, start + 20)]
         bulks = [rows, rows[::-1], rows]
-        handles = race(*[partial(lambda chosen: once.enqueue_bulk(chosen)[0], chosen) for chosen in bulks])
+        handles = race(
+            *[partial(lambda chosen: once.enqueue_bulk(chosen)[0], chosen) for chosen in bulks]
+        )
         assert len(handles) == 3
     assert JobRecord.objects.count() == 100
 
 
-# --- in flows --------------------------------------------------------------------------------------------
+# --- in flows -------------------------------------------------------------------------------------
 
 
 def test_a_duplicate_in_a_flow_stands_for_the_job_that_holds_the_key(books: Books) -> None:
@@ -356,7 +363,10 @@ def test_a_duplicate_in_a_flow_stands_for_the_job_that_holds_the_key(books: Book
     first = once.enqueue(number=1)
     flow = Flow(
         noop.with_data(),
-        children=[Flow(once.with_data(number=1), children=[noop.with_data()]), once.with_data(number=2)],
+        children=[
+            Flow(once.with_data(number=1), children=[noop.with_data()]),
+            once.with_data(number=2),
+        ],
         order="children_first",
     ).enqueue()
     assert flow.handles[1] == first

@@ -1,4 +1,5 @@
-"""``manage.py demo``: all of it for real, in a process of its own, on the database server of this run."""
+"""``manage.py demo``: all of it for real, in a process of its own, on the database server of this
+run."""
 
 from __future__ import annotations
 
@@ -47,7 +48,10 @@ def test_exit_status_0_and_every_check_passed(finished: Demo) -> None:
 
 
 def test_a_schedule_ran_every_second_and_is_gone(finished: Demo) -> None:
-    assert re.search(r"a schedule ran every second: due at (\d\d:\d\d:\d\d, ){2}\d\d:\d\d:\d\d;", finished.output())
+    assert re.search(
+        r"a schedule ran every second: due at (\d\d:\d\d:\d\d, ){2}\d\d:\d\d:\d\d;",
+        finished.output(),
+    )
     names = {name for (name,) in rows(finished, "SELECT name FROM wellos_jobs_schedule")}
     assert "every-second" not in names
     assert {"sync-time-entries", "monthly-billing", "org-report:acme"} <= names
@@ -87,7 +91,9 @@ def test_invoice_pdf_says_number_customer_and_total(finished: Demo) -> None:
     for (pk, number, customer, currency, tax), amounts in lines.items():
         subtotal = sum(amounts)
         total = subtotal + (subtotal * round(tax * 100) + 5000) // 10000
-        reader = pypdf.PdfReader(io.BytesIO((finished.folder / f"media/invoices/{pk}.pdf").read_bytes()))
+        reader = pypdf.PdfReader(
+            io.BytesIO((finished.folder / f"media/invoices/{pk}.pdf").read_bytes())
+        )
         text = " ".join("\n".join(page.extract_text() for page in reader.pages).split())
         assert f"Number {number}" in text
         assert f"Bill to {customer}" in text
@@ -102,7 +108,9 @@ def test_mails_are_files_with_text_and_html(finished: Demo) -> None:
     for mail in welcome:
         assert "you log in as" in mail.get_body(("plain",)).get_content()
         assert "you log in as" in mail.get_body(("html",)).get_content()
-    notice = next(mail for mail in finished.mails() if mail["Subject"] == "Job Failed After All Retries")
+    notice = next(
+        mail for mail in finished.mails() if mail["Subject"] == "Job Failed After All Retries"
+    )
     assert notice["To"] == "ops@wellos.example"
     assert "generate-invoice failed after 1 attempt." in notice.get_content()
 
@@ -125,8 +133,12 @@ def test_password_reset_token_is_in_the_mail_only(finished: Demo) -> None:
     text = mail.get_body(("plain",)).get_content()
     token = next(line for line in text.splitlines() if line.startswith("http")).rpartition("/")[2]
     assert len(token) > 20
-    elsewhere = [path for path in finished.folder.rglob("*") if path.is_file() and path.parent.name != "mail"]
-    assert any(path.parent.name == "appendonlydir" for path in elsewhere)  # all that was written to Redis
+    elsewhere = [
+        path for path in finished.folder.rglob("*") if path.is_file() and path.parent.name != "mail"
+    ]
+    assert any(
+        path.parent.name == "appendonlydir" for path in elsewhere
+    )  # all that was written to Redis
     for path in elsewhere:
         assert token.encode() not in path.read_bytes(), path
 

@@ -42,7 +42,9 @@ def on_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_terminal_has_one_live_line_no_wider_than_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     erase = "\r\x1b[2K"
-    assert on_terminal(40, monkeypatch) == f"{erase}{'x' * 39}{erase}two{erase}a line that stays\r\n"
+    assert (
+        on_terminal(40, monkeypatch) == f"{erase}{'x' * 39}{erase}two{erase}a line that stays\r\n"
+    )
 
 
 def test_elsewhere_progress_is_plain_lines_and_few(tmp_path: Path) -> None:
@@ -74,11 +76,21 @@ def test_table_shows_wait_until_the_first_start_and_the_time_of_the_last_run(db:
     def after(seconds: float) -> object:
         return NOW + timedelta(seconds=seconds)
 
-    retried = record("retried", JobState.COMPLETED, started_at=after(9), finished_at=after(9.5), run_at=after(8))
-    reminder = record("reminder", JobState.COMPLETED, run_at=after(5), started_at=after(5.25), finished_at=after(6))
+    retried = record(
+        "retried", JobState.COMPLETED, started_at=after(9), finished_at=after(9.5), run_at=after(8)
+    )
+    reminder = record(
+        "reminder",
+        JobState.COMPLETED,
+        run_at=after(5),
+        started_at=after(5.25),
+        finished_at=after(6),
+    )
     waiting = record("waiting", JobState.WAITING)
     JobRecord.objects.bulk_create([retried, reminder, waiting])
-    JobAttempt.objects.create(job=retried, number=1, outcome="retried", started_at=after(1), ended_at=after(2))
+    JobAttempt.objects.create(
+        job=retried, number=1, outcome="retried", started_at=after(1), ended_at=after(2)
+    )
     lines = [line.split() for line in table([retried, reminder, waiting], {retried.pk: "acme"})]
     assert lines[0] == ["job", "for", "queue", "state", "attempts", "wait", "run"]
     assert lines[2:] == [

@@ -1,4 +1,5 @@
-"""The example's embedded Redis, the tether that ends it, the secrets it uses, and the URLs of databases."""
+"""The example's embedded Redis, the tether that ends it, the secrets it uses, and the URLs of
+databases."""
 
 from __future__ import annotations
 
@@ -29,7 +30,11 @@ time.sleep(60)
 
 def python(folder: Path, code: str, name: str = "python") -> Process:
     """Start Python in the example's environment on ``folder``."""
-    return Process([sys.executable, "-c", code], demo_process.environment(folder), folder.parent / f"{name}.out")
+    return Process(
+        [sys.executable, "-c", code],
+        demo_process.environment(folder),
+        folder.parent / f"{name}.out",
+    )
 
 
 def pid_of_server(process: Process) -> int:
@@ -42,7 +47,9 @@ def url_of(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path, number: signal.Signals) -> None:
+def test_the_server_ends_with_the_process_that_started_it(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     holder = python(tmp_path / "state", HOLD)
     try:
         server = pid_of_server(holder)
@@ -58,7 +65,10 @@ def test_it_is_on_loopback_with_a_password_and_keeps_what_it_got(tmp_path: Path)
     server = pid_of_server(holder)
     url = url_of(tmp_path / "state")
     with redis.Redis.from_url(url) as client:
-        assert client.config_get("bind", "maxmemory-policy") == {"bind": "127.0.0.1", "maxmemory-policy": "noeviction"}
+        assert client.config_get("bind", "maxmemory-policy") == {
+            "bind": "127.0.0.1",
+            "maxmemory-policy": "noeviction",
+        }
         client.set("kept", "yes")
     stranger = redis.Redis(port=int(url.rpartition(":")[2].partition("/")[0]))
     with stranger, pytest.raises(redis.AuthenticationError):
@@ -107,7 +117,9 @@ def test_commands_that_need_no_redis_start_none(tmp_path: Path) -> None:
 
 
 def test_a_forked_child_does_not_stop_its_parents_server(tmp_path: Path) -> None:
-    code = HOLD.replace("time.sleep(60)", "import os\nif os.fork() == 0: raise SystemExit\nos.wait()\nprint('done')")
+    code = HOLD.replace(
+        "time.sleep(60)", "import os\nif os.fork() == 0: raise SystemExit\nos.wait()\nprint('done')"
+    )
     code += "\nassert embedded.is_running()\nprint('still there', flush=True)"
     process = python(tmp_path / "state", code)
     assert process.wait(30) == 0, process.output()
@@ -122,7 +134,7 @@ def test_secrets_of_many_processes_are_one(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "state" / "secrets").iterdir()] == ["x"]
 
 
-# --- tether ----------------------------------------------------------------------------------------------
+# --- tether ---------------------------------------------------------------------------------------
 
 PARENT = """
 import subprocess, sys, time
@@ -183,7 +195,7 @@ def test_a_program_whose_parent_died_first_does_not_start() -> None:
     assert (done.returncode, done.stdout) == (1, "")
 
 
-# --- URLs ------------------------------------------------------------------------------------------------
+# --- URLs -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -201,7 +213,9 @@ def test_a_program_whose_parent_died_first_does_not_start() -> None:
 def test_the_jobs_live_in_the_next_logical_database(url: str, wanted: str) -> None:
     assert redis_urls.next_database(url) == wanted
     pool = redis.ConnectionPool.from_url(wanted)
-    assert pool.connection_kwargs["db"] == int(wanted.partition("db=")[2] or wanted.partition("?")[0][-1])
+    assert pool.connection_kwargs["db"] == int(
+        wanted.partition("db=")[2] or wanted.partition("?")[0][-1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,9 +233,18 @@ def test_the_jobs_live_in_the_next_logical_database(url: str, wanted: str) -> No
                 "OPTIONS": {"sslmode": "require"},
             },
         ),
-        ("postgresql:///wellos", {"ENGINE": "django.db.backends.postgresql", "NAME": "wellos", "HOST": "", "PORT": ""}),
-        ("mysql://root@127.0.0.1/wellos", {"ENGINE": "django.db.backends.mysql", "NAME": "wellos", "USER": "root"}),
-        ("sqlite:////var/lib/wellos.db", {"ENGINE": "django.db.backends.sqlite3", "NAME": "/var/lib/wellos.db"}),
+        (
+            "postgresql:///wellos",
+            {"ENGINE": "django.db.backends.postgresql", "NAME": "wellos", "HOST": "", "PORT": ""},
+        ),
+        (
+            "mysql://root@127.0.0.1/wellos",
+            {"ENGINE": "django.db.backends.mysql", "NAME": "wellos", "USER": "root"},
+        ),
+        (
+            "sqlite:////var/lib/wellos.db",
+            {"ENGINE": "django.db.backends.sqlite3", "NAME": "/var/lib/wellos.db"},
+        ),
         ("sqlite:///wellos.db", {"NAME": "wellos.db", "OPTIONS": database.SQLITE_OPTIONS}),
     ],
 )

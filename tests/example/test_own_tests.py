@@ -1,4 +1,5 @@
-"""The example's own tests, in a process of their own: with the example's settings, a new Redis, this run's database."""
+"""The example's own tests, in a process of their own: with the example's settings, a new Redis,
+this run's database."""
 
 from __future__ import annotations
 
@@ -23,7 +24,15 @@ def test_the_example_passes_its_own_tests(tmp_path: Path, db: None) -> None:
         url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/site_{os.getpid()}").geturl()
     with RedisServer(tmp_path / "redis") as server:
         environment = {**demo_process.environment(tmp_path / "state", url), "REDIS_URL": server.url}
-        pytest_run = ["-m", "pytest", "example_project", "--ds", "example_project.settings", "-p", "no:cacheprovider"]
+        pytest_run = [
+            "-m",
+            "pytest",
+            "example_project",
+            "--ds",
+            "example_project.settings",
+            "-p",
+            "no:cacheprovider",
+        ]
         process = Process([sys.executable, *pytest_run], environment, tmp_path / "pytest.out")
         try:
             assert process.wait(200) == 0, process.output()

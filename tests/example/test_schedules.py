@@ -1,4 +1,5 @@
-"""The example's schedules: what is declared, what organizations get, and what each of the jobs does when it is due."""
+"""The example's schedules: what is declared, what organizations get, and what each of the jobs does
+when it is due."""
 
 from __future__ import annotations
 
@@ -107,7 +108,11 @@ print("TOLD", json.dumps(told, default=str))
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """What the script found, on a fresh database of the example."""
     folder = tmp_path_factory.mktemp("example") / "state"
-    for arguments in (("migrate", "--verbosity=0"), ("check", "--fail-level=WARNING"), ("shell", "-c", SCRIPT)):
+    for arguments in (
+        ("migrate", "--verbosity=0"),
+        ("check", "--fail-level=WARNING"),
+        ("shell", "-c", SCRIPT),
+    ):
         process = demo_process.manage(folder, *arguments)
         assert process.wait(120) == 0, process.output()
     (line,) = re.findall(r"^TOLD (.*)$", process.output(), flags=re.M)
@@ -126,7 +131,10 @@ def test_seven_schedules_are_declared(told: dict[str, Any]) -> None:
     }
     queues = {name: told["queues"][name] for name in [*told["declared"], "org-report"]}
     assert queues == {
-        **{name: "cleanup" if name.startswith("cleanup-") else "scheduled-tasks" for name in told["declared"]},
+        **{
+            name: "cleanup" if name.startswith("cleanup-") else "scheduled-tasks"
+            for name in told["declared"]
+        },
         "org-report": "dynamic",
     }
 
@@ -141,7 +149,10 @@ def test_each_organization_has_its_report_in_its_own_zone(told: dict[str, Any]) 
 
 def test_a_schedule_comes_moves_and_goes_with_its_organization(told: dict[str, Any]) -> None:
     assert told["new"][4].split("T")[1] == "22:00:00+00:00"  # 07:00 in Tokyo
-    assert told["moved"][4].split("T")[1] in ("11:00:00+00:00", "12:00:00+00:00")  # 07:00 in New York
+    assert told["moved"][4].split("T")[1] in (
+        "11:00:00+00:00",
+        "12:00:00+00:00",
+    )  # 07:00 in New York
     assert told["kept"] == "0 6 * * 1"
     assert told["gone"] is False
 
@@ -155,7 +166,12 @@ def test_reports_show_one_organization_or_all(told: dict[str, Any]) -> None:
 def test_daily_revenue(told: dict[str, Any]) -> None:
     found = told["revenue of 31 Oct"]
     assert found["day"] == "2026-10-31"
-    assert found["revenue"].keys() == {"Acme Architects", "Fjord & Söner AB", "Kiwi Care Ltd", "Łódź Studio sp. z o.o."}
+    assert found["revenue"].keys() == {
+        "Acme Architects",
+        "Fjord & Söner AB",
+        "Kiwi Care Ltd",
+        "Łódź Studio sp. z o.o.",
+    }
     assert re.fullmatch(r"\d+\.\d\d USD", found["revenue"]["Acme Architects"])
     assert told["revenue of 30 Oct"] == {"day": "2026-10-30", "revenue": {}}
     ((to, text, _),) = told["revenue mails"]  # one, though it ran twice
@@ -179,7 +195,12 @@ def test_monthly_billing(told: dict[str, Any]) -> None:
         {"month": "2026-11", "organizations": ["fjord"]},
         {"month": "2026-11", "organizations": []},  # a repeated run bills nothing twice
     ]
-    names = ["calculate-billable-hours", "generate-invoice-pdf", "monthly-invoicing", "send-invoice-email"]
+    names = [
+        "calculate-billable-hours",
+        "generate-invoice-pdf",
+        "monthly-invoicing",
+        "send-invoice-email",
+    ]
     assert told["flows"] == [[name, "fjord"] for name in names]
 
 

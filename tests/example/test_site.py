@@ -40,7 +40,9 @@ class Browser:
         """Get ``path``, or post ``data`` to it; an error's response is returned as any other."""
         body = None
         if data is not None:
-            token = next((cookie.value for cookie in self.cookies if cookie.name == "csrftoken"), "")
+            token = next(
+                (cookie.value for cookie in self.cookies if cookie.name == "csrftoken"), ""
+            )
             body = urlencode({"csrfmiddlewaretoken": token, **data}).encode()
         url = path if path.startswith("http") else self.site + path
         try:
@@ -89,7 +91,10 @@ def sign_up(browser: Browser, name: str, organization: str) -> None:
 
 
 def jobs_of(page: str) -> list[str]:
-    return [f"/jobs/{found}/status" for found in re.findall(r'href="/o/\w+/jobs/([0-9a-f-]{36})/"', page)]
+    return [
+        f"/jobs/{found}/status"
+        for found in re.findall(r'href="/o/\w+/jobs/([0-9a-f-]{36})/"', page)
+    ]
 
 
 def test_strangers_are_sent_to_the_login(browser: Browser) -> None:
@@ -112,7 +117,9 @@ def test_a_button_makes_a_pdf_and_the_job_can_be_followed(admin: Browser) -> Non
     page = admin.text("/o/acme/invoices/1/pdf", {})
     assert "The PDF of ACME-2026-0001 is being made." in page
     (status_path,) = set(jobs_of(page)) - set(before)
-    status = wait_until(lambda: (s := json.loads(admin.text(status_path)))["state"] == "completed" and s, 20)
+    status = wait_until(
+        lambda: (s := json.loads(admin.text(status_path)))["state"] == "completed" and s, 20
+    )
     assert (status["progress"], status["data"]["invoice_id"]) == (100, "1")
     for link in (status["result"]["url"], "/o/acme/invoices/1/file"):
         with admin.open(link) as response:
@@ -125,7 +132,9 @@ def test_all_pdfs_of_an_organization_are_made_with_one_button(admin: Browser) ->
     assert admin.status("/o/nobody/invoices/pdfs", {}) == 404
 
 
-def test_members_see_their_own_organization_only(demo: Demo, browser: Browser, admin: Browser) -> None:
+def test_members_see_their_own_organization_only(
+    demo: Demo, browser: Browser, admin: Browser
+) -> None:
     browser.log_in("ada.lodz", demo.secret("people-password"))
     page = browser.text("/")
     assert "Łódź Studio" in page
@@ -135,7 +144,11 @@ def test_members_see_their_own_organization_only(demo: Demo, browser: Browser, a
     assert "is being made" in page
     (status,) = jobs_of(page)
     assert browser.status(status) == 200
-    for path, data in (("/o/lodz/invoices/1/", None), ("/o/acme/invoices/pdfs", {}), ("/o/acme/invoices/1/file", None)):
+    for path, data in (
+        ("/o/lodz/invoices/1/", None),
+        ("/o/acme/invoices/pdfs", {}),
+        ("/o/acme/invoices/1/file", None),
+    ):
         assert browser.status(path, data) == 404
     assert browser.status(f"/o/lodz/invoices/{own}/file") == 200
     (others, *_) = jobs_of(admin.text("/o/acme/invoices/1/pdf", {}))
@@ -157,10 +170,14 @@ def test_the_login_page_shows_accounts_that_work(demo: Demo, browser: Browser) -
     assert user in demo.output() and password in demo.output()
 
 
-def test_whoever_signs_up_gets_an_organization_and_the_welcome_mail(demo: Demo, browser: Browser) -> None:
+def test_whoever_signs_up_gets_an_organization_and_the_welcome_mail(
+    demo: Demo, browser: Browser
+) -> None:
     sign_up(browser, "nils", "Nils & Daughters")
     assert "Nils &amp; Daughters" in browser.text("/")
-    assert "None is planned" not in browser.text("/o/nils-daughters/")  # a new organization has its report schedule
+    assert "None is planned" not in browser.text(
+        "/o/nils-daughters/"
+    )  # a new organization has its report schedule
 
     def welcomed() -> bool:
         return any(mail["To"] == "nils@new.example" for mail in demo.mails())
@@ -170,7 +187,9 @@ def test_whoever_signs_up_gets_an_organization_and_the_welcome_mail(demo: Demo, 
 
 def test_a_new_password_by_mail(demo: Demo, browser: Browser) -> None:
     browser.open("/password-reset").close()
-    assert "Look at your mail" in browser.text("/password-reset", {"email": "ada.kiwi@wellos.example"})
+    assert "Look at your mail" in browser.text(
+        "/password-reset", {"email": "ada.kiwi@wellos.example"}
+    )
 
     def link() -> str | None:
         for mail in demo.mails():
@@ -189,7 +208,12 @@ def test_a_new_password_by_mail(demo: Demo, browser: Browser) -> None:
 
 def test_admin_lists_the_organizations_and_links_them_from_jobs(admin: Browser) -> None:
     assert "Pacific/Auckland" in admin.text("/admin/organizations/organization/")
-    for path in ("accounts/user", "accounts/accesstoken", "timesheets/timeentry", "invoices/invoice"):
+    for path in (
+        "accounts/user",
+        "accounts/accesstoken",
+        "timesheets/timeentry",
+        "invoices/invoice",
+    ):
         assert admin.status(f"/admin/{path}/") == 200
     assert admin.status("/admin/wellos_jobs/jobrecord/") == 200
 
@@ -217,14 +241,23 @@ def test_a_second_demo_is_refused_while_one_runs(demo: Demo) -> None:
 
 
 def test_billing_runs_as_a_flow_over_four_queues(admin: Browser, demo: Demo) -> None:
-    """The imported entries of Acme are not billed yet: the flow makes their invoice, its PDF and its mail."""
+    """The imported entries of Acme are not billed yet: the flow makes their invoice, its PDF and
+    its mail."""
     page = admin.text("/o/acme/invoices/bill", {})
     assert "Acme Architects is being billed for" in page
 
     def states() -> list[str]:
-        names = ("Monthly invoicing", "Calculate billable hours", "Generate invoice pdf", "Send invoice email")
+        names = (
+            "Monthly invoicing",
+            "Calculate billable hours",
+            "Generate invoice pdf",
+            "Send invoice email",
+        )
         home = admin.text("/o/acme/jobs/")
-        found = [re.search(rf"{name}</a></th>.*?class=\"state (\w+)\"", home, re.DOTALL) for name in names]
+        found = [
+            re.search(rf"{name}</a></th>.*?class=\"state (\w+)\"", home, re.DOTALL)
+            for name in names
+        ]
         return [match[1] if match else "" for match in found]
 
     wait_until(lambda: states() == ["completed"] * 4, 30, what="the flow", processes=[demo.process])

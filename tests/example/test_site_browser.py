@@ -1,4 +1,5 @@
-"""The example's site in a real browser, while its demo runs: live progress, the CSV batch, borders, phones, axe."""
+"""The example's site in a real browser, while its demo runs: live progress, the CSV batch, borders,
+phones, axe."""
 
 from __future__ import annotations
 
@@ -56,11 +57,14 @@ Visit = Callable[..., Any]
 
 @pytest.fixture
 def visit(demo: Demo, chromium: Any) -> Iterator[Visit]:
-    """``visit("ada.acme")``: a page of a browser of its own, somebody being logged in. Complaints fail the test."""
+    """``visit("ada.acme")``: a page of a browser of its own, somebody being logged in. Complaints
+    fail the test."""
     pages: list[Any] = []
 
     def open_page(user: str = "", *, site: str = demo.site, **options: Any) -> Any:
-        context = chromium.new_context(base_url=site, viewport={"width": 1280, "height": 900}, **options)
+        context = chromium.new_context(
+            base_url=site, viewport={"width": 1280, "height": 900}, **options
+        )
         context.set_default_timeout(TIMEOUT)
         context.add_init_script(NOTE_EVENTS)
         page = context.new_page()
@@ -144,7 +148,9 @@ def test_a_report_is_followed_live_from_the_button_to_its_file(demo: Demo, visit
     page.get_by_role("link", name="Hours").first.wait_for()
 
 
-def test_a_page_follows_its_job_also_where_the_server_does_not_stream(demo: Demo, visit: Visit) -> None:
+def test_a_page_follows_its_job_also_where_the_server_does_not_stream(
+    demo: Demo, visit: Visit
+) -> None:
     port = free_port()
     server = demo_process.manage(demo.folder, "runserver", "--noreload", f"127.0.0.1:{port}")
     try:
@@ -165,7 +171,9 @@ def test_a_page_follows_its_job_also_where_the_server_does_not_stream(demo: Demo
         server.end()
 
 
-def test_the_stream_outlives_a_worker_that_is_killed(demo: Demo, visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stream_outlives_a_worker_that_is_killed(
+    demo: Demo, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(partner_module, "PAGE_SECONDS", 0.4)
     page = visit("ada.acme")
     slow = Partner()
@@ -182,7 +190,11 @@ def test_the_stream_outlives_a_worker_that_is_killed(demo: Demo, visit: Visit, m
         )
         page.goto(f"/o/acme/jobs/{job}/")
         page.evaluate("window.loadedOnce = true")
-        wait_until(lambda: any(state == "active" and done >= 8 for state, done, _ in seen_by(page)), 60, "progress")
+        wait_until(
+            lambda: any(state == "active" and done >= 8 for state, done, _ in seen_by(page)),
+            60,
+            "progress",
+        )
         with jobs_redis(demo) as client:
             worker = client.hget(f"rq:job:{job}", "worker_name").decode()
             pid = int(client.hget(f"rq:worker:{worker}", "pid"))
@@ -196,7 +208,9 @@ def test_the_stream_outlives_a_worker_that_is_killed(demo: Demo, visit: Visit, m
     assert seen[-1] == ["completed", 100, 2]
 
 
-def test_a_csv_file_of_ten_thousand_lines_is_imported_as_a_batch(demo: Demo, visit: Visit, tmp_path: Path) -> None:
+def test_a_csv_file_of_ten_thousand_lines_is_imported_as_a_batch(
+    demo: Demo, visit: Visit, tmp_path: Path
+) -> None:
     page = visit("ada.acme")
     page.goto("/o/acme/time/import")
     with page.expect_download() as started:
@@ -207,7 +221,12 @@ def test_a_csv_file_of_ten_thousand_lines_is_imported_as_a_batch(demo: Demo, vis
     page.get_by_role("button", name="Import").click()
     page.wait_for_url("**/time/imports/*/")
     page.get_by_role("heading", name="Imported", exact=True).wait_for(timeout=PATIENCE)
-    for term, number in (("Imported", "9998"), ("Here before", "0"), ("Rejected", "2"), ("Left out", "0")):
+    for term, number in (
+        ("Imported", "9998"),
+        ("Here before", "0"),
+        ("Rejected", "2"),
+        ("Left out", "0"),
+    ):
         assert page.locator("dl div", has_text=term).locator("dd").inner_text() == number
     rows = page.locator("tbody tr").all_inner_texts()
     assert [re.split(r"\s+", row, maxsplit=1) for row in rows] == [
@@ -228,7 +247,9 @@ def test_an_import_is_cancelled_and_says_what_was_left_out(demo: Demo, visit: Vi
         with page.expect_download() as started:
             page.get_by_role("link", name="A file of 24 lines").click()
         content = Path(started.value.path()).read_bytes().replace(b"sample-", b"other-")
-        page.get_by_label("CSV file").set_input_files({"name": "x.csv", "mimeType": "text/csv", "buffer": content})
+        page.get_by_label("CSV file").set_input_files(
+            {"name": "x.csv", "mimeType": "text/csv", "buffer": content}
+        )
         page.get_by_role("button", name="Import").click()
         page.get_by_text("0 of 24 lines").wait_for()
         axe(page)
@@ -264,7 +285,9 @@ def test_two_organizations_cannot_see_each_others_jobs(demo: Demo, visit: Visit)
             assert acme.request.get(own).status == 200, own
     colleague = visit("noah.acme")
     assert colleague.request.get(f"/o/acme/jobs/{job}/").status == 404
-    assert colleague.request.get(f"/o/acme/reports/{job}/file").status == 200  # the report is the organization's
+    assert (
+        colleague.request.get(f"/o/acme/reports/{job}/file").status == 200
+    )  # the report is the organization's
 
 
 def test_the_schedule_is_previewed_while_it_is_set(demo: Demo, visit: Visit) -> None:
@@ -300,7 +323,9 @@ def test_the_keyboard_reaches_the_content(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_is_accessible_and_fits_on_a_phone(demo: Demo, visit: Visit, scheme: str) -> None:
+def test_every_page_is_accessible_and_fits_on_a_phone(
+    demo: Demo, visit: Visit, scheme: str
+) -> None:
     page = visit(color_scheme=scheme)
     for path in ("/login", "/sign-up", "/password-reset"):
         _look(page, path)

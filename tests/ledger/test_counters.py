@@ -1,4 +1,5 @@
-"""Statistics: counts by minute, queue and name, with histograms of wait and run times, added up in the rows."""
+"""Statistics: counts by minute, queue and name, with histograms of wait and run times, added up in
+the rows."""
 
 from __future__ import annotations
 
@@ -64,7 +65,9 @@ def test_what_is_saved_later_is_added(database: str) -> None:
     ("seconds", "bucket"),
     [(0.0, 0), (0.01, 0), (0.0100001, 1), (1.0, 6), (1800.0, 13), (1800.1, 14), (1e9, 14)],
 )
-def test_a_duration_falls_into_the_bucket_whose_bound_it_does_not_pass(seconds: float, bucket: int) -> None:
+def test_a_duration_falls_into_the_bucket_whose_bound_it_does_not_pass(
+    seconds: float, bucket: int
+) -> None:
     counts = MinuteCounts()
     counts.time("run", seconds, "a", "x", NOON)
     counts.save("default")
@@ -115,7 +118,9 @@ def test_hours_and_days_add_up_the_same(database: str) -> None:
         counts.time("run", 2.0, "a", "x", NOON + timedelta(minutes=minutes))
         counts.save(database)
     hours = HourStatistic.objects.using(database).order_by("begins_at")
-    assert [(row.begins_at, row.completed, row.run_seconds, sum(row.run_histogram)) for row in hours] == [
+    assert [
+        (row.begins_at, row.completed, row.run_seconds, sum(row.run_histogram)) for row in hours
+    ] == [
         (NOON, 2, 4.0, 2),
         (NOON + timedelta(hours=1), 1, 2.0, 1),
         (NOON + timedelta(hours=12), 1, 2.0, 1),
@@ -127,7 +132,9 @@ def test_hours_and_days_add_up_the_same(database: str) -> None:
     ]
 
 
-def test_the_sums_are_those_of_what_happened(django_capture_on_commit_callbacks: Callable[..., Any]) -> None:
+def test_the_sums_are_those_of_what_happened(
+    django_capture_on_commit_callbacks: Callable[..., Any],
+) -> None:
     with django_capture_on_commit_callbacks(execute=True):
         noop.enqueue_bulk([{}] * 20)
         add.using(queue="email").enqueue_bulk([{"a": 1}] * 10)
@@ -140,7 +147,11 @@ def test_the_sums_are_those_of_what_happened(django_capture_on_commit_callbacks:
     found = {row.name: row for row in JobStatistic.objects.order_by("begins_at")}
     if JobStatistic.objects.values("begins_at").distinct().count() > 1:
         pytest.skip("a minute began during the test")
-    assert (found["test-noop"].enqueued, found["test-noop"].completed, found["test-noop"].canceled) == (21, 20, 1)
+    assert (
+        found["test-noop"].enqueued,
+        found["test-noop"].completed,
+        found["test-noop"].canceled,
+    ) == (21, 20, 1)
     assert (found["test-add"].queue, found["test-add"].completed) == ("email", 10)
     assert (found["test-scripted"].started, found["test-scripted"].retried) == (5, 5)
     for name, number in (("test-noop", 20), ("test-add", 10), ("test-scripted", 5)):

@@ -136,7 +136,9 @@ def test_without_a_queue_named_default(books: Books, settings: Any) -> None:
     jobs.fail.using(queue="email").enqueue()
     work()
     books.fold()
-    settings.RQ_QUEUES = {name: queue for name, queue in settings.RQ_QUEUES.items() if name != "default"}
+    settings.RQ_QUEUES = {
+        name: queue for name, queue in settings.RQ_QUEUES.items() if name != "default"
+    }
     letter = DeadLetter.objects.get()
     JobRecord.objects.filter(name=failure_mail.JOB_NAME).delete()
     failure_mail.letters_created([letter], "default")
@@ -152,11 +154,13 @@ def test_secrets_are_not_mailed(books: Books) -> None:
     assert "sesame" not in mail.outbox[0].body
 
 
-# --- many of one fault -----------------------------------------------------------------------------------
+# --- many of one fault ----------------------------------------------------------------------------
 
 
 def fail(count: int, books: Books, message: str = "the server refuses a{n}@wellos.example") -> None:
-    jobs.fail.using(max_attempts=1).enqueue_bulk([{"message": message.replace("{n}", str(n))} for n in range(count)])
+    jobs.fail.using(max_attempts=1).enqueue_bulk(
+        [{"message": message.replace("{n}", str(n))} for n in range(count)]
+    )
     work()
     books.fold()
 
@@ -213,7 +217,9 @@ def test_each_fault_has_its_own_mails(books: Books) -> None:
     assert len(digests()) == 1
 
 
-def test_a_digest_that_could_not_be_sent_is_sent_again(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_digest_that_could_not_be_sent_is_sent_again(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fail(failure_mail.MAILS + 4, books)
     fault = digests()[0].data["fingerprint"]
 
@@ -257,7 +263,9 @@ def test_a_digest_that_fails_makes_no_notice(books: Books) -> None:
     fail(failure_mail.MAILS + 1, books)
     (digest,) = digests()
     told = len(notice_jobs())
-    letter = DeadLetter.objects.create(job=digest, reason="exhausted", fingerprint="x", created_at=timezone.now())
+    letter = DeadLetter.objects.create(
+        job=digest, reason="exhausted", fingerprint="x", created_at=timezone.now()
+    )
     with transaction.atomic():
         failure_mail.letters_created([letter], "default")
     assert (len(notice_jobs()), len(digests())) == (told, 1)

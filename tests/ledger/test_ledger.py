@@ -47,10 +47,12 @@ Commit = Callable[..., Any]
 
 
 def near(moment: datetime | None, seconds: float = 0.0) -> bool:
-    return moment is not None and abs(moment - datetime.now(UTC) - timedelta(seconds=seconds)) < timedelta(seconds=5)
+    return moment is not None and abs(
+        moment - datetime.now(UTC) - timedelta(seconds=seconds)
+    ) < timedelta(seconds=5)
 
 
-# --- what each event does --------------------------------------------------------------------------------
+# --- what each event does -------------------------------------------------------------------------
 
 
 def test_enqueued(books: Books, commit: Commit) -> None:
@@ -102,13 +104,20 @@ def test_a_result_of_none_is_sql_null(books: Books, hand: Hand, commit: Commit) 
 
 def test_retried(books: Books, hand: Hand, commit: Commit) -> None:
     with commit():
-        handle = scripted.enqueue(steps=["on:1:status:503:40", "on:2:raise:ValueError:second", "result:ok"])
+        handle = scripted.enqueue(
+            steps=["on:1:status:503:40", "on:2:raise:ValueError:second", "result:ok"]
+        )
     hand.run()
     delayed = books.row(handle)
     assert (delayed.state, delayed.attempts, delayed.error) == (JobState.DELAYED, 1, "HTTP 503")
     assert near(delayed.run_at, 40) and delayed.finished_at is None
     [attempt] = JobAttempt.objects.filter(job_id=handle.id)
-    assert (attempt.number, attempt.outcome, attempt.worker, attempt.replay) == (1, "retried", "w-1", 0)
+    assert (attempt.number, attempt.outcome, attempt.worker, attempt.replay) == (
+        1,
+        "retried",
+        "w-1",
+        0,
+    )
     assert (attempt.error_class, attempt.message) == ("tests.jobs.HttpError", "HTTP 503")
     assert "_status" in attempt.traceback and near(attempt.started_at) and near(attempt.ended_at)
     queues.promote(row(handle))
@@ -143,7 +152,11 @@ def test_handed_back(books: Books, hand: Hand, commit: Commit) -> None:
         handle = noop.enqueue()
     hand.settle(hand.take(), Outcome("handed_back", message="the worker stops"))
     back = books.row(handle)
-    assert (back.state, back.attempts, back.progress_message) == (JobState.WAITING, 0, "the worker stops")
+    assert (back.state, back.attempts, back.progress_message) == (
+        JobState.WAITING,
+        0,
+        "the worker stops",
+    )
     assert attempts(handle) == []
 
 
@@ -159,7 +172,9 @@ def test_failed(books: Books, hand: Hand, commit: Commit) -> None:
     assert (letter.reason, letter.status, letter.error_class, letter.message) == (
         *("exhausted", "open", "ValueError", "no luck"),
     )
-    assert "in fail" in letter.traceback and len(letter.fingerprint) == 16 and near(letter.created_at)
+    assert (
+        "in fail" in letter.traceback and len(letter.fingerprint) == 16 and near(letter.created_at)
+    )
     assert [one["dead_letter"] for one in heard] == [letter]
     entry = AuditEntry.objects.get(action="failed")
     assert (entry.target_type, entry.target_id, entry.actor) == ("job", str(handle), None)
@@ -181,7 +196,13 @@ def test_failed(books: Books, hand: Hand, commit: Commit) -> None:
     ],
 )
 def test_the_reason_of_a_letter(
-    books: Books, hand: Hand, commit: Commit, steps: list[str], options: dict[str, Any], reason: str, outcome: str
+    books: Books,
+    hand: Hand,
+    commit: Commit,
+    steps: list[str],
+    options: dict[str, Any],
+    reason: str,
+    outcome: str,
 ) -> None:
     with commit():
         handle = scripted.using(**options).enqueue(steps=steps)
@@ -190,7 +211,9 @@ def test_the_reason_of_a_letter(
     assert attempts(handle) == [(1, outcome)]
 
 
-def test_an_unknown_job_is_the_reason_of_its_letter(books: Books, hand: Hand, commit: Commit) -> None:
+def test_an_unknown_job_is_the_reason_of_its_letter(
+    books: Books, hand: Hand, commit: Commit
+) -> None:
     with commit():
         handle = enqueue("nobody-knows", {})
     hand.run()
@@ -203,7 +226,11 @@ def test_rescued_and_crashed(books: Books, hand: Hand, commit: Commit) -> None:
     hand.take()
     rescue(hand.connection, "crashed", "worker w-1 died (signal 9)", worker="w-1")
     waiting = books.row(handle)
-    assert (waiting.state, waiting.attempts, waiting.error) == (JobState.WAITING, 1, "worker w-1 died (signal 9)")
+    assert (waiting.state, waiting.attempts, waiting.error) == (
+        JobState.WAITING,
+        1,
+        "worker w-1 died (signal 9)",
+    )
     hand.take()
     rescue(hand.connection, "timeout", "it hung", worker="w-1")
     failed = books.row(handle)
@@ -236,19 +263,28 @@ def test_replayed(books: Books, hand: Hand, commit: Commit) -> None:
     hand.run()
     again = books.row(handle)
     assert (again.state, again.attempts) == (JobState.FAILED, 1)
-    assert list(JobAttempt.objects.filter(job=again).values_list("replay", "number")) == [(0, 1), (1, 1)]
-    assert list(DeadLetter.objects.filter(job=again).order_by("pk").values_list("status", flat=True)) == [
+    assert list(JobAttempt.objects.filter(job=again).values_list("replay", "number")) == [
+        (0, 1),
+        (1, 1),
+    ]
+    assert list(
+        DeadLetter.objects.filter(job=again).order_by("pk").values_list("status", flat=True)
+    ) == [
         "replayed",
         "open",
     ]
     assert statistics("test-fail")["enqueued"] == 1
 
 
-def test_an_event_of_the_life_before_a_replay_leaves_the_row_alone(books: Books, hand: Hand, commit: Commit) -> None:
+def test_an_event_of_the_life_before_a_replay_leaves_the_row_alone(
+    books: Books, hand: Hand, commit: Commit
+) -> None:
     with commit():
         handle = fail.enqueue("first life")
     hand.run()
-    JobRecord.objects.filter(pk=handle.id).update(replays=1, error="", attempts=0)  # as if replayed meanwhile
+    JobRecord.objects.filter(pk=handle.id).update(
+        replays=1, error="", attempts=0
+    )  # as if replayed meanwhile
     with commit():
         queues.push([row(handle)])
     fresh = books.row(handle)
@@ -266,7 +302,7 @@ def test_the_tombstone_of_a_job_canceled_before_its_push(books: Books) -> None:
     assert statistics("test-noop") == {"canceled": 1}
 
 
-# --- order, once -----------------------------------------------------------------------------------------
+# --- order, once ----------------------------------------------------------------------------------
 
 
 def everything(commit: Commit) -> list[JobHandle]:
@@ -290,7 +326,17 @@ def everything(commit: Commit) -> list[JobHandle]:
 
 def picture() -> list[Any]:
     """Return everything in the rows that does not depend on the moment."""
-    columns = ("pk", "state", "attempts", "progress", "progress_message", "result", "error", "worker", "enqueued_at")
+    columns = (
+        "pk",
+        "state",
+        "attempts",
+        "progress",
+        "progress_message",
+        "result",
+        "error",
+        "worker",
+        "enqueued_at",
+    )
     columns += ("started_at", "finished_at", "run_at")
     return [
         *JobRecord.objects.filter(name__startswith="test-").order_by("pk").values_list(*columns),
@@ -301,7 +347,9 @@ def picture() -> list[Any]:
     ]
 
 
-def test_batches_of_any_size_give_the_same_rows(commit: Commit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_of_any_size_give_the_same_rows(
+    commit: Commit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     everything(commit)
     pictures = []
     for size in (1, 2, 7, 1_000):
@@ -331,7 +379,9 @@ def test_a_transaction_that_is_rolled_back_changes_nothing_and_is_made_up_for(
 
     handles = everything(commit)
     before = picture()
-    monkeypatch.setattr(AuditEntry.objects, "using", lambda alias: (_ for _ in ()).throw(OperationalError("away")))
+    monkeypatch.setattr(
+        AuditEntry.objects, "using", lambda alias: (_ for _ in ()).throw(OperationalError("away"))
+    )
     with pytest.raises(OperationalError):
         books.fold()
     assert picture() == before
@@ -358,7 +408,9 @@ def test_two_ledgers_meet_at_the_cursor(commit: Commit) -> None:
         one.fold()
 
 
-def test_a_redis_that_comes_back_empty_is_noticed(commit: Commit, redis_client: redis.Redis, books: Books) -> None:
+def test_a_redis_that_comes_back_empty_is_noticed(
+    commit: Commit, redis_client: redis.Redis, books: Books
+) -> None:
     everything(commit)
     books.fold()
     redis_client.flushall()
@@ -397,8 +449,11 @@ def test_a_final_job_whose_row_was_deleted_does_not_stay_in_redis(
     assert redis_client.zscore(keys.finished("default"), str(gone)) < keys.FAR
 
 
-def test_a_tombstone_outlives_the_transaction_of_its_job(books: Books, redis_client: redis.Redis) -> None:
-    """Its event may be folded while the row cannot be seen yet; the row's push must still find it."""
+def test_a_tombstone_outlives_the_transaction_of_its_job(
+    books: Books, redis_client: redis.Redis
+) -> None:
+    """Its event may be folded while the row cannot be seen yet; the row's push must still find
+    it."""
     handle = noop.enqueue()
     record = row(handle)
     JobRecord.objects.filter(pk=handle.id).delete()
@@ -408,8 +463,11 @@ def test_a_tombstone_outlives_the_transaction_of_its_job(books: Books, redis_cli
     assert before > 3600 and redis_client.ttl(keys.job(handle)) == pytest.approx(before, abs=5)
 
 
-def test_a_database_that_refuses_large_statements_gets_small_ones(commit: Commit, books: Books) -> None:
-    """MariaDB hangs up on what is above its ``max_allowed_packet``: a few hundred jobs with much data are."""
+def test_a_database_that_refuses_large_statements_gets_small_ones(
+    commit: Commit, books: Books
+) -> None:
+    """MariaDB hangs up on what is above its ``max_allowed_packet``: a few hundred jobs with much
+    data are."""
 
     def refuse(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         if sql.startswith("INSERT") and len(str(params)) > 20_000:
@@ -434,7 +492,11 @@ def test_a_database_that_refuses_large_statements_gets_small_ones(commit: Commit
 
 
 def test_an_event_that_a_database_never_takes_is_passed_over_alone(
-    commit: Commit, books: Books, hand: Hand, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    commit: Commit,
+    books: Books,
+    hand: Hand,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with commit():
         handles = [noop.enqueue() for _ in range(7)]
@@ -454,16 +516,24 @@ def test_an_event_that_a_database_never_takes_is_passed_over_alone(
     assert LedgerCursor.objects.get().position == stream()[-1].position
 
 
-@pytest.mark.parametrize("change", [{"e": "invented"}, {"d": "{no json"}, {"a": "many"}, {"g": None}])
+@pytest.mark.parametrize(
+    "change", [{"e": "invented"}, {"d": "{no json"}, {"a": "many"}, {"g": None}]
+)
 def test_an_event_that_cannot_be_read_does_not_stop_the_ledger(
-    commit: Commit, books: Books, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture, change: dict[str, Any]
+    commit: Commit,
+    books: Books,
+    redis_client: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+    change: dict[str, Any],
 ) -> None:
     """As one that a later version wrote, before people went back to this one."""
     with commit():
         before = noop.enqueue()
     [(_, fields)] = redis_client.xrange(keys.EVENTS)
     told = {key.decode(): value for key, value in fields.items()} | change
-    place = redis_client.xadd(keys.EVENTS, {key: value for key, value in told.items() if value is not None})
+    place = redis_client.xadd(
+        keys.EVENTS, {key: value for key, value in told.items() if value is not None}
+    )
     with commit():
         after = noop.enqueue()
     assert books.fold() == 3
@@ -471,7 +541,7 @@ def test_an_event_that_cannot_be_read_does_not_stop_the_ledger(
     assert f"event {place.decode()} cannot be read: passed over" in caplog.text
 
 
-# --- several databases -----------------------------------------------------------------------------------
+# --- several databases ----------------------------------------------------------------------------
 
 
 def test_each_database_folds_its_own_events_and_passes_the_others(commit: Commit) -> None:
@@ -483,10 +553,16 @@ def test_each_database_folds_its_own_events_and_passes_the_others(commit: Commit
     assert mine.fold() == theirs.fold() == len(stream())
     assert row(here).state == row(there).state == JobState.COMPLETED
     assert JobRecord.objects.using("other").count() == JobRecord.objects.count() == 1
-    assert statistics("test-noop", "other") == statistics("test-noop") == {"enqueued": 1, "started": 1, "completed": 1}
+    assert (
+        statistics("test-noop", "other")
+        == statistics("test-noop")
+        == {"enqueued": 1, "started": 1, "completed": 1}
+    )
 
 
-def test_dead_letters_attempts_and_audit_stay_in_the_job_s_database(commit: Commit, hand: Hand) -> None:
+def test_dead_letters_attempts_and_audit_stay_in_the_job_s_database(
+    commit: Commit, hand: Hand
+) -> None:
     with commit("other"):
         handle = fail.using(database="other").enqueue()
     hand.run()
@@ -496,7 +572,7 @@ def test_dead_letters_attempts_and_audit_stay_in_the_job_s_database(commit: Comm
     assert row(handle).state == JobState.FAILED
 
 
-# --- what Redis may forget, and when ---------------------------------------------------------------------
+# --- what Redis may forget, and when --------------------------------------------------------------
 
 
 def test_final_jobs_get_a_time_to_live_only_when_the_rows_have_them(
@@ -510,7 +586,9 @@ def test_final_jobs_get_a_time_to_live_only_when_the_rows_have_them(
     hashes = [keys.job(handle) for handle in handles]
     registries = [keys.finished("default"), keys.failed("default"), keys.canceled("default")]
     assert [redis_client.ttl(key) for key in hashes] == [-1] * 4
-    assert all(redis_client.zrange(key, 0, -1, withscores=True)[0][1] == keys.FAR for key in registries)
+    assert all(
+        redis_client.zrange(key, 0, -1, withscores=True)[0][1] == keys.FAR for key in registries
+    )
     books.fold()
     assert [0 < redis_client.ttl(key) <= 60 for key in hashes] == [True, True, True, False]
     seconds, _ = redis_client.time()
@@ -546,7 +624,9 @@ def test_the_stream_is_trimmed_only_behind_every_database(
         noop.enqueue()
         noop.using(database="other").enqueue()
     away = next(keeper for keeper in keeping.bookkeepers if keeper.database == "other")
-    monkeypatch.setattr(away.ledger, "drain", lambda: (_ for _ in ()).throw(OperationalError("away")))
+    monkeypatch.setattr(
+        away.ledger, "drain", lambda: (_ for _ in ()).throw(OperationalError("away"))
+    )
     monkeypatch.setattr(per_database.connections["other"], "close", lambda: None)
     keeping.round()
     assert JobRecord.objects.get().enqueued_at is not None
@@ -562,7 +642,8 @@ def test_the_stream_is_trimmed_only_behind_every_database(
 def test_what_was_folded_and_not_trimmed_is_trimmed_though_nothing_new_comes(
     commit: Commit, books: Books, monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis
 ) -> None:
-    """A leader died between its commit and that. Health would take the events for ones that the ledger cannot fold."""
+    """A leader died between its commit and that. Health would take the events for ones that the
+    ledger cannot fold."""
     with commit():
         noop.enqueue()
     books.fold()
@@ -574,7 +655,7 @@ def test_what_was_folded_and_not_trimmed_is_trimmed_though_nothing_new_comes(
     assert redis_client.xlen(keys.EVENTS) == 0
 
 
-# --- costs -----------------------------------------------------------------------------------------------
+# --- costs ----------------------------------------------------------------------------------------
 
 
 def test_a_batch_is_a_handful_of_statements(commit: Commit, books: Books) -> None:
@@ -587,7 +668,7 @@ def test_a_batch_is_a_handful_of_statements(commit: Commit, books: Books) -> Non
     assert len(queries) <= 18  # SQLite takes the rows in portions
 
 
-# --- events ----------------------------------------------------------------------------------------------
+# --- events ---------------------------------------------------------------------------------------
 
 
 def test_positions_compare_as_numbers() -> None:
@@ -595,7 +676,9 @@ def test_positions_compare_as_numbers() -> None:
     assert events.order("10-2") > events.order("9-11")
 
 
-def test_the_stream_is_read_waited_for_and_trimmed(commit: Commit, redis_client: redis.Redis) -> None:
+def test_the_stream_is_read_waited_for_and_trimmed(
+    commit: Commit, redis_client: redis.Redis
+) -> None:
     Books()
     assert events.wait(redis_client, events.START, 0.01) is False
     assert events.backlog(redis_client) == 0
@@ -618,12 +701,19 @@ def test_an_event_has_all_that_the_ledger_needs(commit: Commit, hand: Hand) -> N
     assert (enqueued.event, enqueued.job_id, enqueued.name, enqueued.queue) == (
         *("enqueued", str(handle), "test-add", "reports"),
     )
-    assert (enqueued.attempt, enqueued.worker, enqueued.database, enqueued.generation) == (0, "", "other", 0)
+    assert (enqueued.attempt, enqueued.worker, enqueued.database, enqueued.generation) == (
+        0,
+        "",
+        "other",
+        0,
+    )
     assert (started.attempt, started.worker) == (claim.attempt, "w-1")
     assert near(started.at) and started.detail["wait"] >= 0
     assert uuid.UUID(started.job_id) == handle.id
 
 
-def test_the_ledger_of_the_database_that_the_router_writes_to_takes_foreign_jobs(redis_client: redis.Redis) -> None:
+def test_the_ledger_of_the_database_that_the_router_writes_to_takes_foreign_jobs(
+    redis_client: redis.Redis,
+) -> None:
     assert Ledger("default", "default", redis_client).takes_foreign is True
     assert Ledger("default", "other", redis_client).takes_foreign is False

@@ -23,7 +23,9 @@ def limits(settings: Any) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BACKLOG_ALERTS": {"waiting": 3}}
 
 
-def test_it_is_told_once_and_once_that_it_is_over(redis_client: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_told_once_and_once_that_it_is_over(
+    redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "wellos_jobs")
     with listening(signals.queue_backlog) as heard:
         noop.enqueue_bulk([{}] * 3)
@@ -43,7 +45,10 @@ def test_it_is_told_once_and_once_that_it_is_over(redis_client: redis.Redis, cap
         "Queue default builds up",
         "Queue default is short again",
     ]
-    assert [record.levelname for record in caplog.records if "Queue default" in record.message] == ["WARNING", "INFO"]
+    assert [record.levelname for record in caplog.records if "Queue default" in record.message] == [
+        "WARNING",
+        "INFO",
+    ]
 
 
 def test_a_long_wait_is_a_backlog_too(redis_client: redis.Redis, settings: Any) -> None:

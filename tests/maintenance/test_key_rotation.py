@@ -1,4 +1,5 @@
-"""Key rotation: old values come under the first key, in rows and in Redis, and no running job is disturbed."""
+"""Key rotation: old values come under the first key, in rows and in Redis, and no running job is
+disturbed."""
 
 from __future__ import annotations
 
@@ -60,9 +61,13 @@ def rotate(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_schedules_come_under_the_new_key_too(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_schedules_come_under_the_new_key_too(
+    settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Else each of their runs would fail once the old key is taken out."""
-    schedule = Schedule.objects.create(name="nightly", job_name="test-secret", cron="0 2 * * *", data={"token": TOKEN})
+    schedule = Schedule.objects.create(
+        name="nightly", job_name="test-secret", cron="0 2 * * *", data={"token": TOKEN}
+    )
     planned = schedule.next_run_at
     use(settings, NEW, OLD)
     assert "database default: 1 jobs seen, 1 rotated" in rotate(capsys)
@@ -95,7 +100,9 @@ def test_rows_and_redis_come_under_the_new_key(
     assert Books().row(here).result == len(TOKEN)
 
 
-def test_a_second_run_finds_nothing_to_do(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_finds_nothing_to_do(
+    settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     handle = jobs.secret.enqueue(token=TOKEN)
     use(settings, NEW, OLD)
     rotate(capsys)
@@ -123,20 +130,34 @@ def test_a_running_job_is_not_disturbed(settings: Any, redis_client: redis.Redis
     assert handle.result == len(TOKEN)
 
 
-def test_a_hash_that_changed_meanwhile_is_left_alone(settings: Any, redis_client: redis.Redis) -> None:
+def test_a_hash_that_changed_meanwhile_is_left_alone(
+    settings: Any, redis_client: redis.Redis
+) -> None:
     """Compare and set: between reading and writing, somebody else may have put other data there."""
     handle = jobs.secret.enqueue(token=TOKEN)
     use(settings, NEW, OLD)
     from wellos_jobs import broker as connections
 
     data = redis_client.hget(keys.job(handle.id), "data")
-    arguments = (str(handle.id), data, "new", str(handle.id), b"not what is there", "newer", "no-such-job", b"x", "y")
+    arguments = (
+        str(handle.id),
+        data,
+        "new",
+        str(handle.id),
+        b"not what is there",
+        "newer",
+        "no-such-job",
+        b"x",
+        "y",
+    )
     assert connections.run(connections.client("default"), "rotate", *arguments) == 1
     assert redis_client.hget(keys.job(handle.id), "data") == b"new"
     assert not redis_client.exists(keys.job("no-such-job"))
 
 
-def test_a_row_that_changed_meanwhile_is_left_alone(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_changed_meanwhile_is_left_alone(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     handle = jobs.secret.enqueue(token=TOKEN)
     use(settings, NEW, OLD)
     real = payload.rotate

@@ -32,20 +32,33 @@ from wellos_jobs.states import DeadLetterStatus, JobState
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
 FINAL = ("completed", "canceled", "failed")
-NOTHING = {"dead_letters": 0, "completed": 0, "canceled": 0, "failed": 0, "statistics": 0, "audit": 0}
+NOTHING = {
+    "dead_letters": 0,
+    "completed": 0,
+    "canceled": 0,
+    "failed": 0,
+    "statistics": 0,
+    "audit": 0,
+}
 
 
 def ended(state: str, days: float, *, using: str = "default") -> JobRecord:
     """A job that ended so many days ago."""
     at = timezone.now() - timedelta(days=days)
     return JobRecord.objects.using(using).create(
-        name="old", queue="default", state=state, created_at=at, finished_at=at if state in FINAL else None
+        name="old",
+        queue="default",
+        state=state,
+        created_at=at,
+        finished_at=at if state in FINAL else None,
     )
 
 
 def letter(job: JobRecord, days: float, status: str = "open") -> DeadLetter:
     at = timezone.now() - timedelta(days=days)
-    return DeadLetter.objects.create(job=job, reason="exhausted", fingerprint="f", status=status, created_at=at)
+    return DeadLetter.objects.create(
+        job=job, reason="exhausted", fingerprint="f", status=status, created_at=at
+    )
 
 
 def keep(settings: Any, **days: float | None) -> None:
@@ -75,7 +88,9 @@ def test_attempts_and_closed_letters_go_with_their_job_and_the_audit_log_stays()
     job = ended("failed", 200)
     letter(job, 200, DeadLetterStatus.DISCARDED)
     JobAttempt.objects.create(job=job, number=1, outcome="failed", ended_at=timezone.now())
-    AuditEntry.objects.create(at=timezone.now(), action="discarded", target_type="job", target_id=str(job.pk))
+    AuditEntry.objects.create(
+        at=timezone.now(), action="discarded", target_type="job", target_id=str(job.pk)
+    )
     assert prune.prune("default")["failed"] == 1
     assert JobAttempt.objects.count() == DeadLetter.objects.count() == 0
     assert AuditEntry.objects.count() == 1
@@ -97,12 +112,16 @@ def test_open_letters_too_have_an_end_if_the_project_says_so(settings: Any) -> N
 
 
 def statistic(days: float) -> DayStatistic:
-    return DayStatistic.objects.create(begins_at=timezone.now() - timedelta(days=days), queue="default", name="old")
+    return DayStatistic.objects.create(
+        begins_at=timezone.now() - timedelta(days=days), queue="default", name="old"
+    )
 
 
 def entry(days: float) -> AuditEntry:
     at = timezone.now() - timedelta(days=days)
-    return AuditEntry.objects.create(at=at, action="paused", target_type="queue", target_id="default")
+    return AuditEntry.objects.create(
+        at=at, action="paused", target_type="queue", target_id="default"
+    )
 
 
 def test_statistics_stay_90_days_and_the_audit_log_for_ever() -> None:
@@ -151,13 +170,18 @@ def test_a_dry_run_counts_and_deletes_nothing() -> None:
 
 @contextmanager
 def once_chosen(act: Callable[[], Any], *texts: str) -> Iterator[None]:
-    """Let somebody act right after the rows to delete have been chosen, by the first statement that has these texts."""
+    """Let somebody act right after the rows to delete have been chosen, by the first statement that
+    has these texts."""
     done: list[Any] = []
 
     def watch(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         result = execute(sql, params, many, context)
         wanted = (f"LIMIT {prune.BATCH}", *texts)
-        if sql.startswith("SELECT") and all(text in f"{sql} {params}" for text in wanted) and not done:
+        if (
+            sql.startswith("SELECT")
+            and all(text in f"{sql} {params}" for text in wanted)
+            and not done
+        ):
             done.append(None)
             act()
         return result
@@ -183,7 +207,9 @@ def test_a_unique_key_that_is_taken_over_meanwhile_stays() -> None:
         alive = ended("waiting", 0)
         taken = UniqueClaim.objects.filter(pk=key)
         later = None if expires is None else timezone.now() + timedelta(days=1)
-        with once_chosen(partial(taken.update, job=alive.pk, expires=later), "uniqueclaim", condition):
+        with once_chosen(
+            partial(taken.update, job=alive.pk, expires=later), "uniqueclaim", condition
+        ):
             prune.prune("default")
         assert taken.get().job == alive.pk
 
@@ -191,7 +217,9 @@ def test_a_unique_key_that_is_taken_over_meanwhile_stays() -> None:
 def test_expired_unique_keys_go_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prune, "BATCH", 2)
     over = timezone.now() - timedelta(seconds=1)
-    UniqueClaim.objects.bulk_create(UniqueClaim(key=str(n), job=uuid.uuid4(), expires=over) for n in range(5))
+    UniqueClaim.objects.bulk_create(
+        UniqueClaim(key=str(n), job=uuid.uuid4(), expires=over) for n in range(5)
+    )
     with CaptureQueriesContext(connections["default"]) as queries:
         prune.prune("default")
     assert UniqueClaim.objects.count() == 0
@@ -204,7 +232,11 @@ def test_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
         ended("completed", 40)
     with CaptureQueriesContext(connections["default"]) as captured:
         assert prune.prune("default")["completed"] == 25
-    deletes = [query["sql"] for query in captured if query["sql"].startswith("DELETE") and "jobrecord" in query["sql"]]
+    deletes = [
+        query["sql"]
+        for query in captured
+        if query["sql"].startswith("DELETE") and "jobrecord" in query["sql"]
+    ]
     assert len(deletes) == 3
     assert left() == []
 

@@ -1,4 +1,5 @@
-"""Relay and rebuild: rows that Redis does not know are pushed, once, and only while that is surely right."""
+"""Relay and rebuild: rows that Redis does not know are pushed, once, and only while that is surely
+right."""
 
 from __future__ import annotations
 
@@ -81,13 +82,14 @@ def test_a_redis_with_an_older_beat_is_looked_through_once(keeper: Bookkeeper) -
 
 
 def test_a_clock_of_redis_that_is_set_back_is_no_loss(keeper: Bookkeeper) -> None:
-    """Else all open rows would be looked through, again and again, until the clock has caught up."""
+    """Else all open rows would be looked through, again and again, until the clock has caught
+    up."""
     for before, now in ((1000.0, 405.0), (405.0, 410.0), (410.0, 415.0)):
         keeper.pulse(before, now)
         assert not keeper.is_busy
 
 
-# --- relay -----------------------------------------------------------------------------------------------
+# --- relay ----------------------------------------------------------------------------------------
 
 
 def test_what_was_never_pushed_is_pushed_once(redis_client: redis.Redis) -> None:
@@ -121,11 +123,15 @@ def test_a_delayed_row_keeps_its_time_and_an_overdue_one_waits(redis_client: red
     overdue = never_pushed(run_at=timezone.now() + timedelta(seconds=0.01))
     time.sleep(0.02)
     assert relayed(redis_client) == 2
-    assert redis_client.zscore(keys.DUE, str(later)) == pytest.approx(row(later).run_at.timestamp(), abs=1e-5)
+    assert redis_client.zscore(keys.DUE, str(later)) == pytest.approx(
+        row(later).run_at.timestamp(), abs=1e-5
+    )
     assert (later.state, overdue.state) == (JobState.DELAYED, JobState.WAITING)
 
 
-def test_only_served_queues_are_looked_at_and_each_database_has_its_own_relay(redis_client: redis.Redis) -> None:
+def test_only_served_queues_are_looked_at_and_each_database_has_its_own_relay(
+    redis_client: redis.Redis,
+) -> None:
     elsewhere = never_pushed(queue="slow")
     theirs = never_pushed(database="other")
     assert relayed(redis_client) == 0
@@ -134,7 +140,9 @@ def test_only_served_queues_are_looked_at_and_each_database_has_its_own_relay(re
     assert not redis_client.exists(keys.job(elsewhere))
 
 
-def test_a_canceled_row_is_not_pushed_and_its_tombstone_tells_the_ledger_again(redis_client: redis.Redis) -> None:
+def test_a_canceled_row_is_not_pushed_and_its_tombstone_tells_the_ledger_again(
+    redis_client: redis.Redis,
+) -> None:
     handle = never_pushed()
     books = Books()
     handle.cancel()
@@ -162,7 +170,8 @@ def test_a_push_of_rows_that_were_read_too_long_ago_is_refused(
 def test_a_life_that_redis_has_lost_is_rebuilt_although_it_knows_the_one_before(
     redis_client: redis.Redis, commit: Callable[..., Any]
 ) -> None:
-    """A failover went back to before a replay: the old hash would live for a minute, and the replay be lost."""
+    """A failover went back to before a replay: the old hash would live for a minute, and the replay
+    be lost."""
     with commit():
         handle = fail.enqueue()
     Hand("default").run()
@@ -180,7 +189,9 @@ def test_a_life_that_redis_has_lost_is_rebuilt_although_it_knows_the_one_before(
     assert rebuilt(redis_client) == 0
 
 
-def test_a_replay_that_was_never_pushed_is_one(redis_client: redis.Redis, commit: Callable[..., Any]) -> None:
+def test_a_replay_that_was_never_pushed_is_one(
+    redis_client: redis.Redis, commit: Callable[..., Any]
+) -> None:
     with commit():
         handle = fail.enqueue()
     Hand("default").run()
@@ -195,7 +206,9 @@ def test_a_replay_that_was_never_pushed_is_one(redis_client: redis.Redis, commit
     assert statistics("test-fail")["enqueued"] == 1
 
 
-def test_many_rows_go_in_chunks_oldest_first(redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows_go_in_chunks_oldest_first(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(relay, "CHUNK", 3)
     monkeypatch.setattr(relay, "MOST_CHUNKS", 2)
     handles = [never_pushed() for _ in range(8)]
@@ -212,10 +225,12 @@ def test_foreign_rows_are_history_and_never_pushed(redis_client: redis.Redis) ->
     assert relayed(redis_client) == rebuilt(redis_client) == 0
 
 
-# --- rebuild ---------------------------------------------------------------------------------------------
+# --- rebuild --------------------------------------------------------------------------------------
 
 
-def test_every_open_row_that_redis_has_lost_comes_back(redis_client: redis.Redis, commit: Callable[..., Any]) -> None:
+def test_every_open_row_that_redis_has_lost_comes_back(
+    redis_client: redis.Redis, commit: Callable[..., Any]
+) -> None:
     with commit():
         waiting, active, delayed, done = (
             noop.enqueue(),
@@ -240,26 +255,38 @@ def test_every_open_row_that_redis_has_lost_comes_back(redis_client: redis.Redis
     assert rebuilt(redis_client) == len(open_rows)
     assert {handle for handle in states if redis_client.exists(keys.job(handle))} == set(open_rows)
     assert active.state is JobState.WAITING and delayed.state is retried.state is JobState.DELAYED
-    assert int(redis_client.hget(keys.job(active), "w:attempt")) == 1  # the attempt it was in counts
+    assert (
+        int(redis_client.hget(keys.job(active), "w:attempt")) == 1
+    )  # the attempt it was in counts
     assert rebuilt(redis_client) == 0
 
 
-def test_a_job_that_was_promoted_is_not_delayed_again(redis_client: redis.Redis, commit: Callable[..., Any]) -> None:
+def test_a_job_that_was_promoted_is_not_delayed_again(
+    redis_client: redis.Redis, commit: Callable[..., Any]
+) -> None:
     with commit():
-        promoted, retried = noop.using(delay=3600).enqueue(), scripted.enqueue(steps=["status:503:600"])
+        promoted, retried = (
+            noop.using(delay=3600).enqueue(),
+            scripted.enqueue(steps=["status:503:600"]),
+        )
     hand = Hand("default")
     hand.run()
     books = Books()
     for handle in (promoted, retried):
         operations.promote(books.row(handle))
     held = hand.take()
-    assert {books.row(promoted).state, books.row(retried).state} == {JobState.ACTIVE, JobState.WAITING}
+    assert {books.row(promoted).state, books.row(retried).state} == {
+        JobState.ACTIVE,
+        JobState.WAITING,
+    }
     redis_client.flushall()
     assert rebuilt(redis_client) == 2
     assert promoted.state is retried.state is JobState.WAITING, held.name
 
 
-def test_what_redis_has_is_left_alone(redis_client: redis.Redis, commit: Callable[..., Any]) -> None:
+def test_what_redis_has_is_left_alone(
+    redis_client: redis.Redis, commit: Callable[..., Any]
+) -> None:
     with commit():
         handle = noop.enqueue()
     claim = Hand("default").take()
@@ -280,7 +307,9 @@ def test_a_rebuild_goes_in_chunks(
     assert "rebuild: 5 open jobs of default were missing in Redis" in caplog.text
 
 
-def test_a_chunk_that_was_too_slow_is_taken_again(redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_that_was_too_slow_is_taken_again(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     never_pushed()
     rebuild = Rebuild("default", SERVED, redis_client)
     monkeypatch.setattr(relay, "STALE_AFTER", -1.0)

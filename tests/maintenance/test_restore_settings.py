@@ -1,4 +1,5 @@
-"""What people have set by hand comes back to a Redis that lost everything: paused queues, limits, open breakers."""
+"""What people have set by hand comes back to a Redis that lost everything: paused queues, limits,
+open breakers."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def emptied(client: redis.Redis) -> None:
     """Lose everything, and let the housekeeping find out."""
     Books()
     client.flushall()
-    keeper = Bookkeeper("default", "default", list(queues.all_counts()), source_client("default", "work"))
+    keeper = Bookkeeper(
+        "default", "default", list(queues.all_counts()), source_client("default", "work")
+    )
     client.set(keys.EPOCH, f"{EPOCH}-later")
     keeper.drain(f"{EPOCH}-later", lambda: None)
 
@@ -36,7 +39,10 @@ def test_paused_queues(redis_client: redis.Redis) -> None:
     operations.resume_queue("slow")
     operations.pause_queue("slow")
     emptied(redis_client)
-    assert [name for name, counts in queues.all_counts().items() if counts.paused] == ["email", "slow"]
+    assert [name for name, counts in queues.all_counts().items() if counts.paused] == [
+        "email",
+        "slow",
+    ]
 
 
 def test_limits_and_breakers(redis_client: redis.Redis) -> None:
@@ -63,7 +69,8 @@ def test_nothing_is_reinstated_in_a_redis_that_is_known(redis_client: redis.Redi
 
 
 def test_a_redis_that_fails_again_meanwhile(redis_client: redis.Redis) -> None:
-    """As one that was just started does. What could not be set then is set when it is there to stay."""
+    """As one that was just started does. What could not be set then is set when it is there to
+    stay."""
     operations.pause_queue("email")
     Books()
     redis_client.flushall()
@@ -89,7 +96,9 @@ def test_it_costs_two_queries_for_each_kind(redis_client: redis.Redis) -> None:
     assert len(queries) == 6
 
 
-def test_no_job_of_a_paused_queue_runs_after_the_loss(processes: Fleet, redis_client: redis.Redis) -> None:
+def test_no_job_of_a_paused_queue_runs_after_the_loss(
+    processes: Fleet, redis_client: redis.Redis
+) -> None:
     operations.pause_queue("email")
     waits = noop.using(queue="email").enqueue()
     worker = processes.worker()
@@ -97,5 +106,7 @@ def test_no_job_of_a_paused_queue_runs_after_the_loss(processes: Fleet, redis_cl
     redis_client.flushall()
     runs = noop.enqueue()
     processes.wait_until(lambda: runs.state == "completed")
-    processes.wait_until(lambda: queues.counts("email").paused and queues.counts("email").waiting == 1)
+    processes.wait_until(
+        lambda: queues.counts("email").paused and queues.counts("email").waiting == 1
+    )
     assert waits.state == "waiting"

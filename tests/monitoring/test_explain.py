@@ -88,10 +88,16 @@ def limited_by_rate() -> None:
             Concurrency(1, key="bank"),
             r"1 runs of bank are allowed at once, and they are taken: \S+\.",
         ),
-        (limited_by_rate, RateLimit("1/min", key="bank"), r"The rate limit bank is used up: 1 in 60 s\."),
+        (
+            limited_by_rate,
+            RateLimit("1/min", key="bank"),
+            r"The rate limit bank is used up: 1 in 60 s\.",
+        ),
     ],
 )
-def test_a_limit_holds_it_back(redis_client: redis.Redis, function: object, limit: object, pattern: str) -> None:
+def test_a_limit_holds_it_back(
+    redis_client: redis.Redis, function: object, limit: object, pattern: str
+) -> None:
     with registry.isolated():
         limited = job("limited", limits=[limit])(function)  # type: ignore[arg-type]
         limited.enqueue()
@@ -110,7 +116,12 @@ def test_redis_has_not_heard_of_it(redis_client: redis.Redis) -> None:
 
 
 def test_the_four_levels_of_urgency(redis_client: redis.Redis) -> None:
-    adders = (tasks.add_critical_task, tasks.add_user_action, tasks.add_background_sync, tasks.add_cleanup)
+    adders = (
+        tasks.add_critical_task,
+        tasks.add_user_action,
+        tasks.add_background_sync,
+        tasks.add_cleanup,
+    )
     records = [adder({"x": 1}, organization="acme").record() for adder in adders]
     assert [(record.name, record.priority, record.state) for record in records] == [
         ("critical-task", Priority.CRITICAL, "waiting"),

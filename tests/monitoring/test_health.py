@@ -1,4 +1,5 @@
-"""Health: what is found when parts are away, slow or behind, in how long, and that looking changes nothing."""
+"""Health: what is found when parts are away, slow or behind, in how long, and that looking changes
+nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ from ..views.test_status import dump
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 BOUND = 10.0
-"""Seconds: far above the one and a half that are promised, for slow machines; a hang would take minutes."""
+"""Seconds: far above the one and a half that are promised, for slow machines; a hang would take
+minutes."""
 
 
 def only(name: str, found: Report | None = None) -> Check:
@@ -50,8 +52,20 @@ def at(queue: str, name: str) -> Check:
 
 def facts(**changes: Any) -> RedisFacts:
     """A Redis that fares well."""
-    info = {"used_memory": 5_000_000, "maxmemory": 0, "maxmemory_policy": "noeviction", "aof_enabled": 1}
-    well = {"info": info, "events": 3, "lag": 0.1, "has_leader": True, "beat_age": 2.0, "snapshots": ""}
+    info = {
+        "used_memory": 5_000_000,
+        "maxmemory": 0,
+        "maxmemory_policy": "noeviction",
+        "aof_enabled": 1,
+    }
+    well = {
+        "info": info,
+        "events": 3,
+        "lag": 0.1,
+        "has_leader": True,
+        "beat_age": 2.0,
+        "snapshots": "",
+    }
     return RedisFacts(**{"seconds": 0.001, **well, **changes})
 
 
@@ -84,10 +98,14 @@ def timed() -> Iterator[None]:
 
 
 def probing() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("wellos_jobs probe")]
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith("wellos_jobs probe")
+    ]
 
 
-# --- verdicts ------------------------------------------------------------------------------------------------
+# --- verdicts -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -106,8 +124,18 @@ def probing() -> list[str]:
         (facts(info={}), "eviction", "unknown", "does not tell"),
         (facts(), "persistence", "ok", "on disk"),
         (info(aof_enabled=0), "persistence", "warning", "appendonly yes"),
-        (facts(info={**info(aof_enabled=0).info}, snapshots="3600 1"), "persistence", "ok", "on disk"),
-        (facts(info={**info(aof_enabled=0).info}, snapshots=None), "persistence", "unknown", "does not tell"),
+        (
+            facts(info={**info(aof_enabled=0).info}, snapshots="3600 1"),
+            "persistence",
+            "ok",
+            "on disk",
+        ),
+        (
+            facts(info={**info(aof_enabled=0).info}, snapshots=None),
+            "persistence",
+            "unknown",
+            "does not tell",
+        ),
         (info(aof_last_write_status="err"), "persistence", "critical", "aof_last_write_status"),
         (info(rdb_last_bgsave_status="err"), "persistence", "critical", "disk full"),
         (facts(), "leader", "ok", "runs"),
@@ -115,8 +143,18 @@ def probing() -> list[str]:
         (facts(beat_age=None), "leader", "warning", "no sign of life"),
         (facts(beat_age=121.0), "leader", "critical", "no sign of life"),
         (facts(has_leader=False), "leader", "warning", "takes over"),
-        (facts(has_leader=False, beat_age=31.0), "leader", "critical", "start `manage.py rqworker`"),
-        (facts(has_leader=False, beat_age=None), "leader", "critical", "start `manage.py rqworker`"),
+        (
+            facts(has_leader=False, beat_age=31.0),
+            "leader",
+            "critical",
+            "start `manage.py rqworker`",
+        ),
+        (
+            facts(has_leader=False, beat_age=None),
+            "leader",
+            "critical",
+            "start `manage.py rqworker`",
+        ),
         (facts(), "ledger", "ok", "up to date"),
         (facts(lag=11.0), "ledger", "warning", "3 events wait"),
         (facts(lag=61.0), "ledger", "critical", "the oldest for 61 s"),
@@ -128,7 +166,9 @@ def probing() -> list[str]:
     ],
 )
 def test_a_redis(seen: Any, name: str, status: str, said: str) -> None:
-    check = next(check for check in health_checks.server("default", seen, 1000) if check.name == name)
+    check = next(
+        check for check in health_checks.server("default", seen, 1000) if check.name == name
+    )
     assert (check.status, check.where) == (status, "default")
     assert said in check.text
 
@@ -138,7 +178,9 @@ NOW = timezone.now()
 
 def store(late: float | None = None, **changes: Any) -> DatabaseFacts:
     due = None if late is None else NOW - timedelta(seconds=late)
-    return DatabaseFacts(0.001, True, schedules=0 if late is None else 1, next_run_at=due, **changes)
+    return DatabaseFacts(
+        0.001, True, schedules=0 if late is None else 1, next_run_at=due, **changes
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,12 +204,15 @@ def test_the_scheduler(stores: Any, servers: Any, complete: bool, status: str, s
 
 def test_the_worst_counts() -> None:
     assert [str(status) for status in Status] == ["ok", "unknown", "warning", "critical"]
-    checks = [Check("redis", "default", Status(status), None, "") for status in ("ok", "critical", "warning")]
+    checks = [
+        Check("redis", "default", Status(status), None, "")
+        for status in ("ok", "critical", "warning")
+    ]
     assert health.worst(checks) is Status.CRITICAL
     assert health.worst([]) is Status.OK
 
 
-# --- the real thing ------------------------------------------------------------------------------------------
+# --- the real thing -------------------------------------------------------------------------------
 
 
 def test_all_is_well(processes: Fleet, redis_server: RedisServer) -> None:
@@ -178,7 +223,9 @@ def test_all_is_well(processes: Fleet, redis_server: RedisServer) -> None:
 
     def is_well() -> bool:
         found = health.report()
-        assert found.status is Status.OK, [check for check in found.checks if check.status is not Status.OK]
+        assert found.status is Status.OK, [
+            check for check in found.checks if check.status is not Status.OK
+        ]
         return True
 
     processes.wait_until(is_well, 30)
@@ -206,7 +253,9 @@ def test_jobs_wait_and_no_worker_is_there(redis_client: redis.Redis) -> None:
     assert at("email", "workers").status is Status.OK
     Hand("default")
     assert (at("default", "workers").status, at("default", "workers").value) == ("ok", 1)
-    redis_client.delete(keys.worker("hand"))  # its machine died: the hash has expired, the set still names it
+    redis_client.delete(
+        keys.worker("hand")
+    )  # its machine died: the hash has expired, the set still names it
     assert at("default", "workers").status is Status.CRITICAL
 
 
@@ -243,10 +292,14 @@ def test_rows_that_redis_has_not_heard_of(use_redis: UseRedis, settings: Any) ->
     check = only("relay")
     assert (check.where, check.status) == ("default", "warning")
     assert "2 committed jobs" in check.text
-    JobRecord.objects.exclude(pk=pushed.id).update(created_at=timezone.now() - timedelta(seconds=301))
+    JobRecord.objects.exclude(pk=pushed.id).update(
+        created_at=timezone.now() - timedelta(seconds=301)
+    )
     assert only("relay").status is Status.CRITICAL
     JobRecord.objects.exclude(pk=pushed.id).delete()
-    assert only("relay").status is Status.OK  # the ledger has not folded the other one, but Redis has it
+    assert (
+        only("relay").status is Status.OK
+    )  # the ledger has not folded the other one, but Redis has it
 
 
 def test_a_queue_builds_up(settings: Any) -> None:
@@ -260,13 +313,15 @@ def test_a_queue_builds_up(settings: Any) -> None:
 
 def test_a_broken_schedule() -> None:
     schedule = Schedule.objects.create(name="nightly", job_name="test-noop", cron="0 2 * * *")
-    Schedule.objects.filter(pk=schedule.pk).update(broken="its job is gone", next_run_at=NOW - timedelta(days=1))
+    Schedule.objects.filter(pk=schedule.pk).update(
+        broken="its job is gone", next_run_at=NOW - timedelta(days=1)
+    )
     check = only("schedules")
     assert (check.status, check.value) == ("warning", 1)
     assert only("scheduler").status is Status.OK  # what cannot run is not late
 
 
-# --- away, and silent ----------------------------------------------------------------------------------------
+# --- away, and silent -----------------------------------------------------------------------------
 
 
 def test_redis_is_down(redis_server: RedisServer) -> None:
@@ -293,7 +348,11 @@ def test_a_database_takes_connections_and_says_nothing(monkeypatch: pytest.Monke
     """Its driver waits for minutes. However often somebody asks, one thread waits with it."""
     pytest.importorskip("psycopg")
     with black_hole() as port:
-        silent = {**connections.settings["other"], "ENGINE": "django.db.backends.postgresql", "PORT": port}
+        silent = {
+            **connections.settings["other"],
+            "ENGINE": "django.db.backends.postgresql",
+            "PORT": port,
+        }
         silent |= {"HOST": "127.0.0.1", "NAME": "nothing", "USER": "nobody", "OPTIONS": {}}
         monkeypatch.setitem(connections.settings, "other", silent)
         with timed():
@@ -336,7 +395,7 @@ def test_an_error_is_an_answer() -> None:
     assert health_probes.ask({("test",): question}, BOUND) == {("test",): error}
 
 
-# --- reading -------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def test_looking_changes_nothing(redis_client: redis.Redis) -> None:
@@ -349,7 +408,9 @@ def test_looking_changes_nothing(redis_client: redis.Redis) -> None:
     assert list(JobRecord.objects.values()) == rows
 
 
-def test_a_user_who_may_only_read(redis_client: redis.Redis, use_redis: UseRedis, settings: Any) -> None:
+def test_a_user_who_may_only_read(
+    redis_client: redis.Redis, use_redis: UseRedis, settings: Any
+) -> None:
     """What Redis does not tell is unknown, and nothing else suffers."""
     jobs.noop.enqueue()
     commands = ["+@read", "+@connection", "+time"]

@@ -63,7 +63,9 @@ def test_all_that_match_are_replayed_by_a_job(root: Client) -> None:
     operation = BulkOperation.objects.get()
     assert response["Location"] == f"{OPERATIONS}{operation.pk}/change/"
     assert (operation.total, operation.done, operation.percent) == (5, 0, 0)
-    assert "It waits for" in text(root.get(response["Location"])) or "No worker" in text(root.get(response["Location"]))
+    assert "It waits for" in text(root.get(response["Location"])) or "No worker" in text(
+        root.get(response["Location"])
+    )
     work("default")
     operation.refresh_from_db()
     assert (operation.done, operation.refused, operation.percent) == (5, 0, 100)
@@ -71,8 +73,18 @@ def test_all_that_match_are_replayed_by_a_job(root: Client) -> None:
     assert DeadLetter.objects.get(job__queue="slow").status == DeadLetterStatus.OPEN
     assert "Rows 5 Done 5 Left alone 0" in text(root.get(response["Location"]))
     entry = AuditEntry.objects.get(target_type="bulk")
-    assert (entry.action, entry.actor_name, entry.reason) == ("replay_dead_letters", "root", "the partner is back")
-    assert entry.detail == {"query": "queue=default", "rows": "deadletter", "total": 5, "done": 5, "left_alone": 0}
+    assert (entry.action, entry.actor_name, entry.reason) == (
+        "replay_dead_letters",
+        "root",
+        "the partner is back",
+    )
+    assert entry.detail == {
+        "query": "queue=default",
+        "rows": "deadletter",
+        "total": 5,
+        "done": 5,
+        "left_alone": 0,
+    }
     assert AuditEntry.objects.filter(action="replayed", actor_name="root").count() == 5
 
 
@@ -106,10 +118,17 @@ def test_all_that_match_go_elsewhere_by_a_job(root: Client, action: str) -> None
     acted = 4 if action == "promote_jobs" else 5
     assert (operation.total, operation.done, operation.refused) == (6, acted, 6 - acted)
     shown = text(root.get(response["Location"]))
-    assert {"promote_jobs": "", "change_priority": "Priority critical", "move_jobs": "Queue email"}[action] in shown
+    assert {"promote_jobs": "", "change_priority": "Priority critical", "move_jobs": "Queue email"}[
+        action
+    ] in shown
     entry = AuditEntry.objects.get(target_type="bulk")
     assert (entry.action, entry.detail["done"]) == (action, acted)
-    assert AuditEntry.objects.filter(action=word, reason="the partner is back", actor_name="root").count() == acted
+    assert (
+        AuditEntry.objects.filter(
+            action=word, reason="the partner is back", actor_name="root"
+        ).count()
+        == acted
+    )
     touched = AuditEntry.objects.filter(action=word).values_list("target_id", flat=True)
     mine = JobRecord.objects.filter(pk__in=list(touched))
     if action == "change_priority":
@@ -142,10 +161,19 @@ def test_what_cannot_be_chosen_is_refused(root: Client, action: str, wrong: dict
 
 @pytest.mark.parametrize(
     ("action", "permission"),
-    [("promote_jobs", "promote_job"), ("change_priority", "change_job_priority"), ("move_jobs", "move_job")],
+    [
+        ("promote_jobs", "promote_job"),
+        ("change_priority", "change_job_priority"),
+        ("move_jobs", "move_job"),
+    ],
 )
-def test_each_has_its_permission_and_its_border(settings: Any, action: str, permission: str) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.operations.test_bulk.of_acme"}
+def test_each_has_its_permission_and_its_border(
+    settings: Any, action: str, permission: str
+) -> None:
+    settings.WELLOS_JOBS = {
+        **settings.WELLOS_JOBS,
+        "ADMIN_ORGANIZATIONS": "tests.operations.test_bulk.of_acme",
+    }
     for organization in ("acme", "fjord"):
         jobs.noop.using(queue="slow", organization=organization, delay=600).enqueue_bulk([{}] * 2)
     user = User.objects.create_user("ann", is_staff=True)
@@ -159,7 +187,9 @@ def test_each_has_its_permission_and_its_border(settings: Any, action: str, perm
     assert f'value="{action}"' in client.get(JOBS).content.decode()
     ask(client, JOBS, action, **choice)
     touched = AuditEntry.objects.filter(target_type="job").values_list("target_id", flat=True)
-    organizations = JobRecord.objects.filter(pk__in=list(touched)).values_list("organization_id", flat=True)
+    organizations = JobRecord.objects.filter(pk__in=list(touched)).values_list(
+        "organization_id", flat=True
+    )
     assert sorted(organizations) == ["acme", "acme"]
 
 
@@ -175,7 +205,9 @@ def done_by_a_worker_that_is_killed(operation: BulkOperation, processes: Fleet) 
     assert (operation.done, operation.refused) == (300, 0)
 
 
-def test_moves_by_a_worker_that_is_killed(root: Client, processes: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_moves_by_a_worker_that_is_killed(
+    root: Client, processes: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each of 300 jobs is in the other queue, once, though the worker is killed again and again."""
     monkeypatch.setattr("wellos_jobs.admin.ui.bulk_actions.MOST_AT_ONCE", 100)
     monkeypatch.setattr(bulk, "CHUNK", 20)
@@ -207,7 +239,9 @@ def test_few_are_done_at_once(root: Client) -> None:
 def test_what_cannot_be_done_is_counted_and_told(root: Client) -> None:
     letters(4)
     operation = begun(root, JOBS, "retry_jobs")
-    JobRecord.objects.filter(pk=JobRecord.objects.filter(name="test-fail").first().pk).update(state=JobState.COMPLETED)
+    JobRecord.objects.filter(pk=JobRecord.objects.filter(name="test-fail").first().pk).update(
+        state=JobState.COMPLETED
+    )
     work("default", max_jobs=1)
     operation.refresh_from_db()
     assert operation.done == 3
@@ -225,7 +259,9 @@ def test_rows_that_come_later_are_not_meant(root: Client) -> None:
     operation = begun(root, LETTERS, "discard_dead_letters")
     letter = DeadLetter.objects.order_by("-pk").first()
     assert letter is not None
-    late = DeadLetter.objects.create(job=letter.job, reason="exhausted", fingerprint="x", created_at=letter.created_at)
+    late = DeadLetter.objects.create(
+        job=letter.job, reason="exhausted", fingerprint="x", created_at=letter.created_at
+    )
     work("default")
     operation.refresh_from_db()
     assert operation.done == 4
@@ -246,14 +282,20 @@ def test_it_can_be_stopped(root: Client) -> None:
     assert operation.finished_at is not None
     root.post(page, {"confirm": "yes", "reason": "again"})
     assert "It has ended already" in text(root.get(OPERATIONS))
-    assert list(AuditEntry.objects.filter(target_type="bulk").order_by("pk").values_list("action", flat=True)) == [
+    assert list(
+        AuditEntry.objects.filter(target_type="bulk")
+        .order_by("pk")
+        .values_list("action", flat=True)
+    ) == [
         "stopped",
         "discard_dead_letters",
     ]
     assert AuditEntry.objects.get(action="stopped").reason == "the wrong month"
 
 
-def test_a_run_that_is_repeated_goes_on_behind_the_last_row(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_repeated_goes_on_behind_the_last_row(
+    root: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     letters(6)
     operation = begun(root, LETTERS, "discard_dead_letters")
     hand = Hand("default")
@@ -284,8 +326,11 @@ def test_a_run_that_is_repeated_goes_on_behind_the_last_row(root: Client, monkey
 def test_rows_that_were_not_tried_while_redis_was_away_are_tried_again(
     root: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each once, and none is counted as left alone, whatever Redis does in the middle of a chunk."""
-    handles = sorted((jobs.noop.using(delay=3600).enqueue() for _ in range(5)), key=lambda handle: handle.id)
+    """Each once, and none is counted as left alone, whatever Redis does in the middle of a
+    chunk."""
+    handles = sorted(
+        (jobs.noop.using(delay=3600).enqueue() for _ in range(5)), key=lambda handle: handle.id
+    )
     ask(root, f"{JOBS}?state=delayed", "promote_jobs")
     promote, tried = queues.promote, []
 
@@ -299,14 +344,25 @@ def test_rows_that_were_not_tried_while_redis_was_away_are_tried_again(
         patch.setattr(queues, "promote", away_at_the_second)
         work()
     operation = BulkOperation.objects.get()
-    assert (operation.done, operation.refused, operation.options) == (1, 0, {"untried": [str(handles[1].id)]})
+    assert (operation.done, operation.refused, operation.options) == (
+        1,
+        0,
+        {"untried": [str(handles[1].id)]},
+    )
     assert JobHandle(operation.job_id, "default").state is JobState.DELAYED
     operations.promote(JobHandle(operation.job_id, "default"))
     work()
     operation.refresh_from_db()
-    assert (operation.done, operation.refused, operation.refusals, operation.options) == (5, 0, [], {})
+    assert (operation.done, operation.refused, operation.refusals, operation.options) == (
+        5,
+        0,
+        [],
+        {},
+    )
     assert [handle.state for handle in handles] == [JobState.COMPLETED] * 5
-    promoted = AuditEntry.objects.filter(action="promoted", target_id__in=[str(handle.id) for handle in handles])
+    promoted = AuditEntry.objects.filter(
+        action="promoted", target_id__in=[str(handle.id) for handle in handles]
+    )
     assert promoted.count() == 5
 
 
@@ -325,7 +381,10 @@ def of_acme(user: User) -> list[str]:
 
 
 def test_the_border_of_organizations_holds(settings: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": "tests.operations.test_bulk.of_acme"}
+    settings.WELLOS_JOBS = {
+        **settings.WELLOS_JOBS,
+        "ADMIN_ORGANIZATIONS": "tests.operations.test_bulk.of_acme",
+    }
     letters(4, organization="acme")
     letters(4, organization="fjord")
     user = User.objects.create_user("ann", is_staff=True)
@@ -366,15 +425,19 @@ def test_a_rate(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [round(seconds) for seconds in slept[:4]] == [1, 1, 1, 1]
 
 
-def test_worker_processes_killed_in_the_middle(root: Client, processes: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_processes_killed_in_the_middle(
+    root: Client, processes: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each of 300 rows is treated once, though the worker is killed again and again."""
     monkeypatch.setattr("wellos_jobs.admin.ui.bulk_actions.MOST_AT_ONCE", 100)
     now = timezone.now()
     records = JobRecord.objects.bulk_create(
-        JobRecord(name="test-noop", queue="slow", state="failed", created_at=now, finished_at=now) for _ in range(300)
+        JobRecord(name="test-noop", queue="slow", state="failed", created_at=now, finished_at=now)
+        for _ in range(300)
     )
     DeadLetter.objects.bulk_create(
-        DeadLetter(job=record, reason="exhausted", fingerprint="x", created_at=record.created_at) for record in records
+        DeadLetter(job=record, reason="exhausted", fingerprint="x", created_at=record.created_at)
+        for record in records
     )
     operation = begun(root, LETTERS, "discard_dead_letters", rate="100")
     done_by_a_worker_that_is_killed(operation, processes)
@@ -403,16 +466,22 @@ def test_in_the_browser(page: Any, processes: Fleet) -> None:
     assert BulkOperation.objects.get().done == 8
 
 
-# --- what is counted, and what a search leaves -----------------------------------------------------------
+# --- what is counted, and what a search leaves ----------------------------------------------------
 
 
-def test_many_are_not_counted_while_somebody_waits(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_are_not_counted_while_somebody_waits(
+    root: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(paginator, "MOST", 4)
     monkeypatch.setattr(bulk_actions, "MOST", 4)
     letters(6)
     for n in range(7):
-        JobRecord.objects.create(name=f"n{n}", queue="email", state="completed", created_at=timezone.now())
-    shown = text(root.post(JOBS, {"action": "retry_jobs", "select_across": "1", "_selected_action": "1"}))
+        JobRecord.objects.create(
+            name=f"n{n}", queue="email", state="completed", created_at=timezone.now()
+        )
+    shown = text(
+        root.post(JOBS, {"action": "retry_jobs", "select_across": "1", "_selected_action": "1"})
+    )
     assert "4+ failed jobs run again from the start" in shown
     assert "0 delayed jobs" not in shown
     assert "5+ completed jobs stay as they are" in shown
@@ -426,36 +495,56 @@ def test_many_are_not_counted_while_somebody_waits(root: Client, monkeypatch: py
     assert operation.total >= 13
 
 
-def test_those_that_are_acted_on_are_counted_whatever_else_there_is(root: Client, monkeypatch: Any) -> None:
+def test_those_that_are_acted_on_are_counted_whatever_else_there_is(
+    root: Client, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(bulk_actions, "MOST", 4)
     for n in range(20):
-        JobRecord.objects.create(name=f"n{n}", queue="email", state="completed", created_at=timezone.now())
+        JobRecord.objects.create(
+            name=f"n{n}", queue="email", state="completed", created_at=timezone.now()
+        )
     JobRecord.objects.create(name="last", queue="email", state="failed", created_at=timezone.now())
-    shown = text(root.post(JOBS, {"action": "retry_jobs", "select_across": "1", "_selected_action": "1"}))
+    shown = text(
+        root.post(JOBS, {"action": "retry_jobs", "select_across": "1", "_selected_action": "1"})
+    )
     assert "1 failed job runs again from the start" in shown
 
 
 @pytest.mark.parametrize("query", ["q=test-fail", "q=test-fail&state__exact=failed"])
-def test_a_search_means_what_was_confirmed(root: Client, monkeypatch: pytest.MonkeyPatch, query: str) -> None:
+def test_a_search_means_what_was_confirmed(
+    root: Client, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
     letters(9)
     monkeypatch.setattr(search_window, "MOST", 5)
     monkeypatch.setattr(search_window, "FEW", 2)
-    meant = set(JobRecord.objects.filter(name="test-fail").order_by("-created_at").values_list("pk", flat=True)[:5])
+    meant = set(
+        JobRecord.objects.filter(name="test-fail")
+        .order_by("-created_at")
+        .values_list("pk", flat=True)[:5]
+    )
     sent = {"action": "retry_jobs", "select_across": "1", "_selected_action": "1"}
     page = root.post(f"{JOBS}?{query}", sent)
     assert "5 failed jobs run again" in text(page)
-    found = re.search(r'<form method="post" class="wj-confirm" action="([^"]*)"', page.content.decode())
+    found = re.search(
+        r'<form method="post" class="wj-confirm" action="([^"]*)"', page.content.decode()
+    )
     assert found
     letters(3)
-    response = root.post(html.unescape(found[1]), {**sent, "confirm": "yes", "reason": "the partner is back"})
+    response = root.post(
+        html.unescape(found[1]), {**sent, "confirm": "yes", "reason": "the partner is back"}
+    )
     operation = BulkOperation.objects.get()
     assert response["Location"] == f"{OPERATIONS}{operation.pk}/change/"
     letters(4)
     work("default", max_jobs=1)
     operation.refresh_from_db()
-    retried = set(JobRecord.objects.filter(name="test-fail", replays=1).values_list("pk", flat=True))
+    retried = set(
+        JobRecord.objects.filter(name="test-fail", replays=1).values_list("pk", flat=True)
+    )
     assert meant <= retried
-    assert len(retried) == operation.done == 8, "the three that came before the reason was sent match, too"
+    assert len(retried) == operation.done == 8, (
+        "the three that came before the reason was sent match, too"
+    )
 
 
 def test_an_operation_whose_job_is_no_longer_kept(root: Client) -> None:

@@ -1,4 +1,5 @@
-"""What people do to jobs and dead letters: on the real engine, with the audit entry each act leaves."""
+"""What people do to jobs and dead letters: on the real engine, with the audit entry each act
+leaves."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ def failed(books: Books, **options: Any) -> JobRecord:
 
 
 def letter_of(record: JobRecord) -> DeadLetter:
-    letter: DeadLetter = DeadLetter.objects.using(record._state.db).get(job=record, status=DeadLetterStatus.OPEN)
+    letter: DeadLetter = DeadLetter.objects.using(record._state.db).get(
+        job=record, status=DeadLetterStatus.OPEN
+    )
     return letter
 
 
@@ -55,7 +58,7 @@ def acts() -> list[AuditEntry]:
     return list(AuditEntry.objects.exclude(action="failed").order_by("pk"))
 
 
-# --- replay and retry ------------------------------------------------------------------------------------
+# --- replay and retry -----------------------------------------------------------------------------
 
 
 def test_replay_runs_the_job_again_with_fresh_attempts(books: Books, ada: User) -> None:
@@ -64,7 +67,12 @@ def test_replay_runs_the_job_again_with_fresh_attempts(books: Books, ada: User) 
 
     replayed = operations.replay(letter, by=ada, reason="the partner is back", address="10.0.0.7")
 
-    assert (replayed.pk, replayed.state, replayed.attempts, replayed.replays) == (record.pk, "waiting", 0, 1)
+    assert (replayed.pk, replayed.state, replayed.attempts, replayed.replays) == (
+        record.pk,
+        "waiting",
+        0,
+        1,
+    )
     assert (replayed.error, replayed.result, replayed.progress) == ("", None, 0)
     assert replayed.started_at is replayed.finished_at is replayed.run_at is None
     letter.refresh_from_db()
@@ -72,8 +80,17 @@ def test_replay_runs_the_job_again_with_fresh_attempts(books: Books, ada: User) 
     assert (letter.resolved_by, letter.note) == (ada, "the partner is back")
     assert letter.resolved_at is not None
     (act,) = acts()
-    assert (act.action, act.actor, act.actor_name, act.address) == ("replayed", ada, "ada", "10.0.0.7")
-    assert (act.target_type, act.target_id, act.reason) == ("dead_letter", str(letter.pk), "the partner is back")
+    assert (act.action, act.actor, act.actor_name, act.address) == (
+        "replayed",
+        ada,
+        "ada",
+        "10.0.0.7",
+    )
+    assert (act.target_type, act.target_id, act.reason) == (
+        "dead_letter",
+        str(letter.pk),
+        "the partner is back",
+    )
     assert act.detail == {"job": str(record.pk), "name": "test-fail"}
 
     work()
@@ -87,8 +104,14 @@ def test_replay_keeps_the_history(books: Books) -> None:
     operations.replay(letter_of(record))
     work()
     books.fold()
-    assert list(JobAttempt.objects.order_by("pk").values_list("replay", "number")) == [(0, 1), (1, 1)]
-    assert list(DeadLetter.objects.order_by("pk").values_list("status", flat=True)) == ["replayed", "open"]
+    assert list(JobAttempt.objects.order_by("pk").values_list("replay", "number")) == [
+        (0, 1),
+        (1, 1),
+    ]
+    assert list(DeadLetter.objects.order_by("pk").values_list("status", flat=True)) == [
+        "replayed",
+        "open",
+    ]
 
 
 def test_a_letter_is_replayed_once(books: Books) -> None:
@@ -193,7 +216,9 @@ def test_retry_between_two_attempts(books: Books) -> None:
 def test_retry_names_the_state_that_forbids_it(books: Books, state: str) -> None:
     record = failed(books)
     JobRecord.objects.update(state=state)
-    with pytest.raises(errors.InvalidOperation, match=f"it is {state}, and only failed and delayed jobs can"):
+    with pytest.raises(
+        errors.InvalidOperation, match=f"it is {state}, and only failed and delayed jobs can"
+    ):
         operations.retry(record)
     assert acts() == []
 
@@ -230,7 +255,7 @@ def test_in_the_database_of_the_job() -> None:
     assert AuditEntry.objects.count() == JobRecord.objects.count() == 0
 
 
-# --- discard and cancel ----------------------------------------------------------------------------------
+# --- discard and cancel ---------------------------------------------------------------------------
 
 
 def test_discard_closes_the_letter_and_leaves_the_job(books: Books, ada: User) -> None:
@@ -239,10 +264,18 @@ def test_discard_closes_the_letter_and_leaves_the_job(books: Books, ada: User) -
     operations.discard(letter, by=ada, reason="customer is gone")
     letter.refresh_from_db()
     record.refresh_from_db()
-    assert (letter.status, letter.resolved_by, letter.note) == ("discarded", ada, "customer is gone")
+    assert (letter.status, letter.resolved_by, letter.note) == (
+        "discarded",
+        ada,
+        "customer is gone",
+    )
     assert record.state == JobState.FAILED
     (act,) = acts()
-    assert (act.action, act.target_type, act.target_id) == ("discarded", "dead_letter", str(letter.pk))
+    assert (act.action, act.target_type, act.target_id) == (
+        "discarded",
+        "dead_letter",
+        str(letter.pk),
+    )
     with pytest.raises(errors.InvalidOperation, match="is discarded already"):
         operations.discard(letter)
     with pytest.raises(errors.InvalidOperation, match="is discarded already"):
@@ -251,11 +284,18 @@ def test_discard_closes_the_letter_and_leaves_the_job(books: Books, ada: User) -
 
 def test_cancel_of_a_waiting_job(books: Books, ada: User) -> None:
     handle = jobs.noop.enqueue()
-    assert operations.cancel(handle.record(), by=ada, reason="too late", address="::1") == "canceled"
+    assert (
+        operations.cancel(handle.record(), by=ada, reason="too late", address="::1") == "canceled"
+    )
     work()
     assert books.row(handle).state == JobState.CANCELED
     (act,) = acts()
-    assert (act.action, act.target_id, act.reason, act.address) == ("canceled", str(handle), "too late", "::1")
+    assert (act.action, act.target_id, act.reason, act.address) == (
+        "canceled",
+        str(handle),
+        "too late",
+        "::1",
+    )
 
 
 def test_a_job_may_be_given_as_its_handle(books: Books, ada: User) -> None:
@@ -266,7 +306,11 @@ def test_a_job_may_be_given_as_its_handle(books: Books, ada: User) -> None:
     operations.promote(promoted, by=ada)
     assert operations.cancel(canceled, by=ada) == "canceled"
     work("default", "email")
-    assert [books.row(handle).state for handle in (moved, promoted, canceled)] == ["completed", "completed", "canceled"]
+    assert [books.row(handle).state for handle in (moved, promoted, canceled)] == [
+        "completed",
+        "completed",
+        "canceled",
+    ]
     assert (books.row(moved).queue, books.row(moved).priority) == ("email", Priority.HIGH)
     done = ["changed priority", "moved", "retried", "promoted", "canceled"]
     assert [act.action for act in AuditEntry.objects.filter(actor=ada).order_by("pk")] == done
@@ -329,7 +373,7 @@ def test_cancel_that_redis_refuses(redis_client: redis.Redis) -> None:
     assert acts() == []
 
 
-# --- many ------------------------------------------------------------------------------------------------
+# --- many -----------------------------------------------------------------------------------------
 
 
 def test_retry_many_does_what_can_be_done_and_tells_the_rest(books: Books, ada: User) -> None:
@@ -354,7 +398,10 @@ def test_replay_many_takes_lists_and_counts_closed_letters(books: Books) -> None
     letters = [letter_of(failed(books)) for _ in range(3)]
     operations.discard(letters[0])
     report = operations.replay_many(letters)
-    assert (report.done, report.refused) == (2, [f"Dead letter {letters[0].pk} is discarded already"])
+    assert (report.done, report.refused) == (
+        2,
+        [f"Dead letter {letters[0].pk} is discarded already"],
+    )
     assert operations.replay_many([]).done == 0
 
 
@@ -362,7 +409,10 @@ def test_discard_many(books: Books) -> None:
     letters = [letter_of(failed(books)) for _ in range(2)]
     operations.replay(letters[0])
     report = operations.discard_many(DeadLetter.objects.all())
-    assert (report.done, report.refused) == (1, [f"Dead letter {letters[0].pk} is replayed already"])
+    assert (report.done, report.refused) == (
+        1,
+        [f"Dead letter {letters[0].pk} is replayed already"],
+    )
 
 
 def test_cancel_many(books: Books) -> None:

@@ -1,4 +1,5 @@
-"""Acts on queues, on where a job waits, on limits and breakers: on the real engine, each with its audit entry."""
+"""Acts on queues, on where a job waits, on limits and breakers: on the real engine, each with its
+audit entry."""
 
 from __future__ import annotations
 
@@ -41,14 +42,19 @@ def test_a_paused_queue_says_so_until_it_is_resumed(redis_client: redis.Redis) -
     ]
 
 
-def test_a_queue_that_is_not_paused_cannot_be_resumed_and_nothing_is_noted(redis_client: redis.Redis) -> None:
+def test_a_queue_that_is_not_paused_cannot_be_resumed_and_nothing_is_noted(
+    redis_client: redis.Redis,
+) -> None:
     with pytest.raises(InvalidOperation, match="Queue default is not paused"):
         operations.resume_queue("default")
     assert entries() == []
 
 
-def test_a_long_queue_is_emptied_in_steps(redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One script for 100,000 jobs would hold Redis up for longer than clients wait for an answer."""
+def test_a_long_queue_is_emptied_in_steps(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One script for 100,000 jobs would hold Redis up for longer than clients wait for an
+    answer."""
     monkeypatch.setattr(rq_queue, "EMPTY_CHUNK", 10)
     noop.enqueue_bulk([{}] * 20)
     noop.using(priority=Priority.BULK).enqueue_bulk([{}] * 5)
@@ -73,9 +79,13 @@ def test_emptying_cancels_what_waits_and_leaves_what_is_delayed(redis_client: re
 
 def test_a_waiting_job_gets_another_priority(redis_client: redis.Redis) -> None:
     handle = noop.enqueue()
-    record = operations.change_priority(handle.record(), Priority.CRITICAL, reason="the customer waits")
+    record = operations.change_priority(
+        handle.record(), Priority.CRITICAL, reason="the customer waits"
+    )
     assert record.priority == JobRecord.objects.get().priority == Priority.CRITICAL
-    assert redis_client.lrange(keys.lane("default", Priority.CRITICAL), 0, -1) == [str(handle).encode()]
+    assert redis_client.lrange(keys.lane("default", Priority.CRITICAL), 0, -1) == [
+        str(handle).encode()
+    ]
     assert redis_client.llen(keys.lane("default")) == 0
 
 
@@ -102,7 +112,9 @@ def test_a_job_that_ended_and_that_redis_forgot_is_not_moved(redis_client: redis
     work()
     Books().fold()
     redis_client.delete(keys.job(str(handle)))
-    with pytest.raises(InvalidOperation, match="is completed: only a job that has not started can be changed"):
+    with pytest.raises(
+        InvalidOperation, match="is completed: only a job that has not started can be changed"
+    ):
         operations.move(handle.record(), "low")
     assert JobRecord.objects.get().queue == "default"
 
@@ -144,7 +156,8 @@ def test_a_job_of_plain_rq_code_is_neither_moved_nor_promoted(redis_client: redi
 
 
 def test_moves_that_race_with_claims(redis_client: redis.Redis) -> None:
-    """Each job is claimed once: from the queue that its row says, if the move was in time, else it is not moved."""
+    """Each job is claimed once: from the queue that its row says, if the move was in time, else it
+    is not moved."""
     handles = noop.enqueue_bulk([{}] * 60)
     claimed: dict[str, str] = {}
 
@@ -164,7 +177,11 @@ def test_moves_that_race_with_claims(redis_client: redis.Redis) -> None:
     assert all("has not started" in text for text in report.refused)
     rows = {str(row.pk): row.queue for row in JobRecord.objects.all()}
     assert claimed == rows
-    assert list(rows.values()).count("low") == report.done == AuditEntry.objects.filter(action="moved").count()
+    assert (
+        list(rows.values()).count("low")
+        == report.done
+        == AuditEntry.objects.filter(action="moved").count()
+    )
 
 
 def test_many_keep_their_place_where_nothing_changes(redis_client: redis.Redis) -> None:
@@ -181,7 +198,9 @@ def test_many_keep_their_place_where_nothing_changes(redis_client: redis.Redis) 
         operations.change_priority_many([first.record()], 42)
 
 
-def test_many_are_not_tried_once_redis_is_away(redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_are_not_tried_once_redis_is_away(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     noop.using(delay=60).enqueue_bulk([{}] * 3)
     tried: list[object] = []
 
@@ -191,7 +210,11 @@ def test_many_are_not_tried_once_redis_is_away(redis_client: redis.Redis, monkey
 
     monkeypatch.setattr(queues, "promote", away)
     report = operations.promote_many(JobRecord.objects.all())
-    assert (len(tried), report.done, report.told) == (1, 0, ["Redis cannot be reached: 3 were not tried"])
+    assert (len(tried), report.done, report.told) == (
+        1,
+        0,
+        ["Redis cannot be reached: 3 were not tried"],
+    )
     assert entries() == []
 
 
@@ -210,7 +233,9 @@ def test_a_limit_is_set_and_taken_back(redis_client: redis.Redis) -> None:
     assert redis_client.hgetall(f"{keys.OWN}limits") == {}
 
 
-@pytest.mark.parametrize(("limit", "most"), [("quickbooks", 5), ("c:quickbooks", -1), ("c:quickbooks", True)])
+@pytest.mark.parametrize(
+    ("limit", "most"), [("quickbooks", 5), ("c:quickbooks", -1), ("c:quickbooks", True)]
+)
 def test_a_limit_that_cannot_be_meant_is_refused(limit: str, most: int) -> None:
     with pytest.raises(ValueError, match=r"is no limit|must be a whole number"):
         operations.set_limit(limit, most)
@@ -221,10 +246,16 @@ def test_a_breaker_is_opened_and_closed_by_hand(redis_client: redis.Redis) -> No
     assert redis_client.exists(f"{keys.OWN}breaker:b:quickbooks")
     assert operations.reset_breaker("quickbooks")
     assert not operations.reset_breaker("quickbooks")
-    assert [action for action, *_ in entries()] == ["tripped breaker", "reset breaker", "reset breaker"]
+    assert [action for action, *_ in entries()] == [
+        "tripped breaker",
+        "reset breaker",
+        "reset breaker",
+    ]
 
 
-def test_with_redis_away_nothing_is_noted(redis_server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_with_redis_away_nothing_is_noted(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
     redis_server.kill9()
     caplog.set_level(logging.CRITICAL)
     with pytest.raises(RedisUnavailable, match="nothing was changed"):

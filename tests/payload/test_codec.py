@@ -29,7 +29,7 @@ def keys(settings: Any) -> None:
     settings.WELLOS_JOBS = {"ENCRYPTION_KEYS": [OLD]}
 
 
-# --- size -------------------------------------------------------------------------------------------------
+# --- size -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", ["x" * 90, "é" * 45, "😀" * 22 + "xx"])
@@ -37,7 +37,9 @@ def test_the_limit_counts_bytes_of_utf8_json(text: str) -> None:
     size = len(f'{{"a":"{text}"}}'.encode())
     assert size == 98
     payload.encode({"a": text}, limit=98)
-    with pytest.raises(PayloadError, match=r"^The data is 98 bytes as JSON and at most 97 .*: pass an id instead$"):
+    with pytest.raises(
+        PayloadError, match=r"^The data is 98 bytes as JSON and at most 97 .*: pass an id instead$"
+    ):
         payload.encode({"a": text}, limit=97)
 
 
@@ -53,12 +55,14 @@ def test_the_limit_of_the_settings(settings: Any) -> None:
     settings.WELLOS_JOBS = {"MAX_PAYLOAD_BYTES": 20}
     with pytest.raises(PayloadError, match="at most 20"):
         payload.encode({"a": "x" * 13})
-    with pytest.raises(PayloadError, match=r"^The result is 21 bytes .* at most 20 .*: store it and return an id"):
+    with pytest.raises(
+        PayloadError, match=r"^The result is 21 bytes .* at most 20 .*: store it and return an id"
+    ):
         payload.encode_result("x" * 19)
     assert payload.encode_result("x" * 18) == "x" * 18
 
 
-# --- secrets ----------------------------------------------------------------------------------------------
+# --- secrets --------------------------------------------------------------------------------------
 
 
 def test_a_sensitive_value_is_stored_as_one_token() -> None:
@@ -102,7 +106,9 @@ def test_a_token_that_is_none_is_an_encryption_error(token: Any) -> None:
 def test_a_token_of_something_else_is_a_payload_error() -> None:
     encoded = {"a": {"$encrypted": encryption.encrypt("s3cret {")}}
     for read in (payload.decode, payload.secrets_in):
-        with pytest.raises(PayloadError, match=r'^data\["a"\] was encrypted from something') as caught:
+        with pytest.raises(
+            PayloadError, match=r'^data\["a"\] was encrypted from something'
+        ) as caught:
             read(encoded)
         assert "s3cret" not in str(caught.value)
         assert caught.value.__suppress_context__
@@ -181,7 +187,18 @@ def test_the_secrets_of_stored_data() -> None:
         "odd": {"$uuid": "four"},
     }
     found = payload.secrets_in(stored(data, sensitive=set(data) - {"open"}))
-    for text in ("s3cret", "4711", "0.25", "one", "two", "three", "9.90", str(identity), identity.hex, "four"):
+    for text in (
+        "s3cret",
+        "4711",
+        "0.25",
+        "one",
+        "two",
+        "three",
+        "9.90",
+        str(identity),
+        identity.hex,
+        "four",
+    ):
         assert text in found
     assert not {"visible", "name", "deep", "None", "True"} & set(found)
     assert len(found) == len(set(found))
@@ -212,7 +229,7 @@ def test_rotation_moves_every_sensitive_value_to_the_first_key(settings: Any) ->
     assert payload.rotate(rotated) == (rotated, False)
 
 
-# --- redaction --------------------------------------------------------------------------------------------
+# --- redaction ------------------------------------------------------------------------------------
 
 HARD = "p'ss\"w\\rd\n/ü&<=+ 😀"
 
@@ -266,7 +283,10 @@ def test_redaction_finds_a_secret_however_it_is_escaped(written: str) -> None:
 def test_redaction_finds_the_lines_of_a_long_secret() -> None:
     secret = "-----BEGIN KEY-----\nMIIEvQIBADANBgkq\n  AgEAAoIBAQC7VJTUt9  \nok\n-----END KEY-----"
     told = "ValueError: bad line 2\n    | MIIEvQIBADANBgkq\n    | AgEAAoIBAQC7VJTUt9\n    | ok\n"
-    assert payload.redact(told, [secret]) == f"ValueError: bad line 2\n    | {MASK}\n    | {MASK}\n    | ok\n"
+    assert (
+        payload.redact(told, [secret])
+        == f"ValueError: bad line 2\n    | {MASK}\n    | {MASK}\n    | ok\n"
+    )
 
 
 def test_redaction_takes_what_secrets_in_found_out_of_a_traceback() -> None:

@@ -14,7 +14,9 @@ from wellos_jobs.payload import encryption
 OLD, NEW, OTHER = (Fernet.generate_key().decode() for _ in range(3))
 
 
-@pytest.mark.parametrize("text", ["", "s3cret", '{"a": [1, 2]}', "Zürich 😀", "a\x00b", "x" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "s3cret", '{"a": [1, 2]}', "Zürich 😀", "a\x00b", "x" * 100_000]
+)
 def test_a_text_comes_back(text: str) -> None:
     token = encryption.encrypt(text, (NEW,))
     assert token.isascii()
@@ -58,7 +60,12 @@ def test_keys_as_bytes_in_the_settings(settings: Any) -> None:
 
 @pytest.mark.parametrize(
     ("made_with", "keys", "needed"),
-    [((NEW,), (NEW,), False), ((NEW,), (NEW, OLD), False), ((OLD,), (NEW, OLD), True), ((OLD,), (OLD,), False)],
+    [
+        ((NEW,), (NEW,), False),
+        ((NEW,), (NEW, OLD), False),
+        ((OLD,), (NEW, OLD), True),
+        ((OLD,), (OLD,), False),
+    ],
 )
 def test_rotation_is_needed_unless_the_first_key_made_the_token(
     made_with: tuple[str, ...], keys: tuple[str, ...], needed: bool
@@ -86,7 +93,9 @@ def test_rotation_is_needed_unless_the_first_key_made_the_token(
     ],
     ids=lambda token: type(token).__name__,
 )
-def test_a_token_of_no_key_is_an_error_that_holds_neither_token_nor_text(do: Any, token: Any) -> None:
+def test_a_token_of_no_key_is_an_error_that_holds_neither_token_nor_text(
+    do: Any, token: Any
+) -> None:
     with pytest.raises(EncryptionError, match="cannot be decrypted") as caught:
         do(token, (NEW, OLD))
     told = "".join(traceback.format_exception(caught.value))
@@ -107,10 +116,14 @@ def test_without_keys_the_error_tells_how_to_make_one(settings: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["not-a-key", "", "clé", NEW[:-4], NEW[1:]], ids=["words", "empty", "accent", "short", "beheaded"]
+    "bad",
+    ["not-a-key", "", "clé", NEW[:-4], NEW[1:]],
+    ids=["words", "empty", "accent", "short", "beheaded"],
 )
 def test_a_malformed_key_is_named_by_its_place_only(bad: str) -> None:
-    with pytest.raises(EncryptionError, match=r'\["ENCRYPTION_KEYS"\]\[1\] is not a Fernet key') as caught:
+    with pytest.raises(
+        EncryptionError, match=r'\["ENCRYPTION_KEYS"\]\[1\] is not a Fernet key'
+    ) as caught:
         encryption.encrypt("s3cret", (NEW, bad))
     assert not bad or bad not in str(caught.value)
     assert NEW not in str(caught.value)
@@ -119,5 +132,10 @@ def test_a_malformed_key_is_named_by_its_place_only(bad: str) -> None:
 def test_a_text_that_is_no_unicode_is_refused_without_quoting_it() -> None:
     with pytest.raises(EncryptionError, match="surrogate") as caught:
         encryption.encrypt("s3cret\ud800", (NEW,))
-    assert "s3cret" not in "".join(traceback.format_exception(caught.value, chain=True)).split("EncryptionError")[-1]
+    assert (
+        "s3cret"
+        not in "".join(traceback.format_exception(caught.value, chain=True)).split(
+            "EncryptionError"
+        )[-1]
+    )
     assert caught.value.__suppress_context__

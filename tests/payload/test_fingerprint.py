@@ -15,12 +15,20 @@ shop.PaymentError: {message}
 """
 
 
-def made(message: str = "order 42 failed", *, line: int = 30, name: str = "charge", error: str = "PaymentError") -> str:
+def made(
+    message: str = "order 42 failed",
+    *,
+    line: int = 30,
+    name: str = "charge",
+    error: str = "PaymentError",
+) -> str:
     return fingerprint(name, error, message, TRACE.format(line=line, message=message))
 
 
 def test_it_is_16_hex_digits_and_the_same_on_every_machine() -> None:
-    assert fingerprint("charge", "ValueError", "no", "") == fingerprint("charge", "ValueError", "no", "")
+    assert fingerprint("charge", "ValueError", "no", "") == fingerprint(
+        "charge", "ValueError", "no", ""
+    )
     assert len(made()) == 16 and int(made(), 16) >= 0
 
 
@@ -29,7 +37,10 @@ def test_it_is_16_hex_digits_and_the_same_on_every_machine() -> None:
     [
         ("order 42 failed", "order 43 failed"),
         ("took 1.5 seconds", "took 20.25 seconds"),
-        ("no row 0190a6b2-7c1d-7e3f-8a5b-0123456789ab", "no row 5eae9e1a-68a3-4b55-996b-0e6b1a9de4aa"),
+        (
+            "no row 0190a6b2-7c1d-7e3f-8a5b-0123456789ab",
+            "no row 5eae9e1a-68a3-4b55-996b-0e6b1a9de4aa",
+        ),
         ("object at 0x7f12ab", "object at 0x55d0ff"),
         ("commit deadbeef01 is gone", "commit 0123456789abcdef is gone"),
         ("no field 'name'", "no field 'email'"),
@@ -64,7 +75,9 @@ def test_what_makes_another_fault_counts() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "\n", "'unbalanced", "0x", "x" * 100_000, "'" * 10_000, '"' * 9_999])
+@pytest.mark.parametrize(
+    "text", ["", "\n", "'unbalanced", "0x", "x" * 100_000, "'" * 10_000, '"' * 9_999]
+)
 def test_odd_texts_are_taken_quickly(text: str) -> None:
     assert len(fingerprint(text[:100], text[:100], text, text)) == 16
 

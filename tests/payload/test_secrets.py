@@ -1,4 +1,5 @@
-"""A secret goes through everything, with real processes, and is found nowhere but in the hands of its job."""
+"""A secret goes through everything, with real processes, and is found nowhere but in the hands of
+its job."""
 
 from __future__ import annotations
 
@@ -71,7 +72,11 @@ def pages(root: Client, handles: list[JobHandle]) -> Iterator[str]:
     urls = [f"/jobs/{handle}/status" for handle in handles]
     for model in (JobRecord, JobAttempt, DeadLetter, AuditEntry):
         folder = f"/admin/wellos_jobs/{model._meta.model_name}/"
-        urls += [folder, f"{folder}?q=sesam", *(f"{folder}{row.pk}/change/" for row in model._default_manager.all())]
+        urls += [
+            folder,
+            f"{folder}?q=sesam",
+            *(f"{folder}{row.pk}/change/" for row in model._default_manager.all()),
+        ]
     urls += ["/admin/wellos_jobs/queues/", "/admin/wellos_jobs/queues/stats/", "/admin/"]
     for url in urls:
         response = root.get(url)
@@ -106,9 +111,13 @@ def test_a_secret_is_found_nowhere(
     assert "sesame" not in repr(works)
 
     processes.wait_until(lambda: DeadLetter.objects.count() == 1, what="the dead letter")
-    processes.wait_until(lambda: works.record().state == JobState.COMPLETED, what="the job that works")
+    processes.wait_until(
+        lambda: works.record().state == JobState.COMPLETED, what="the job that works"
+    )
     mails = Path(settings.MAIL_FOLDER)
-    processes.wait_until(lambda: any(mails.iterdir()) if mails.exists() else False, what="the mail to the admins")
+    processes.wait_until(
+        lambda: any(mails.iterdir()) if mails.exists() else False, what="the mail to the admins"
+    )
     assert works.result == len(TOKEN)  # the job itself got the real thing
     assert JobAttempt.objects.filter(job_id=fails.id).count() == 2
     assert "********" in DeadLetter.objects.get().traceback
@@ -132,7 +141,9 @@ def test_a_secret_is_found_nowhere(
     assert leaks([process.output() for process in processes.all]) == []
 
 
-@pytest.mark.parametrize("careless", ["message", "argument", "dict", "unfit arguments", "exception", "cause", "thread"])
+@pytest.mark.parametrize(
+    "careless", ["message", "argument", "dict", "unfit arguments", "exception", "cause", "thread"]
+)
 def test_log_lines_of_a_run_are_masked(careless: str, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever way code writes a secret into a log line, handlers get the line without it."""
     caplog.set_level(logging.DEBUG)

@@ -42,7 +42,7 @@ def keys(settings: Any) -> None:
     settings.WELLOS_JOBS = {"ENCRYPTION_KEYS": [KEY]}
 
 
-# --- what comes back as it was --------------------------------------------------------------------------
+# --- what comes back as it was --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", CARRIED, ids=lambda value: type(value).__name__)
@@ -114,7 +114,9 @@ def test_what_was_encoded_shares_nothing_with_the_callers_data() -> None:
 
 def test_names_and_values_do_not_mix_up_between_arguments() -> None:
     for one, other in itertools.pairwise(CARRIED):
-        assert same(payload.decode(stored({"one": one, "other": other})), {"one": one, "other": other})
+        assert same(
+            payload.decode(stored({"one": one, "other": other})), {"one": one, "other": other}
+        )
 
 
 @pytest.mark.django_db
@@ -127,9 +129,14 @@ def test_every_database_gives_back_what_a_row_was_given() -> None:
     values["deep"] = nested(MOST_LEVELS - 1, uuid.UUID(int=1))
     values["deep_dict"] = nested(MOST_LEVELS - 3, {"$a": uuid.UUID(int=1)})
     record = JobRecord.objects.create(
-        name="carry", queue="default", created_at=timezone.now(), data=payload.encode(values, sensitive=("v1",))
+        name="carry",
+        queue="default",
+        created_at=timezone.now(),
+        data=payload.encode(values, sensitive=("v1",)),
     )
-    JobRecord.objects.filter(pk=record.pk).update(result=payload.encode_result(nested(MOST_LEVELS, Decimal(1))))
+    JobRecord.objects.filter(pk=record.pk).update(
+        result=payload.encode_result(nested(MOST_LEVELS, Decimal(1)))
+    )
     record.refresh_from_db()
     assert payload.decode(record.data) == values
     assert payload.decode_result(record.result) == nested(MOST_LEVELS, Decimal(1))
@@ -138,7 +145,7 @@ def test_every_database_gives_back_what_a_row_was_given() -> None:
         assert same_type, name
 
 
-# --- what comes back as its plain form ------------------------------------------------------------------
+# --- what comes back as its plain form ------------------------------------------------------------
 
 
 class Colour(enum.Enum):
@@ -179,10 +186,16 @@ Point = collections.namedtuple("Point", "x y")
         (collections.defaultdict(list, a=[1]), {"a": [1]}),
         (collections.Counter("aab"), {"a": 2, "b": 1}),
         (types.SimpleNamespace(a=1).__dict__, {"a": 1}),
-        ({JobState.FAILED: 1, Shape.ROUND: 2, mark_safe("k"): 3}, {"failed": 1, "round": 2, "k": 3}),
+        (
+            {JobState.FAILED: 1, Shape.ROUND: 2, mark_safe("k"): 3},
+            {"failed": 1, "round": 2, "k": 3},
+        ),
         (type("Whole", (int,), {})(5), 5),
         (type("Real", (float,), {})(0.5), 0.5),
-        (type("Moment", (dt.datetime,), {})(2026, 3, 1, tzinfo=dt.UTC), dt.datetime(2026, 3, 1, tzinfo=dt.UTC)),
+        (
+            type("Moment", (dt.datetime,), {})(2026, 3, 1, tzinfo=dt.UTC),
+            dt.datetime(2026, 3, 1, tzinfo=dt.UTC),
+        ),
         (type("Day", (dt.date,), {})(2026, 3, 1), dt.date(2026, 3, 1)),
         (type("Money", (Decimal,), {})("1.50"), Decimal("1.50")),
     ],
@@ -192,7 +205,9 @@ def test_a_near_relative_comes_back_as_the_plain_type(value: Any, expected: Any)
     decoded = payload.decode(stored({"a": value}))["a"]
     assert same(decoded, expected)
     assert type(decoded) is type(expected)
-    assert same(payload.decode_result(json.loads(payload.to_json(payload.encode_result(value)))), expected)
+    assert same(
+        payload.decode_result(json.loads(payload.to_json(payload.encode_result(value)))), expected
+    )
 
 
 def test_lazy_text_is_taken_in_the_language_of_the_moment() -> None:
@@ -205,7 +220,7 @@ def test_data_may_be_any_mapping_with_text_for_names() -> None:
     assert list(map(type, payload.encode({JobState.FAILED: 1}))) == [str]
 
 
-# --- what is refused ------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 def _looping() -> Any:
@@ -320,7 +335,7 @@ def test_the_deepest_data_that_is_carried() -> None:
     assert payload.decode_result(payload.encode_result(result)) == result
 
 
-# --- reading back -----------------------------------------------------------------------------------------
+# --- reading back ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -387,11 +402,20 @@ def test_decimals_do_not_depend_on_the_context_of_the_reader() -> None:
     assert decoded == {"a": value, "b": dt.timedelta.max}
 
 
-# --- the table of tags ------------------------------------------------------------------------------------
+# --- the table of tags ----------------------------------------------------------------------------
 
 
 def test_every_tag_that_is_written_can_be_read() -> None:
     written = {tag for _, tag in TAGGED}
-    assert written == {"$int", "$float", "$uuid", "$decimal", "$datetime", "$date", "$time", "$timedelta"}
+    assert written == {
+        "$int",
+        "$float",
+        "$uuid",
+        "$decimal",
+        "$datetime",
+        "$date",
+        "$time",
+        "$timedelta",
+    }
     for value, tag in TAGGED:
         assert same(tags.read(tag, payload.encode({"a": value})["a"][tag]), value)

@@ -1,7 +1,7 @@
 """The documentation does what it says: its code runs, and it builds without a warning.
 
-A block marked ``python`` is run, one after the other, in one namespace a page. A block marked ``py`` is a piece of
-somebody's project that cannot run here: it is compiled, no more.
+A block marked ``python`` is run, one after the other, in one namespace a page. A block marked
+``py`` is a piece of somebody's project that cannot run here: it is compiled, no more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from wellos_jobs.enqueueing import triggers
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^(?P<indent> *)```(?P<kind>python|py)\b[^\n]*\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S)
+BLOCK = re.compile(
+    r"^(?P<indent> *)```(?P<kind>python|py)\b[^\n]*\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S
+)
 
 
 def blocks(page: Path) -> Iterator[tuple[int, str, str]]:
@@ -38,7 +40,9 @@ def blocks(page: Path) -> Iterator[tuple[int, str, str]]:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_code_runs(page: Path, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_runs(
+    page: Path, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for owner, name in ((report_types, "_types"), (orphans, "_places")):
         monkeypatch.setattr(owner, name, dict(getattr(owner, name)))
     for name in ("_expired_tokens", "_pending_users"):
@@ -47,7 +51,9 @@ def test_code_runs(page: Path, tmp_path: Path, settings: Any, monkeypatch: pytes
     space: dict[str, Any] = {"__name__": f"documentation_{page.stem.replace('-', '_')}"}
     with registry.isolated(), triggers.isolated():
         for line, kind, code in blocks(page):
-            compiled = compile("\n" * line + code, str(page), "exec")  # with the line of the page in a traceback
+            compiled = compile(
+                "\n" * line + code, str(page), "exec"
+            )  # with the line of the page in a traceback
             if kind == "python":
                 exec(compiled, space)
                 _settings_are_valid(code, space)
@@ -69,10 +75,21 @@ def test_each_page_is_in_the_navigation() -> None:
 
 
 def test_it_builds_without_a_warning(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--site-dir",
+        str(tmp_path),
+    ]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert built.returncode == 0, built.stderr
     assert (tmp_path / "index.html").exists()
     for page in tmp_path.rglob("*.html"):
-        elsewhere = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', page.read_text())
+        elsewhere = re.findall(
+            r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', page.read_text()
+        )
         assert [url for url in elsewhere if "wellos" not in url] == [], page

@@ -1,4 +1,5 @@
-"""The reference names what the code has: settings with their defaults, checks, signals, options and commands."""
+"""The reference names what the code has: settings with their defaults, checks, signals, options and
+commands."""
 
 from __future__ import annotations
 
@@ -29,8 +30,14 @@ def test_every_setting_is_in_the_table_and_none_besides() -> None:
 
 def test_every_check_is_in_the_table_and_none_besides() -> None:
     sources = Path(wellos_jobs.checks.__file__).parent.glob("*.py")
-    raised = {found for source in sources for found in re.findall(r"wellos_jobs\.[EWI]\d+", source.read_text())}
-    assert set(re.findall(r"^\| `(wellos_jobs\.[EWI]\d+)`", section("Checks"), flags=re.M)) == raised
+    raised = {
+        found
+        for source in sources
+        for found in re.findall(r"wellos_jobs\.[EWI]\d+", source.read_text())
+    }
+    assert (
+        set(re.findall(r"^\| `(wellos_jobs\.[EWI]\d+)`", section("Checks"), flags=re.M)) == raised
+    )
 
 
 def test_every_signal_is_named() -> None:
@@ -41,12 +48,17 @@ def test_every_signal_is_named() -> None:
 def test_every_option_is_named() -> None:
     text = section("Options of a job")
     declared = {option.name for option in dataclasses.fields(JobOptions)}
-    declared |= {option.name for option in dataclasses.fields(registry.JobDefinition)} - {"name", "function"}
+    declared |= {option.name for option in dataclasses.fields(registry.JobDefinition)} - {
+        "name",
+        "function",
+    }
     assert {name for name in declared if f"`{name}`" not in text} == set()
 
 
 def test_every_command_is_in_the_table_and_none_besides() -> None:
-    commands = {module.name for module in pkgutil.iter_modules(wellos_jobs.management.commands.__path__)}
+    commands = {
+        module.name for module in pkgutil.iter_modules(wellos_jobs.management.commands.__path__)
+    }
     assert set(re.findall(r"^\| `(\w+)", section("Commands"), flags=re.M)) == commands
 
 
@@ -58,7 +70,9 @@ def test_every_operation_is_in_the_table() -> None:
 def test_links_between_pages_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
+            assert (page.parent / target).exists(), (
+                f"{page.name} links to {target}, which does not exist"
+            )
 
 
 def test_the_glossary_has_every_state_and_event_in_alphabetical_order() -> None:
@@ -68,5 +82,9 @@ def test_the_glossary_has_every_state_and_event_in_alphabetical_order() -> None:
     assert len(words) > 60
     assert words == sorted(set(words))
     kind = {word: meaning.partition(":")[0] for word, meaning in rows}
-    assert {state.value for state in JobState if not kind.get(state, "").startswith("State")} == set()
-    assert {event.value for event in EventName if not kind.get(event, "").lower().endswith("event")} == set()
+    assert {
+        state.value for state in JobState if not kind.get(state, "").startswith("State")
+    } == set()
+    assert {
+        event.value for event in EventName if not kind.get(event, "").lower().endswith("event")
+    } == set()

@@ -34,45 +34,156 @@ MAY_IMPORT: dict[str, set[str]] = {
     "commits": set(),
     # the path of a job
     "enqueueing": {
-        *("broker", "commits", "conf", "databases", "definitions", "errors", "inserts", "models", "payload", "states"),
+        *(
+            "broker",
+            "commits",
+            "conf",
+            "databases",
+            "definitions",
+            "errors",
+            "inserts",
+            "models",
+            "payload",
+            "states",
+        ),
         "monitoring",
     },
     "__init__": {"definitions", "enqueueing", "states"},
-    "ledger": {"broker", "conf", "definitions", "enqueueing", "models", "payload", "signals", "states"},
+    "ledger": {
+        "broker",
+        "conf",
+        "definitions",
+        "enqueueing",
+        "models",
+        "payload",
+        "signals",
+        "states",
+    },
     "schedules": {
-        *("broker", "conf", "cron", "databases", "definitions", "enqueueing", "errors", "inserts", "models", "payload"),
+        *(
+            "broker",
+            "conf",
+            "cron",
+            "databases",
+            "definitions",
+            "enqueueing",
+            "errors",
+            "inserts",
+            "models",
+            "payload",
+        ),
         *("processes", "states"),
     },
     "maintenance": {
-        *("broker", "conf", "databases", "definitions", "enqueueing", "errors", "ledger", "models", "payload"),
+        *(
+            "broker",
+            "conf",
+            "databases",
+            "definitions",
+            "enqueueing",
+            "errors",
+            "ledger",
+            "models",
+            "payload",
+        ),
         *("processes", "signals", "states"),
     },
     "scheduler": {"broker", "conf", "schedules"},
     "worker": {
-        *("__init__", "broker", "conf", "definitions", "enqueueing", "errors", "maintenance", "payload", "processes"),
+        *(
+            "__init__",
+            "broker",
+            "conf",
+            "definitions",
+            "enqueueing",
+            "errors",
+            "maintenance",
+            "payload",
+            "processes",
+        ),
         *("scheduler", "schedules", "signals", "states"),
     },
     # for people
-    "status": {"broker", "conf", "databases", "definitions", "errors", "models", "payload", "states"},
+    "status": {
+        "broker",
+        "conf",
+        "databases",
+        "definitions",
+        "errors",
+        "models",
+        "payload",
+        "states",
+    },
     "monitoring": {
-        *("__init__", "broker", "conf", "cron", "databases", "definitions", "errors", "ledger", "models", "states"),
+        *(
+            "__init__",
+            "broker",
+            "conf",
+            "cron",
+            "databases",
+            "definitions",
+            "errors",
+            "ledger",
+            "models",
+            "states",
+        ),
     },
     "operations": {
-        *("broker", "conf", "definitions", "enqueueing", "errors", "models", "monitoring", "payload", "schedules"),
+        *(
+            "broker",
+            "conf",
+            "definitions",
+            "enqueueing",
+            "errors",
+            "models",
+            "monitoring",
+            "payload",
+            "schedules",
+        ),
         "states",
     },
     "views": {"broker", "conf", "errors", "models", "monitoring", "operations", "states", "status"},
     "contrib": {
-        *("__init__", "conf", "cron", "databases", "definitions", "errors", "maintenance", "models", "monitoring"),
+        *(
+            "__init__",
+            "conf",
+            "cron",
+            "databases",
+            "definitions",
+            "errors",
+            "maintenance",
+            "models",
+            "monitoring",
+        ),
         *("schedules", "states"),
     },
     "admin": {
-        *("__init__", "broker", "conf", "contrib", "cron", "definitions", "enqueueing", "errors", "ledger", "models"),
+        *(
+            "__init__",
+            "broker",
+            "conf",
+            "contrib",
+            "cron",
+            "definitions",
+            "enqueueing",
+            "errors",
+            "ledger",
+            "models",
+        ),
         *("monitoring", "operations", "payload", "schedules", "states", "status", "views"),
     },
     "checks": {"broker", "conf", "definitions", "errors", "ledger", "models", "operations"},
     "management": {
-        *("broker", "conf", "databases", "enqueueing", "errors", "maintenance", "schedules", "worker"),
+        *(
+            "broker",
+            "conf",
+            "databases",
+            "enqueueing",
+            "errors",
+            "maintenance",
+            "schedules",
+            "worker",
+        ),
     },
     # Django's own places and public faces
     "apps": {"checks"},
@@ -83,7 +194,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "templatetags": {"admin"},
     "urls": {"views"},
 }
-"""Each package or module of ``wellos_jobs``, and what of the app it may import: what stands here holds, no more."""
+"""Each package or module of ``wellos_jobs``, and what of the app it may import: what stands here
+holds, no more."""
 
 TALK_TO_REDIS = {"broker", "enqueueing", "maintenance", "schedules", "scheduler", "worker"}
 """What may import rq, redis, django_rq and the like."""
@@ -136,7 +248,8 @@ def package_of(parts: tuple[str, ...]) -> str:
 
 
 def imports(path: Path, *, for_types: bool = True) -> Iterator[tuple[int, str]]:
-    """Yield each (line, absolute dotted name) that a module imports, one for each name of a ``from`` import.
+    """Yield each (line, absolute dotted name) that a module imports, one for each name of a
+    ``from`` import.
 
     ``for_types`` says whether those under ``if TYPE_CHECKING:`` count.
     """
@@ -154,7 +267,10 @@ def imports(path: Path, *, for_types: bool = True) -> Iterator[tuple[int, str]]:
 
 
 def is_for_types(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+    return isinstance(node, ast.If) and ast.unparse(node.test) in (
+        "TYPE_CHECKING",
+        "typing.TYPE_CHECKING",
+    )
 
 
 def own_imports(path: Path, *, for_types: bool = True) -> Iterator[tuple[int, tuple[str, ...]]]:
@@ -163,7 +279,9 @@ def own_imports(path: Path, *, for_types: bool = True) -> Iterator[tuple[int, tu
         first, *rest = name.split(".")
         if first != "wellos_jobs":
             continue
-        while rest and not (PACKAGE.joinpath(*rest).with_suffix(".py").exists() or PACKAGE.joinpath(*rest).is_dir()):
+        while rest and not (
+            PACKAGE.joinpath(*rest).with_suffix(".py").exists() or PACKAGE.joinpath(*rest).is_dir()
+        ):
             rest.pop()  # a name in a module
         yield line, tuple(rest) or ("__init__",)
 
@@ -178,10 +296,14 @@ def test_packages_import_what_they_may() -> None:
             if there != here:
                 found.setdefault(here, set()).add(there)
             if there not in {here, *MAY_IMPORT.get(here, ())}:
-                faults.append(f"{path}:{line}: {here} must not import {there} (see MAY_IMPORT in {__file__})")
+                faults.append(
+                    f"{path}:{line}: {here} must not import {there} (see MAY_IMPORT in {__file__})"
+                )
     assert not faults, "\n".join(faults)
     unused = {here: may - found.get(here, set()) for here, may in MAY_IMPORT.items()}
-    assert not {here: names for here, names in unused.items() if names}, "MAY_IMPORT allows what nobody imports"
+    assert not {here: names for here, names in unused.items() if names}, (
+        "MAY_IMPORT allows what nobody imports"
+    )
 
 
 def test_imports_have_no_circles() -> None:
@@ -189,7 +311,9 @@ def test_imports_have_no_circles() -> None:
     for path in modules():
         here = dotted(path)
         graph[here] = {target for _, target in own_imports(path, for_types=False) if target != here}
-    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+    list(
+        graphlib.TopologicalSorter(graph).static_order()
+    )  # raises CycleError, which names the circle
 
 
 def test_only_conf_reads_the_settings() -> None:
@@ -208,7 +332,8 @@ def test_few_packages_know_the_redis_libraries() -> None:
         for path in modules()
         if (here := package_of(dotted(path))) not in TALK_TO_REDIS
         for line, name in imports(path)
-        if name.partition(".")[0] in REDIS_LIBRARIES and dotted(path) != ("admin", "django_rq_pages")
+        if name.partition(".")[0] in REDIS_LIBRARIES
+        and dotted(path) != ("admin", "django_rq_pages")
     ]
     assert not faults, "\n".join(faults)
 
@@ -245,5 +370,7 @@ assert "wellos_jobs.models" not in __import__("sys").modules
 """
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
     command = [sys.executable, "-W", "error", "-c", script]
-    done = subprocess.run(command, cwd=PACKAGE.parent, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=PACKAGE.parent, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr

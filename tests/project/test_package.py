@@ -20,7 +20,16 @@ VERSION = "0.1.0"
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
     folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "hatchling",
+        "build",
+        "--target",
+        "wheel",
+        "--directory",
+        str(folder),
+    ]
     subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
     with zipfile.ZipFile(folder / f"wellos_jobs-{VERSION}-py3-none-any.whl") as archive:
         yield archive
@@ -32,8 +41,16 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
 
 
 def test_the_wheel_has_every_file_of_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    packed = {name for name in wheel.namelist() if not name.startswith(f"wellos_jobs-{VERSION}.dist-info/")}
-    files = (path for path in (PROJECT / "wellos_jobs").rglob("*") if path.is_file() and path.suffix != ".pyc")
+    packed = {
+        name
+        for name in wheel.namelist()
+        if not name.startswith(f"wellos_jobs-{VERSION}.dist-info/")
+    }
+    files = (
+        path
+        for path in (PROJECT / "wellos_jobs").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    )
     assert packed == {path.relative_to(PROJECT).as_posix() for path in files}
 
 
@@ -61,7 +78,9 @@ def test_the_metadata_says_what_it_is(metadata: Message) -> None:
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "MIT"
     assert {"django>=5.2", "rq<4,>=3.0"} <= set(metadata.get_all("Requires-Dist", []))
-    assert {"pdf", "postgres", "mysql", "s3", "dev-server"} == set(metadata.get_all("Provides-Extra", []))
+    assert {"pdf", "postgres", "mysql", "s3", "dev-server"} == set(
+        metadata.get_all("Provides-Extra", [])
+    )
 
 
 def test_the_changelog_has_this_version() -> None:

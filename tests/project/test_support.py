@@ -54,7 +54,9 @@ print(server.pid, server.folder, flush=True)
 time.sleep(60)
 """
     log = tmp_path / "program.log"
-    run = subprocess.Popen([sys.executable, "-c", script, str(log)], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [sys.executable, "-c", script, str(log)], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+    )
     with run:
         assert run.stdout is not None
         pid, folder = run.stdout.readline().split()
@@ -67,7 +69,10 @@ time.sleep(60)
 
 
 def test_a_lost_reply_is_lost_after_the_command_was_carried_out() -> None:
-    with CuttingProxy(settings.REDIS_URL) as proxy, redis.Redis.from_url(proxy.url, retry=None) as client:
+    with (
+        CuttingProxy(settings.REDIS_URL) as proxy,
+        redis.Redis.from_url(proxy.url, retry=None) as client,
+    ):
         cut = proxy.cut_reply("INCR", nth=2)
         assert client.incr("n") == 1
         with pytest.raises(redis.ConnectionError):
@@ -76,8 +81,13 @@ def test_a_lost_reply_is_lost_after_the_command_was_carried_out() -> None:
         assert client.get("n") == b"2"
 
 
-def test_the_replies_before_a_cut_in_a_pipeline_arrive_and_its_commands_are_all_carried_out() -> None:
-    with CuttingProxy(settings.REDIS_URL) as proxy, redis.Redis.from_url(proxy.url, retry=None) as client:
+def test_the_replies_before_a_cut_in_a_pipeline_arrive_and_its_commands_are_all_carried_out() -> (
+    None
+):
+    with (
+        CuttingProxy(settings.REDIS_URL) as proxy,
+        redis.Redis.from_url(proxy.url, retry=None) as client,
+    ):
         client.set("big", "x" * 200_000)
         cut = proxy.cut_reply("marked")
         pipeline = client.pipeline(transaction=False)
@@ -90,7 +100,10 @@ def test_the_replies_before_a_cut_in_a_pipeline_arrive_and_its_commands_are_all_
 
 
 def test_a_proxy_refuses_and_takes_connections_again() -> None:
-    with CuttingProxy(settings.REDIS_URL) as proxy, redis.Redis.from_url(proxy.url, retry=None) as client:
+    with (
+        CuttingProxy(settings.REDIS_URL) as proxy,
+        redis.Redis.from_url(proxy.url, retry=None) as client,
+    ):
         assert client.ping()
         with proxy.refusing(), pytest.raises(redis.ConnectionError):
             client.ping()
@@ -183,10 +196,13 @@ while True:
     processes.wait_until(lambda: "wrote" in process.output()[failed_until:])
 
 
-def test_a_real_worker_does_the_scripted_job(processes: Fleet, journal: Journal, tmp_path: Path) -> None:
+def test_a_real_worker_does_the_scripted_job(
+    processes: Fleet, journal: Journal, tmp_path: Path
+) -> None:
     go = tmp_path / "go"
     handle = scripted.enqueue(
-        steps=[f"wait_file:{go}", "query", "before:2:status:503", "result:well"], journal=str(journal)
+        steps=[f"wait_file:{go}", "query", "before:2:status:503", "result:well"],
+        journal=str(journal),
     )
     worker = processes.worker("default")
     [start] = journal.wait_for_starts(1, handle.id)
@@ -210,4 +226,6 @@ def test_journal_lines_are_read_by_job(journal: Journal) -> None:
 
 
 def test_the_databases_are_not_those_of_a_person() -> None:
-    assert all("test" in str(connections[alias].settings_dict["TEST"]["NAME"]) for alias in connections)
+    assert all(
+        "test" in str(connections[alias].settings_dict["TEST"]["NAME"]) for alias in connections
+    )

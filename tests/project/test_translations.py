@@ -33,7 +33,9 @@ def test_what_is_filled_in_stays_the_same(language: str) -> None:
     for entry in polib.pofile(str(translations.catalogues()[language])):
         for said in entry.msgstr_plural.values() if entry.msgid_plural else [entry.msgstr]:
             original = entry.msgid_plural or entry.msgid
-            assert sorted(PLACEHOLDERS.findall(said)) == sorted(PLACEHOLDERS.findall(original)), entry.msgid
+            assert sorted(PLACEHOLDERS.findall(said)) == sorted(PLACEHOLDERS.findall(original)), (
+                entry.msgid
+            )
             assert said[:1].isspace() == original[:1].isspace()
 
 

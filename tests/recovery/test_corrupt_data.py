@@ -1,4 +1,5 @@
-"""A key in Redis that somebody has made something else: it stops nobody else, and a job comes back from its row."""
+"""A key in Redis that somebody has made something else: it stops nobody else, and a job comes back
+from its row."""
 
 from __future__ import annotations
 
@@ -35,13 +36,17 @@ def test_a_dead_worker_s_other_jobs_are_rescued(redis_client: redis.Redis) -> No
     for _ in range(2):
         hand.take()
     spoil(redis_client, first)
-    redis_client.zadd(keys.LEASES, {str(handle): place for place, handle in enumerate((first, second), 1)})
+    redis_client.zadd(
+        keys.LEASES, {str(handle): place for place, handle in enumerate((first, second), 1)}
+    )
     work = wellos_redis.source_client("default", "work")
     assert [job.id for job in claims.rescue(work, "crashed", "gone")] == [str(second)]
     assert redis_client.zcard(keys.LEASES) == 0
 
 
-def test_it_is_made_anew_from_its_row(redis_client: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_made_anew_from_its_row(
+    redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     books = Books()
     first, second = (noop.enqueue() for _ in range(2))
     books.fold()
@@ -55,7 +60,9 @@ def test_it_is_made_anew_from_its_row(redis_client: redis.Redis, caplog: pytest.
     assert f"the hash of job={first} is none" in caplog.text
 
 
-def test_a_duty_of_the_supervisor_that_fails_ends_nobody(processes: Fleet, redis_client: redis.Redis) -> None:
+def test_a_duty_of_the_supervisor_that_fails_ends_nobody(
+    processes: Fleet, redis_client: redis.Redis
+) -> None:
     supervisor = processes.worker()
     supervisor.wait_for_output("started, pid")
     redis_client.delete(keys.SUPERVISORS)

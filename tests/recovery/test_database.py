@@ -1,4 +1,5 @@
-"""Recovery: databases that are away under load, ledgers that meet, die between two steps, or cannot take an event."""
+"""Recovery: databases that are away under load, ledgers that meet, die between two steps, or cannot
+take an event."""
 
 from __future__ import annotations
 
@@ -39,11 +40,15 @@ def completed() -> int:
 def test_database_unreachable_for_a_while(
     processes: Fleet, journal: Journal, database_outage: DatabaseOutage, redis_client: redis.Redis
 ) -> None:
-    """Workers go on, a dead one's job is rescued; then the rows catch up: none missing, nothing counted twice."""
+    """Workers go on, a dead one's job is rescued; then the rows catch up: none missing, nothing
+    counted twice."""
     worker = processes.worker("--processes", "2")
     first = noop.enqueue()
     processes.wait_until(lambda: has_state(first, "completed"))
-    steps = [["sleep:0.01", *(["on:1:raise:ValueError:once"] if n % 10 == 0 else [])] for n in range(LOAD)]
+    steps = [
+        ["sleep:0.01", *(["on:1:raise:ValueError:once"] if n % 10 == 0 else [])]
+        for n in range(LOAD)
+    ]
     handles = scripted.enqueue_bulk([{"steps": each, "journal": str(journal)} for each in steps])
     doomed = scripted.using(max_attempts=1).enqueue(steps=["raise:ValueError:doomed"])
     killer = scripted.using(max_attempts=2).enqueue(steps=["on:1:kill"])
@@ -53,7 +58,9 @@ def test_database_unreachable_for_a_while(
         journal.wait_for_ends(LOAD + LOAD // 10)
         waiting = [keys.job(handle.id) for handle in [*handles, doomed, killer]]
         finished = {b"finished", b"failed"}
-        processes.wait_until(lambda: {redis_client.hget(key, "status") for key in waiting} == finished)
+        processes.wait_until(
+            lambda: {redis_client.hget(key, "status") for key in waiting} == finished
+        )
         assert completed() < LOAD
     processes.wait_until(lambda: completed() == LOAD + 1, 30)
     assert has_state(doomed, "failed")
@@ -78,7 +85,8 @@ def test_database_unreachable_for_a_while(
 def test_database_away_longer_than_any_time_to_live(
     processes: Fleet, journal: Journal, database_outage: DatabaseOutage, redis_client: redis.Redis
 ) -> None:
-    """What has ended stays in Redis until the rows know of it, whoever cleans up or leads meanwhile: nothing reruns."""
+    """What has ended stays in Redis until the rows know of it, whoever cleans up or leads
+    meanwhile: nothing reruns."""
     worker = processes.worker()
     first = noop.enqueue()
     processes.wait_until(lambda: has_state(first, "completed"))
@@ -100,7 +108,9 @@ def test_database_away_longer_than_any_time_to_live(
             assert redis_client.zscore(keys.finished("default"), str(handle)) == keys.FAR
     processes.wait_until(lambda: all_have_state("completed", 51), 30)
     for handle in handles:
-        processes.wait_until(lambda handle=handle: 0 < redis_client.ttl(keys.job(handle.id)) <= FORGET_AFTER)  # type: ignore[misc]
+        processes.wait_until(
+            lambda handle=handle: 0 < redis_client.ttl(keys.job(handle.id)) <= FORGET_AFTER
+        )  # type: ignore[misc]
     assert len(journal.starts()) == 50
     assert statistics()["completed"] == 50
 
@@ -126,8 +136,11 @@ def test_one_database_away_the_other_is_served(
     processes.wait_until(lambda: has_state(again, "completed"))
 
 
-def test_reaping_does_not_wait_for_a_database_that_hangs(processes: Fleet, redis_client: redis.Redis) -> None:
-    """The housekeeping is stuck in a query for ever: the jobs of a dead machine are rescued all the same."""
+def test_reaping_does_not_wait_for_a_database_that_hangs(
+    processes: Fleet, redis_client: redis.Redis
+) -> None:
+    """The housekeeping is stuck in a query for ever: the jobs of a dead machine are rescued all the
+    same."""
     ghost = Hand(name="ghost")
     handle = scripted.enqueue()
     ghost.take()
@@ -142,8 +155,13 @@ def test_two_leaders_at_once(processes: Fleet, journal: Journal) -> None:
     """Three ledgers drain one stream in three processes: each event is folded exactly once."""
     keepers = [processes.start("-m", "tests.support.run_maintenance") for _ in range(2)]
     worker = processes.worker("--processes", "2")
-    steps = [["sleep:0.005", *(["on:1:raise:ValueError:once"] if n % 5 == 0 else [])] for n in range(LOAD)]
-    doomed = scripted.using(max_attempts=1).enqueue_bulk([{"steps": ["raise:ValueError:doomed"]}] * 5)
+    steps = [
+        ["sleep:0.005", *(["on:1:raise:ValueError:once"] if n % 5 == 0 else [])]
+        for n in range(LOAD)
+    ]
+    doomed = scripted.using(max_attempts=1).enqueue_bulk(
+        [{"steps": ["raise:ValueError:doomed"]}] * 5
+    )
     handles = [scripted.enqueue(steps=each, journal=str(journal)) for each in steps]
     processes.wait_until(lambda: completed() == LOAD, 40)
     processes.wait_until(lambda: all(has_state(handle, "failed") for handle in doomed))
@@ -151,7 +169,10 @@ def test_two_leaders_at_once(processes: Fleet, journal: Journal) -> None:
     assert "another process was faster" in logs, "they never met: this shows nothing"
     retried = LOAD // 5
     assert len(journal.starts()) == LOAD + retried
-    assert Counter(JobAttempt.objects.values_list("outcome", flat=True)) == {"retried": retried, "failed": 5}
+    assert Counter(JobAttempt.objects.values_list("outcome", flat=True)) == {
+        "retried": retried,
+        "failed": 5,
+    }
     assert attempts(handles[0]) == [(1, "retried")]
     assert DeadLetter.objects.count() == 5
     assert statistics() == {
@@ -164,9 +185,13 @@ def test_two_leaders_at_once(processes: Fleet, journal: Journal) -> None:
 
 
 def test_ledger_killed_over_and_over(processes: Fleet, journal: Journal) -> None:
-    """kill -9 of the housekeeping wherever it is: it starts again, and each event is folded exactly once."""
+    """kill -9 of the housekeeping wherever it is: it starts again, and each event is folded exactly
+    once."""
     worker = processes.worker("--processes", "2")
-    steps = [["sleep:0.01", *(["on:1:raise:ValueError:once"] if n % 10 == 0 else [])] for n in range(LOAD)]
+    steps = [
+        ["sleep:0.01", *(["on:1:raise:ValueError:once"] if n % 10 == 0 else [])]
+        for n in range(LOAD)
+    ]
     scripted.enqueue_bulk([{"steps": each, "journal": str(journal)} for each in steps])
     for done in (20, 90, 160):
         journal.wait_for_ends(done)
@@ -176,13 +201,19 @@ def test_ledger_killed_over_and_over(processes: Fleet, journal: Journal) -> None
     processes.wait_until(lambda: all_have_state("completed", LOAD), 30)
     retried = LOAD // 10
     assert JobAttempt.objects.count() == retried
-    assert statistics() == {"enqueued": LOAD, "started": LOAD + retried, "completed": LOAD, "retried": retried}
+    assert statistics() == {
+        "enqueued": LOAD,
+        "started": LOAD + retried,
+        "completed": LOAD,
+        "retried": retried,
+    }
     assert len(journal.starts()) == LOAD + retried
 
 
 @in_two_databases
 def test_final_jobs_that_a_dead_ledger_did_not_forget(redis_client: redis.Redis) -> None:
-    """It died between its commit and the forgetting: the next clean-up makes up for it, for folded jobs only."""
+    """It died between its commit and the forgetting: the next clean-up makes up for it, for folded
+    jobs only."""
     books, hand = Books(), Hand()
     folded, unfolded = noop.enqueue(), noop.enqueue()
     hand.run()
@@ -203,7 +234,8 @@ def test_a_large_clean_up_does_not_hold_the_ledger_up(monkeypatch: pytest.Monkey
     monkeypatch.setattr(prune, "BATCH", 10)
     at = timezone.now() - timedelta(days=40)
     JobRecord.objects.bulk_create(
-        JobRecord(name="old", queue="default", state="completed", created_at=at, finished_at=at) for _ in range(25)
+        JobRecord(name="old", queue="default", state="completed", created_at=at, finished_at=at)
+        for _ in range(25)
     )
     hand = Hand()
     Books()
@@ -222,7 +254,9 @@ def test_a_large_clean_up_does_not_hold_the_ledger_up(monkeypatch: pytest.Monkey
 
 
 @in_two_databases
-def test_an_event_that_no_database_takes(redis_client: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_event_that_no_database_takes(
+    redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is passed over with a line in the log; the events before and behind it are folded."""
     books, hand = Books(), Hand()
     before, bad, after = noop.enqueue(), noop.enqueue(), noop.enqueue()
@@ -240,9 +274,13 @@ def test_an_event_that_no_database_takes(redis_client: redis.Redis, caplog: pyte
 
 @in_two_databases
 def test_foreign_data_that_some_database_refuses() -> None:
-    """NUL, half a surrogate pair, NaN and infinity are JSON to RQ's serializer, but not to every database."""
+    """NUL, half a surrogate pair, NaN and infinity are JSON to RQ's serializer, but not to every
+    database."""
     books = Books()
     arguments = {"a": "nul \x00 half \ud83d", "b": [float("nan"), float("inf")]}
     job = django_rq.get_queue("default").enqueue(foreign_add, **arguments)
     books.fold()
-    assert JobRecord.objects.get(rq_id=job.id).data == {"a": "nul \ufffd half ?", "b": ["nan", "inf"]}
+    assert JobRecord.objects.get(rq_id=job.id).data == {
+        "a": "nul \ufffd half ?",
+        "b": ["nan", "inf"],
+    }

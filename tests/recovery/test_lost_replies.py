@@ -1,4 +1,5 @@
-"""Recovery: replies of Redis that are lost after the script ran, and namesakes that come after the dead."""
+"""Recovery: replies of Redis that are lost after the script ran, and namesakes that come after the
+dead."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ in_two_databases = pytest.mark.django_db(transaction=True, databases=["default",
 
 
 @pytest.mark.parametrize("times", [1, 3], ids=["once", "more often than redis-py resends"])
-def test_lost_reply_to_a_claim(processes: Fleet, journal: Journal, redis_proxy: CuttingProxy, times: int) -> None:
+def test_lost_reply_to_a_claim(
+    processes: Fleet, journal: Journal, redis_proxy: CuttingProxy, times: int
+) -> None:
     """The worker asks again with the same number and gets the same job: it runs exactly once."""
     handles = scripted.enqueue_bulk([{"journal": str(journal)}] * 3)
     cuts = [redis_proxy.cut_reply(script_digest("claim")) for _ in range(times)]
@@ -37,10 +40,16 @@ def test_lost_reply_to_a_claim(processes: Fleet, journal: Journal, redis_proxy: 
 
 
 @pytest.mark.parametrize("times", [1, 3], ids=["once", "more often than redis-py resends"])
-def test_lost_reply_to_a_settle(processes: Fleet, journal: Journal, redis_proxy: CuttingProxy, times: int) -> None:
-    """The outcome is stored once, and the job that the settle claimed is the one the worker goes on with."""
+def test_lost_reply_to_a_settle(
+    processes: Fleet, journal: Journal, redis_proxy: CuttingProxy, times: int
+) -> None:
+    """The outcome is stored once, and the job that the settle claimed is the one the worker goes on
+    with."""
     handles = scripted.enqueue_bulk(
-        [{"steps": ["on:1:raise:ValueError:once"], "journal": str(journal)}, *[{"journal": str(journal)}] * 3]
+        [
+            {"steps": ["on:1:raise:ValueError:once"], "journal": str(journal)},
+            *[{"journal": str(journal)}] * 3,
+        ]
     )
     cuts = [redis_proxy.cut_reply(script_digest("settle")) for _ in range(times)]
     processes.worker()
@@ -53,14 +62,29 @@ def test_lost_reply_to_a_settle(processes: Fleet, journal: Journal, redis_proxy:
     assert statistics() == {"enqueued": 4, "started": 5, "completed": 4, "retried": 1}
 
 
-def test_lost_replies_everywhere(processes: Fleet, journal: Journal, redis_proxy: CuttingProxy) -> None:
-    """Connections break all the time, in whatever is under way: nothing is lost and nothing counted twice."""
+def test_lost_replies_everywhere(
+    processes: Fleet, journal: Journal, redis_proxy: CuttingProxy
+) -> None:
+    """Connections break all the time, in whatever is under way: nothing is lost and nothing counted
+    twice."""
     count = 120
-    places = {"push": (1, 3), "claim": (1, 2), "settle": (1, 5, 20), "forget": (1,), "pulse": (1,), "tick": (1,)}
-    cuts = [redis_proxy.cut_reply(script_digest(name), nth) for name, numbers in places.items() for nth in numbers]
+    places = {
+        "push": (1, 3),
+        "claim": (1, 2),
+        "settle": (1, 5, 20),
+        "forget": (1,),
+        "pulse": (1,),
+        "tick": (1,),
+    }
+    cuts = [
+        redis_proxy.cut_reply(script_digest(name), nth)
+        for name, numbers in places.items()
+        for nth in numbers
+    ]
     processes.worker("--processes", "2")
     rows = [
-        {"steps": ["on:1:raise:ValueError:once"] if n % 4 == 0 else [], "journal": str(journal)} for n in range(count)
+        {"steps": ["on:1:raise:ValueError:once"] if n % 4 == 0 else [], "journal": str(journal)}
+        for n in range(count)
     ]
     for n in range(0, count, 20):
         scripted.enqueue_bulk(rows[n : n + 20])
@@ -72,12 +96,18 @@ def test_lost_replies_everywhere(processes: Fleet, journal: Journal, redis_proxy
     assert len(journal.starts()) == count * 5 // 4
     assert JobAttempt.objects.count() == count // 4
     retried = count // 4
-    assert statistics() == {"enqueued": count, "started": count + retried, "completed": count, "retried": retried}
+    assert statistics() == {
+        "enqueued": count,
+        "started": count + retried,
+        "completed": count,
+        "retried": retried,
+    }
 
 
 @in_two_databases
 def test_lost_reply_to_the_forgetting_of_final_jobs(redis_proxy: CuttingProxy) -> None:
-    """The rows were committed: the same events must not be folded again, although the call after it failed."""
+    """The rows were committed: the same events must not be folded again, although the call after it
+    failed."""
     books, hand = Books(), Hand()
     handle = noop.enqueue()
     hand.run()
@@ -98,7 +128,9 @@ def test_a_namesake_does_not_get_the_answer_of_the_dead() -> None:
     first, second = Hand(name="solo"), Hand(name="solo")
     claimed, other = first.take(), second.take()
     assert claimed.id != other.id
-    assert first.claimer.repeat_claim().claim is None, "a late resend of the dead gets what there is: nothing"
+    assert first.claimer.repeat_claim().claim is None, (
+        "a late resend of the dead gets what there is: nothing"
+    )
 
 
 @in_two_databases
@@ -107,7 +139,9 @@ def test_a_settle_resent_after_the_next_call_changes_nothing(redis_client: redis
     handle = scripted.enqueue(steps=["retry:60"])
     hand = Hand()
     claim = hand.take()
-    late = Claimer(hand.name, hand.queue_set, hand.connection, hand.claimer.nonce, hand.claimer.number)
+    late = Claimer(
+        hand.name, hand.queue_set, hand.connection, hand.claimer.nonce, hand.claimer.number
+    )
     assert hand.settle(claim, Outcome("retried", after=60))
     hand.claim()
     before = redis_client.hgetall(keys.job(handle.id))
@@ -135,7 +169,8 @@ def test_a_job_cancelled_while_it_runs_is_not_run_again(kind: str) -> None:
 
 @in_two_databases
 def test_a_kill_that_comes_late_is_not_put_down_to_the_next_job() -> None:
-    """The supervisor killed a worker for a run that hung; that run had just ended, and its settle claimed another."""
+    """The supervisor killed a worker for a run that hung; that run had just ended, and its settle
+    claimed another."""
     first, second = scripted.enqueue(), scripted.enqueue()
     hand, slot = Hand(), Slot()
     claim = hand.take()

@@ -1,4 +1,5 @@
-"""Recovery: Redis that goes away, restarts, comes back empty or full, and processes that die before they reach it."""
+"""Recovery: Redis that goes away, restarts, comes back empty or full, and processes that die before
+they reach it."""
 
 from __future__ import annotations
 
@@ -45,11 +46,14 @@ def runs_of(journal: Journal) -> Counter[tuple[str, int]]:
     return Counter((entry.job, entry.attempt) for entry in journal.starts())
 
 
-# --- Redis away ------------------------------------------------------------------------------------------
+# --- Redis away -----------------------------------------------------------------------------------
 
 
-def test_enqueue_while_redis_is_down(processes: Fleet, journal: Journal, redis_server: RedisServer) -> None:
-    """The caller gets a handle at once and no exception; the job is pushed within 5 s of Redis being back."""
+def test_enqueue_while_redis_is_down(
+    processes: Fleet, journal: Journal, redis_server: RedisServer
+) -> None:
+    """The caller gets a handle at once and no exception; the job is pushed within 5 s of Redis
+    being back."""
     worker = processes.worker()
     first = scripted.enqueue(journal=str(journal))
     processes.wait_until(lambda: has_state(first, "completed"))
@@ -66,7 +70,9 @@ def test_enqueue_while_redis_is_down(processes: Fleet, journal: Journal, redis_s
     redis_server.start()
     back = time.time()
     started = journal.wait_for_starts(1, handle)[0].at
-    print(f"two enqueues without Redis took {took:.3f} s; Redis back to the run {started - back:.2f} s")
+    print(
+        f"two enqueues without Redis took {took:.3f} s; Redis back to the run {started - back:.2f} s"
+    )
     assert started - back < 5
     processes.wait_until(lambda: all_have_state("completed", 22))
     assert set(runs_of(journal).values()) == {1}
@@ -77,7 +83,8 @@ def test_enqueue_while_redis_is_down(processes: Fleet, journal: Journal, redis_s
 def test_redis_away_longer_than_it_takes_to_give_up(
     processes: Fleet, journal: Journal, redis_server: RedisServer
 ) -> None:
-    """Workers, supervisor and housekeeping wait for it; a job that ended meanwhile is settled, not run again."""
+    """Workers, supervisor and housekeeping wait for it; a job that ended meanwhile is settled, not
+    run again."""
     worker = processes.worker()
     worker.wait_for_output("housekeeping started")
     handle = scripted.enqueue(steps=["sleep:1", "result:kept"], journal=str(journal))
@@ -107,7 +114,8 @@ def test_stop_while_redis_is_away(processes: Fleet, redis_server: RedisServer) -
 def test_redis_restarted_in_mid_load_with_persistence(
     processes: Fleet, journal: Journal, redis_server: RedisServer
 ) -> None:
-    """Killed and started again, twice: every job completes, each attempt is run once, and the counts are right."""
+    """Killed and started again, twice: every job completes, each attempt is run once, and the
+    counts are right."""
     processes.worker("--processes", "2")
     enqueue_load(journal)
     for done in (LOAD // 4, LOAD // 2):
@@ -120,7 +128,12 @@ def test_redis_restarted_in_mid_load_with_persistence(
     assert set(runs.values()) == {1}
     assert JobAttempt.objects.count() == LOAD // 10
     retried = LOAD // 10
-    assert statistics() == {"enqueued": LOAD, "started": LOAD + retried, "completed": LOAD, "retried": retried}
+    assert statistics() == {
+        "enqueued": LOAD,
+        "started": LOAD + retried,
+        "completed": LOAD,
+        "retried": retried,
+    }
     assert row(late).attempts == 1
 
 
@@ -135,7 +148,8 @@ def emptied(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterat
 
 
 def test_redis_emptied_in_mid_load(processes: Fleet, journal: Journal, emptied: object) -> None:
-    """Every enqueued job completes at least once, delayed ones not before their time, and the rows agree."""
+    """Every enqueued job completes at least once, delayed ones not before their time, and the rows
+    agree."""
     assert callable(emptied)
     processes.worker("--processes", "2")
     delayed = scripted.using(delay=6).enqueue(journal=str(journal))
@@ -170,14 +184,16 @@ def test_redis_emptied_twice_with_nothing_running(
             wait_until(lambda: client.exists(keys.job(handle.id), keys.job(delayed.id)) == 2, 15)
             keeper.terminate()
             assert keeper.wait() == 0
-        assert client.zscore(keys.DUE, str(delayed)) == pytest.approx(row(delayed).run_at.timestamp(), abs=0.001)
+        assert client.zscore(keys.DUE, str(delayed)) == pytest.approx(
+            row(delayed).run_at.timestamp(), abs=0.001
+        )
     processes.worker()
     processes.wait_until(lambda: has_state(handle, "completed"))
     assert len(journal.starts()) == 1
     assert row(delayed).state == delayed.state == "delayed"
 
 
-# --- between commit and push -----------------------------------------------------------------------------
+# --- between commit and push ----------------------------------------------------------------------
 
 DIES = """
 import os, signal, django
@@ -191,7 +207,9 @@ with transaction.atomic():
 
 
 @pytest.mark.parametrize(
-    ("death", "status"), [("os._exit(7)", 7), ("os.kill(os.getpid(), signal.SIGKILL)", -9)], ids=["exit", "kill -9"]
+    ("death", "status"),
+    [("os._exit(7)", 7), ("os.kill(os.getpid(), signal.SIGKILL)", -9)],
+    ids=["exit", "kill -9"],
 )
 def test_process_killed_between_commit_and_push(
     processes: Fleet, journal: Journal, redis_client: redis.Redis, death: str, status: int
@@ -212,7 +230,7 @@ def test_process_killed_between_commit_and_push(
     worker.wait_for_output("1 jobs of default had not reached Redis")
 
 
-# --- people who look on ----------------------------------------------------------------------------------
+# --- people who look on ---------------------------------------------------------------------------
 
 VIEWER = """
 import sys, django
@@ -240,7 +258,8 @@ while True:
 def test_a_viewer_counting_registries_all_the_while(
     processes: Fleet, journal: Journal, redis_client: redis.Redis
 ) -> None:
-    """Each count runs RQ's clean-up, with whatever it thinks is abandoned: no job fails, none is run twice."""
+    """Each count runs RQ's clean-up, with whatever it thinks is abandoned: no job fails, none is
+    run twice."""
     worker = processes.worker("--processes", "2")
     worker.wait_for_output("-2 started")
     viewers = [processes.start("-c", VIEWER) for _ in range(2)]
@@ -249,7 +268,9 @@ def test_a_viewer_counting_registries_all_the_while(
     long_run = scripted.enqueue(steps=["sleep:2.5"], journal=str(journal))
     enqueue_load(journal)
     url = "redis://{host}:{port}/{db}".format(**redis_client.connection_pool.connection_kwargs)
-    shown = subprocess.run([sys.executable, "-m", "rq.cli", "info", "--url", url], capture_output=True, text=True)
+    shown = subprocess.run(
+        [sys.executable, "-m", "rq.cli", "info", "--url", url], capture_output=True, text=True
+    )
     assert "2 workers" in shown.stdout, shown
     assert processes.manage("rqstats").wait() == 0
     processes.wait_until(lambda: all_have_state("completed", LOAD + 1), 40)
@@ -260,13 +281,14 @@ def test_a_viewer_counting_registries_all_the_while(
     assert statistics()["completed"] == LOAD + 1
 
 
-# --- a full Redis ----------------------------------------------------------------------------------------
+# --- a full Redis ---------------------------------------------------------------------------------
 
 
 def test_redis_with_its_memory_full(
     processes: Fleet, journal: Journal, use_redis: UseRedis, redis_server: RedisServer
 ) -> None:
-    """A full Redis takes no new jobs, but what is there runs and is folded; what came meanwhile is pushed later."""
+    """A full Redis takes no new jobs, but what is there runs and is folded; what came meanwhile is
+    pushed later."""
     worker = processes.worker("--processes", "2")
     handles = enqueue_load(journal, 100, seconds=0.05)
     journal.wait_for_ends(5)
@@ -274,7 +296,9 @@ def test_redis_with_its_memory_full(
         client.config_set("maxmemory", 1)
         refused = scripted.enqueue(journal=str(journal))
         assert not client.exists(keys.job(refused.id))
-        processes.wait_until(lambda: JobRecord.objects.filter(state="completed").count() == len(handles), 30)
+        processes.wait_until(
+            lambda: JobRecord.objects.filter(state="completed").count() == len(handles), 30
+        )
         assert not journal.starts(refused)
         assert worker.is_running()
         client.config_set("maxmemory", 0)

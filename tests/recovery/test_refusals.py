@@ -1,4 +1,5 @@
-"""A Redis that is there but refuses: its memory is full, or it has become a replica. Nobody ends for that."""
+"""A Redis that is there but refuses: its memory is full, or it has become a replica. Nobody ends
+for that."""
 
 from __future__ import annotations
 
@@ -36,12 +37,17 @@ def completed() -> int:
 
 def named(process: Process, what: str) -> int:
     """Return the pid of a child by what the supervisor's log calls it."""
-    line = next(line for line in process.output().splitlines() if what in line and "started, pid" in line)
+    line = next(
+        line for line in process.output().splitlines() if what in line and "started, pid" in line
+    )
     return int(line.rpartition(" ")[2])
 
 
-def test_a_worker_is_replaced_while_the_memory_is_full(processes: Fleet, journal: Journal, server: RedisServer) -> None:
-    """The supervisor cannot make the new worker known to RQ. It goes on, and so do the runs of its other workers."""
+def test_a_worker_is_replaced_while_the_memory_is_full(
+    processes: Fleet, journal: Journal, server: RedisServer
+) -> None:
+    """The supervisor cannot make the new worker known to RQ. It goes on, and so do the runs of its
+    other workers."""
     supervisor = processes.worker("--processes", "2")
     first, second = (scripted.enqueue(steps=["sleep:4"], journal=str(journal)) for _ in range(2))
     journal.wait_for_starts(2)
@@ -54,20 +60,27 @@ def test_a_worker_is_replaced_while_the_memory_is_full(processes: Fleet, journal
         assert sorted([len(journal.starts(first)), len(journal.starts(second))]) == [1, 2]
         client.config_set("maxmemory", 0)
         processes.wait_until(
-            lambda: [key for key in client.smembers(keys.WORKERS) if key.endswith(b"-3") and client.exists(key)]
+            lambda: [
+                key
+                for key in client.smembers(keys.WORKERS)
+                if key.endswith(b"-3") and client.exists(key)
+            ]
         )
 
 
 def test_workers_that_start_while_the_memory_is_full_empty_it(
     processes: Fleet, journal: Journal, server: RedisServer
 ) -> None:
-    """It is full of waiting jobs: only those who run them can help, and who folds what became of them."""
+    """It is full of waiting jobs: only those who run them can help, and who folds what became of
+    them."""
     handles = [scripted.enqueue(journal=str(journal)) for _ in range(20)]
     with server.client() as client:
         client.config_set("maxmemory", 1)
         processes.worker("--processes", "2")
         processes.wait_until(lambda: completed() == len(handles))
-        processes.wait_until(lambda: all(client.ttl(keys.job(handle.id)) != -1 for handle in handles))
+        processes.wait_until(
+            lambda: all(client.ttl(keys.job(handle.id)) != -1 for handle in handles)
+        )
     assert len(journal.starts()) == len(handles)
 
 
@@ -93,13 +106,18 @@ def test_a_worker_that_cannot_say_what_it_works_on_waits(
 
 
 @pytest.mark.parametrize("replica", [False, True])
-def test_those_who_wait_are_woken_by_an_error(processes: Fleet, server: RedisServer, replica: bool) -> None:
-    """As in a failover: the primary that idle processes block on becomes a replica of another one."""
+def test_those_who_wait_are_woken_by_an_error(
+    processes: Fleet, server: RedisServer, replica: bool
+) -> None:
+    """As in a failover: the primary that idle processes block on becomes a replica of another
+    one."""
     ours = [processes.worker("--processes", "2"), processes.manage("rqscheduler")]
     done = scripted.enqueue()
     processes.wait_until(lambda: completed() == 1)
     with server.client() as client:
-        processes.wait_until(lambda: blocked(client) >= 4, what="workers, housekeeping and clock to wait")
+        processes.wait_until(
+            lambda: blocked(client) >= 4, what="workers, housekeeping and clock to wait"
+        )
         before = [children_of(process.pid) for process in ours]
         if replica:
             client.execute_command("REPLICAOF", "127.0.0.1", free_port())

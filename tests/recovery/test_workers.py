@@ -23,7 +23,8 @@ NEVER = "wait_file:/never/comes"
 
 
 def test_worker_killed_in_mid_job(processes: Fleet, journal: Journal) -> None:
-    """kill -9: the job is rescued in under a second, runs again at once, and the ledger shows both runs."""
+    """kill -9: the job is rescued in under a second, runs again at once, and the ledger shows both
+    runs."""
     worker = processes.worker()
     handle = scripted.enqueue(steps=[f"on:1:{NEVER}", "result:done"], journal=str(journal))
     first = journal.wait_for_starts()[0]
@@ -47,7 +48,8 @@ def test_worker_killed_in_mid_job(processes: Fleet, journal: Journal) -> None:
 
 
 def test_worker_with_a_chosen_name_killed_in_mid_job(processes: Fleet, journal: Journal) -> None:
-    """Its successor bears the same name, and takes neither the stored answer nor the rescue of the dead for its own."""
+    """Its successor bears the same name, and takes neither the stored answer nor the rescue of the
+    dead for its own."""
     processes.worker("--name", "solo")
     handle = scripted.enqueue(steps=[f"on:1:{NEVER}"], journal=str(journal))
     others = noop.enqueue_bulk([{}] * 5)
@@ -59,7 +61,8 @@ def test_worker_with_a_chosen_name_killed_in_mid_job(processes: Fleet, journal: 
 
 
 def test_supervisor_killed(processes: Fleet, journal: Journal) -> None:
-    """kill -9: its workers end by themselves, and another rqworker rescues their jobs within 30 s."""
+    """kill -9: its workers end by themselves, and another rqworker rescues their jobs within 30
+    s."""
     first = processes.worker("--processes", "2")
     handles = [scripted.enqueue(steps=[f"on:1:{NEVER}"], journal=str(journal)) for _ in range(2)]
     journal.wait_for_starts(2)
@@ -74,7 +77,9 @@ def test_supervisor_killed(processes: Fleet, journal: Journal) -> None:
         processes.wait_until(lambda handle=handle: has_state(handle, "completed"), 35)  # type: ignore[misc]
         assert attempts(handle) == [(1, "crashed")]
     reruns = [entry.at - killed_at for entry in journal.starts()[2:]]
-    print(f"kill -9 of the supervisor to rerun {', '.join(f'{seconds:.1f} s' for seconds in reruns)}")
+    print(
+        f"kill -9 of the supervisor to rerun {', '.join(f'{seconds:.1f} s' for seconds in reruns)}"
+    )
     assert len(reruns) == 2
     assert max(reruns) < 30
 
@@ -95,7 +100,8 @@ def test_job_that_kills_its_worker_each_time(processes: Fleet, journal: Journal)
 
 
 def test_process_that_exits_in_mid_job(processes: Fleet) -> None:
-    """Exit status 0 from a job's own ``os._exit`` is no clean end: it would be handed back and run for ever."""
+    """Exit status 0 from a job's own ``os._exit`` is no clean end: it would be handed back and run
+    for ever."""
     processes.worker()
     handle = scripted.using(max_attempts=2).enqueue(steps=["exit:0"])
     processes.wait_until(lambda: has_state(handle, "failed"))
@@ -121,7 +127,8 @@ def test_timeout_that_a_job_swallows(processes: Fleet, journal: Journal) -> None
 
 
 def test_job_that_hangs_beyond_its_timeout(processes: Fleet, journal: Journal) -> None:
-    """In a C call that ignores signals: the process is killed, the attempt recorded as a timeout."""
+    """In a C call that ignores signals: the process is killed, the attempt recorded as a
+    timeout."""
     processes.start("-m", "tests.support.run_supervisor", "timeout_grace=1")
     options = scripted.using(timeout=0.5, max_attempts=1)
     handle = options.enqueue(steps=["hang_c:60"], journal=str(journal))
@@ -134,7 +141,8 @@ def test_job_that_hangs_beyond_its_timeout(processes: Fleet, journal: Journal) -
 
 
 def test_receiver_of_the_start_that_hangs(processes: Fleet) -> None:
-    """It counts as a run that hangs: the attempt is spent, so that the job does not come back for ever."""
+    """It counts as a run that hangs: the attempt is spent, so that the job does not come back for
+    ever."""
     processes.start(
         "-c",
         "import sys, time; from wellos_jobs import signals; from tests.support.run_supervisor import main\n"
@@ -147,8 +155,11 @@ def test_receiver_of_the_start_that_hangs(processes: Fleet) -> None:
     assert DeadLetter.objects.get(job_id=handle.id).reason == "timeout"
 
 
-def test_stale_finisher(processes: Fleet, journal: Journal, tmp_path: Path, redis_client: redis.Redis) -> None:
-    """A run whose claim was rescued while it ran changes nothing when it settles, and says so in the log."""
+def test_stale_finisher(
+    processes: Fleet, journal: Journal, tmp_path: Path, redis_client: redis.Redis
+) -> None:
+    """A run whose claim was rescued while it ran changes nothing when it settles, and says so in
+    the log."""
     worker = processes.worker("--processes", "2")
     gate = tmp_path / "gate"
     steps = [f"on:1:wait_file:{gate}", "on:1:result:stale", "on:2:result:fresh"]
@@ -176,7 +187,12 @@ def test_stale_finisher_after_the_job_was_started_again(
     worker = processes.worker("--processes", "2")
     first_gate, second_gate = tmp_path / "first", tmp_path / "second"
     end = "on:1:result:stale" if outcome == "finishes" else "on:1:raise:ValueError:stale"
-    steps = [f"on:1:wait_file:{first_gate}", end, f"on:2:wait_file:{second_gate}", "on:2:result:fresh"]
+    steps = [
+        f"on:1:wait_file:{first_gate}",
+        end,
+        f"on:2:wait_file:{second_gate}",
+        "on:2:result:fresh",
+    ]
     handle = scripted.enqueue(steps=steps, journal=str(journal))
     journal.wait_for_starts()
     owner = store.text(redis_client.hget(keys.job(handle.id), "worker_name"))

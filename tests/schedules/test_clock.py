@@ -1,4 +1,5 @@
-"""The clock in real processes: killed, stopped, without Redis, without the database. No tick twice, none missing."""
+"""The clock in real processes: killed, stopped, without Redis, without the database. No tick twice,
+none missing."""
 
 from __future__ import annotations
 
@@ -67,14 +68,24 @@ class Pair:
         self._next = time.monotonic() + self.chance.uniform(0.5, 4.5)
 
 
-# --- killed for a minute ---------------------------------------------------------------------------------
+# --- killed for a minute --------------------------------------------------------------------------
 
 SPRING = ("2026-03-08 03:00", "2026-03-09 06:00")
 AUTUMN = ("2026-11-01 03:00", "2026-11-02 06:00")
-LINES = ("*/5 * * * *", "0 * * * *", "*/15 1-3 * * *", "30 2 * * *", "30 1 * * *", "0 8 * * *", "@every 100")
+LINES = (
+    "*/5 * * * *",
+    "0 * * * *",
+    "*/15 1-3 * * *",
+    "30 2 * * *",
+    "30 1 * * *",
+    "0 8 * * *",
+    "@every 100",
+)
 
 
-def schedules_on_the_edge(window: tuple[str, str], name: str, database: str) -> dict[str, list[datetime]]:
+def schedules_on_the_edge(
+    window: tuple[str, str], name: str, database: str
+) -> dict[str, list[datetime]]:
     """Store schedules over a clock change of New York; return the runs that each must make."""
     begin, end = at(window[0]), at(window[1])
     expected = {}
@@ -95,27 +106,43 @@ def schedules_on_the_edge(window: tuple[str, str], name: str, database: str) -> 
 
 
 @pytest.mark.timeout(200)
-def test_two_clocks_under_kill_9_for_a_minute(processes: Fleet, redis_server: RedisServer, tmp_path: Path) -> None:
-    """`rqscheduler` with a schedule every second; and, in a world of its own, moved clocks over both clock changes.
+def test_two_clocks_under_kill_9_for_a_minute(
+    processes: Fleet, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """`rqscheduler` with a schedule every second; and, in a world of its own, moved clocks over
+    both clock changes.
 
-    In both worlds Redis is restarted empty in between. Every due time is one job, and each job of the first world runs.
+    In both worlds Redis is restarted empty in between. Every due time is one job, and each job of
+    the first world runs.
     """
     chance = random.Random(20261124)
     urls = test_run.child_environment()
     with RedisServer(tmp_path / "other-redis") as other_redis:
         here = {"OTHER_DATABASE_URL": empty_database(tmp_path)}
         there = {**here, "DATABASE_URL": urls["OTHER_DATABASE_URL"], "REDIS_URL": other_redis.url}
-        expected = schedules_on_the_edge(SPRING, "spring", "other") | schedules_on_the_edge(AUTUMN, "autumn", "other")
+        expected = schedules_on_the_edge(SPRING, "spring", "other") | schedules_on_the_edge(
+            AUTUMN, "autumn", "other"
+        )
         edges = [str(time.time() + 5), str((KILLING - 12) / 2), *SPRING, *AUTUMN]
-        make("every second", Every(1), catch_up="all")  # a busy machine may leave a minute without a clock
+        make(
+            "every second", Every(1), catch_up="all"
+        )  # a busy machine may leave a minute without a clock
         make("every second, too", "* * * * * *", catch_up="all")
         processes.worker(environment=here)
         pairs = [
             Pair(lambda: processes.manage("rqscheduler", environment=here), chance),
-            Pair(lambda: processes.start("-m", "tests.support.run_scheduler", *edges, environment=there), chance),
+            Pair(
+                lambda: processes.start(
+                    "-m", "tests.support.run_scheduler", *edges, environment=there
+                ),
+                chance,
+            ),
         ]
         processes.wait_until(lambda: len(due_times("every second")) >= 2, 30)
-        restarts = [(time.monotonic() + KILLING / 2, redis_server), (time.monotonic() + KILLING / 3, other_redis)]
+        restarts = [
+            (time.monotonic() + KILLING / 2, redis_server),
+            (time.monotonic() + KILLING / 3, other_redis),
+        ]
         until = time.monotonic() + KILLING
         while time.monotonic() < until:
             for pair in pairs:
@@ -132,7 +159,9 @@ def test_two_clocks_under_kill_9_for_a_minute(processes: Fleet, redis_server: Re
             assert found == every(1, found[0], len(found)), f"{name}: a tick twice, or one missing"
             assert len(found) >= KILLING
         for name, runs in expected.items():
-            processes.wait_until(lambda n=name, r=runs: len(due_times(n, "other")) >= len(r), 20, name)  # type: ignore[misc]
+            processes.wait_until(
+                lambda n=name, r=runs: len(due_times(n, "other")) >= len(r), 20, name
+            )  # type: ignore[misc]
             assert due_times(name, "other") == runs, name
         assert not Schedule.objects.exclude(missed=0).exists()
         for pair in pairs:
@@ -143,7 +172,7 @@ def test_two_clocks_under_kill_9_for_a_minute(processes: Fleet, redis_server: Re
         assert not tracebacks, tracebacks[0].output()
 
 
-# --- exact, taken over, stopped --------------------------------------------------------------------------
+# --- exact, taken over, stopped -------------------------------------------------------------------
 
 
 def lateness(name: str) -> list[float]:
@@ -165,18 +194,26 @@ def test_exact_times_take_over_and_a_clean_end(processes: Fleet, redis_client: A
 
     # Exact: a run that is due before the clock would look by itself, and rq-scheduler's entries.
     for number in range(6):
-        make(f"soon {number}", Every(3600), starts_at=timezone.now() + timedelta(seconds=0.2 + number * 0.11))
+        make(
+            f"soon {number}",
+            Every(3600),
+            starts_at=timezone.now() + timedelta(seconds=0.2 + number * 0.11),
+        )
     due = time.time() + 0.35
     job = scheduler_of("default").enqueue_at(datetime.fromtimestamp(due, tz=UTC), note, 1)
     make("each half second", Every(0.5))
     processes.wait_until(lambda: len(due_times("each half second")) >= 6)
-    late = sorted(lateness("each half second") + [found for n in range(6) for found in lateness(f"soon {n}")])
+    late = sorted(
+        lateness("each half second") + [found for n in range(6) for found in lateness(f"soon {n}")]
+    )
     print(f"ticks came {late[0] * 1000:.0f} to {late[-1] * 1000:.0f} ms after their time")
     assert len(late) >= 12
     assert late[0] >= 0, "never early"
     assert late[len(late) // 2] < 0.35, "a clock that polled each second would be later than this"
     assert late[-1] < 1.5
-    enqueued_at = datetime.fromisoformat(redis_client.hget(job.key, "enqueued_at").decode()).timestamp()
+    enqueued_at = datetime.fromisoformat(
+        redis_client.hget(job.key, "enqueued_at").decode()
+    ).timestamp()
     assert 0 <= enqueued_at - due < 1.5
 
     # Take-over.
@@ -206,7 +243,7 @@ def test_exact_times_take_over_and_a_clean_end(processes: Fleet, redis_client: A
     assert not any("Traceback" in process.output() for process in processes.all)
 
 
-# --- Redis away, the database away -----------------------------------------------------------------------
+# --- Redis away, the database away ----------------------------------------------------------------
 
 
 def test_redis_and_the_database_away_and_back(
@@ -237,10 +274,14 @@ def test_redis_and_the_database_away_and_back(
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
-def test_one_database_away_or_without_tables_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_database_away_or_without_tables_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """And one whose tables come later is served from then on."""
     monkeypatch.setattr("wellos_jobs.schedules.clock.LOOK_FOR_TABLE_EVERY", 0.05)
-    row = Schedule(name="there", cron="0 * * * *", job_name="test-noop", next_run_at=at("2026-03-01 12:00"))
+    row = Schedule(
+        name="there", cron="0 * * * *", job_name="test-noop", next_run_at=at("2026-03-01 12:00")
+    )
     row.save(using="other")
     make("here", next_run_at=at("2026-03-01 12:00"))
     calendars = {name: Calendar(name, time.time) for name in ("default", "other")}
@@ -276,7 +317,8 @@ def _rename(database: str, table: str, name: str) -> None:
 
 
 def test_a_change_is_followed_by_a_running_clock(processes: Fleet) -> None:
-    """Within the second, in whatever process it was made; a job that was run now does not disturb it."""
+    """Within the second, in whatever process it was made; a job that was run now does not disturb
+    it."""
     row = make("far", "0 0 1 1 *")
     process = processes.manage("rqscheduler")
     process.wait_for_output(LEADING)

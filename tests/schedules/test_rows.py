@@ -1,4 +1,5 @@
-"""Schedules as rows: what is refused at save, what a change of timing does, helpers, declarations."""
+"""Schedules as rows: what is refused at save, what a change of timing does, helpers,
+declarations."""
 
 from __future__ import annotations
 
@@ -59,14 +60,18 @@ RESOLVER = f"{__name__}.resolve"
 
 
 def org_report(
-    organization_id: str, report_type: str = "", format: str = "pdf", recipients: tuple[str, ...] = ()
+    organization_id: str,
+    report_type: str = "",
+    format: str = "pdf",
+    recipients: tuple[str, ...] = (),
 ) -> None:
     """Stands for the report job of ``wellos_jobs.contrib``."""
 
 
 @pytest.fixture(autouse=True)
 def _own_registry() -> Iterator[None]:
-    """Jobs that a test declares are forgotten after it; the report job is one that needs nothing."""
+    """Jobs that a test declares are forgotten after it; the report job is one that needs
+    nothing."""
     with registry.isolated():
         registry._jobs.pop(schedules.REPORT_JOB, None)
         registry.register(registry.define(schedules.REPORT_JOB, org_report))
@@ -83,7 +88,7 @@ def local(moment: datetime | None, zone: str) -> str:
     return f"{moment.astimezone(ZoneInfo(zone)):%H:%M:%S}"
 
 
-# --- what is refused at save -----------------------------------------------------------------------------
+# --- what is refused at save ----------------------------------------------------------------------
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"cron": "61 * * * *"}, "cron", "'61 * * * *' is not a cron line: minute 61 is above 59"),
@@ -98,7 +103,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"data": [1]}, "data", "Give the job's arguments as a JSON object."),
     ({"job_name": "test-add", "data": {"b": 1}}, "data", "test-add: missing argument 'a'"),
     ({"job_name": "test-echo", "data": {"value": object()}}, "data", "value"),
-    ({"job_name": "test-echo", "data": {"value": "x" * 70_000}}, "data", "at most 65,536 are allowed"),
+    (
+        {"job_name": "test-echo", "data": {"value": "x" * 70_000}},
+        "data",
+        "at most 65,536 are allowed",
+    ),
     ({"job_name": "test-echo", "data": {"value": {"$uuid": "none"}}}, "data", "$uuid"),
     ({"name": ""}, "name", "This field cannot be blank."),
     ({"name": "x" * 181}, "name", "at most 180 characters"),
@@ -109,14 +118,24 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"ends_at": datetime(2026, 1, 1)}, "ends_at", "is a naive datetime: give it a time zone"),
     ({"starts_at": "2026-01-01 00:00"}, "starts_at", "is a naive datetime"),
     ({"starts_at": "soon"}, "starts_at", "invalid format"),
-    ({"starts_at": at("2026-01-02"), "ends_at": at("2026-01-01")}, "ends_at", "later than the start"),
-    ({"starts_at": at("2026-01-01"), "ends_at": at("2026-01-01")}, "ends_at", "later than the start"),
+    (
+        {"starts_at": at("2026-01-02"), "ends_at": at("2026-01-01")},
+        "ends_at",
+        "later than the start",
+    ),
+    (
+        {"starts_at": at("2026-01-01"), "ends_at": at("2026-01-01")},
+        "ends_at",
+        "later than the start",
+    ),
     ({"enabled": "perhaps"}, "enabled", "must be either True or False"),
     ({"organization_id": "x" * 65}, "organization_id", "at most 64 characters"),
 ]
 
 
-@pytest.mark.parametrize(("fields", "column", "text"), REFUSED, ids=[f"{c}-{t[:20]}" for _, c, t in REFUSED])
+@pytest.mark.parametrize(
+    ("fields", "column", "text"), REFUSED, ids=[f"{c}-{t[:20]}" for _, c, t in REFUSED]
+)
 def test_refused_at_save(fields: dict[str, Any], column: str, text: str) -> None:
     row = Schedule(**{"name": "test", "cron": "0 8 * * *", "job_name": "test-noop", **fields})
     with pytest.raises(ValidationError) as caught:
@@ -155,11 +174,13 @@ def test_what_is_stored_is_plain_to_read() -> None:
     assert stored(make("interval", Every(90))).cron == "@every 90"
     data = {"value": {"day": date(2026, 1, 2), "price": Decimal("1.10")}}
     row = make("typed", job="test-echo", data=data)
-    assert stored(row).data == {"value": {"day": {"$date": "2026-01-02"}, "price": {"$decimal": "1.10"}}}
+    assert stored(row).data == {
+        "value": {"day": {"$date": "2026-01-02"}, "price": {"$decimal": "1.10"}}
+    }
     assert payload.decode(stored(row).data) == data
 
 
-# --- sensitive data --------------------------------------------------------------------------------------
+# --- sensitive data -------------------------------------------------------------------------------
 
 
 def test_sensitive_arguments_are_never_stored_plain() -> None:
@@ -188,7 +209,9 @@ def test_sensitive_arguments_are_encrypted_by_an_update_too() -> None:
     row = make(job="test-secret", data={"token": "tk-1"})
     Schedule.objects.filter(pk=row.pk).update(data={"token": "tk-2"})
     assert "tk-2" not in json.dumps(stored(row).data)
-    Schedule.objects.bulk_create([Schedule(name="b", cron="@daily", job_name="test-secret", data={"token": "tk-3"})])
+    Schedule.objects.bulk_create(
+        [Schedule(name="b", cron="@daily", job_name="test-secret", data={"token": "tk-3"})]
+    )
     assert "tk-3" not in json.dumps(Schedule.objects.get(name="b").data)
 
 
@@ -211,11 +234,13 @@ def test_sensitive_arguments_are_rotated_with_the_keys(settings: Any) -> None:
     with override_settings(WELLOS_JOBS={"ENCRYPTION_KEYS": [new, *old]}):
         assert key_rotation.rotate_rows("default").rotated == 2
     with override_settings(WELLOS_JOBS={"ENCRYPTION_KEYS": [new]}):
-        found = {row.name: payload.decode(row.data)["token"] for row in Schedule._base_manager.all()}
+        found = {
+            row.name: payload.decode(row.data)["token"] for row in Schedule._base_manager.all()
+        }
     assert found == {"test": "tk-1", "removed": "tk-2"}
 
 
-# --- when it runs next -----------------------------------------------------------------------------------
+# --- when it runs next ----------------------------------------------------------------------------
 
 
 def test_a_new_schedule_gets_its_next_run() -> None:
@@ -235,7 +260,9 @@ def test_a_schedule_that_is_switched_off_or_over_never_runs() -> None:
 def test_a_schedule_starts_at_its_start_and_ends_with_its_end() -> None:
     start = (timezone.now() + timedelta(days=2)).replace(hour=8, minute=0, second=0, microsecond=0)
     row = make(cron="0 8 * * *", starts_at=start, ends_at=start + timedelta(days=1))
-    assert row.runs_after(timezone.now(), 5) == [start, start + timedelta(days=1)], "both ends belong to it"
+    assert row.runs_after(timezone.now(), 5) == [start, start + timedelta(days=1)], (
+        "both ends belong to it"
+    )
     assert row.next_run_at == start
     interval = make("interval", Every(3600), starts_at=start + timedelta(seconds=1))
     assert interval.next_run_at == start + timedelta(seconds=1), "an interval counts from its start"
@@ -252,7 +279,9 @@ def test_a_schedule_starts_at_its_start_and_ends_with_its_end() -> None:
     ],
     ids=lambda change: next(iter(change)),
 )
-@pytest.mark.parametrize("way", ["save", "save_fields", "update", "bulk_update", "update_or_create"])
+@pytest.mark.parametrize(
+    "way", ["save", "save_fields", "update", "bulk_update", "update_or_create"]
+)
 def test_a_change_of_timing_sets_the_next_run_anew(change: dict[str, Any], way: str) -> None:
     row = make(cron="0 8 * * *")
     before = row.next_run_at
@@ -317,7 +346,7 @@ def test_a_bulk_create_checks_and_plans() -> None:
         Schedule.objects.bulk_create([Schedule(name="x", cron="@never", job_name="test-noop")])
 
 
-# --- stale rows ------------------------------------------------------------------------------------------
+# --- stale rows -----------------------------------------------------------------------------------
 
 
 def test_a_stale_save_does_not_undo_a_tick() -> None:
@@ -346,12 +375,17 @@ def test_a_stale_save_of_another_timing_keeps_what_the_clock_noted() -> None:
     stale.save()
     found = Schedule.objects.get()
     assert local(found.next_run_at, "UTC") == "08:00:00"
-    assert (found.missed, found.missed_at, found.last_job_id) == (ticked.missed, ticked.missed_at, ticked.last_job_id)
+    assert (found.missed, found.missed_at, found.last_job_id) == (
+        ticked.missed,
+        ticked.missed_at,
+        ticked.last_job_id,
+    )
     assert found.missed > 0
 
 
 def test_a_stale_save_that_brings_back_an_old_line_does_not_leave_the_new_line_s_time() -> None:
-    """A form that was open for long writes all its fields: then the row says the old line, and runs by it."""
+    """A form that was open for long writes all its fields: then the row says the old line, and runs
+    by it."""
     make(cron="0 8 * * *")
     stale, fresh = Schedule.objects.get(), Schedule.objects.get()
     fresh.cron = "0 9 * * *"
@@ -371,7 +405,7 @@ def test_a_stale_save_does_not_bring_back_what_was_removed() -> None:
     assert not Schedule.objects.exists()
 
 
-# --- organizations ---------------------------------------------------------------------------------------
+# --- organizations --------------------------------------------------------------------------------
 
 
 @override_settings(WELLOS_JOBS={"ORGANIZATION_RESOLVER": RESOLVER}, TIME_ZONE="Europe/Paris")
@@ -399,7 +433,9 @@ def test_an_organization_in_a_zone_that_does_not_exist_is_refused() -> None:
 
 def test_an_organization_that_moved_is_followed() -> None:
     """By the next save; a tick that comes first does not run at the old zone's time."""
-    soon = timezone.now().astimezone(ZoneInfo("America/New_York")) + timedelta(hours=2)  # and in Tokyo long past
+    soon = timezone.now().astimezone(ZoneInfo("America/New_York")) + timedelta(
+        hours=2
+    )  # and in Tokyo long past
     daily = f"{soon.minute} {soon.hour} * * *"
     with override_settings(WELLOS_JOBS={"ORGANIZATION_RESOLVER": RESOLVER}):
         make(cron=daily, organization_id="acme")
@@ -407,7 +443,9 @@ def test_an_organization_that_moved_is_followed() -> None:
     moved = {"ORGANIZATION_RESOLVER": f"{__name__}.resolve_moved"}
     with override_settings(WELLOS_JOBS=moved):
         update_schedule("test")
-        assert local(Schedule.objects.get(name="test").next_run_at, "Asia/Tokyo") == f"{soon:%H:%M}:00"
+        assert (
+            local(Schedule.objects.get(name="test").next_run_at, "Asia/Tokyo") == f"{soon:%H:%M}:00"
+        )
         other = Schedule.objects.get(name="other")
         assert other.next_run_at is not None
         assert ticks.tick("default", other.next_run_at) == 0
@@ -419,20 +457,36 @@ def resolve_moved(organization_id: str) -> dict[str, str]:
     return {"time_zone": "Asia/Tokyo"}
 
 
-# --- helpers ---------------------------------------------------------------------------------------------
+# --- helpers --------------------------------------------------------------------------------------
 
 
 def test_schedule_organization_reports_sets_the_one_schedule_of_an_organization() -> None:
     row = schedule_organization_reports(
-        "acme", "0 8 * * 1", report_type="hours", format="csv", recipients=["boss@acme.example"], tz="Asia/Tokyo"
+        "acme",
+        "0 8 * * 1",
+        report_type="hours",
+        format="csv",
+        recipients=["boss@acme.example"],
+        tz="Asia/Tokyo",
     )
-    assert (row.name, row.job_name, row.organization_id) == ("org-report:acme", "org-report", "acme")
+    assert (row.name, row.job_name, row.organization_id) == (
+        "org-report:acme",
+        "org-report",
+        "acme",
+    )
     assert (row.report_type, row.format, row.recipients) == ("hours", "csv", ["boss@acme.example"])
     assert (row.cron, row.time_zone, row.enabled) == ("0 8 * * 1", "Asia/Tokyo", True)
-    again = schedule_organization_reports("acme", Cron("0 9 * * 1", tz="Europe/Paris"), report_type="hours")
+    again = schedule_organization_reports(
+        "acme", Cron("0 9 * * 1", tz="Europe/Paris"), report_type="hours"
+    )
     assert again.pk == row.pk
     found = OrganizationReportSchedule.objects.get()
-    assert (found.cron, found.time_zone, found.format, found.recipients) == ("0 9 * * 1", "Europe/Paris", "pdf", [])
+    assert (found.cron, found.time_zone, found.format, found.recipients) == (
+        "0 9 * * 1",
+        "Europe/Paris",
+        "pdf",
+        [],
+    )
     assert local(found.next_run_at, "Europe/Paris") == "09:00:00"
 
 
@@ -479,10 +533,14 @@ def test_an_option_that_does_not_exist_is_refused() -> None:
 
 def test_update_schedule_by_its_name_or_the_organization_s_id() -> None:
     make(cron="0 8 * * *")
-    schedule_organization_reports("acme", "@weekly", report_type="hours", recipients=["a@acme.example"])
+    schedule_organization_reports(
+        "acme", "@weekly", report_type="hours", recipients=["a@acme.example"]
+    )
     assert update_schedule("test", "0 9 * * *", overlap="skip").overlap == "skip"
     assert update_schedule("acme", Cron("0 7 * * *", tz="Asia/Tokyo")).name == "org-report:acme"
-    row = update_schedule("acme", format="csv", recipients=("b@acme.example",), time_zone=None, enabled=False)
+    row = update_schedule(
+        "acme", format="csv", recipients=("b@acme.example",), time_zone=None, enabled=False
+    )
     assert row.data == {
         "organization_id": "acme",
         "report_type": "hours",
@@ -529,13 +587,23 @@ def test_run_now_by_name_needs_no_transaction() -> None:
 
 
 def test_run_now_runs_beside_the_calendar(admin_user: Any) -> None:
-    before = make(cron="0 8 * * *", job="test-echo", data={"value": date(2026, 1, 2)}, organization_id="acme")
+    before = make(
+        cron="0 8 * * *", job="test-echo", data={"value": date(2026, 1, 2)}, organization_id="acme"
+    )
     record = run_now("test", requested_by=admin_user).record()
-    assert (record.name, record.organization_id, record.requested_by) == ("test-echo", "acme", admin_user)
+    assert (record.name, record.organization_id, record.requested_by) == (
+        "test-echo",
+        "acme",
+        admin_user,
+    )
     assert (record.schedule_id, record.run_at, record.context["run_now"]) == (before.pk, None, True)
     assert payload.decode(record.data) == {"value": date(2026, 1, 2)}
     after = stored(before)
-    assert (after.next_run_at, after.last_run_at, after.last_job_id) == (before.next_run_at, None, None)
+    assert (after.next_run_at, after.last_run_at, after.last_job_id) == (
+        before.next_run_at,
+        None,
+        None,
+    )
 
 
 def test_run_now_runs_one_that_is_switched_off_but_none_whose_job_is_unknown() -> None:
@@ -566,7 +634,7 @@ def test_schedules_of_another_database_stay_there() -> None:
     assert not Schedule.objects.using("other").exists()
 
 
-# --- deleting --------------------------------------------------------------------------------------------
+# --- deleting -------------------------------------------------------------------------------------
 
 
 def test_a_deleted_schedule_leaves_its_jobs() -> None:
@@ -584,7 +652,7 @@ def test_two_schedules_cannot_have_one_name() -> None:
         make()
 
 
-# --- at once ---------------------------------------------------------------------------------------------
+# --- at once --------------------------------------------------------------------------------------
 
 
 def at_once(work: Callable[[], Any], count: int = 4) -> None:
@@ -623,7 +691,7 @@ def test_processes_that_synchronise_at_once_make_each_declaration_one_row() -> N
     assert Schedule.objects.filter(source="code").count() == 5
 
 
-# --- the alarm -------------------------------------------------------------------------------------------
+# --- the alarm ------------------------------------------------------------------------------------
 
 
 def is_rung(client: redis.Redis) -> bool:
@@ -632,7 +700,9 @@ def is_rung(client: redis.Redis) -> bool:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_every_change_wakes_the_clock_on_commit_and_none_that_is_rolled_back(redis_client: redis.Redis) -> None:
+def test_every_change_wakes_the_clock_on_commit_and_none_that_is_rolled_back(
+    redis_client: redis.Redis,
+) -> None:
     with rolled_back():
         make()
     assert not is_rung(redis_client)
@@ -651,10 +721,15 @@ def test_every_change_wakes_the_clock_on_commit_and_none_that_is_rolled_back(red
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_clocks_of_all_redis_servers_are_woken(tmp_path: Path, settings: Any, redis_client: redis.Redis) -> None:
+def test_the_clocks_of_all_redis_servers_are_woken(
+    tmp_path: Path, settings: Any, redis_client: redis.Redis
+) -> None:
     with RedisServer(tmp_path / "second") as server:
         far = {**settings.RQ_QUEUES["default"], "URL": server.url}
-        with override_settings(RQ_QUEUES={"far": far, **settings.RQ_QUEUES}), server.client() as there:
+        with (
+            override_settings(RQ_QUEUES={"far": far, **settings.RQ_QUEUES}),
+            server.client() as there,
+        ):
             make()
             assert is_rung(redis_client)
             assert is_rung(there)
@@ -664,7 +739,7 @@ def test_the_clocks_of_all_redis_servers_are_woken(tmp_path: Path, settings: Any
             server.start()
 
 
-# --- declarations ----------------------------------------------------------------------------------------
+# --- declarations ---------------------------------------------------------------------------------
 
 
 def declare(line: str | Every = "0 8 * * *", tz: str | None = None, name: str = "declared") -> None:
@@ -691,7 +766,12 @@ def test_a_declaration_becomes_a_row() -> None:
     declare("0 8 * * *", tz="America/New_York")
     assert synchronise().created == ["declared"]
     row = declared()
-    assert (row.job_name, row.cron, row.time_zone, row.source) == ("declared", "0 8 * * *", "America/New_York", "code")
+    assert (row.job_name, row.cron, row.time_zone, row.source) == (
+        "declared",
+        "0 8 * * *",
+        "America/New_York",
+        "code",
+    )
     assert local(row.next_run_at, "America/New_York") == "08:00:00"
     assert not synchronise(), "a second time there is nothing to do"
 
@@ -831,7 +911,11 @@ def test_declared_in_settings() -> None:
     with in_settings(nightly=entry):
         assert synchronise().created == ["nightly"]
         row = Schedule.objects.get()
-        assert (row.job_name, row.time_zone, row.source) == ("test-echo", "Europe/Paris", "settings")
+        assert (row.job_name, row.time_zone, row.source) == (
+            "test-echo",
+            "Europe/Paris",
+            "settings",
+        )
         assert (row.catch_up, row.overlap) == ("all", "skip")
         assert payload.decode(row.data) == {"value": Decimal("1.5")}
         assert not synchronise()
@@ -839,7 +923,9 @@ def test_declared_in_settings() -> None:
         assert synchronise().changed == ["nightly"]
         row = Schedule.objects.get()
         assert (row.cron, row.time_zone, row.data) == ("0 3 * * *", "", {"value": 2})
-        assert (row.catch_up, row.overlap) == ("once", "allow"), "what is no longer said is the default again"
+        assert (row.catch_up, row.overlap) == ("once", "allow"), (
+            "what is no longer said is the default again"
+        )
     assert synchronise().disabled == ["nightly"]
 
 
@@ -858,7 +944,10 @@ BAD_ENTRIES: list[tuple[Any, str]] = [
     ({"job": "test-noop", "cron": "0 2 * * *", "tz": "Nowhere"}, "Nowhere"),
     ({"job": "test-nop", "cron": "0 2 * * *"}, "did you mean 'test-noop'?"),
     ({"job": "test-noop", "cron": "0 2 * * *", "data": {"x": 1}}, "there is no argument 'x'"),
-    ({"job": "test-noop", "cron": "0 2 * * *", "data": [1]}, "must be a dict of the job's arguments"),
+    (
+        {"job": "test-noop", "cron": "0 2 * * *", "data": [1]},
+        "must be a dict of the job's arguments",
+    ),
     ({"job": "test-noop", "cron": "0 2 * * *", "overlap": "no"}, "'no' is not a valid choice"),
 ]
 
@@ -894,11 +983,16 @@ class _Nowhere:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_sync_costs_the_same_whatever_schedules_people_have(django_assert_max_num_queries: Any) -> None:
+def test_a_sync_costs_the_same_whatever_schedules_people_have(
+    django_assert_max_num_queries: Any,
+) -> None:
     declare()
     synchronise()
     Schedule.objects.bulk_create(
-        [Schedule(name=f"org-{number}", cron="@daily", job_name="test-noop") for number in range(200)]
+        [
+            Schedule(name=f"org-{number}", cron="@daily", job_name="test-noop")
+            for number in range(200)
+        ]
     )
     with django_assert_max_num_queries(6):
         assert not synchronise()

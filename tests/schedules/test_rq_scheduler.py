@@ -1,4 +1,5 @@
-"""rq-scheduler's API on our clock: its 21 known faults, each shown to be impossible here, and what stays as it was."""
+"""rq-scheduler's API on our clock: its 21 known faults, each shown to be impossible here, and what
+stays as it was."""
 
 from __future__ import annotations
 
@@ -48,7 +49,11 @@ NOON = at("2026-03-01 12:00")
 
 @pytest.fixture(autouse=True)
 def _ours(settings: Any) -> Iterator[None]:
-    settings.RQ = {**settings.RQ, "COMMIT_MODE": "auto", "SCHEDULER_CLASS": "wellos_jobs.scheduler.Scheduler"}
+    settings.RQ = {
+        **settings.RQ,
+        "COMMIT_MODE": "auto",
+        "SCHEDULER_CLASS": "wellos_jobs.scheduler.Scheduler",
+    }
     CALLS.clear()
     yield
 
@@ -61,7 +66,9 @@ def moved() -> MovedClock:
 def scheduler_at(moved: Callable[[], float], queue: str = "default") -> Scheduler:
     """A scheduler that tells the time by a moved clock."""
     connection = django_rq.get_connection(queue)
-    return Scheduler(queue_name=queue, queue=django_rq.get_queue(queue), connection=connection, clock=moved)
+    return Scheduler(
+        queue_name=queue, queue=django_rq.get_queue(queue), connection=connection, clock=moved
+    )
 
 
 @pytest.fixture
@@ -79,7 +86,9 @@ def called_back(job: Job, connection: redis.Redis, result: Any) -> None:
 
 
 def score(job: Job | str) -> float | None:
-    found: Any = django_rq.get_connection().zscore(SCHEDULER_SET, job if isinstance(job, str) else job.id)
+    found: Any = django_rq.get_connection().zscore(
+        SCHEDULER_SET, job if isinstance(job, str) else job.id
+    )
     return None if found is None else float(found)
 
 
@@ -90,8 +99,11 @@ def work_twice() -> None:
     work("default")
 
 
-def served(scheduler: Scheduler, moved: MovedClock, until: datetime, **step: float) -> list[datetime]:
-    """Serve step by step until a moment; return the times at which a run of anything was enqueued."""
+def served(
+    scheduler: Scheduler, moved: MovedClock, until: datetime, **step: float
+) -> list[datetime]:
+    """Serve step by step until a moment; return the times at which a run of anything was
+    enqueued."""
     found: list[datetime] = []
     while moved.moment < until:
         moved.go(**step)
@@ -101,10 +113,12 @@ def served(scheduler: Scheduler, moved: MovedClock, until: datetime, **step: flo
     return found
 
 
-# --- the 21 faults ---------------------------------------------------------------------------------------
+# --- the 21 faults --------------------------------------------------------------------------------
 
 
-def test_fault_01_cron_lines_run_in_their_zone_whatever_the_process_s_zone_is(scheduler: Scheduler) -> None:
+def test_fault_01_cron_lines_run_in_their_zone_whatever_the_process_s_zone_is(
+    scheduler: Scheduler,
+) -> None:
     scores = set()
     before = os.environ.get("TZ")
     try:
@@ -129,7 +143,11 @@ def test_fault_01_use_local_timezone_is_the_project_s_zone(scheduler: Scheduler)
 
 
 @pytest.mark.parametrize(
-    ("line", "runs"), [("30 2 * * *", ["07:00"]), ("0 * * * *", ["06:00", "07:00", "08:00", "09:00", "10:00", "11:00"])]
+    ("line", "runs"),
+    [
+        ("30 2 * * *", ["07:00"]),
+        ("0 * * * *", ["06:00", "07:00", "08:00", "09:00", "10:00", "11:00"]),
+    ],
 )
 def test_fault_02_no_storm_in_spring(line: str, runs: list[str]) -> None:
     moved = MovedClock(at("2026-03-08 05:30"))
@@ -190,7 +208,9 @@ def test_fault_05_enqueueing_and_arming_anew_are_one_step(
     assert score(once) is None
 
 
-def test_fault_05_storing_an_entry_and_its_time_are_one_step(round_trips: Any, scheduler: Scheduler) -> None:
+def test_fault_05_storing_an_entry_and_its_time_are_one_step(
+    round_trips: Any, scheduler: Scheduler
+) -> None:
     """A clock that looks in between would run it early, and then again."""
     with round_trips.counting() as trips:
         scheduler.enqueue_at(NOON, note, 1)
@@ -209,7 +229,9 @@ def test_fault_06_a_signal_does_not_end_a_pass_in_the_middle() -> None:
         return time.time()
 
     for number in range(3):
-        scheduler_of("default").enqueue_at(timezone.now() - timedelta(seconds=3 - number), note, number)
+        scheduler_of("default").enqueue_at(
+            timezone.now() - timedelta(seconds=3 - number), note, number
+        )
     handler = signal.getsignal(signal.SIGTERM)
     assert Clock("default", scheduler_at(now)).run() == 0
     assert signalled
@@ -278,13 +300,31 @@ def _spoil(job: Job, **fields: Any) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Job], None], str]] = {
-    "cron line": (lambda job: _spoil(job, meta=json.dumps({"cron_string": "61 * * * *"})), "minute 61 is above 59"),
-    "zone": (lambda job: _spoil(job, meta=json.dumps({"cron_string": "@daily", "timezone": "Nope"})), "Nope"),
+    "cron line": (
+        lambda job: _spoil(job, meta=json.dumps({"cron_string": "61 * * * *"})),
+        "minute 61 is above 59",
+    ),
+    "zone": (
+        lambda job: _spoil(job, meta=json.dumps({"cron_string": "@daily", "timezone": "Nope"})),
+        "Nope",
+    ),
     "interval": (lambda job: _spoil(job, meta=json.dumps({"interval": "abc"})), "abc"),
-    "interval of nothing": (lambda job: _spoil(job, meta=json.dumps({"interval": 0})), "must be above 0"),
-    "repeat": (lambda job: _spoil(job, meta=json.dumps({"interval": 1, "repeat": "often"})), "often"),
-    "pickled meta": (lambda job: _spoil(job, meta=pickle.dumps({"interval": 60})), "its meta is not a JSON object"),
-    "meta of another shape": (lambda job: _spoil(job, meta=b"[1]"), "its meta is not a JSON object"),
+    "interval of nothing": (
+        lambda job: _spoil(job, meta=json.dumps({"interval": 0})),
+        "must be above 0",
+    ),
+    "repeat": (
+        lambda job: _spoil(job, meta=json.dumps({"interval": 1, "repeat": "often"})),
+        "often",
+    ),
+    "pickled meta": (
+        lambda job: _spoil(job, meta=pickle.dumps({"interval": 60})),
+        "its meta is not a JSON object",
+    ),
+    "meta of another shape": (
+        lambda job: _spoil(job, meta=b"[1]"),
+        "its meta is not a JSON object",
+    ),
     "created_at": (lambda job: _spoil(job, created_at="yesterday"), "ValueError"),
     "status": (lambda job: _spoil(job, status="dreaming"), "dreaming"),
     "queue": (lambda job: _spoil(job, origin="nowhere"), "There is no queue 'nowhere'"),
@@ -292,8 +332,11 @@ BAD: dict[str, tuple[Callable[[Job], None], str]] = {
 
 
 @pytest.mark.parametrize("fault", BAD)
-def test_fault_09_one_bad_entry_stops_no_other(fault: str, scheduler: Scheduler, moved: MovedClock) -> None:
-    """It is put aside, with the reason, neither run again at every start nor lost, and can be mended."""
+def test_fault_09_one_bad_entry_stops_no_other(
+    fault: str, scheduler: Scheduler, moved: MovedClock
+) -> None:
+    """It is put aside, with the reason, neither run again at every start nor lost, and can be
+    mended."""
     spoil, reason = BAD[fault]
     bad = scheduler.enqueue_at(NOON - timedelta(seconds=1), note, 1, job_id="bad")
     good = scheduler.enqueue_at(NOON, note, 2)
@@ -305,7 +348,13 @@ def test_fault_09_one_bad_entry_stops_no_other(fault: str, scheduler: Scheduler,
     assert reason in scheduler.broken_entries()["bad"]
     assert "bad" not in scheduler
     assert scheduler.connection.exists(bad.key)
-    _spoil(bad, meta="{}", created_at="2026-01-01T00:00:00.000000Z", status="scheduled", origin="default")
+    _spoil(
+        bad,
+        meta="{}",
+        created_at="2026-01-01T00:00:00.000000Z",
+        status="scheduled",
+        origin="default",
+    )
     scheduler.mend("bad", moved.go(seconds=5))
     assert scheduler.broken_entries() == {}
     scheduler.serve()
@@ -313,7 +362,9 @@ def test_fault_09_one_bad_entry_stops_no_other(fault: str, scheduler: Scheduler,
 
 
 @pytest.mark.parametrize("data", [b"rubbish", pickle.dumps(("os.getpid", None, (), {}))])
-def test_fault_09_data_that_cannot_be_read_end_in_a_dead_letter(data: bytes, scheduler: Scheduler) -> None:
+def test_fault_09_data_that_cannot_be_read_end_in_a_dead_letter(
+    data: bytes, scheduler: Scheduler
+) -> None:
     bad = scheduler.enqueue_at(NOON - timedelta(seconds=1), note, 1)
     good = scheduler.enqueue_at(NOON, note, 2)
     _spoil(bad, data=data)
@@ -338,7 +389,8 @@ def test_fault_09_a_key_of_the_wrong_kind_stops_the_entries_only(redis_client: r
 
 
 def test_fault_10_an_entry_outlives_its_runs(scheduler: Scheduler, moved: MovedClock) -> None:
-    """Whatever becomes of the runs: they expire, are emptied out of the queue, fail and are deleted."""
+    """Whatever becomes of the runs: they expire, are emptied out of the queue, fail and are
+    deleted."""
     entry = scheduler.schedule(NOON, note, [1], interval=60, result_ttl=1)
     scheduler.serve()
     django_rq.get_queue("default").empty()
@@ -392,7 +444,9 @@ def test_fault_12_times_are_exact(scheduler: Scheduler, moved: MovedClock) -> No
     moved.moment = due
     scheduler.serve()
     assert waiting() == [job.id]
-    assert score(scheduler.enqueue_in(timedelta(seconds=0.25), note)) == pytest.approx(due.timestamp() + 0.25, abs=1e-6)
+    assert score(scheduler.enqueue_in(timedelta(seconds=0.25), note)) == pytest.approx(
+        due.timestamp() + 0.25, abs=1e-6
+    )
 
 
 def test_fault_13_an_interval_below_a_second(scheduler: Scheduler, moved: MovedClock) -> None:
@@ -412,7 +466,8 @@ def test_fault_13_an_interval_of_nothing_is_refused(interval: Any, scheduler: Sc
 
 
 def test_fault_14_intervals_do_not_drift(scheduler: Scheduler, moved: MovedClock) -> None:
-    """The next time is on the grid of the first one, however late each pass comes; what was missed is one run."""
+    """The next time is on the grid of the first one, however late each pass comes; what was missed
+    is one run."""
     entry = scheduler.schedule(NOON, note, interval=3600)
     for late in (0.0, 1.7, 59.9, 0.3):
         moved.go(seconds=late)
@@ -490,8 +545,14 @@ def test_fault_19_keys_follow_the_prefix() -> None:
         "from wellos_jobs.scheduler import Scheduler as s\n"
         "print(s.scheduled_jobs_key, s.scheduler_key, s.scheduler_lock_key, s.redis_scheduler_namespace_prefix)"
     )
-    environment = {**os.environ, "RQ_KEY_PREFIX": "shop", "DJANGO_SETTINGS_MODULE": "tests.settings"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    environment = {
+        **os.environ,
+        "RQ_KEY_PREFIX": "shop",
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == [
         "shop:scheduler:scheduled_jobs",
         "shop:scheduler",
@@ -500,7 +561,9 @@ def test_fault_19_keys_follow_the_prefix() -> None:
     ]
 
 
-def test_fault_20_a_job_goes_to_its_queue_with_that_queue_s_options(scheduler: Scheduler, settings: Any) -> None:
+def test_fault_20_a_job_goes_to_its_queue_with_that_queue_s_options(
+    scheduler: Scheduler, settings: Any
+) -> None:
     queues = {**settings.RQ_QUEUES}
     queues["reports"] = {**queues["reports"], "DEFAULT_TIMEOUT": 77, "DEFAULT_RESULT_TTL": 88}
     with override_settings(RQ_QUEUES=queues):
@@ -520,8 +583,11 @@ def test_fault_20_a_queue_that_does_not_exist_is_refused(scheduler: Scheduler) -
         scheduler.cron("@daily", note, queue_name="nowhere")
 
 
-def test_fault_21_a_dead_leader_s_lock_is_taken_over_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lock lasts five seconds, and a standby looks each second: with what a pass takes, below ten."""
+def test_fault_21_a_dead_leader_s_lock_is_taken_over_in_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The lock lasts five seconds, and a standby looks each second: with what a pass takes, below
+    ten."""
     assert clock_room.LOCK_MS / 1000 + clock_room.STANDBY < 10
     monkeypatch.setattr(clock_room, "LOCK_MS", 400)
     dead, standby = (Clock("default", scheduler_of("default")) for _ in range(2))
@@ -534,7 +600,7 @@ def test_fault_21_a_dead_leader_s_lock_is_taken_over_in_seconds(monkeypatch: pyt
     assert dead.one_pass() is None, "should it not have been dead, it knows now"
 
 
-# --- the API ---------------------------------------------------------------------------------------------
+# --- the API --------------------------------------------------------------------------------------
 
 
 def test_django_rq_gives_our_scheduler_with_its_setting() -> None:
@@ -548,13 +614,24 @@ def test_the_clock_is_ours_without_the_setting_too(settings: Any) -> None:
 
 
 def test_enqueue_at_runs_once_with_its_arguments(scheduler: Scheduler) -> None:
-    job = scheduler.enqueue_at(NOON, foreign_add, 2, b=5, job_id="mine", job_description="adds", timeout=60, job_ttl=99)
-    assert (job.id, job.description, job.timeout, job.ttl, job.get_status()) == ("mine", "adds", 60, 99, "scheduled")
+    job = scheduler.enqueue_at(
+        NOON, foreign_add, 2, b=5, job_id="mine", job_description="adds", timeout=60, job_ttl=99
+    )
+    assert (job.id, job.description, job.timeout, job.ttl, job.get_status()) == (
+        "mine",
+        "adds",
+        60,
+        99,
+        "scheduled",
+    )
     assert score("mine") == NOON.timestamp()
     scheduler.serve()
     assert "mine" not in scheduler
     work("default")
-    assert Job.fetch("mine", connection=scheduler.connection, serializer=JSONSerializer).return_value() == 7
+    assert (
+        Job.fetch("mine", connection=scheduler.connection, serializer=JSONSerializer).return_value()
+        == 7
+    )
     scheduler.serve()
     assert waiting() == []
 
@@ -582,11 +659,15 @@ def test_enqueue_in(scheduler: Scheduler, moved: MovedClock) -> None:
 
 
 @pytest.mark.parametrize("positional", [True, False])
-def test_schedule_takes_what_rq_scheduler_s_takes(positional: bool, scheduler: Scheduler, moved: MovedClock) -> None:
+def test_schedule_takes_what_rq_scheduler_s_takes(
+    positional: bool, scheduler: Scheduler, moved: MovedClock
+) -> None:
     if positional:
         job = scheduler.schedule(NOON, foreign_add, [1], {"b": 2}, 60, 2)
     else:
-        job = scheduler.schedule(NOON, foreign_add, args=[1], kwargs={"b": 2}, interval=60, repeat=2)
+        job = scheduler.schedule(
+            NOON, foreign_add, args=[1], kwargs={"b": 2}, interval=60, repeat=2
+        )
     for _ in range(4):
         scheduler.serve()
         moved.go(minutes=1)
@@ -597,7 +678,9 @@ def test_schedule_takes_what_rq_scheduler_s_takes(positional: bool, scheduler: S
 
 
 def test_schedule_without_an_interval_runs_once(scheduler: Scheduler) -> None:
-    job = scheduler.schedule(scheduled_time=NOON, func=note, args=[3], at_front=True, queue_name="email")
+    job = scheduler.schedule(
+        scheduled_time=NOON, func=note, args=[3], at_front=True, queue_name="email"
+    )
     other = scheduler.enqueue_at(NOON - timedelta(seconds=1), note, 4, queue_name="email")
     scheduler.serve()
     assert waiting("email") == [job.id, other.id]
@@ -606,14 +689,26 @@ def test_schedule_without_an_interval_runs_once(scheduler: Scheduler) -> None:
 
 
 def test_cron_takes_what_rq_scheduler_s_takes(scheduler: Scheduler, moved: MovedClock) -> None:
-    job = scheduler.cron("0 * * * *", note, [1], None, 2, "email", 500, id="hourly", meta={"mine": 1}, description="d")
+    job = scheduler.cron(
+        "0 * * * *",
+        note,
+        [1],
+        None,
+        2,
+        "email",
+        500,
+        id="hourly",
+        meta={"mine": 1},
+        description="d",
+    )
     assert job.meta == {"mine": 1, "cron_string": "0 * * * *", "timezone": "UTC", "repeat": 2}
     assert (job.id, job.origin, job.result_ttl, job.description) == ("hourly", "email", 500, "d")
     for _ in range(4):
         moved.go(hours=1)
         scheduler.serve()
     assert waiting("email") == [
-        f"hourly-{int(moment.timestamp() * 1000)}" for moment in every(3600, NOON + timedelta(hours=1), 2)
+        f"hourly-{int(moment.timestamp() * 1000)}"
+        for moment in every(3600, NOON + timedelta(hours=1), 2)
     ]
     with pytest.raises(CronError, match="minute 99 is above 59"):
         scheduler.cron("99 * * * *", note)
@@ -700,10 +795,14 @@ def test_depends_on_waits_for_the_other_job(scheduler: Scheduler, moved: MovedCl
     assert CALLS == [("note", "first"), ("note", "second")]
 
 
-def test_depends_on_survives_the_death_of_the_clock(scheduler: Scheduler, moved: MovedClock) -> None:
+def test_depends_on_survives_the_death_of_the_clock(
+    scheduler: Scheduler, moved: MovedClock
+) -> None:
     first = django_rq.get_queue("default").enqueue(note, "first")
     job = scheduler.enqueue_at(NOON, note, "second", depends_on=first)
-    assert store.run(scheduler.connection, "postpone", SCHEDULER_SET, job.id, repr(NOON.timestamp()), 30)
+    assert store.run(
+        scheduler.connection, "postpone", SCHEDULER_SET, job.id, repr(NOON.timestamp()), 30
+    )
     scheduler.serve()
     assert waiting() == [first.id], "somebody has it in hand"
     moved.moment = timezone.now() + timedelta(seconds=31)

@@ -1,4 +1,5 @@
-"""Ticks: which runs are made and which are not, once each, whatever races, and what a pass costs."""
+"""Ticks: which runs are made and which are not, once each, whatever races, and what a pass
+costs."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def only() -> Schedule:
     return Schedule.objects.get()
 
 
-# --- catch-up, as a pure decision ------------------------------------------------------------------------
+# --- catch-up, as a pure decision -----------------------------------------------------------------
 
 HOURLY = Timing("0 * * * *", "UTC")
 SECONDLY = Timing("@every 1", "UTC")
@@ -72,7 +73,9 @@ def hours(*numbers: int) -> list[datetime]:
         (timedelta(minutes=30), "all", 1, hours(12), 2),
     ],
 )
-def test_what_is_made_up_for(late: timedelta, policy: str, most: int, runs: list[datetime], passed_over: int) -> None:
+def test_what_is_made_up_for(
+    late: timedelta, policy: str, most: int, runs: list[datetime], passed_over: int
+) -> None:
     """Due since 10:00, served at 12:00 or somewhat later."""
     due = HOURLY.due(hours(10)[0], NOON + late, CatchUp(policy), most)
     assert (list(due.runs), due.passed_over, due.next_run) == (runs, passed_over, hours(13)[0])
@@ -124,19 +127,24 @@ def test_a_start_that_is_a_run_belongs_to_the_schedule() -> None:
 
 
 def test_bounds_in_a_repeated_hour_are_moments_not_wall_times() -> None:
-    """01:30 comes twice on 1 November 2026: an end in the first pass is an hour before one in the second."""
+    """01:30 comes twice on 1 November 2026: an end in the first pass is an hour before one in the
+    second."""
     first = datetime(2026, 11, 1, 1, 30, tzinfo=NEW_YORK)
-    for fold, expected in ((0, ["05:00", "05:15", "05:30"]), (1, ["05:00", "05:15", "05:30", "05:45"])):
+    for fold, expected in (
+        (0, ["05:00", "05:15", "05:30"]),
+        (1, ["05:00", "05:15", "05:30", "05:45"]),
+    ):
         timing = Timing("*/15 1 * * *", "America/New_York", ends_at=first.replace(fold=fold))
         due = timing.due(at("2026-11-01 05:00"), at("2026-11-01 12:00"), CatchUp.ALL, 100)
         assert [f"{run.astimezone(UTC):%H:%M}" for run in due.runs][:4] == expected
 
 
-# --- catch-up, overlap and bounds, in rows ---------------------------------------------------------------
+# --- catch-up, overlap and bounds, in rows --------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("policy", "made", "missed"), [("skip", [], 3), ("once", hours(12), 2), ("all", hours(10, 11, 12), 0)]
+    ("policy", "made", "missed"),
+    [("skip", [], 3), ("once", hours(12), 2), ("all", hours(10, 11, 12), 0)],
 )
 def test_catch_up(policy: str, made: list[datetime], missed: int) -> None:
     make_due(hours(10)[0], cron="0 * * * *", catch_up=policy)
@@ -151,7 +159,9 @@ def test_catch_up(policy: str, made: list[datetime], missed: int) -> None:
 
 
 def test_a_job_of_a_tick() -> None:
-    row = make_due(hours(12)[0], cron="0 * * * *", job="test-add", data={"a": 1}, organization_id="acme")
+    row = make_due(
+        hours(12)[0], cron="0 * * * *", job="test-add", data={"a": 1}, organization_id="acme"
+    )
     tick(NOON)
     record = JobRecord.objects.get()
     assert (record.name, record.queue, record.organization_id) == ("test-add", "reports", "acme")
@@ -159,7 +169,9 @@ def test_a_job_of_a_tick() -> None:
     assert payload.decode(record.data) == {"a": 1}
     assert only().last_job == record
     assert record.id == ids.tick_id(row.key, NOON)
-    assert record.id.int >> 80 == int(NOON.timestamp() * 1000), "a tick's id begins with its due time in ms"
+    assert record.id.int >> 80 == int(NOON.timestamp() * 1000), (
+        "a tick's id begins with its due time in ms"
+    )
     assert record.id.version == 7
 
 
@@ -172,7 +184,8 @@ def test_ids_differ_between_schedules_due_times_and_databases() -> None:
 
 
 def test_a_tick_that_was_made_already_is_not_made_again() -> None:
-    """As after a commit that was reported as failed, or with an older copy of the schedules' table."""
+    """As after a commit that was reported as failed, or with an older copy of the schedules'
+    table."""
     make_due(hours(10)[0], cron="0 * * * *", catch_up="all")
     tick(NOON)
     Schedule.objects.update(next_run_at=hours(11)[0])
@@ -235,12 +248,16 @@ def test_a_schedule_that_was_switched_off_behind_its_back_does_not_run() -> None
     assert ticks.next_due("default") is None
 
 
-# --- clock changes, with a moved clock -------------------------------------------------------------------
+# --- clock changes, with a moved clock ------------------------------------------------------------
 
 SPRING, AUTUMN = "2026-03-08", "2026-11-01"
 EDGES = [
     (SPRING, "30 2 * * *", ["03:00"]),
-    (SPRING, "*/15 1-3 * * *", ["01:00", "01:15", "01:30", "01:45", "03:00", "03:15", "03:30", "03:45"]),
+    (
+        SPRING,
+        "*/15 1-3 * * *",
+        ["01:00", "01:15", "01:30", "01:45", "03:00", "03:15", "03:30", "03:45"],
+    ),
     (SPRING, "0 8 * * *", ["08:00"]),
     (AUTUMN, "30 1 * * *", ["01:30"]),
     (AUTUMN, "30 2 * * *", ["02:30"]),
@@ -275,7 +292,7 @@ def test_an_hourly_schedule_runs_every_real_hour(day: str) -> None:
     assert due_times("test") == every(3600, begin, 8)
 
 
-# --- what cannot run -------------------------------------------------------------------------------------
+# --- what cannot run ------------------------------------------------------------------------------
 
 
 def resolve(organization_id: str) -> dict[str, str]:
@@ -300,8 +317,16 @@ def go_round(**values: Any) -> None:
 
 
 BREAK: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "job": ({"job_name": "gone"}, {"job_name": "test-noop"}, "UnknownJob: No job is declared under the name 'gone'"),
-    "line": ({"cron": "0 99 * * *", "planned_for": ""}, {"cron": "0 * * * *"}, "CronError: '0 99 * * *'"),
+    "job": (
+        {"job_name": "gone"},
+        {"job_name": "test-noop"},
+        "UnknownJob: No job is declared under the name 'gone'",
+    ),
+    "line": (
+        {"cron": "0 99 * * *", "planned_for": ""},
+        {"cron": "0 * * * *"},
+        "CronError: '0 99 * * *'",
+    ),
     "zone": ({"time_zone": "Nowhere", "planned_for": ""}, {"time_zone": "UTC"}, "CronError"),
     "data": ({"data": {"x": 1}}, {"data": {}}, "TypeError: test-noop: there is no argument 'x'"),
     "payload": ({"data": {"$uuid": 1, "y": {"$uuid": "z"}}}, {"data": {}}, "PayloadError"),
@@ -326,7 +351,8 @@ BREAK: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fault", BREAK)
 def test_one_that_cannot_run_is_put_aside_and_shown_and_mended(fault: str) -> None:
-    """It stops no other, is not fired, keeps the run it missed, and makes up for it once it can run again."""
+    """It stops no other, is not fired, keeps the run it missed, and makes up for it once it can run
+    again."""
     broken, mended, reason = BREAK[fault]
     make_due(hours(10)[0], "bad", "0 * * * *", time_zone="UTC")
     make_due(hours(11)[0], "good", "0 * * * *")
@@ -375,7 +401,8 @@ def test_changing_the_timing_of_one_that_was_put_aside_starts_anew() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_job_that_the_database_refuses_stops_no_other() -> None:
-    """Here its user-defined organization does not fit the column; SQLite takes everything, so a trigger refuses it."""
+    """Here its user-defined organization does not fit the column; SQLite takes everything, so a
+    trigger refuses it."""
     for number in range(3):
         make_due(hours(10)[0], f"s{number}", "0 * * * *", organization_id=f"org-{number}")
     with _refusing("org-1"):
@@ -420,7 +447,7 @@ def _refusing(organization: str) -> Iterator[None]:
                 cursor.execute("DROP FUNCTION refuse()")
 
 
-# --- races -----------------------------------------------------------------------------------------------
+# --- races ----------------------------------------------------------------------------------------
 
 
 class Other:
@@ -454,7 +481,8 @@ class Other:
 
 @pytest.fixture(params=["SKIP LOCKED", "as older databases"])
 def _old_and_new_databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MySQL before 8 and MariaDB before 10.6 cannot pass over rows that others hold: there a pass waits."""
+    """MySQL before 8 and MariaDB before 10.6 cannot pass over rows that others hold: there a pass
+    waits."""
     if request.param != "SKIP LOCKED":
         monkeypatch.setattr(type(connection.features), "has_select_for_update_skip_locked", False)
 
@@ -482,7 +510,8 @@ def test_passes_at_once_make_each_tick_once() -> None:
 
 
 def changed_and_held(commit: bool) -> tuple[Other, Callable[[], None]]:
-    """Change the schedule's line in a transaction that stays open until the returned function is called."""
+    """Change the schedule's line in a transaction that stays open until the returned function is
+    called."""
     changed, go_on = threading.Event(), threading.Event()
 
     def change() -> None:
@@ -545,8 +574,11 @@ def test_a_change_that_is_rolled_back_without_any_race() -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("way", ["update_schedule", "stale save", "update"])
-def test_a_changed_cron_never_fires_at_its_old_time_when_the_change_comes_in_mid_tick(way: str) -> None:
-    """The tick of the old line was first: it is made. The change waits for it and then has the last word."""
+def test_a_changed_cron_never_fires_at_its_old_time_when_the_change_comes_in_mid_tick(
+    way: str,
+) -> None:
+    """The tick of the old line was first: it is made. The change waits for it and then has the last
+    word."""
     global _gate
     due = timezone.now().replace(microsecond=0)
     in_tick, go_on = threading.Event(), threading.Event()
@@ -605,7 +637,7 @@ def test_a_schedule_deleted_in_mid_tick_or_before_leaves_no_job_behind() -> None
     assert JobRecord.objects.count() == 1
 
 
-# --- the pass and the clock ------------------------------------------------------------------------------
+# --- the pass and the clock -----------------------------------------------------------------------
 
 
 @contextmanager
@@ -641,7 +673,12 @@ def test_a_pass_costs_the_same_for_few_due_schedules_as_for_many(round_trips: Ro
     costs = []
     for count in (5, 200):
         rows = [
-            Schedule(name=f"{count}-{number}", cron="0 * * * *", job_name="test-noop", next_run_at=hours(10)[0])
+            Schedule(
+                name=f"{count}-{number}",
+                cron="0 * * * *",
+                job_name="test-noop",
+                next_run_at=hours(10)[0],
+            )
             for number in range(count)
         ]
         Schedule.objects.bulk_create(rows)
@@ -656,7 +693,9 @@ def test_a_pass_costs_the_same_for_few_due_schedules_as_for_many(round_trips: Ro
 def test_more_due_schedules_than_one_transaction_takes() -> None:
     count = ticks.CHUNK + 7
     rows = [
-        Schedule(name=f"s{number}", cron="0 * * * *", job_name="test-noop", next_run_at=hours(10)[0])
+        Schedule(
+            name=f"s{number}", cron="0 * * * *", job_name="test-noop", next_run_at=hours(10)[0]
+        )
         for number in range(count)
     ]
     Schedule.objects.bulk_create(rows, batch_size=500)
@@ -694,7 +733,9 @@ def test_a_due_schedule_that_another_transaction_holds_does_not_make_the_clock_s
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
 def test_the_clock_serves_every_database() -> None:
     for database in ("default", "other"):
-        row = Schedule(name=database, cron="0 * * * *", job_name="test-noop", next_run_at=hours(10)[0])
+        row = Schedule(
+            name=database, cron="0 * * * *", job_name="test-noop", next_run_at=hours(10)[0]
+        )
         row.save(using=database)
     Clock("default", scheduler_of("default")).one_pass()
     assert len(due_times("default")) == len(due_times("other", "other")) == 1

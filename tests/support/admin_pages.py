@@ -1,7 +1,7 @@
 """The one table of the admin's pages, and a database and a Redis with something on each of them.
 
-A page that is registered and not in the table fails ``test_admin_pages``. Pages that make one answer for a script
-(``FILES``) and addresses that only act (``ACTS``) are listed, too.
+A page that is registered and not in the table fails ``test_admin_pages``. Pages that make one
+answer for a script (``FILES``) and addresses that only act (``ACTS``) are listed, too.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ Arguments = Callable[[], Sequence[Any]]
 
 @dataclass(frozen=True)
 class AdminPage:
-    """One page: the name of its URL without the app's, what the URL is made of, and what it asks of Redis."""
+    """One page: the name of its URL without the app's, what the URL is made of, and what it asks of
+    Redis."""
 
     name: str
     arguments: Arguments = tuple
@@ -116,8 +117,15 @@ PAGES: tuple[AdminPage, ...] = (
         AdminPage("jobrecord_change", _job(state), label=state, asks_redis=True)
         for state in ("waiting", "delayed", "blocked", "active")
     ),
-    *(AdminPage("jobrecord_change", _job(state), label=state) for state in ("completed", "failed", "canceled")),
-    AdminPage("jobrecord_change", lambda: (first(JobRecord.objects.exclude(rq_id=None)).pk,), label="foreign"),
+    *(
+        AdminPage("jobrecord_change", _job(state), label=state)
+        for state in ("completed", "failed", "canceled")
+    ),
+    AdminPage(
+        "jobrecord_change",
+        lambda: (first(JobRecord.objects.exclude(rq_id=None)).pk,),
+        label="foreign",
+    ),
     AdminPage("jobrecord_history", _row(JobRecord)),
     *(AdminPage("job_act", _job_of_verb(verb), label=verb) for verb in JobAct.verbs),
     AdminPage("job_copy", _job("failed")),
@@ -198,7 +206,8 @@ def _fetch(days: reports.DateRange, organization: str = "") -> list[Any]:
 
 
 def fill() -> User:
-    """Make rows and keys for all pages; return a superuser. Needs ``report_kinds`` and an empty Redis."""
+    """Make rows and keys for all pages; return a superuser. Needs ``report_kinds`` and an empty
+    Redis."""
     root = User.objects.create_superuser("root", "root@wellos.example")
     act = Act(root, "the partner asked for it", "192.0.2.1")
     _ended(root)
@@ -211,8 +220,18 @@ def fill() -> User:
     operations.pause_queue("slow", **who)
     operations.trip_breaker("picky", **who)
     letters = DeadLetter.objects.filter(job__name="test-fail")
-    bulk.begin("replay_dead_letters", letters, site="admin", query="", rate=None, total=letters.count(), act=act)
-    SavedView.objects.create(owner=root, page="jobrecord", name="what failed", query="state__exact=failed")
+    bulk.begin(
+        "replay_dead_letters",
+        letters,
+        site="admin",
+        query="",
+        rate=None,
+        total=letters.count(),
+        act=act,
+    )
+    SavedView.objects.create(
+        owner=root, page="jobrecord", name="what failed", query="state__exact=failed"
+    )
     return root
 
 
@@ -224,7 +243,9 @@ def _ended(root: User) -> None:
     with Batch(name="import", organization="acme") as batch:
         batch.enqueue_bulk(jobs.noop, [{}] * 2)
         batch.enqueue(jobs.fail, message="line 3 is broken")
-    Flow(jobs.noop.with_data(), children=[jobs.add.with_data(a=1), jobs.add.with_data(a=2)]).enqueue()
+    Flow(
+        jobs.noop.with_data(), children=[jobs.add.with_data(a=1), jobs.add.with_data(a=2)]
+    ).enqueue()
     guarded_jobs.partner.using(max_attempts=1).enqueue(steps=["raise:OSError:no route"])
     _foreign()
     jobs.noop.enqueue().cancel()
@@ -244,12 +265,18 @@ def _open(root: User) -> None:
     jobs.scripted.using(max_attempts=3).enqueue(steps=["raise:OSError:no route"])
     Hand("default").run()
     Flow(jobs.noop.with_data(), children=[jobs.noop.with_data()]).enqueue()
-    jobs.echo.using(queue="email", priority=Priority.HIGH, organization="acme", requested_by=root).enqueue(value="x")
+    jobs.echo.using(
+        queue="email", priority=Priority.HIGH, organization="acme", requested_by=root
+    ).enqueue(value="x")
 
 
 def _schedules() -> None:
-    Schedule.objects.create(name="nightly", job_name="test-noop", cron="0 2 * * *", time_zone="Europe/Paris")
-    schedule_organization_reports("acme", "0 7 * * 1", report_type="hours", format="csv", recipients=["a@acme.example"])
+    Schedule.objects.create(
+        name="nightly", job_name="test-noop", cron="0 2 * * *", time_zone="Europe/Paris"
+    )
+    schedule_organization_reports(
+        "acme", "0 7 * * 1", report_type="hours", format="csv", recipients=["a@acme.example"]
+    )
 
 
 def states() -> set[str]:

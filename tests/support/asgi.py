@@ -1,4 +1,5 @@
-"""The test project as an ASGI application for a real server, with static files, a strict policy and compression."""
+"""The test project as an ASGI application for a real server, with static files, a strict policy and
+compression."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""A real browser for the tests: Debian's chromium through Playwright, on a site with a strict Content-Security-Policy.
+"""A real browser for the tests: Debian's chromium through Playwright, on a site with a strict
+Content-Security-Policy.
 
-``page`` fails its test when the browser complained: an error or a warning on its console, an exception in a script,
-something the policy refused, or a request to another host. What a test provokes on purpose it takes out of
-``page.complaints``.
+``page`` fails its test when the browser complained: an error or a warning on its console, an
+exception in a script, something the policy refused, or a request to another host. What a test
+provokes on purpose it takes out of ``page.complaints``.
 """
 
 from __future__ import annotations
@@ -35,20 +36,22 @@ TIMEOUT = 20_000
 
 
 class StrictPolicy(MiddlewareMixin):
-    """Middleware: the policy of the settings. From Django 6.0 on Django's own takes this one's place."""
+    """Middleware: the policy of the settings. From Django 6.0 on Django's own takes this one's
+    place."""
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         parts = django_settings.SECURE_CSP.items()
         response.headers.setdefault(
-            "Content-Security-Policy", "; ".join(f"{name} {' '.join(sources)}" for name, sources in parts)
+            "Content-Security-Policy",
+            "; ".join(f"{name} {' '.join(sources)}" for name, sources in parts),
         )
         return response
 
 
 @pytest.fixture
 def chromium(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The browser. Playwright keeps an event loop running in this thread, which Django takes for an async context:
-    so it is started for each test anew, and Django is told to let the test alone.
+    """The browser. Playwright keeps an event loop running in this thread, which Django takes for an
+    async context: so it is started for each test anew, and Django is told to let the test alone.
     """
     from playwright.sync_api import sync_playwright
 
@@ -68,8 +71,11 @@ def site(transactional_db: None, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def page(chromium: Any, site: str, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A page of a context of its own, 1280 wide. ``page.goto("/path")`` leads to the live server."""
-    context = chromium.new_context(base_url=site, viewport={"width": 1280, "height": 900}, locale="en-GB")
+    """A page of a context of its own, 1280 wide. ``page.goto("/path")`` leads to the live
+    server."""
+    context = chromium.new_context(
+        base_url=site, viewport={"width": 1280, "height": 900}, locale="en-GB"
+    )
     context.set_default_timeout(TIMEOUT)
     page = context.new_page()
     page.complaints = watch(page, site)
@@ -106,7 +112,11 @@ def login(page: Any, user: Any) -> None:
     session[BACKEND_SESSION_KEY] = django_settings.AUTHENTICATION_BACKENDS[0]
     session[HASH_SESSION_KEY] = user.get_session_auth_hash()
     session.save()
-    cookie = {"name": django_settings.SESSION_COOKIE_NAME, "value": session.session_key, "url": base_url(page)}
+    cookie = {
+        "name": django_settings.SESSION_COOKIE_NAME,
+        "value": session.session_key,
+        "url": base_url(page),
+    }
     page.context.add_cookies([cookie])
 
 
@@ -116,13 +126,19 @@ def base_url(page: Any) -> str:
 
 
 def axe(page: Any, *, without: tuple[str, ...] = (), only: tuple[str, ...] = ()) -> None:
-    """Fail on what axe-core finds serious or critical. ``without`` names rules that are not asked; ``only``, those."""
+    """Fail on what axe-core finds serious or critical. ``without`` names rules that are not asked;
+    ``only``, those."""
     from axe_playwright_python.sync_playwright import Axe
 
-    options: dict[str, Any] = {"rules": {rule: {"enabled": False} for rule in without}, "resultTypes": ["violations"]}
+    options: dict[str, Any] = {
+        "rules": {rule: {"enabled": False} for rule in without},
+        "resultTypes": ["violations"],
+    }
     if only:
         options["runOnly"] = {"type": "rule", "values": list(only)}
-    page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished))")  # colours glide to another scheme
+    page.evaluate(
+        "Promise.all(document.getAnimations().map((one) => one.finished))"
+    )  # colours glide to another scheme
     before = len(page.complaints)
     found = Axe().run(page, options=options).response["violations"]
     del page.complaints[before:]  # axe itself meets the policy where it looks at styles

@@ -1,4 +1,5 @@
-"""A report type and a source of a cleanup of the test project: one ends its worker, the other takes its time."""
+"""A report type and a source of a cleanup of the test project: one ends its worker, the other takes
+its time."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ def numbers(days: reports.DateRange) -> list[dict[str, int]]:
 
 
 def kill_the_first_time(*_: Any) -> None:
-    """Kill the own process with -9 in the first attempt: the file is stored by then, the job has not ended."""
+    """Kill the own process with -9 in the first attempt: the file is stored by then, the job has
+    not ended."""
     if current_job().attempt == 1:
         os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(60)  # the signal may take a moment

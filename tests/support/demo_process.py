@@ -1,4 +1,5 @@
-"""``manage.py demo`` as a process of its own, away from the test bed: with its own folder, settings and servers."""
+"""``manage.py demo`` as a process of its own, away from the test bed: with its own folder, settings
+and servers."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ class Demo:
         self.port = free_port()
         self.database_url = database_url
         command = [sys.executable, "manage.py", "demo", "--port", str(self.port), *arguments]
-        self.process = Process(command, environment(folder, database_url), folder.with_suffix(".out"))
+        self.process = Process(
+            command, environment(folder, database_url), folder.with_suffix(".out")
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -48,7 +51,10 @@ class Demo:
     def mails(self) -> list[EmailMessage]:
         """Return the mails it sent, oldest first."""
         paths = sorted((self.folder / "mail").glob("*.eml"))
-        return [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in paths]
+        return [
+            email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+            for path in paths
+        ]
 
     def secret(self, name: str) -> str:
         return (self.folder / "secrets" / name).read_text()
@@ -94,4 +100,6 @@ def environment(folder: Path, database_url: str | None = None) -> dict[str, str]
 def manage(folder: Path, *arguments: str) -> Process:
     """Start another command of the example on ``folder``; it logs beside the folder."""
     log = folder.parent / f"{folder.name}-{arguments[0]}.out"
-    return Process([sys.executable, str(PROJECT / "manage.py"), *arguments], environment(folder), log)
+    return Process(
+        [sys.executable, str(PROJECT / "manage.py"), *arguments], environment(folder), log
+    )

@@ -1,7 +1,9 @@
-"""``python -m tests.support.drop_databases PREFIX``: drop the test databases an interrupted run left.
+"""``python -m tests.support.drop_databases PREFIX``: drop the test databases an interrupted run
+left.
 
 
-A run drops its own databases; one that was killed cannot. Both servers are looked at, where they can be reached.
+A run drops its own databases; one that was killed cannot. Both servers are looked at, where they
+can be reached.
 """
 
 from __future__ import annotations
@@ -16,7 +18,12 @@ def main(prefix: str) -> int:
         print(f"{prefix!r} is too short: databases of others may be called so, too")
         return 2
     for fault, connect, listing, quote in (
-        (optional_parts.postgres_fault, optional_parts.connect_to_postgres, "SELECT datname FROM pg_database", '"{}"'),
+        (
+            optional_parts.postgres_fault,
+            optional_parts.connect_to_postgres,
+            "SELECT datname FROM pg_database",
+            '"{}"',
+        ),
         (optional_parts.mariadb_fault, optional_parts.connect_to_mariadb, "SHOW DATABASES", "`{}`"),
     ):
         if fault() is not None:

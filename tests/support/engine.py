@@ -1,4 +1,5 @@
-"""The engine inside the test's own process: a worker that acts when told, and a ledger that folds when told.
+"""The engine inside the test's own process: a worker that acts when told, and a ledger that folds
+when told.
 
 Both are the real ones on the real Redis; only the processes around them are left out.
 """
@@ -31,7 +32,8 @@ EPOCH = "epoch-of-the-test"
 
 
 class Hand:
-    """One worker, step by step. Without queues it serves all of them, in the order of the settings."""
+    """One worker, step by step. Without queues it serves all of them, in the order of the
+    settings."""
 
     def __init__(self, *queues: str, name: str = "hand") -> None:
         self.name = name
@@ -163,7 +165,8 @@ class CountingProxy(CuttingProxy):
 
     @contextmanager
     def counting(self) -> Iterator[list[str]]:
-        """Give a list of the commands that pass within the block (none is ever sent in a pipeline unawaited)."""
+        """Give a list of the commands that pass within the block (none is ever sent in a pipeline
+        unawaited)."""
         seen: list[str] = []
         start = len(self.commands)
         yield seen

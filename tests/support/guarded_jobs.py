@@ -7,14 +7,23 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.request import Request, urlopen
 
-from wellos_jobs import Batch, CircuitBreaker, Concurrency, RateLimit, Unique, current_job, fixed, job
+from wellos_jobs import (
+    Batch,
+    CircuitBreaker,
+    Concurrency,
+    RateLimit,
+    Unique,
+    current_job,
+    fixed,
+    job,
+)
 
 from ..jobs import noop, scripted
 
 RETRIES = fixed(0.01)
 
 
-# --- limits ----------------------------------------------------------------------------------------------
+# --- limits ---------------------------------------------------------------------------------------
 
 
 @job("limited-job", limits=[Concurrency(2), RateLimit("10/s")])
@@ -47,7 +56,10 @@ def heavy() -> None:
     """Count three at the scales."""
 
 
-@job("test-per-account", limits=[Concurrency(2, key="accounts"), Concurrency(1, key="account:{account}")])
+@job(
+    "test-per-account",
+    limits=[Concurrency(2, key="accounts"), Concurrency(1, key="account:{account}")],
+)
 def per_account(account: str = "main", steps: Sequence[str] = (), journal: str = "") -> Any:
     return scripted(steps, journal)
 
@@ -62,7 +74,7 @@ def keyed(word: str) -> None:
     """Run once at a time for each first letter."""
 
 
-# --- breakers --------------------------------------------------------------------------------------------
+# --- breakers -------------------------------------------------------------------------------------
 
 
 @job(
@@ -75,12 +87,16 @@ def partner(steps: Sequence[str] = (), journal: str = "") -> Any:
     return scripted(steps, journal)
 
 
-@job("test-picky", limits=[CircuitBreaker("picky", failures=1, reset=30, on=(KeyError,))], max_attempts=1)
+@job(
+    "test-picky",
+    limits=[CircuitBreaker("picky", failures=1, reset=30, on=(KeyError,))],
+    max_attempts=1,
+)
 def picky(steps: Sequence[str] = ()) -> Any:
     return scripted(steps)
 
 
-# --- unique ----------------------------------------------------------------------------------------------
+# --- unique ---------------------------------------------------------------------------------------
 
 
 @job("test-once", unique=Unique(ttl=3600))
@@ -103,7 +119,7 @@ def once_by_key(number: int = 7, note: str = "") -> None:
     """Be one for each organization and number, whatever the note."""
 
 
-# --- flows and batches -----------------------------------------------------------------------------------
+# --- flows and batches ----------------------------------------------------------------------------
 
 
 @job("test-needs")
@@ -125,7 +141,7 @@ def adds(count: int) -> None:
     Batch.get(batch_id).enqueue_bulk(noop, [{}] * count)
 
 
-# --- for the model of the engine: their periods never end by themselves -----------------------------------
+# --- for the model of the engine: their periods never end by themselves ---------------------------
 
 
 @job("test-metered", limits=[RateLimit("3/1000s", key="meter")])
@@ -145,23 +161,31 @@ def mixed() -> None:
 
 @job(
     "test-fragile",
-    limits=[Concurrency(2, key="fragile"), CircuitBreaker("fragile", failures=2, within=1000, reset=1000)],
+    limits=[
+        Concurrency(2, key="fragile"),
+        CircuitBreaker("fragile", failures=2, within=1000, reset=1000),
+    ],
 )
 def fragile() -> None:
     """Call a dependency that may be down."""
 
 
-# --- bookkeeping: over real HTTP, to the server of the example ---------------------------------------------
+# --- bookkeeping: over real HTTP, to the server of the example ------------------------------------
 
 
 @job(
     "test-books",
-    limits=[RateLimit("50/s", key="books"), CircuitBreaker("books", failures=3, within=60, reset=1)],
+    limits=[
+        RateLimit("50/s", key="books"),
+        CircuitBreaker("books", failures=3, within=60, reset=1),
+    ],
     max_attempts=6,
     backoff=fixed(0.05),
 )
 def post_to_books(url: str, number: int) -> dict[str, Any]:
     headers = {"Content-Type": "application/json", "Idempotency-Key": f"invoice-{number}"}
-    request = Request(url, data=json.dumps({"number": number}).encode(), headers=headers, method="POST")
+    request = Request(
+        url, data=json.dumps({"number": number}).encode(), headers=headers, method="POST"
+    )
     with urlopen(request, timeout=0.5) as response:
         return json.load(response)

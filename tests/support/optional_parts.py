@@ -1,4 +1,5 @@
-"""What the tests use if it is there: two database servers and a browser. How to find them, and how to get them.
+"""What the tests use if it is there: two database servers and a browser. How to find them, and how
+to get them.
 
 ``python -m tests.support.optional_parts postgres|mariadb|chromium``: exit status 1 and why, if it cannot be used.
 """
@@ -28,13 +29,23 @@ BROWSERS = ("chromium", "chromium-browser")
 
 def postgres_url() -> str:
     """Return the URL of the PostgreSQL server, without a database."""
-    variables = [("PGUSER", "postgres"), ("PGPASSWORD", ""), ("PGHOST", "127.0.0.1"), ("PGPORT", "5432")]
+    variables = [
+        ("PGUSER", "postgres"),
+        ("PGPASSWORD", ""),
+        ("PGHOST", "127.0.0.1"),
+        ("PGPORT", "5432"),
+    ]
     return _url("postgres", *(os.environ.get(name, default) for name, default in variables))
 
 
 def mariadb_url() -> str:
     """Return the URL of the MariaDB or MySQL server, without a database."""
-    variables = [("MYSQL_USER", "root"), ("MYSQL_PASSWORD", ""), ("MYSQL_HOST", "127.0.0.1"), ("MYSQL_PORT", "3306")]
+    variables = [
+        ("MYSQL_USER", "root"),
+        ("MYSQL_PASSWORD", ""),
+        ("MYSQL_HOST", "127.0.0.1"),
+        ("MYSQL_PORT", "3306"),
+    ]
     return _url("mysql", *(os.environ.get(name, default) for name, default in variables))
 
 
@@ -79,7 +90,9 @@ def mariadb_fault() -> str | None:
 def _fault(connect: Callable[[], Any]) -> str | None:
     try:
         connect().close()
-    except Exception as error:  # a driver that is missing, a server that is away, an account that is refused
+    except (
+        Exception
+    ) as error:  # a driver that is missing, a server that is away, an account that is refused
         return str(error).strip().partition("\n")[0]
     return None
 
@@ -101,7 +114,9 @@ def chromium_fault() -> str | None:
 def has_browser_tests() -> bool:
     """Tell whether any test is marked ``browser``."""
     mark = re.compile(r"^\s*(@|pytestmark\b.*)pytest\.mark\.browser\b", re.MULTILINE)
-    return any(mark.search(path.read_text()) for path in Path(__file__).parents[1].rglob("test_*.py"))
+    return any(
+        mark.search(path.read_text()) for path in Path(__file__).parents[1].rglob("test_*.py")
+    )
 
 
 FAULTS = {"postgres": postgres_fault, "mariadb": mariadb_fault, "chromium": chromium_fault}

@@ -17,11 +17,12 @@ DEFAULT_PORTS = {"postgresql": 5432, "mysql": 3306}
 
 
 class DatabaseOutage:
-    """Stands between processes and the database ``default`` from their start; takes it away on call.
+    """Stands between processes and the database ``default`` from their start; takes it away on
+    call.
 
-    PostgreSQL and MariaDB are reached through a proxy, which then breaks and refuses connections. An SQLite file is
-    locked, so that each write fails after ``TIMEOUT`` seconds with "database is locked"; it can still be read.
-    The test itself keeps its own way to PostgreSQL and MariaDB.
+    PostgreSQL and MariaDB are reached through a proxy, which then breaks and refuses connections.
+    An SQLite file is locked, so that each write fails after ``TIMEOUT`` seconds with "database is
+    locked"; it can still be read. The test itself keeps its own way to PostgreSQL and MariaDB.
     """
 
     TIMEOUT = 1
@@ -53,7 +54,9 @@ class DatabaseOutage:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        connection = sqlite3.connect(connections["default"].settings_dict["NAME"], timeout=20, isolation_level=None)
+        connection = sqlite3.connect(
+            connections["default"].settings_dict["NAME"], timeout=20, isolation_level=None
+        )
         try:
             connection.execute("BEGIN EXCLUSIVE")
             yield

@@ -13,8 +13,11 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Jobs
 
 
 def progress(request: HttpRequest) -> HttpResponse:
-    """Show the jobs that the address names, whoever asks: what a script then learns of them is another thing."""
-    engine = Engine(app_dirs=True, libraries={name: f"django.{path}" for name, path in LIBRARIES.items()})
+    """Show the jobs that the address names, whoever asks: what a script then learns of them is
+    another thing."""
+    engine = Engine(
+        app_dirs=True, libraries={name: f"django.{path}" for name, path in LIBRARIES.items()}
+    )
     found = [status.find(job_id) for job_id in request.GET.getlist("job")]
     context = Context({"jobs": found, "result_url": request.GET.get("result_url", "")})
     return HttpResponse(engine.from_string(PAGE).render(context))

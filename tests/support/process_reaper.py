@@ -1,7 +1,8 @@
 """Ends what a test run started when the run itself ends without having done so, also by kill -9.
 
-A small process of its own reads the process ids to watch from a pipe. The pipe ends with the test run, however that
-ended; then the undertaker kills what is left, each with its whole process group, and removes the run's folders.
+A small process of its own reads the process ids to watch from a pipe. The pipe ends with the test
+run, however that ended; then the undertaker kills what is left, each with its whole process group,
+and removes the run's folders.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Undertaker:
         self._tell(f"-{pid}")
 
     def remove(self, folder: str) -> None:
-        """Remove ``folder``, an absolute path, when this process has ended and what it started is killed."""
+        """Remove ``folder``, an absolute path, when this process has ended and what it started is
+        killed."""
         self._tell(folder)
 
     def _tell(self, line: str) -> None:

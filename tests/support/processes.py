@@ -1,7 +1,8 @@
-"""Real processes for tests: ``manage.py rqworker`` and others, on the databases and the Redis of the running test.
+"""Real processes for tests: ``manage.py rqworker`` and others, on the databases and the Redis of
+the running test.
 
-A ``Fleet`` (the fixture ``processes``) starts them, reads their logs, and kills whatever is left, children and all,
-at the end of the test. Waiting is always ``wait_until`` with a deadline.
+A ``Fleet`` (the fixture ``processes``) starts them, reads their logs, and kills whatever is left,
+children and all, at the end of the test. Waiting is always ``wait_until`` with a deadline.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ class Process:
         return self.log_path.read_text(errors="replace")
 
     def wait_for_output(self, text: str, timeout: float = 20.0) -> str:
-        """Wait until the output contains ``text``; return the output. Waits no longer when the process has ended."""
+        """Wait until the output contains ``text``; return the output. Waits no longer when the
+        process has ended."""
 
         def look() -> str:
             ended = not self.is_running()  # before the output is read: it writes nothing afterwards
@@ -93,7 +95,9 @@ class Process:
 
         what = f"{text!r} in the output"
         output = wait_until(look, timeout, what, [self])
-        assert text in output, f"{self} ended (exit status {self.exit_status}) without {what}:\n{_tail(self)}"
+        assert text in output, (
+            f"{self} ended (exit status {self.exit_status}) without {what}:\n{_tail(self)}"
+        )
         return output
 
     def end(self) -> None:
@@ -105,7 +109,8 @@ class Process:
 
 
 class Fleet:
-    """The processes of one test. ``environment`` is what each is started with, on top of the test bed's."""
+    """The processes of one test. ``environment`` is what each is started with, on top of the test
+    bed's."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -139,12 +144,16 @@ class Fleet:
 
 
 def wait_until(
-    predicate: Callable[[], T], timeout: float = 10.0, what: str = "", processes: Iterable[Process] = ()
+    predicate: Callable[[], T],
+    timeout: float = 10.0,
+    what: str = "",
+    processes: Iterable[Process] = (),
 ) -> T:
     """Call ``predicate`` until it returns something true, and return that.
 
     Raises:
-        AssertionError: it did not within ``timeout`` seconds; the text has what it returned last, and the ends of
+        AssertionError: it did not within ``timeout`` seconds; the text has what it returned last,
+            and the ends of
             the logs of ``processes``. An AssertionError of the predicate counts as "not yet".
     """
     deadline = time.monotonic() + timeout
@@ -159,7 +168,10 @@ def wait_until(
         if time.monotonic() > deadline:
             break
         time.sleep(POLL_SECONDS)
-    logs = "".join(f"\n\n{process!r}, exit status {process.exit_status}:\n{_tail(process)}" for process in processes)
+    logs = "".join(
+        f"\n\n{process!r}, exit status {process.exit_status}:\n{_tail(process)}"
+        for process in processes
+    )
     raise AssertionError(f"waited {timeout:g} s in vain for {what or 'it'}; last: {last!r}{logs}")
 
 
@@ -180,7 +192,9 @@ def children_of(pid: int) -> list[int]:
 def _table() -> list[tuple[int, int, str]]:
     """Return (pid, parent's pid, state) of every process on this machine."""
     if not Path("/proc/self/stat").exists():
-        listing = subprocess.run(["ps", "-Ao", "pid=,ppid=,state="], capture_output=True, text=True, check=True)
+        listing = subprocess.run(
+            ["ps", "-Ao", "pid=,ppid=,state="], capture_output=True, text=True, check=True
+        )
         rows = (line.split() for line in listing.stdout.splitlines())
         return [(int(pid), int(parent), state[0]) for pid, parent, state in rows]
     found = []

@@ -1,7 +1,8 @@
 """TCP proxies on loopback that fail as networks do.
 
-``Proxy`` forwards to any server, and can refuse and break connections. ``CuttingProxy`` reads Redis' protocol and can
-cut a connection after the server has carried out a command, so that its reply is lost.
+``Proxy`` forwards to any server, and can refuse and break connections. ``CuttingProxy`` reads
+Redis' protocol and can cut a connection after the server has carried out a command, so that its
+reply is lost.
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ class Proxy:
             server.settimeout(None)
             self._connect(client, server, listener)
 
-    def _connect(self, client: socket.socket, server: socket.socket, listener: socket.socket) -> None:
+    def _connect(
+        self, client: socket.socket, server: socket.socket, listener: socket.socket
+    ) -> None:
         link = self._link(client, server)
         with self._lock:
             self._links.add(link)
@@ -140,7 +143,8 @@ class Link:
 
 @dataclass(eq=False)
 class Cut:
-    """A cut to come: after the ``nth`` command that has ``text`` in it was carried out, before its reply."""
+    """A cut to come: after the ``nth`` command that has ``text`` in it was carried out, before its
+    reply."""
 
     text: bytes
     nth: int
@@ -149,7 +153,9 @@ class Cut:
 
     def wait(self, timeout: float = 10.0) -> None:
         """Wait until it has happened."""
-        assert self.done.wait(timeout), f"no {self.nth}. reply to a command with {self.text!r} in {timeout} s"
+        assert self.done.wait(timeout), (
+            f"no {self.nth}. reply to a command with {self.text!r} in {timeout} s"
+        )
 
 
 class CuttingProxy(Proxy):
@@ -167,10 +173,12 @@ class CuttingProxy(Proxy):
         return self.url_for(self._server_url)
 
     def cut_reply(self, text: str | bytes, nth: int = 1) -> Cut:
-        """Break the connection instead of passing on the reply to the ``nth`` command from now that contains ``text``.
+        """Break the connection instead of passing on the reply to the ``nth`` command from now that
+        contains ``text``.
 
-        The server has then carried the command out. ``text`` is looked for in the command's bytes; a script called
-        by its hash is found by that hash (see ``script_digest``). Replies that say NOSCRIPT are passed on and do not
+        The server has then carried the command out. ``text`` is looked for in the command's bytes;
+        a script called by its hash is found by that hash (see ``script_digest``). Replies that say
+        NOSCRIPT are passed on and do not
         count: nothing was carried out.
         """
         cut = Cut(text.encode() if isinstance(text, str) else text, nth)
@@ -215,7 +223,9 @@ class RedisLink(Link):
         scanner = Scanner()
         while data := self.server.recv(CHUNK):
             for reply in scanner.feed(data):
-                cut = None if reply.startswith(b">") else self._answered(reply)  # a push answers nothing
+                cut = (
+                    None if reply.startswith(b">") else self._answered(reply)
+                )  # a push answers nothing
                 if cut is not None:
                     self.cut()
                     cut.done.set()
@@ -229,7 +239,8 @@ class RedisLink(Link):
 
 
 def script_digest(name: str) -> str:
-    """Return the hash by which a script of ``wellos_jobs/scripts`` is called, for ``CuttingProxy.cut_reply``."""
+    """Return the hash by which a script of ``wellos_jobs/scripts`` is called, for
+    ``CuttingProxy.cut_reply``."""
     from wellos_jobs.broker import connection
 
     return connection._script(name)[1]

@@ -13,7 +13,8 @@ FINAL = {"completed", "failed", "canceled"}
 
 @dataclass(frozen=True)
 class Limit:
-    """``kind`` is c (at once), r (starts in a period) or b (breaker); ``number`` what the job says."""
+    """``kind`` is c (at once), r (starts in a period) or b (breaker); ``number`` what the job
+    says."""
 
     id: str
     number: int
@@ -50,9 +51,7 @@ class Job:
 
     def __repr__(self) -> str:
         limits = " ".join(limit.id for limit in self.limits)
-        return (
-            f"<{self.id[-6:]} {self.state} (row: {self.row_state}) in {self.queue}, attempt {self.attempt}, {limits}>"
-        )
+        return f"<{self.id[-6:]} {self.state} (row: {self.row_state}) in {self.queue}, attempt {self.attempt}, {limits}>"
 
 
 @dataclass
@@ -114,10 +113,14 @@ class Model:
     def having(self, *states: str) -> list[Job]:
         return [job for job in self.jobs.values() if job.state in states]
 
-    # --- who may start, and who must ----------------------------------------------------------------
+    # --- who may start, and who must --------------------------------------------------------------
 
     def running_in(self, limit_id: str) -> set[str]:
-        return {job.id for job in self.having("active") if limit_id in {limit.id for limit in job.limits}}
+        return {
+            job.id
+            for job in self.having("active")
+            if limit_id in {limit.id for limit in job.limits}
+        }
 
     def most(self, limit: Limit) -> int:
         return self.numbers.get(limit.id, limit.number)
@@ -135,13 +138,19 @@ class Model:
 
     def must_start(self) -> list[Job]:
         """The jobs that nothing holds back, not even room that is kept for a heavier one."""
-        return [job for job in self.jobs.values() if self.may_start(job) and not any(map(self._is_kept, job.limits))]
+        return [
+            job
+            for job in self.jobs.values()
+            if self.may_start(job) and not any(map(self._is_kept, job.limits))
+        ]
 
     def _is_kept(self, limit: Limit) -> bool:
-        others = (other for job in self.having("waiting") for other in job.limits if other.id == limit.id)
+        others = (
+            other for job in self.having("waiting") for other in job.limits if other.id == limit.id
+        )
         return any(self.room(limit) < other.weight <= self.most(limit) for other in others)
 
-    # --- a run --------------------------------------------------------------------------------------
+    # --- a run ------------------------------------------------------------------------------------
 
     def start(self, job: Job) -> None:
         job.state, job.attempt = "active", job.attempt + 1
@@ -181,7 +190,7 @@ class Model:
         elif job.state not in FINAL:
             job.state, job.is_erased = "canceled", False
 
-    # --- what the rows decide -----------------------------------------------------------------------
+    # --- what the rows decide ---------------------------------------------------------------------
 
     def fold(self) -> None:
         """The rows learn what has happened; what waited for that is released."""
@@ -249,13 +258,17 @@ class Model:
                     self._block_followers(success)
 
     def _block_followers(self, job: Job) -> Iterator[Job]:
-        found = [one for one in self.jobs.values() if job.id in one.needs and one.fell_with and one.state == "canceled"]
+        found = [
+            one
+            for one in self.jobs.values()
+            if job.id in one.needs and one.fell_with and one.state == "canceled"
+        ]
         for one in found:
             self._set(one, "blocked")
             one.fell_with = False
         return iter([*found, *(more for one in found for more in self._block_followers(one))])
 
-    # --- Redis lost ---------------------------------------------------------------------------------
+    # --- Redis lost -------------------------------------------------------------------------------
 
     def forget_redis(self) -> None:
         """Redis has come back empty, and the rows that are open were pushed again."""

@@ -1,4 +1,5 @@
-"""Where one message of Redis' protocol ends and the next begins (RESP 2 and 3, requests and replies)."""
+"""Where one message of Redis' protocol ends and the next begins (RESP 2 and 3, requests and
+replies)."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ def _end_of_message(data: bytes, start: int) -> int | None:
         elif kind in LISTS:
             missing += max(size, 0)
         elif kind in MAPS:
-            missing += 2 * size + (kind == ord("|"))  # an attribute precedes the message that it is about
+            missing += 2 * size + (
+                kind == ord("|")
+            )  # an attribute precedes the message that it is about
         else:
             raise ValueError(f"not Redis' protocol: {data[start : start + 40]!r}")
     return position if position <= len(data) else None

@@ -1,4 +1,5 @@
-"""Counts how often this process waits for Redis: each is one message sent, however many commands are in it."""
+"""Counts how often this process waits for Redis: each is one message sent, however many commands
+are in it."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ SETUP = frozenset({"HELLO", "CLIENT", "AUTH", "SELECT"})
 
 
 class RoundTrips:
-    """Wraps the method of redis-py's connections through which all messages go, pipelines included."""
+    """Wraps the method of redis-py's connections through which all messages go, pipelines
+    included."""
 
     def __init__(self) -> None:
         self._patch = pytest.MonkeyPatch()
@@ -42,7 +44,8 @@ class RoundTrips:
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[list[str]]:
-        """Give a list to which each round trip within the block is added: its command, or "pipeline"."""
+        """Give a list to which each round trip within the block is added: its command, or
+        "pipeline"."""
         trips: list[str] = []
         self._watching.append(trips)
         try:

@@ -20,12 +20,15 @@ def row(handle: JobHandle) -> JobRecord:
 def has_state(handle: JobHandle, state: str) -> bool:
     """Tell whether a job's row has this state; if not, the failure says what it has."""
     found = row(handle)
-    assert found.state == state, f"{found} is {found.state} after {found.attempts} attempts ({found.error})"
+    assert found.state == state, (
+        f"{found} is {found.state} after {found.attempts} attempts ({found.error})"
+    )
     return True
 
 
 def all_have_state(state: str, count: int, database: str = "default") -> bool:
-    """Tell whether there are ``count`` rows and all have this state; if not, the failure says what they have."""
+    """Tell whether there are ``count`` rows and all have this state; if not, the failure says what
+    they have."""
     found = Counter(JobRecord.objects.using(database).values_list("state", flat=True))
     assert found == {state: count}, dict(found)
     return True

@@ -49,7 +49,9 @@ def succeeded(job: Any, connection: Any, result: Any) -> None:
     CALLS.append(("succeeded", job.id, result))
 
 
-def failed(job: Any, connection: Any, kind: type[BaseException], value: BaseException, trace: Any) -> None:
+def failed(
+    job: Any, connection: Any, kind: type[BaseException], value: BaseException, trace: Any
+) -> None:
     CALLS.append(("failed", job.id, kind.__name__))
 
 

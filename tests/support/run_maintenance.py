@@ -1,4 +1,5 @@
-"""``python -m tests.support.run_maintenance``: the maintenance of the first Redis, leader or not."""
+"""``python -m tests.support.run_maintenance``: the maintenance of the first Redis, leader or
+not."""
 
 from __future__ import annotations
 

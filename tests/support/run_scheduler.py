@@ -1,8 +1,10 @@
-"""``python -m tests.support.run_scheduler STARTED SECONDS FROM UNTIL ...``: `rqscheduler` with a moved clock.
+"""``python -m tests.support.run_scheduler STARTED SECONDS FROM UNTIL ...``: `rqscheduler` with a
+moved clock.
 
 
-It shows the windows one after the other, each within so many real seconds since STARTED (Unix seconds), and then stands
-still. All processes that are started with the same arguments tell the same time.
+It shows the windows one after the other, each within so many real seconds since STARTED (Unix
+seconds), and then stands still. All processes that are started with the same arguments tell the
+same time.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ def main(arguments: list[str]) -> int:
     times = [datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() for text in arguments[2:]]
     windows = list(zip(times[::2], times[1::2], strict=True))
     queue = django_rq.get_queue("default")
-    scheduler = Scheduler(queue=queue, connection=queue.connection, clock=lambda: moved(started, seconds, windows))
+    scheduler = Scheduler(
+        queue=queue, connection=queue.connection, clock=lambda: moved(started, seconds, windows)
+    )
     return Clock("default", scheduler).run()
 
 

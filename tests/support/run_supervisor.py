@@ -1,4 +1,5 @@
-"""``python -m tests.support.run_supervisor processes=2 timeout_grace=1``: a supervisor with any option."""
+"""``python -m tests.support.run_supervisor processes=2 timeout_grace=1``: a supervisor with any
+option."""
 
 from __future__ import annotations
 

@@ -24,7 +24,9 @@ class S3Server:
         host, port = self._server.get_host_and_port()
         self.url = f"http://{host}:{port}"
         reset = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")
-        urllib.request.urlopen(reset, timeout=10).close()  # what it holds is kept in the process, not in the server
+        urllib.request.urlopen(
+            reset, timeout=10
+        ).close()  # what it holds is kept in the process, not in the server
         self.client = boto3.client("s3", endpoint_url=self.url, **_ACCESS)
         self.client.create_bucket(Bucket=BUCKET)
         return self
@@ -35,7 +37,9 @@ class S3Server:
 
     def names(self) -> list[str]:
         """Return what the bucket holds."""
-        return [found["Key"] for found in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+        return [
+            found["Key"] for found in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", [])
+        ]
 
 
 _ACCESS: dict[str, Any] = {

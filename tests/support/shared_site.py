@@ -1,6 +1,8 @@
-"""One site with something on each page, and one browser at it, for all tests of a module: fixtures to import there.
+"""One site with something on each page, and one browser at it, for all tests of a module: fixtures
+to import there.
 
-Names of pytest-django and of ``conftest`` are taken over: neither the database nor Redis is emptied between the tests.
+Names of pytest-django and of ``conftest`` are taken over: neither the database nor Redis is emptied
+between the tests.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ def _empty_redis() -> None:
 
 @pytest.fixture(scope="module")
 def transactional_db(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """The database of all tests here: what they find in it stays, and it is emptied after the last of them."""
+    """The database of all tests here: what they find in it stays, and it is emptied after the last
+    of them."""
     with django_db_blocker.unblock():
         yield
         call_command("flush", verbosity=0, interactive=False)
@@ -51,9 +54,13 @@ def sheet(filled: Any) -> Iterator[Any]:
 
     server = LiveServer("localhost")
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # Playwright keeps an event loop running in this thread
+        patch.setenv(
+            "DJANGO_ALLOW_ASYNC_UNSAFE", "1"
+        )  # Playwright keeps an event loop running in this thread
         browser = playwright.chromium.launch(executable_path=optional_parts.chromium(), args=FLAGS)
-        context = browser.new_context(base_url=str(server.url), viewport=DESK, locale="en-GB", color_scheme="light")
+        context = browser.new_context(
+            base_url=str(server.url), viewport=DESK, locale="en-GB", color_scheme="light"
+        )
         context.set_default_timeout(TIMEOUT)
         context.add_init_script("localStorage.setItem('wellos_jobs.refresh', '0')")
         page = context.new_page()

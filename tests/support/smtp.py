@@ -1,7 +1,7 @@
 """A real SMTP server (aiosmtpd) on loopback for tests, with the moods that servers have.
 
-It runs in a thread of the test's process, so a test sees what it took. ``stop`` and ``start`` restart it on its port;
-whoever is connected is cut off in the middle of whatever they were saying.
+It runs in a thread of the test's process, so a test sees what it took. ``stop`` and ``start``
+restart it on its port; whoever is connected is cut off in the middle of whatever they were saying.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ class Received:
 
 
 class SmtpServer:
-    """``refuse`` maps a recipient's address to the reply it gets, such as ``{"a@b.example": "550 no such user"}``.
+    """``refuse`` maps a recipient's address to the reply it gets, such as ``{"a@b.example": "550 no
+    such user"}``.
 
-    The others name recipients whose *first* message has that fate: ``greylist`` is deferred, ``cut`` is taken by nobody
-    (the connection ends instead of an answer), ``swallow`` is taken and the connection ends instead of an answer,
-    ``hang_up`` is taken and answered, then the connection ends, ``hang`` is taken and never answered.
+    The others name recipients whose *first* message has that fate: ``greylist`` is deferred,
+    ``cut`` is taken by nobody (the connection ends instead of an answer), ``swallow`` is taken and
+    the connection ends instead of an answer, ``hang_up`` is taken and answered, then the connection
+    ends, ``hang`` is taken and never answered.
     """
 
     def __init__(
@@ -50,7 +52,12 @@ class SmtpServer:
     ) -> None:
         self.refuse = dict(refuse or {})
         self.greylist = set(greylist)
-        self.cut, self.swallow, self.hang_up, self.hang = set(cut), set(swallow), set(hang_up), set(hang)
+        self.cut, self.swallow, self.hang_up, self.hang = (
+            set(cut),
+            set(swallow),
+            set(hang_up),
+            set(hang),
+        )
         self.messages: list[Received] = []
         self.connections = 0
         self.port = free_port()
@@ -79,7 +86,9 @@ class SmtpServer:
     def start(self) -> None:
         """Listen; the port is the same each time."""
         self._loop = loop = asyncio.new_event_loop()
-        self._server = loop.run_until_complete(loop.create_server(self._protocol, "127.0.0.1", self.port))
+        self._server = loop.run_until_complete(
+            loop.create_server(self._protocol, "127.0.0.1", self.port)
+        )
         self._thread = threading.Thread(target=loop.run_forever, daemon=True)
         self._thread.start()
 
@@ -129,7 +138,9 @@ class _Protocol(SMTP):
         self.outer._open.discard(self.transport)
         super().connection_lost(error)
 
-    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, options: list[str]) -> str:
+    async def handle_RCPT(
+        self, _server: Any, _session: Any, envelope: Any, address: str, options: list[str]
+    ) -> str:
         verdict = self.outer.verdict(address)
         if verdict.startswith("250"):
             envelope.rcpt_tos.append(address)

@@ -1,4 +1,5 @@
-"""Server-Sent Events as a browser takes them: a real ASGI server, and listeners that note what comes."""
+"""Server-Sent Events as a browser takes them: a real ASGI server, and listeners that note what
+comes."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ class Server:
     def start(self) -> Process:
         """Start it, again on the same port."""
         options = ("--port", str(self.port), "--no-access-log", "--timeout-graceful-shutdown", "1")
-        self.process = self._fleet.start("-m", "uvicorn", "tests.support.asgi:application", *options)
+        self.process = self._fleet.start(
+            "-m", "uvicorn", "tests.support.asgi:application", *options
+        )
         self._fleet.wait_until(self._answers, 30, "uvicorn to answer")
         return self.process
 
@@ -137,9 +140,16 @@ class Listener:
                     name, _, value = line.partition(": ")
                     fields[name] = value
                 elif "event" in fields:
-                    self.events.append(Heard(fields["event"], json.loads(fields["data"]), fields.get("id", "")))
+                    self.events.append(
+                        Heard(fields["event"], json.loads(fields["data"]), fields.get("id", ""))
+                    )
                     fields = {}
-        except (OSError, http.client.HTTPException, ValueError, AttributeError):  # close(), or the server was killed
+        except (
+            OSError,
+            http.client.HTTPException,
+            ValueError,
+            AttributeError,
+        ):  # close(), or the server was killed
             pass
         finally:
             self.has_ended.set()

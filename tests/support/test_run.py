@@ -1,9 +1,9 @@
 """What a test run and the processes it starts agree on: one Redis, two databases, one folder.
 
-The run that makes the bed marks it in the environment (``WELLOS_TEST_BED``, the path of the folder); processes that
-inherit the mark use its ``REDIS_URL``, ``DATABASE_URL`` and ``OTHER_DATABASE_URL``. Without the mark these may be
-anybody's: then ``REDIS_URL`` is never used (tests empty their Redis), and ``DATABASE_URL`` says only on which server
-to create test databases.
+The run that makes the bed marks it in the environment (``WELLOS_TEST_BED``, the path of the
+folder); processes that inherit the mark use its ``REDIS_URL``, ``DATABASE_URL`` and
+``OTHER_DATABASE_URL``. Without the mark these may be anybody's: then ``REDIS_URL`` is never used
+(tests empty their Redis), and ``DATABASE_URL`` says only on which server to create test databases.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ ALIASES = {"default": "DATABASE_URL", "other": "OTHER_DATABASE_URL"}
 
 
 def is_made() -> bool:
-    """Tell whether this process was started in a test bed. Each worker of pytest-xdist makes a bed of its own."""
+    """Tell whether this process was started in a test bed. Each worker of pytest-xdist makes a bed
+    of its own."""
     return Path(os.environ.get(MARK, "")).name.startswith(_prefix())
 
 
@@ -52,7 +53,8 @@ def folder() -> Path:
 
 
 def databases(*, for_child: bool) -> dict[str, Any]:
-    """Return Django's ``DATABASES``: ``default`` and ``other``, two databases on one server (SQLite by default)."""
+    """Return Django's ``DATABASES``: ``default`` and ``other``, two databases on one server (SQLite
+    by default)."""
     if for_child and ALIASES["other"] in os.environ:
         return {alias: _given_database(os.environ[variable]) for alias, variable in ALIASES.items()}
     return {alias: _test_database(alias) for alias in ALIASES}
@@ -70,7 +72,10 @@ def _test_database(alias: str) -> dict[str, Any]:
     url = os.environ.get("DATABASE_URL")
     if not url or url.startswith("sqlite:"):
         path = folder() / f"{alias}.sqlite3"
-        return {**database.sqlite(path), "TEST": {"NAME": str(path)}}  # a file: child processes read it, too
+        return {
+            **database.sqlite(path),
+            "TEST": {"NAME": str(path)},
+        }  # a file: child processes read it, too
     entry = database.from_url(url)
     base = entry["NAME"] or "wellos_jobs"
     suffix = "" if alias == "default" else f"_{alias}"
@@ -78,11 +83,17 @@ def _test_database(alias: str) -> dict[str, Any]:
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment variables of a process that is to use the databases of the running test."""
+    """Return the environment variables of a process that is to use the databases of the running
+    test."""
     from django.db import connections
 
     urls = {variable: _url(connections[alias].settings_dict) for alias, variable in ALIASES.items()}
-    return {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONUNBUFFERED": "1", **urls}
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "PYTHONUNBUFFERED": "1",
+        **urls,
+    }
 
 
 def _url(settings: dict[str, Any]) -> str:

@@ -1,8 +1,9 @@
 """``python -m tests.support.translations`` brings the translation catalogues up to date.
 
 
-It finds what the package marks for translation, adds what is new to each ``locale/*/LC_MESSAGES/django.po``
-(untranslated), takes out what is gone, and compiles. Needs no gettext tools.
+It finds what the package marks for translation, adds what is new to each
+``locale/*/LC_MESSAGES/django.po`` (untranslated), takes out what is gone, and compiles. Needs no
+gettext tools.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def _texts_of(path: Path) -> Iterator[Text]:
 
 def catalogues() -> dict[str, Path]:
     """Return the catalogue of each language."""
-    return {path.parent.parent.name: path for path in sorted(LOCALES.glob("*/LC_MESSAGES/django.po"))}
+    return {
+        path.parent.parent.name: path for path in sorted(LOCALES.glob("*/LC_MESSAGES/django.po"))
+    }
 
 
 def key(entry: polib.POEntry) -> Text:

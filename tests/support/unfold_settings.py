@@ -1,4 +1,5 @@
-"""The test project with django-unfold: for processes of their own, since unfold changes Django's admin for all."""
+"""The test project with django-unfold: for processes of their own, since unfold changes Django's
+admin for all."""
 
 from ..settings import *  # noqa: F403
 from ..settings import INSTALLED_APPS as THEIRS

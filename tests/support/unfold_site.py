@@ -1,4 +1,5 @@
-"""URLs of a project whose admin is django-unfold: our classes, mixed with unfold's, registered anew.
+"""URLs of a project whose admin is django-unfold: our classes, mixed with unfold's, registered
+anew.
 
 ``python -m tests.support.unfold_site`` asks for each page as a superuser and says how it answered.
 """
@@ -45,7 +46,12 @@ def main() -> int:
         content: Any = response.content.decode()
         is_unfold, has_ours = "unfold/css/styles.css" in content, NAVIGATION in content
         has_ours |= page.is_django_s or page.name.endswith(("_add", "_delete", "_change"))
-        print(response.status_code, "unfold" if is_unfold else "plain", "ours" if has_ours else "bare", url)
+        print(
+            response.status_code,
+            "unfold" if is_unfold else "plain",
+            "ours" if has_ours else "bare",
+            url,
+        )
     return 0
 
 

@@ -1,4 +1,5 @@
-"""The health URLs: 200 or 503, words for anybody, details for some, and an answer however the rest hangs."""
+"""The health URLs: 200 or 503, words for anybody, details for some, and an answer however the rest
+hangs."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ def test_the_names_and_their_order() -> None:
     assert resolve("/jobs/health/status").view_name == "wellos_jobs:job-status"
 
 
-def test_live_asks_nobody(redis_server: RedisServer, django_assert_num_queries: Any, round_trips: Any) -> None:
+def test_live_asks_nobody(
+    redis_server: RedisServer, django_assert_num_queries: Any, round_trips: Any
+) -> None:
     redis_server.stop()
     with django_assert_num_queries(0), round_trips.counting() as trips:
         response = get("live")
@@ -116,18 +119,27 @@ def test_redis_is_silent(redis_server: RedisServer) -> None:
         assert get("live").status_code == 200
 
 
-def test_the_database_is_silent_and_the_caller_has_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_database_is_silent_and_the_caller_has_a_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Who that is stands in the database, so nobody looks."""
     pytest.importorskip("psycopg")
     client = Client()
     client.force_login(user_with("view_jobrecord"))
     with black_hole() as port:
-        silent = {**connections.settings["default"], "ENGINE": "django.db.backends.postgresql", "PORT": port}
+        silent = {
+            **connections.settings["default"],
+            "ENGINE": "django.db.backends.postgresql",
+            "PORT": port,
+        }
         silent |= {"HOST": "127.0.0.1", "NAME": "nothing", "USER": "nobody", "OPTIONS": {}}
         monkeypatch.setitem(connections.settings, "default", silent)
         with timed():
             response = client.get("/jobs/health/ready")
-            assert (response.status_code, response.json()["checks"]["database"]) == (503, "critical")
+            assert (response.status_code, response.json()["checks"]["database"]) == (
+                503,
+                "critical",
+            )
             assert "details" not in response.json()
             assert "queues" not in client.get("/jobs/health/backlog").json()
         monkeypatch.undo()
@@ -151,7 +163,12 @@ def test_details_are_for_the_token_and_the_permission(token: dict[str, str]) -> 
     assert found[0] == {**found[0], "name": "database", "where": "default", "status": "ok"}
     assert {one["name"] for one in found} == set(health.NAMES)
     assert "details" in get("ready", user_with("view_jobrecord")).json()
-    for refused in ({"Authorization": "Bearer no"}, {"Authorization": TOKEN}, {"Authorization": f"Basic {TOKEN}"}, {}):
+    for refused in (
+        {"Authorization": "Bearer no"},
+        {"Authorization": TOKEN},
+        {"Authorization": f"Basic {TOKEN}"},
+        {},
+    ):
         assert "details" not in get("ready", **refused).json()
     assert "details" not in get("ready", user_with("view_payload")).json()
 
@@ -166,7 +183,9 @@ def test_only_reading_methods() -> None:
     assert Client().post("/jobs/health/ready").status_code == 405
 
 
-def test_an_orderly_fleet_is_ready_in_all_respects(processes: Fleet, redis_server: RedisServer) -> None:
+def test_an_orderly_fleet_is_ready_in_all_respects(
+    processes: Fleet, redis_server: RedisServer
+) -> None:
     processes.worker()
     processes.wait_until(lambda: get("ready?check=all").status_code == 200, 30)
     redis_server.stop()

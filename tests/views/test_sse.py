@@ -1,4 +1,5 @@
-"""Server-Sent Events of a job: what comes, to whom, over crashes and outages, and what an open page costs."""
+"""Server-Sent Events of a job: what comes, to whom, over crashes and outages, and what an open page
+costs."""
 
 from __future__ import annotations
 
@@ -73,14 +74,18 @@ def parse(text: str) -> list[Heard]:
     """Read a stream that has ended."""
     found = []
     for block in text.strip().split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        fields = dict(
+            line.split(": ", 1) for line in block.splitlines() if not line.startswith(":")
+        )
         if "event" in fields:
             found.append(Heard(fields["event"], json.loads(fields["data"]), fields.get("id", "")))
     return found
 
 
 def watchers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("wellos_jobs watches")]
+    return [
+        thread for thread in threading.enumerate() if thread.name.startswith("wellos_jobs watches")
+    ]
 
 
 def get(user: User | None, job_id: object, **headers: str) -> Any:
@@ -148,7 +153,7 @@ def report(hand: Hand, claim: Any, percent: int, message: str = "") -> None:
     Reporter(hand.claimer, claim)(percent, message, True)
 
 
-# --- under WSGI ----------------------------------------------------------------------------------------------
+# --- under WSGI -----------------------------------------------------------------------------------
 
 
 def test_without_asgi_there_is_one_snapshot_and_the_advice_to_poll(ada: User) -> None:
@@ -156,11 +161,20 @@ def test_without_asgi_there_is_one_snapshot_and_the_advice_to_poll(ada: User) ->
     response = get(ada, handle)
     assert response.status_code == 200
     assert response["Content-Type"] == "text/event-stream"
-    assert (response["Cache-Control"], response["X-Accel-Buffering"], response["Vary"]) == ("no-store", "no", "Cookie")
+    assert (response["Cache-Control"], response["X-Accel-Buffering"], response["Vary"]) == (
+        "no-store",
+        "no",
+        "Cookie",
+    )
     assert response.content.startswith(b"retry: 2000\n\n")
     job, poll = parse(response.content.decode())
     assert job.data == {**get_status(ada, handle)}
-    assert (job.name, job.data["state"], poll.name, poll.data) == ("job", "waiting", "poll", {"seconds": 2.0})
+    assert (job.name, job.data["state"], poll.name, poll.data) == (
+        "job",
+        "waiting",
+        "poll",
+        {"seconds": 2.0},
+    )
     assert reverse("wellos_jobs:job-events", args=[handle]) == f"/jobs/{handle}/events"
 
 
@@ -187,7 +201,9 @@ def test_an_ended_job_has_one_snapshot_and_the_end(ada: User) -> None:
 def test_who_comes_back_gets_only_news(ada: User) -> None:
     handle = jobs.add.using(requested_by=ada).enqueue(a=2)
     first = parse(get(ada, handle).content.decode())[0]
-    assert [event.name for event in parse(get(ada, handle, last_event_id=first.id).content.decode())] == ["poll"]
+    assert [
+        event.name for event in parse(get(ada, handle, last_event_id=first.id).content.decode())
+    ] == ["poll"]
     work()
     job, end = parse(get(ada, handle, last_event_id=first.id).content.decode())
     assert (job.name, end.name) == ("job", "end")
@@ -206,7 +222,11 @@ def test_head_and_post(ada: User) -> None:
 @pytest.mark.parametrize("who", ["nobody", "stranger", "payload alone"])
 def test_everybody_else_gets_the_404_of_an_unknown_id(ada: User, who: str) -> None:
     handle = jobs.add.using(requested_by=ada).enqueue(a=2)
-    user = {"nobody": lambda: None, "stranger": user_with, "payload alone": lambda: user_with("view_payload")}[who]()
+    user = {
+        "nobody": lambda: None,
+        "stranger": user_with,
+        "payload alone": lambda: user_with("view_payload"),
+    }[who]()
     refused, unknown, malformed = get(user, handle), get(user, ids.new_id()), get(user, "nonsense")
     assert refused.status_code == unknown.status_code == malformed.status_code == 404
     assert refused.content == unknown.content == malformed.content == b"Job not found"
@@ -224,7 +244,7 @@ def test_the_payload_is_hidden_from_whom_it_is_hidden_in_the_status(ada: User) -
     assert b"sesame" not in get(ada, secret).content
 
 
-# --- under ASGI, in this process -----------------------------------------------------------------------------
+# --- under ASGI, in this process ------------------------------------------------------------------
 
 
 @in_a_loop
@@ -280,7 +300,9 @@ async def test_a_canceled_and_a_failed_job_end_their_streams(ada: User, settings
 
 
 @in_a_loop
-async def test_a_silent_stream_shows_that_it_lives(ada: User, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_stream_shows_that_it_lives(
+    ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sse, "HEARTBEAT", 0.05)
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     async with opened(ada, handle) as page:
@@ -290,7 +312,9 @@ async def test_a_silent_stream_shows_that_it_lives(ada: User, monkeypatch: pytes
 
 
 @in_a_loop
-async def test_a_stream_ends_after_a_while_and_the_page_comes_back(ada: User, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_ends_after_a_while_and_the_page_comes_back(
+    ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sse, "LONGEST", 0.05)
     monkeypatch.setattr(sse, "HEARTBEAT", 0.02)
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
@@ -302,7 +326,9 @@ async def test_a_stream_ends_after_a_while_and_the_page_comes_back(ada: User, mo
 
 @pytest.mark.parametrize("loss", ["permission", "deactivated", "logged out", "pruned"])
 @in_a_loop
-async def test_access_is_looked_at_again(ada: User, monkeypatch: pytest.MonkeyPatch, loss: str) -> None:
+async def test_access_is_looked_at_again(
+    ada: User, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
     monkeypatch.setattr(sse, "LOOK_EVERY", 0.05)
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     user = await do(user_with, "view_jobrecord")
@@ -358,7 +384,9 @@ async def test_redis_goes_away_and_comes_back(ada: User, redis_proxy: CuttingPro
 
 
 @in_a_loop
-async def test_redis_comes_back_empty(ada: User, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_redis_comes_back_empty(
+    ada: User, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The job had ended, and the ledger knows; the page had not heard of it."""
     monkeypatch.setattr(sse, "LOOK_EVERY", 3600.0)
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
@@ -381,7 +409,9 @@ async def test_a_hash_that_cannot_be_read(ada: User, redis_client: redis.Redis) 
 
 
 @in_a_loop
-async def test_beyond_so_many_streams_pages_poll(ada: User, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_beyond_so_many_streams_pages_poll(
+    ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sse, "MOST", 1)
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     async with opened(ada, handle) as page:
@@ -396,7 +426,9 @@ async def test_beyond_so_many_streams_pages_poll(ada: User, monkeypatch: pytest.
 
 
 @in_a_loop
-async def test_a_page_that_closes_leaves_nothing_behind(ada: User, redis_client: redis.Redis) -> None:
+async def test_a_page_that_closes_leaves_nothing_behind(
+    ada: User, redis_client: redis.Redis
+) -> None:
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     before = asyncio.all_tasks()
     for _ in range(3):
@@ -414,7 +446,9 @@ async def test_a_page_that_closes_leaves_nothing_behind(ada: User, redis_client:
 
 
 @in_a_loop
-async def test_many_pages_cost_one_thread_two_connections_and_no_query(ada: User, redis_client: redis.Redis) -> None:
+async def test_many_pages_cost_one_thread_two_connections_and_no_query(
+    ada: User, redis_client: redis.Redis
+) -> None:
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     async with opened(ada, handle) as page:
         await page.job()
@@ -432,18 +466,27 @@ async def test_many_pages_cost_one_thread_two_connections_and_no_query(ada: User
             await other.__aexit__(None, None, None)
 
 
-# --- a real server, real workers -----------------------------------------------------------------------------
+# --- a real server, real workers ------------------------------------------------------------------
 
 
-def test_a_worker_is_killed_and_the_stream_goes_on(processes: Fleet, ada: User, tmp_path: Path) -> None:
+def test_a_worker_is_killed_and_the_stream_goes_on(
+    processes: Fleet, ada: User, tmp_path: Path
+) -> None:
     server = Server(processes)
     go = tmp_path / "go"
-    steps = ["progress:30:half way", f"on:1:wait_file:{tmp_path / 'never'}", f"wait_file:{go}", "progress:80:nearly"]
+    steps = [
+        "progress:30:half way",
+        f"on:1:wait_file:{tmp_path / 'never'}",
+        f"wait_file:{go}",
+        "progress:80:nearly",
+    ]
     handle = jobs.scripted.using(requested_by=ada).enqueue(steps=[*steps, "result:done"])
     with server.listen(handle, ada) as page:
         page.wait_for("the snapshot", state="waiting")
         worker = processes.worker("--processes", "1")
-        page.wait_for("progress", state="active", progress=30, attempts=1, progress_message="half way")
+        page.wait_for(
+            "progress", state="active", progress=30, attempts=1, progress_message="half way"
+        )
         os.kill(runner(handle), signal.SIGKILL)
         page.wait_for("the rescue", state="active", progress=30, attempts=2)
         go.touch()
@@ -460,8 +503,12 @@ def test_pages_that_go_away_leave_nothing_behind_in_a_server(
     handle = jobs.noop.using(requested_by=ada).enqueue()
 
     def sleepers() -> int:
-        """How many connections to Redis are blocked on the event stream: those of watching threads."""
-        return sum("b" in client["flags"] and client["cmd"] == "xread" for client in redis_client.client_list())
+        """How many connections to Redis are blocked on the event stream: those of watching
+        threads."""
+        return sum(
+            "b" in client["flags"] and client["cmd"] == "xread"
+            for client in redis_client.client_list()
+        )
 
     threads = connected = 0
     for count in (1, 20):
@@ -477,7 +524,9 @@ def test_pages_that_go_away_leave_nothing_behind_in_a_server(
         if count == 1:
             threads, connected = server.threads(), len(redis_client.client_list())
     processes.wait_until(lambda: server.threads() <= threads + 2)
-    processes.wait_until(lambda: len(redis_client.client_list()) <= connected + 4)  # of requests at the same time
+    processes.wait_until(
+        lambda: len(redis_client.client_list()) <= connected + 4
+    )  # of requests at the same time
     with server.listen(handle, ada) as page:
         page.wait_for("the snapshot", state="waiting")
         server.process.terminate()

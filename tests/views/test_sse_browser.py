@@ -1,4 +1,5 @@
-"""Jobs on a page in a real browser: by events and by polling, over crashes, under a strict policy."""
+"""Jobs on a page in a real browser: by events and by polling, over crashes, under a strict
+policy."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def ada() -> User:
 
 @pytest.fixture
 def open_page(chromium: Any, ada: User) -> Iterator[Open]:
-    """``open_page(server)``: a page of Ada's on an ASGI server; ``page.asked`` are the paths it asks for."""
+    """``open_page(server)``: a page of Ada's on an ASGI server; ``page.asked`` are the paths it
+    asks for."""
     opened: list[Any] = []
 
     def make(server: Server) -> Any:
@@ -63,7 +65,10 @@ def note(page: Any) -> list[str]:
 
 
 def address(*handles: JobHandle, **more: str) -> str:
-    named = [*(f"job={handle}" for handle in handles), *(f"{name}={value}" for name, value in more.items())]
+    named = [
+        *(f"job={handle}" for handle in handles),
+        *(f"{name}={value}" for name, value in more.items()),
+    ]
     return f"/progress?{'&'.join(named)}"
 
 
@@ -87,7 +92,12 @@ def test_a_page_follows_a_job_whose_worker_is_killed(
 ) -> None:
     server = Server(processes)
     go = tmp_path / "go"
-    steps = ["progress:30:half way", f"on:1:wait_file:{tmp_path / 'never'}", "progress:60:again", f"wait_file:{go}"]
+    steps = [
+        "progress:30:half way",
+        f"on:1:wait_file:{tmp_path / 'never'}",
+        "progress:60:again",
+        f"wait_file:{go}",
+    ]
     handle = jobs.scripted.using(requested_by=ada).enqueue(steps=[*steps, "result:done"])
     page = open_page(server)
     page.goto(address(handle, result_url="/files/report.pdf"))
@@ -128,9 +138,15 @@ def test_under_wsgi_it_polls(page: Any, ada: User) -> None:
 
 @pytest.mark.parametrize(
     ("url", "leads_to"),
-    [("/files/1.pdf", "{site}/files/1.pdf"), ("javascript:alert(1)", None), ("data:text/html,x", None)],
+    [
+        ("/files/1.pdf", "{site}/files/1.pdf"),
+        ("javascript:alert(1)", None),
+        ("data:text/html,x", None),
+    ],
 )
-def test_only_a_real_address_becomes_a_link(page: Any, site: str, ada: User, url: str, leads_to: str | None) -> None:
+def test_only_a_real_address_becomes_a_link(
+    page: Any, site: str, ada: User, url: str, leads_to: str | None
+) -> None:
     handle = jobs.echo.using(requested_by=ada).enqueue(value={"url": url, "size": 3})
     work()
     login(page, ada)
@@ -162,7 +178,9 @@ def test_a_job_that_may_not_be_seen(page: Any, ada: User) -> None:
     page.complaints[:] = [text for text in page.complaints if "404" not in text]
 
 
-def test_many_jobs_on_a_page_and_elements_that_come_and_go(processes: Fleet, open_page: Open, ada: User) -> None:
+def test_many_jobs_on_a_page_and_elements_that_come_and_go(
+    processes: Fleet, open_page: Open, ada: User
+) -> None:
     """Four streams, so that a browser's six connections are not used up; the others poll."""
     server = Server(processes)
     handles = [jobs.noop.using(requested_by=ada).enqueue() for _ in range(6)]

@@ -66,20 +66,44 @@ def yes(request: Any, record: JobRecord) -> bool:
     return bool(request.user.username == record.organization_id)
 
 
-# --- the read model --------------------------------------------------------------------------------------
+# --- the read model -------------------------------------------------------------------------------
 
 
 def test_a_waiting_job(books: Books, ada: User) -> None:
     handle = jobs.add.using(requested_by=ada, priority=Priority.HIGH).enqueue(a=2)
     found = status.job_status(handle.id)
     assert list(found) == [
-        *("id", "name", "queue", "priority", "state", "progress", "progress_message", "data", "result", "error"),
-        *("attempts", "max_attempts", "created_at", "run_at", "enqueued_at", "started_at", "finished_at"),
+        *(
+            "id",
+            "name",
+            "queue",
+            "priority",
+            "state",
+            "progress",
+            "progress_message",
+            "data",
+            "result",
+            "error",
+        ),
+        *(
+            "attempts",
+            "max_attempts",
+            "created_at",
+            "run_at",
+            "enqueued_at",
+            "started_at",
+            "finished_at",
+        ),
     ]
     assert found["id"] == str(handle)
     assert (found["name"], found["queue"], found["priority"]) == ("test-add", "reports", 3)
     assert (found["state"], found["progress"], found["data"]) == ("waiting", 0, {"a": 2})
-    assert (found["result"], found["error"], found["attempts"], found["max_attempts"]) == (None, "", 0, 3)
+    assert (found["result"], found["error"], found["attempts"], found["max_attempts"]) == (
+        None,
+        "",
+        0,
+        3,
+    )
     assert found["enqueued_at"].tzinfo is not None
     assert found["started_at"] is None
 
@@ -91,7 +115,9 @@ def test_redis_is_ahead_of_the_rows(books: Books) -> None:
     assert handle.record().state == JobState.WAITING
     found = status.job_status(handle.record())
     assert (found["state"], found["result"], found["attempts"]) == ("completed", 5, 1)
-    assert found["created_at"] <= found["enqueued_at"] <= found["started_at"] <= found["finished_at"]
+    assert (
+        found["created_at"] <= found["enqueued_at"] <= found["started_at"] <= found["finished_at"]
+    )
 
 
 def test_progress_while_it_runs(books: Books) -> None:
@@ -99,7 +125,11 @@ def test_progress_while_it_runs(books: Books) -> None:
     hand = Hand()
     Reporter(hand.claimer, hand.take())(40, "rendering", True)
     found = status.job_status(str(handle))
-    assert (found["state"], found["progress"], found["progress_message"]) == ("active", 40, "rendering")
+    assert (found["state"], found["progress"], found["progress_message"]) == (
+        "active",
+        40,
+        "rendering",
+    )
 
 
 def test_the_row_tells_when_redis_has_forgotten(books: Books, redis_client: redis.Redis) -> None:
@@ -130,10 +160,17 @@ def test_the_error_of_an_attempt_before_is_gone(books: Books) -> None:
     assert queues.promote(record)
     work()
     found = status.job_status(handle.record())  # the row still knows the first attempt only
-    assert (found["state"], found["error"], found["progress"], found["attempts"]) == ("completed", "", 100, 2)
+    assert (found["state"], found["error"], found["progress"], found["attempts"]) == (
+        "completed",
+        "",
+        100,
+        2,
+    )
 
 
-def test_the_hash_of_an_earlier_life_is_not_believed(books: Books, use_redis: UseRedis, settings: Any) -> None:
+def test_the_hash_of_an_earlier_life_is_not_believed(
+    books: Books, use_redis: UseRedis, settings: Any
+) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
     handle = jobs.fail.enqueue()
     work()
@@ -147,7 +184,11 @@ def test_values_are_readable_and_secrets_are_not(books: Books) -> None:
     from datetime import UTC, date, datetime
     from decimal import Decimal
 
-    value = {"price": Decimal("9.50"), "day": date(2026, 3, 8), "at": datetime(2026, 3, 8, 7, tzinfo=UTC)}
+    value = {
+        "price": Decimal("9.50"),
+        "day": date(2026, 3, 8),
+        "at": datetime(2026, 3, 8, 7, tzinfo=UTC),
+    }
     handle = jobs.echo.enqueue(value=value)
     secret = jobs.secret.enqueue(token="open sesame")
     work()
@@ -156,7 +197,9 @@ def test_values_are_readable_and_secrets_are_not(books: Books) -> None:
     assert status.job_status(secret.id)["data"] == {"token": "********"}
 
 
-@pytest.mark.parametrize("unknown", ["nonsense", "", "01890000-0000-7000-8000-000000000000", ids.new_id(), "x" * 500])
+@pytest.mark.parametrize(
+    "unknown", ["nonsense", "", "01890000-0000-7000-8000-000000000000", ids.new_id(), "x" * 500]
+)
 def test_unknown_ids(unknown: Any) -> None:
     with pytest.raises(errors.JobNotFound):
         status.job_status(unknown)
@@ -184,7 +227,9 @@ def test_redis_away(books: Books, use_redis: UseRedis) -> None:
     assert "Redis cannot be reached" in found["problem"]
 
 
-@pytest.mark.parametrize("corrupt", ["another type", "unknown status", "bad number", "bad result", "bad time"])
+@pytest.mark.parametrize(
+    "corrupt", ["another type", "unknown status", "bad number", "bad result", "bad time"]
+)
 def test_a_corrupt_hash(books: Books, redis_client: redis.Redis, corrupt: str) -> None:
     handle = jobs.noop.enqueue()
     key = keys.job(handle.id)
@@ -205,7 +250,7 @@ def test_a_corrupt_hash(books: Books, redis_client: redis.Redis, corrupt: str) -
     assert "cannot be read" in found["problem"]
 
 
-# --- metrics ---------------------------------------------------------------------------------------------
+# --- metrics --------------------------------------------------------------------------------------
 
 
 def test_queue_metrics(books: Books) -> None:
@@ -240,7 +285,9 @@ def test_an_unknown_queue() -> None:
         status.queue_metrics("emial")
 
 
-def test_all_queues_cost_one_query_and_one_round_trip(books: Books, round_trips: Any, settings: Any) -> None:
+def test_all_queues_cost_one_query_and_one_round_trip(
+    books: Books, round_trips: Any, settings: Any
+) -> None:
     status.all_queue_metrics()  # loads the script
     with CaptureQueriesContext(connections["default"]) as captured, round_trips.counting() as trips:
         metrics = status.all_queue_metrics()
@@ -277,7 +324,7 @@ def test_a_paused_queue(books: Books) -> None:
     assert status.queue_metrics("email")["paused"] is True
 
 
-# --- GET status ------------------------------------------------------------------------------------------
+# --- GET status -----------------------------------------------------------------------------------
 
 
 def test_the_requester_sees_status_data_and_result(ada: User) -> None:
@@ -289,11 +336,18 @@ def test_the_requester_sees_status_data_and_result(ada: User) -> None:
     assert response["Cache-Control"] == "no-store"
     answer = response.json()
     assert answer["id"] == str(handle)
-    assert (answer["state"], answer["data"], answer["result"], answer["error"]) == ("completed", {"a": 2}, 3, "")
+    assert (answer["state"], answer["data"], answer["result"], answer["error"]) == (
+        "completed",
+        {"a": 2},
+        3,
+        "",
+    )
     assert reverse("wellos_jobs:job-status", args=[handle]) == f"/jobs/{handle}/status"
 
 
-def test_status_costs_one_query_and_one_round_trip_beside_the_session(ada: User, round_trips: Any) -> None:
+def test_status_costs_one_query_and_one_round_trip_beside_the_session(
+    ada: User, round_trips: Any
+) -> None:
     handle = jobs.add.using(requested_by=ada).enqueue(a=2)
     client = Client()
     client.force_login(ada)
@@ -326,7 +380,11 @@ def test_the_hook_lets_more_people_see(settings: Any) -> None:
 @pytest.mark.parametrize("who", ["nobody", "stranger", "payload alone"])
 def test_everybody_else_gets_the_404_of_an_unknown_id(ada: User, who: str) -> None:
     handle = jobs.add.using(requested_by=ada).enqueue(a=2)
-    user = {"nobody": lambda: None, "stranger": user_with, "payload alone": lambda: user_with("view_payload")}[who]()
+    user = {
+        "nobody": lambda: None,
+        "stranger": user_with,
+        "payload alone": lambda: user_with("view_payload"),
+    }[who]()
     refused, unknown = get(user, handle), get(user, ids.new_id())
     assert refused.status_code == unknown.status_code == 404
     assert refused.content == unknown.content == b"Job not found"
@@ -335,7 +393,8 @@ def test_everybody_else_gets_the_404_of_an_unknown_id(ada: User, who: str) -> No
 
 
 @pytest.mark.parametrize(
-    "job_id", ["nonsense", "123", "%00", "01890000-0000-7000-8000-00000000000", "{x}", "ü", "a" * 400]
+    "job_id",
+    ["nonsense", "123", "%00", "01890000-0000-7000-8000-00000000000", "{x}", "ü", "a" * 400],
 )
 def test_malformed_ids(job_id: str) -> None:
     response = get(user_with("view_jobrecord"), job_id)
@@ -373,7 +432,7 @@ def test_status_with_redis_away(ada: User, use_redis: UseRedis) -> None:
     assert "Redis cannot be reached" in answer["problem"]
 
 
-# --- a database that is away -----------------------------------------------------------------------------
+# --- a database that is away ----------------------------------------------------------------------
 
 
 @contextmanager
@@ -404,7 +463,10 @@ def test_a_job_is_found_while_another_database_is_away() -> None:
 
 @pytest.mark.parametrize("alias", ["default", "other"])
 def test_a_job_that_may_be_where_nobody_can_look(alias: str) -> None:
-    with away(alias), pytest.raises(errors.DatabaseUnavailable, match=f"may be in the database '{alias}'"):
+    with (
+        away(alias),
+        pytest.raises(errors.DatabaseUnavailable, match=f"may be in the database '{alias}'"),
+    ):
         status.job_status(ids.new_id())
     with pytest.raises(errors.JobNotFound):
         status.job_status(ids.new_id())
@@ -424,16 +486,24 @@ def test_nobody_says_that_a_job_is_unknown_while_a_database_is_away(ada: User, d
         assert ask(f"/jobs/{ids.new_id()}/{door}").status_code == 503
 
 
-# --- POST cancel -----------------------------------------------------------------------------------------
+# --- POST cancel ----------------------------------------------------------------------------------
 
 
 def test_the_requester_cancels(ada: User) -> None:
     handle = jobs.noop.using(requested_by=ada).enqueue()
     response = cancel(ada, handle, reason="changed my mind")
-    assert (response.status_code, response.json()) == (200, {"id": str(handle), "state": "canceled"})
+    assert (response.status_code, response.json()) == (
+        200,
+        {"id": str(handle), "state": "canceled"},
+    )
     assert handle.state == JobState.CANCELED
     entry = AuditEntry.objects.get()
-    assert (entry.action, entry.actor, entry.reason, entry.address) == ("canceled", ada, "changed my mind", "127.0.0.1")
+    assert (entry.action, entry.actor, entry.reason, entry.address) == (
+        "canceled",
+        ada,
+        "changed my mind",
+        "127.0.0.1",
+    )
 
 
 def test_the_permission_cancels() -> None:

@@ -29,7 +29,8 @@ print(swallowed)
 
 
 def test_a_child_that_is_told_to_end_before_it_has_begun_ends() -> None:
-    """The parent's handlers are its own until it has taken them off: they would swallow the signal."""
+    """The parent's handlers are its own until it has taken them off: they would swallow the
+    signal."""
     command = [sys.executable, "-c", FORK_AND_END]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert answer.stdout.strip() == "0"

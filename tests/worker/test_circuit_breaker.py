@@ -1,4 +1,5 @@
-"""A circuit breaker before a bookkeeping system that misbehaves on demand: real workers, real HTTP on loopback."""
+"""A circuit breaker before a bookkeeping system that misbehaves on demand: real workers, real HTTP
+on loopback."""
 
 from __future__ import annotations
 
@@ -33,10 +34,14 @@ def partner() -> Iterator[Partner]:
 
 
 def sync(partner: Partner) -> None:
-    post_to_books.enqueue_bulk([{"url": f"{partner.url}/books", "number": number} for number in range(COUNT)])
+    post_to_books.enqueue_bulk(
+        [{"url": f"{partner.url}/books", "number": number} for number in range(COUNT)]
+    )
 
 
-@pytest.mark.parametrize("mood", [Mood.BROKEN, Mood.BUSY, Mood.HANGS_UP, Mood.SLOW], ids=lambda mood: mood.name.lower())
+@pytest.mark.parametrize(
+    "mood", [Mood.BROKEN, Mood.BUSY, Mood.HANGS_UP, Mood.SLOW], ids=lambda mood: mood.name.lower()
+)
 def test_it_opens_parks_and_closes_again(
     processes: Fleet, partner: Partner, redis_client: redis.Redis, mood: Mood
 ) -> None:
@@ -53,7 +58,9 @@ def test_it_opens_parks_and_closes_again(
     assert JobAttempt.objects.filter(outcome="retried").count() == len(bad), "none for waiting"
 
 
-def test_a_probe_that_fails_opens_it_again(processes: Fleet, partner: Partner, redis_client: redis.Redis) -> None:
+def test_a_probe_that_fails_opens_it_again(
+    processes: Fleet, partner: Partner, redis_client: redis.Redis
+) -> None:
     partner.books.misbehave(Mood.BROKEN, calls=5)
     processes.worker("--processes", "1")
     sync(partner)

@@ -18,7 +18,17 @@ from django.core.exceptions import ValidationError
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 
-from wellos_jobs import Discard, JobHandle, JobOptions, JobState, Retry, Snooze, current_job, enqueue, report_progress
+from wellos_jobs import (
+    Discard,
+    JobHandle,
+    JobOptions,
+    JobState,
+    Retry,
+    Snooze,
+    current_job,
+    enqueue,
+    report_progress,
+)
 from wellos_jobs.broker import keys
 from wellos_jobs.broker.claims import Claim, Outcome
 from wellos_jobs.definitions import registry
@@ -40,13 +50,17 @@ class Bench:
 
     commit: Callable[[], Any]
 
-    def enqueue(self, function: Callable[..., Any], data: dict[str, Any] | None = None, **options: Any) -> JobHandle:
+    def enqueue(
+        self, function: Callable[..., Any], data: dict[str, Any] | None = None, **options: Any
+    ) -> JobHandle:
         """Enqueue a function of this module as the job "bench"."""
         registry.register(registry.define("bench", function, **options))
         with self.commit():
             return enqueue("bench", data or {})
 
-    def run(self, function: Callable[..., Any], data: dict[str, Any] | None = None, **options: Any) -> Any:
+    def run(
+        self, function: Callable[..., Any], data: dict[str, Any] | None = None, **options: Any
+    ) -> Any:
         """Run a function of this module as a job; return the outcome."""
         self.enqueue(function, data, **options)
         return Hand().run()
@@ -71,7 +85,7 @@ class Mute(Exception):
         raise RuntimeError("no text")
 
 
-# --- endings ---------------------------------------------------------------------------------------------
+# --- endings --------------------------------------------------------------------------------------
 
 
 def give_back(value: Any = None) -> Any:
@@ -109,7 +123,9 @@ ERRORS: dict[str, BaseException] = {
 
 
 @pytest.mark.parametrize("function", [give_back, give_back_later])
-def test_a_run_that_returns_completes_with_its_result(bench: Bench, function: Callable[..., Any]) -> None:
+def test_a_run_that_returns_completes_with_its_result(
+    bench: Bench, function: Callable[..., Any]
+) -> None:
     handle = bench.enqueue(function, {"value": {"a": [1, None]}})
     outcome = Hand().run()
     assert (outcome.kind, json.loads(outcome.result)) == ("completed", {"a": [1, None]})
@@ -136,7 +152,13 @@ def test_a_run_that_returns_completes_with_its_result(bench: Bench, function: Ca
     ],
 )
 def test_what_a_job_raises_is_judged(
-    bench: Bench, function: Callable[..., Any], what: str, kind: str, reason: str | None, after: float, error_class: str
+    bench: Bench,
+    function: Callable[..., Any],
+    what: str,
+    kind: str,
+    reason: str | None,
+    after: float,
+    error_class: str,
 ) -> None:
     outcome = bench.run(function, {"what": what})
     assert (outcome.kind, outcome.reason, outcome.error_class) == (kind, reason, error_class)
@@ -163,10 +185,12 @@ def test_the_policy_of_the_declaration_counts(bench: Bench) -> None:
     assert (outcome.kind, outcome.reason) == ("failed", FailureReason.NOT_RETRYABLE)
 
 
-# --- data that cannot be used ----------------------------------------------------------------------------
+# --- data that cannot be used ---------------------------------------------------------------------
 
 
-def test_an_unknown_job_fails_and_names_the_near_miss(django_capture_on_commit_callbacks: Any) -> None:
+def test_an_unknown_job_fails_and_names_the_near_miss(
+    django_capture_on_commit_callbacks: Any,
+) -> None:
     with django_capture_on_commit_callbacks(execute=True):
         handle = enqueue("test-eco", {"value": 1})
     outcome = Hand().run()
@@ -178,7 +202,9 @@ def newer(value: Any, plan: str) -> None:
     raise AssertionError("it must not be called")
 
 
-def test_a_function_whose_parameters_have_changed_since_fails_and_names_the_argument(bench: Bench) -> None:
+def test_a_function_whose_parameters_have_changed_since_fails_and_names_the_argument(
+    bench: Bench,
+) -> None:
     handle = bench.enqueue(give_back, {"value": 1})
     registry._jobs["bench"] = registry.define("bench", newer)  # as after a deployment
     outcome = Hand().run()
@@ -197,7 +223,9 @@ def test_a_function_whose_parameters_have_changed_since_fails_and_names_the_argu
         ('["p",null,[],{"value":{"$encrypted":"x"}}]', ""),
     ],
 )
-def test_data_that_cannot_be_read_back_fails(bench: Bench, redis_client: redis.Redis, data: str, text: str) -> None:
+def test_data_that_cannot_be_read_back_fails(
+    bench: Bench, redis_client: redis.Redis, data: str, text: str
+) -> None:
     handle = bench.enqueue(give_back, {"value": 1})
     redis_client.hset(keys.job(handle), "data", data)
     outcome = Hand().run()
@@ -216,7 +244,7 @@ def test_data_under_a_key_that_is_gone_fails_and_says_nothing_of_the_value(
     assert "s3cret" not in outcome.detail() and handle.error
 
 
-# --- results ---------------------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 
 def make(size: int) -> str:
@@ -231,7 +259,10 @@ def test_a_result_that_is_too_large_fails_once_and_says_what_to_do(bench: Bench)
     assert bench.run(make, {"size": 65_000}).kind == "completed"
     outcome = bench.run(make, {"size": 70_000})
     assert (outcome.kind, outcome.reason) == ("failed", FailureReason.BAD_PAYLOAD)
-    assert "The result is 70,002 bytes" in outcome.message and "store it and return an id instead" in outcome.message
+    assert (
+        "The result is 70,002 bytes" in outcome.message
+        and "store it and return an id instead" in outcome.message
+    )
 
 
 def test_a_result_that_cannot_be_carried_fails(bench: Bench) -> None:
@@ -239,7 +270,7 @@ def test_a_result_that_cannot_be_carried_fails(bench: Bench) -> None:
     assert (outcome.kind, outcome.message) == ("failed", "result is a set: pass a sorted list")
 
 
-# --- secrets ---------------------------------------------------------------------------------------------
+# --- secrets --------------------------------------------------------------------------------------
 
 
 def leak(token: str, how: str) -> None:
@@ -276,7 +307,7 @@ def test_a_secret_stands_in_no_message_and_no_traceback(
         assert "********" in told
 
 
-# --- tracebacks ------------------------------------------------------------------------------------------
+# --- tracebacks -----------------------------------------------------------------------------------
 
 
 def deep(levels: int) -> None:
@@ -296,7 +327,7 @@ def test_a_traceback_begins_in_the_job_and_is_cut_in_the_middle(bench: Bench) ->
     assert len(long.traceback) < 33_000
 
 
-# --- the context -----------------------------------------------------------------------------------------
+# --- the context ----------------------------------------------------------------------------------
 
 
 def look_around() -> dict[str, Any]:
@@ -348,7 +379,7 @@ def test_a_job_that_is_enqueued_by_a_job_knows_by_which(bench: Bench) -> None:
     assert child.context == {"enqueued_by": str(handle)}
 
 
-# --- the alarm -------------------------------------------------------------------------------------------
+# --- the alarm ------------------------------------------------------------------------------------
 
 
 def wait_long(seconds: float = 20.0) -> None:
@@ -372,7 +403,9 @@ def spin() -> None:
 
 
 @pytest.mark.parametrize("function", [wait_long, wait_long_later, swallow_once, spin])
-def test_a_run_ends_at_its_timeout_whatever_it_does(bench: Bench, function: Callable[..., Any]) -> None:
+def test_a_run_ends_at_its_timeout_whatever_it_does(
+    bench: Bench, function: Callable[..., Any]
+) -> None:
     started = time.monotonic()
     outcome = bench.run(function, timeout=0.2)
     assert 0.2 <= time.monotonic() - started < 4
@@ -396,7 +429,9 @@ def test_after_a_run_no_alarm_is_left(bench: Bench) -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize(("error", "kind"), [(JobStopped(), "canceled"), (JobHandedBack(), "handed_back")])
+@pytest.mark.parametrize(
+    ("error", "kind"), [(JobStopped(), "canceled"), (JobHandedBack(), "handed_back")]
+)
 @pytest.mark.parametrize("function", [wait_long, swallow_once])
 def test_an_order_from_outside_ends_the_run(
     bench: Bench, error: BaseException, kind: str, function: Callable[..., Any]
@@ -432,13 +467,15 @@ def test_a_job_given_back_does_not_lose_an_attempt_and_runs_first(bench: Bench) 
 
 def test_outside_the_main_thread_a_run_has_no_alarm(bench: Bench) -> None:
     results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.append(Alarm().call(lambda value: value, {"value": 7}, 0.01)))
+    thread = threading.Thread(
+        target=lambda: results.append(Alarm().call(lambda value: value, {"value": 7}, 0.01))
+    )
     thread.start()
     thread.join(10)
     assert results == [7]
 
 
-# --- database connections --------------------------------------------------------------------------------
+# --- database connections -------------------------------------------------------------------------
 
 
 def break_connection() -> None:
@@ -451,7 +488,9 @@ def tell_whether_connected() -> bool:
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
-def test_a_connection_that_broke_before_a_run_is_closed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_broke_before_a_run_is_closed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.enqueue(tell_whether_connected)
     claim = Hand().take()
     monkeypatch.setattr(connection, "is_usable", lambda: False)
@@ -460,7 +499,9 @@ def test_a_connection_that_broke_before_a_run_is_closed(bench: Bench, monkeypatc
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
-def test_a_connection_that_breaks_in_a_run_is_closed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_breaks_in_a_run_is_closed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.enqueue(break_connection)
     claim = Hand().take()
     monkeypatch.setattr(connection, "is_usable", lambda: False)

@@ -1,4 +1,5 @@
-"""Async jobs and their database connections, which are those of another thread than the worker's."""
+"""Async jobs and their database connections, which are those of another thread than the
+worker's."""
 
 from __future__ import annotations
 
@@ -24,8 +25,12 @@ def elsewhere(function: Any) -> Any:
 
 
 def break_connection() -> None:
-    """End this thread's connection without Django's knowledge, as a server that is restarted does."""
-    ends = {"postgresql": "SELECT pg_terminate_backend(pg_backend_pid())", "mysql": "KILL CONNECTION_ID()"}
+    """End this thread's connection without Django's knowledge, as a server that is restarted
+    does."""
+    ends = {
+        "postgresql": "SELECT pg_terminate_backend(pg_backend_pid())",
+        "mysql": "KILL CONNECTION_ID()",
+    }
     if connection.vendor == "sqlite":
         connection.connection.close()
         return
@@ -56,7 +61,8 @@ def test_the_connection_is_closed_after_the_run_when_it_is_too_old(run: Any) -> 
 
 
 def test_a_connection_that_broke_between_two_runs_is_made_anew(run: Any) -> None:
-    """As after a restart of the database: else each async job of this worker would fail from then on."""
+    """As after a restart of the database: else each async job of this worker would fail from then
+    on."""
     elsewhere(lambda: connection.ensure_connection())
     elsewhere(break_connection)
     outcome = run()

@@ -15,7 +15,14 @@ from django.test.utils import CaptureQueriesContext
 from wellos_jobs import Retry, Snooze, conf, fixed, job, operations
 from wellos_jobs.models import DeadLetter, JobLog, JobRecord
 from wellos_jobs.worker import execution, log_capture
-from wellos_jobs.worker.log_capture import LONGEST_LINE, MOST_BYTES, MOST_LINES, RunLog, as_text, caught
+from wellos_jobs.worker.log_capture import (
+    LONGEST_LINE,
+    MOST_BYTES,
+    MOST_LINES,
+    RunLog,
+    as_text,
+    caught,
+)
 
 from ..jobs import noop
 from ..support import rq_functions
@@ -25,7 +32,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 logger = logging.getLogger("shop.stock")
 
 
-# --- jobs ------------------------------------------------------------------------------------------------
+# --- jobs -----------------------------------------------------------------------------------------
 
 
 @job("test-log-count-stock")
@@ -85,7 +92,8 @@ def log_in(token: str) -> None:
 
 @job("test-log-odd")
 def odd() -> None:
-    # pytest would keep the line in its report, too, and xdist cannot send half a character from process to process
+    # pytest would keep the line in its report, too, and xdist cannot send half a character from
+    # process to process
     quiet = logging.getLogger("test.run_log.quiet")
     quiet.propagate = False
     quiet.setLevel(logging.INFO)
@@ -97,7 +105,7 @@ def slow() -> None:
     logger.info("too late")
 
 
-# --- the bed ---------------------------------------------------------------------------------------------
+# --- the bed --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +129,7 @@ def texts(log: JobLog) -> list[str]:
     return [line[3] for line in log.lines]
 
 
-# --- which lines -----------------------------------------------------------------------------------------
+# --- which lines ----------------------------------------------------------------------------------
 
 
 def test_what_a_completed_run_wrote() -> None:
@@ -140,7 +148,11 @@ def test_every_run_has_its_own_whatever_its_end() -> None:
     for _ in range(50):
         if len(logs()) == 3:
             break
-    assert [(log.number, texts(log)) for log in logs()] == [(1, ["run 0"]), (1, ["run 1"]), (2, ["run 2"])]
+    assert [(log.number, texts(log)) for log in logs()] == [
+        (1, ["run 0"]),
+        (1, ["run 1"]),
+        (2, ["run 2"]),
+    ]
     operations.replay(DeadLetter.objects.get())
     assert logs()[-1].replay == 1
 
@@ -173,7 +185,9 @@ def test_other_threads_are_not_of_the_run_and_tasks_are() -> None:
     assert texts(log) == ["from a task"]
 
 
-@pytest.mark.parametrize(("level", "kept"), [("WARNING", ["high"]), ("DEBUG", ["low", "high"]), (None, [])])
+@pytest.mark.parametrize(
+    ("level", "kept"), [("WARNING", ["high"]), ("DEBUG", ["low", "high"]), (None, [])]
+)
 def test_the_level_is_a_setting(settings: Any, level: str | None, kept: list[str]) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "JOB_LOG_LEVEL": level}
 
@@ -208,7 +222,7 @@ def test_a_foreign_job() -> None:
     assert log.job.name.endswith("rq_functions.say")
 
 
-# --- how many --------------------------------------------------------------------------------------------
+# --- how many -------------------------------------------------------------------------------------
 
 
 def filled(*lengths: int) -> RunLog:
@@ -247,7 +261,7 @@ def test_nothing_is_left_behind() -> None:
     assert log_capture._kept.get() is None
 
 
-# --- in a process ----------------------------------------------------------------------------------------
+# --- in a process ---------------------------------------------------------------------------------
 
 
 def test_a_worker_process_keeps_them_and_they_go_with_their_job(processes: Any) -> None:

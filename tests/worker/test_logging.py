@@ -56,7 +56,7 @@ def site(settings: Any) -> None:
     settings.MIDDLEWARE = ["wellos_jobs.middleware.RequestIdMiddleware", *settings.MIDDLEWARE]
 
 
-# --- requests --------------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db(transaction=True)
@@ -69,7 +69,11 @@ def test_from_the_header_into_the_job_and_what_it_enqueues() -> None:
     work()
     Books().fold()
     inner = JobRecord.objects.get(name="test-noop")
-    assert inner.context == {"request_id": "req-1", "trace_id": TRACE, "enqueued_by": str(record.pk)}
+    assert inner.context == {
+        "request_id": "req-1",
+        "trace_id": TRACE,
+        "enqueued_by": str(record.pk),
+    }
     assert tracing.origin() == {}
 
 
@@ -84,14 +88,18 @@ def test_without_a_usable_id_there_is_a_new_one(bad: str) -> None:
     assert len(first[HEADER]) == 32
 
 
-@pytest.mark.parametrize("bad", ["", "00-" + "0" * 32 + "-00f067aa0ba902b7-01", "00-xyz-1-01", TRACE])
+@pytest.mark.parametrize(
+    "bad", ["", "00-" + "0" * 32 + "-00f067aa0ba902b7-01", "00-xyz-1-01", TRACE]
+)
 def test_a_trace_that_is_none(bad: str) -> None:
     assert tracing.of_headers("r", bad) == {"request_id": "r"}
 
 
 async def _both() -> list[tuple[str, str]]:
     client = AsyncClient()
-    answers = await asyncio.gather(*(client.get("/async", headers={HEADER: f"req-{n}"}) for n in range(5)))
+    answers = await asyncio.gather(
+        *(client.get("/async", headers={HEADER: f"req-{n}"}) for n in range(5))
+    )
     return [(answer[HEADER], answer.content.decode()) for answer in answers]
 
 
@@ -100,11 +108,13 @@ def test_under_asgi_requests_at_once_keep_theirs() -> None:
     assert asyncio.run(_both()) == [(f"req-{n}", f"req-{n}") for n in range(5)]
 
 
-# --- lines -----------------------------------------------------------------------------------------------
+# --- lines ----------------------------------------------------------------------------------------
 
 
 def made(**extra: Any) -> logging.LogRecord:
-    return logger.makeRecord("shop.orders", logging.INFO, "x.py", 1, "order %d", (7,), None, extra=extra)
+    return logger.makeRecord(
+        "shop.orders", logging.INFO, "x.py", 1, "order %d", (7,), None, extra=extra
+    )
 
 
 def test_outside_of_runs_and_requests() -> None:
@@ -170,11 +180,13 @@ def test_from_a_request_to_a_worker_process(processes: Fleet) -> None:
     assert JobRecord.objects.get(pk=answer.content.decode()).context["request_id"] == "req-3"
 
 
-# --- the terminal ----------------------------------------------------------------------------------------
+# --- the terminal ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("where", ["wellos_jobs", "root"])
-def test_a_handler_of_the_project_gets_what_workers_say(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_handler_of_the_project_gets_what_workers_say(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours, theirs = _quiet(monkeypatch), logging.NullHandler()
     (ours if where == "wellos_jobs" else logging.root).addHandler(theirs)
     console_log.to_terminal(1)

@@ -1,4 +1,5 @@
-"""Progress: thinned out, stored only by the run that holds the claim, and never the end of a run."""
+"""Progress: thinned out, stored only by the run that holds the claim, and never the end of a
+run."""
 
 from __future__ import annotations
 
@@ -43,7 +44,11 @@ def reporter(hand: Hand) -> Reporter:
 
 
 def reported() -> list[tuple[int, str]]:
-    return [(event.detail["percent"], event.detail["message"]) for event in stream() if event.event == "progressed"]
+    return [
+        (event.detail["percent"], event.detail["message"])
+        for event in stream()
+        if event.event == "progressed"
+    ]
 
 
 def test_the_first_report_big_steps_and_the_last_one_are_sent_at_once(handle: JobHandle) -> None:
@@ -54,7 +59,9 @@ def test_the_first_report_big_steps_and_the_last_one_are_sent_at_once(handle: Jo
     assert handle.progress == 100
 
 
-def test_a_small_step_is_held_back_until_some_time_has_passed_or_the_run_ends(handle: JobHandle) -> None:
+def test_a_small_step_is_held_back_until_some_time_has_passed_or_the_run_ends(
+    handle: JobHandle,
+) -> None:
     report = reporter(Hand())
     report(10, "a", False)
     report(11, "b", False)
@@ -124,7 +131,9 @@ def test_the_signal_tells_of_what_was_sent(handle: JobHandle) -> None:
     assert [(one["job_id"], one["attempt"]) for one in heard] == [(str(handle), 1)]
 
 
-def test_a_run_that_lost_its_claim_reports_nothing(handle: JobHandle, redis_client: redis.Redis) -> None:
+def test_a_run_that_lost_its_claim_reports_nothing(
+    handle: JobHandle, redis_client: redis.Redis
+) -> None:
     hand = Hand()
     report = reporter(hand)
     rescue(hand.connection, "crashed", "gone", worker="hand")
@@ -145,7 +154,9 @@ def test_with_redis_away_the_run_goes_on(
     assert reported() == [(60, "more")]
 
 
-def test_with_redis_full_the_run_goes_on(redis_server: RedisServer, commit: Callable[..., Any]) -> None:
+def test_with_redis_full_the_run_goes_on(
+    redis_server: RedisServer, commit: Callable[..., Any]
+) -> None:
     with commit():
         handle = scripted.enqueue(steps=["progress:50:half", "result:done"])
     hand = Hand()

@@ -1,4 +1,5 @@
-"""Jobs that plain RQ code enqueues on our queues: every feature of RQ works, and the ledger has them."""
+"""Jobs that plain RQ code enqueues on our queues: every feature of RQ works, and the ledger has
+them."""
 
 from __future__ import annotations
 
@@ -69,13 +70,17 @@ def work_until(predicate: Callable[[], Any], hand: Hand) -> None:
     wait_until(step, 15)
 
 
-# --- a plain job -----------------------------------------------------------------------------------------
+# --- a plain job ----------------------------------------------------------------------------------
 
 
 def test_a_plain_job_runs_and_gets_a_row_under_its_dotted_path() -> None:
     job = django_rq.enqueue(foreign_add, 2, b=3)
     waiting = row(job)
-    assert (waiting.name, waiting.state, waiting.queue) == ("tests.jobs.foreign_add", JobState.WAITING, "default")
+    assert (waiting.name, waiting.state, waiting.queue) == (
+        "tests.jobs.foreign_add",
+        JobState.WAITING,
+        "default",
+    )
     assert (waiting.data, waiting.is_foreign, waiting.pk) == (
         {"b": 3, "args": [2]},
         True,
@@ -86,17 +91,27 @@ def test_a_plain_job_runs_and_gets_a_row_under_its_dotted_path() -> None:
     done = row(job)
     assert (done.state, done.attempts, done.worker, done.error) == (JobState.COMPLETED, 1, "w", "")
     assert done.result == 5
-    assert done.started_at is not None and done.finished_at is not None and done.started_at <= done.finished_at
+    assert (
+        done.started_at is not None
+        and done.finished_at is not None
+        and done.started_at <= done.finished_at
+    )
 
 
-def test_a_failed_job_gets_a_letter_with_class_message_and_a_traceback_that_begins_in_the_job() -> None:
+def test_a_failed_job_gets_a_letter_with_class_message_and_a_traceback_that_begins_in_the_job() -> (
+    None
+):
     job = django_rq.enqueue(foreign_fail, "no luck")
     work("default")
     assert status(job) is JobStatus.FAILED
     failed = row(job)
     assert (failed.state, failed.error) == (JobState.FAILED, "no luck")
     letter = DeadLetter.objects.get(job=failed)
-    assert (letter.reason, letter.error_class, letter.message) == ("exhausted", "ValueError", "no luck")
+    assert (letter.reason, letter.error_class, letter.message) == (
+        "exhausted",
+        "ValueError",
+        "no luck",
+    )
     assert "foreign_fail" in letter.traceback and "site-packages/rq" not in letter.traceback
     attempt = JobAttempt.objects.get(job=failed)
     assert (attempt.outcome, attempt.number, attempt.error_class) == ("failed", 1, "ValueError")
@@ -107,7 +122,11 @@ def test_a_job_whose_hash_is_gone_before_the_ledger_comes_is_still_known() -> No
     work("default")
     assert not Job.exists(job.id, connection=job.connection)
     done = row(job)
-    assert (done.name, done.state, done.data) == ("tests.jobs.foreign_add", JobState.COMPLETED, {"args": [1]})
+    assert (done.name, done.state, done.data) == (
+        "tests.jobs.foreign_add",
+        JobState.COMPLETED,
+        {"args": [1]},
+    )
 
 
 def test_ids_that_are_no_uuids_are_fine() -> None:
@@ -117,12 +136,17 @@ def test_ids_that_are_no_uuids_are_fine() -> None:
 
 
 def test_ids_that_differ_in_case_are_two_jobs() -> None:
-    jobs = [django_rq.get_queue().enqueue(foreign_add, 1, job_id=name) for name in ("nightly", "Nightly")]
+    jobs = [
+        django_rq.get_queue().enqueue(foreign_add, 1, job_id=name)
+        for name in ("nightly", "Nightly")
+    ]
     work("default")
     assert [row(job).rq_id for job in jobs] == ["nightly", "Nightly"]
 
 
-def test_on_commit_is_django_rq_s_own_affair_and_works(settings: Any, django_capture_on_commit_callbacks: Any) -> None:
+def test_on_commit_is_django_rq_s_own_affair_and_works(
+    settings: Any, django_capture_on_commit_callbacks: Any
+) -> None:
     settings.RQ = {**settings.RQ, "COMMIT_MODE": "on_db_commit"}
     with django_capture_on_commit_callbacks(execute=True):
         assert django_rq.enqueue(foreign_add, 1) is None
@@ -130,9 +154,13 @@ def test_on_commit_is_django_rq_s_own_affair_and_works(settings: Any, django_cap
     assert work("default").jobs_done == 1
 
 
-def test_a_job_pushed_by_rq_s_plain_queue_is_found_without_a_bell(redis_client: redis.Redis) -> None:
+def test_a_job_pushed_by_rq_s_plain_queue_is_found_without_a_bell(
+    redis_client: redis.Redis,
+) -> None:
     hand = Hand("default")
-    job = Queue("default", connection=redis_client, serializer=JSONSerializer).enqueue(foreign_add, 1)
+    job = Queue("default", connection=redis_client, serializer=JSONSerializer).enqueue(
+        foreign_add, 1
+    )
     assert hand.claim() is None  # it rang no bell
     hand.tick()
     assert hand.is_bell_rung() and hand.take().id == job.id
@@ -140,7 +168,9 @@ def test_a_job_pushed_by_rq_s_plain_queue_is_found_without_a_bell(redis_client: 
 
 
 def test_a_worker_of_several_queues_runs_foreign_jobs_of_each() -> None:
-    jobs = [django_rq.get_queue(name).enqueue(foreign_add, 1) for name in ("email", "slow", "email")]
+    jobs = [
+        django_rq.get_queue(name).enqueue(foreign_add, 1) for name in ("email", "slow", "email")
+    ]
     assert work("email", "slow").jobs_done == 3
     assert [row(job).state for job in jobs] == [JobState.COMPLETED] * 3
 
@@ -158,7 +188,11 @@ def test_a_foreign_job_opens_no_connection_of_its_own(redis_client: redis.Redis)
 def test_signals_tell_of_foreign_jobs_too() -> None:
     job = django_rq.enqueue(foreign_add, 1)
     broken = django_rq.enqueue(foreign_fail)
-    with listening(job_started) as started, listening(job_completed) as done, listening(job_failed) as failed:
+    with (
+        listening(job_started) as started,
+        listening(job_completed) as done,
+        listening(job_failed) as failed,
+    ):
         work("default")
     assert [(one["job_id"], one["name"]) for one in started] == [
         (job.id, "tests.jobs.foreign_add"),
@@ -168,18 +202,22 @@ def test_signals_tell_of_foreign_jobs_too() -> None:
     assert [one["job_id"] for one in failed] == [broken.id]
 
 
-# --- RQ's features ---------------------------------------------------------------------------------------
+# --- RQ's features --------------------------------------------------------------------------------
 
 
 def test_callbacks(calls: list[tuple[Any, ...]]) -> None:
-    good = django_rq.get_queue().enqueue(foreign_add, 1, on_success=Callback(rq_functions.succeeded))
+    good = django_rq.get_queue().enqueue(
+        foreign_add, 1, on_success=Callback(rq_functions.succeeded)
+    )
     bad = django_rq.get_queue().enqueue(foreign_fail, on_failure=Callback(rq_functions.failed))
     work("default")
     assert calls == [("succeeded", good.id, 2), ("failed", bad.id, "ValueError")]
 
 
 def test_a_callback_that_raises_fails_the_job_as_in_rq() -> None:
-    job = django_rq.get_queue().enqueue(foreign_add, 1, on_success=Callback(rq_functions.broken_callback))
+    job = django_rq.get_queue().enqueue(
+        foreign_add, 1, on_success=Callback(rq_functions.broken_callback)
+    )
     work("default")
     assert (row(job).state, row(job).error) == (JobState.FAILED, "the callback is broken")
 
@@ -190,7 +228,9 @@ def test_retry_at_once() -> None:
     assert status(job) is JobStatus.FINISHED
     done = row(job)
     assert (done.state, done.attempts, done.error) == (JobState.COMPLETED, 3, "")
-    assert [(one.number, one.outcome, one.message) for one in JobAttempt.objects.filter(job=done)] == [
+    assert [
+        (one.number, one.outcome, one.message) for one in JobAttempt.objects.filter(job=done)
+    ] == [
         (1, "retried", "call 1"),
         (2, "retried", "call 2"),
     ]
@@ -202,7 +242,9 @@ def test_a_retry_at_once_is_waiting_and_one_with_an_interval_is_delayed() -> Non
     work("default", max_jobs=1)
     assert row(at_once).state == JobState.WAITING
     at_once.delete()
-    later = django_rq.get_queue().enqueue(rq_functions.fail_until, 9, retry=Retry(max=3, interval=[600]))
+    later = django_rq.get_queue().enqueue(
+        rq_functions.fail_until, 9, retry=Retry(max=3, interval=[600])
+    )
     hand.tick()
     work("default")
     delayed = row(later)
@@ -211,7 +253,9 @@ def test_a_retry_at_once_is_waiting_and_one_with_an_interval_is_delayed() -> Non
 
 
 def test_retry_with_intervals_needs_no_scheduler_of_rq(calls: list[tuple[Any, ...]]) -> None:
-    job = django_rq.get_queue().enqueue(rq_functions.fail_until, 2, retry=Retry(max=2, interval=[1]))
+    job = django_rq.get_queue().enqueue(
+        rq_functions.fail_until, 2, retry=Retry(max=2, interval=[1])
+    )
     work_until(lambda: status(job) is JobStatus.FINISHED, Hand("default"))
     assert row(job).attempts == 2
 
@@ -277,7 +321,9 @@ def test_enqueue_in_and_enqueue_at_need_no_scheduler_of_rq(calls: list[tuple[Any
     assert queues.counts("default").delayed == 3
     delayed = row(soon)
     assert delayed.state == JobState.DELAYED
-    assert delayed.run_at is not None and abs(delayed.run_at - datetime.now(UTC)) < timedelta(seconds=2)
+    assert delayed.run_at is not None and abs(delayed.run_at - datetime.now(UTC)) < timedelta(
+        seconds=2
+    )
     work_until(lambda: len(calls) == 2, hand)
     assert {call[1] for call in calls} == {"in", "at"}
     assert row(soon).state == JobState.COMPLETED
@@ -315,14 +361,18 @@ def test_a_job_without_a_limit_is_not_given_up_by_a_viewer(redis_client: redis.R
     assert row(job).state == JobState.COMPLETED
 
 
-def test_exception_handlers_of_django_rq_are_called(monkeypatch: pytest.MonkeyPatch, calls: list[Any]) -> None:
-    monkeypatch.setattr("django_rq.settings.EXCEPTION_HANDLERS", ["tests.support.rq_functions.handle"])
+def test_exception_handlers_of_django_rq_are_called(
+    monkeypatch: pytest.MonkeyPatch, calls: list[Any]
+) -> None:
+    monkeypatch.setattr(
+        "django_rq.settings.EXCEPTION_HANDLERS", ["tests.support.rq_functions.handle"]
+    )
     job = django_rq.enqueue(foreign_fail)
     work("default")
     assert calls == [("handled", job.id, "ValueError")]
 
 
-# --- taking jobs back ------------------------------------------------------------------------------------
+# --- taking jobs back -----------------------------------------------------------------------------
 
 
 def test_a_job_that_rq_cancels_does_not_run_and_its_row_says_so(redis_client: redis.Redis) -> None:
@@ -349,7 +399,9 @@ def test_our_cancel_reaches_a_foreign_job(redis_client: redis.Redis) -> None:
     assert 0 < redis_client.ttl(Job.key_for(job.id)) <= 31_536_000
 
 
-def test_our_cancel_closes_the_row_of_a_foreign_job_that_redis_has_lost(redis_client: redis.Redis) -> None:
+def test_our_cancel_closes_the_row_of_a_foreign_job_that_redis_has_lost(
+    redis_client: redis.Redis,
+) -> None:
     job = django_rq.enqueue(foreign_add, 1)
     record = row(job)
     job.delete()
@@ -358,14 +410,18 @@ def test_our_cancel_closes_the_row_of_a_foreign_job_that_redis_has_lost(redis_cl
 
 
 def test_promote_reaches_a_foreign_job() -> None:
-    job = django_rq.get_queue().enqueue(rq_functions.fail_until, 2, retry=Retry(max=3, interval=[600]))
+    job = django_rq.get_queue().enqueue(
+        rq_functions.fail_until, 2, retry=Retry(max=3, interval=[600])
+    )
     work("default")
     assert queues.promote(row(job)) is True
     work("default")
     assert row(job).state == JobState.COMPLETED
 
 
-def test_empty_cancels_ours_and_deletes_foreign_ones(django_capture_on_commit_callbacks: Any) -> None:
+def test_empty_cancels_ours_and_deletes_foreign_ones(
+    django_capture_on_commit_callbacks: Any,
+) -> None:
     from ..jobs import noop
 
     with django_capture_on_commit_callbacks(execute=True):
@@ -397,7 +453,7 @@ def test_rq_s_suspension_holds_foreign_jobs(redis_client: redis.Redis) -> None:
     assert work("default").jobs_done == 0
 
 
-# --- pickles, and data that is no data -------------------------------------------------------------------
+# --- pickles, and data that is no data ------------------------------------------------------------
 
 
 class Bomb:
@@ -421,7 +477,10 @@ def test_a_pickled_payload_ends_as_a_dead_letter_and_is_never_loaded(
     letter = DeadLetter.objects.get(job=record)
     assert calls == []
     assert (record.state, letter.reason) == (JobState.FAILED, "bad_payload")
-    assert "enqueue with rq.serializers.JSONSerializer" in letter.message and "ALLOW_PICKLE" in letter.message
+    assert (
+        "enqueue with rq.serializers.JSONSerializer" in letter.message
+        and "ALLOW_PICKLE" in letter.message
+    )
     assert 0 < redis_client.ttl(Job.key_for(job.id)) <= 31_536_000
     assert queues.counts("default").active == 0
 
@@ -449,8 +508,12 @@ def test_allowed_pickles_are_run(settings: Any, redis_client: redis.Redis) -> No
         b"\x80\x05N.",
     ],
 )
-def test_data_that_is_no_call_ends_as_a_dead_letter_and_harms_nobody(redis_client: redis.Redis, payload: bytes) -> None:
-    redis_client.hset("rq:job:odd", mapping={"status": "queued", "origin": "default", "data": payload})
+def test_data_that_is_no_call_ends_as_a_dead_letter_and_harms_nobody(
+    redis_client: redis.Redis, payload: bytes
+) -> None:
+    redis_client.hset(
+        "rq:job:odd", mapping={"status": "queued", "origin": "default", "data": payload}
+    )
     redis_client.rpush(keys.lane("default"), "odd")
     good = django_rq.enqueue(foreign_add, 1)
     assert work("default").jobs_done == 2
@@ -463,14 +526,19 @@ def test_a_function_that_does_not_exist_fails_with_its_name() -> None:
     job = django_rq.enqueue("tests.support.rq_functions.no_such_function", 1)
     work("default")
     record = row(job)
-    assert (record.state, record.name) == (JobState.FAILED, "tests.support.rq_functions.no_such_function")
+    assert (record.state, record.name) == (
+        JobState.FAILED,
+        "tests.support.rq_functions.no_such_function",
+    )
     assert "no_such_function" in record.error
 
 
-# --- a worker that dies ----------------------------------------------------------------------------------
+# --- a worker that dies ---------------------------------------------------------------------------
 
 
-def test_a_foreign_job_of_a_dead_worker_runs_again_and_leaves_no_execution_behind(redis_client: redis.Redis) -> None:
+def test_a_foreign_job_of_a_dead_worker_runs_again_and_leaves_no_execution_behind(
+    redis_client: redis.Redis,
+) -> None:
     job = django_rq.enqueue(foreign_add, 1)
     hand = Hand("default", name="dying")
     claim = hand.take()
@@ -478,7 +546,9 @@ def test_a_foreign_job_of_a_dead_worker_runs_again_and_leaves_no_execution_behin
     fetched = Job.fetch(claim.id, connection=redis_client, serializer=JSONSerializer)
     worker.prepare_execution(fetched)
     assert queues.counts("default").active == 1
-    assert [one.ending for one in rescue(hand.connection, "crashed", "it died", worker="dying")] == ["waiting"]
+    assert [
+        one.ending for one in rescue(hand.connection, "crashed", "it died", worker="dying")
+    ] == ["waiting"]
     assert queues.counts("default").active == 0
     work("default")
     record = row(job)
@@ -492,7 +562,9 @@ def test_a_foreign_job_that_kills_each_worker_is_given_up(redis_client: redis.Re
     endings = []
     for _ in range(3):
         hand.take()
-        endings += [one.ending for one in rescue(hand.connection, "crashed", "it died", worker="dying")]
+        endings += [
+            one.ending for one in rescue(hand.connection, "crashed", "it died", worker="dying")
+        ]
     assert endings == ["waiting", "waiting", "failed"]
     assert (row(job).state, status(job)) == (JobState.FAILED, JobStatus.FAILED)
     assert row(job).dead_letters.get().reason == "crashed"

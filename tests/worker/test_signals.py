@@ -1,4 +1,5 @@
-"""Signals: each transition is told with its arguments where it happens, and a receiver that raises harms nothing."""
+"""Signals: each transition is told with its arguments where it happens, and a receiver that raises
+harms nothing."""
 
 from __future__ import annotations
 
@@ -37,13 +38,17 @@ def told(heard: list[dict[str, Any]]) -> list[tuple[str, str, str, int]]:
     """Return what was heard without its moments, which have to be of now."""
     for one in heard:
         assert set(one) == {"job_id", "name", "queue", "attempt", "at"}
-        assert one["at"].tzinfo is not None and abs(one["at"] - datetime.now(UTC)) < timedelta(seconds=10)
+        assert one["at"].tzinfo is not None and abs(one["at"] - datetime.now(UTC)) < timedelta(
+            seconds=10
+        )
     return [(one["job_id"], one["name"], one["queue"], one["attempt"]) for one in heard]
 
 
 def test_there_is_a_signal_and_a_log_level_for_every_event() -> None:
     assert set(signals.BY_EVENT) == set(signals.LEVELS) == set(EventName)
-    assert {name for name in vars(signals) if name.startswith("job_")} == {f"job_{event}" for event in EventName}
+    assert {name for name in vars(signals) if name.startswith("job_")} == {
+        f"job_{event}" for event in EventName
+    }
 
 
 _slot = Slot()
@@ -100,7 +105,9 @@ def test_enqueued_is_sent_where_the_job_is_pushed(commit: Commit) -> None:
         (["discard:x"], signals.job_failed),
     ],
 )
-def test_started_and_how_it_ended_are_sent_in_the_worker(commit: Commit, steps: list[str], signal: Signal) -> None:
+def test_started_and_how_it_ended_are_sent_in_the_worker(
+    commit: Commit, steps: list[str], signal: Signal
+) -> None:
     with commit():
         handle = scripted.enqueue(steps=steps)
     with listening(signals.job_started) as started, listening(signal) as ended:
@@ -140,7 +147,11 @@ def test_replayed_and_canceled_are_sent_by_who_asked(commit: Commit) -> None:
         waiting = noop.using(queue="email").enqueue()
     work("default")
     Books().fold()
-    with listening(signals.job_replayed) as replayed, listening(signals.job_enqueued) as enqueued, commit():
+    with (
+        listening(signals.job_replayed) as replayed,
+        listening(signals.job_enqueued) as enqueued,
+        commit(),
+    ):
         operations.retry(row(handle))
     assert told(replayed) == [(str(handle), "test-fail", "default", 0)] and enqueued == []
     with listening(signals.job_canceled) as canceled:
@@ -184,7 +195,9 @@ def test_a_dead_letter_is_told_of_after_it_is_in_the_database(commit: Commit) ->
     assert found == [handle.id]
 
 
-def test_a_receiver_that_raises_is_logged_and_harms_nothing(commit: Commit, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_receiver_that_raises_is_logged_and_harms_nothing(
+    commit: Commit, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(sender: Any, **_: Any) -> None:
         raise RuntimeError("the receiver is broken")
 
@@ -207,13 +220,19 @@ def test_a_receiver_that_raises_is_logged_and_harms_nothing(commit: Commit, capl
     assert "RuntimeError: the receiver is broken" in caplog.text
 
 
-def test_log_lines_have_levels_ids_and_extras(commit: Commit, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_lines_have_levels_ids_and_extras(
+    commit: Commit, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.DEBUG, logger="wellos_jobs"):
         with commit():
             good = scripted.enqueue(steps=["progress:50:x"])
             bad = fail.enqueue("no luck")
         work("default")
-    lines = {(record.event, record.job_id): record for record in caplog.records if hasattr(record, "event")}
+    lines = {
+        (record.event, record.job_id): record
+        for record in caplog.records
+        if hasattr(record, "event")
+    }
     levels = {key: record.levelname for key, record in lines.items()}
     assert levels == {
         ("enqueued", str(good)): "DEBUG",
@@ -225,7 +244,10 @@ def test_log_lines_have_levels_ids_and_extras(commit: Commit, caplog: pytest.Log
         ("failed", str(bad)): "ERROR",
     }
     record = lines["failed", str(bad)]
-    assert record.getMessage() == f"failed test-fail job={bad} queue=default attempt=1 ValueError: no luck"
+    assert (
+        record.getMessage()
+        == f"failed test-fail job={bad} queue=default attempt=1 ValueError: no luck"
+    )
     assert (record.job_name, record.queue, record.attempt) == ("test-fail", "default", 1)  # type: ignore[attr-defined]
 
 

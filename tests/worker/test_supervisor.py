@@ -34,11 +34,15 @@ QUICKLY = 0.5
 
 def workers_of(process: Process) -> list[int]:
     """Return the pids of the workers that a supervisor's log tells of and that live."""
-    lines = [line for line in process.output().splitlines() if " started, pid " in line and " worker " in line]
+    lines = [
+        line
+        for line in process.output().splitlines()
+        if " started, pid " in line and " worker " in line
+    ]
     return [pid for pid in (int(line.rpartition(" ")[2]) for line in lines) if is_alive(pid)]
 
 
-# --- SIGTERM ---------------------------------------------------------------------------------------------
+# --- SIGTERM --------------------------------------------------------------------------------------
 
 
 def test_sigterm_lets_the_running_job_finish_and_claims_no_other(
@@ -59,7 +63,9 @@ def test_sigterm_lets_the_running_job_finish_and_claims_no_other(
     assert len(journal.starts()) == 1
 
 
-def test_shutdown_timeout_hands_the_job_back_without_losing_an_attempt(processes: Fleet, journal: Journal) -> None:
+def test_shutdown_timeout_hands_the_job_back_without_losing_an_attempt(
+    processes: Fleet, journal: Journal
+) -> None:
     worker = processes.worker("--shutdown-timeout", "0.3")
     first = journal.path.with_name("first")
     steps = [f"touch:{first}", NEVER]
@@ -90,8 +96,11 @@ def test_second_sigterm_hurries(processes: Fleet, journal: Journal) -> None:
 
 
 def test_job_that_does_not_let_go_is_taken_from_it(processes: Fleet, journal: Journal) -> None:
-    """It ignores signals in C code: the process is killed, and the job goes back without losing an attempt."""
-    worker = processes.start("-m", "tests.support.run_supervisor", "shutdown_timeout=0", "stop_grace=0.5")
+    """It ignores signals in C code: the process is killed, and the job goes back without losing an
+    attempt."""
+    worker = processes.start(
+        "-m", "tests.support.run_supervisor", "shutdown_timeout=0", "stop_grace=0.5"
+    )
     handle = scripted.enqueue(steps=["on:1:hang_c:60"], journal=str(journal))
     journal.wait_for_starts()
     worker.terminate()
@@ -131,7 +140,7 @@ def test_what_ended_is_folded_although_the_housekeeping_is_dead(
     assert has_state(handle, "completed")
 
 
-# --- options ---------------------------------------------------------------------------------------------
+# --- options --------------------------------------------------------------------------------------
 
 
 def test_burst_ends_when_nothing_waits(processes: Fleet, journal: Journal) -> None:
@@ -160,7 +169,9 @@ def test_a_process_makes_way_for_a_new_one_after_so_many_jobs(processes: Fleet) 
 
 
 @pytest.mark.parametrize(("mebibytes", "workers"), [("1", 4), ("100000", 1)])
-def test_a_process_that_has_grown_makes_way_for_a_new_one(processes: Fleet, mebibytes: str, workers: int) -> None:
+def test_a_process_that_has_grown_makes_way_for_a_new_one(
+    processes: Fleet, mebibytes: str, workers: int
+) -> None:
     noop.enqueue_bulk([{}] * 4)
     worker = processes.worker("--recycle-memory", mebibytes, "--burst")
     assert worker.wait() == 0
@@ -187,7 +198,9 @@ def test_name_is_taken_once(processes: Fleet, redis_client: redis.Redis) -> None
     first = processes.worker("--name", "alice")
     processes.wait_until(lambda: redis_client.exists(keys.worker("alice")))
     pair = processes.worker("--name", "bob", "--processes", "2")
-    processes.wait_until(lambda: redis_client.exists(keys.worker("bob-1"), keys.worker("bob-2")) == 2)
+    processes.wait_until(
+        lambda: redis_client.exists(keys.worker("bob-1"), keys.worker("bob-2")) == 2
+    )
     second = processes.worker("--name", "alice")
     assert second.wait() == 1
     assert "A worker named 'alice' is registered already" in second.output()
@@ -207,8 +220,11 @@ def test_names_of_two_machines_with_one_hostname_and_process_id_differ() -> None
     assert one != other
 
 
-def test_worker_ttl_is_never_shorter_than_a_lease(processes: Fleet, redis_client: redis.Redis) -> None:
-    """RQ's key of a worker carries its claim: if it expired in mid-job, the job would be rescued from the living."""
+def test_worker_ttl_is_never_shorter_than_a_lease(
+    processes: Fleet, redis_client: redis.Redis
+) -> None:
+    """RQ's key of a worker carries its claim: if it expired in mid-job, the job would be rescued
+    from the living."""
     processes.worker("--name", "brief", "--worker-ttl", "1")
     processes.wait_until(lambda: redis_client.ttl(keys.worker("brief")) > conf.current().lease)
 
@@ -234,17 +250,24 @@ def test_pid_file(processes: Fleet, tmp_path: Path) -> None:
         (["defualt"], 1, "There is no queue 'defualt': did you mean 'default'?"),
     ],
 )
-def test_what_cannot_be_done_is_refused_by_name(processes: Fleet, arguments: list[str], status: int, text: str) -> None:
+def test_what_cannot_be_done_is_refused_by_name(
+    processes: Fleet, arguments: list[str], status: int, text: str
+) -> None:
     worker = processes.worker(*arguments)
     assert worker.wait() == status
     assert text in worker.output()
 
 
 def test_queues_of_different_redis_servers_need_a_worker_each() -> None:
-    elsewhere = {"URL": f"redis://127.0.0.1:{free_port()}/0", "SERIALIZER": "rq.serializers.JSONSerializer"}
+    elsewhere = {
+        "URL": f"redis://127.0.0.1:{free_port()}/0",
+        "SERIALIZER": "rq.serializers.JSONSerializer",
+    }
     with (
         override_settings(RQ_QUEUES={**settings.RQ_QUEUES, "email": elsewhere}),
-        pytest.raises(CommandError, match="different Redis servers: default .*, email .*rqworker for each") as refusal,
+        pytest.raises(
+            CommandError, match="different Redis servers: default .*, email .*rqworker for each"
+        ) as refusal,
     ):
         call_command("rqworker", "default", "email")
     assert refusal.value.returncode == 1
@@ -260,11 +283,14 @@ def test_a_worker_serves_only_its_queues_in_their_order(processes: Fleet, journa
     order = ["low", "email", "default"]
     handles = {queue: scripted.using(queue=queue).enqueue(journal=str(journal)) for queue in order}
     assert processes.worker("default", "email", "--burst").wait() == 0
-    assert [entry.job for entry in journal.starts()] == [str(handles["default"]), str(handles["email"])]
+    assert [entry.job for entry in journal.starts()] == [
+        str(handles["default"]),
+        str(handles["email"]),
+    ]
     assert handles["low"].state == "waiting"
 
 
-# --- how soon --------------------------------------------------------------------------------------------
+# --- how soon -------------------------------------------------------------------------------------
 
 
 def test_idle_worker_starts_a_job_at_once(processes: Fleet, journal: Journal) -> None:
@@ -284,7 +310,9 @@ def test_delayed_job_starts_at_its_time(processes: Fleet, journal: Journal) -> N
     processes.worker()
     first = scripted.enqueue()
     processes.wait_until(lambda: has_state(first, "completed"))
-    handles = [scripted.using(delay=delay).enqueue(journal=str(journal)) for delay in (1.7, 0.4, 1.1)]
+    handles = [
+        scripted.using(delay=delay).enqueue(journal=str(journal)) for delay in (1.7, 0.4, 1.1)
+    ]
     journal.wait_for_starts(3)
     late = []
     for handle in handles:
@@ -295,7 +323,9 @@ def test_delayed_job_starts_at_its_time(processes: Fleet, journal: Journal) -> N
     assert all(0 <= seconds < 0.3 for seconds in late)
 
 
-def test_delayed_job_starts_at_its_time_while_the_worker_that_knew_is_busy(processes: Fleet, journal: Journal) -> None:
+def test_delayed_job_starts_at_its_time_while_the_worker_that_knew_is_busy(
+    processes: Fleet, journal: Journal
+) -> None:
     processes.worker("--processes", "2")
     first = scripted.enqueue()
     processes.wait_until(lambda: has_state(first, "completed"))
@@ -307,7 +337,9 @@ def test_delayed_job_starts_at_its_time_while_the_worker_that_knew_is_busy(proce
     assert 0 <= started - due.timestamp() < 0.3
 
 
-def test_foreign_push_without_a_bell_is_noticed(processes: Fleet, journal: Journal, redis_client: redis.Redis) -> None:
+def test_foreign_push_without_a_bell_is_noticed(
+    processes: Fleet, journal: Journal, redis_client: redis.Redis
+) -> None:
     """Stock RQ code, which knows nothing of lanes, pushes while all workers sleep."""
     processes.worker()
     first = noop.enqueue()
@@ -334,8 +366,11 @@ def test_foreign_job_scheduled_by_rq_runs_when_it_is_due(
     assert 0 < started - asked < 4  # RQ's own scores have whole seconds
 
 
-def test_bell_token_that_died_with_its_worker(processes: Fleet, journal: Journal, redis_client: redis.Redis) -> None:
-    """A worker woken by the bell and killed before it claims takes the token along: another is woken all the same."""
+def test_bell_token_that_died_with_its_worker(
+    processes: Fleet, journal: Journal, redis_client: redis.Redis
+) -> None:
+    """A worker woken by the bell and killed before it claims takes the token along: another is
+    woken all the same."""
     processes.worker()
     first = noop.enqueue()
     processes.wait_until(lambda: has_state(first, "completed"))
@@ -349,7 +384,7 @@ def test_bell_token_that_died_with_its_worker(processes: Fleet, journal: Journal
     assert journal.starts()[0].at - stolen < 3
 
 
-# --- suspension ------------------------------------------------------------------------------------------
+# --- suspension -----------------------------------------------------------------------------------
 
 
 def test_rqsuspend_is_obeyed(processes: Fleet, journal: Journal, redis_client: redis.Redis) -> None:
@@ -359,14 +394,16 @@ def test_rqsuspend_is_obeyed(processes: Fleet, journal: Journal, redis_client: r
     assert processes.manage("rqsuspend").wait() == 0
     asked = redis_client.hget(keys.worker("sleepy"), "w:seq")
     handle = scripted.enqueue(journal=str(journal))
-    processes.wait_until(lambda: redis_client.hget(keys.worker("sleepy"), "w:seq") != asked, what="a claim in vain")
+    processes.wait_until(
+        lambda: redis_client.hget(keys.worker("sleepy"), "w:seq") != asked, what="a claim in vain"
+    )
     assert handle.state == "waiting"
     assert processes.manage("rqresume").wait() == 0
     resumed = time.time()
     assert journal.wait_for_starts()[0].at - resumed < 3
 
 
-# --- cancel ----------------------------------------------------------------------------------------------
+# --- cancel ---------------------------------------------------------------------------------------
 
 
 def test_cancel_of_a_running_job(processes: Fleet, journal: Journal) -> None:
@@ -395,8 +432,11 @@ def test_cancel_of_a_running_job_that_ignores_it(processes: Fleet, journal: Jour
     assert attempts(handle) == [(1, "canceled")]
 
 
-def test_cancel_before_the_push(processes: Fleet, journal: Journal, redis_client: redis.Redis) -> None:
-    """Redis does not know the job yet: a tombstone keeps the push that comes later from reviving it."""
+def test_cancel_before_the_push(
+    processes: Fleet, journal: Journal, redis_client: redis.Redis
+) -> None:
+    """Redis does not know the job yet: a tombstone keeps the push that comes later from reviving
+    it."""
     from django.db import transaction
 
     with transaction.atomic():
@@ -428,10 +468,12 @@ def test_stop_that_comes_late_does_not_hit_the_next_job(processes: Fleet, journa
     assert not JobAttempt.objects.exclude(job_id__in=cancelled).exists()
 
 
-# --- what RQ's own tools do to a worker ------------------------------------------------------------------
+# --- what RQ's own tools do to a worker -----------------------------------------------------------
 
 
-def test_rq_commands_reach_our_workers(processes: Fleet, journal: Journal, redis_client: redis.Redis) -> None:
+def test_rq_commands_reach_our_workers(
+    processes: Fleet, journal: Journal, redis_client: redis.Redis
+) -> None:
     from rq.command import send_kill_horse_command, send_shutdown_command, send_stop_job_command
 
     worker = processes.worker("--name", "hal")
@@ -451,7 +493,8 @@ def test_rq_commands_reach_our_workers(processes: Fleet, journal: Journal, redis
 
 
 def test_a_worker_that_cannot_start_makes_no_fork_storm(processes: Fleet) -> None:
-    """Its process dies before it can claim, again and again: the supervisor waits longer each time."""
+    """Its process dies before it can claim, again and again: the supervisor waits longer each
+    time."""
     script = """
 import os, sys
 from tests import supervisor
@@ -461,7 +504,9 @@ sys.exit(supervisor.main([]))
 """
     broken = processes.start("-c", script)
     processes.wait_until(lambda: broken.output().count("started, pid") >= 6, 40)
-    lines = [line for line in broken.output().splitlines() if "started, pid" in line and "worker" in line]
+    lines = [
+        line for line in broken.output().splitlines() if "started, pid" in line and "worker" in line
+    ]
     times = [datetime.datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f") for line in lines]
     gaps = [(later - earlier).total_seconds() for earlier, later in itertools.pairwise(times)]
     assert gaps[3] > 1.5, f"the pauses between the starts were {gaps} s"
@@ -469,13 +514,22 @@ sys.exit(supervisor.main([]))
     assert broken.wait() == 0
 
 
-def test_all_states_agree_after_a_busy_minute(processes: Fleet, journal: Journal, redis_client: redis.Redis) -> None:
-    """Nothing is left in Redis but what waits to be forgotten: no lease, no claim, no entry of a lane."""
+def test_all_states_agree_after_a_busy_minute(
+    processes: Fleet, journal: Journal, redis_client: redis.Redis
+) -> None:
+    """Nothing is left in Redis but what waits to be forgotten: no lease, no claim, no entry of a
+    lane."""
     processes.worker("--processes", "2")
     scripted.enqueue_bulk([{"journal": str(journal)}] * 200)
     processes.wait_until(lambda: all_have_state("completed", 200), 30)
-    assert not redis_client.exists(keys.LEASES, keys.DUE, keys.wip("default"), *keys.lanes("default"))
+    assert not redis_client.exists(
+        keys.LEASES, keys.DUE, keys.wip("default"), *keys.lanes("default")
+    )
     processes.wait_until(lambda: not redis_client.xlen(keys.EVENTS), what="an empty stream")
     ttls = [redis_client.ttl(key) for key in redis_client.scan_iter(keys.job("*"))]
     assert len(ttls) == 200
-    processes.wait_until(lambda: all(0 < redis_client.ttl(key) <= 60 for key in redis_client.scan_iter(keys.job("*"))))
+    processes.wait_until(
+        lambda: all(
+            0 < redis_client.ttl(key) <= 60 for key in redis_client.scan_iter(keys.job("*"))
+        )
+    )

@@ -13,10 +13,14 @@ def take_their_place() -> None:
     """Take the entry of django-rq's pages off the index, if django-rq has registered them on the default site."""
     if not apps.is_installed("django_rq"):
         return
-    from django_rq.admin import QueueAdmin  # the import registers the pages, which else would happen after this
+    from django_rq.admin import (
+        QueueAdmin,
+    )  # the import registers the pages, which else would happen after this
     from django_rq.models import Dashboard
 
-    pages: Any = admin.site.get_model_admin(Dashboard) if admin.site.is_registered(Dashboard) else None
+    pages: Any = (
+        admin.site.get_model_admin(Dashboard) if admin.site.is_registered(Dashboard) else None
+    )
     if isinstance(pages, QueueAdmin):
         setattr(pages, "has_module_permission", _no_entry)  # noqa: B010  # one registered object, not their class
 

@@ -82,7 +82,11 @@ class Outcome:
         if self.reason is not None:
             told["reason"] = self.reason.value
         if self.error_class or self.message:
-            told |= {"error_class": self.error_class, "message": self.message, "traceback": self.traceback}
+            told |= {
+                "error_class": self.error_class,
+                "message": self.message,
+                "traceback": self.traceback,
+            }
         return payload.to_json({**told, **self.log})
 
 
@@ -136,7 +140,9 @@ class Claimer:
     def report_progress(self, claim: Claim, percent: int, message: str) -> bool:
         """Store progress; False if the claim was lost meanwhile."""
         detail = payload.to_json({"percent": percent, "message": message})
-        return bool(broker.run(self.connection, "progress", claim.id, claim.run, percent, message, detail))
+        return bool(
+            broker.run(self.connection, "progress", claim.id, claim.run, percent, message, detail)
+        )
 
     def _claim(self) -> Answer:
         try:
@@ -166,7 +172,14 @@ class Claimer:
         )
 
     def _call(self, queue_set: str) -> tuple[Any, ...]:
-        return (self.worker, self.number, self.nonce, queue_set, broker.rq_time(), conf.current().lease)
+        return (
+            self.worker,
+            self.number,
+            self.nonce,
+            queue_set,
+            broker.rq_time(),
+            conf.current().lease,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +202,14 @@ def rescue(
     """End the claim of a dead worker, on ``job_id`` only if given; without a worker, at most 100 that have run out."""
     jobs = [job_id] if job_id else []
     flat = [
-        broker.text(part) for part in broker.run(connection, "rescue", broker.rq_time(), why, worker, message, *jobs)
+        broker.text(part)
+        for part in broker.run(connection, "rescue", broker.rq_time(), why, worker, message, *jobs)
     ]
     rows = zip(*[iter(flat)] * 5, strict=True)
-    return [Rescued(job_id, name, queue, int(attempt), ending) for job_id, name, queue, attempt, ending in rows]
+    return [
+        Rescued(job_id, name, queue, int(attempt), ending)
+        for job_id, name, queue, attempt, ending in rows
+    ]
 
 
 def _answer(reply: list[Any]) -> Answer:

@@ -2,9 +2,12 @@
 
 Four roles of connection, because they need different patience:
 
-- ``call``: web requests and shells. Fails within seconds, so that nobody waits for a Redis that is away.
-- ``work``: workers and supervisors. They repeat failed calls themselves; every script may be resent.
-- ``block``: an idle worker that blocks for ``BLOCK_SECONDS``; its socket timeout is longer than that.
+- ``call``: web requests and shells. Fails within seconds, so that nobody waits for a Redis that is
+  away.
+- ``work``: workers and supervisors. They repeat failed calls themselves; every script may be
+  resent.
+- ``block``: an idle worker that blocks for ``BLOCK_SECONDS``; its socket timeout is longer than
+  that.
 - ``probe``: whoever only asks how Redis is. Gives up after a second, since no answer is an answer.
 """
 
@@ -41,7 +44,9 @@ Client = redis.Redis
 Unavailable = (redis.ConnectionError, redis.TimeoutError)
 """What a client raises when Redis cannot be reached (BusyLoadingError is a ConnectionError)."""
 
-_REFUSAL = re.compile(r"(?:^|caused error: )(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|BUSY|UNBLOCKED) ")
+_REFUSAL = re.compile(
+    r"(?:^|caused error: )(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|BUSY|UNBLOCKED) "
+)
 """What a server says that is there, but will not now: memory full, failing over, disk full, another script runs. In a
 pipeline redis-py puts the number of the command before it."""
 
@@ -105,11 +110,16 @@ def run(connection: redis.Redis, script: str, *arguments: Any) -> Any:
 def refusals_as_away() -> Iterator[None]:
     """Let what a server refuses for now be ``Refused``, whichever command it was: ``run`` does so by itself.
 
-    For loops that wait for Redis: a primary that becomes a replica answers so to all who write, and to all who block.
+    For loops that wait for Redis: a primary that becomes a replica answers so to all who write, and
+    to all who block.
     """
     try:
         yield
-    except (OutOfMemoryError, ReadOnlyError, MasterDownError) as error:  # redis-py cuts the first word off
+    except (
+        OutOfMemoryError,
+        ReadOnlyError,
+        MasterDownError,
+    ) as error:  # redis-py cuts the first word off
         raise Refused(str(error)) from error
     except redis.ResponseError as error:
         if _REFUSAL.search(str(error)):
@@ -173,14 +183,21 @@ def _client(source: str, role: Role, _pid: int) -> redis.Redis:
 @cache
 def _sources_by_queue() -> dict[str, str]:
     first: dict[object, str] = {}
-    return {queue: first.setdefault(_identity(config), queue) for queue, config in conf.queues().items()}
+    return {
+        queue: first.setdefault(_identity(config), queue) for queue, config in conf.queues().items()
+    }
 
 
 def _identity(config: Mapping[str, Any]) -> object:
     if "SENTINELS" in config:
         return (str(config["SENTINELS"]), config.get("MASTER_NAME"), config.get("DB", 0))
     options = get_redis_connection(dict(config)).connection_pool.connection_kwargs
-    return (options.get("host"), options.get("port"), options.get("path"), int(options.get("db") or 0))
+    return (
+        options.get("host"),
+        options.get("port"),
+        options.get("path"),
+        int(options.get("db") or 0),
+    )
 
 
 def _forget_connections(*, setting: str, **_: Any) -> None:

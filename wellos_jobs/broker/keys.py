@@ -1,6 +1,7 @@
 """Every Redis key. RQ's own keys keep RQ's layout; ours stand under ``<prefix>:wellos:``.
 
-The Lua scripts build the same names from the prefix (``scripts/include/common.lua``); a test compares the two.
+The Lua scripts build the same names from the prefix (``scripts/include/common.lua``); a test
+compares the two.
 """
 
 from __future__ import annotations

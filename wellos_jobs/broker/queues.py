@@ -16,7 +16,18 @@ from .. import conf, payload, signals
 from ..definitions import registry
 from ..states import EventName, JobState, Priority
 from . import rq_queue
-from .connection import Client, Error, Unavailable, client, rq_time, run, source_client, source_of, sources, text
+from .connection import (
+    Client,
+    Error,
+    Unavailable,
+    client,
+    rq_time,
+    run,
+    source_client,
+    source_of,
+    sources,
+    text,
+)
 from .rq_queue import LaneQueue
 
 if TYPE_CHECKING:
@@ -61,11 +72,13 @@ class Counts:
     paused: bool
 
 
-def push(records: Sequence[JobRecord], event: EventName = EventName.ENQUEUED, deadline: str = "") -> int:
+def push(
+    records: Sequence[JobRecord], event: EventName = EventName.ENQUEUED, deadline: str = ""
+) -> int:
     """Bring committed rows to Redis; one round trip for each ``PUSH_CHUNK`` jobs. Known ids are left alone.
 
-    ``deadline`` is a moment on the Redis clock after which the push is refused: for callers that read the rows
-    a while ago. Returns how many were new to Redis. Raises redis-py's errors.
+    ``deadline`` is a moment on the Redis clock after which the push is refused: for callers that
+    read the rows a while ago. Returns how many were new to Redis. Raises redis-py's errors.
     """
     pushed = 0
     by_source: dict[str, list[JobRecord]] = {}
@@ -89,9 +102,14 @@ def push_records(records: Sequence[JobRecord], event: EventName | str = EventNam
     try:
         push(records, EventName(event))
     except Unavailable as error:
-        logger.warning("Redis is away (%s): %d committed jobs will be pushed by the relay", error, len(records))
+        logger.warning(
+            "Redis is away (%s): %d committed jobs will be pushed by the relay", error, len(records)
+        )
     except Error:  # as when the user of Redis lacks a right
-        logger.exception("Redis refuses: %d committed jobs will be pushed by the relay once it does not", len(records))
+        logger.exception(
+            "Redis refuses: %d committed jobs will be pushed by the relay once it does not",
+            len(records),
+        )
 
 
 def _wire(record: JobRecord, event: EventName) -> dict[str, Any]:
@@ -113,9 +131,15 @@ def _wire(record: JobRecord, event: EventName) -> dict[str, Any]:
         "w:org": record.organization_id,
         "w:user": str(record.requested_by_id or ""),
         "w:ctx": payload.to_json(record.context) if record.context else "",
-        **({"w:limits": payload.to_json(record.context["limits"])} if "limits" in record.context else {}),
+        **(
+            {"w:limits": payload.to_json(record.context["limits"])}
+            if "limits" in record.context
+            else {}
+        ),
     }
-    due = record.run_at if record.state == JobState.DELAYED else None  # one that was promoted has a time, too
+    due = (
+        record.run_at if record.state == JobState.DELAYED else None
+    )  # one that was promoted has a time, too
     return {
         "id": str(record.pk),
         "q": record.queue,
@@ -131,13 +155,22 @@ def _wire(record: JobRecord, event: EventName) -> dict[str, Any]:
 def _announce(records: Iterable[JobRecord], event: EventName, at: datetime) -> None:
     for record in records:
         signals.announce(
-            event, job_id=str(record.pk), name=record.name, queue=record.queue, attempt=record.attempts, at=at
+            event,
+            job_id=str(record.pk),
+            name=record.name,
+            queue=record.queue,
+            attempt=record.attempts,
+            at=at,
         )
 
 
 def _slow_down(source: str, backlog: int) -> None:
     if backlog > conf.current().stream_max:
-        logger.warning("event stream of %s holds %d events: is the ledger running? slowing down", source, backlog)
+        logger.warning(
+            "event stream of %s holds %d events: is the ledger running? slowing down",
+            source,
+            backlog,
+        )
         time.sleep(OVERFULL_PAUSE)
 
 
@@ -167,14 +200,19 @@ def counts_on(connection: Client, queues: Sequence[str]) -> dict[str, Counts]:
 
 def _counts(row: list[Any]) -> Counts:
     waiting, active, delayed, blocked, oldest, paused = row
-    return Counts(waiting, active, delayed, blocked, float(oldest) if oldest else None, bool(paused))
+    return Counts(
+        waiting, active, delayed, blocked, float(oldest) if oldest else None, bool(paused)
+    )
 
 
-def metrics(queues: Iterable[str] | None = None, database: str | None = None) -> dict[str, dict[str, Any]]:
+def metrics(
+    queues: Iterable[str] | None = None, database: str | None = None
+) -> dict[str, dict[str, Any]]:
     """Return the numbers people watch, by queue: one Redis round trip a server and one query.
 
-    waiting, active, delayed, blocked and oldest_wait (seconds or None) stand in Redis, completed and failed are
-    counted in the kept rows; total is waiting + active + completed + failed + delayed.
+    waiting, active, delayed, blocked and oldest_wait (seconds or None) stand in Redis, completed
+    and failed are counted in the kept rows; total is waiting + active + completed + failed +
+    delayed.
     """
     from ..models import JobRecord
 
@@ -182,16 +220,26 @@ def metrics(queues: Iterable[str] | None = None, database: str | None = None) ->
     rows = JobRecord.objects.using(database) if database else JobRecord.objects
     counted = [JobState.COMPLETED, JobState.FAILED, JobState.BLOCKED]
     kept = rows.filter(queue__in=list(live), state__in=counted)
-    done = {(q, s): n for q, s, n in kept.order_by().values_list("queue", "state").annotate(Count("pk"))}
+    done = {
+        (q, s): n for q, s, n in kept.order_by().values_list("queue", "state").annotate(Count("pk"))
+    }
     found: dict[str, dict[str, Any]] = {}
     for name, now in live.items():
         row: dict[str, Any] = {"name": name, "waiting": now.waiting, "active": now.active}
         row["completed"] = done.get((name, JobState.COMPLETED), 0)
         row["failed"] = done.get((name, JobState.FAILED), 0)
         row["delayed"] = now.delayed
-        row["total"] = sum(row[key] for key in ("waiting", "active", "completed", "failed", "delayed"))
-        blocked = now.blocked + done.get((name, JobState.BLOCKED), 0)  # ours wait in the rows, foreign ones in Redis
-        found[name] = row | {"blocked": blocked, "oldest_wait": now.oldest_wait, "paused": now.paused}
+        row["total"] = sum(
+            row[key] for key in ("waiting", "active", "completed", "failed", "delayed")
+        )
+        blocked = now.blocked + done.get(
+            (name, JobState.BLOCKED), 0
+        )  # ours wait in the rows, foreign ones in Redis
+        found[name] = row | {
+            "blocked": blocked,
+            "oldest_wait": now.oldest_wait,
+            "paused": now.paused,
+        }
     return found
 
 
@@ -208,8 +256,8 @@ def resume(queue: str) -> bool:
 def cancel(record: JobRecord, detail: dict[str, Any] | None = None) -> Canceled:
     """Cancel a job wherever it is; a running one is stopped through its supervisor.
 
-    A job that Redis does not know gets a tombstone, so that a later push does nothing. Not one that has ended and that
-    Redis has forgotten since: then the row says so, and keeps saying it.
+    A job that Redis does not know gets a tombstone, so that a later push does nothing. Not one that
+    has ended and that Redis has forgotten since: then the row says so, and keeps saying it.
     """
     if not record.is_foreign and JobState(record.state).is_final:
         return "canceled" if record.state == JobState.CANCELED else "final"
@@ -269,5 +317,7 @@ def set_limit(limit: str, most: int | None) -> None:
 
 def switch_breaker(name: str, to: str) -> bool:
     """Open or close a circuit breaker by hand on every Redis; tell whether that changed one."""
-    changed = [run(source_client(source, "call"), "breaker", f"b:{name}", to) for source in sources()]
+    changed = [
+        run(source_client(source, "call"), "breaker", f"b:{name}", to) for source in sources()
+    ]
     return any(changed)

@@ -1,9 +1,11 @@
 """Everything of RQ, django-rq and rq-scheduler that this package overrides, calls or writes by name.
 
-None of them promises these to stay. A test compares this list with what is installed, and the package's own code with
-this list: a new release that changes something breaks that test first, and ``why`` says what to look at.
+None of them promises these to stay. A test compares this list with what is installed, and the
+package's own code with this list: a new release that changes something breaks that test first, and
+``why`` says what to look at.
 
-A name is ``module:attribute``. Signatures have neither annotations nor the annotation of what is returned.
+A name is ``module:attribute``. Signatures have neither annotations nor the annotation of what is
+returned.
 """
 
 from __future__ import annotations
@@ -43,15 +45,24 @@ _SCHEDULER = "wellos_jobs.scheduler:Scheduler"
 
 OVERRIDES: tuple[Override, ...] = (
     Override("rq.queue:Queue.count", "", _LANES, "django-rq's pages and `rq info` count all lanes"),
-    Override("rq.queue:Queue.get_job_ids", "(self, offset=0, length=-1)", _LANES, "lists of all lanes"),
-    Override("rq.queue:Queue.get_job_position", "(self, job_or_id)", _LANES, "the position over all lanes"),
+    Override(
+        "rq.queue:Queue.get_job_ids", "(self, offset=0, length=-1)", _LANES, "lists of all lanes"
+    ),
+    Override(
+        "rq.queue:Queue.get_job_position",
+        "(self, job_or_id)",
+        _LANES,
+        "the position over all lanes",
+    ),
     Override(
         "rq.queue:Queue.remove",
         "(self, job_or_id, pipeline=None)",
         _LANES,
         "from any lane; one of ours is cancelled, so that it is not in no structure",
     ),
-    Override("rq.queue:Queue.empty", "(self)", _LANES, "cancels ours with events, deletes foreign ones"),
+    Override(
+        "rq.queue:Queue.empty", "(self)", _LANES, "cancels ours with events, deletes foreign ones"
+    ),
     Override(
         "rq.queue:Queue.push_job_id",
         "(self, job_id, pipeline=None, at_front=False)",
@@ -78,9 +89,17 @@ OVERRIDES: tuple[Override, ...] = (
         "takes a clock",
     ),
     Override(
-        "rq_scheduler:Scheduler.enqueue_at", "(self, scheduled_time, func, *args, **kwargs)", _SCHEDULER, "exact times"
+        "rq_scheduler:Scheduler.enqueue_at",
+        "(self, scheduled_time, func, *args, **kwargs)",
+        _SCHEDULER,
+        "exact times",
     ),
-    Override("rq_scheduler:Scheduler.enqueue_in", "(self, time_delta, func, *args, **kwargs)", _SCHEDULER, "our clock"),
+    Override(
+        "rq_scheduler:Scheduler.enqueue_in",
+        "(self, time_delta, func, *args, **kwargs)",
+        _SCHEDULER,
+        "our clock",
+    ),
     Override(
         "rq_scheduler:Scheduler.schedule",
         "(self, scheduled_time, func, args=None, kwargs=None, interval=None, repeat=None, result_ttl=None, ttl=None,"
@@ -98,7 +117,10 @@ OVERRIDES: tuple[Override, ...] = (
         "cron lines under a zone",
     ),
     Override(
-        "rq_scheduler:Scheduler.change_execution_time", "(self, job, date_time)", _SCHEDULER, "in one step, exact"
+        "rq_scheduler:Scheduler.change_execution_time",
+        "(self, job, date_time)",
+        _SCHEDULER,
+        "in one step, exact",
     ),
     Override(
         "rq_scheduler:Scheduler._create_job",
@@ -107,8 +129,18 @@ OVERRIDES: tuple[Override, ...] = (
         _SCHEDULER,
         "the serializer of the queue",
     ),
-    Override("rq_scheduler:Scheduler.cancel", "(self, job)", _SCHEDULER, "an entry that was put aside as well"),
-    Override("rq_scheduler:Scheduler.count", "(self, until=None)", _SCHEDULER, "no utcnow(), no naive times"),
+    Override(
+        "rq_scheduler:Scheduler.cancel",
+        "(self, job)",
+        _SCHEDULER,
+        "an entry that was put aside as well",
+    ),
+    Override(
+        "rq_scheduler:Scheduler.count",
+        "(self, until=None)",
+        _SCHEDULER,
+        "no utcnow(), no naive times",
+    ),
     Override(
         "rq_scheduler:Scheduler.get_jobs",
         "(self, until=None, with_times=False, offset=None, length=None)",
@@ -116,14 +148,24 @@ OVERRIDES: tuple[Override, ...] = (
         "JSON, aware times; reading changes nothing",
     ),
     Override(
-        "rq_scheduler:Scheduler.get_jobs_to_queue", "(self, with_times=False)", _SCHEDULER, "what is due by our clock"
+        "rq_scheduler:Scheduler.get_jobs_to_queue",
+        "(self, with_times=False)",
+        _SCHEDULER,
+        "what is due by our clock",
     ),
     Override("rq_scheduler:Scheduler.enqueue_job", "(self, job)", _SCHEDULER, "in one step"),
     Override("rq_scheduler:Scheduler.enqueue_jobs", "(self)", _SCHEDULER, "one pass of ours"),
     Override("rq_scheduler:Scheduler.acquire_lock", "(self)", _SCHEDULER, "with an owner's token"),
     Override("rq_scheduler:Scheduler.remove_lock", "(self)", _SCHEDULER, "only if it is ours"),
-    Override("rq_scheduler:Scheduler.run", "(self, burst=False)", _SCHEDULER, "the loop is our clock"),
-    Override("rq_scheduler:Scheduler.redis_scheduler_namespace_prefix", "", _SCHEDULER, "follows RQ_KEY_PREFIX"),
+    Override(
+        "rq_scheduler:Scheduler.run", "(self, burst=False)", _SCHEDULER, "the loop is our clock"
+    ),
+    Override(
+        "rq_scheduler:Scheduler.redis_scheduler_namespace_prefix",
+        "",
+        _SCHEDULER,
+        "follows RQ_KEY_PREFIX",
+    ),
     Override("rq_scheduler:Scheduler.scheduler_key", "", _SCHEDULER, "follows RQ_KEY_PREFIX"),
     Override("rq_scheduler:Scheduler.scheduler_lock_key", "", _SCHEDULER, "the lock of the clock"),
     Override("rq_scheduler:Scheduler.scheduled_jobs_key", "", _SCHEDULER, "follows RQ_KEY_PREFIX"),
@@ -131,15 +173,29 @@ OVERRIDES: tuple[Override, ...] = (
 
 CALLS: tuple[Call, ...] = (
     Call("rq.worker:SimpleWorker", 1, ("name", "connection", "serializer", "exception_handlers")),
-    Call("rq.worker:SimpleWorker.prepare_execution", 2, why="registers the run in rq:wip under a time to live"),
-    Call("rq.worker:SimpleWorker.perform_job", 4, why="runs, stores the end, calls back; False after an error"),
+    Call(
+        "rq.worker:SimpleWorker.prepare_execution",
+        2,
+        why="registers the run in rq:wip under a time to live",
+    ),
+    Call(
+        "rq.worker:SimpleWorker.perform_job",
+        4,
+        why="runs, stores the end, calls back; False after an error",
+    ),
     Call("rq.job:Job.fetch", 1, ("connection", "serializer")),
-    Call("rq.job:Job.create", 1, ("args", "kwargs", "connection", "serializer", "status", "origin", "timeout")),
+    Call(
+        "rq.job:Job.create",
+        1,
+        ("args", "kwargs", "connection", "serializer", "status", "origin", "timeout"),
+    ),
     Call("rq.job:Job.create", 1, ("result_ttl", "ttl", "id", "description", "meta", "depends_on")),
     Call("rq.job:Job.create", 1, ("on_success", "on_failure")),
     Call("rq.job:Job.save", 1, ("pipeline",)),
     Call("rq.job:Job.get_status", 1, ("refresh",)),
-    Call("rq.queue:Queue.enqueue_job", 2, ("at_front",), why="sees to the dependencies of an entry"),
+    Call(
+        "rq.queue:Queue.enqueue_job", 2, ("at_front",), why="sees to the dependencies of an entry"
+    ),
     Call("rq.job:Retry", why="the class of what a job may return: it then counts as an attempt"),
     Call("rq.job:JobStatus", why="what stands in the field status"),
     Call("rq.exceptions:NoSuchJobError"),
@@ -153,10 +209,17 @@ CALLS: tuple[Call, ...] = (
     Call("django_rq:get_scheduler", 1, ("connection",)),
     Call("django_rq.queues:DjangoRQ", why="the base of LaneQueue"),
     Call("django_rq.queues:DjangoScheduler", why="the base of our Scheduler"),
-    Call("django_rq.connection_utils:get_redis_connection", 1, why="of an entry of RQ_QUEUES; its pool's options"),
+    Call(
+        "django_rq.connection_utils:get_redis_connection",
+        1,
+        why="of an entry of RQ_QUEUES; its pool's options",
+    ),
     Call("django_rq.workers:get_exception_handlers", why="RQ_EXCEPTION_HANDLERS, for foreign jobs"),
     Call("django_rq.admin:QueueAdmin", why="imported: their pages are registered by then"),
-    Call("django_rq.admin:QueueAdmin.has_module_permission", why="their pages lose their entry on the index"),
+    Call(
+        "django_rq.admin:QueueAdmin.has_module_permission",
+        why="their pages lose their entry on the index",
+    ),
     Call("django_rq.models:Dashboard", why="what their pages are registered for"),
 )
 

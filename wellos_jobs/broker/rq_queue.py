@@ -94,12 +94,20 @@ class LaneQueue(DjangoRQ):
         """Cancel every waiting job of ours and delete those of foreign code; return how many there were."""
         return empty(self.connection, self.name)
 
-    def push_job_id(self, job_id: str, pipeline: Pipeline | None = None, at_front: bool = False) -> None:
+    def push_job_id(
+        self, job_id: str, pipeline: Pipeline | None = None, at_front: bool = False
+    ) -> None:
         super().push_job_id(job_id, pipeline=pipeline, at_front=at_front)
-        run_within(pipeline if pipeline is not None else self.connection, "enqueued", job_id, self.name, "")
+        run_within(
+            pipeline if pipeline is not None else self.connection, "enqueued", job_id, self.name, ""
+        )
 
-    def schedule_job(self, job: Job, datetime: datetime, pipeline: Pipeline | None = None, unique: bool = False) -> Job:
+    def schedule_job(
+        self, job: Job, datetime: datetime, pipeline: Pipeline | None = None, unique: bool = False
+    ) -> Job:
         scheduled = super().schedule_job(job, datetime, pipeline=pipeline, unique=unique)
         at = f"{int(datetime.timestamp())}"  # RQ's registry has whole seconds
-        run_within(pipeline if pipeline is not None else self.connection, "enqueued", job.id, self.name, at)
+        run_within(
+            pipeline if pipeline is not None else self.connection, "enqueued", job.id, self.name, at
+        )
         return scheduled

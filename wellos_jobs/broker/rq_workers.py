@@ -15,7 +15,12 @@ from .connection import rq_time, text
 
 
 def birth(
-    connection: redis_py.Redis, name: str, queues: Sequence[str], pid: int, ttl: int, supervisor: str = ""
+    connection: redis_py.Redis,
+    name: str,
+    queues: Sequence[str],
+    pid: int,
+    ttl: int,
+    supervisor: str = "",
 ) -> None:
     """Make a worker known. ``ttl`` in seconds; the supervisor, whose token is given, renews it."""
     key = keys.worker(name)
@@ -55,7 +60,9 @@ def death(connection: redis_py.Redis, name: str, queues: Sequence[str]) -> None:
 
 def is_alive(connection: redis_py.Redis, name: str) -> bool:
     """Tell whether a worker of this name is registered and not dead."""
-    return bool(connection.hexists(keys.worker(name), "birth")) and not connection.hexists(keys.worker(name), "death")
+    return bool(connection.hexists(keys.worker(name), "birth")) and not connection.hexists(
+        keys.worker(name), "death"
+    )
 
 
 def sweep(connection: redis_py.Redis, queues: Sequence[str]) -> None:
@@ -70,7 +77,10 @@ def sweep(connection: redis_py.Redis, queues: Sequence[str]) -> None:
             for queue in queues:
                 pipeline.srem(keys.workers_of(queue), key)
         for queue in queues:
-            for registry in (keys.finished(queue), keys.failed(queue)):  # the tick looks after cancelled ones
+            for registry in (
+                keys.finished(queue),
+                keys.failed(queue),
+            ):  # the tick looks after cancelled ones
                 pipeline.zremrangebyscore(registry, "-inf", now)
         pipeline.execute()
 

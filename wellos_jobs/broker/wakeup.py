@@ -38,6 +38,8 @@ def ring_within(pipeline: Pipeline) -> None:
 def wait(source: str, seconds: float) -> None:
     """Block until the alarm rings, at most that long, to the millisecond. Raises redis-py's errors."""
     deadline = time.monotonic() + seconds
-    if seconds > COARSE and source_client(source, "block").blpop([keys.ALARM], timeout=seconds - COARSE):
+    if seconds > COARSE and source_client(source, "block").blpop(
+        [keys.ALARM], timeout=seconds - COARSE
+    ):
         return
     time.sleep(max(0.0, deadline - time.monotonic()))

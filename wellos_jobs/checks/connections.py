@@ -59,7 +59,11 @@ def cache_target(alias: str) -> Target | None:
     if urlsplit(first).scheme not in _SCHEMES:
         return None
     options = config.get("OPTIONS", {})
-    pool = {**options, **options.get("CONNECTION_POOL_KWARGS", {}), **options.get("REDIS_CLIENT_KWARGS", {})}
+    pool = {
+        **options,
+        **options.get("CONNECTION_POOL_KWARGS", {}),
+        **options.get("REDIS_CLIENT_KWARGS", {}),
+    }
     pool.setdefault("socket_timeout", options.get("SOCKET_TIMEOUT"))
     target = _url_target(first, options.get("db"), pool)
     if target.client_class.endswith("SentinelClient"):
@@ -89,7 +93,9 @@ def _target(server: str, database: Any, options: Mapping[str, Any]) -> Target:
         database=int(database or 0),
         decode_responses=str(options.get("decode_responses", "")).lower() in _YES,
         socket_timeout=float(timeout) if timeout else None,
-        client_class=_class_path(options.get("REDIS_CLIENT_CLASS") or options.get("CLIENT_CLASS") or ""),
+        client_class=_class_path(
+            options.get("REDIS_CLIENT_CLASS") or options.get("CLIENT_CLASS") or ""
+        ),
     )
 
 

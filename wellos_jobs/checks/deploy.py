@@ -66,7 +66,9 @@ def _kind_faults(where: str, info: Mapping[str, Any]) -> Iterator[CheckMessage]:
 def _is_open(client: Any) -> bool:
     """Tell whether we came in without credentials. A Unix socket is guarded by its file's permissions."""
     options = client.connection_pool.connection_kwargs
-    return not (options.get("password") or options.get("credential_provider") or options.get("path"))
+    return not (
+        options.get("password") or options.get("credential_provider") or options.get("path")
+    )
 
 
 def _persistence_faults(where: str, client: Any, info: Mapping[str, Any]) -> Iterator[CheckMessage]:

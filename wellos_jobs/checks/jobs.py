@@ -19,9 +19,7 @@ from ..operations import bulk
 LANE_QUEUE = "wellos_jobs.queues.LaneQueue"
 SCHEDULER = "wellos_jobs.scheduler.Scheduler"
 JSON_SERIALIZER = "rq.serializers.JSONSerializer"
-MAKE_A_KEY = (
-    "Make one with `python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'`."
-)
+MAKE_A_KEY = "Make one with `python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'`."
 OF_ANY_QUEUE = {*failure_mail.OWN_NAMES, bulk.JOB_NAME}
 """Jobs of our own, which go to whatever queue there is."""
 _JSON_SERIALIZERS = frozenset({"json", JSON_SERIALIZER})
@@ -85,7 +83,11 @@ def check_queues(**_: Any) -> list[CheckMessage]:
     try:
         queues = conf.queues()
     except ConfigurationError as error:
-        return [Error(str(error), hint="Set RQ_QUEUES as django-rq documents it.", id="wellos_jobs.E003")]
+        return [
+            Error(
+                str(error), hint="Set RQ_QUEUES as django-rq documents it.", id="wellos_jobs.E003"
+            )
+        ]
     return [*_serializer_faults(queues), *_queue_class_faults(queues)]
 
 
@@ -234,5 +236,7 @@ def check_hooks(**_: Any) -> list[CheckMessage]:
             if function is None or callable(function):
                 continue
             fault = f"WELLOS_JOBS[{key!r}] is {path!r}, which is not a function."
-        faults.append(Error(fault, hint="Give the dotted path of a function.", id="wellos_jobs.E011"))
+        faults.append(
+            Error(fault, hint="Give the dotted path of a function.", id="wellos_jobs.E011")
+        )
     return faults

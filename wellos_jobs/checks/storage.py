@@ -16,7 +16,9 @@ _WAL = re.compile(r"journal_mode\s*=\s*['\"]?wal", re.IGNORECASE)
 
 @register
 def check_sqlite(**_: Any) -> list[CheckMessage]:
-    return [fault for alias in connections if _holds_jobs_in_sqlite(alias) for fault in _faults(alias)]
+    return [
+        fault for alias in connections if _holds_jobs_in_sqlite(alias) for fault in _faults(alias)
+    ]
 
 
 def _holds_jobs_in_sqlite(alias: str) -> bool:
@@ -33,7 +35,9 @@ def _faults(alias: str) -> Iterator[CheckMessage]:
             hint=f'Set DATABASES[{alias!r}]["OPTIONS"]["transaction_mode"] = "IMMEDIATE".',
             id="wellos_jobs.W003",
         )
-    if not _WAL.search(str(options.get("init_command", ""))) and not _in_memory(str(settings.get("NAME", ""))):
+    if not _WAL.search(str(options.get("init_command", ""))) and not _in_memory(
+        str(settings.get("NAME", ""))
+    ):
         yield Warning(
             f"Database {alias!r}: SQLite is not told to use WAL, so a reader stops the ledger and the ledger stops "
             "readers.",

@@ -1,12 +1,13 @@
 """Cleanup jobs: expired tokens and sessions, users who never confirmed, old jobs. The project says which rows go.
 
     cleanup.register_expired_tokens(lambda now: AccessToken.objects.filter(expires_at__lt=now))
-    cleanup.register_expired_tokens(cleanup.expired_sessions)
-    cleanup.register_pending_users(lambda now: User.objects.filter(is_pending=True, date_joined__lt=now - week))
+    cleanup.register_expired_tokens(cleanup.expired_sessions) cleanup.register_pending_users(lambda
+    now: User.objects.filter(is_pending=True, date_joined__lt=now - week))
 
-Put the calls into an app's ``jobs.py``, so that workers run them. Once a source is registered its job has a schedule:
-expired tokens go daily at 02:00, pending users every hour. Rows go in batches, each in a transaction of its own: a run
-that is killed has deleted whole batches, and the next one goes on where it stopped.
+Put the calls into an app's ``jobs.py``, so that workers run them. Once a source is registered its
+job has a schedule: expired tokens go daily at 02:00, pending users every hour. Rows go in batches,
+each in a transaction of its own: a run that is killed has deleted whole batches, and the next one
+goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -87,9 +88,9 @@ def cleanup_pending_users() -> int:
 def cleanup_old_jobs(ages: Mapping[str, Any]) -> int:
     """Delete the rows of jobs that ended longer ago than ``ages`` says; return how many this run deleted.
 
-    ``ages`` is by state (``completed``, ``canceled``, ``failed``, and ``dead_letters`` for open ones) or kind of other
-    rows (``statistics``, ``audit``), each a timedelta or seconds; a state that is not named is left alone.
-    ``RETENTION`` does the same by itself: this is for once.
+    ``ages`` is by state (``completed``, ``canceled``, ``failed``, and ``dead_letters`` for open
+    ones) or kind of other rows (``statistics``, ``audit``), each a timedelta or seconds; a state
+    that is not named is left alone. ``RETENTION`` does the same by itself: this is for once.
 
     Raises:
         ValidationError: a state or an age cannot be meant.
@@ -146,7 +147,9 @@ def _sweep(sources: list[Source], registration: str) -> int:
 
 
 def _tell(deleted: int, total: int) -> None:
-    report_progress(min(100 * deleted / max(total, 1), 99), f"{deleted} of {max(total, deleted)} deleted")
+    report_progress(
+        min(100 * deleted / max(total, 1), 99), f"{deleted} of {max(total, deleted)} deleted"
+    )
 
 
 def _retention(ages: Mapping[str, Any]) -> dict[str, timedelta | None]:

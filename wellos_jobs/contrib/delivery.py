@@ -1,7 +1,8 @@
 """One mail, from its templates to the mail server's answer, and what follows from that answer.
 
-What the server refuses for good (5xx) is given up at once. What it defers (4xx) is tried again after
-``MAIL_WAITS["deferred"]`` seconds and then longer. While it cannot be reached a mail waits and burns no attempt.
+What the server refuses for good (5xx) is given up at once. What it defers (4xx) is tried again
+after ``MAIL_WAITS["deferred"]`` seconds and then longer. While it cannot be reached a mail waits
+and burns no attempt.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def deliver(
 
     Raises:
         ValidationError: the address is not valid.
-        Discard: the server refuses the message for good, the subject has a line break, or a file is not there.
+        Discard: the server refuses the message for good, the subject has a line break, or a file is
+            not there.
         Retry: the server asks to try later (4xx).
         Snooze: the server cannot be reached; nothing was sent.
         AnswerLost: the server has the message, but its answer was lost.
@@ -80,10 +82,14 @@ def attach(message: EmailMultiAlternatives, names: Sequence[str]) -> None:
             with files.open(name) as file:
                 content = file.read(MOST_ATTACHED + 1)
         except (FileNotFoundError, IsADirectoryError, SuspiciousFileOperation) as error:
-            raise Discard(f"The attachment {name!r} is not in the storage {conf.current().files_storage!r}") from error
+            raise Discard(
+                f"The attachment {name!r} is not in the storage {conf.current().files_storage!r}"
+            ) from error
         total += len(content)
         if total > MOST_ATTACHED:
-            raise Discard(f"The attachment {name!r} makes the mail larger than {MOST_ATTACHED} bytes: send a link")
+            raise Discard(
+                f"The attachment {name!r} makes the mail larger than {MOST_ATTACHED} bytes: send a link"
+            )
         message.attach(name.rpartition("/")[2], content)
 
 
@@ -94,11 +100,15 @@ def path_of(template: str, kind: str) -> str:
         Discard: no template could have this name.
     """
     if not _TEMPLATE_NAME.match(template):
-        raise Discard(f"{template!r} is not the name of a mail template: use letters, digits, '-' and '_'")
+        raise Discard(
+            f"{template!r} is not the name of a mail template: use letters, digits, '-' and '_'"
+        )
     return f"wellos_jobs/email/{template}.{kind}"
 
 
-def _message(to: str, subject: str, template: str, data: Mapping[str, Any]) -> EmailMultiAlternatives:
+def _message(
+    to: str, subject: str, template: str, data: Mapping[str, Any]
+) -> EmailMultiAlternatives:
     running = current_job(default=None)
     organization = conf.organization(running.organization_id) if running is not None else {}
     sender = _sender(organization)
@@ -123,7 +133,9 @@ def _html(template: str, context: dict[str, Any]) -> str | None:
     try:
         return render_to_string(path, context)
     except TemplateDoesNotExist as error:
-        if error.args[:1] != (path,):  # the template is there, but extends or includes one that is not
+        if error.args[:1] != (
+            path,
+        ):  # the template is there, but extends or includes one that is not
             raise
         return None
 
@@ -133,7 +145,9 @@ def _sender(organization: Mapping[str, Any]) -> str:
     for key in ("sender", "reply_to"):
         given = str(organization.get(key) or "")
         if given and not (given.isprintable() and _is_address(parseaddr(given)[1])):
-            raise Discard(f"ORGANIZATION_RESOLVER names the {key} {given!r}, which is no mail address")
+            raise Discard(
+                f"ORGANIZATION_RESOLVER names the {key} {given!r}, which is no mail address"
+            )
     return str(organization.get("sender") or conf.django_setting("DEFAULT_FROM_EMAIL"))
 
 
@@ -152,12 +166,16 @@ def _times_of(organization: Mapping[str, Any]) -> contextlib.AbstractContextMana
 
 def _headers(running: CurrentJob | None, sender: str) -> dict[str, str]:
     headers = {"Auto-Submitted": "auto-generated"}
-    if running is not None:  # the sender's domain, not this machine's: another one may send the mail again
-        headers["Message-ID"] = f"<{running.id}@{parseaddr(sender)[1].rpartition('@')[2] or DNS_NAME}>"
+    if (
+        running is not None
+    ):  # the sender's domain, not this machine's: another one may send the mail again
+        headers["Message-ID"] = (
+            f"<{running.id}@{parseaddr(sender)[1].rpartition('@')[2] or DNS_NAME}>"
+        )
     return headers
 
 
-# --- what follows from the answer ------------------------------------------------------------------------
+# --- what follows from the answer -----------------------------------------------------------------
 
 
 def _refusal(to: str, error: smtplib.SMTPException) -> Exception:
@@ -180,7 +198,12 @@ def _wait_for_server(error: MailServerUnavailable) -> Exception:
     if running is None:
         return error
     logger.warning("job=%s waits for the mail server: %s", running.id, error)
-    made = JobRecord.objects.using(running.database).filter(pk=running.id).values_list("created_at", flat=True).first()
+    made = (
+        JobRecord.objects.using(running.database)
+        .filter(pk=running.id)
+        .values_list("created_at", flat=True)
+        .first()
+    )
     waits = conf.current().mail_waits
     if made is None or timezone.now() - made < PATIENCE:
         return Snooze(waits["unreachable"], str(error))
@@ -196,5 +219,8 @@ def _said(error: smtplib.SMTPException) -> str:
         answers = [(error.smtp_code, error.smtp_error)]
     else:
         return str(error)
-    texts = (text.decode(errors="replace") if isinstance(text, bytes) else str(text) for _, text in answers)
+    texts = (
+        text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+        for _, text in answers
+    )
     return "; ".join(f"{code} {text}" for (code, _), text in zip(answers, texts, strict=True))

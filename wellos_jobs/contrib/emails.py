@@ -1,9 +1,10 @@
 """Mail jobs: welcome, password reset, and many at once. Sent through Django's mail backends.
 
-A message is made from the templates ``wellos_jobs/email/<template>.txt`` and, where there is one, ``.html``; a
-project overrides them, or adds its own, in its template folders. It comes from the organization of the job, where
-``ORGANIZATION_RESOLVER`` names a ``sender``. Each mail is a job with one recipient, also of many at once, so each has
-an end and a history of its own; the worker keeps its connection to the server open from one to the next.
+A message is made from the templates ``wellos_jobs/email/<template>.txt`` and, where there is one,
+``.html``; a project overrides them, or adds its own, in its template folders. It comes from the
+organization of the job, where ``ORGANIZATION_RESOLVER`` names a ``sender``. Each mail is a job with
+one recipient, also of many at once, so each has an end and a history of its own; the worker keeps
+its connection to the server open from one to the next.
 """
 
 from __future__ import annotations
@@ -56,14 +57,20 @@ def welcome_job(to: str, subject: str, template: str, data: dict[str, Any]) -> d
     sensitive=("data",),
     discard_on=_TEMPLATE_FAULTS,
 )
-def password_reset_job(to: str, subject: str, template: str, data: dict[str, Any]) -> dict[str, Any]:
+def password_reset_job(
+    to: str, subject: str, template: str, data: dict[str, Any]
+) -> dict[str, Any]:
     """Send the password reset mail. ``data`` holds the token, so all of it is encrypted."""
     return deliver(to, subject, template, data)
 
 
 @job("send-email", queue=QUEUE, max_attempts=3, discard_on=_TEMPLATE_FAULTS)
 def email_job(
-    to: str, subject: str, template: str, data: dict[str, Any] | None = None, attachments: Sequence[str] = ()
+    to: str,
+    subject: str,
+    template: str,
+    data: dict[str, Any] | None = None,
+    attachments: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Send one mail. ``attachments`` are names of files in the storage, which are read when the mail is sent."""
     return deliver(to, subject, template, data or {}, attachments)
@@ -107,8 +114,8 @@ def send_password_reset_email(email: str, token: str, *, link: str = "", **using
 
 def send_bulk_emails(emails: Iterable[Mapping[str, Any]], **using: Any) -> list[JobHandle]:
     """Enqueue a mail for each ``{"to", "subject", "template", "data", "attachments"}`` (the last two may be left out):
-    all or none. ``mailings.outcome(handles)`` tells how they went. Their priority is BULK, so that no single mail waits
-    for them, unless ``using`` has another.
+    all or none. ``mailings.outcome(handles)`` tells how they went. Their priority is BULK, so that
+    no single mail waits for them, unless ``using`` has another.
 
     Raises:
         ValueError: an item is not of that form; the text names its place.
@@ -146,5 +153,7 @@ def _checked_item(place: int, item: Mapping[str, Any]) -> dict[str, Any]:
         validate_email(item["to"])
         path_of(item["template"], "txt")
     except (ValidationError, Discard) as error:
-        raise ValueError(f"emails[{place}]: {item['to']!r}, template {item['template']!r}: {error}") from error
+        raise ValueError(
+            f"emails[{place}]: {item['to']!r}, template {item['template']!r}: {error}"
+        ) from error
     return {**item, "data": dict(item.get("data") or {})}

@@ -1,7 +1,8 @@
 """Files that jobs make, in the storage that ``FILES_STORAGE`` names, and links to them.
 
-A file has the name that its job chose, so a job that runs twice, or is killed between the upload and its end, leaves
-one file. It appears whole or not at all, where the storage can do so: the file system can, and so can S3.
+A file has the name that its job chose, so a job that runs twice, or is killed between the upload
+and its end, leaves one file. It appears whole or not at all, where the storage can do so: the file
+system can, and so can S3.
 """
 
 from __future__ import annotations
@@ -40,14 +41,17 @@ def storage() -> Storage:
 def store(name: str, content: bytes | IO[bytes]) -> StoredFile:
     """Write ``content``, bytes or an open file, under exactly ``name``. A file goes piece by piece.
 
-    What is there under this name is replaced, where ``save`` alone would add a second file beside it.
+    What is there under this name is replaced, where ``save`` alone would add a second file beside
+    it.
 
     Raises:
         SuspiciousFileOperation: the name is empty, or leads out of the storage.
     """
     validate_file_name(name, allow_relative_path=True)
     target = storage()
-    file: File[bytes] = ContentFile(content) if isinstance(content, bytes) else File(content, name=name)
+    file: File[bytes] = (
+        ContentFile(content) if isinstance(content, bytes) else File(content, name=name)
+    )
     size = len(content) if isinstance(content, bytes) else content.seek(0, io.SEEK_END)
     file.seek(0)
     if isinstance(target, FileSystemStorage):
@@ -59,7 +63,8 @@ def store(name: str, content: bytes | IO[bytes]) -> StoredFile:
 
 def url_of(name: str) -> str:
     """Return where the file can be fetched: by a signed link, good for ``FILE_LINK_AGE`` seconds, if
-    ``wellos_jobs.contrib.urls`` is included, else at the storage's own URL. A storage without URLs gives the name.
+    ``wellos_jobs.contrib.urls`` is included, else at the storage's own URL. A storage without URLs
+    gives the name.
     """
     token = signing.dumps(name, salt=SALT)
     try:
@@ -72,13 +77,20 @@ def own_url(name: str) -> str:
     """Return the storage's URL of a file, which S3 signs and lets expire; '' if it has none."""
     try:
         return str(storage().url(name))
-    except (NotImplementedError, ValueError):  # FileSystemStorage without MEDIA_URL raises ValueError
+    except (
+        NotImplementedError,
+        ValueError,
+    ):  # FileSystemStorage without MEDIA_URL raises ValueError
         return ""
 
 
 def absolute(url: str) -> str:
     """Return a URL as it is written in a mail: one of this site begins with ``BASE_URL``."""
-    return f"{conf.current().base_url}{url}" if url.startswith("/") and not url.startswith("//") else url
+    return (
+        f"{conf.current().base_url}{url}"
+        if url.startswith("/") and not url.startswith("//")
+        else url
+    )
 
 
 def read_token(token: str) -> str:
@@ -106,5 +118,7 @@ def _replace(target: Storage, name: str, file: File[bytes]) -> None:
     if not getattr(target, "file_overwrite", False) and target.exists(name):
         target.delete(name)
     saved = target.save(name, file)
-    if saved != name and target.exists(name):  # another run of the job was faster: its file has the name
+    if saved != name and target.exists(
+        name
+    ):  # another run of the job was faster: its file has the name
         target.delete(saved)

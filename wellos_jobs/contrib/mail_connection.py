@@ -1,8 +1,9 @@
 """The connection to the mail server. A worker keeps it open from one mail job to the next.
 
-So a thousand mails, a job each, go in chunks of ``MAILS_PER_CONNECTION`` over one connection, and each still has a row,
-attempts and an end of its own. What a broken connection means for the message is decided here, too: a message that
-was not handed over may safely be sent again; of one whose answer was lost nobody knows.
+So a thousand mails, a job each, go in chunks of ``MAILS_PER_CONNECTION`` over one connection, and
+each still has a row, attempts and an end of its own. What a broken connection means for the message
+is decided here, too: a message that was not handed over may safely be sent again; of one whose
+answer was lost nobody knows.
 """
 
 from __future__ import annotations
@@ -78,17 +79,23 @@ class MailConnection:
         except smtplib.SMTPServerDisconnected as error:
             self._drop()
             if _was_given_the_message(error):
-                raise AnswerLost(f"The mail server ended the connection without an answer: {error}") from error
+                raise AnswerLost(
+                    f"The mail server ended the connection without an answer: {error}"
+                ) from error
             raise MailServerUnavailable(f"The mail server ended the connection: {error}") from error
         except smtplib.SMTPException as error:
             if SERVICE_CLOSES in codes_of(error):
                 self._drop()
                 raise MailServerUnavailable(f"The mail server is closing: {error}") from error
             raise
-        except JobHandedBack as error:  # the worker stops, and another one runs the job again without a trace of this
+        except (
+            JobHandedBack
+        ) as error:  # the worker stops, and another one runs the job again without a trace of this
             self._drop()
             if _was_given_the_message(error):
-                raise AnswerLost("The worker was stopped before the mail server had answered") from error
+                raise AnswerLost(
+                    "The worker was stopped before the mail server had answered"
+                ) from error
             raise
         except BaseException:  # a timeout, say: nobody knows where in the conversation it struck
             self._drop()
@@ -100,7 +107,9 @@ class MailConnection:
         backend = mail.mailers.default if django.VERSION >= (6, 1) else mail.get_connection()
         try:
             is_connection = backend.open()
-        except OSError as error:  # also a password that it does not take: that is not the message's fault
+        except (
+            OSError
+        ) as error:  # also a password that it does not take: that is not the message's fault
             with contextlib.suppress(OSError):
                 backend.close()
             raise MailServerUnavailable(f"The mail server cannot be reached: {error}") from error

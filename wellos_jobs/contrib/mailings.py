@@ -16,7 +16,9 @@ from .mail_connection import AnswerLost
 
 CHUNK = 500
 _ANSWER_LOST = f"{AnswerLost.__module__}.{AnswerLost.__qualname__}"
-_NO_ANSWER = Q(error_class=_ANSWER_LOST) | Q(outcome__in=[AttemptOutcome.CRASHED, AttemptOutcome.TIMEOUT])
+_NO_ANSWER = Q(error_class=_ANSWER_LOST) | Q(
+    outcome__in=[AttemptOutcome.CRASHED, AttemptOutcome.TIMEOUT]
+)
 
 
 @dataclass(slots=True)
@@ -39,10 +41,14 @@ def outcome(handles: Iterable[JobHandle]) -> Mailing:
     mailing = Mailing()
     for database, ids in _chunks(handles):
         records = JobRecord.objects.using(database).in_bulk(ids)
-        for record in filter(None, map(records.get, ids)):  # in the order of the handles; a row may have been pruned
+        for record in filter(
+            None, map(records.get, ids)
+        ):  # in the order of the handles; a row may have been pruned
             _sort_in(mailing, JobState(record.state), record.data["to"], record.error)
         attempts = JobAttempt.objects.using(database).filter(_NO_ANSWER, job__in=ids).order_by()
-        mailing.perhaps_twice += sorted({data["to"] for (data,) in attempts.values_list("job__data")})
+        mailing.perhaps_twice += sorted(
+            {data["to"] for (data,) in attempts.values_list("job__data")}
+        )
     return mailing
 
 

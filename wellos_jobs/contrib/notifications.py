@@ -1,7 +1,7 @@
 """Delayed messages to users: reminders, and a warning three days before a trial ends.
 
-The jobs carry the user's key only; who the user is by then, and whether the message still makes sense, is looked
-up when they run.
+The jobs carry the user's key only; who the user is by then, and whether the message still makes
+sense, is looked up when they run.
 """
 
 from __future__ import annotations
@@ -39,10 +39,14 @@ def trial_expiration_warning_job(user_id: Any, trial_ends_at: datetime) -> dict[
         return _not_sent(f"user {user_id} is gone or not active")
     if getattr(user, "trial_ends_at", trial_ends_at) != trial_ends_at:
         return _not_sent("the trial ends at another time now")
-    return _send(user, "Your trial ends soon", "trial-expiration-warning", {"trial_ends_at": trial_ends_at})
+    return _send(
+        user, "Your trial ends soon", "trial-expiration-warning", {"trial_ends_at": trial_ends_at}
+    )
 
 
-def send_reminder(user: AbstractBaseUser, text: str, delay: float | timedelta, **using: Any) -> JobHandle:
+def send_reminder(
+    user: AbstractBaseUser, text: str, delay: float | timedelta, **using: Any
+) -> JobHandle:
     """Send ``text`` to the user after ``delay`` (seconds or timedelta); ``using`` are options of the job.
 
     Raises:
@@ -51,14 +55,18 @@ def send_reminder(user: AbstractBaseUser, text: str, delay: float | timedelta, *
     return reminder_job.using(delay=delay, **using).enqueue(user_id=user.pk, reminder_text=text)
 
 
-def send_trial_expiration_warning(user: AbstractBaseUser, trial_ends_at: datetime, **using: Any) -> JobHandle | None:
+def send_trial_expiration_warning(
+    user: AbstractBaseUser, trial_ends_at: datetime, **using: Any
+) -> JobHandle | None:
     """Warn the user three days before the trial ends; return None, and do nothing, when that is past.
 
     Raises:
         ValueError: the time is naive.
     """
     if timezone.is_naive(trial_ends_at):
-        raise ValueError(f"trial_ends_at is {trial_ends_at!r}, a naive datetime: give it a time zone")
+        raise ValueError(
+            f"trial_ends_at is {trial_ends_at!r}, a naive datetime: give it a time zone"
+        )
     warn_at = trial_ends_at - WARNING_PERIOD
     if warn_at <= timezone.now():
         return None
@@ -72,8 +80,13 @@ def _active_user(user_id: Any) -> AbstractBaseUser | None:
     return user if user is not None and user.is_active else None
 
 
-def _send(user: AbstractBaseUser, subject: str, template: str, data: dict[str, Any]) -> dict[str, Any]:
-    return {"sent": True, **deliver(address_of(user), subject, template, {"name": name_of(user), **data})}
+def _send(
+    user: AbstractBaseUser, subject: str, template: str, data: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "sent": True,
+        **deliver(address_of(user), subject, template, {"name": name_of(user), **data}),
+    }
 
 
 def _not_sent(why: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """``org-report``: the report of one organization, made by its schedule, stored, and mailed as a link.
 
-    schedule_organization_reports("acme", "0 7 * * 1", report_type="hours", format="csv", recipients=["a@acme.example"])
+    schedule_organization_reports("acme", "0 7 * * 1", report_type="hours", format="csv",
+    recipients=["a@acme.example"])
 
 The report types are those of ``contrib.reports`` whose ``fetch`` takes an ``organization``.
 """
@@ -38,8 +39,9 @@ def org_report(
 ) -> dict[str, Any]:
     """Make an organization's report for the days up to when it was due; return ``{"url", "size"}``, size in bytes.
 
-    ``report_type`` '' is the first registered type that organizations may have; ``format`` is ``pdf`` or ``csv``.
-    Each of ``recipients`` gets a mail of their own, once, however often the job is run.
+    ``report_type`` '' is the first registered type that organizations may have; ``format`` is
+    ``pdf`` or ``csv``. Each of ``recipients`` gets a mail of their own, once, however often the job
+    is run.
 
     Raises:
         UnknownReport: the type does not exist, or shows everybody's data.
@@ -49,17 +51,26 @@ def org_report(
     addresses = _checked(organization_id, format, recipients)
     days = _days(organization_id)
     organization = _label(organization_id)
-    file = make(kind, days, f"{kind.title}, {organization}", organization=organization_id, format=format)
-    return announce(file, lambda _message: _mail(addresses, kind, organization_id, organization, days, file))
+    file = make(
+        kind, days, f"{kind.title}, {organization}", organization=organization_id, format=format
+    )
+    return announce(
+        file, lambda _message: _mail(addresses, kind, organization_id, organization, days, file)
+    )
 
 
-def days_until(due: datetime, schedule: Schedule | None, organization_id: str, *, by_hand: bool = False) -> DateRange:
+def days_until(
+    due: datetime, schedule: Schedule | None, organization_id: str, *, by_hand: bool = False
+) -> DateRange:
     """Return the days that a report due at ``due`` is about: those since the run before it, the day of ``due`` not
-    counted unless the run before was on that day, too. So each day is in exactly one of the daily (or rarer) reports.
+    counted unless the run before was on that day, too. So each day is in exactly one of the daily
+    (or rarer) reports.
 
     A run by hand is about as long a time as the last one of the calendar was.
     """
-    zone = cron.zone(schedule.zone if schedule else conf.organization_zone(organization_id) or _project_zone())
+    zone = cron.zone(
+        schedule.zone if schedule else conf.organization_zone(organization_id) or _project_zone()
+    )
     start = _start(due, schedule, by_hand=by_hand)
     first, last = start.astimezone(zone).date(), due.astimezone(zone).date() - timedelta(days=1)
     return DateRange(first, max(first, last))
@@ -87,7 +98,9 @@ def _schedule(running: CurrentJob | None, organization_id: str) -> Schedule | No
     """Return the schedule that made the running job, or else the organization's."""
     using = running.database if running else None
     if running is not None:
-        record = JobRecord.objects.using(using).select_related("schedule").filter(pk=running.id).first()
+        record = (
+            JobRecord.objects.using(using).select_related("schedule").filter(pk=running.id).first()
+        )
         if record is not None and record.schedule is not None:
             return record.schedule
     return Schedule.objects.using(using).filter(name=f"{REPORT_PREFIX}{organization_id}").first()
@@ -98,7 +111,9 @@ def _checked(organization_id: str, format: str, recipients: Sequence[str]) -> li
     if not organization_id:
         raise ValidationError("organization_id is empty: the report would show everybody's data")
     if format not in REPORT_FORMATS:
-        raise ValidationError(f"format is {format!r}: reports are made as {' or '.join(REPORT_FORMATS)}")
+        raise ValidationError(
+            f"format is {format!r}: reports are made as {' or '.join(REPORT_FORMATS)}"
+        )
     if isinstance(recipients, str):
         raise ValidationError("recipients must be a list of mail addresses")
     addresses: dict[str, str] = {}
@@ -122,12 +137,22 @@ def _mail(
     """Enqueue a mail to each address. Its id is made from the report's, so that a report made again sends no second."""
     running = current_job(default=None)
     report = running.id if running else str(uuid.uuid4())
-    data = {"title": kind.title, "organization": organization, "days": str(days), "url": absolute(file.url)}
+    data = {
+        "title": kind.title,
+        "organization": organization,
+        "days": str(days),
+        "url": absolute(file.url),
+    }
     enqueue_bulk(
         [
             (
                 email_job.name,
-                {"to": to, "subject": f"{kind.title}: {days}", "template": "organization-report", "data": data},
+                {
+                    "to": to,
+                    "subject": f"{kind.title}: {days}",
+                    "template": "organization-report",
+                    "data": data,
+                },
                 JobOptions(
                     id=f"{REPORT_JOB}:{report}:{to}",
                     organization=organization_id,

@@ -1,11 +1,11 @@
 """Cleanup of files that nothing refers to any more. The project says where they lie and which ones are needed.
 
-    orphans.register("reports/", orphans.of_jobs)
-    orphans.register("photos/", lambda names: Photo.objects.filter(file__in=names).values_list("file", flat=True))
+    orphans.register("reports/", orphans.of_jobs) orphans.register("photos/", lambda names:
+    Photo.objects.filter(file__in=names).values_list("file", flat=True))
 
-Nothing outside a registered prefix is looked at, nothing younger than a day is deleted, links in the file system are
-not followed, and ``cleanup_orphaned_files.enqueue(dry_run=True)`` only says what would go. It runs daily at 03:00 once
-something is registered.
+Nothing outside a registered prefix is looked at, nothing younger than a day is deleted, links in
+the file system are not followed, and ``cleanup_orphaned_files.enqueue(dry_run=True)`` only says
+what would go. It runs daily at 03:00 once something is registered.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def register(prefix: str, in_use: InUse) -> None:
     """
     *folders, end = prefix.split("/")
     if end or not folders or {"", ".", ".."} & set(folders):
-        raise ValueError(f"prefix is {prefix!r}: give a folder below the storage's root, with a slash at its end")
+        raise ValueError(
+            f"prefix is {prefix!r}: give a folder below the storage's root, with a slash at its end"
+        )
     if prefix in _places:
         raise ValueError(f"prefix is {prefix!r}: somebody else has registered it")
     _places[prefix] = Place(prefix, in_use)
@@ -97,7 +99,9 @@ def cleanup_orphaned_files(dry_run: bool = False) -> int:
             seen += len(names)
             deleted += _sweep(storage(), place, names, dry_run=dry_run)
             what = "would be deleted" if dry_run else "deleted"
-            report_progress(100 * number / len(_places), f"{place.prefix}: {seen} files seen, {deleted} {what}")
+            report_progress(
+                100 * number / len(_places), f"{place.prefix}: {seen} files seen, {deleted} {what}"
+            )
     return deleted
 
 
@@ -106,7 +110,9 @@ def _sweep(files: Storage, place: Place, names: Sequence[str], *, dry_run: bool)
     needed = set(place.in_use(old)) if old else set()
     count = 0
     for name in old:
-        if name in needed or not _is_old(files, name):  # a run that is repeated may have written it anew meanwhile
+        if name in needed or not _is_old(
+            files, name
+        ):  # a run that is repeated may have written it anew meanwhile
             continue
         count += 1
         logger.info("orphaned file %s%s", name, " (dry run: it stays)" if dry_run else "")

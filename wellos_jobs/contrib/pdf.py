@@ -24,12 +24,22 @@ INK, ACCENT, FAINT, SHADE = "#1c2b29", "#0f5f57", "#5b6b68", "#eef2f1"
 MARGIN = 54.0
 """Points from each edge of the page: three quarters of an inch."""
 
-# The first pair that is installed is used. DejaVu and Arial know far more scripts than ReportLab's own Vera.
+# The first pair that is installed is used. DejaVu and Arial know far more scripts than ReportLab's
+# own Vera.
 _FONTS = (
-    ("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "/usr/share/fonts/truetype/dejavu/DejaVuSans-Bold.ttf"),
-    ("/usr/share/fonts/dejavu-sans-fonts/DejaVuSans.ttf", "/usr/share/fonts/dejavu-sans-fonts/DejaVuSans-Bold.ttf"),
+    (
+        "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
+        "/usr/share/fonts/truetype/dejavu/DejaVuSans-Bold.ttf",
+    ),
+    (
+        "/usr/share/fonts/dejavu-sans-fonts/DejaVuSans.ttf",
+        "/usr/share/fonts/dejavu-sans-fonts/DejaVuSans-Bold.ttf",
+    ),
     ("/usr/share/fonts/TTF/DejaVuSans.ttf", "/usr/share/fonts/TTF/DejaVuSans-Bold.ttf"),
-    ("/System/Library/Fonts/Supplemental/Arial.ttf", "/System/Library/Fonts/Supplemental/Arial Bold.ttf"),
+    (
+        "/System/Library/Fonts/Supplemental/Arial.ttf",
+        "/System/Library/Fonts/Supplemental/Arial Bold.ttf",
+    ),
     ("Vera.ttf", "VeraBd.ttf"),
 )
 
@@ -45,7 +55,9 @@ def reportlab(module: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "reportlab":
             raise
-        raise ConfigurationError("PDF files need ReportLab, which is not installed: pip install reportlab") from error
+        raise ConfigurationError(
+            "PDF files need ReportLab, which is not installed: pip install reportlab"
+        ) from error
 
 
 @functools.cache
@@ -55,7 +67,9 @@ def fonts() -> tuple[str, str]:
     regular, bold = next(pair for pair in _FONTS if _is_there(pair))
     for name, path in (("Wellos", regular), ("Wellos-Bold", bold)):
         metrics.registerFont(truetype.TTFont(name, path))
-    metrics.registerFontFamily("Wellos", normal="Wellos", bold="Wellos-Bold", italic="Wellos", boldItalic="Wellos-Bold")
+    metrics.registerFontFamily(
+        "Wellos", normal="Wellos", bold="Wellos-Bold", italic="Wellos", boldItalic="Wellos-Bold"
+    )
     return "Wellos", "Wellos-Bold"
 
 
@@ -75,7 +89,9 @@ def styles() -> Mapping[str, Any]:
         "small": make("small", text, fontSize=8, leading=11, textColor=FAINT),
         "right": make("right", text, alignment=2),
         "heading": make("heading", text, fontName=bold, fontSize=9, textColor="#ffffff"),
-        "heading-right": make("heading-right", text, fontName=bold, fontSize=9, textColor="#ffffff", alignment=2),
+        "heading-right": make(
+            "heading-right", text, fontName=bold, fontSize=9, textColor="#ffffff", alignment=2
+        ),
         "strong": make("strong", text, fontName=bold),
         "strong-right": make("strong-right", text, fontName=bold, alignment=2),
         "title": make("title", text, fontName=bold, fontSize=22, leading=27, textColor=ACCENT),
@@ -101,8 +117,12 @@ def document(parts: Sequence[Any], *, title: str, author: str, footer: str = "")
         canvas.drawRightString(width - MARGIN, MARGIN - 14, f"Page {canvas.getPageNumber()}")
         canvas.restoreState()
 
-    frame = platypus.Frame(MARGIN, MARGIN + 10, width - 2 * MARGIN, height - 2 * MARGIN - 10, 0, 0, 0, 0, id="text")
-    template = platypus.BaseDocTemplate(output, pagesize=(width, height), title=title, author=author, invariant=1)
+    frame = platypus.Frame(
+        MARGIN, MARGIN + 10, width - 2 * MARGIN, height - 2 * MARGIN - 10, 0, 0, 0, 0, id="text"
+    )
+    template = platypus.BaseDocTemplate(
+        output, pagesize=(width, height), title=title, author=author, invariant=1
+    )
     template.addPageTemplates(platypus.PageTemplate(id="page", frames=[frame], onPage=draw_footer))
     template.build(list(parts))
     return output.getvalue()
@@ -122,9 +142,18 @@ def table(
     """Return a table with a dark heading, repeated on each page, and every second row shaded."""
     shares = widths or [1.0] * len(headings)
     usable = _page()[0] - 2 * MARGIN
-    cells = [[paragraph(text, "heading-right" if i in numeric else "heading") for i, text in enumerate(headings)]]
+    cells = [
+        [
+            paragraph(text, "heading-right" if i in numeric else "heading")
+            for i, text in enumerate(headings)
+        ]
+    ]
     cells += [
-        [paragraph(shown(value), "right" if i in numeric else "text") for i, value in enumerate(row)] for row in rows
+        [
+            paragraph(shown(value), "right" if i in numeric else "text")
+            for i, value in enumerate(row)
+        ]
+        for row in rows
     ]
     result = reportlab("platypus").Table(
         cells, colWidths=[usable * share / sum(shares) for share in shares], repeatRows=1

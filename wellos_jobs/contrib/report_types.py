@@ -1,6 +1,7 @@
 """The types of report that a project has registered: what each is called, and how its steps are done.
 
-Knowing them declares no job, so the admin may look here whether or not ``wellos_jobs.contrib`` is installed.
+Knowing them declares no job, so the admin may look here whether or not ``wellos_jobs.contrib`` is
+installed.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class DateRange:
         """
         bounds = [value.get("start"), value.get("end")] if isinstance(value, Mapping) else value
         if isinstance(bounds, (str, bytes)) or not isinstance(bounds, Sequence) or len(bounds) != 2:
-            raise ValidationError(f"date_range is {value!r}: give {{'start': ..., 'end': ...}} or a pair of dates")
+            raise ValidationError(
+                f"date_range is {value!r}: give {{'start': ..., 'end': ...}} or a pair of dates"
+            )
         start, end = (_day(bound) for bound in bounds)
         if end < start:
             raise ValidationError(f"date_range ends on {end}, before it starts on {start}")
@@ -50,7 +53,8 @@ class DateRange:
 class Content:
     """What a report shows: a table, and figures to head it. ``numeric`` columns are set flush right.
 
-    ``rows`` may be an iterator, which is read once: row by row into a CSV file, as a whole into a PDF.
+    ``rows`` may be an iterator, which is read once: row by row into a CSV file, as a whole into a
+    PDF.
     """
 
     headings: Sequence[str]
@@ -81,7 +85,11 @@ class ReportType:
 
     def rows(self, days: DateRange, organization: str) -> Any:
         """Fetch the rows, of one organization if its id is given and ``fetch`` takes it."""
-        return self.fetch(days, organization=organization) if self.for_organizations else self.fetch(days)
+        return (
+            self.fetch(days, organization=organization)
+            if self.for_organizations
+            else self.fetch(days)
+        )
 
 
 class UnknownReport(ConfigurationError):
@@ -103,12 +111,13 @@ def register(
 ) -> ReportType:
     """Make a type of report known. Call it in an app's ``jobs.py``, so that workers know it too.
 
-    ``fetch(date_range)`` returns the rows; one that also takes ``organization`` gets the organization's id, or ''
-    when the report is not for one, and may then be scheduled for organizations. ``process(rows)`` makes the Content
-    of them; by default rows are mappings, shown in ``columns`` (key -> heading). Rows that ``fetch`` yields are
-    streamed into a CSV file. ``render(title, date_range, content)`` returns the PDF's bytes; by default a ReportLab
-    table. ``notify(report_type, file, message)`` tells people of a report that was asked for; by default a mail to
-    whoever asked.
+    ``fetch(date_range)`` returns the rows; one that also takes ``organization`` gets the
+    organization's id, or '' when the report is not for one, and may then be scheduled for
+    organizations. ``process(rows)`` makes the Content of them; by default rows are mappings, shown
+    in ``columns`` (key -> heading). Rows that ``fetch`` yields are streamed into a CSV file.
+    ``render(title, date_range, content)`` returns the PDF's bytes; by default a ReportLab table.
+    ``notify(report_type, file, message)`` tells people of a report that was asked for; by default a
+    mail to whoever asked.
 
     Raises:
         ValueError: the name is taken, or neither or both of ``columns`` and ``process`` are given.
@@ -119,7 +128,9 @@ def register(
         raise ValueError(f"Report type {name!r}: give either columns or process")
     chosen = process if process is not None else _tabulate(columns or {})
     takes_organization = _takes(fetch, "organization")
-    _types[name] = ReportType(name, title, fetch, chosen, render or pdf.render_report, notify, takes_organization)
+    _types[name] = ReportType(
+        name, title, fetch, chosen, render or pdf.render_report, notify, takes_organization
+    )
     return _types[name]
 
 
@@ -149,15 +160,20 @@ def find_for_organizations(name: str) -> ReportType:
     """Return the type of this name that organizations may have; for '' the first that was registered.
 
     Raises:
-        UnknownReport: there is none, or its ``fetch`` knows no organizations, so that it would show everybody's data.
+        UnknownReport: there is none, or its ``fetch`` knows no organizations, so that it would show
+            everybody's data.
     """
     if not name:
         for kind in for_organizations():
             return kind
-        raise UnknownReport("No report type can be made for organizations: register one whose fetch takes organization")
+        raise UnknownReport(
+            "No report type can be made for organizations: register one whose fetch takes organization"
+        )
     kind = find(name)
     if not kind.for_organizations:
-        raise UnknownReport(f"Report type {name!r} shows everybody's data: its fetch takes no argument 'organization'")
+        raise UnknownReport(
+            f"Report type {name!r} shows everybody's data: its fetch takes no argument 'organization'"
+        )
     return kind
 
 
@@ -172,18 +188,24 @@ def _takes(function: Callable[..., Any], name: str) -> bool:
 def _hint(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"registered are {', '.join(known) or 'none'}"
+    return (
+        f"did you mean {close[0]!r}?" if close else f"registered are {', '.join(known) or 'none'}"
+    )
 
 
 def _tabulate(columns: Mapping[str, str]) -> Callable[[Iterable[Mapping[str, Any]]], Content]:
     def process(rows: Iterable[Mapping[str, Any]]) -> Content:
-        return Content(list(columns.values()), ([row[key] for key in columns] for row in rows), numeric=None)
+        return Content(
+            list(columns.values()), ([row[key] for key in columns] for row in rows), numeric=None
+        )
 
     return process
 
 
 def _numeric(rows: Sequence[Sequence[Any]], columns: int) -> frozenset[int]:
-    return frozenset(place for place in range(columns) if rows and all(_is_number(row[place]) for row in rows))
+    return frozenset(
+        place for place in range(columns) if rows and all(_is_number(row[place]) for row in rows)
+    )
 
 
 def _is_number(value: Any) -> bool:

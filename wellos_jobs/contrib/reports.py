@@ -1,11 +1,12 @@
 """Reports: register a type of report, then enqueue ``generate_report`` for it and watch its five steps.
 
-    reports.register("hours", title="Hours", fetch=fetch_hours, columns={"person": "Person", "hours": "Hours"})
-    generate_report.enqueue(report_type="hours", date_range={"start": date(2026, 1, 1), "end": date(2026, 1, 31)})
+    reports.register("hours", title="Hours", fetch=fetch_hours, columns={"person": "Person",
+    "hours": "Hours"}) generate_report.enqueue(report_type="hours", date_range={"start": date(2026,
+    1, 1), "end": date(2026, 1, 31)})
 
-The steps are functions of the project; only ``fetch`` has no default. The file is ``reports/<job id>.pdf``, or
-``.csv``, in the storage; a run that is repeated replaces it. Rows that are an iterator stay one on their way into a CSV
-file, however many there are.
+The steps are functions of the project; only ``fetch`` has no default. The file is ``reports/<job
+id>.pdf``, or ``.csv``, in the storage; a run that is repeated replaces it. Rows that are an
+iterator stay one on their way into a CSV file, however many there are.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ QUEUE = "reports"
 def generate_report(report_type: str, date_range: Any, format: str = "pdf") -> dict[str, Any]:
     """Make a report as ``pdf`` or ``csv``; return ``{"url", "size"}``, the size in bytes.
 
-    It is of the organization of the job, if the job has one and the report type knows organizations.
+    It is of the organization of the job, if the job has one and the report type knows
+    organizations.
 
     Raises:
         UnknownReport: the type does not exist.
@@ -53,14 +55,24 @@ def generate_report(report_type: str, date_range: Any, format: str = "pdf") -> d
     """
     kind, days = find(report_type), DateRange.of(date_range)
     if format not in REPORT_FORMATS:
-        raise ValidationError(f"format is {format!r}: reports are made as {' or '.join(REPORT_FORMATS)}")
+        raise ValidationError(
+            f"format is {format!r}: reports are made as {' or '.join(REPORT_FORMATS)}"
+        )
     running = current_job(default=None)
-    file = make(kind, days, kind.title, organization=running.organization_id if running else "", format=format)
+    file = make(
+        kind,
+        days,
+        kind.title,
+        organization=running.organization_id if running else "",
+        format=format,
+    )
     notify = kind.notify or mail_to_requester
     return announce(file, lambda message: notify(kind, file, message))
 
 
-def make(kind: ReportType, days: DateRange, title: str, *, organization: str = "", format: str = "pdf") -> StoredFile:
+def make(
+    kind: ReportType, days: DateRange, title: str, *, organization: str = "", format: str = "pdf"
+) -> StoredFile:
     """Fetch, process, render as ``pdf`` or ``csv``, and store, telling the progress of each step."""
     report_progress(0, "fetching")
     rows = kind.rows(days, organization)
@@ -89,10 +101,17 @@ def mail_to_requester(kind: ReportType, file: StoredFile, message: str) -> None:
     running = current_job(default=None)
     if running is None or not running.requested_by_id:
         return
-    user = get_user_model()._default_manager.filter(pk=running.requested_by_id, is_active=True).first()
+    user = (
+        get_user_model()._default_manager.filter(pk=running.requested_by_id, is_active=True).first()
+    )
     if user is None or not getattr(user, user.get_email_field_name(), ""):
         return
-    data = {"name": emails.name_of(user), "title": kind.title, "url": absolute(file.url), "message": message}
+    data = {
+        "name": emails.name_of(user),
+        "title": kind.title,
+        "url": absolute(file.url),
+        "message": message,
+    }
     enqueue(
         emails.email_job.name,
         {

@@ -20,7 +20,9 @@ CLEANUP_DELAY = 60.0
 
 def add_critical_task(data: Mapping[str, Any], *, organization: str | None = None) -> JobHandle:
     """Enqueue ``critical-task``, before everything else."""
-    return _add("critical-task", data, JobOptions(priority=Priority.CRITICAL, organization=organization))
+    return _add(
+        "critical-task", data, JobOptions(priority=Priority.CRITICAL, organization=organization)
+    )
 
 
 def add_user_action(data: Mapping[str, Any], *, organization: str | None = None) -> JobHandle:
@@ -30,12 +32,18 @@ def add_user_action(data: Mapping[str, Any], *, organization: str | None = None)
 
 def add_background_sync(data: Mapping[str, Any], *, organization: str | None = None) -> JobHandle:
     """Enqueue ``background-sync``."""
-    return _add("background-sync", data, JobOptions(priority=Priority.NORMAL, organization=organization))
+    return _add(
+        "background-sync", data, JobOptions(priority=Priority.NORMAL, organization=organization)
+    )
 
 
 def add_cleanup(data: Mapping[str, Any], *, organization: str | None = None) -> JobHandle:
     """Enqueue ``cleanup``, to start in a minute and after everything else."""
-    return _add("cleanup", data, JobOptions(priority=Priority.LOW, delay=CLEANUP_DELAY, organization=organization))
+    return _add(
+        "cleanup",
+        data,
+        JobOptions(priority=Priority.LOW, delay=CLEANUP_DELAY, organization=organization),
+    )
 
 
 def _add(name: str, data: Mapping[str, Any], options: JobOptions) -> JobHandle:

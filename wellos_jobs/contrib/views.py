@@ -11,7 +11,13 @@ from django.core import signing
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.storage import FileSystemStorage
 from django.core.handlers.asgi import ASGIRequest
-from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.http import (
+    FileResponse,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+)
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
@@ -24,8 +30,9 @@ Response = TypeVar("Response", bound=HttpResponseBase)
 def file(request: HttpRequest, token: str, filename: str) -> HttpResponseBase:
     """Send the file that ``token`` names, as a download; ``filename`` is only for people to read.
 
-    A file in S3, or wherever else the storage has URLs of its own, is not passed through here: the answer leads to its
-    URL, signed just now. 410 for a link that has expired, 404 for one that nobody here made or whose file is gone.
+    A file in S3, or wherever else the storage has URLs of its own, is not passed through here: the
+    answer leads to its URL, signed just now. 410 for a link that has expired, 404 for one that
+    nobody here made or whose file is gone.
     """
     try:
         name = read_token(token)
@@ -33,11 +40,17 @@ def file(request: HttpRequest, token: str, filename: str) -> HttpResponseBase:
             return _guarded(HttpResponseRedirect(elsewhere))
         content = storage().open(name)
     except signing.SignatureExpired:
-        return HttpResponse(_("This link has expired."), status=410, content_type="text/plain; charset=utf-8")
+        return HttpResponse(
+            _("This link has expired."), status=410, content_type="text/plain; charset=utf-8"
+        )
     except (signing.BadSignature, FileNotFoundError, IsADirectoryError, SuspiciousFileOperation):
-        return HttpResponse(_("File not found"), status=404, content_type="text/plain; charset=utf-8")
+        return HttpResponse(
+            _("File not found"), status=404, content_type="text/plain; charset=utf-8"
+        )
     response = FileResponse(content, as_attachment=True, filename=name.rpartition("/")[2])
-    if isinstance(request, ASGIRequest):  # else Django reads the whole file into memory, with a warning
+    if isinstance(
+        request, ASGIRequest
+    ):  # else Django reads the whole file into memory, with a warning
         response.streaming_content = _pieces(content, response.block_size)
     return _guarded(response)
 

@@ -54,7 +54,9 @@ def tell(fields: Fields) -> str:
     if not days and on_each_day:
         days = "every day"
     within = _seconds(fields)
-    if within and times == "every minute":  # "every 10 seconds", not "every minute, every 10 seconds of it"
+    if (
+        within and times == "every minute"
+    ):  # "every 10 seconds", not "every minute, every 10 seconds of it"
         times, within = within.removesuffix(" of the minute").replace("past the", "past every"), ""
     joint = " " if days.startswith("on ") or (on_each_day and days.startswith("every ")) else ", "
     said = f"{times}{joint}{days}" if days else times
@@ -103,7 +105,7 @@ def _plural(count: int, name: str) -> str:
     return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
-# --- times of the day ------------------------------------------------------------------------------------
+# --- times of the day -----------------------------------------------------------------------------
 
 
 def _times(fields: Fields) -> tuple[str, bool]:
@@ -149,7 +151,10 @@ def _hourly(hours: tuple[int, ...], minute: int, step: int) -> tuple[str, bool]:
             else f"{_every(step, 'hour')}, at {_plural(minute, 'minute')} past the hour"
         ), False
     if _step(hours):
-        return f"{_every(_step(hours), 'hour')} from {_at(hours[0], minute)} to {_at(hours[-1], minute)}", True
+        return (
+            f"{_every(_step(hours), 'hour')} from {_at(hours[0], minute)} to {_at(hours[-1], minute)}",
+            True,
+        )
     return f"at {listed([_at(hour, minute) for hour in hours])}", True
 
 
@@ -158,7 +163,9 @@ def _past(minutes: tuple[int, ...], even: int) -> str:
     if step and even and minutes[0] == 0:
         return f"{_every(step, 'minute')} in"
     if step:
-        return f"{_every(step, 'minute')} from {minutes[0]} to {_plural(minutes[-1], 'minute')} past"
+        return (
+            f"{_every(step, 'minute')} from {minutes[0]} to {_plural(minutes[-1], 'minute')} past"
+        )
     return f"at {listed([str(minute) for minute in minutes])} {'minute' if minutes == (1,) else 'minutes'} past"
 
 
@@ -178,12 +185,8 @@ def _seconds(fields: Fields) -> str:
     if step and seconds[0] == 0 and len(seconds) > 1:
         return f"{_every(step, 'second')} of the minute"
     if len(seconds) > _MANY and _step(seconds):
-        return (
-            f"{_every(_step(seconds), 'second')} from {seconds[0]} to {_plural(seconds[-1], 'second')} past the minute"
-        )
-    return (
-        f"at {listed([str(second) for second in seconds])} {'second' if seconds == (1,) else 'seconds'} past the minute"
-    )
+        return f"{_every(_step(seconds), 'second')} from {seconds[0]} to {_plural(seconds[-1], 'second')} past the minute"
+    return f"at {listed([str(second) for second in seconds])} {'second' if seconds == (1,) else 'seconds'} past the minute"
 
 
 def _at(hour: int, minute: int) -> str:
@@ -202,13 +205,15 @@ def _even(field: Field) -> int:
     return step if step and len(field.values) * step == size else 0
 
 
-# --- days ------------------------------------------------------------------------------------------------
+# --- days -----------------------------------------------------------------------------------------
 
 
 def _days(fields: Fields) -> str:
     """Return which days, or nothing where it is every day of the year."""
     months = (
-        "" if fields.month.is_any else _span([_MONTHS[month] for month in fields.month.values], fields.month.values)
+        ""
+        if fields.month.is_any
+        else _span([_MONTHS[month] for month in fields.month.values], fields.month.values)
     )
     by_day, by_weekday = not fields.day.is_any, not fields.weekday.is_any
     if not fields.needs_both_days and not (by_day and by_weekday):
@@ -231,7 +236,9 @@ def _of_month(day: Field, months: str) -> str:
     numbers = tuple(value for value in day.values if value > 0)
     words = []
     if len(numbers) > _MANY and _step(numbers) > 1:
-        words.append(f"every {_ordinal(_step(numbers))} day from the {_nth(numbers[0])} to the {_nth(numbers[-1])}")
+        words.append(
+            f"every {_ordinal(_step(numbers))} day from the {_nth(numbers[0])} to the {_nth(numbers[-1])}"
+        )
     elif numbers:
         words.append(_span([f"the {_nth(number)}" for number in numbers], numbers))
     words += ["the last workday"] if LAST_WORKDAY in day.values else []
@@ -240,7 +247,9 @@ def _of_month(day: Field, months: str) -> str:
 
 
 def _weekdays(weekday: Field) -> str:
-    nths = [f"on the {_ORDINALS[nth.nth]} {_WEEKDAYS[nth.weekday]} of the month" for nth in weekday.nths]
+    nths = [
+        f"on the {_ORDINALS[nth.nth]} {_WEEKDAYS[nth.weekday]} of the month" for nth in weekday.nths
+    ]
     plain = ["every " + _weekday_names(weekday, "")] if weekday.values else []
     if plain and " to " in plain[0]:
         plain = [plain[0].removeprefix("every ")]
@@ -252,7 +261,9 @@ def _weekday_names(weekday: Field, article: str) -> str:
     days = tuple(sorted(value or 7 for value in weekday.values))
     words = [f"{article}{_WEEKDAYS[day % 7]}" for day in days]
     nths = (
-        [f"the {_ORDINALS[nth.nth]} {_WEEKDAYS[nth.weekday]} of the month" for nth in weekday.nths] if article else []
+        [f"the {_ORDINALS[nth.nth]} {_WEEKDAYS[nth.weekday]} of the month" for nth in weekday.nths]
+        if article
+        else []
     )
     if article:
         return " or ".join(words + nths)
@@ -266,7 +277,9 @@ def _span(words: list[str], values: tuple[int, ...]) -> str:
 
 
 def _ordinal(number: int) -> str:
-    return _ORDINALS.get(number, f"{number}th")  # a step is never 21 and more here, where "th" would be wrong
+    return _ORDINALS.get(
+        number, f"{number}th"
+    )  # a step is never 21 and more here, where "th" would be wrong
 
 
 def _nth(number: int) -> str:

@@ -44,7 +44,8 @@ _ANY_DAY = datetime(2000, 1, 1)
 class Every:
     """A fixed interval in real seconds: it takes no notice of clock changes. Give it wherever a cron line can stand.
 
-    Runs are at ``anchor + n * seconds`` for every whole n, so they never drift. Exact to the microsecond.
+    Runs are at ``anchor + n * seconds`` for every whole n, so they never drift. Exact to the
+    microsecond.
 
     Raises:
         CronError: not a number of seconds or a ``timedelta`` between a microsecond and ten years.
@@ -90,8 +91,8 @@ class Calendar:
     _downwards: CronSim = field(repr=False, compare=False)
     """Walks the chosen days backwards, at their last minute."""
 
-    # cronsim finds the days, here the minutes of a day are added: by its own steps it goes through every hour, which
-    # takes three times as long.
+    # cronsim finds the days, here the minutes of a day are added: by its own steps it goes through
+    # every hour, which takes three times as long.
 
     def walls_after(self, wall: datetime) -> Iterator[datetime]:
         """Yield the chosen minutes after the minute of a wall time, upwards, until the calendar ends."""
@@ -129,10 +130,13 @@ def parse(line: str | Every) -> Plan:
     """Return the plan of a line.
 
     Raises:
-        CronError: it is no line, or one that can never run; the text names line, field, value and mend.
+        CronError: it is no line, or one that can never run; the text names line, field, value and
+            mend.
     """
     if not isinstance(line, str | Every):
-        raise CronError(f"{line!r} is not a cron line: give text such as '0 8 * * *', or Every(seconds)")
+        raise CronError(
+            f"{line!r} is not a cron line: give text such as '0 8 * * *', or Every(seconds)"
+        )
     return _parse(" ".join(str(line).split()))
 
 
@@ -148,7 +152,9 @@ def _parse(line: str) -> Plan:
 def _interval(line: str) -> Plan:
     match = _EVERY.fullmatch(line)
     if match is None:
-        raise CronError("write '@every' and one number with s, m, h or d, such as '@every 90' or '@every 15m'")
+        raise CronError(
+            "write '@every' and one number with s, m, h or d, such as '@every 90' or '@every 15m'"
+        )
     number, unit = match.groups()
     period = _period(Decimal(number) * _UNITS[unit.lower()], number + unit)
     return Interval(line, period)
@@ -164,7 +170,9 @@ def _period(seconds: float | Decimal | timedelta, shown: str) -> timedelta:
     else:
         period = timedelta(0)
     if not _MICROSECOND <= period <= LONGEST_INTERVAL:
-        raise CronError(f"interval {shown} is not between a microsecond and {LONGEST_INTERVAL.days} days")
+        raise CronError(
+            f"interval {shown} is not between a microsecond and {LONGEST_INTERVAL.days} days"
+        )
     return period
 
 
@@ -179,7 +187,9 @@ def _cron(line: str) -> Plan:
     # Days of the month fall on the same weekdays again after 28 years; cronsim gives up after 50.
     if next(copy.copy(upwards), None) is None:
         raise CronError(_never(days))
-    times = tuple(hour * 60 + minute for hour in fields.hour.values for minute in fields.minute.values)
+    times = tuple(
+        hour * 60 + minute for hour in fields.hour.values for minute in fields.minute.values
+    )
     return Calendar(line, fields, fields.is_fixed, fields.second.values, times, upwards, downwards)
 
 
@@ -189,7 +199,9 @@ def _without_macro(line: str) -> str:
     if line.lower() in MACROS:
         return MACROS[line.lower()]
     near = difflib.get_close_matches(line.lower(), [*MACROS, "@every 60"], n=1)
-    raise CronError(f"did you mean {near[0]!r}?" if near else f"there is {', '.join(MACROS)} and '@every 60'")
+    raise CronError(
+        f"did you mean {near[0]!r}?" if near else f"there is {', '.join(MACROS)} and '@every 60'"
+    )
 
 
 def _never(days: str) -> str:

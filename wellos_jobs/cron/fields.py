@@ -71,8 +71,9 @@ LAST_WORKDAY = -2
 class Field:
     """The values one field chooses, in order.
 
-    ``values`` of the day of the month may hold ``LAST`` and ``LAST_WORKDAY``; Sunday is always 0. ``star`` says that it
-    is written with a star anywhere, ``leads`` that a star is its first character.
+    ``values`` of the day of the month may hold ``LAST`` and ``LAST_WORKDAY``; Sunday is always 0.
+    ``star`` says that it is written with a star anywhere, ``leads`` that a star is its first
+    character.
     """
 
     unit: Unit
@@ -114,7 +115,8 @@ def read(line: str) -> Fields:
     """Read a cron line of five fields, or of six with the seconds first.
 
     Raises:
-        CronError: it is none. The text names the fault only; who knows the whole line puts that before it.
+        CronError: it is none. The text names the fault only; who knows the whole line puts that
+            before it.
     """
     if len(line) > _LONGEST:
         raise CronError(f"it has {len(line)} characters, more than {_LONGEST}")
@@ -123,7 +125,9 @@ def read(line: str) -> Fields:
         raise CronError("it is empty: write one such as '0 8 * * *', minute hour day month weekday")
     if len(parts) not in (5, 6):
         have = f"it has {len(parts)} {'field' if len(parts) == 1 else 'fields'}"
-        raise CronError(f"{have}, not 5 (minute hour day month weekday) or 6 (with the seconds first)")
+        raise CronError(
+            f"{have}, not 5 (minute hour day month weekday) or 6 (with the seconds first)"
+        )
     if len(parts) == 5:
         parts.insert(0, "0")
     units = (SECOND, MINUTE, HOUR, DAY, MONTH, WEEKDAY)
@@ -143,7 +147,9 @@ def _field(unit: Unit, text: str) -> Field:
             values.update(_values(unit, term))
     if unit is WEEKDAY:
         values = {value % 7 for value in values}
-    return Field(unit, tuple(sorted(values)), tuple(sorted(nths)), "*" in text, text.startswith("*"))
+    return Field(
+        unit, tuple(sorted(values)), tuple(sorted(nths)), "*" in text, text.startswith("*")
+    )
 
 
 def _nth(unit: Unit, term: str) -> Nth | None:

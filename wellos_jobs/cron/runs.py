@@ -1,12 +1,14 @@
 """When a schedule runs: ``(line, zone, after) -> next runs``. Pure: no clock, no Redis, no database.
 
-A line is five cron fields, six with the seconds first, a macro such as ``@daily``, or ``@every 90``, an interval. The
-rule where a zone changes its clock, in words and as a table, is in ``docs/schedules-dst.md``.
+A line is five cron fields, six with the seconds first, a macro such as ``@daily``, or ``@every
+90``, an interval. The rule where a zone changes its clock, in words and as a table, is in
+``docs/schedules-dst.md``.
 
-How it works: the fields choose *wall* times; cronsim walks the days on naive datetimes, where no clock ever changes.
-Each wall time stands for instants: a fixed time (no star in minute and hour) for exactly one, a time of a wildcard line
-for as many as there are. The runs are thereby one fixed set of instants, and the next run is the least one of the set
-after ``after``: asking again from any run gives the same answer, whatever happened in between.
+How it works: the fields choose *wall* times; cronsim walks the days on naive datetimes, where no
+clock ever changes. Each wall time stands for instants: a fixed time (no star in minute and hour)
+for exactly one, a time of a wildcard line for as many as there are. The runs are thereby one fixed
+set of instants, and the next run is the least one of the set after ``after``: asking again from any
+run gives the same answer, whatever happened in between.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ class Cron:
 
     Args:
         line: cron fields, a macro, or an interval.
-        tz: an IANA name or a ``ZoneInfo``; None leaves it to who uses it (organization, then project).
+        tz: an IANA name or a ``ZoneInfo``; None leaves it to who uses it (organization, then
+            project).
 
     Raises:
         CronError: the line or the zone does not exist.
@@ -62,16 +65,20 @@ class Cron:
         object.__setattr__(self, "zone_name", None if tz is None else zone(tz).key)
 
 
-# --- runs ------------------------------------------------------------------------------------------------
+# --- runs -----------------------------------------------------------------------------------------
 
 
 def next_runs(
-    line: str | Every, zone_: str | ZoneInfo, after: datetime, count: int, anchor: datetime | None = None
+    line: str | Every,
+    zone_: str | ZoneInfo,
+    after: datetime,
+    count: int,
+    anchor: datetime | None = None,
 ) -> list[datetime]:
     """Return the next runs, in the zone, strictly after ``after``; fewer only when the calendar ends (year 9999).
 
-    Compare them in UTC: Python compares two datetimes of one zone by the wall, so that a run of the second pass of a
-    repeated hour seems to come before one of the first.
+    Compare them in UTC: Python compares two datetimes of one zone by the wall, so that a run of the
+    second pass of a repeated hour seems to come before one of the first.
 
     Args:
         anchor: where an interval is counted from; cron lines take no notice of it.
@@ -92,7 +99,9 @@ def iterate(
 
     Raises: as ``next_runs``, and at once.
     """
-    return _runs(parse(line), zone(zone_), _instant("after", after), _instant("anchor", anchor or EPOCH))
+    return _runs(
+        parse(line), zone(zone_), _instant("after", after), _instant("anchor", anchor or EPOCH)
+    )
 
 
 def previous_run(
@@ -153,7 +162,7 @@ def _previous(plan: Plan, place: ZoneInfo, before: datetime, anchor: datetime) -
     return None
 
 
-# --- minutes under clock changes -------------------------------------------------------------------------
+# --- minutes under clock changes ------------------------------------------------------------------
 
 
 def _next_minute(plan: Calendar, place: ZoneInfo, after: datetime) -> datetime | None:
@@ -165,7 +174,8 @@ def _next_minute(plan: Calendar, place: ZoneInfo, after: datetime) -> datetime |
     turn = turn_at(place, wall)
     if turn is None or turn.is_gap or (run is not None and run < turn.at):
         return run
-    # In the first pass of a repeated hour, with no run left in it: the wall times of the hour begin again.
+    # In the first pass of a repeated hour, with no run left in it: the wall times of the hour begin
+    # again.
     return _first(plan, place, turn.start - _SECOND, turn.at - _SECOND)
 
 
@@ -184,7 +194,12 @@ def _previous_minute(plan: Calendar, place: ZoneInfo, before: datetime) -> datet
 def _first(plan: Calendar, place: ZoneInfo, wall: datetime, after: datetime) -> datetime | None:
     """The first instant after ``after`` of the wall times after ``wall``."""
     return next(
-        (run for later in plan.walls_after(wall) for run in _instants(plan, place, later) if run > after),
+        (
+            run
+            for later in plan.walls_after(wall)
+            for run in _instants(plan, place, later)
+            if run > after
+        ),
         None,
     )
 
@@ -206,7 +221,7 @@ def _instants(plan: Calendar, place: ZoneInfo, wall: datetime) -> tuple[datetime
     return (one_instant(place, wall),) if plan.is_fixed else every_instant(place, wall)
 
 
-# --- for people ------------------------------------------------------------------------------------------
+# --- for people -----------------------------------------------------------------------------------
 
 
 def describe(line: str | Every) -> str:
@@ -218,11 +233,13 @@ def describe(line: str | Every) -> str:
     return parse(line).describe()
 
 
-def edges(line: str | Every, zone_: str | ZoneInfo, after: datetime, days: float = 400) -> list[tuple[datetime, str]]:
+def edges(
+    line: str | Every, zone_: str | ZoneInfo, after: datetime, days: float = 400
+) -> list[tuple[datetime, str]]:
     """Return the runs of the coming days that a clock change touches, with what happens to them.
 
-    One entry for each clock change that touches any; lines that run every hour of the day, and intervals, have none,
-    because no clock change makes them wait longer than they say.
+    One entry for each clock change that touches any; lines that run every hour of the day, and
+    intervals, have none, because no clock change makes them wait longer than they say.
 
     Raises: as ``next_runs``.
     """
@@ -235,7 +252,11 @@ def edges(line: str | Every, zone_: str | ZoneInfo, after: datetime, days: float
         walls = _walls_within(plan, turn)
         if walls:
             run = (turn.at if turn.is_gap else one_instant(place, walls[0])).astimezone(place)
-            note = tell_gap(walls, run, once=plan.is_fixed) if turn.is_gap else tell_repeat(walls, once=plan.is_fixed)
+            note = (
+                tell_gap(walls, run, once=plan.is_fixed)
+                if turn.is_gap
+                else tell_repeat(walls, once=plan.is_fixed)
+            )
             found.append((run, note))
     return [(run, note) for run, note in found if run > after]
 

@@ -1,9 +1,10 @@
 """When a schedule runs, and which of the runs it is late for are made. Pure: no clock, no Redis, no database.
 
-A run that comes less than a minute late, as when one clock takes over from another, is late and no more: it is always
-made. An older one is *missed*, and the catch-up policy says what becomes of it.
+A run that comes less than a minute late, as when one clock takes over from another, is late and no
+more: it is always made. An older one is *missed*, and the catch-up policy says what becomes of it.
 
-All comparing is done in UTC: Python compares two datetimes of one zone by the wall, which is wrong in a repeated hour.
+All comparing is done in UTC: Python compares two datetimes of one zone by the wall, which is wrong
+in a repeated hour.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class Timing:
     def digest(self) -> str:
         """A short text that changes whenever any part of the timing does."""
         bounds = ("" if at is None else at.isoformat() for at in (self.starts_at, self.ends_at))
-        return hashlib.sha256("\x1f".join([self.line, self.zone, *bounds]).encode()).hexdigest()[:32]
+        return hashlib.sha256("\x1f".join([self.line, self.zone, *bounds]).encode()).hexdigest()[
+            :32
+        ]
 
     def after(self, moment: datetime, count: int = 1) -> list[datetime]:
         """Return the next runs after a moment, in the zone; fewer when there are no more.
@@ -95,7 +98,9 @@ def _due(timing: Timing, first: datetime, now: datetime, catch_up: CatchUp, most
     return Due(tuple(runs), count - len(runs), next_run)
 
 
-def _walk(timing: Timing, first: datetime, now: datetime, most: int) -> tuple[list[datetime], int, datetime | None]:
+def _walk(
+    timing: Timing, first: datetime, now: datetime, most: int
+) -> tuple[list[datetime], int, datetime | None]:
     """Return the latest due times up to now, at most ``most``, how many there are in all, and the one after now."""
     latest, count = deque([first], maxlen=most), 1
     for run in map(_utc, cron.iterate(timing.line, timing.zone, first, anchor=timing.starts_at)):

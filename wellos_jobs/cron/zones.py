@@ -1,8 +1,8 @@
 """IANA time zones, and what their clock changes do to a wall time. Pure: only ``zoneinfo``.
 
-Two kinds of ``datetime`` occur here. An *instant* is aware and in UTC. A *wall* time is naive: what a clock on the wall
-of the zone shows. Where clocks are put forward some wall times never come (a gap); where they are put back some come
-twice.
+Two kinds of ``datetime`` occur here. An *instant* is aware and in UTC. A *wall* time is naive: what
+a clock on the wall of the zone shows. Where clocks are put forward some wall times never come (a
+gap); where they are put back some come twice.
 """
 
 from __future__ import annotations
@@ -27,22 +27,29 @@ def zone(value: str | ZoneInfo) -> ZoneInfo:
     """Return the time zone of an IANA name such as ``"America/New_York"``.
 
     Raises:
-        CronError: there is no such zone; the text names the near miss. A ``ZoneInfo`` without a key (made from a file)
+        CronError: there is no such zone; the text names the near miss. A ``ZoneInfo`` without a key
+            (made from a file)
             is refused too, because its name could not be stored.
     """
     if isinstance(value, ZoneInfo):
         if value.key is None:
-            raise CronError(f"{value!r} has no name that could be stored: use ZoneInfo('Area/City')")
+            raise CronError(
+                f"{value!r} has no name that could be stored: use ZoneInfo('Area/City')"
+            )
         return value
     if not isinstance(value, str):
-        raise CronError(f"{value!r} is not a time zone: give an IANA name such as 'Europe/Paris', or a ZoneInfo")
+        raise CronError(
+            f"{value!r} is not a time zone: give an IANA name such as 'Europe/Paris', or a ZoneInfo"
+        )
     return _named(value)
 
 
 @lru_cache(maxsize=1024)
 def _named(name: str) -> ZoneInfo:
     if name in _OF_THIS_HOST or name.startswith(_OTHER_CLOCKS):
-        raise CronError(f"{name!r} means something else on each host: use a name such as 'UTC' or 'Europe/Paris'")
+        raise CronError(
+            f"{name!r} means something else on each host: use a name such as 'UTC' or 'Europe/Paris'"
+        )
     try:
         return ZoneInfo(name)
     except (LookupError, ValueError, OSError):  # unknown; no relative path; the name of a directory
@@ -52,7 +59,9 @@ def _named(name: str) -> ZoneInfo:
 def _near(name: str) -> str:
     known = sorted(available_timezones())
     wanted = "_".join(name.split()).casefold()
-    by_tail = [key for key in known if key.casefold() == wanted or key.casefold().endswith(f"/{wanted}")]
+    by_tail = [
+        key for key in known if key.casefold() == wanted or key.casefold().endswith(f"/{wanted}")
+    ]
     by_look = [] if by_tail else difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     for close in by_tail + by_look:
         return f"did you mean {close!r}?"

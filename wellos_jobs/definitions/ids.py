@@ -1,7 +1,7 @@
 """Job ids: UUIDs of version 7 (RFC 9562), so that ids sort by the time they were made.
 
-Ids that must come out the same each time they are computed (a job of foreign code, an id given as text)
-have the shape of a version 8 UUID made from a SHA-256 digest.
+Ids that must come out the same each time they are computed (a job of foreign code, an id given as
+text) have the shape of a version 8 UUID made from a SHA-256 digest.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def derived_id(*parts: str) -> uuid.UUID:
 def tick_id(schedule: str, due: datetime) -> uuid.UUID:
     """Return the id of the job that a schedule makes for a due time: one job, however many schedulers make it.
 
-    It has the shape of version 7: 48 bits of the due time in milliseconds, the rest from SHA-256(schedule, due).
+    It has the shape of version 7: 48 bits of the due time in milliseconds, the rest from
+    SHA-256(schedule, due).
     """
     microseconds = round(due.timestamp() * 1_000_000)
     digest = hashlib.sha256(f"{schedule}\x1f{microseconds}".encode()).digest()

@@ -1,8 +1,8 @@
 """Limits over the whole cluster: at most so many runs at once (Concurrency), or starts in a period (RateLimit).
 
-A limited job waits without burning an attempt and starts as soon as there is room. Jobs that name the same ``key``
-share a limit; without a key each job name has its own. A key may have fields: ``"quickbooks:{organization}"`` or the
-name of an argument, ``"account:{account_id}"``.
+A limited job waits without burning an attempt and starts as soon as there is room. Jobs that name
+the same ``key`` share a limit; without a key each job name has its own. A key may have fields:
+``"quickbooks:{organization}"`` or the name of an argument, ``"account:{account_id}"``.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ class RateLimit:
         check_key("RateLimit", key)
         for rate in rates:
             if weight > int(_rate_parts(rate)[0]):
-                raise ValueError(f"RateLimit: weight {weight} is above the rate {rate!r}: it could never start")
+                raise ValueError(
+                    f"RateLimit: weight {weight} is above the rate {rate!r}: it could never start"
+                )
 
     def each(self) -> list[RateLimit]:
         """Return a limit for each rate."""
@@ -103,13 +105,20 @@ class RateLimit:
     def wire(self, name: str, data: Mapping[str, Any], organization: str) -> dict[str, Any]:
         """Return the limit of one job as the scripts read it."""
         key = resolve(self.key, name, data, organization)
-        return {"id": f"r:{key}/{self.period:g}", "n": self.most, "p": self.period, "w": self.weight}
+        return {
+            "id": f"r:{key}/{self.period:g}",
+            "n": self.most,
+            "p": self.period,
+            "w": self.weight,
+        }
 
 
 def _rate_parts(rate: object) -> tuple[str, str | None, str]:
     match = _RATE.fullmatch(rate.strip()) if isinstance(rate, str) else None
     if match is None or int(match[1]) < 1 or float(match[2] or 1) <= 0:
-        raise ValueError(f"RateLimit: {rate!r} is no rate: write it like '10/s', '100/min' or '5/30s'")
+        raise ValueError(
+            f"RateLimit: {rate!r} is no rate: write it like '10/s', '100/min' or '5/30s'"
+        )
     return match[1], match[2], match[3]
 
 
@@ -151,7 +160,9 @@ def resolve(key: Key, name: str, data: Mapping[str, Any], organization: str) -> 
     try:
         return key.format_map({ORGANIZATION: organization, **data})
     except KeyError as error:
-        raise ValueError(f"the key {key!r} of {name} needs {error}, which the data do not have") from error
+        raise ValueError(
+            f"the key {key!r} of {name} needs {error}, which the data do not have"
+        ) from error
 
 
 def _whole(kind: str, option: str, value: object) -> None:
@@ -166,11 +177,15 @@ def check_key(kind: str, key: object) -> None:
         ValueError: it is neither, or the fields of the text cannot be read.
     """
     if key is not None and not callable(key) and (not isinstance(key, str) or not key):
-        raise ValueError(f"{kind}: key is {key!r}: give a text, a function of the data, or leave it out")
+        raise ValueError(
+            f"{kind}: key is {key!r}: give a text, a function of the data, or leave it out"
+        )
     try:
         fields_of(key)
     except ValueError as error:
-        raise ValueError(f"{kind}: key is {key!r}: {error}; write a brace that is no field twice") from error
+        raise ValueError(
+            f"{kind}: key is {key!r}: {error}; write a brace that is no field twice"
+        ) from error
 
 
 def above_zero(kind: str, option: str, value: float | timedelta) -> float:

@@ -49,15 +49,20 @@ class Parameters:
         """Read a function's signature.
 
         Raises:
-            ValueError: it has positional-only parameters or ``*args``, which named data cannot fill.
+            ValueError: it has positional-only parameters or ``*args``, which named data cannot
+                fill.
         """
         positional, known, required, takes_any = [], [], [], False
         defaults: dict[str, Any] = {}
         for name, parameter in inspect.signature(function).parameters.items():
             if parameter.kind is parameter.POSITIONAL_ONLY:
-                raise ValueError(f"parameter {name!r} is positional-only: a job's data are named arguments")
+                raise ValueError(
+                    f"parameter {name!r} is positional-only: a job's data are named arguments"
+                )
             if parameter.kind is parameter.VAR_POSITIONAL:
-                raise ValueError(f"it takes *{name}: a job's data are named arguments, so name them")
+                raise ValueError(
+                    f"it takes *{name}: a job's data are named arguments, so name them"
+                )
             if parameter.kind is parameter.VAR_KEYWORD:
                 takes_any = True
                 continue
@@ -115,7 +120,8 @@ class JobDefinition:
         """Return the arguments by name, without defaults: those of the code that runs the job count.
 
         Raises:
-            TypeError: an argument is missing, unknown or given twice; the text names job and argument.
+            TypeError: an argument is missing, unknown or given twice; the text names job and
+                argument.
         """
         parameters = self.parameters
         data = dict(kwargs)
@@ -137,7 +143,9 @@ class JobDefinition:
     def _place(self, args: tuple[Any, ...], data: dict[str, Any]) -> None:
         names = self.parameters.positional
         if len(args) > len(names):
-            raise TypeError(f"{self.name}: takes {len(names)} arguments by position, {len(args)} were given")
+            raise TypeError(
+                f"{self.name}: takes {len(names)} arguments by position, {len(args)} were given"
+            )
         for name, value in zip(names, args, strict=False):
             if name in data:
                 raise TypeError(f"{self.name}: argument {name!r} is given twice")
@@ -156,7 +164,8 @@ def define(name: str, function: Callable[..., Any], **options: Any) -> JobDefini
     """Check a declaration and return it, not yet registered.
 
     Raises:
-        BadOption: the name, the function or an option cannot be meant; the text names job, value and mend.
+        BadOption: the name, the function or an option cannot be meant; the text names job, value
+            and mend.
     """
     check_name(name)
     for option in options:
@@ -211,7 +220,9 @@ def get(name: str) -> JobDefinition:
     definition = _jobs.get(name)
     if definition is None:
         hint = _hint(name, _jobs) if _jobs else ""
-        raise UnknownJob(f"No job is declared under the name {name!r}{hint}; declare it with @job in an app's jobs.py")
+        raise UnknownJob(
+            f"No job is declared under the name {name!r}{hint}; declare it with @job in an app's jobs.py"
+        )
     return definition
 
 
@@ -241,16 +252,22 @@ def _check_function(function: Any) -> None:
     if isinstance(function, type) or not callable(function) or not isinstance(qualname, str):
         raise ValueError(f"{function!r} is not a function")
     if "<" in qualname:
-        raise ValueError(f"{qualname} is a local function or a lambda: workers find only functions of a module")
+        raise ValueError(
+            f"{qualname} is a local function or a lambda: workers find only functions of a module"
+        )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ValueError(f"{qualname} is a generator: calling it runs nothing, so return a list instead")
+        raise ValueError(
+            f"{qualname} is a generator: calling it runs nothing, so return a list instead"
+        )
 
 
 def _check_sensitive(definition: JobDefinition) -> None:
     parameters = definition.parameters
     for name in definition.sensitive:
         if not parameters.takes_any and name not in parameters.known:
-            raise ValueError(f"sensitive names {name!r}, which is no parameter{_hint(name, parameters.known)}")
+            raise ValueError(
+                f"sensitive names {name!r}, which is no parameter{_hint(name, parameters.known)}"
+            )
 
 
 def _check_keys(definition: JobDefinition) -> None:
@@ -260,7 +277,9 @@ def _check_keys(definition: JobDefinition) -> None:
         check_fields(guard.key, parameters.known, parameters.takes_any)
     for limit in definition.limits:
         if secret := fields_of(limit.key) & set(definition.sensitive):
-            raise ValueError(f"key {limit.key!r} shows the sensitive {min(secret)!r}: keys of limits are plain text")
+            raise ValueError(
+                f"key {limit.key!r} shows the sensitive {min(secret)!r}: keys of limits are plain text"
+            )
 
 
 def _queue(value: Any) -> str:
@@ -271,7 +290,9 @@ def _queue(value: Any) -> str:
 
 def _priority(value: Any) -> Priority:
     if not isinstance(value, Priority):
-        raise ValueError(f"priority is {value!r}: use Priority.{', Priority.'.join(one.name for one in Priority)}")
+        raise ValueError(
+            f"priority is {value!r}: use Priority.{', Priority.'.join(one.name for one in Priority)}"
+        )
     return value
 
 
@@ -289,7 +310,9 @@ def _sensitive(value: Any) -> tuple[str, ...]:
 
 def _schedule(value: Any) -> Cron | None:
     if value is not None and not isinstance(value, Cron):
-        raise ValueError(f"schedule is {value!r}: give a Cron, such as Cron('0 8 * * *', tz='America/New_York')")
+        raise ValueError(
+            f"schedule is {value!r}: give a Cron, such as Cron('0 8 * * *', tz='America/New_York')"
+        )
     return value
 
 
@@ -302,8 +325,14 @@ def _unique(value: Any) -> Unique | None:
 def _limits(value: Any) -> tuple[Limit, ...]:
     given = (value,) if isinstance(value, GUARDS) else value
     if not isinstance(given, Iterable) or not all(isinstance(one, GUARDS) for one in given):
-        raise ValueError(f"limits is {value!r}: give a list of Concurrency, RateLimit and CircuitBreaker")
-    return tuple(itertools.chain.from_iterable(one.each() if isinstance(one, RateLimit) else [one] for one in given))
+        raise ValueError(
+            f"limits is {value!r}: give a list of Concurrency, RateLimit and CircuitBreaker"
+        )
+    return tuple(
+        itertools.chain.from_iterable(
+            one.each() if isinstance(one, RateLimit) else [one] for one in given
+        )
+    )
 
 
 _CLEAN: Mapping[str, Callable[[Any], Any]] = {

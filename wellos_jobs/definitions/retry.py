@@ -62,11 +62,14 @@ class Discard(Exception):
         super().__init__(reason)
 
 
-def in_seconds(name: str, value: float | timedelta, least: float = 0.0, most: float = LONGEST_WAIT) -> float:
+def in_seconds(
+    name: str, value: float | timedelta, least: float = 0.0, most: float = LONGEST_WAIT
+) -> float:
     """Return a time in seconds.
 
     Raises:
-        ValueError: it is no number or timedelta, or not between ``least`` and ``most``; the text names it.
+        ValueError: it is no number or timedelta, or not between ``least`` and ``most``; the text
+            names it.
     """
     number = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(number, bool) or not isinstance(number, (int, float)):
@@ -89,7 +92,8 @@ class Backoff:
     def delay(self, attempt: int, random: float) -> float:
         """Return the wait in seconds after attempt number ``attempt`` (from 1).
 
-        ``random`` in [0, 1) spreads it by ``jitter`` to both sides; 0.5 is the middle. Never above ``max``.
+        ``random`` in [0, 1) spreads it by ``jitter`` to both sides; 0.5 is the middle. Never above
+        ``max``.
         """
         try:
             plain = min(self.base * self.factor ** (max(attempt, 1) - 1), self.max)
@@ -116,7 +120,9 @@ def exponential(
     """
     first = in_seconds("base", base)
     if first == 0:
-        raise ValueError("base is 0: an exponential backoff needs more than 0 seconds to grow from (or use fixed(0))")
+        raise ValueError(
+            "base is 0: an exponential backoff needs more than 0 seconds to grow from (or use fixed(0))"
+        )
     growth = _number("factor", factor, 1.0, 1000.0)
     cap = DEFAULT_CAP if max is None else in_seconds("max", max)
     if max is None:
@@ -173,9 +179,9 @@ DEFAULT_BACKOFF = exponential(2)
 class RetryPolicy:
     """How often and when a job is tried again.
 
-    ``retry_on`` and ``discard_on`` are exception classes: ``discard_on`` wins over ``retry_on``, and that
-    over the default classification. What a job raises on purpose (``Retry``, ``Snooze``, ``Discard``) wins
-    over both.
+    ``retry_on`` and ``discard_on`` are exception classes: ``discard_on`` wins over ``retry_on``,
+    and that over the default classification. What a job raises on purpose (``Retry``, ``Snooze``,
+    ``Discard``) wins over both.
     """
 
     max_attempts: int = 3
@@ -188,7 +194,9 @@ class RetryPolicy:
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
             raise ValueError(f"max_attempts is {most!r}: it must be a whole number of at least 1")
         if not isinstance(self.backoff, Backoff):
-            raise ValueError(f"backoff is {self.backoff!r}: make one with exponential(...) or fixed(...)")
+            raise ValueError(
+                f"backoff is {self.backoff!r}: make one with exponential(...) or fixed(...)"
+            )
         object.__setattr__(self, "retry_on", _classes("retry_on", self.retry_on))
         object.__setattr__(self, "discard_on", _classes("discard_on", self.discard_on))
 
@@ -214,7 +222,9 @@ class RetryPolicy:
         if reason is not None:
             return Fail(reason)
         if attempt >= (self.max_attempts if max_attempts is None else max_attempts):
-            return Fail(FailureReason.TIMEOUT if isinstance(error, JobTimeout) else FailureReason.EXHAUSTED)
+            return Fail(
+                FailureReason.TIMEOUT if isinstance(error, JobTimeout) else FailureReason.EXHAUSTED
+            )
         asked = error.after if isinstance(error, Retry) else _retry_after(error, now)
         return RetryAfter(self.backoff.delay(attempt, random) if asked is None else asked)
 
@@ -230,14 +240,17 @@ class RetryPolicy:
         if isinstance(error, JobTimeout):
             return None
         if own is not None:
-            # retry_on=(ValueError,) speaks of the job's body; data that cannot be read has to be named.
+            # retry_on=(ValueError,) speaks of the job's body; data that cannot be read has to be
+            # named.
             named = tuple(one for one in self.retry_on if issubclass(one, WellosJobsError))
             return None if isinstance(error, named) else own
         if isinstance(error, self.retry_on):
             return None
         status = _status(error)
         refused = status is not None and 400 <= status < 500 and status != 429
-        return FailureReason.NOT_RETRYABLE if refused or isinstance(error, ValidationError) else None
+        return (
+            FailureReason.NOT_RETRYABLE if refused or isinstance(error, ValidationError) else None
+        )
 
 
 def _own_reason(error: BaseException) -> FailureReason | None:
@@ -304,13 +317,18 @@ def _header_seconds(text: str, now: datetime | None) -> float | None:
         except ValueError:
             return None
         # A date without a zone ("-0000") comes back naive; HTTP dates are always GMT.
-        wait = (until.replace(tzinfo=until.tzinfo or now.tzinfo) - now).total_seconds() if until else math.nan
+        wait = (
+            (until.replace(tzinfo=until.tzinfo or now.tzinfo) - now).total_seconds()
+            if until
+            else math.nan
+        )
     if math.isnan(wait) or wait < 0:
         return 0.0 if wait < 0 else None
     return min(wait, LONGEST_RETRY_AFTER)
 
 
-# The two below read a stranger's exception, whose attributes may be code: what that raises must not end the worker.
+# The two below read a stranger's exception, whose attributes may be code: what that raises must not
+# end the worker.
 
 
 def _pairs(items: Callable[[], Iterable[tuple[object, object]]] | None) -> list[tuple[str, str]]:

@@ -18,9 +18,9 @@ Until = Literal["started", "done"]
 class Unique:
     """One job for each name and data, or for each ``key``.
 
-    It counts for ``ttl`` seconds (None: no end), and with ``until`` no longer than until the job is started, or done
-    (final). One that was cancelled does not count. ``Unique(until="started")`` with ``Concurrency(1)`` means: once more
-    if something changed while it ran.
+    It counts for ``ttl`` seconds (None: no end), and with ``until`` no longer than until the job is
+    started, or done (final). One that was cancelled does not count. ``Unique(until="started")``
+    with ``Concurrency(1)`` means: once more if something changed while it ran.
 
     Raises:
         ValueError: neither an end in time nor ``until`` is given, or a value cannot be meant.
@@ -32,7 +32,9 @@ class Unique:
 
     def __post_init__(self) -> None:
         if self.until not in (None, "started", "done"):
-            raise ValueError(f"Unique: until is {self.until!r}: it must be 'started', 'done' or None")
+            raise ValueError(
+                f"Unique: until is {self.until!r}: it must be 'started', 'done' or None"
+            )
         if self.ttl is None and self.until is None:
             raise ValueError("Unique: give ttl or until, else no second job could ever be enqueued")
         if self.ttl is not None:
@@ -44,7 +46,9 @@ class Unique:
         """How long it counts, in seconds."""
         return None if self.ttl is None else above_zero("Unique", "ttl", self.ttl)
 
-    def digest(self, secret: str, name: str, data: Mapping[str, Any], organization: str, plain: str) -> str:
+    def digest(
+        self, secret: str, name: str, data: Mapping[str, Any], organization: str, plain: str
+    ) -> str:
         """Return the claim's key: an HMAC, because the data may be sensitive. ``plain`` is their canonical JSON."""
         what = plain if self.key is None else resolve(self.key, name, data, organization)
         return hmac.new(secret.encode(), f"{name}\x1f{what}".encode(), hashlib.sha256).hexdigest()

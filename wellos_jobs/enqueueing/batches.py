@@ -3,8 +3,8 @@
     with Batch(name="import", on_complete=report.with_data(file="x.csv")) as batch:
         batch.enqueue_bulk(import_row, rows)
 
-Leaving the block closes the batch; an exception cancels it. From inside one of its jobs more can be added:
-``Batch.get(batch_id).enqueue(...)``.
+Leaving the block closes the batch; an exception cancels it. From inside one of its jobs more can be
+added: ``Batch.get(batch_id).enqueue(...)``.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ class Batch:
 
         with transaction.atomic(using=self.database):
             callbacks = {
-                name: self._callback(call) if call is not None else None for name, call in self._callbacks.items()
+                name: self._callback(call) if call is not None else None
+                for name, call in self._callbacks.items()
             }
             Row.objects.using(self.database).create(
                 id=self.id,
@@ -99,7 +100,9 @@ class Batch:
             )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, _: object, __: TracebackType | None
+    ) -> None:
         if kind is None:
             self.close()
         elif not transaction.get_connection(self.database).needs_rollback:
@@ -112,13 +115,17 @@ class Batch:
         """Add one job."""
         return self.enqueue_bulk(job, [data])[0]
 
-    def enqueue_bulk(self, job: Job[..., Any], rows: Iterable[Mapping[str, Any]]) -> list[JobHandle]:
+    def enqueue_bulk(
+        self, job: Job[..., Any], rows: Iterable[Mapping[str, Any]]
+    ) -> list[JobHandle]:
         """Add the job once for each dict of arguments; a long iterable is taken in chunks.
 
         Raises:
             InvalidOperation: the batch is done.
         """
-        options = JobOptions(organization=self.organization or None, database=self.database, batch=self.id)
+        options = JobOptions(
+            organization=self.organization or None, database=self.database, batch=self.id
+        )
         definition, handles, stream = job.definition, [], iter(rows)
         while chunk := list(islice(stream, CHUNK)):
             built = [build(definition.name, row, options, definition) for row in chunk]
@@ -139,10 +146,14 @@ class Batch:
     def cancel(self) -> int:
         """Cancel every job that is not final, and close the batch; return how many there were.
 
-        ``on_complete`` still runs when they have ended, ``on_success`` does not, unless the batch was done already.
+        ``on_complete`` still runs when they have ended, ``on_success`` does not, unless the batch
+        was done already.
         """
         self._call_off()
-        canceled = sum(queues.cancel(record) != "final" for record in self._jobs().exclude(state__in=FINAL_STATES))
+        canceled = sum(
+            queues.cancel(record) != "final"
+            for record in self._jobs().exclude(state__in=FINAL_STATES)
+        )
         self.close()
         return canceled
 
@@ -154,7 +165,9 @@ class Batch:
             rows = Row.objects.using(self.database).select_for_update().filter(pk=self.id)
             row = rows.exclude(state=BatchState.DONE).first()
             callback = row.on_success_id if row is not None else None
-            if callback is not None and dependencies.end(callback, JobState.CANCELED, CALLED_OFF, self.database):
+            if callback is not None and dependencies.end(
+                callback, JobState.CANCELED, CALLED_OFF, self.database
+            ):
                 dependencies.release([callback], self.database)
 
     @property
@@ -166,14 +179,21 @@ class Batch:
         by_state = {JobState(state): int(number) for state, number in counted}
         final = {state.value: by_state.get(state, 0) for state in FINAL_STATES}
         total, ended = sum(by_state.values()), sum(final.values())
-        return {"total": total, **final, "open": total - ended, "percent": 100 * ended // total if total else 0}
+        return {
+            "total": total,
+            **final,
+            "open": total - ended,
+            "percent": 100 * ended // total if total else 0,
+        }
 
     @property
     def state(self) -> BatchState:
         """Where the batch is, by its row."""
         from ..models import Batch as Row
 
-        return BatchState(Row.objects.using(self.database).values_list("state", flat=True).get(pk=self.id))
+        return BatchState(
+            Row.objects.using(self.database).values_list("state", flat=True).get(pk=self.id)
+        )
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the batch is done, at most ``timeout`` seconds; tell whether it is. Delayed and retrying jobs are
@@ -196,7 +216,9 @@ class Batch:
 
         row = Row.objects.using(self.database).select_for_update().filter(pk=self.id).first()
         if row is None:
-            raise JobNotFound(f"There is no batch {self.id} in the database {self.database!r}: enter its block first")
+            raise JobNotFound(
+                f"There is no batch {self.id} in the database {self.database!r}: enter its block first"
+            )
         if row.state == BatchState.DONE:
             raise InvalidOperation(f"Batch {self.name!r} is done: no more jobs can be added")
 

@@ -64,13 +64,17 @@ class CurrentJob:
 
         known = ids.parse_id(self.id)
         rows = JobRecord.objects.using(self.database)
-        return None if known is None else rows.filter(pk=known).values_list("batch_id", flat=True).first()
+        return (
+            None
+            if known is None
+            else rows.filter(pk=known).values_list("batch_id", flat=True).first()
+        )
 
     def report_progress(self, percent: float, message: str = "") -> None:
         """Tell how far this run has come, 0 to 100, with a short message for people.
 
-        Cheap enough for a loop: calls in quick succession are thinned out, the last one before a pause and 100
-        are always sent.
+        Cheap enough for a loop: calls in quick succession are thinned out, the last one before a
+        pause and 100 are always sent.
 
         Raises:
             ValueError: the percentage is not between 0 and 100.

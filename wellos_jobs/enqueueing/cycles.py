@@ -18,14 +18,17 @@ CHUNK = 500
 def refuse(records: Sequence[JobRecord], database: str) -> None:
     """Refuse a new job that needs a callback of its own batch, itself or by way of others that wait.
 
-    The callback waits until the batch is done, and so for that job. A flow has no such circle in itself, since its
-    jobs are new and those they need come before them. No query where no job of a batch needs another.
+    The callback waits until the batch is done, and so for that job. A flow has no such circle in
+    itself, since its jobs are new and those they need come before them. No query where no job of a
+    batch needs another.
 
     Raises:
         BadOption: it names the job, the batch and the callback.
     """
     needy = [record for record in records if record.batch_id is not None and record.needs]
-    batch_of = _callbacks({record.batch_id for record in needy if record.batch_id is not None}, database)
+    batch_of = _callbacks(
+        {record.batch_id for record in needy if record.batch_id is not None}, database
+    )
     if not batch_of:
         return
     new = {record.pk: record.needs for record in records}
@@ -42,14 +45,23 @@ def refuse(records: Sequence[JobRecord], database: str) -> None:
                 )
 
 
-def _callbacks(batches: Iterable[uuid.UUID], database: str) -> dict[uuid.UUID, tuple[uuid.UUID, str]]:
+def _callbacks(
+    batches: Iterable[uuid.UUID], database: str
+) -> dict[uuid.UUID, tuple[uuid.UUID, str]]:
     """Return the callbacks of batches that are not done, with the batch and its name."""
     from ..models import Batch
 
     wanted = list(batches)
-    rows = Batch.objects.using(database).filter(pk__in=wanted).exclude(state=BatchState.DONE) if wanted else ()
+    rows = (
+        Batch.objects.using(database).filter(pk__in=wanted).exclude(state=BatchState.DONE)
+        if wanted
+        else ()
+    )
     return {
-        callback: (row.pk, row.name) for row in rows for callback in (row.on_complete_id, row.on_success_id) if callback
+        callback: (row.pk, row.name)
+        for row in rows
+        for callback in (row.on_complete_id, row.on_success_id)
+        if callback
     }
 
 
@@ -67,6 +79,10 @@ def _all_needs(
         further = {needed for one in frontier for needed in new.get(one, ())}
         asked = sorted(frontier)
         for start in range(0, len(asked), CHUNK):
-            further.update(edges.filter(job_id__in=asked[start : start + CHUNK]).values_list("needs_id", flat=True))
+            further.update(
+                edges.filter(job_id__in=asked[start : start + CHUNK]).values_list(
+                    "needs_id", flat=True
+                )
+            )
         frontier = further - found
     return found

@@ -59,7 +59,9 @@ class Job(Generic[P, R]):
             TypeError: the data does not fit the job's parameters.
         """
         if "batch_id" in self.definition.parameters.known and "batch_id" not in data:
-            self.definition.bind((), {**data, "batch_id": ""})  # a batch fills it in for its callback
+            self.definition.bind(
+                (), {**data, "batch_id": ""}
+            )  # a batch fills it in for its callback
             return JobCall(self, data)
         return JobCall(self, self.definition.bind((), data))
 
@@ -94,8 +96,9 @@ class JobCall:
 def job(name: str, **options: Any) -> Callable[[Callable[P, R]], Job[P, R]]:
     """Declare a function as the job ``name``.
 
-    Options: queue, priority, max_attempts, backoff, timeout (seconds), sensitive (argument names whose values are
-    encrypted), retry_on and discard_on (exception classes). Put it on functions in your app's ``jobs.py``.
+    Options: queue, priority, max_attempts, backoff, timeout (seconds), sensitive (argument names
+        whose values are encrypted), retry_on and discard_on (exception classes). Put it on
+        functions in your app's ``jobs.py``.
 
     Raises:
         BadOption: an option does not exist or cannot be meant.

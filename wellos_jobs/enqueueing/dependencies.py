@@ -1,8 +1,8 @@
 """Blocking: jobs that need others first, from their INSERT until the last of those has ended.
 
-The rows decide. A new job that needs others is blocked; the ledger releases it when the last of them has ended, and the
-transaction that made it looks once more after its commit, in case that was meanwhile. So neither ever waits for the
-other. Redis hears of a job only when it may run.
+The rows decide. A new job that needs others is blocked; the ledger releases it when the last of
+them has ended, and the transaction that made it looks once more after its commit, in case that was
+meanwhile. So neither ever waits for the other. Redis hears of a job only when it may run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ from ..broker.queues import push_records
 from ..commits import once_committed
 from ..errors import BadOption
 from ..payload.fingerprint import fingerprint
-from ..states import FINAL_STATES, OPEN_STATES, BatchState, DeadLetterStatus, FailureReason, JobState, OnFailure
+from ..states import (
+    FINAL_STATES,
+    OPEN_STATES,
+    BatchState,
+    DeadLetterStatus,
+    FailureReason,
+    JobState,
+    OnFailure,
+)
 from . import cycles
 
 if TYPE_CHECKING:
@@ -43,17 +51,24 @@ def before_insert(records: Sequence[JobRecord], database: str) -> None:
     """Block new jobs that need others, whatever the state of those; ``after_commit`` looks at that.
 
     Raises:
-        BadOption: a needed job is neither in the database nor among the new ones, or would wait for the one that
+        BadOption: a needed job is neither in the database nor among the new ones, or would wait for
+            the one that
             needs it.
     """
     from ..models import JobRecord
 
-    wanted = {needed for record in records for needed in record.needs} - {record.pk for record in records}
+    wanted = {needed for record in records for needed in record.needs} - {
+        record.pk for record in records
+    }
     known: set[uuid.UUID] = set()
     for chunk in _chunks(wanted):
-        known.update(JobRecord.objects.using(database).filter(pk__in=chunk).values_list("pk", flat=True))
+        known.update(
+            JobRecord.objects.using(database).filter(pk__in=chunk).values_list("pk", flat=True)
+        )
     if missing := wanted - known:
-        raise BadOption(f"depends_on names {min(map(str, missing))}, which is no job in the database {database!r}")
+        raise BadOption(
+            f"depends_on names {min(map(str, missing))}, which is no job in the database {database!r}"
+        )
     cycles.refuse(records, database)
     for record in records:
         if record.needs:
@@ -65,7 +80,9 @@ def after_insert(records: Iterable[JobRecord], database: str) -> None:
     from ..models import JobDependency
 
     JobDependency.objects.using(database).bulk_create(
-        JobDependency(job_id=record.pk, needs_id=needed) for record in records for needed in dict.fromkeys(record.needs)
+        JobDependency(job_id=record.pk, needs_id=needed)
+        for record in records
+        for needed in dict.fromkeys(record.needs)
     )
 
 
@@ -109,12 +126,15 @@ def release(ended: Collection[uuid.UUID], database: str) -> None:
     push_on_commit(ready, database)
 
 
-def finish_batches(batches: Collection[uuid.UUID], database: str) -> tuple[list[JobRecord], set[uuid.UUID]]:
+def finish_batches(
+    batches: Collection[uuid.UUID], database: str
+) -> tuple[list[JobRecord], set[uuid.UUID]]:
     """Finish those of these batches that are closed and have no open job; only then are their jobs counted.
 
-    So the end of a job costs the same in a batch of ten and of a hundred thousand. Returns the callbacks that may run
-    now, and the ids of those that never will. A batch whose row is locked is passed over, for somebody is adding jobs
-    to it, and must not hold the ledger up; ``heal`` comes back to it.
+    So the end of a job costs the same in a batch of ten and of a hundred thousand. Returns the
+    callbacks that may run now, and the ids of those that never will. A batch whose row is locked is
+    passed over, for somebody is adding jobs to it, and must not hold the ledger up; ``heal`` comes
+    back to it.
     """
     from ..models import Batch, JobRecord
 
@@ -153,11 +173,21 @@ def unblock(rows: QuerySet[JobRecord], database: str) -> list[JobRecord]:
     blocked = list(rows.filter(state=JobState.BLOCKED).order_by("pk").select_for_update())
     now = timezone.now()
     for record in blocked:
-        record.state = JobState.DELAYED if record.run_at is not None and record.run_at > now else JobState.WAITING
+        record.state = (
+            JobState.DELAYED
+            if record.run_at is not None and record.run_at > now
+            else JobState.WAITING
+        )
     for state in (JobState.WAITING, JobState.DELAYED):
         chosen = [record for record in blocked if record.state == state]
-        same = type(chosen[0]).objects.using(database).filter(state=JobState.BLOCKED) if chosen else None
-        if same is not None and same.filter(pk__in=[r.pk for r in chosen]).update(state=state, enqueued_at=None):
+        same = (
+            type(chosen[0]).objects.using(database).filter(state=JobState.BLOCKED)
+            if chosen
+            else None
+        )
+        if same is not None and same.filter(pk__in=[r.pk for r in chosen]).update(
+            state=state, enqueued_at=None
+        ):
             found += chosen
     return found
 
@@ -174,28 +204,45 @@ def heal(database: str, limit: int = CHUNK) -> None:
 
     edges = JobDependency.objects.using(database).filter(job=OuterRef("pk"))
     lost = edges.filter(needs__state__in=[JobState.FAILED, JobState.CANCELED])
-    freed = ~Exists(edges.filter(needs__state__in=OPEN_STATES)) | (Exists(lost) & ~Q(on_failure=OnFailure.RUN))
+    freed = ~Exists(edges.filter(needs__state__in=OPEN_STATES)) | (
+        Exists(lost) & ~Q(on_failure=OnFailure.RUN)
+    )
     blocked = JobRecord.objects.using(database).filter(Exists(edges), freed, state=JobState.BLOCKED)
-    needed = JobDependency.objects.using(database).filter(job__in=list(blocked.values_list("pk", flat=True)[:limit]))
-    open_jobs = JobRecord.objects.using(database).filter(batch=OuterRef("pk"), state__in=OPEN_STATES)
+    needed = JobDependency.objects.using(database).filter(
+        job__in=list(blocked.values_list("pk", flat=True)[:limit])
+    )
+    open_jobs = JobRecord.objects.using(database).filter(
+        batch=OuterRef("pk"), state__in=OPEN_STATES
+    )
     closed = Batch.objects.using(database).filter(~Exists(open_jobs), state=BatchState.CLOSED)
     with transaction.atomic(using=database):
-        release(set(needed.filter(needs__state__in=FINAL_STATES).values_list("needs_id", flat=True)), database)
+        release(
+            set(needed.filter(needs__state__in=FINAL_STATES).values_list("needs_id", flat=True)),
+            database,
+        )
         settle_batches(list(closed.values_list("pk", flat=True)[:limit]), database)
 
 
-def _release_dependents(ended: Collection[uuid.UUID], database: str) -> tuple[list[JobRecord], set[uuid.UUID]]:
+def _release_dependents(
+    ended: Collection[uuid.UUID], database: str
+) -> tuple[list[JobRecord], set[uuid.UUID]]:
     """Return the dependents that may run now, and those that have ended because what they need has."""
     from ..models import JobDependency, JobRecord
 
     edges = JobDependency.objects.using(database)
-    waiting = set(edges.filter(needs_id__in=ended, job__state=JobState.BLOCKED).values_list("job_id", flat=True))
+    waiting = set(
+        edges.filter(needs_id__in=ended, job__state=JobState.BLOCKED).values_list(
+            "job_id", flat=True
+        )
+    )
     ready: list[JobRecord] = []
     ended_too: set[uuid.UUID] = set()
     for chunk in _chunks(waiting):
         verdicts = verdicts_on(chunk, database)
         free = [job_id for job_id, verdict in verdicts.items() if verdict == JobState.WAITING]
-        ready += unblock(JobRecord.objects.using(database).filter(pk__in=free), database) if free else []
+        ready += (
+            unblock(JobRecord.objects.using(database).filter(pk__in=free), database) if free else []
+        )
         for job_id, verdict in verdicts.items():
             over = verdict in FINAL_STATES
             if over and end(job_id, JobState(str(verdict)), NEEDED_FAILED, database):
@@ -252,7 +299,9 @@ def _bury(record: JobRecord, why: str, now: datetime) -> None:
         created_at=now,
     )
     detail = {"name": record.name, "error": why, "attempts": 0, "failed_at": now.isoformat()}
-    entry = AuditEntry(at=now, action="failed", target_type="job", target_id=str(record.pk), detail=detail)
+    entry = AuditEntry(
+        at=now, action="failed", target_type="job", target_id=str(record.pk), detail=detail
+    )
     entry.save(using=record._state.db)
 
 
@@ -268,13 +317,17 @@ def revive(records: Iterable[JobRecord], database: str) -> set[uuid.UUID]:
     edges = JobDependency.objects.using(database)
     blocked: set[uuid.UUID] = set()
     batches = set(revived.values())
-    linked = [c for c in _chunks(revived) if edges.filter(Q(needs_id__in=c) | Q(job_id__in=c)).exists()]
+    linked = [
+        c for c in _chunks(revived) if edges.filter(Q(needs_id__in=c) | Q(job_id__in=c)).exists()
+    ]
     for chunk in linked:
         followers, more = _block_followers(chunk, database)
         blocked |= followers
         batches |= more
     for chunk in linked:
-        held = {job_id for job_id, verdict in verdicts_on(chunk, database).items() if verdict is None}
+        held = {
+            job_id for job_id, verdict in verdicts_on(chunk, database).items() if verdict is None
+        }
         JobRecord.objects.using(database).filter(pk__in=held).update(state=JobState.BLOCKED)
         blocked |= held
     if reopened := batches - {None}:
@@ -282,7 +335,9 @@ def revive(records: Iterable[JobRecord], database: str) -> set[uuid.UUID]:
     return blocked
 
 
-def _block_followers(revived: Iterable[uuid.UUID], database: str) -> tuple[set[uuid.UUID], set[uuid.UUID | None]]:
+def _block_followers(
+    revived: Iterable[uuid.UUID], database: str
+) -> tuple[set[uuid.UUID], set[uuid.UUID | None]]:
     """Block what ended because these jobs had; return its ids and those of its batches."""
     from ..models import DeadLetter, JobDependency, JobRecord
 
@@ -294,11 +349,15 @@ def _block_followers(revived: Iterable[uuid.UUID], database: str) -> tuple[set[u
     while frontier:
         followers: dict[uuid.UUID, uuid.UUID | None] = {}
         for chunk in _chunks(frontier):
-            followers.update(never_ran.filter(needs_id__in=chunk).values_list("job_id", "job__batch_id"))
+            followers.update(
+                never_ran.filter(needs_id__in=chunk).values_list("job_id", "job__batch_id")
+            )
         for chunk in _chunks(followers):
             rows = JobRecord.objects.using(database).filter(pk__in=chunk, state__in=ended)
             rows.update(state=JobState.BLOCKED, finished_at=None, error="")
-            letters = DeadLetter.objects.using(database).filter(job_id__in=chunk, status=DeadLetterStatus.OPEN)
+            letters = DeadLetter.objects.using(database).filter(
+                job_id__in=chunk, status=DeadLetterStatus.OPEN
+            )
             letters.update(status=DeadLetterStatus.REPLAYED, resolved_at=timezone.now())
         found |= followers
         frontier = list(followers)
@@ -309,9 +368,13 @@ def _reopen_batches(batches: Iterable[uuid.UUID | None], database: str) -> None:
     """Make done batches wait again; a success that was called off may come after all, and what waits for it."""
     from ..models import Batch, JobRecord
 
-    done = Batch.objects.using(database).filter(pk__in=[one for one in batches if one], state=BatchState.DONE)
+    done = Batch.objects.using(database).filter(
+        pk__in=[one for one in batches if one], state=BatchState.DONE
+    )
     callbacks = dict(done.values_list("pk", "on_success_id"))
-    Batch.objects.using(database).filter(pk__in=callbacks).update(state=BatchState.CLOSED, finished_at=None)
+    Batch.objects.using(database).filter(pk__in=callbacks).update(
+        state=BatchState.CLOSED, finished_at=None
+    )
     called_off = {"state": JobState.CANCELED, "error": NOT_CLEAN}
     rows = JobRecord.objects.using(database).filter(pk__in=list(callbacks.values()), **called_off)
     waiting = list(rows.values_list("pk", flat=True))
@@ -323,13 +386,18 @@ def _reopen_batches(batches: Iterable[uuid.UUID | None], database: str) -> None:
 def _has_open_job(batch: Batch, database: str) -> bool:
     """Tell it by one entry of the index on batch and state.
 
-    A range and its order make PostgreSQL take that index. Asked for any row in a state that is frequent, it would begin
-    to read the table, which begins with what has ended.
+    A range and its order make PostgreSQL take that index. Asked for any row in a state that is
+    frequent, it would begin to read the table, which begins with what has ended.
     """
     from ..models import JobRecord
 
-    rows = JobRecord.objects.using(database).filter(batch=batch).order_by("state").values_list("state")
-    return any(rows.filter(state__gte=state, state__lte=state)[:1] for state in sorted(OPEN_STATES, reverse=True))
+    rows = (
+        JobRecord.objects.using(database).filter(batch=batch).order_by("state").values_list("state")
+    )
+    return any(
+        rows.filter(state__gte=state, state__lte=state)[:1]
+        for state in sorted(OPEN_STATES, reverse=True)
+    )
 
 
 def _counts(batch: Batch, database: str) -> dict[str, int]:

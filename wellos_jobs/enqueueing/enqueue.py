@@ -36,8 +36,8 @@ logger = logging.getLogger("wellos_jobs")
 class JobOptions:
     """How one job is enqueued. None means: what the job's declaration says, else 3 attempts and NORMAL.
 
-    ``delay`` (seconds or timedelta) and ``run_at`` (aware datetime) exclude each other. A second enqueue with the
-    same ``id`` makes no job.
+    ``delay`` (seconds or timedelta) and ``run_at`` (aware datetime) exclude each other. A second
+    enqueue with the same ``id`` makes no job.
     """
 
     max_attempts: int | None = None
@@ -74,21 +74,30 @@ class JobOptions:
         most = self.max_attempts
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
             raise BadOption(f"max_attempts is {most!r}: it must be a whole number of at least 1")
-        if self.priority is not None and (isinstance(self.priority, bool) or self.priority not in set(Priority)):
-            raise BadOption(f"priority is {self.priority!r}: use one of {', '.join(p.name for p in Priority)}")
+        if self.priority is not None and (
+            isinstance(self.priority, bool) or self.priority not in set(Priority)
+        ):
+            raise BadOption(
+                f"priority is {self.priority!r}: use one of {', '.join(p.name for p in Priority)}"
+            )
         if self.run_at is not None and not isinstance(self.run_at, datetime):
             raise BadOption(f"run_at is {self.run_at!r}: give an aware datetime")
         if self.run_at is not None and timezone.is_naive(self.run_at):
             raise ValueError(f"run_at is {self.run_at!r}, a naive datetime: give it a time zone")
         if self.database is not None and self.database not in connections:
-            raise BadOption(f"database is {self.database!r}: DATABASES has {', '.join(connections)}")
+            raise BadOption(
+                f"database is {self.database!r}: DATABASES has {', '.join(connections)}"
+            )
 
 
-def enqueue(name: str, data: Mapping[str, Any] | None = None, options: JobOptions | None = None) -> JobHandle:
+def enqueue(
+    name: str, data: Mapping[str, Any] | None = None, options: JobOptions | None = None
+) -> JobHandle:
     """Enqueue a job by its name and return its handle, whose id is final at once.
 
-    The row is written in the caller's transaction and pushed to Redis when that commits. A name that no ``@job``
-    declares is accepted with a warning, because workers may know it; if none does, it ends as a dead letter.
+    The row is written in the caller's transaction and pushed to Redis when that commits. A name
+    that no ``@job`` declares is accepted with a warning, because workers may know it; if none does,
+    it ends as a dead letter.
 
     Raises:
         BadOption: no job could have this name.
@@ -99,7 +108,9 @@ def enqueue(name: str, data: Mapping[str, Any] | None = None, options: JobOption
     return enqueue_bulk([(name, data or {}, options)])[0]
 
 
-def enqueue_bulk(jobs: Sequence[tuple[str, Mapping[str, Any], JobOptions | None]]) -> list[JobHandle]:
+def enqueue_bulk(
+    jobs: Sequence[tuple[str, Mapping[str, Any], JobOptions | None]],
+) -> list[JobHandle]:
     """Enqueue many jobs: all rows in one INSERT batch a database, one push for each 250 jobs. All or none.
 
     Raises: as ``enqueue``; then none of the jobs is enqueued.
@@ -117,11 +128,15 @@ class JobQueue:
     def __post_init__(self) -> None:
         conf.queue(self.name)
 
-    def enqueue(self, name: str, data: Mapping[str, Any] | None = None, options: JobOptions | None = None) -> JobHandle:
+    def enqueue(
+        self, name: str, data: Mapping[str, Any] | None = None, options: JobOptions | None = None
+    ) -> JobHandle:
         """Enqueue one job into this queue."""
         return enqueue_bulk([(name, data or {}, self._here(options))])[0]
 
-    def enqueue_bulk(self, jobs: Sequence[tuple[str, Mapping[str, Any], JobOptions | None]]) -> list[JobHandle]:
+    def enqueue_bulk(
+        self, jobs: Sequence[tuple[str, Mapping[str, Any], JobOptions | None]]
+    ) -> list[JobHandle]:
         """Enqueue many jobs into this queue. All or none."""
         return enqueue_bulk([(name, data, self._here(options)) for name, data, options in jobs])
 
@@ -186,7 +201,9 @@ def _guard(record: JobRecord, definition: JobDefinition, data: Mapping[str, Any]
     name, organization = record.name, record.organization_id
     known = {**definition.parameters.defaults, **data}
     if definition.limits:
-        record.context["limits"] = [limit.wire(name, known, organization) for limit in definition.limits]
+        record.context["limits"] = [
+            limit.wire(name, known, organization) for limit in definition.limits
+        ]
     if definition.unique is not None:
         keyed = data if definition.unique.key is None else known
         record.unique_key = uniqueness.key_of(definition.unique, name, keyed, organization)
@@ -219,7 +236,9 @@ def _run_at(options: JobOptions, now: datetime) -> datetime | None:
     return options.run_at
 
 
-def _timeout(options: JobOptions, definition: JobDefinition | None, limits: Mapping[str, Any]) -> float:
+def _timeout(
+    options: JobOptions, definition: JobDefinition | None, limits: Mapping[str, Any]
+) -> float:
     if options.timeout is not None:
         return _seconds("timeout", options.timeout)
     if definition is not None and definition.timeout is not None:

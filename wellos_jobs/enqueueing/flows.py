@@ -1,9 +1,10 @@
 """Flows: trees of jobs over several queues, written in one transaction.
 
-    Flow(calculate.with_data(month="2026-11"), children=[pdf.with_data(), mail.with_data()]).enqueue()
+    Flow(calculate.with_data(month="2026-11"), children=[pdf.with_data(),
+    mail.with_data()]).enqueue()
 
-``parent_first``: the children run once the parent has completed. ``children_first``: the parent runs once all children
-have. For other shapes give jobs ``depends_on`` when you enqueue them.
+``parent_first``: the children run once the parent has completed. ``children_first``: the parent
+runs once all children have. For other shapes give jobs ``depends_on`` when you enqueue them.
 """
 
 from __future__ import annotations
@@ -44,11 +45,18 @@ class Flow:
         if not isinstance(job, JobCall):
             raise BadOption(f"Flow: {job!r} is no job with its data: use job.with_data(...)")
         if order not in ("parent_first", "children_first"):
-            raise BadOption(f"Flow: order is {order!r}: it must be 'parent_first' or 'children_first'")
+            raise BadOption(
+                f"Flow: order is {order!r}: it must be 'parent_first' or 'children_first'"
+            )
         if on_failure not in OnFailure.values:
-            raise BadOption(f"Flow: on_failure is {on_failure!r}: it must be one of {', '.join(OnFailure.values)}")
+            raise BadOption(
+                f"Flow: on_failure is {on_failure!r}: it must be one of {', '.join(OnFailure.values)}"
+            )
         self.job = job
-        self.children = [child if isinstance(child, Flow) else Flow(child, (), order, on_failure) for child in children]
+        self.children = [
+            child if isinstance(child, Flow) else Flow(child, (), order, on_failure)
+            for child in children
+        ]
         self.order: Order = order
         self.on_failure = on_failure
 
@@ -73,7 +81,9 @@ class Flow:
         self._build(options, ids.new_id(), None, built)
         return built
 
-    def _build(self, options: JobOptions, flow_id: uuid.UUID, parent: Any, records: list[Any]) -> Any:
+    def _build(
+        self, options: JobOptions, flow_id: uuid.UUID, parent: Any, records: list[Any]
+    ) -> Any:
         definition = self.job.job.definition
         record = build(definition.name, self.job.data, options, definition)
         record.flow_id, record.on_failure = flow_id, self.on_failure

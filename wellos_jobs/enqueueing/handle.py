@@ -25,7 +25,9 @@ class JobHandle:
 
     __slots__ = ("database", "duplicate", "id", "queue")
 
-    def __init__(self, id: uuid.UUID, queue: str, database: str = "default", *, duplicate: bool = False) -> None:
+    def __init__(
+        self, id: uuid.UUID, queue: str, database: str = "default", *, duplicate: bool = False
+    ) -> None:
         self.id = id
         self.queue = queue
         self.database = database
@@ -87,7 +89,9 @@ class JobHandle:
         try:
             return JobRecord.objects.using(self.database).get(pk=self.id)
         except JobRecord.DoesNotExist:
-            raise JobNotFound(f"There is no job {self.id} in the database {self.database!r}") from None
+            raise JobNotFound(
+                f"There is no job {self.id} in the database {self.database!r}"
+            ) from None
 
     def snapshot(self) -> dict[str, Any]:
         """Return state, progress, progress_message, result, error and attempts at one moment."""

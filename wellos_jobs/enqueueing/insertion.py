@@ -1,6 +1,7 @@
 """Admission: which new jobs get a row, in the caller's transaction, and are pushed to Redis when that commits.
 
-A job whose chosen id exists already, or whose unique key another job holds, gets none: its handle leads to that job.
+A job whose chosen id exists already, or whose unique key another job holds, gets none: its handle
+leads to that job.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def insert(records: Sequence[JobRecord]) -> list[JobHandle]:
         if ready:
             once_committed(database, push_records, ready)
     return [
-        JobHandle(record.pk, record.queue, str(record._state.db), duplicate=id(record) not in new) for record in records
+        JobHandle(record.pk, record.queue, str(record._state.db), duplicate=id(record) not in new)
+        for record in records
     ]
 
 
@@ -67,12 +69,16 @@ def _insert_rows(records: list[JobRecord], database: str) -> list[JobRecord]:
         if not any(map(_is_chosen, wanted)):
             inserts.insert_many(wanted, database)
             return wanted
-        ordered = sorted(wanted, key=lambda record: record.pk)  # so that two who enqueue the same do not deadlock
+        ordered = sorted(
+            wanted, key=lambda record: record.pk
+        )  # so that two who enqueue the same do not deadlock
         try:
             with transaction.atomic(using=database):
                 inserts.insert_many(ordered, database)
             return wanted
-        except IntegrityError:  # somebody else has just inserted one of the chosen ids: find out which
+        except (
+            IntegrityError
+        ):  # somebody else has just inserted one of the chosen ids: find out which
             new = {id(record) for record in ordered if _inserted(record, database)}
             return [record for record in wanted if id(record) in new]
 
@@ -85,7 +91,9 @@ def _claim_keys(records: list[JobRecord], database: str) -> list[JobRecord]:
     holders: dict[str, JobRecord] = {}
     replaced: dict[uuid.UUID, uuid.UUID] = {}
     duplicates: set[int] = set()
-    for record in sorted((one for one in records if one.unique is not None), key=lambda one: one.unique_key):
+    for record in sorted(
+        (one for one in records if one.unique is not None), key=lambda one: one.unique_key
+    ):
         holder = holders.get(record.unique_key)
         if holder is None and record.unique is not None:
             holder = uniqueness.claim(record, record.unique_key, record.unique, database)
@@ -93,12 +101,17 @@ def _claim_keys(records: list[JobRecord], database: str) -> list[JobRecord]:
         if holder is not None:
             replaced[record.pk] = holder.pk
             duplicates.add(id(record))
-            record.pk, record.queue = holder.pk, holder.queue  # the handle leads to the job that counts
+            record.pk, record.queue = (
+                holder.pk,
+                holder.queue,
+            )  # the handle leads to the job that counts
     if not replaced:
         return records
     for record in records:  # of a flow, say
         record.needs = [replaced.get(needed, needed) for needed in record.needs]
-        record.parent_id = replaced.get(record.parent_id, record.parent_id) if record.parent_id else None
+        record.parent_id = (
+            replaced.get(record.parent_id, record.parent_id) if record.parent_id else None
+        )
     return [record for record in records if id(record) not in duplicates]
 
 

@@ -1,7 +1,7 @@
 """Replacing: a new job takes the place of the open one under its key, unless nothing is different.
 
-That a job has given way is a row of the same transaction. It is cancelled once that commits, and if the process dies
-or Redis is away then, the housekeeping cancels it later.
+That a job has given way is a row of the same transaction. It is cancelled once that commits, and if
+the process dies or Redis is away then, the housekeeping cancels it later.
 """
 
 from __future__ import annotations
@@ -38,11 +38,14 @@ CHUNK = 500
 def make_room(wanted: Mapping[str, JobRecord | None], database: str) -> list[JobRecord]:
     """Let new jobs have their keys; return those to insert. None as a job: nobody is to have the key.
 
-    The open job that has a key is cancelled when the transaction commits, unless the new one is just like it and would
-    only do the same: then that is not inserted. One that runs already may have seen what was before; so the new one
-    comes after it, and one that is just like it is left to end. Call it in the transaction of the INSERT.
+    The open job that has a key is cancelled when the transaction commits, unless the new one is
+    just like it and would only do the same: then that is not inserted. One that runs already may
+    have seen what was before; so the new one comes after it, and one that is just like it is left
+    to end. Call it in the transaction of the INSERT.
     """
-    by_digest = {hashlib.sha256(f"replaces:{key}".encode()).hexdigest(): job for key, job in wanted.items()}
+    by_digest = {
+        hashlib.sha256(f"replaces:{key}".encode()).hexdigest(): job for key, job in wanted.items()
+    }
     held = _lock(by_digest, database)
     earlier = _open_holders(held.values(), database)
     taken: list[UniqueClaim] = []
@@ -50,7 +53,11 @@ def make_room(wanted: Mapping[str, JobRecord | None], database: str) -> list[Job
     given_way: list[JobRecord] = []
     for digest, claim in held.items():
         job, before = by_digest[digest], earlier.get(claim.job)
-        is_like = job is not None and before is not None and (before.pk == job.pk or _is_like(before, job))
+        is_like = (
+            job is not None
+            and before is not None
+            and (before.pk == job.pk or _is_like(before, job))
+        )
         if is_like and before is not None and before.state != JobState.ACTIVE:
             continue
         if before is not None and not is_like and before.pk != _own_id():
@@ -78,7 +85,9 @@ def finish(database: str, served: Sequence[str]) -> int:
     if not given_way.exists():
         return 0
     still_open = JobRecord.objects.using(database).filter(state__in=OPEN_STATES)
-    rows = list(still_open.filter(pk__in=given_way.values("job"), queue__in=served).order_by("pk")[:CHUNK])
+    rows = list(
+        still_open.filter(pk__in=given_way.values("job"), queue__in=served).order_by("pk")[:CHUNK]
+    )
     for record in rows:
         queues.cancel(record)
     given_way.filter(~Exists(still_open.filter(pk=OuterRef("job")))).delete()
@@ -88,8 +97,8 @@ def finish(database: str, served: Sequence[str]) -> int:
 def _lock(by_digest: Mapping[str, JobRecord | None], database: str) -> dict[str, UniqueClaim]:
     """Claim the keys that nobody has, and lock them all, in their order, so that two who do so do not deadlock.
 
-    An upsert, because on MariaDB an INSERT that meets a key leaves a shared lock, and two who then change the row would
-    wait for each other.
+    An upsert, because on MariaDB an INSERT that meets a key leaves a shared lock, and two who then
+    change the row would wait for each other.
     """
     from ..models import UniqueClaim
 
@@ -97,14 +106,20 @@ def _lock(by_digest: Mapping[str, JobRecord | None], database: str) -> dict[str,
     target = connections[database].features.supports_update_conflicts_with_target
     digests = sorted(by_digest)
     claims.bulk_create(
-        [UniqueClaim(key=digest, job=job.pk) for digest in digests if (job := by_digest[digest]) is not None],
+        [
+            UniqueClaim(key=digest, job=job.pk)
+            for digest in digests
+            if (job := by_digest[digest]) is not None
+        ],
         update_conflicts=True,
         update_fields=["expires"],
         unique_fields=["key"] if target else None,
     )
     found: dict[str, UniqueClaim] = {}
     for start in range(0, len(digests), CHUNK):
-        rows = claims.select_for_update().filter(pk__in=digests[start : start + CHUNK]).order_by("pk")
+        rows = (
+            claims.select_for_update().filter(pk__in=digests[start : start + CHUNK]).order_by("pk")
+        )
         found.update((claim.key, claim) for claim in rows)
     return found
 
@@ -162,5 +177,9 @@ def _cancel(records: Sequence[JobRecord]) -> None:
         try:
             queues.cancel(record)
         except broker.Error as error:
-            logger.warning("job=%s has been replaced, and will be cancelled once Redis is back: %s", record.pk, error)
+            logger.warning(
+                "job=%s has been replaced, and will be cancelled once Redis is back: %s",
+                record.pk,
+                error,
+            )
             return

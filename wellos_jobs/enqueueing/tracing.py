@@ -23,7 +23,9 @@ def origin() -> Origin:
 
 def begin(known: Origin) -> Token[Origin]:
     """Let what follows in this context come from there; ``end`` takes it back."""
-    return _origin.set({name: known[name] for name in ("request_id", "trace_id") if known.get(name)})
+    return _origin.set(
+        {name: known[name] for name in ("request_id", "trace_id") if known.get(name)}
+    )
 
 
 def end(token: Token[Origin]) -> None:

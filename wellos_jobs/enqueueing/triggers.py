@@ -60,18 +60,25 @@ class Trigger:
     @property
     def enqueues(self) -> str:
         """The name of its job, or of the function that makes what it enqueues."""
-        return self.job.name if self.job is not None else f"{getattr(self.makes, '__name__', self.makes)}()"
+        return (
+            self.job.name
+            if self.job is not None
+            else f"{getattr(self.makes, '__name__', self.makes)}()"
+        )
 
     def receive(self, sender: Any, **sent: Any) -> JobHandle | None:
         """Answer the signal: enqueue the job, if it is to be. What ``when`` and the like raise says which trigger."""
-        if sent.get("raw") and not self.raw:  # a fixture is loaded: its rows have been through this already
+        if (
+            sent.get("raw") and not self.raw
+        ):  # a fixture is loaded: its rows have been through this already
             return None
         return next(iter(self._fire([{"sender": sender, **sent}], sent.get("using"))), None)
 
     def fire_for(self, instances: Iterable[Any], **sent: Any) -> list[JobHandle]:
         """Do for many rows at once what their signals would have done: ``bulk_create`` and ``update`` send none.
 
-        ``sent`` is what the signal would bring along, such as ``created=True``. The jobs are written in one batch.
+        ``sent`` is what the signal would bring along, such as ``created=True``. The jobs are
+        written in one batch.
         """
         rows = list(instances)
         using = sent.get("using") or (rows[0]._state.db if rows else None)
@@ -81,9 +88,13 @@ class Trigger:
         database = _database(using)
         with transaction.atomic(using=database):
             if self.replaces is None:
-                records = [record for sent in sendings for record in self._records(sent, database) or ()]
+                records = [
+                    record for sent in sendings for record in self._records(sent, database) or ()
+                ]
             else:
-                records = replacement.make_room(self._keyed(self.replaces, sendings, database), database)
+                records = replacement.make_room(
+                    self._keyed(self.replaces, sendings, database), database
+                )
             return insert(records) if records else []
 
     def _keyed(
@@ -111,17 +122,27 @@ class Trigger:
             return None if data is None else JobCall(self.job, data)
         made = self._asked("makes", self.makes, sent) if self.makes is not None else None
         if made is not None and not isinstance(made, Flow | JobCall):
-            raise TriggerError(f"{self}: makes returned {made!r}: it must be a Flow, a job.with_data(...) or None")
+            raise TriggerError(
+                f"{self}: makes returned {made!r}: it must be a Flow, a job.with_data(...) or None"
+            )
         return made
 
-    def _built(self, meant: Flow | JobCall | None, sent: Mapping[str, Any], database: str) -> list[JobRecord] | None:
+    def _built(
+        self, meant: Flow | JobCall | None, sent: Mapping[str, Any], database: str
+    ) -> list[JobRecord] | None:
         if meant is None:
             return []
-        given = self._asked("options", self.options, sent) if callable(self.options) else self.options
+        given = (
+            self._asked("options", self.options, sent) if callable(self.options) else self.options
+        )
         try:
             options = JobOptions.of(str(self), {"database": database, **given})
-            calls = [_bound(call) for call in ([meant] if isinstance(meant, JobCall) else meant.calls())]
-            records = meant.records(options) if isinstance(meant, Flow) else [_record(calls[0], options)]
+            calls = [
+                _bound(call) for call in ([meant] if isinstance(meant, JobCall) else meant.calls())
+            ]
+            records = (
+                meant.records(options) if isinstance(meant, Flow) else [_record(calls[0], options)]
+            )
         except (TypeError, ValueError) as error:
             raise TriggerError(f"{self}: {error}") from error
         chain = self._chain(calls)
@@ -134,7 +155,8 @@ class Trigger:
     def _chain(self, calls: Sequence[JobCall]) -> list[str] | None:
         """Return the marks of the triggers that led here, with this one; None when this one is among them already.
 
-        A flow's mark is that of its root. A run of one of its other jobs, too, does not set it off again.
+        A flow's mark is that of its root. A run of one of its other jobs, too, does not set it off
+        again.
         """
         run = current_job(None)
         chain: list[str] = list(run.context.get(_CHAIN, ())) if run else []
@@ -146,7 +168,9 @@ class Trigger:
             logger.info("%s: not fired within a run that it led to", self)
             return None
         if len(chain) >= LONGEST_CHAIN:
-            logger.error("%s: not fired: %d triggers in a row have set off one another", self, len(chain))
+            logger.error(
+                "%s: not fired: %d triggers in a row have set off one another", self, len(chain)
+            )
             return None
         return [*chain, marks[0]]
 
@@ -173,16 +197,19 @@ def enqueue_on(
 ) -> Any:
     """Enqueue a job whenever a signal is sent: a decorator above ``@job``, or, with ``job=`` or ``makes=``, a call.
 
-    The functions get by name what they ask for of ``sender`` and what the signal brings along, such as ``instance``.
+    The functions get by name what they ask for of ``sender`` and what the signal brings along, such
+    as ``instance``.
 
     Args:
-        makes: in the place of job and data: returns what is to be enqueued, a ``Flow`` or a ``job.with_data(...)``;
+        makes: in the place of job and data: returns what is to be enqueued, a ``Flow`` or a
+            ``job.with_data(...)``;
             None: nothing this time.
         sender: whose signals count; the senders of a model's signals may be named, "app.Model".
         when: whether to enqueue.
         data: the job's data; None from the function: no job this time.
         options: those of ``.using()``: delay, run_at, organization ...
-        replaces: a key, such as the instance's. A job of this trigger that is still open under the key is cancelled;
+        replaces: a key, such as the instance's. A job of this trigger that is still open under the
+            key is cancelled;
             it stays if nothing is different.
         raw: whether rows of fixtures count.
         reentrant: whether it fires, too, in a run that it has led to itself, with the same data.
@@ -196,11 +223,22 @@ def enqueue_on(
     if not isinstance(signal, Signal):
         raise BadOption(f"enqueue_on: {signal!r} is not a signal")
     if isinstance(sender, str) and not isinstance(signal, ModelSignal):
-        raise BadOption(f"enqueue_on: sender is {sender!r}: only a model's signals take a name, give the class")
+        raise BadOption(
+            f"enqueue_on: sender is {sender!r}: only a model's signals take a name, give the class"
+        )
     frame = sys._getframe(1)
     declared_at = f"{frame.f_globals.get('__name__', '')}:{frame.f_lineno}"
-    given = {"sender": sender, "makes": makes, "when": when, "replaces": replaces, "raw": raw, "reentrant": reentrant}
-    given |= {key: value for key, value in (("data", data), ("options", options)) if value is not None}
+    given = {
+        "sender": sender,
+        "makes": makes,
+        "when": when,
+        "replaces": replaces,
+        "raw": raw,
+        "reentrant": reentrant,
+    }
+    given |= {
+        key: value for key, value in (("data", data), ("options", options)) if value is not None
+    }
 
     def declare(declared: Job[..., Any] | None) -> Trigger:
         trigger = Trigger(signal=signal, job=declared, name=name, declared_at=declared_at, **given)
@@ -212,7 +250,9 @@ def enqueue_on(
     if makes is not None:
         for argument, value in (("job", job), ("data", data), ("replaces", replaces)):
             if value is not None:
-                raise BadOption(f"enqueue_on: {argument}= does not go with makes=, which says by itself what there is")
+                raise BadOption(
+                    f"enqueue_on: {argument}= does not go with makes=, which says by itself what there is"
+                )
         return declare(None)
     if job is not None:
         return declare(_checked(job))
@@ -262,7 +302,9 @@ def signal_name(signal: Signal) -> str:
 
 def _checked(declared: Job[..., Any]) -> Job[..., Any]:
     if not isinstance(declared, Job):
-        raise BadOption(f"enqueue_on: {declared!r} is not a job: put @enqueue_on above @job, or use makes=")
+        raise BadOption(
+            f"enqueue_on: {declared!r} is not a job: put @enqueue_on above @job, or use makes="
+        )
     return declared
 
 
@@ -278,7 +320,9 @@ def _record(call: JobCall, options: JobOptions) -> JobRecord:
 def _register(trigger: Trigger) -> None:
     known = _triggers.get(trigger.name)
     if known is not None and known.declared_at != trigger.declared_at:
-        raise BadOption(f"{trigger}: there is one of that name at {known.declared_at}: give one of them a name=")
+        raise BadOption(
+            f"{trigger}: there is one of that name at {known.declared_at}: give one of them a name="
+        )
     _triggers[trigger.name] = trigger
     uid = _uid(trigger.name)
     if known is not None:  # its module was imported again

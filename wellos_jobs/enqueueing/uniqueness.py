@@ -48,16 +48,16 @@ def claim_on(record: JobRecord) -> UniqueClaim | None:
 def claim(record: JobRecord, key: str, unique: Unique, database: str) -> JobRecord | None:
     """Claim the key for a job about to be inserted; return the job that holds it instead, or None.
 
-    Call it inside a transaction together with the job's INSERT. Another transaction that is about to take the key
-    makes this one wait for its end.
+    Call it inside a transaction together with the job's INSERT. Another transaction that is about
+    to take the key makes this one wait for its end.
     """
     from ..models import UniqueClaim
 
     expires = None if unique.seconds is None else timezone.now() + timedelta(seconds=unique.seconds)
     claims = UniqueClaim.objects.using(database)
     for _ in range(TRIES):
-        # Read, then write: on MariaDB an INSERT that meets the key leaves a shared lock, and two who then take the
-        # claim over would wait for each other.
+        # Read, then write: on MariaDB an INSERT that meets the key leaves a shared lock, and two
+        # who then take the claim over would wait for each other.
         held = claims.filter(pk=key).first()
         if held is None:
             try:
@@ -71,7 +71,9 @@ def claim(record: JobRecord, key: str, unique: Unique, database: str) -> JobReco
             return holder
         if claims.filter(pk=key, job=held.job).update(job=record.pk, expires=expires):
             return None
-    raise IntegrityError(f"the unique key of job {record.name!r} changed hands {TRIES} times while it was asked for")
+    raise IntegrityError(
+        f"the unique key of job {record.name!r} changed hands {TRIES} times while it was asked for"
+    )
 
 
 def _holder(held: UniqueClaim, unique: Unique, database: str) -> JobRecord | None:

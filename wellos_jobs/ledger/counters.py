@@ -16,7 +16,9 @@ from ..states import EventName
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 """Upper bounds in seconds of the histogram's buckets; one more bucket takes what is longer."""
 
-_COUNTED = tuple(event.value for event in EventName if event not in {EventName.PROGRESSED, EventName.REPLAYED})
+_COUNTED = tuple(
+    event.value for event in EventName if event not in {EventName.PROGRESSED, EventName.REPLAYED}
+)
 _SUMS = ("wait_seconds", "run_seconds")
 _HISTOGRAMS = ("wait_histogram", "run_histogram")
 
@@ -93,7 +95,9 @@ class MinuteCounts:
         return found
 
     def _at(self, queue: str, name: str, at: datetime) -> _Counts:
-        return self._counts.setdefault((at.replace(second=0, microsecond=0), queue, name), _Counts())
+        return self._counts.setdefault(
+            (at.replace(second=0, microsecond=0), queue, name), _Counts()
+        )
 
 
 def _save(span: Span, added: dict[Key, _Counts], database: str) -> None:
@@ -127,5 +131,9 @@ def _add(row: Counts, counts: _Counts) -> None:
         setattr(row, f"{kind}_seconds", getattr(row, f"{kind}_seconds") + seconds)
     for kind, histogram in counts.histograms.items():
         stored = getattr(row, f"{kind}_histogram") or [0] * len(histogram)
-        setattr(row, f"{kind}_histogram", [old + new for old, new in zip(stored, histogram, strict=True)])
+        setattr(
+            row,
+            f"{kind}_histogram",
+            [old + new for old, new in zip(stored, histogram, strict=True)],
+        )
     row.pk = None  # an upsert by the unique key, never by the primary key

@@ -1,9 +1,9 @@
 """Notices: the jobs that tell ADMINS by mail of dead letters.
 
-Each letter has a mail of its own, at once, until ``MAILS`` letters of one fault have had one within ``WINDOW``. Further
-ones are gathered, and a *digest* says how many there were and where to find them, a window later and then each window
-for as long as more come. What is gathered stands in a row (``NoticeWindow``) that is written with the letters, so no
-letter goes untold whoever dies.
+Each letter has a mail of its own, at once, until ``MAILS`` letters of one fault have had one within
+``WINDOW``. Further ones are gathered, and a *digest* says how many there were and where to find
+them, a window later and then each window for as long as more come. What is gathered stands in a row
+(``NoticeWindow``) that is written with the letters, so no letter goes untold whoever dies.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ Item = tuple[str, dict[str, object], JobOptions]
 def letters_created(letters: Sequence[DeadLetter], using: str) -> None:
     """Enqueue a notice for each new dead letter, or gather it; called inside the transaction that creates the letters.
 
-    A notice has an id made from its letter, so a batch that is folded twice tells once. The letters of notices
-    themselves are passed over: mail that cannot be sent must not make more mail.
+    A notice has an id made from its letter, so a batch that is folded twice tells once. The letters
+    of notices themselves are passed over: mail that cannot be sent must not make more mail.
     """
     if not letters or not recipients():
         return
@@ -66,7 +66,9 @@ def _tell(by_fault: Mapping[str, Sequence[DeadLetter]], using: str) -> None:
         for fault, some in sorted(by_fault.items())
         for item in _take(windows[fault], some, open_digests, using, now)
     ]
-    NoticeWindow.objects.using(using).bulk_update(windows.values(), ["since", "mails", "gathered", "digest"])
+    NoticeWindow.objects.using(using).bulk_update(
+        windows.values(), ["since", "mails", "gathered", "digest"]
+    )
     if items:
         enqueue_bulk(items)
 
@@ -79,7 +81,9 @@ def _locked(faults: Iterable[str], using: str, now: datetime) -> dict[str, Notic
     if len(found) < len(wanted):
         new = [NoticeWindow(fingerprint=fault, since=now) for fault in wanted if fault not in found]
         rows.bulk_create(new, ignore_conflicts=True)  # another ledger may be making the same
-        found = {row.pk: row for row in rows.filter(pk__in=wanted).order_by("pk").select_for_update()}
+        found = {
+            row.pk: row for row in rows.filter(pk__in=wanted).order_by("pk").select_for_update()
+        }
     return found
 
 
@@ -92,7 +96,11 @@ def _open_digests(windows: Iterable[NoticeWindow], using: str) -> set[object]:
 
 
 def _take(
-    window: NoticeWindow, letters: Sequence[DeadLetter], open_digests: set[object], using: str, now: datetime
+    window: NoticeWindow,
+    letters: Sequence[DeadLetter],
+    open_digests: set[object],
+    using: str,
+    now: datetime,
 ) -> list[Item]:
     """Count the letters of one fault; return the jobs that tell of them."""
     if window.gathered == 0 and now - window.since >= WINDOW:
@@ -100,7 +108,9 @@ def _take(
     singly = letters[: max(0, MAILS - window.mails)]
     window.mails += len(singly)
     window.gathered += len(letters) - len(singly)
-    items: list[Item] = [(JOB_NAME, {"letter_id": letter.pk}, _options(letter, using)) for letter in singly]
+    items: list[Item] = [
+        (JOB_NAME, {"letter_id": letter.pk}, _options(letter, using)) for letter in singly
+    ]
     if len(singly) < len(letters) and window.digest not in open_digests:
         due = max(now, window.since + WINDOW)
         window.digest = ids.new_id()
@@ -136,7 +146,8 @@ def notify_admins(letter_id: int) -> None:
 def notify_admins_of_many(fingerprint: str) -> int:
     """Mail ADMINS how many dead letters of one fault have been gathered; return how many.
 
-    A run that died, or could not send, leaves the number to the next one: the mail may come twice, never not at all.
+    A run that died, or could not send, leaves the number to the next one: the mail may come twice,
+    never not at all.
     """
     running = current_job(default=None)
     using = running.database if running else "default"
@@ -147,11 +158,23 @@ def notify_admins_of_many(fingerprint: str) -> int:
             window.telling += window.gathered
             window.gathered, window.since, window.digest = 0, timezone.now(), None
             window.save(using=using)
-    newest = DeadLetter.objects.using(using).filter(fingerprint=fingerprint).order_by("-created_at", "-pk").first()
+    newest = (
+        DeadLetter.objects.using(using)
+        .filter(fingerprint=fingerprint)
+        .order_by("-created_at", "-pk")
+        .first()
+    )
     if window.telling and newest is not None:  # none: somebody has deleted them
         sender = str(conf.django_setting("SERVER_EMAIL"))
-        send_mail(f"{SUBJECT}: {window.telling} more", digest_body(newest, window.telling), sender, recipients())
-    rows.filter(telling__gte=window.telling).update(telling=F("telling") - window.telling)  # else another run has told
+        send_mail(
+            f"{SUBJECT}: {window.telling} more",
+            digest_body(newest, window.telling),
+            sender,
+            recipients(),
+        )
+    rows.filter(telling__gte=window.telling).update(
+        telling=F("telling") - window.telling
+    )  # else another run has told
     return int(window.telling)
 
 
@@ -175,7 +198,9 @@ def body(letter: DeadLetter) -> str:
     lines = [
         f"Job {record.name} failed after {'1 attempt' if attempts == 1 else f'{attempts} attempts'}.",
         "",
-        f"Error: {letter.error_class}: {letter.message}" if letter.error_class else f"Error: {letter.message}",
+        f"Error: {letter.error_class}: {letter.message}"
+        if letter.error_class
+        else f"Error: {letter.message}",
         f"Reason: {letter.get_reason_display()}",
         f"When: {letter.created_at:%Y-%m-%d %H:%M:%S %Z}",
         f"Job id: {record.pk}",
@@ -190,12 +215,16 @@ def body(letter: DeadLetter) -> str:
 
 def _attempts(letter: DeadLetter) -> int:
     """Return the number of the attempt that failed for good: by now a replay may have reset the job's own count."""
-    attempts = JobAttempt.objects.using(letter._state.db).filter(job=letter.job_id, ended_at=letter.created_at)
+    attempts = JobAttempt.objects.using(letter._state.db).filter(
+        job=letter.job_id, ended_at=letter.created_at
+    )
     return max(attempts.values_list("number", flat=True), default=letter.job.attempts)
 
 
 def _options(letter: DeadLetter, using: str) -> JobOptions:
-    return JobOptions(id=ids.derived_id("notice", using, str(letter.pk)), queue=_queue(), database=using)
+    return JobOptions(
+        id=ids.derived_id("notice", using, str(letter.pk)), queue=_queue(), database=using
+    )
 
 
 def _queue() -> str:
@@ -205,7 +234,9 @@ def _queue() -> str:
 
 def _link(letter: DeadLetter) -> str:
     try:
-        return conf.current().base_url + reverse("admin:wellos_jobs_deadletter_change", args=[letter.pk])
+        return conf.current().base_url + reverse(
+            "admin:wellos_jobs_deadletter_change", args=[letter.pk]
+        )
     except NoReverseMatch:  # a project without the admin
         return ""
 

@@ -1,7 +1,8 @@
 """The ledger: folds the event stream of one Redis into the rows of one database, each event exactly once.
 
-The cursor moves by a conditional UPDATE in the rows' own transaction, first of all: two ledgers that fold the same
-events at once meet there, and one of them rolls back. The stream is trimmed only after the commit.
+The cursor moves by a conditional UPDATE in the rows' own transaction, first of all: two ledgers
+that fold the same events at once meet there, and one of them rolls back. The stream is trimmed only
+after the commit.
 """
 
 from __future__ import annotations
@@ -52,7 +53,11 @@ class Ledger:
 
     def is_new(self, epoch: str) -> bool:
         """Tell whether this database has not seen an epoch of Redis yet."""
-        return not LedgerCursor.objects.using(self.database).filter(source=self.source, epoch=epoch).exists()
+        return (
+            not LedgerCursor.objects.using(self.database)
+            .filter(source=self.source, epoch=epoch)
+            .exists()
+        )
 
     def open(self, epoch: str) -> None:
         """Read the cursor; of an epoch that is new the stream is read from its start."""
@@ -68,14 +73,17 @@ class Ledger:
         """Note the leader's heartbeat in the row; return the one noted before."""
         rows = LedgerCursor.objects.using(self.database).filter(source=self.source)
         before = rows.values_list("beat", flat=True).first() or 0.0
-        rows.update(beat=now)  # which is earlier than before, if somebody has set the clock of Redis back
+        rows.update(
+            beat=now
+        )  # which is earlier than before, if somebody has set the clock of Redis back
         return float(before)
 
     def drain(self) -> int:
         """Fold one batch; return how many events it had. ``at_end`` tells whether these were the last.
 
-        A database that fails is asked for less the next time: it may have refused the size (MariaDB hangs up on a
-        statement above ``max_allowed_packet``), which looks the same as if it had gone away.
+        A database that fails is asked for less the next time: it may have refused the size (MariaDB
+        hangs up on a statement above ``max_allowed_packet``), which looks the same as if it had
+        gone away.
 
         Raises:
             Overtaken: another ledger was faster; ``open`` again.
@@ -110,7 +118,11 @@ class Ledger:
             raise
         except Exception:
             if len(batch) == 1:
-                logger.exception("event %s of job=%s cannot be folded: passed over", batch[0].event, batch[0].job_id)
+                logger.exception(
+                    "event %s of job=%s cannot be folded: passed over",
+                    batch[0].event,
+                    batch[0].job_id,
+                )
                 self._fold([], position)
                 return
             middle = len(batch) // 2
@@ -124,7 +136,9 @@ class Ledger:
                 raise Overtaken(f"{self.source} at {self.saved_position}")
             fold.apply(batch)
             fold.save()
-        self.position = self.saved_position = position  # whatever comes next, these events are folded
+        self.position = self.saved_position = (
+            position  # whatever comes next, these events are folded
+        )
         if fold.final:
             broker.run(self.connection, "forget", FORGET_AFTER, *fold.final)
         if fold.rowless:
@@ -133,7 +147,9 @@ class Ledger:
             _tell(letter)
 
     def _cursor(self, position: str) -> QuerySet[LedgerCursor]:
-        return LedgerCursor.objects.using(self.database).filter(source=self.source, position=position)
+        return LedgerCursor.objects.using(self.database).filter(
+            source=self.source, position=position
+        )
 
 
 def _tell(letter: DeadLetter) -> None:

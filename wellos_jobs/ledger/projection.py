@@ -67,7 +67,9 @@ class Fold:
         for event in events:
             row = self.rows.get(_row_id(event))
             if row is None:
-                logger.warning("event %s of job=%s has no row in %s", event.event, event.job_id, self.database)
+                logger.warning(
+                    "event %s of job=%s has no row in %s", event.event, event.job_id, self.database
+                )
                 if event.event in FINAL_EVENTS:
                     self.rowless.append(event.job_id)
                 continue
@@ -109,13 +111,19 @@ class Fold:
         for letter in self.letters:  # MySQL tells no keys of a batch, and the notices need them
             letter.save(force_insert=True, using=self.database)
 
-    # --- rows ---------------------------------------------------------------------------------------
+    # --- rows -------------------------------------------------------------------------------------
 
     def _load(self, events: Sequence[Event]) -> None:
         wanted = {_row_id(event): event for event in reversed(events)}
-        told = {_row_id(event): event.detail for event in events if not event.name and "name" in event.detail}
+        told = {
+            _row_id(event): event.detail
+            for event in events
+            if not event.name and "name" in event.detail
+        }
         self.rows = JobRecord.objects.using(self.database).in_bulk(list(wanted))
-        unknown = [event for row_id, event in wanted.items() if row_id not in self.rows and not event.name]
+        unknown = [
+            event for row_id, event in wanted.items() if row_id not in self.rows and not event.name
+        ]
         if not unknown:
             return
         with self.connection.pipeline(transaction=False) as pipeline:
@@ -151,7 +159,7 @@ class Fold:
             row.finished_at = event.at
             self.final.append(event.job_id)
 
-    # --- one method an event ------------------------------------------------------------------------
+    # --- one method an event ----------------------------------------------------------------------
 
     def enqueued(self, row: JobRecord, event: Event) -> None:
         due = event.detail.get("run_at")
@@ -198,7 +206,10 @@ class Fold:
     def failed(self, row: JobRecord, event: Event) -> None:
         self._ran(row, event)
         reason = FailureReason(event.detail.get("reason") or FailureReason.EXHAUSTED)
-        outcomes = {FailureReason.CRASHED: AttemptOutcome.CRASHED, FailureReason.TIMEOUT: AttemptOutcome.TIMEOUT}
+        outcomes = {
+            FailureReason.CRASHED: AttemptOutcome.CRASHED,
+            FailureReason.TIMEOUT: AttemptOutcome.TIMEOUT,
+        }
         self._attempt(row, event, outcomes.get(reason, AttemptOutcome.FAILED))
         self._finish(row, event, JobState.FAILED)
         error_class = str(event.detail.get("error_class", ""))[:200]
@@ -261,7 +272,9 @@ def _row_id(event: Event) -> uuid.UUID:
     return known or ids.derived_id("rq", event.job_id)
 
 
-def _foreign_row(event: Event, told: dict[str, Any] | None, found: Sequence[bytes | None]) -> JobRecord:
+def _foreign_row(
+    event: Event, told: dict[str, Any] | None, found: Sequence[bytes | None]
+) -> JobRecord:
     """Make the row of a foreign job from what its end told, since RQ may have deleted it, or from its hash."""
     data, description, created = found
     call: dict[str, Any] = told or (read_call(data) if data else None) or {}
@@ -279,7 +292,9 @@ def _foreign_row(event: Event, told: dict[str, Any] | None, found: Sequence[byte
 
 def _log(row: JobRecord, event: Event) -> JobLog:
     lines, dropped = event.detail["log"], event.detail.get("log_dropped", 0)
-    return JobLog(job=row, replay=event.generation, number=event.attempt, lines=lines, dropped=dropped)
+    return JobLog(
+        job=row, replay=event.generation, number=event.attempt, lines=lines, dropped=dropped
+    )
 
 
 def _failure_entry(row: JobRecord, event: Event, message: str) -> AuditEntry:
@@ -288,5 +303,10 @@ def _failure_entry(row: JobRecord, event: Event, message: str) -> AuditEntry:
         action="failed",
         target_type="job",
         target_id=str(row.pk),
-        detail={"name": row.name, "error": message, "attempts": event.attempt, "failed_at": event.at.isoformat()},
+        detail={
+            "name": row.name,
+            "error": message,
+            "attempts": event.attempt,
+            "failed_at": event.at.isoformat(),
+        },
     )

@@ -24,7 +24,10 @@ def watch(connection: redis_py.Redis, names: Sequence[str]) -> None:
     if limits is None:
         return
     for name, counts in queues.all_counts(names).items():
-        built_up = counts.waiting > limits["waiting"] or (counts.oldest_wait or 0.0) > limits["oldest_wait"]
+        built_up = (
+            counts.waiting > limits["waiting"]
+            or (counts.oldest_wait or 0.0) > limits["oldest_wait"]
+        )
         if built_up and connection.hsetnx(keys.BACKLOG, name, str(counts.waiting)):
             _say(name, counts, over=False)
         elif not built_up and connection.hdel(keys.BACKLOG, name):
@@ -39,4 +42,10 @@ def _say(queue: str, counts: Counts, *, over: bool) -> None:
     logger.log(logging.INFO if over else logging.WARNING, text, extra=extra)
     if conf.current().notify_admins:
         tell_admins(f"Queue {queue} {state}", text)
-    signals.send(signals.queue_backlog, queue=queue, waiting=counts.waiting, oldest_wait=counts.oldest_wait, over=over)
+    signals.send(
+        signals.queue_backlog,
+        queue=queue,
+        waiting=counts.waiting,
+        oldest_wait=counts.oldest_wait,
+        over=over,
+    )

@@ -41,7 +41,8 @@ class Housekeeping:
         self.connection = broker.source_client(source, "work")
         self.queues = broker.sources()[source]
         self.bookkeepers = [
-            Bookkeeper(source, database, self.queues, self.connection) for database in databases.allowed()
+            Bookkeeper(source, database, self.queues, self.connection)
+            for database in databases.allowed()
         ]
         self.epoch = ""
         self.server_run = ""
@@ -90,10 +91,14 @@ class Housekeeping:
             keeper.heal()
         if self.rota.is_due("prune", PRUNE_EVERY):
             self._prune()
-        if not drained and not self.stopping and not any(keeper.is_busy for keeper in self.bookkeepers):
+        if (
+            not drained
+            and not self.stopping
+            and not any(keeper.is_busy for keeper in self.bookkeepers)
+        ):
             self._wait()
 
-    # --- the stream ---------------------------------------------------------------------------------
+    # --- the stream -------------------------------------------------------------------------------
 
     def _trim(self) -> None:
         """Drop the events that all databases have committed; a database that is away holds them."""
@@ -113,7 +118,9 @@ class Housekeeping:
     def _wait(self) -> None:
         places = [keeper.position for keeper in self.bookkeepers if keeper.is_open]
         if places:
-            events.wait(broker.source_client(self.source, "block"), events.earliest(places), SECOND / 2)
+            events.wait(
+                broker.source_client(self.source, "block"), events.earliest(places), SECOND / 2
+            )
         else:  # no database is there
             time.sleep(SECOND / 4)
 
@@ -123,7 +130,7 @@ class Housekeeping:
             self.slot.beat()
             keeper.prune()
 
-    # --- what has become of Redis -------------------------------------------------------------------
+    # --- what has become of Redis -----------------------------------------------------------------
 
     def _look_at_redis(self) -> None:
         """Notice a Redis that came back empty (no epoch), with older data (an older beat than the row's), or at all
@@ -133,7 +140,9 @@ class Housekeeping:
         epoch, before, now = (broker.text(part) for part in reply)
         if epoch != self.epoch:
             if self.epoch:
-                logger.warning("Redis %s has come back empty: rebuilding it from the rows", self.source)
+                logger.warning(
+                    "Redis %s has come back empty: rebuilding it from the rows", self.source
+                )
             for keeper in self.bookkeepers:
                 keeper.close()
         self.epoch = epoch

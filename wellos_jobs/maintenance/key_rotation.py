@@ -1,7 +1,8 @@
 """Key rotation: encrypt sensitive values anew with the first of ``ENCRYPTION_KEYS``, in rows and in Redis.
 
-Each value is replaced only if it still is what was read, so no running job, relay or edit is raced. What is under
-the first key already is left alone: a rotation that was broken off goes on where it stopped.
+Each value is replaced only if it still is what was read, so no running job, relay or edit is raced.
+What is under the first key already is left alone: a rotation that was broken off goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def _rotate_table(model: type[models.Model], column: str, using: str, count: Cou
     every: models.QuerySet[Any] = models.QuerySet(model, using=using)  # removed schedules, too
     rows = every.filter(**{f"{column}__isnull": False}).order_by("pk")
     last: Any = None
-    while batch := list((rows.filter(pk__gt=last) if last else rows).values_list("pk", column)[:BATCH]):
+    while batch := list(
+        (rows.filter(pk__gt=last) if last else rows).values_list("pk", column)[:BATCH]
+    ):
         for pk, data in batch:
             changed = _rotated(data, count)
             if changed is not None:

@@ -1,6 +1,7 @@
 """One database's share of the housekeeping: its ledger, relay, rebuild and prune.
 
-Each database goes its own way: one that is away is left alone for a little longer each time, and the others are served.
+Each database goes its own way: one that is away is left alone for a little longer each time, and
+the others are served.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ LEFTOVERS = 1_000
 class Bookkeeper:
     """Keeps one database in step with one Redis."""
 
-    def __init__(self, source: str, database: str, queues: Sequence[str], connection: redis_py.Redis) -> None:
+    def __init__(
+        self, source: str, database: str, queues: Sequence[str], connection: redis_py.Redis
+    ) -> None:
         self.database = database
         self.queues = queues
         self.connection = connection
@@ -98,7 +101,7 @@ class Bookkeeper:
         """Forget where the ledger stands: the next ``drain`` reads it anew."""
         self.is_open = self.at_end = False
 
-    # --- the work -----------------------------------------------------------------------------------
+    # --- the work ---------------------------------------------------------------------------------
 
     def _guarded(self, duty: Callable[[], int | None]) -> int | None:
         if time.monotonic() < self._not_before:
@@ -121,7 +124,9 @@ class Bookkeeper:
             if not self.has_table:
                 self._not_before = time.monotonic() + LOOK_FOR_TABLE_EVERY
                 return False
-            if self.ledger.is_new(epoch):  # first of all: once the cursor knows the epoch, nobody would do it again
+            if self.ledger.is_new(
+                epoch
+            ):  # first of all: once the cursor knows the epoch, nobody would do it again
                 restore_settings.reinstate(self.database, self.queues, self.connection)
             self.ledger.open(epoch)
             self.rebuild()
@@ -151,7 +156,9 @@ class Bookkeeper:
             dependencies.heal(self.database)
             self._next_unblock = time.monotonic() + UNBLOCK_EVERY
         if time.monotonic() >= self._next_relay:
-            replacement.finish(self.database, self.queues)  # first, so that nothing is pushed that has given way
+            replacement.finish(
+                self.database, self.queues
+            )  # first, so that nothing is pushed that has given way
             relay.relay(self.database, self.queues, self.connection)
             self._next_relay = time.monotonic() + RELAY_EVERY
         if self._prunes:
@@ -159,7 +166,9 @@ class Bookkeeper:
 
     def _pulse(self, before: float, now: float) -> None:
         if self.ledger.beat(now) > before + 0.001:
-            logger.warning("Redis has come back with older data: looking for lost jobs of %s", self.database)
+            logger.warning(
+                "Redis has come back with older data: looking for lost jobs of %s", self.database
+            )
             self.rebuild()
 
     def _forget_leftovers(self) -> None:
@@ -169,7 +178,9 @@ class Bookkeeper:
 
     def _forget_leftovers_of(self, registry: str) -> None:
         """Give a time to live to final jobs that never got one: a ledger died between its commit and that."""
-        found: Any = self.connection.zrangebyscore(registry, keys.FAR, "+inf", start=0, num=LEFTOVERS)
+        found: Any = self.connection.zrangebyscore(
+            registry, keys.FAR, "+inf", start=0, num=LEFTOVERS
+        )
         known = {ids.parse_id(text): text for text in map(broker.text, found)}
         rows = JobRecord.objects.using(self.database).filter(state__in=FINAL_STATES)
         folded = [known[pk] for pk in rows.in_bulk([pk for pk in known if pk is not None])]

@@ -33,13 +33,21 @@ def relay(database: str, served: Sequence[str], connection: redis_py.Redis) -> i
     pushed, last = 0, None
     rows = (
         JobRecord.objects.using(database)
-        .filter(state__in=[JobState.WAITING, JobState.DELAYED], enqueued_at__isnull=True, rq_id__isnull=True)
+        .filter(
+            state__in=[JobState.WAITING, JobState.DELAYED],
+            enqueued_at__isnull=True,
+            rq_id__isnull=True,
+        )
         .filter(queue__in=served, created_at__lt=timezone.now() - GRACE)
         .order_by("created_at", "pk")
     )
     for _ in range(MOST_CHUNKS):
         deadline = redis_time(connection) + STALE_AFTER
-        page = rows.filter(Q(created_at__gt=last[0]) | Q(created_at=last[0], pk__gt=last[1])) if last else rows
+        page = (
+            rows.filter(Q(created_at__gt=last[0]) | Q(created_at=last[0], pk__gt=last[1]))
+            if last
+            else rows
+        )
         chunk = list(page[:CHUNK])
         if not chunk:
             break
@@ -55,7 +63,9 @@ def _push(rows: Sequence[JobRecord], deadline: float) -> int | None:
     replayed = [row for row in rows if row.replays and row.enqueued_at is None]
     plain = [row for row in rows if not row.replays or row.enqueued_at is not None]
     try:
-        pushed = queues.push(replayed, EventName.REPLAYED, deadline=f"{deadline:.6f}") if replayed else 0
+        pushed = (
+            queues.push(replayed, EventName.REPLAYED, deadline=f"{deadline:.6f}") if replayed else 0
+        )
         return pushed + (queues.push(plain, deadline=f"{deadline:.6f}") if plain else 0)
     except redis_py.ResponseError as error:
         if not str(error).startswith("LATE"):
@@ -95,13 +105,17 @@ class Rebuild:
         chunk = list(page.order_by("pk")[:CHUNK])
         if not chunk:
             if self.pushed:
-                logger.warning("rebuild: %d open jobs of %s were missing in Redis", self.pushed, self.database)
+                logger.warning(
+                    "rebuild: %d open jobs of %s were missing in Redis", self.pushed, self.database
+                )
             return False
         with self.connection.pipeline(transaction=False) as pipeline:
             for row in chunk:
                 pipeline.hmget(keys.job(row.pk), ["status", "w:gen"])
             replies = pipeline.execute(raise_on_error=False)
-        missing = [row for row, found in zip(chunk, replies, strict=True) if not _is_known(row, found)]
+        missing = [
+            row for row, found in zip(chunk, replies, strict=True) if not _is_known(row, found)
+        ]
         if missing:
             pushed = _push(missing, deadline)
             if pushed is None:

@@ -38,5 +38,7 @@ def reinstate(using: str, queues: Sequence[str], connection: redis_py.Redis) -> 
 def _last_acts(using: str, kind: str, actions: Sequence[str]) -> Iterable[AuditEntry]:
     """Return the last of these acts on each target."""
     rows = AuditEntry.objects.using(using).filter(target_type=kind, action__in=actions)
-    last = list(rows.order_by().values("target_id").annotate(last=Max("pk")).values_list("last", flat=True))
+    last = list(
+        rows.order_by().values("target_id").annotate(last=Max("pk")).values_list("last", flat=True)
+    )
     return AuditEntry.objects.using(using).in_bulk(last).values() if last else []

@@ -13,7 +13,9 @@ def to_terminal(verbosity: int) -> None:
     logger = logging.getLogger("wellos_jobs")
     if not logger.hasHandlers():
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(process)d %(message)s"))
+        handler.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)-7s %(process)d %(message)s")
+        )
         logger.addHandler(handler)
         logger.propagate = False
     if logger.level == logging.NOTSET:

@@ -14,14 +14,17 @@ from ..states import BatchState
 class Batch(models.Model):
     """Jobs that are enqueued, watched and waited for together.
 
-    It is open until it is closed, and done once it is closed and all its jobs are final. Its callbacks are jobs from
-    the start, blocked until then. The counters are those at the last job's end.
+    It is open until it is closed, and done once it is closed and all its jobs are final. Its
+    callbacks are jobs from the start, blocked until then. The counters are those at the last job's
+    end.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.new_id, editable=False)
     name = models.CharField(_("name"), max_length=180)
     organization_id = models.CharField(_("organization"), max_length=64, blank=True, default="")
-    state = models.CharField(_("state"), max_length=10, choices=BatchState.choices, default=BatchState.OPEN)
+    state = models.CharField(
+        _("state"), max_length=10, choices=BatchState.choices, default=BatchState.OPEN
+    )
     total = models.PositiveIntegerField(_("jobs"), default=0)
     completed = models.PositiveIntegerField(_("completed"), default=0)
     failed = models.PositiveIntegerField(_("failed"), default=0)
@@ -55,11 +58,14 @@ class Batch(models.Model):
 class JobDependency(models.Model):
     """``job`` stays blocked until ``needs`` has completed."""
 
-    job = models.ForeignKey("wellos_jobs.JobRecord", on_delete=models.CASCADE, related_name="dependencies")
+    job = models.ForeignKey(
+        "wellos_jobs.JobRecord", on_delete=models.CASCADE, related_name="dependencies"
+    )
     needs = models.ForeignKey(
         "wellos_jobs.JobRecord",
         on_delete=models.CASCADE,
-        db_constraint=False,  # its check would lock the needed row on MariaDB, and the ledger would wait for who adds
+        # its check would lock the needed row on MariaDB, and the ledger would wait for who adds
+        db_constraint=False,
         related_name="dependents",
     )
 

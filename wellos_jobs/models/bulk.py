@@ -13,8 +13,9 @@ from .fields import user_key
 class BulkOperation(models.Model):
     """What is done to which rows, how far it is, and how it went.
 
-    ``last`` is the key of the last row that was treated: a run that is repeated goes on behind it. ``bound`` is the
-    highest key that counts: rows that came after the person was asked are not meant.
+    ``last`` is the key of the last row that was treated: a run that is repeated goes on behind it.
+    ``bound`` is the highest key that counts: rows that came after the person was asked are not
+    meant.
     """
 
     action = models.CharField(_("action"), max_length=40)
@@ -27,7 +28,11 @@ class BulkOperation(models.Model):
     address = models.CharField(_("address"), max_length=64, blank=True, default="")
     reason = models.TextField(_("reason"), blank=True, default="")
     job = models.ForeignKey(
-        "wellos_jobs.JobRecord", on_delete=models.SET_NULL, null=True, related_name="+", verbose_name=_("job")
+        "wellos_jobs.JobRecord",
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="+",
+        verbose_name=_("job"),
     )
     total = models.PositiveIntegerField(_("rows"), default=0)
     done = models.PositiveIntegerField(_("done"), default=0)

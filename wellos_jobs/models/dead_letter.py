@@ -15,11 +15,13 @@ from .job import JobRecord
 class DeadLetter(models.Model):
     """One final failure of one job. A job that is replayed and fails again gets another.
 
-    ``name``, ``queue`` and ``organization_id`` are those of the job when it failed: so that letters are grouped and
-    filtered without a join to the big table.
+    ``name``, ``queue`` and ``organization_id`` are those of the job when it failed: so that letters
+    are grouped and filtered without a join to the big table.
     """
 
-    job = models.ForeignKey(JobRecord, on_delete=models.CASCADE, related_name="dead_letters", verbose_name=_("job"))
+    job = models.ForeignKey(
+        JobRecord, on_delete=models.CASCADE, related_name="dead_letters", verbose_name=_("job")
+    )
     name = models.CharField(_("name"), max_length=180, blank=True, default="")
     queue = models.CharField(_("queue"), max_length=100, blank=True, default="")
     organization_id = models.CharField(_("organization"), max_length=64, blank=True, default="")
@@ -45,11 +47,15 @@ class DeadLetter(models.Model):
         ordering: ClassVar[list[str]] = ["-created_at", "-pk"]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["status", "created_at"], name="wellos_letter_status_created"),
-            # Also all that the groups by fingerprint are made from: they are read from the index alone.
+            # Also all that the groups by fingerprint are made from: they are read from the index
+            # alone.
             models.Index(
-                fields=["fingerprint", "status", "created_at", "organization_id"], name="wellos_letter_fingerprint"
+                fields=["fingerprint", "status", "created_at", "organization_id"],
+                name="wellos_letter_fingerprint",
             ),
-            models.Index(fields=["organization_id", "created_at"], name="wellos_letter_organization"),
+            models.Index(
+                fields=["organization_id", "created_at"], name="wellos_letter_organization"
+            ),
             models.Index(fields=["-created_at"], name="wellos_letter_created"),
         ]
         permissions = [

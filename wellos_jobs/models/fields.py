@@ -19,8 +19,8 @@ else:
 class ExactCharField(_Text):
     """Text in a unique column, of which no two may be taken for the same.
 
-    MySQL and MariaDB compare without regard to case and accents unless the column says otherwise: an upsert for job
-    ``Import`` would then change the row of job ``import``.
+    MySQL and MariaDB compare without regard to case and accents unless the column says otherwise:
+    an upsert for job ``Import`` would then change the row of job ``import``.
     """
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:

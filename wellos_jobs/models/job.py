@@ -20,15 +20,19 @@ PRIORITIES = [(int(priority), priority.name.lower()) for priority in Priority]
 class JobRecord(models.Model):
     """One job: what was asked for, written by enqueue, and how it went, written by the ledger.
 
-    After the INSERT only the ledger writes the columns of a run. The one exception is a replay, which
-    takes the row back to ``waiting`` with fresh attempts and raises ``replays`` by one.
+    After the INSERT only the ledger writes the columns of a run. The one exception is a replay,
+    which takes the row back to ``waiting`` with fresh attempts and raises ``replays`` by one.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.new_id, editable=False)
     name = models.CharField(_("name"), max_length=180)
     queue = models.CharField(_("queue"), max_length=100)
-    priority = models.PositiveSmallIntegerField(_("priority"), choices=PRIORITIES, default=int(Priority.NORMAL))
-    state = models.CharField(_("state"), max_length=10, choices=JobState.choices, default=JobState.WAITING)
+    priority = models.PositiveSmallIntegerField(
+        _("priority"), choices=PRIORITIES, default=int(Priority.NORMAL)
+    )
+    state = models.CharField(
+        _("state"), max_length=10, choices=JobState.choices, default=JobState.WAITING
+    )
     data = models.JSONField(_("data"), default=dict)
     organization_id = models.CharField(_("organization"), max_length=64, blank=True, default="")
     requested_by = user_key(_("requested by"))
@@ -36,7 +40,9 @@ class JobRecord(models.Model):
     max_attempts = models.PositiveIntegerField(_("most attempts"), default=3)
     timeout = models.FloatField(_("timeout in seconds"), default=300.0)
     progress = models.PositiveSmallIntegerField(_("progress in percent"), default=0)
-    progress_message = models.CharField(_("progress message"), max_length=200, blank=True, default="")
+    progress_message = models.CharField(
+        _("progress message"), max_length=200, blank=True, default=""
+    )
     result = models.JSONField(_("result"), null=True, blank=True)
     error = models.TextField(_("error"), blank=True, default="")
     worker = models.CharField(_("worker"), max_length=120, blank=True, default="")
@@ -55,8 +61,8 @@ class JobRecord(models.Model):
         on_delete=models.SET_NULL,
         null=True,
         blank=True,
-        # MariaDB would check it whenever the state changes, which is in the same index, and so let the ledger wait for
-        # whoever adds to the batch.
+        # MariaDB would check it whenever the state changes, which is in the same index, and so let
+        # the ledger wait for whoever adds to the batch.
         db_constraint=False,
         db_index=False,  # the index that begins with it serves, too
         related_name="jobs",
@@ -64,10 +70,18 @@ class JobRecord(models.Model):
     )
     flow_id = models.UUIDField(_("flow"), null=True, blank=True)
     parent = models.ForeignKey(
-        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="children", verbose_name=_("parent")
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="children",
+        verbose_name=_("parent"),
     )
     on_failure = models.CharField(
-        _("when a job it needs fails"), max_length=6, choices=OnFailure.choices, default=OnFailure.CANCEL
+        _("when a job it needs fails"),
+        max_length=6,
+        choices=OnFailure.choices,
+        default=OnFailure.CANCEL,
     )
     replays = models.PositiveIntegerField(_("replays"), default=0)
     rq_id = ExactCharField(_("RQ id"), max_length=180, null=True, blank=True, unique=True)
@@ -122,7 +136,9 @@ class JobRecord(models.Model):
 class JobAttempt(models.Model):
     """An attempt that did not complete: how it ended, where, when and why."""
 
-    job = models.ForeignKey(JobRecord, on_delete=models.CASCADE, related_name="attempt_set", verbose_name=_("job"))
+    job = models.ForeignKey(
+        JobRecord, on_delete=models.CASCADE, related_name="attempt_set", verbose_name=_("job")
+    )
     replay = models.PositiveIntegerField(_("replay"), default=0)
     number = models.PositiveIntegerField(_("number"))
     outcome = models.CharField(_("outcome"), max_length=10, choices=AttemptOutcome.choices)

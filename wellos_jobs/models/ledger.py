@@ -9,8 +9,9 @@ from django.utils.translation import gettext_lazy as _
 class LedgerCursor(models.Model):
     """How far the event stream of one Redis has been folded into this database.
 
-    ``source`` names the Redis, ``epoch`` its life (a Redis that comes back empty starts a new one), ``beat``
-    is the leader's last heartbeat: a lower one in Redis than here means Redis was rolled back.
+    ``source`` names the Redis, ``epoch`` its life (a Redis that comes back empty starts a new one),
+    ``beat`` is the leader's last heartbeat: a lower one in Redis than here means Redis was rolled
+    back.
     """
 
     source = models.CharField(max_length=120, primary_key=True)

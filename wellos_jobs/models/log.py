@@ -13,11 +13,15 @@ class JobLog(models.Model):
 
     A run that was snoozed has its log, too, so an attempt may have several.
 
-    ``lines`` is a list of ``[seconds since the epoch, level name, logger name, text]``, oldest first.
+    ``lines`` is a list of ``[seconds since the epoch, level name, logger name, text]``, oldest
+    first.
     """
 
     job = models.ForeignKey(
-        "wellos_jobs.JobRecord", on_delete=models.CASCADE, related_name="log_set", verbose_name=_("job")
+        "wellos_jobs.JobRecord",
+        on_delete=models.CASCADE,
+        related_name="log_set",
+        verbose_name=_("job"),
     )
     replay = models.PositiveIntegerField(_("replay"), default=0)
     number = models.PositiveIntegerField(_("attempt"))

@@ -28,7 +28,9 @@ class NoticeWindow(models.Model):
     class Meta:
         verbose_name = _("notice window")
         verbose_name_plural = _("notice windows")
-        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["since"], name="wellos_notice_since")]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["since"], name="wellos_notice_since")
+        ]
 
     def __str__(self) -> str:
         return self.fingerprint

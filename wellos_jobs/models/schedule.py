@@ -27,13 +27,16 @@ from .schedule_set import CHECKED, CLOCK, PLAN, ScheduleManager
 class Schedule(models.Model):
     """When a job runs. The row is the truth: change or delete it, in whatever transaction, and the clock follows.
 
-    ``time_zone`` is an IANA name; empty means the organization's (``ORGANIZATION_RESOLVER``), else the project's. When
-    an organization has moved to another zone, save its schedules; at the latest they follow when they are due next.
+    ``time_zone`` is an IANA name; empty means the organization's (``ORGANIZATION_RESOLVER``), else
+    the project's. When an organization has moved to another zone, save its schedules; at the latest
+    they follow when they are due next.
 
-    ``data`` is stored as a job's data is: sensitive arguments are encrypted. Python values and plain JSON are taken.
+    ``data`` is stored as a job's data is: sensitive arguments are encrypted. Python values and
+    plain JSON are taken.
 
-    ``next_run_at`` is None when the schedule never runs again or is switched off. While ``broken`` says why it cannot
-    run, it is the first run that was not made: once mended, it is made up for by the catch-up policy.
+    ``next_run_at`` is None when the schedule never runs again or is switched off. While ``broken``
+    says why it cannot run, it is the first run that was not made: once mended, it is made up for by
+    the catch-up policy.
     """
 
     name = models.CharField(_("name"), max_length=180, unique=True)
@@ -41,13 +44,19 @@ class Schedule(models.Model):
     data = models.JSONField(_("data"), default=dict, blank=True)
     cron = models.CharField(_("cron line"), max_length=120)
     time_zone = models.CharField(_("time zone"), max_length=64, blank=True, default="")
-    organization_id = models.CharField(_("organization"), max_length=64, blank=True, default="", db_index=True)
+    organization_id = models.CharField(
+        _("organization"), max_length=64, blank=True, default="", db_index=True
+    )
     enabled = models.BooleanField(_("enabled"), default=True)
-    catch_up = models.CharField(_("missed runs"), max_length=5, choices=CatchUp.choices, default=CatchUp.ONCE)
+    catch_up = models.CharField(
+        _("missed runs"), max_length=5, choices=CatchUp.choices, default=CatchUp.ONCE
+    )
     catch_up_limit = models.PositiveIntegerField(
         _("most runs made at once"), default=100, validators=[MinValueValidator(1)]
     )
-    overlap = models.CharField(_("overlap"), max_length=5, choices=Overlap.choices, default=Overlap.ALLOW)
+    overlap = models.CharField(
+        _("overlap"), max_length=5, choices=Overlap.choices, default=Overlap.ALLOW
+    )
     starts_at = models.DateTimeField(_("starts"), null=True, blank=True)
     ends_at = models.DateTimeField(_("ends"), null=True, blank=True)
     next_run_at = models.DateTimeField(_("next run"), null=True, blank=True, editable=False)
@@ -65,7 +74,9 @@ class Schedule(models.Model):
     missed = models.PositiveIntegerField(_("runs missed"), default=0, editable=False)
     missed_at = models.DateTimeField(_("last missed"), null=True, blank=True, editable=False)
     broken = models.TextField(_("why it does not run"), blank=True, default="", editable=False)
-    source = models.CharField(_("declared in"), max_length=10, blank=True, default="", editable=False)
+    source = models.CharField(
+        _("declared in"), max_length=10, blank=True, default="", editable=False
+    )
     declared = models.JSONField(default=dict, blank=True, editable=False)
     orphaned = models.BooleanField(default=False, editable=False)
     removed_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -86,7 +97,7 @@ class Schedule(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    # --- storing ------------------------------------------------------------------------------------
+    # --- storing ----------------------------------------------------------------------------------
 
     def save(
         self,
@@ -98,8 +109,8 @@ class Schedule(models.Model):
     ) -> None:
         """Check and store; when the timing differs from what is stored, the next run is set anew from now.
 
-        The clock's columns are otherwise left alone, so that a row loaded before a tick cannot undo it. A new row
-        takes the place of a removed one of its name.
+        The clock's columns are otherwise left alone, so that a row loaded before a tick cannot undo
+        it. A new row takes the place of a removed one of its name.
 
         Raises:
             ValidationError: the schedule cannot be meant; nothing is stored.
@@ -108,7 +119,12 @@ class Schedule(models.Model):
         database = using or router.db_for_write(type(self), instance=self)
         columns = None if update_fields is None else set(update_fields)
         if columns is not None and columns.isdisjoint(CHECKED):
-            super().save(force_insert=force_insert, force_update=force_update, using=database, update_fields=columns)
+            super().save(
+                force_insert=force_insert,
+                force_update=force_update,
+                using=database,
+                update_fields=columns,
+            )
             return
         self.check_row()
         with transaction.atomic(using=database):
@@ -117,12 +133,16 @@ class Schedule(models.Model):
                 self.plan_new()
                 super().save(force_insert=True, using=database)
             else:
-                super().save(force_update=True, using=database, update_fields=self._columns(stored, columns))
+                super().save(
+                    force_update=True, using=database, update_fields=self._columns(stored, columns)
+                )
             transaction.on_commit(wakeup.ring, using=database, robust=True)
         self._loaded_next_run = self.next_run_at
 
     @classmethod
-    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any], **more: Any) -> Self:
+    def from_db(
+        cls, db: str | None, field_names: Collection[str], values: Collection[Any], **more: Any
+    ) -> Self:
         row = super().from_db(db, field_names, values, **more)
         row._loaded_next_run = row.__dict__.get("next_run_at")
         return row
@@ -138,7 +158,9 @@ class Schedule(models.Model):
             ValidationError: the schedule cannot be meant.
         """
         fields = self._meta.concrete_fields
-        self.clean_fields(exclude={field.name for field in fields if not field.editable or field.name == "data"})
+        self.clean_fields(
+            exclude={field.name for field in fields if not field.editable or field.name == "data"}
+        )
         self.clean()
 
     def plan_new(self) -> None:
@@ -170,15 +192,22 @@ class Schedule(models.Model):
             return every
         columns = (every if wanted is None else wanted) - CLOCK - {"removed_at"}
         if stored.planned_for != self._planned():
-            self.next_run_at, self.planned_for, self.broken = self.first_run_after(timezone.now()), self._planned(), ""
+            self.next_run_at, self.planned_for, self.broken = (
+                self.first_run_after(timezone.now()),
+                self._planned(),
+                "",
+            )
             return columns | PLAN
         self.broken = ""
         if self.__dict__.get("next_run_at") == self._loaded_next_run:
             self.next_run_at = stored.next_run_at
             return columns | {"broken"}
-        return columns | {"broken", "next_run_at"}  # somebody has put off a run, or brought one forward
+        return columns | {
+            "broken",
+            "next_run_at",
+        }  # somebody has put off a run, or brought one forward
 
-    # --- when it runs -------------------------------------------------------------------------------
+    # --- when it runs -----------------------------------------------------------------------------
 
     @property
     def key(self) -> str:
@@ -188,7 +217,11 @@ class Schedule(models.Model):
     @property
     def zone(self) -> str:
         """The name of the zone in force: its own, its organization's, or the project's."""
-        return self.time_zone or conf.organization_zone(self.organization_id) or str(conf.django_setting("TIME_ZONE"))
+        return (
+            self.time_zone
+            or conf.organization_zone(self.organization_id)
+            or str(conf.django_setting("TIME_ZONE"))
+        )
 
     @property
     def timing(self) -> Timing:
@@ -213,7 +246,7 @@ class Schedule(models.Model):
         """What ``next_run_at`` was worked out from."""
         return self.timing.digest if self.enabled else ""
 
-    # --- what it says -------------------------------------------------------------------------------
+    # --- what it says -----------------------------------------------------------------------------
 
     def clean(self) -> None:
         """Check line, zone, job name, data against the job's signature, and the order of start and end."""
@@ -246,7 +279,11 @@ class Schedule(models.Model):
             if not isinstance(self.data, dict):
                 return {"data": str(_("Give the job's arguments as a JSON object."))}
             plain = definition.bind((), payload.decode(self.data))
-            sealed = {name: self.data[name] for name in definition.sensitive if _is_sealed(self.data.get(name))}
+            sealed = {
+                name: self.data[name]
+                for name in definition.sensitive
+                if _is_sealed(self.data.get(name))
+            }
             self.data = payload.encode(plain, sensitive=definition.sensitive) | sealed
         except (UnknownJob, UnknownQueue) as error:
             return {"job_name": str(error)}
@@ -263,8 +300,14 @@ def _is_sealed(value: Any) -> bool:
 def remember_removal(instance: Schedule, using: str, **_: Any) -> None:
     """Leave a mark when a declared schedule is deleted, wherever that was done, so that no sync brings it back."""
     if instance.source and instance.removed_at is None:
-        values = {field.attname: getattr(instance, field.attname) for field in Schedule._meta.concrete_fields}
-        mark = Schedule(**values | {"id": None, "next_run_at": None, "last_job_id": None, "removed_at": timezone.now()})
+        values = {
+            field.attname: getattr(instance, field.attname)
+            for field in Schedule._meta.concrete_fields
+        }
+        mark = Schedule(
+            **values
+            | {"id": None, "next_run_at": None, "last_job_id": None, "removed_at": timezone.now()}
+        )
         mark.save_base(raw=True, force_insert=True, using=using)
 
 

@@ -13,7 +13,8 @@ from .fields import ExactCharField
 class Counts(models.Model):
     """What happened to the jobs of one name in one queue in a span of time; how long it is, a subclass says.
 
-    ``wait_histogram`` and ``run_histogram`` count jobs by the buckets of ``wellos_jobs.statistics``.
+    ``wait_histogram`` and ``run_histogram`` count jobs by the buckets of
+    ``wellos_jobs.statistics``.
     """
 
     begins_at = models.DateTimeField(_("begins"))
@@ -38,7 +39,9 @@ class Counts(models.Model):
         abstract = True
         ordering: ClassVar[list[str]] = ["-begins_at", "queue", "name"]
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["begins_at", "queue", "name"], name="wellos_%(class)s_once"),
+            models.UniqueConstraint(
+                fields=["begins_at", "queue", "name"], name="wellos_%(class)s_once"
+            ),
         ]
 
     def __str__(self) -> str:

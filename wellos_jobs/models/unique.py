@@ -18,7 +18,9 @@ class UniqueClaim(models.Model):
     class Meta:
         verbose_name = _("unique claim")
         verbose_name_plural = _("unique claims")
-        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["expires"], name="wellos_unique_expires")]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["expires"], name="wellos_unique_expires")
+        ]
 
     def __str__(self) -> str:
         return f"{self.key[:12]} held by {self.job}"

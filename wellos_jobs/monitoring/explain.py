@@ -18,7 +18,16 @@ from ..states import FINAL_STATES, STATE_OF_RQ_STATUS, JobState, Priority
 if TYPE_CHECKING:
     from ..models import JobRecord
 
-_FIELDS = ("status", "origin", "w:prio", "w:parked", "w:limits", "worker_name", "w:error", "w:cancel")
+_FIELDS = (
+    "status",
+    "origin",
+    "w:prio",
+    "w:parked",
+    "w:limits",
+    "worker_name",
+    "w:error",
+    "w:cancel",
+)
 MOST_NAMED = 3
 
 
@@ -73,13 +82,21 @@ def _from_row(handle: Asked) -> str:
     if state in FINAL_STATES:
         return _ended(state)
     if state is not JobState.BLOCKED:
-        return _("Redis has not heard of it yet: it is pushed within seconds of its commit, or of Redis coming back.")
+        return _(
+            "Redis has not heard of it yet: it is pushed within seconds of its commit, or of Redis coming back."
+        )
     needs = record.dependencies.exclude(needs__state__in=FINAL_STATES).order_by("pk")
-    names = [f"{name} ({pk})" for name, pk in needs.values_list("needs__name", "needs_id")[: MOST_NAMED + 1]]
+    names = [
+        f"{name} ({pk})"
+        for name, pk in needs.values_list("needs__name", "needs_id")[: MOST_NAMED + 1]
+    ]
     if not names:
         return _("It waits for its batch to be done.")
     more = _(" and others") if len(names) > MOST_NAMED else ""
-    return _("It waits for %(jobs)s%(more)s.") % {"jobs": ", ".join(names[:MOST_NAMED]), "more": more}
+    return _("It waits for %(jobs)s%(more)s.") % {
+        "jobs": ", ".join(names[:MOST_NAMED]),
+        "more": more,
+    }
 
 
 def _delayed(connection: Any, handle: Asked, found: dict[str, str]) -> str:
@@ -109,18 +126,24 @@ def _waiting(connection: Any, handle: Asked, found: dict[str, str]) -> str:
 def _has_worker(connection: Any, queue: str) -> bool:
     sets = connection.smembers(keys.sets_of(queue))
     workers = connection.smembers(keys.workers_of(queue))
-    return any(connection.exists(keys.queue_set(broker.text(one))) for one in sets) and bool(workers)
+    return any(connection.exists(keys.queue_set(broker.text(one))) for one in sets) and bool(
+        workers
+    )
 
 
 def _limited(connection: Any, found: dict[str, str]) -> str:
     parked = found["w:parked"]
-    limit = next((one for one in json.loads(found["w:limits"] or "[]") if one["id"] == parked), None)
+    limit = next(
+        (one for one in json.loads(found["w:limits"] or "[]") if one["id"] == parked), None
+    )
     key = parked.partition(":")[2]
     if limit is None:
         return _("A limit holds it back: %(limit)s.") % {"limit": key}
     most = broker.text(connection.hget(f"{keys.OWN}limits", parked)) or limit.get("n", "")
     if "b" in limit:
-        return _("The circuit breaker %(name)s is open: a probe tells when the dependency is back.") % {"name": key}
+        return _(
+            "The circuit breaker %(name)s is open: a probe tells when the dependency is back."
+        ) % {"name": key}
     if "p" in limit:
         rate = {"key": key.rpartition("/")[0], "most": most, "period": f"{limit['p']:g}"}
         return _("The rate limit %(key)s is used up: %(most)s in %(period)s s.") % rate
@@ -135,7 +158,9 @@ def _limited(connection: Any, found: dict[str, str]) -> str:
 
 def _in_line(connection: Any, handle: Asked, found: dict[str, str]) -> str:
     priority = int(found["w:prio"] or Priority.NORMAL)
-    before = sum(_length(connection, keys.lane(found["origin"], one)) for one in Priority if one < priority)
+    before = sum(
+        _length(connection, keys.lane(found["origin"], one)) for one in Priority if one < priority
+    )
     place = _place(connection, keys.lane(found["origin"], priority), str(handle.id))
     if place is None:
         return _("It is about to start.")

@@ -40,7 +40,12 @@ class Choice:
 
     def of(self, letters: QuerySet[DeadLetter]) -> QuerySet[DeadLetter]:
         """Leave of a query what was chosen."""
-        exact = {"status": self.status, "queue": self.queue, "name": self.name, "organization_id": self.organization}
+        exact = {
+            "status": self.status,
+            "queue": self.queue,
+            "name": self.name,
+            "organization_id": self.organization,
+        }
         chosen = letters.filter(**{column: value for column, value in exact.items() if value})
         if self.window in WINDOWS:
             chosen = chosen.filter(created_at__gte=timezone.now() - WINDOWS[self.window])
@@ -63,14 +68,19 @@ class Group:
     days: Sequence[int]
 
 
-def groups(letters: QuerySet[DeadLetter], order: str = "count", start: int = 0, most: int = 25) -> list[Group]:
+def groups(
+    letters: QuerySet[DeadLetter], order: str = "count", start: int = 0, most: int = 25
+) -> list[Group]:
     """Return the groups of the letters, largest first, or by ``order``. Three queries, whatever there is."""
     found = _counted(letters, order, start, most)
     if not found:
         return []
     mine = letters.filter(fingerprint__in=[row["fingerprint"] for row in found]).order_by()
     samples, more = _samples(mine, found), _details(mine)
-    return [_group(row, samples.get(row["fingerprint"]), more.get(row["fingerprint"], {})) for row in found]
+    return [
+        _group(row, samples.get(row["fingerprint"]), more.get(row["fingerprint"], {}))
+        for row in found
+    ]
 
 
 def group(letters: QuerySet[DeadLetter], fingerprint: str) -> Group | None:
@@ -84,16 +94,22 @@ def canary(fingerprint: str) -> AuditEntry | None:
     return sent.order_by("-at", "-pk").first()
 
 
-def _counted(letters: QuerySet[DeadLetter], order: str, start: int, most: int) -> list[dict[str, Any]]:
+def _counted(
+    letters: QuerySet[DeadLetter], order: str, start: int, most: int
+) -> list[dict[str, Any]]:
     counted = letters.order_by().values("fingerprint")
-    summed = counted.annotate(number=Count("fingerprint"), first=Min("created_at"), last=Max("created_at"))
+    summed = counted.annotate(
+        number=Count("fingerprint"), first=Min("created_at"), last=Max("created_at")
+    )
     rows: Any = summed.order_by(*ORDERS.get(order, ORDERS["count"]), "fingerprint")
     return list(rows[start : start + most])
 
 
 def _samples(mine: QuerySet[DeadLetter], found: Sequence[dict[str, Any]]) -> dict[str, DeadLetter]:
     """Return the last letter of each group, found through the index: one place in it for each."""
-    last = reduce(operator.or_, (Q(fingerprint=row["fingerprint"], created_at=row["last"]) for row in found))
+    last = reduce(
+        operator.or_, (Q(fingerprint=row["fingerprint"], created_at=row["last"]) for row in found)
+    )
     columns = ("fingerprint", "name", "queue", "error_class", "message")
     return {letter.fingerprint: letter for letter in mine.filter(last).only(*columns)}
 
@@ -103,7 +119,9 @@ def _details(mine: QuerySet[DeadLetter]) -> dict[str, dict[str, int]]:
     today = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
     bounds = [today - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
     counts: dict[str, Any] = {
-        f"day{at}": Count("fingerprint", filter=Q(created_at__gte=bound) & _before(bounds[at + 1 :]))
+        f"day{at}": Count(
+            "fingerprint", filter=Q(created_at__gte=bound) & _before(bounds[at + 1 :])
+        )
         for at, bound in enumerate(bounds)
     }
     counts["organizations"] = Count("organization_id", distinct=True, filter=~Q(organization_id=""))

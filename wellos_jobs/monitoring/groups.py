@@ -61,13 +61,17 @@ class FlowLine:
     begun: datetime | None
 
 
-def tallies(rows: QuerySet[JobRecord], column: str, groups: Collection[uuid.UUID]) -> dict[uuid.UUID, Tally]:
+def tallies(
+    rows: QuerySet[JobRecord], column: str, groups: Collection[uuid.UUID]
+) -> dict[uuid.UUID, Tally]:
     """Count the jobs of some groups by state, in one query; ``column`` is ``batch`` or ``flow_id``."""
     counted: dict[uuid.UUID, dict[str, int]] = {group: {} for group in groups}
     if not groups:
         return {}
     chosen = rows.filter(**{f"{column}__in": groups}).order_by()
-    found: Iterable[tuple[uuid.UUID, str, int]] = chosen.values_list(column, "state").annotate(number=Count("pk"))
+    found: Iterable[tuple[uuid.UUID, str, int]] = chosen.values_list(column, "state").annotate(
+        number=Count("pk")
+    )
     for group, state, number in found:
         counted[group][state] = number
     return {group: Tally(states) for group, states in counted.items()}
@@ -76,7 +80,8 @@ def tallies(rows: QuerySet[JobRecord], column: str, groups: Collection[uuid.UUID
 def batch_tallies(rows: QuerySet[JobRecord], batches: Sequence[Batch]) -> dict[uuid.UUID, Tally]:
     """Count the jobs of batches by state: of those that are done as their rows have it, of the others in one query.
 
-    The row counts for what is done, because the jobs themselves are deleted one by one when they are old.
+    The row counts for what is done, because the jobs themselves are deleted one by one when they
+    are old.
     """
     done = {batch.pk: batch for batch in batches if batch.state == BatchState.DONE}
     stored = {
@@ -86,11 +91,13 @@ def batch_tallies(rows: QuerySet[JobRecord], batches: Sequence[Batch]) -> dict[u
     return stored | tallies(rows, "batch", [batch.pk for batch in batches if batch.pk not in done])
 
 
-def newest_flows(rows: QuerySet[JobRecord], most: int, before: uuid.UUID | None = None) -> list[FlowLine]:
+def newest_flows(
+    rows: QuerySet[JobRecord], most: int, before: uuid.UUID | None = None
+) -> list[FlowLine]:
     """Return the newest flows among some jobs, in three queries; with ``before`` those that come after that one.
 
-    Ids of flows begin with the time at which they were made, so the newest are the last of the index, and no table is
-    grouped to find them.
+    Ids of flows begin with the time at which they were made, so the newest are the last of the
+    index, and no table is grouped to find them.
     """
     flows = rows.filter(flow_id__isnull=False)
     if before is not None:
@@ -101,7 +108,11 @@ def newest_flows(rows: QuerySet[JobRecord], most: int, before: uuid.UUID | None 
         return []
     counted = tallies(rows, "flow_id", chosen)
     roots: dict[uuid.UUID | None, JobRecord] = {}
-    for job in rows.filter(flow_id__in=chosen, parent=None).order_by("-pk").defer("data", "result", "error"):
+    for job in (
+        rows.filter(flow_id__in=chosen, parent=None)
+        .order_by("-pk")
+        .defer("data", "result", "error")
+    ):
         roots[job.flow_id] = job
     return [FlowLine(flow, roots.get(flow), counted[flow], ids.moment_of(flow)) for flow in chosen]
 

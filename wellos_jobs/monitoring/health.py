@@ -46,8 +46,9 @@ class Report:
 def report(timeout: float = TIMEOUT) -> Report:
     """Look at every database, Redis and queue at once. Changes nothing, and raises nothing because of what is away.
 
-    It takes some milliseconds, and hardly more than ``timeout`` seconds when somebody does not answer. It asks on
-    connections of its own, so the caller's transaction is neither seen nor disturbed.
+    It takes some milliseconds, and hardly more than ``timeout`` seconds when somebody does not
+    answer. It asks on connections of its own, so the caller's transaction is neither seen nor
+    disturbed.
     """
     stores, servers = _ask(databases.allowed(), timeout)
     unknown = _unpushed(stores)
@@ -57,22 +58,31 @@ def report(timeout: float = TIMEOUT) -> Report:
 def backlog(timeout: float = TIMEOUT) -> tuple[Check, ...]:
     """Return the checks ``backlog`` alone: one for each queue, none without ``BACKLOG_ALERTS``. Asks Redis only."""
     _stores, servers = _ask([], timeout)
-    return tuple(check for source, facts in servers.items() for check in _backlogs(broker.sources()[source], facts))
+    return tuple(
+        check
+        for source, facts in servers.items()
+        for check in _backlogs(broker.sources()[source], facts)
+    )
 
 
 def database_answers(timeout: float = TIMEOUT) -> bool:
     """Tell whether the database where jobs go answers, so that more may be asked of it."""
     alias = databases.default()
-    found = health_probes.ask({("database", alias): partial(health_probes.database_facts, alias)}, timeout)
+    found = health_probes.ask(
+        {("database", alias): partial(health_probes.database_facts, alias)}, timeout
+    )
     return isinstance(found["database", alias], DatabaseFacts)
 
 
 def _ask(aliases: Sequence[str], timeout: float) -> tuple[Stores, Servers]:
     sources = broker.sources()
     questions: dict[tuple[str, ...], Callable[[], Any]] = {}
-    questions |= {("database", alias): partial(health_probes.database_facts, alias) for alias in aliases}
     questions |= {
-        ("redis", source): partial(health_probes.redis_facts, source, names) for source, names in sources.items()
+        ("database", alias): partial(health_probes.database_facts, alias) for alias in aliases
+    }
+    questions |= {
+        ("redis", source): partial(health_probes.redis_facts, source, names)
+        for source, names in sources.items()
     }
     found = health_probes.ask(questions, timeout)
     stores = {alias: found["database", alias] for alias in aliases}
@@ -81,18 +91,27 @@ def _ask(aliases: Sequence[str], timeout: float) -> tuple[Stores, Servers]:
 
 def _unpushed(stores: Stores) -> dict[str, list[datetime]]:
     """Return, by database, when the rows were made that Redis has not heard of; those of a Redis that is away count."""
-    rows = {alias: facts.unpushed for alias, facts in stores.items() if isinstance(facts, DatabaseFacts)}
+    rows = {
+        alias: facts.unpushed for alias, facts in stores.items() if isinstance(facts, DatabaseFacts)
+    }
     asked: dict[tuple[str, ...], Callable[[], Any]] = {}
     for alias, found in rows.items():
         for source, names in broker.sources().items():
             if here := [pk for pk, queue, _created in found if queue in names]:
                 asked["known", alias, source] = partial(health_probes.known_to_redis, source, here)
     answers = health_probes.ask(asked, SECOND_LOOK) if asked else {}
-    known = {pk for answer in answers.values() if not isinstance(answer, Exception) for pk in answer}
-    return {alias: [created for pk, _queue, created in found if pk not in known] for alias, found in rows.items()}
+    known = {
+        pk for answer in answers.values() if not isinstance(answer, Exception) for pk in answer
+    }
+    return {
+        alias: [created for pk, _queue, created in found if pk not in known]
+        for alias, found in rows.items()
+    }
 
 
-def _judge(stores: Stores, servers: Servers, unpushed: Mapping[str, list[datetime]]) -> Iterator[Check]:
+def _judge(
+    stores: Stores, servers: Servers, unpushed: Mapping[str, list[datetime]]
+) -> Iterator[Check]:
     now, settings = timezone.now(), conf.current()
     for alias, store in stores.items():
         yield health_checks.database(alias, store, is_default=alias == databases.default())

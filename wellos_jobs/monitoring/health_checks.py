@@ -44,9 +44,9 @@ _RANK = {status: rank for rank, status in enumerate(Status)}
 class Check:
     """One thing that was looked at.
 
-    ``name`` says what (one of ``NAMES``), ``where`` which one: the alias of a database, a Redis (by the first of its
-    queues) or a queue. ``value`` is the number behind the status (seconds, a count or a share), None if there is
-    none. ``text`` is for people: what is, and how to mend it.
+    ``name`` says what (one of ``NAMES``), ``where`` which one: the alias of a database, a Redis (by
+    the first of its queues) or a queue. ``value`` is the number behind the status (seconds, a count
+    or a share), None if there is none. ``text`` is for people: what is, and how to mend it.
     """
 
     name: str
@@ -57,7 +57,17 @@ class Check:
 
 
 NAMES = (
-    *("database", "relay", "redis", "memory", "eviction", "persistence", "leader", "ledger", "stream"),
+    *(
+        "database",
+        "relay",
+        "redis",
+        "memory",
+        "eviction",
+        "persistence",
+        "leader",
+        "ledger",
+        "stream",
+    ),
     *("scheduler", "schedules", "workers", "backlog"),
 )
 """What is looked at."""
@@ -73,12 +83,14 @@ def _level(value: float, limits: tuple[float, float]) -> Status:
     return Status.CRITICAL if value > critical else Status.WARNING if value > warning else Status.OK
 
 
-# --- a database ----------------------------------------------------------------------------------------------
+# --- a database -----------------------------------------------------------------------------------
 
 
 def database(alias: str, facts: DatabaseFacts | Exception, *, is_default: bool) -> Check:
     if isinstance(facts, Exception):
-        text = _("The database cannot be asked (%(error)s): no job can be taken on. Is the server up?")
+        text = _(
+            "The database cannot be asked (%(error)s): no job can be taken on. Is the server up?"
+        )
         return Check("database", alias, Status.CRITICAL, None, text % {"error": facts})
     if is_default and not facts.has_tables:
         text = _("The tables of jobs are missing: run `manage.py migrate`.")
@@ -96,16 +108,20 @@ def relay(alias: str, unpushed: Sequence[datetime], now: datetime) -> Check:
         "%(n)d committed jobs have not reached Redis, the oldest for %(age).0f s: is Redis up, does a `rqworker` run?",
         len(unpushed),
     )
-    return Check("relay", alias, _level(age, UNPUSHED), age, text % {"n": len(unpushed), "age": age})
+    return Check(
+        "relay", alias, _level(age, UNPUSHED), age, text % {"n": len(unpushed), "age": age}
+    )
 
 
-# --- a Redis -------------------------------------------------------------------------------------------------
+# --- a Redis --------------------------------------------------------------------------------------
 
 
 def server(source: str, facts: RedisFacts | Exception, stream_max: int) -> Iterator[Check]:
     """Judge one Redis: reachable, memory, eviction, persistence, leader, ledger and stream."""
     if isinstance(facts, Exception):
-        text = _("Redis cannot be asked (%(error)s): jobs are taken on, but none runs. Is the server up?")
+        text = _(
+            "Redis cannot be asked (%(error)s): jobs are taken on, but none runs. Is the server up?"
+        )
         yield Check("redis", source, Status.CRITICAL, None, text % {"error": facts})
         for name in ("memory", "eviction", "persistence", "leader", "ledger", "stream"):
             yield Check(name, source, Status.UNKNOWN, None, _("Redis cannot be asked."))
@@ -131,7 +147,9 @@ def _memory(source: str, info: Mapping[str, Any]) -> Check:
     status = _level(share, MEMORY)
     text = _("%(used).0f of %(most).0f MB are used.") % megabytes
     if status is not Status.OK:
-        text += " " + _("When memory is full no job can be pushed: raise `maxmemory`, or find what fills it.")
+        text += " " + _(
+            "When memory is full no job can be pushed: raise `maxmemory`, or find what fills it."
+        )
     return Check("memory", source, status, share, text)
 
 
@@ -141,7 +159,9 @@ def _eviction(source: str, info: Mapping[str, Any]) -> Check:
         return _untold("eviction", source)
     if policy == "noeviction":
         return Check("eviction", source, Status.OK, None, _("Nothing is evicted."))
-    text = _("`maxmemory-policy` is %(policy)s: when memory is full, jobs are deleted. Set it to `noeviction`.")
+    text = _(
+        "`maxmemory-policy` is %(policy)s: when memory is full, jobs are deleted. Set it to `noeviction`."
+    )
     return Check("eviction", source, Status.WARNING, None, text % {"policy": policy})
 
 
@@ -151,12 +171,20 @@ def _persistence(source: str, facts: RedisFacts) -> Check:
         return _untold("persistence", source)
     failed = [
         field
-        for field in ("rdb_last_bgsave_status", "aof_last_write_status", "aof_last_bgrewrite_status")
+        for field in (
+            "rdb_last_bgsave_status",
+            "aof_last_write_status",
+            "aof_last_bgrewrite_status",
+        )
         if info.get(field, "ok") != "ok"
     ]
     if failed:
-        text = _("Redis could not write to disk (%(failed)s): is the disk full? It may refuse writes.")
-        return Check("persistence", source, Status.CRITICAL, None, text % {"failed": ", ".join(failed)})
+        text = _(
+            "Redis could not write to disk (%(failed)s): is the disk full? It may refuse writes."
+        )
+        return Check(
+            "persistence", source, Status.CRITICAL, None, text % {"failed": ", ".join(failed)}
+        )
     if info["aof_enabled"] or facts.snapshots:
         return Check("persistence", source, Status.OK, None, _("Redis keeps its data on disk."))
     if facts.snapshots is None:
@@ -173,12 +201,16 @@ def _leader(source: str, facts: RedisFacts) -> Check:
         return Check("leader", source, Status.OK, age, _("The housekeeping runs."))
     if facts.has_leader:
         status = Status.CRITICAL if age is not None and age > SILENCE[1] else Status.WARNING
-        text = _("A process leads, but its housekeeping has given no sign of life lately: look at its log.")
+        text = _(
+            "A process leads, but its housekeeping has given no sign of life lately: look at its log."
+        )
         return Check("leader", source, status, age, text)
     if age is not None and age <= SILENCE[0]:
         text = _("No process leads at this moment: another one takes over within seconds.")
         return Check("leader", source, Status.WARNING, age, text)
-    text = _("No housekeeping runs, so rows lag behind and nothing heals: start `manage.py rqworker` or `rqscheduler`.")
+    text = _(
+        "No housekeeping runs, so rows lag behind and nothing heals: start `manage.py rqworker` or `rqscheduler`."
+    )
     return Check("leader", source, Status.CRITICAL, age, text)
 
 
@@ -192,7 +224,9 @@ def _ledger(source: str, facts: RedisFacts) -> Check:
         "%(events)d events wait for the ledger, the oldest for %(lag).0f s: is a database away or slow, does the "
         "housekeeping run?"
     )
-    return Check("ledger", source, status, facts.lag, text % {"events": facts.events, "lag": facts.lag})
+    return Check(
+        "ledger", source, status, facts.lag, text % {"events": facts.events, "lag": facts.lag}
+    )
 
 
 def _stream(source: str, facts: RedisFacts, most: int) -> Check:
@@ -202,32 +236,42 @@ def _stream(source: str, facts: RedisFacts, most: int) -> Check:
     text = _("The event stream holds %(events)d of `STREAM_MAX` %(most)d events.")
     if status is not Status.OK:
         text += " " + _("Above it enqueueing slows down: mend what holds the ledger up.")
-    return Check("stream", source, status, facts.events, text % {"events": facts.events, "most": most})
+    return Check(
+        "stream", source, status, facts.events, text % {"events": facts.events, "most": most}
+    )
 
 
 def _untold(name: str, source: str) -> Check:
     return Check(name, source, Status.UNKNOWN, None, _("Redis does not tell this user."))
 
 
-# --- the calendar --------------------------------------------------------------------------------------------
+# --- the calendar ---------------------------------------------------------------------------------
 
 
 def scheduler(
     stores: Sequence[DatabaseFacts], servers: Sequence[RedisFacts], *, complete: bool, now: datetime
 ) -> Check:
     """Judge the clock over all databases and Redis servers that answered; ``complete`` tells whether all did."""
-    due = min((facts.next_run_at for facts in stores if facts.next_run_at is not None), default=None)
+    due = min(
+        (facts.next_run_at for facts in stores if facts.next_run_at is not None), default=None
+    )
     late = max(0.0, (now - due).total_seconds()) if due is not None else 0.0
     is_needed = any(facts.schedules for facts in stores) or any(facts.entries for facts in servers)
     if any(facts.has_clock for facts in servers):
         if late <= OVERDUE:
-            return Check("scheduler", "", Status.OK, late, _("A scheduler runs, and no run is late."))
+            return Check(
+                "scheduler", "", Status.OK, late, _("A scheduler runs, and no run is late.")
+            )
         text = _("A scheduler runs, but a run is %(late).0f s late: look at its log.")
         return Check("scheduler", "", Status.CRITICAL, late, text % {"late": late})
     if not complete:
-        return Check("scheduler", "", Status.UNKNOWN, None, _("Not every database and Redis can be asked."))
+        return Check(
+            "scheduler", "", Status.UNKNOWN, None, _("Not every database and Redis can be asked.")
+        )
     if not is_needed:
-        return Check("scheduler", "", Status.OK, None, _("No scheduler runs, and no schedule needs one."))
+        return Check(
+            "scheduler", "", Status.OK, None, _("No scheduler runs, and no schedule needs one.")
+        )
     text = _("No scheduler runs, but there are schedules: start `manage.py rqscheduler`.")
     return Check("scheduler", "", Status.CRITICAL, late, text)
 
@@ -244,7 +288,7 @@ def schedules(alias: str, facts: DatabaseFacts) -> Check:
     return Check("schedules", alias, Status.WARNING, count, text % {"n": count})
 
 
-# --- a queue -------------------------------------------------------------------------------------------------
+# --- a queue --------------------------------------------------------------------------------------
 
 
 def workers(queue: str, facts: RedisFacts | Exception) -> Check:
@@ -255,10 +299,18 @@ def workers(queue: str, facts: RedisFacts | Exception) -> Check:
     alive, waiting = facts.workers[queue], facts.counts[queue].waiting
     numbers = {"alive": alive, "waiting": waiting, "queue": queue}
     if alive:
-        text = ngettext("%(alive)d worker serves the queue.", "%(alive)d workers serve the queue.", alive)
+        text = ngettext(
+            "%(alive)d worker serves the queue.", "%(alive)d workers serve the queue.", alive
+        )
         return Check("workers", queue, Status.OK, alive, text % numbers)
     if not waiting:
-        return Check("workers", queue, Status.OK, 0, _("No worker serves the queue, and nothing waits in it."))
+        return Check(
+            "workers",
+            queue,
+            Status.OK,
+            0,
+            _("No worker serves the queue, and nothing waits in it."),
+        )
     text = ngettext(
         "%(waiting)d job waits, but no worker serves the queue: start `manage.py rqworker %(queue)s`.",
         "%(waiting)d jobs wait, but no worker serves the queue: start `manage.py rqworker %(queue)s`.",
@@ -278,7 +330,9 @@ def backlog(queue: str, facts: RedisFacts | Exception, limits: Mapping[str, floa
         return Check("backlog", queue, Status.OK, 0, _("Nothing waits."))
     numbers = {"n": now.waiting, "oldest": now.oldest_wait or 0.0}
     text = ngettext(
-        "%(n)d job waits, for %(oldest).0f s.", "%(n)d jobs wait, the oldest for %(oldest).0f s.", now.waiting
+        "%(n)d job waits, for %(oldest).0f s.",
+        "%(n)d jobs wait, the oldest for %(oldest).0f s.",
+        now.waiting,
     )
     if not _is_built_up(now, limits):
         return Check("backlog", queue, Status.OK, now.waiting, text % numbers)

@@ -1,7 +1,7 @@
 """Questions about Redis and the databases that are given up after a while, however the other side hangs.
 
-Each is asked in a thread of its own, and only once at a time: while one hangs, whoever asks the same waits for that
-one's answer. So a thousand probes of a black hole cost one thread.
+Each is asked in a thread of its own, and only once at a time: while one hangs, whoever asks the
+same waits for that one's answer. So a thousand probes of a black hole cost one thread.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def _start(key: Key, question: Callable[[], Any]) -> _Flight:
         flight = _flights.get(key)
         if flight is None or flight.landed.is_set():
             flight = _flights[key] = _Flight(question)
-            threading.Thread(target=flight.fly, name=f"wellos_jobs probe {' '.join(key)}", daemon=True).start()
+            threading.Thread(
+                target=flight.fly, name=f"wellos_jobs probe {' '.join(key)}", daemon=True
+            ).start()
         return flight
 
 
@@ -93,7 +95,7 @@ def _wait(flight: _Flight, deadline: float) -> Any:
     return flight.answer
 
 
-# --- a database ----------------------------------------------------------------------------------------------
+# --- a database -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -135,17 +137,20 @@ def _unpushed(alias: str) -> list[tuple[uuid.UUID, str, datetime]]:
         rq_id__isnull=True,
         created_at__lt=timezone.now() - UNPUSHED_AFTER,
     )
-    return list(rows.order_by("created_at").values_list("pk", "queue", "created_at")[:MOST_UNPUSHED])
+    return list(
+        rows.order_by("created_at").values_list("pk", "queue", "created_at")[:MOST_UNPUSHED]
+    )
 
 
-# --- a Redis -------------------------------------------------------------------------------------------------
+# --- a Redis --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class RedisFacts:
     """What one Redis says. Times are seconds; what it does not tell this user is None.
 
-    ``info`` is its answer to INFO, ``snapshots`` its ``save`` setting, ``workers`` how many live workers serve a queue.
+    ``info`` is its answer to INFO, ``snapshots`` its ``save`` setting, ``workers`` how many live
+    workers serve a queue.
     """
 
     seconds: float

@@ -1,7 +1,7 @@
 """How full each limit is, who holds it, who waits for it, and which circuit breakers are open. Reads only.
 
-Shown are the limits that the code names without a field, those whose number a person has set, those at which jobs wait,
-and those of active jobs; another one is found by its key.
+Shown are the limits that the code names without a field, those whose number a person has set, those
+at which jobs wait, and those of active jobs; another one is found by its key.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Holder:
 class LimitLine:
     """One limit on one Redis. ``declared`` are the numbers that the code gives it, ``set`` the one a person has.
 
-    ``used`` counts runs, starts in the ``period`` (seconds), or failures of a breaker ``within`` its time.
+    ``used`` counts runs, starts in the ``period`` (seconds), or failures of a breaker ``within``
+    its time.
     """
 
     id: str
@@ -128,13 +129,17 @@ def look(sought: str = "", start: int = 0, most: int = 50) -> LimitBoard:
     limits = [line for line in found if line.kind != "breaker"]
     board.total, board.limits = len(limits), limits[start : start + most]
     for source in broker.sources():
-        shown = [line for line in board.breakers + board.limits if line.source == source and _has_jobs(line)]
+        shown = [
+            line
+            for line in board.breakers + board.limits
+            if line.source == source and _has_jobs(line)
+        ]
         if shown:
             _name_jobs(source, shown, board)
     return board
 
 
-# --- what the code says ----------------------------------------------------------------------------------
+# --- what the code says ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,11 @@ def _guards() -> Iterator[_Declared]:
                 known = str(guard.wire(definition.name, {}, "")["id"])
                 yield _Declared(guard, re.compile(re.escape(known)), known)
             else:
-                yield _Declared(guard, re.compile(_prefix(guard) + _pattern(str(guard.key)) + _suffix(guard)), "")
+                yield _Declared(
+                    guard,
+                    re.compile(_prefix(guard) + _pattern(str(guard.key)) + _suffix(guard)),
+                    "",
+                )
 
 
 def _prefix(guard: Guard) -> str:
@@ -168,7 +177,9 @@ def _suffix(guard: Guard) -> str:
 
 def _pattern(key: str) -> str:
     parts = string.Formatter().parse(key)
-    return "".join(re.escape(text) + (".*" if name is not None else "") for text, name, _spec, _how in parts)
+    return "".join(
+        re.escape(text) + (".*" if name is not None else "") for text, name, _spec, _how in parts
+    )
 
 
 def _number(guard: Guard) -> int:
@@ -187,19 +198,31 @@ def _sought_ids(guards: Sequence[_Declared], sought: str) -> Iterator[str]:
             yield chosen
 
 
-# --- what Redis says -------------------------------------------------------------------------------------
+# --- what Redis says ------------------------------------------------------------------------------
 
 
-def _found(source: str, guards: Sequence[_Declared], sought: str, board: LimitBoard) -> Iterator[LimitLine]:
+def _found(
+    source: str, guards: Sequence[_Declared], sought: str, board: LimitBoard
+) -> Iterator[LimitLine]:
     asked = {declared.id: _within(declared.guard) for declared in guards if declared.id}
     always = set(asked)
     if sought:
         asked |= dict.fromkeys(_sought_ids(guards, sought), "")
     arguments = [part for pair in asked.items() for part in pair]
-    stamp, waiting, rows = broker.run(broker.source_client(source, "call"), "limit_board", MOST, *arguments)
+    stamp, waiting, rows = broker.run(
+        broker.source_client(source, "call"), "limit_board", MOST, *arguments
+    )
     board.unseen += max(0, int(waiting) - MOST)
-    lines = [line for row in rows if (line := _read(source, float(stamp), row, guards, board)) is not None]
-    return (line for line in lines if line.id in always or line.used or line.waiting or line.set is not None)
+    lines = [
+        line
+        for row in rows
+        if (line := _read(source, float(stamp), row, guards, board)) is not None
+    ]
+    return (
+        line
+        for line in lines
+        if line.id in always or line.used or line.waiting or line.set is not None
+    )
 
 
 def _read(
@@ -210,7 +233,9 @@ def _read(
         return _line(source, now, row, guards)
     except (ValueError, TypeError, AttributeError) as error:
         told = {"limit": broker.text(row[0]), "error": error}
-        board.problems.append(gettext("What Redis holds on limit %(limit)s cannot be read: %(error)s") % told)
+        board.problems.append(
+            gettext("What Redis holds on limit %(limit)s cannot be read: %(error)s") % told
+        )
         return None
 
 
@@ -222,14 +247,18 @@ def _within(guard: Guard) -> str:
     return str(guard.wire("", {}, "")["within"]) if isinstance(guard, CircuitBreaker) else ""
 
 
-def _line(source: str, now: float, row: Sequence[Any], guards: Sequence[_Declared]) -> LimitLine | None:
+def _line(
+    source: str, now: float, row: Sequence[Any], guards: Sequence[_Declared]
+) -> LimitLine | None:
     limit_id, told, chosen = (broker.text(part) for part in row[:3])
     since, until, probe = (broker.text(part) for part in row[5:])
     if limit_id[:2] not in KINDS:
         return None
     known = [declared.guard for declared in guards if declared.pattern.fullmatch(limit_id)]
     number = int(chosen) if chosen.isdigit() else None
-    line = LimitLine(limit_id, source, _declared(known, told), number, used=int(row[4]), waiting=int(row[3]))
+    line = LimitLine(
+        limit_id, source, _declared(known, told), number, used=int(row[4]), waiting=int(row[3])
+    )
     if line.kind == "rate":
         line.period = float(limit_id.rpartition("/")[2])
         if since and line.is_full:
@@ -239,7 +268,9 @@ def _line(source: str, now: float, row: Sequence[Any], guards: Sequence[_Declare
         if until:
             line.open_for = max(0.0, now - float(since)) if since else 0.0
             line.is_probing = bool(probe)
-            line.probe_in = None if probe or float(until) >= keys.FAR else max(0.0, float(until) - now)
+            line.probe_in = (
+                None if probe or float(until) >= keys.FAR else max(0.0, float(until) - now)
+            )
     return line
 
 

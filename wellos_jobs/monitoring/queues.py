@@ -24,8 +24,8 @@ DAY = timedelta(days=1)
 class QueueCard:
     """One queue. What Redis knows is None when it cannot be asked; ``problem`` then says why.
 
-    ``oldest_wait`` is in seconds, and None too when nothing waits. ``completed`` and ``failed`` count runs of the last
-    24 hours, ``throughput`` completed runs minute by minute.
+    ``oldest_wait`` is in seconds, and None too when nothing waits. ``completed`` and ``failed``
+    count runs of the last 24 hours, ``throughput`` completed runs minute by minute.
     """
 
     name: str
@@ -79,19 +79,25 @@ def _live(source: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     built_up = {broker.text(name) for name in backlog}
     served = dict(zip(names, workers, strict=True))
     return {
-        name: {**_standing(counts[name]), "workers": served[name], "has_backlog": name in built_up} for name in names
+        name: {**_standing(counts[name]), "workers": served[name], "has_backlog": name in built_up}
+        for name in names
     }
 
 
 def _standing(now: Counts) -> dict[str, Any]:
-    shown = {name: getattr(now, name) for name in ("waiting", "active", "delayed", "blocked", "oldest_wait")}
+    shown = {
+        name: getattr(now, name)
+        for name in ("waiting", "active", "delayed", "blocked", "oldest_wait")
+    }
     return shown | {"is_paused": now.paused}
 
 
 def _day(moment: datetime) -> dict[str, tuple[int, int]]:
     """Return how many runs completed and failed in the last 24 hours, to the full hour, by queue."""
     rows = HourStatistic.objects.filter(begins_at__gt=moment - DAY).order_by()
-    sums: Iterable[tuple[str, int, int]] = rows.values_list("queue").annotate(Sum("completed"), Sum("failed"))
+    sums: Iterable[tuple[str, int, int]] = rows.values_list("queue").annotate(
+        Sum("completed"), Sum("failed")
+    )
     return {queue: (completed, failed) for queue, completed, failed in sums}
 
 

@@ -36,8 +36,8 @@ class PastRuns:
 def last_runs(rows: QuerySet[JobRecord], schedules: Sequence[Schedule]) -> dict[int, PastRuns]:
     """Return the last runs of each schedule that has run, among some jobs. One query.
 
-    Each schedule is asked for the time in which its line makes ``MOST`` runs, so that one that runs each minute does
-    not bring its whole past; of an uneven line there may be fewer.
+    Each schedule is asked for the time in which its line makes ``MOST`` runs, so that one that runs
+    each minute does not bring its whole past; of an uneven line there may be fewer.
     """
     asked = Q()
     for schedule in schedules:
@@ -48,11 +48,15 @@ def last_runs(rows: QuerySet[JobRecord], schedules: Sequence[Schedule]) -> dict[
         return {}
     columns = ("schedule_id", "state", "started_at", "finished_at")
     found: dict[int, PastRuns] = {}
-    for pk, state, started, finished in rows.filter(asked).order_by("-created_at").values_list(*columns)[:MOST_ROWS]:
+    for pk, state, started, finished in (
+        rows.filter(asked).order_by("-created_at").values_list(*columns)[:MOST_ROWS]
+    ):
         runs = found.setdefault(pk, PastRuns())
         if len(runs) < MOST:
             runs.states.insert(0, JobState(state))
-            runs.seconds.insert(0, (finished - started).total_seconds() if started and finished else None)
+            runs.seconds.insert(
+                0, (finished - started).total_seconds() if started and finished else None
+            )
     return found
 
 

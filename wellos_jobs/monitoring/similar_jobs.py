@@ -39,8 +39,8 @@ class Alike:
 class Times:
     """Percentiles in seconds over the last 24 hours, with the number of runs they come from.
 
-    They come from the buckets of a histogram: each is the upper bound of the bucket it falls in. None: longer than
-    the last bound.
+    They come from the buckets of a histogram: each is the upper bound of the bucket it falls in.
+    None: longer than the last bound.
     """
 
     runs: int
@@ -50,14 +50,26 @@ class Times:
 
 def alike(job: JobRecord, rows: QuerySet[JobRecord]) -> Alike:
     """Return the last jobs with the name of ``job``, itself left out, of those that ``rows`` has. One query."""
-    columns = ("id", "name", "state", "created_at", "enqueued_at", "started_at", "finished_at", "run_at", "attempts")
+    columns = (
+        "id",
+        "name",
+        "state",
+        "created_at",
+        "enqueued_at",
+        "started_at",
+        "finished_at",
+        "run_at",
+        "attempts",
+    )
     last = [
         other
         for other in rows.filter(name=job.name).order_by("-created_at").only(*columns)[: SAMPLE + 1]
         if other.pk != job.pk
     ][:SAMPLE]
     states = [other.state for other in last]
-    return Alike(last[:SHOWN], len(last), states.count(JobState.COMPLETED), states.count(JobState.FAILED))
+    return Alike(
+        last[:SHOWN], len(last), states.count(JobState.COMPLETED), states.count(JobState.FAILED)
+    )
 
 
 def run_times(job: JobRecord, database: str | None = None) -> Times | None:
@@ -72,7 +84,9 @@ def run_times(job: JobRecord, database: str | None = None) -> Times | None:
 
 def summed(histograms: Iterable[Sequence[int]]) -> list[int]:
     """Return the sum of histograms, bucket by bucket."""
-    return [sum(bucket) for bucket in zip(*filter(None, histograms), strict=True)] or [0] * (len(BUCKETS) + 1)
+    return [sum(bucket) for bucket in zip(*filter(None, histograms), strict=True)] or [0] * (
+        len(BUCKETS) + 1
+    )
 
 
 def percentile(histogram: Sequence[int], share: float) -> float | None:

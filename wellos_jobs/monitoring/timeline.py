@@ -36,7 +36,8 @@ def timeline(
 ) -> list[Moment]:
     """Return what happened to a job, oldest first, each with the time since the moment before.
 
-    The row knows its last run and the last time it was enqueued; earlier ones are told by the attempts.
+    The row knows its last run and the last time it was enqueued; earlier ones are told by the
+    attempts.
     """
     tried = list(attempts)
     found = [
@@ -54,7 +55,9 @@ def _with_gaps(moments: Sequence[Moment]) -> Iterator[Moment]:
     before: datetime | None = None
     for moment in moments:
         gap = (moment.at - before).total_seconds() if before else None
-        yield Moment(moment.at, moment.word, moment.text, moment.detail, moment.took, gap, moment.is_due)
+        yield Moment(
+            moment.at, moment.word, moment.text, moment.detail, moment.took, gap, moment.is_due
+        )
         before = moment.at
 
 
@@ -70,12 +73,20 @@ def _beginning(job: JobRecord, tried: list[JobAttempt]) -> Iterator[Moment]:
 def _attempt(attempt: JobAttempt) -> Iterator[Moment]:
     number = {"n": attempt.number}
     if attempt.started_at is not None:
-        yield Moment(attempt.started_at, "started", _("Attempt %(n)d started") % number, _on_worker(attempt.worker))
-    error = f"{attempt.error_class.rpartition('.')[2]}: {attempt.message}".removeprefix(": ").strip(": ")
+        yield Moment(
+            attempt.started_at,
+            "started",
+            _("Attempt %(n)d started") % number,
+            _on_worker(attempt.worker),
+        )
+    error = f"{attempt.error_class.rpartition('.')[2]}: {attempt.message}".removeprefix(": ").strip(
+        ": "
+    )
     yield Moment(
         attempt.ended_at,
         attempt.outcome,
-        _("Attempt %(n)d: %(outcome)s") % {**number, "outcome": AttemptOutcome(attempt.outcome).label},
+        _("Attempt %(n)d: %(outcome)s")
+        % {**number, "outcome": AttemptOutcome(attempt.outcome).label},
         error.partition("\n")[0][:200],
         _seconds(attempt.started_at, attempt.ended_at),
     )
@@ -83,9 +94,14 @@ def _attempt(attempt: JobAttempt) -> Iterator[Moment]:
 
 def _last_run(job: JobRecord, tried: list[JobAttempt]) -> Iterator[Moment]:
     """Tell of the run that the row knows, unless it is one of the attempts that did not complete."""
-    if job.started_at is not None and all(attempt.started_at != job.started_at for attempt in tried):
+    if job.started_at is not None and all(
+        attempt.started_at != job.started_at for attempt in tried
+    ):
         yield Moment(
-            job.started_at, "started", _("Attempt %(n)d started") % {"n": job.attempts}, _on_worker(job.worker)
+            job.started_at,
+            "started",
+            _("Attempt %(n)d started") % {"n": job.attempts},
+            _on_worker(job.worker),
         )
     if job.finished_at is None or job.state not in (JobState.COMPLETED, JobState.CANCELED):
         return
@@ -95,7 +111,12 @@ def _last_run(job: JobRecord, tried: list[JobAttempt]) -> Iterator[Moment]:
 
 
 def _letter(letter: DeadLetter) -> Moment:
-    return Moment(letter.created_at, "failed", _("Given up: a dead letter was made"), letter.get_reason_display())
+    return Moment(
+        letter.created_at,
+        "failed",
+        _("Given up: a dead letter was made"),
+        letter.get_reason_display(),
+    )
 
 
 def _act(entry: AuditEntry) -> Iterator[Moment]:
@@ -104,21 +125,34 @@ def _act(entry: AuditEntry) -> Iterator[Moment]:
         return
     who = _("by %(name)s") % {"name": entry.actor_name} if entry.actor_name else ""
     yield Moment(
-        entry.at, entry.action, _TEXTS[entry.action](entry.detail), ": ".join(filter(None, (who, entry.reason)))
+        entry.at,
+        entry.action,
+        _TEXTS[entry.action](entry.detail),
+        ": ".join(filter(None, (who, entry.reason))),
     )
 
 
 _TEXTS: dict[str, Any] = {
-    "retried": lambda detail: _("Promoted to run now") if detail.get("promoted") else _("Retried with fresh attempts"),
+    "retried": lambda detail: (
+        _("Promoted to run now") if detail.get("promoted") else _("Retried with fresh attempts")
+    ),
     "replayed": lambda detail: _("Replayed with fresh attempts"),
     "discarded": lambda detail: _("Dead letter discarded"),
-    "assigned": lambda detail: _("Dead letter assigned to %(name)s") % {"name": detail.get("to") or _("nobody")},
+    "assigned": lambda detail: (
+        _("Dead letter assigned to %(name)s") % {"name": detail.get("to") or _("nobody")}
+    ),
     "canceled": lambda detail: _("Asked to be canceled"),
     "promoted": lambda detail: _("Promoted to run now"),
     "moved": lambda detail: _("Moved to queue %(queue)s") % {"queue": detail.get("queue", "")},
-    "changed priority": lambda detail: _("Priority changed to %(priority)s") % {"priority": detail.get("priority", "")},
-    "edited": lambda detail: _("Data changed: %(names)s") % {"names": ", ".join(detail.get("changed", []))},
-    "enqueued": lambda detail: _("Made as a copy of job %(job)s") % {"job": detail.get("copy_of", "")},
+    "changed priority": lambda detail: (
+        _("Priority changed to %(priority)s") % {"priority": detail.get("priority", "")}
+    ),
+    "edited": lambda detail: (
+        _("Data changed: %(names)s") % {"names": ", ".join(detail.get("changed", []))}
+    ),
+    "enqueued": lambda detail: (
+        _("Made as a copy of job %(job)s") % {"job": detail.get("copy_of", "")}
+    ),
 }
 
 

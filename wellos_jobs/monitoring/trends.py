@@ -35,7 +35,9 @@ class Window:
     def begins(self, span: Span, now: datetime) -> list[datetime]:
         """Return when each span of it began."""
         first, last = span.begin(self.begin(now)), span.begin(now)
-        return [first + span.length * place for place in range(round((last - first) / span.length) + 1)]
+        return [
+            first + span.length * place for place in range(round((last - first) / span.length) + 1)
+        ]
 
 
 WINDOWS: Mapping[str, Window] = {
@@ -65,7 +67,11 @@ class Tail:
     @classmethod
     def of(cls, histograms: Iterable[Sequence[int]]) -> Tail:
         total = summed(histograms)
-        return cls(sum(total), *(percentile(total, share) for share in (0.5, 0.95, 0.99))) if any(total) else cls()
+        return (
+            cls(sum(total), *(percentile(total, share) for share in (0.5, 0.95, 0.99)))
+            if any(total)
+            else cls()
+        )
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,10 @@ def look(name: str, queue: str = "", job: str = "", now: datetime | None = None)
     ended = _ended(_rows(window.counts, begins[0], queue, job))
     time_begins = window.begins(window.times, moment)
     rows = _durations(_rows(window.times, time_begins[0], queue, job))
-    by_time, by_job = _grouped(rows, lambda row: row.at), _grouped(rows, lambda row: (row.queue, row.name))
+    by_time, by_job = (
+        _grouped(rows, lambda row: row.at),
+        _grouped(rows, lambda row: (row.queue, row.name)),
+    )
     lines = [_line(found, *key) for key, found in by_job.items()]
     tails = [_tails(by_time.get(at, [])) for at in time_begins]
     return Trends(
@@ -161,10 +170,13 @@ def _ended(rows: QuerySet[Any]) -> dict[datetime, tuple[int, int]]:
 def _durations(rows: QuerySet[Any]) -> list[_Row]:
     """Return the rows with their histograms.
 
-    There may be tens of thousands, so times and JSON come as text: each time is read once, and each column of
-    histograms in one go.
+    There may be tens of thousands, so times and JSON come as text: each time is read once, and each
+    column of histograms in one go.
     """
-    texts = {f"{name}_text": Cast(name, TextField()) for name in ("begins_at", "wait_histogram", "run_histogram")}
+    texts = {
+        f"{name}_text": Cast(name, TextField())
+        for name in ("begins_at", "wait_histogram", "run_histogram")
+    }
     found = list(rows.annotate(**texts).values_list(*texts, "queue", "name", "completed", "failed"))
     zone = connections[rows.db].timezone or UTC
     moments = {text: _moment(text, zone) for text in {row[0] for row in found}}

@@ -76,7 +76,8 @@ class SupervisorLine:
 @dataclass
 class Workforce:
     """All who work on all Redis servers. ``alone`` are workers without a supervisor of ours; ``unserved`` are queues in
-    which jobs wait while no worker serves them, with how many; ``more`` is how many workers are not listed."""
+    which jobs wait while no worker serves them, with how many; ``more`` is how many workers are not
+    listed."""
 
     supervisors: list[SupervisorLine] = field(default_factory=list)
     alone: list[WorkerLine] = field(default_factory=list)
@@ -105,7 +106,9 @@ def look() -> Workforce:
         workers = _add(found, source, reply)
         served = {queue for worker in workers for queue in worker.queues}
         found.unserved += [
-            (name, counts[name].waiting) for name in names if counts[name].waiting and name not in served
+            (name, counts[name].waiting)
+            for name in names
+            if counts[name].waiting and name not in served
         ]
     found.supervisors.sort(key=lambda each: (each.kind != "workers", each.host, each.pid))
     return found
@@ -114,8 +117,14 @@ def look() -> Workforce:
 def _add(found: Workforce, source: str, reply: Sequence[Any]) -> list[WorkerLine]:
     stamp, leader, clock, suspended, registered, supervisors, rows = reply
     now = float(stamp)
-    workers = sorted((_worker(source, now, row) for row in rows), key=lambda worker: _natural(worker.name))
-    lines = {line.token: line for row in supervisors if (line := _supervisor(source, now, row, broker.text(leader)))}
+    workers = sorted(
+        (_worker(source, now, row) for row in rows), key=lambda worker: _natural(worker.name)
+    )
+    lines = {
+        line.token: line
+        for row in supervisors
+        if (line := _supervisor(source, now, row, broker.text(leader)))
+    }
     for worker in workers:
         home = lines.get(worker.supervisor)
         (found.alone if home is None else home.workers).append(worker)
@@ -127,7 +136,9 @@ def _add(found: Workforce, source: str, reply: Sequence[Any]) -> list[WorkerLine
     return workers
 
 
-def _supervisor(source: str, now: float, row: Sequence[bytes], leader: str) -> SupervisorLine | None:
+def _supervisor(
+    source: str, now: float, row: Sequence[bytes], leader: str
+) -> SupervisorLine | None:
     token, facts, beat, quiet = map(broker.text, row)
     try:
         told = json.loads(facts)
@@ -151,9 +162,23 @@ def _supervisor(source: str, now: float, row: Sequence[bytes], leader: str) -> S
 
 
 def _worker(source: str, now: float, row: Sequence[bytes]) -> WorkerLine:
-    name, _state, job, pid, host, _version, names, _birth, heard, supervisor, memory, quiet, done, failed, *rest = map(
-        broker.text, row
-    )
+    (
+        name,
+        _state,
+        job,
+        pid,
+        host,
+        _version,
+        names,
+        _birth,
+        heard,
+        supervisor,
+        memory,
+        quiet,
+        done,
+        failed,
+        *rest,
+    ) = map(broker.text, row)
     return WorkerLine(
         name=name,
         source=source,

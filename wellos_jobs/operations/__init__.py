@@ -1,6 +1,7 @@
 """What operators do to jobs, dead letters, queues, schedules, flows and batches, each with its audit entry.
 
-Imports ``enqueueing``, ``schedules``, ``monitoring``, ``broker`` and the models. Users import all names below.
+Imports ``enqueueing``, ``schedules``, ``monitoring``, ``broker`` and the models. Users import all
+names below.
 """
 
 from __future__ import annotations
@@ -8,7 +9,17 @@ from __future__ import annotations
 from .audit import Report
 from .edits import assign, assign_many, enqueue_copy, replay_edited
 from .flows import cancel_batch, cancel_batches, cancel_flow, retry_batch, retry_batches, retry_flow
-from .jobs import cancel, cancel_many, discard, discard_many, replay, replay_many, retry, retry_many, send_canary
+from .jobs import (
+    cancel,
+    cancel_many,
+    discard,
+    discard_many,
+    replay,
+    replay_many,
+    retry,
+    retry_many,
+    send_canary,
+)
 from .queues import (
     change_priority,
     change_priority_many,

@@ -60,7 +60,9 @@ class Report:
         """The sentences for a person."""
         n = len(self.untried)
         away = ngettext(
-            "Redis cannot be reached: %(n)d was not tried", "Redis cannot be reached: %(n)d were not tried", n
+            "Redis cannot be reached: %(n)d was not tried",
+            "Redis cannot be reached: %(n)d were not tried",
+            n,
         ) % {"n": n}
         return [*self.refused, away] if n else self.refused
 
@@ -84,14 +86,18 @@ def with_redis(step: Callable[[], Answer]) -> Answer:
         raise RedisUnavailable(_("Redis refuses: %(error)s") % {"error": error}) from error
 
 
-# --- many rows ------------------------------------------------------------------------------------------
+# --- many rows ------------------------------------------------------------------------------------
 
 
 def one_by_one(step: Callable[..., Any], jobs: Iterable[JobRecord], **act: Any) -> Report:
     """Do ``step`` to each of many jobs, oldest first, and report how it went. It stops where Redis is away."""
     report = Report()
     for using, chunk in chunks(jobs):
-        try_each(report, JobRecord.objects.using(using).filter(pk__in=chunk).order_by("pk"), partial(step, **act))
+        try_each(
+            report,
+            JobRecord.objects.using(using).filter(pk__in=chunk).order_by("pk"),
+            partial(step, **act),
+        )
     return report
 
 

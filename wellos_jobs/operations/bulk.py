@@ -1,9 +1,10 @@
 """Bulk operations: one act on all rows that match, done by a job, chunk by chunk.
 
-The rows are told by the query string of the admin's list, and looked up as that list would for the same person, when
-the job runs: so permissions and the border of organizations count then, too. Each chunk and the note of it are one
-transaction, so a worker that is killed leaves nothing half done, and no row is treated twice. Rows that are not tried,
-since Redis is away, are noted with the chunk and tried again.
+The rows are told by the query string of the admin's list, and looked up as that list would for the
+same person, when the job runs: so permissions and the border of organizations count then, too. Each
+chunk and the note of it are one transaction, so a worker that is killed leaves nothing half done,
+and no row is treated twice. Rows that are not tried, since Redis is away, are noted with the chunk
+and tried again.
 """
 
 from __future__ import annotations
@@ -57,11 +58,19 @@ VERBS: Mapping[str, Verb] = {
     "retry_jobs": Verb("retry_job", retry_many, gettext_lazy("Retry jobs")),
     "cancel_jobs": Verb("cancel_job", cancel_many, gettext_lazy("Cancel jobs")),
     "promote_jobs": Verb("promote_job", promote_many, gettext_lazy("Run delayed jobs now")),
-    "change_priority": Verb("change_job_priority", change_priority_many, gettext_lazy("Change the priority of jobs")),
+    "change_priority": Verb(
+        "change_job_priority", change_priority_many, gettext_lazy("Change the priority of jobs")
+    ),
     "move_jobs": Verb("move_job", move_many, gettext_lazy("Move jobs to another queue")),
-    "replay_dead_letters": Verb("replay_deadletter", replay_many, gettext_lazy("Replay dead letters")),
-    "assign_dead_letters": Verb("assign_deadletter", assign_many, gettext_lazy("Assign dead letters")),
-    "discard_dead_letters": Verb("discard_deadletter", discard_many, gettext_lazy("Discard dead letters")),
+    "replay_dead_letters": Verb(
+        "replay_deadletter", replay_many, gettext_lazy("Replay dead letters")
+    ),
+    "assign_dead_letters": Verb(
+        "assign_deadletter", assign_many, gettext_lazy("Assign dead letters")
+    ),
+    "discard_dead_letters": Verb(
+        "discard_deadletter", discard_many, gettext_lazy("Discard dead letters")
+    ),
 }
 """By the name of the admin's action."""
 
@@ -84,9 +93,10 @@ def begin(
 ) -> BulkOperation:
     """Enqueue the job that does ``action`` to all ``rows``, which the list of the admin site shows under ``query``.
 
-    ``rate`` is how many rows a second at most; None for as fast as it goes. ``total`` is how many rows there are; None
-    if they are too many to count while somebody waits: the job counts them. ``choice`` holds what else the operation is
-    told, by the names of its arguments, as JSON can keep it.
+    ``rate`` is how many rows a second at most; None for as fast as it goes. ``total`` is how many
+    rows there are; None if they are too many to count while somebody waits: the job counts them.
+    ``choice`` holds what else the operation is told, by the names of its arguments, as JSON can
+    keep it.
     """
     using = rows.db
     with transaction.atomic(using=using):
@@ -95,7 +105,8 @@ def begin(
             model=rows.model._meta.model_name,
             site=site,
             query=query,
-            options=({} if rate is None else {"rate": rate}) | ({"choice": dict(choice)} if choice else {}),
+            options=({} if rate is None else {"rate": rate})
+            | ({"choice": dict(choice)} if choice else {}),
             actor_id=act.by.pk,
             actor_name=act.by.get_username()[:150],
             address=act.address[:64],
@@ -116,11 +127,15 @@ def stop(operation: BulkOperation, *, by: Any, reason: str = "", address: str = 
     Raises:
         InvalidOperation: it has ended already.
     """
-    rows = BulkOperation.objects.using(operation._state.db).filter(pk=operation.pk, finished_at=None, stopped_by="")
+    rows = BulkOperation.objects.using(operation._state.db).filter(
+        pk=operation.pk, finished_at=None, stopped_by=""
+    )
     with transaction.atomic(using=operation._state.db):
         if not rows.update(stopped_by=by.get_username()[:150]):
             raise InvalidOperation(_("It has ended already"))
-        Act(by, reason, address).entry("stopped", "bulk", operation.pk).save(using=operation._state.db)
+        Act(by, reason, address).entry("stopped", "bulk", operation.pk).save(
+            using=operation._state.db
+        )
 
 
 def handle_of(operation: BulkOperation) -> JobHandle | None:
@@ -144,10 +159,16 @@ def run_bulk_operation(operation_id: int) -> dict[str, Any]:
         treated = _chunk(operation, verb, rows)
         if operation.options.get("untried"):
             raise Snooze(REDIS_AWAY, "Redis is away")
-        report_progress(operation.percent, f"{operation.done + operation.refused} of {operation.total}")
+        report_progress(
+            operation.percent, f"{operation.done + operation.refused} of {operation.total}"
+        )
         if rate := operation.options.get("rate"):
             time.sleep(max(0.0, treated / rate - (time.monotonic() - begun)))
-    return {"done": operation.done, "left_alone": operation.refused, "stopped_by": operation.stopped_by}
+    return {
+        "done": operation.done,
+        "left_alone": operation.refused,
+        "stopped_by": operation.stopped_by,
+    }
 
 
 def _chunk(operation: BulkOperation, verb: Verb, rows: QuerySet[Any]) -> int:
@@ -155,7 +176,9 @@ def _chunk(operation: BulkOperation, verb: Verb, rows: QuerySet[Any]) -> int:
     using = str(operation._state.db)
     act = {"by": operation.actor, "reason": operation.reason, "address": operation.address}
     with transaction.atomic(using=using):
-        operation.refresh_from_db(from_queryset=BulkOperation.objects.using(using).select_for_update())
+        operation.refresh_from_db(
+            from_queryset=BulkOperation.objects.using(using).select_for_update()
+        )
         if operation.finished_at:
             return 0
         again = operation.options.pop("untried", [])
@@ -171,14 +194,20 @@ def _chunk(operation: BulkOperation, verb: Verb, rows: QuerySet[Any]) -> int:
             operation.last = operation.last if again else str(keys[-1])
         else:
             operation.finished_at = timezone.now()
-            operation.total = max(operation.total, operation.done + operation.refused)  # more came up to the bound
+            operation.total = max(
+                operation.total, operation.done + operation.refused
+            )  # more came up to the bound
             _note_end(operation)
         operation.save(using=using)
     return len(keys)
 
 
 def _next_keys(operation: BulkOperation, rows: QuerySet[Any]) -> list[Any]:
-    most = CHUNK if "rate" not in operation.options else max(1, min(CHUNK, int(operation.options["rate"])))
+    most = (
+        CHUNK
+        if "rate" not in operation.options
+        else max(1, min(CHUNK, int(operation.options["rate"])))
+    )
     return list(_left(operation, rows).values_list("pk", flat=True)[:most])
 
 
@@ -192,7 +221,9 @@ def _note_end(operation: BulkOperation) -> None:
     act = Act(operation.actor, operation.reason, operation.address)
     told = {"total": operation.total, "done": operation.done, "left_alone": operation.refused}
     told |= operation.options.get("choice", {})
-    entry = act.entry(operation.action, "bulk", operation.pk, query=operation.query, rows=operation.model, **told)
+    entry = act.entry(
+        operation.action, "bulk", operation.pk, query=operation.query, rows=operation.model, **told
+    )
     entry.actor_name = operation.actor_name
     AuditEntry.objects.using(operation._state.db).bulk_create([entry])
 
@@ -200,7 +231,11 @@ def _note_end(operation: BulkOperation) -> None:
 def _rows(operation: BulkOperation) -> QuerySet[Any]:
     """Return the rows that the admin's list shows to this person under the query, as of now."""
     actor: Any = get_user_model()._default_manager.filter(pk=operation.actor_id or 0).first()
-    if actor is None or not actor.is_active or not actor.has_perm(f"wellos_jobs.{VERBS[operation.action].permission}"):
+    if (
+        actor is None
+        or not actor.is_active
+        or not actor.has_perm(f"wellos_jobs.{VERBS[operation.action].permission}")
+    ):
         raise Discard(f"{operation.actor_name} may not do this any more")
     request: Any = HttpRequest()
     request.method, request.GET, request.user = "GET", QueryDict(operation.query), actor
@@ -210,7 +245,9 @@ def _rows(operation: BulkOperation) -> QuerySet[Any]:
 
 
 def _list_of(operation: BulkOperation) -> Any:
-    from django.contrib.admin.sites import all_sites  # only here: a project may do without the admin
+    from django.contrib.admin.sites import (
+        all_sites,
+    )  # only here: a project may do without the admin
 
     for site in all_sites:
         for model, model_admin in site._registry.items() if site.name == operation.site else ():

@@ -1,6 +1,7 @@
 """Acts of a person that change what a job is run with: a copy with other data, a replay with other data, an assignment.
 
-Each leaves an ``AuditEntry`` in the same transaction. Whether the person may do it is checked by the caller.
+Each leaves an ``AuditEntry`` in the same transaction. Whether the person may do it is checked by
+the caller.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def changed_names(stored: Mapping[str, Any], edited: Mapping[str, Any]) -> list[
     return sorted([*names, *(name for name in before if name not in edited)])
 
 
-def plain_data(definition: JobDefinition, stored: Mapping[str, Any], edited: Mapping[str, Any]) -> dict[str, Any]:
+def plain_data(
+    definition: JobDefinition, stored: Mapping[str, Any], edited: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the arguments that an edit of stored data means: sensitive ones that still are ``MASK`` are kept.
 
     Raises:
@@ -52,8 +55,14 @@ def plain_data(definition: JobDefinition, stored: Mapping[str, Any], edited: Map
         raise PayloadError(_("Give the job's arguments as a JSON object"))
     for name, value in edited.items():
         if value == MASK and not _is_sealed(stored.get(name)) and name in definition.sensitive:
-            raise PayloadError(_("%(name)s: nothing is stored that could be kept; give its value") % {"name": name})
-    kept = {name: stored[name] for name, value in edited.items() if value == MASK and _is_sealed(stored.get(name))}
+            raise PayloadError(
+                _("%(name)s: nothing is stored that could be kept; give its value") % {"name": name}
+            )
+    kept = {
+        name: stored[name]
+        for name, value in edited.items()
+        if value == MASK and _is_sealed(stored.get(name))
+    }
     plain = definition.bind((), payload.decode({**edited, **kept}))
     payload.encode(plain, sensitive=definition.sensitive)
     return plain
@@ -63,14 +72,18 @@ def definition_of(job: JobRecord) -> JobDefinition:
     """Return the declaration by which a job's data are checked.
 
     Raises:
-        InvalidOperation: the job was enqueued by plain RQ code, or this process knows no job of its name.
+        InvalidOperation: the job was enqueued by plain RQ code, or this process knows no job of its
+            name.
     """
     if job.is_foreign:
-        raise InvalidOperation(_("%(job)s was enqueued by plain RQ code: its data cannot be checked") % {"job": job})
+        raise InvalidOperation(
+            _("%(job)s was enqueued by plain RQ code: its data cannot be checked") % {"job": job}
+        )
     found = registry.find(job.name)
     if found is None:
         raise InvalidOperation(
-            _("No job is declared here as %(name)s, so its data cannot be checked") % {"name": job.name}
+            _("No job is declared here as %(name)s, so its data cannot be checked")
+            % {"name": job.name}
         )
     return found
 
@@ -86,8 +99,8 @@ def enqueue_copy(
 ) -> JobHandle:
     """Enqueue a new job of the same name, with edited data (in their stored form; None: the same) and other options.
 
-    It is no part of the job's flow, batch or schedule. Where a unique key leads to another job, the handle is that
-    job's, with ``duplicate`` true, and nothing is noted.
+    It is no part of the job's flow, batch or schedule. Where a unique key leads to another job, the
+    handle is that job's, with ``duplicate`` true, and nothing is noted.
 
     Raises:
         InvalidOperation: the job is foreign or unknown here.
@@ -114,7 +127,12 @@ def enqueue_copy(
 
 
 def replay_edited(
-    letter: DeadLetter, data: Mapping[str, Any], *, by: Any = None, reason: str = "", address: str = ""
+    letter: DeadLetter,
+    data: Mapping[str, Any],
+    *,
+    by: Any = None,
+    reason: str = "",
+    address: str = "",
 ) -> JobRecord:
     """Replay an open dead letter with other data; the letter keeps those it failed with.
 
@@ -128,16 +146,18 @@ def replay_edited(
         rows = DeadLetter.objects.using(using).filter(pk=letter.pk, status=DeadLetterStatus.OPEN)
         held = rows.select_for_update().first()
         if held is None:
-            raise InvalidOperation(_("Dead letter %(letter)s is no longer open") % {"letter": letter.pk})
+            raise InvalidOperation(
+                _("Dead letter %(letter)s is no longer open") % {"letter": letter.pk}
+            )
         job = JobRecord.objects.using(using).select_for_update().get(pk=held.job_id)
         fresh = _rebuilt(job, data)
         rows.update(former_data=job.data)
         JobRecord.objects.using(using).filter(pk=job.pk, state=JobState.FAILED).update(
             data=fresh.data, context=job.context | fresh.context
         )
-        act.entry("edited", "dead_letter", held.pk, name=job.name, changed=changed_names(job.data, data)).save(
-            using=using
-        )
+        act.entry(
+            "edited", "dead_letter", held.pk, name=job.name, changed=changed_names(job.data, data)
+        ).save(using=using)
         revived = revive(JobRecord.objects.filter(pk=job.pk), using, act, "replayed")
         if not revived:
             raise InvalidOperation(_("%(job)s is no longer failed") % {"job": job})
@@ -145,16 +165,26 @@ def replay_edited(
 
 
 def assign(
-    letters: Iterable[DeadLetter], to: Any, note: str = "", *, by: Any = None, reason: str = "", address: str = ""
+    letters: Iterable[DeadLetter],
+    to: Any,
+    note: str = "",
+    *,
+    by: Any = None,
+    reason: str = "",
+    address: str = "",
 ) -> int:
     """Give open dead letters to a person (None: to nobody), with a note; return how many there were."""
     act, count = Act(by, reason, address), 0
     name, pk = (to.get_username(), to.pk) if to is not None else ("", None)
     for using, chosen in chunks(letters):
         with transaction.atomic(using=using):
-            rows = DeadLetter.objects.using(using).filter(pk__in=chosen, status=DeadLetterStatus.OPEN)
+            rows = DeadLetter.objects.using(using).filter(
+                pk__in=chosen, status=DeadLetterStatus.OPEN
+            )
             found = [letter.pk for letter in rows.order_by("pk").select_for_update()]
-            DeadLetter.objects.using(using).filter(pk__in=found).update(assigned_to_id=pk, note=note)
+            DeadLetter.objects.using(using).filter(pk__in=found).update(
+                assigned_to_id=pk, note=note
+            )
             AuditEntry.objects.using(using).bulk_create(
                 act.entry("assigned", "dead_letter", key, to=name, note=note) for key in found
             )
@@ -168,12 +198,16 @@ def assign_many(letters: Iterable[DeadLetter], person: Any, note: str = "", **ac
     if person is not None:
         to = get_user_model()._default_manager.filter(pk=person, is_active=True).first()
         if to is None:
-            report.refused.append(_("The person to whom they are given is gone, or may not log in any more"))
+            report.refused.append(
+                _("The person to whom they are given is gone, or may not log in any more")
+            )
             return report
     for using, chunk in chunks(letters):
         rows = DeadLetter.objects.using(using).filter(pk__in=chunk)
         closed = rows.exclude(status=DeadLetterStatus.OPEN).values_list("pk", flat=True)
-        report.refused += [_("Dead letter %(letter)s is no longer open") % {"letter": pk} for pk in closed]
+        report.refused += [
+            _("Dead letter %(letter)s is no longer open") % {"letter": pk} for pk in closed
+        ]
         report.done += assign(rows, to, note, **act)
     return report
 
@@ -182,7 +216,9 @@ def _rebuilt(job: JobRecord, edited: Mapping[str, Any]) -> JobRecord:
     """Return an unsaved row with the edited data, and with the keys of the limits that follow from them."""
     definition = definition_of(job)
     plain = plain_data(definition, job.data, edited)
-    options = JobOptions(queue=job.queue, organization=job.organization_id, database=database_of(job))
+    options = JobOptions(
+        queue=job.queue, organization=job.organization_id, database=database_of(job)
+    )
     return build(job.name, plain, options, definition)
 
 

@@ -21,7 +21,12 @@ from .replay import revive
 
 
 def cancel_flow(
-    flow_id: uuid.UUID | str, *, by: Any = None, reason: str = "", address: str = "", database: str | None = None
+    flow_id: uuid.UUID | str,
+    *,
+    by: Any = None,
+    reason: str = "",
+    address: str = "",
+    database: str | None = None,
 ) -> int:
     """Cancel every job of a flow that is not final; return how many there were.
 
@@ -41,7 +46,12 @@ def cancel_flow(
 
 
 def retry_flow(
-    flow_id: uuid.UUID | str, *, by: Any = None, reason: str = "", address: str = "", database: str | None = None
+    flow_id: uuid.UUID | str,
+    *,
+    by: Any = None,
+    reason: str = "",
+    address: str = "",
+    database: str | None = None,
 ) -> list[JobRecord]:
     """Run the failed jobs of a flow again, and then what ended only because they had failed. Returns the failed ones.
 
@@ -54,7 +64,12 @@ def retry_flow(
 
 
 def cancel_batch(
-    batch_id: uuid.UUID | str, *, by: Any = None, reason: str = "", address: str = "", database: str | None = None
+    batch_id: uuid.UUID | str,
+    *,
+    by: Any = None,
+    reason: str = "",
+    address: str = "",
+    database: str | None = None,
 ) -> int:
     """Cancel every job of a batch that is not final, and close it; return how many there were.
 
@@ -68,14 +83,19 @@ def cancel_batch(
         if batch.state == BatchState.DONE:
             raise InvalidOperation(_("Batch %(batch)s is done") % {"batch": batch.name})
         count = with_redis(batch.cancel)
-        Act(by, reason, address).entry("canceled", "batch", batch.id, name=batch.name, jobs=count).save(
-            using=batch.database
-        )
+        Act(by, reason, address).entry(
+            "canceled", "batch", batch.id, name=batch.name, jobs=count
+        ).save(using=batch.database)
     return count
 
 
 def retry_batch(
-    batch_id: uuid.UUID | str, *, by: Any = None, reason: str = "", address: str = "", database: str | None = None
+    batch_id: uuid.UUID | str,
+    *,
+    by: Any = None,
+    reason: str = "",
+    address: str = "",
+    database: str | None = None,
 ) -> list[JobRecord]:
     """Run the failed jobs of a batch again; ``on_success`` runs if then all complete, ``on_complete`` only once.
 
@@ -88,12 +108,16 @@ def retry_batch(
     return _retried(rows, batch.database, Act(by, reason, address), "batch", batch.id)
 
 
-def cancel_batches(batches: Iterable[BatchRow], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+def cancel_batches(
+    batches: Iterable[BatchRow], *, by: Any = None, reason: str = "", address: str = ""
+) -> Report:
     """Cancel all of ``batches`` that are not done."""
     return _each(cancel_batch, batches, by=by, reason=reason, address=address)
 
 
-def retry_batches(batches: Iterable[BatchRow], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+def retry_batches(
+    batches: Iterable[BatchRow], *, by: Any = None, reason: str = "", address: str = ""
+) -> Report:
     """Run the failed jobs of all of ``batches`` again."""
     return _each(retry_batch, batches, by=by, reason=reason, address=address)
 
@@ -110,7 +134,9 @@ def _retried(
     with transaction.atomic(using=using):
         revived = revive(rows, using, act, "retried")
         if not revived:
-            raise InvalidOperation(_("No job of %(kind)s %(target)s has failed") % {"kind": kind, "target": target})
+            raise InvalidOperation(
+                _("No job of %(kind)s %(target)s has failed") % {"kind": kind, "target": target}
+            )
         act.entry("retried", kind, target, jobs=len(revived)).save(using=using)
     return revived
 

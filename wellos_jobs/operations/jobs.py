@@ -1,9 +1,9 @@
 """Every act of a person on a job or a dead letter: who, why, and an ``AuditEntry`` in the same transaction.
 
-All take ``by`` (a user, or None for a script), ``reason`` and ``address``; a job is given as its row or its handle.
-Whether the user may do it is checked by the caller: the admin or a view. The plain verbs raise ``InvalidOperation``
-when the thing's state forbids the act; the ``..._many`` verbs take a queryset or a list, do what can be done, and
-report the rest.
+All take ``by`` (a user, or None for a script), ``reason`` and ``address``; a job is given as its
+row or its handle. Whether the user may do it is checked by the caller: the admin or a view. The
+plain verbs raise ``InvalidOperation`` when the thing's state forbids the act; the ``..._many``
+verbs take a queryset or a list, do what can be done, and report the rest.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from ..states import DeadLetterStatus, JobState
 from .audit import Act, Report, chunks, database_of, one_by_one, record_of, try_each, with_redis
 from .replay import close, revive
 
-# --- one at a time --------------------------------------------------------------------------------------
+# --- one at a time --------------------------------------------------------------------------------
 
 
-def retry(job: JobRecord | JobHandle, *, by: Any = None, reason: str = "", address: str = "") -> JobRecord:
+def retry(
+    job: JobRecord | JobHandle, *, by: Any = None, reason: str = "", address: str = ""
+) -> JobRecord:
     """Run a job again: a failed one from the start (its open dead letter is replayed), a delayed one now.
 
     Raises:
@@ -84,7 +86,9 @@ def send_canary(
     with transaction.atomic(using=using):
         job = replay(newest, by=by, reason=reason, address=address)
         detail = {"job": str(job.pk), "letter": newest.pk, "name": job.name}
-        Act(by, reason, address).entry(CANARY, "fault", newest.fingerprint, **detail).save(using=using)
+        Act(by, reason, address).entry(CANARY, "fault", newest.fingerprint, **detail).save(
+            using=using
+        )
     return job
 
 
@@ -106,33 +110,46 @@ def cancel(
                 _("%(job)s cannot be canceled: it is %(state)s already")
                 % {"job": record, "state": record.get_state_display()}
             )
-        Act(by, reason, address).entry("canceled", "job", record.pk, name=record.name).save(using=using)
+        Act(by, reason, address).entry("canceled", "job", record.pk, name=record.name).save(
+            using=using
+        )
         answer = with_redis(partial(queues.cancel, record))
         if answer == "final":
-            raise InvalidOperation(_("%(job)s cannot be canceled: it has just ended") % {"job": record})
+            raise InvalidOperation(
+                _("%(job)s cannot be canceled: it has just ended") % {"job": record}
+            )
     return answer
 
 
-# --- many -----------------------------------------------------------------------------------------------
+# --- many -----------------------------------------------------------------------------------------
 
 
-def retry_many(jobs: Iterable[JobRecord], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+def retry_many(
+    jobs: Iterable[JobRecord], *, by: Any = None, reason: str = "", address: str = ""
+) -> Report:
     """Retry all of ``jobs`` that can be: failed ones in chunks, delayed ones one by one."""
     act, report = Act(by, reason, address), Report()
     for using, chunk in chunks(jobs):
-        revived = {record.pk for record in revive(JobRecord.objects.filter(pk__in=chunk), using, act, "retried")}
+        revived = {
+            record.pk
+            for record in revive(JobRecord.objects.filter(pk__in=chunk), using, act, "retried")
+        }
         report.done += len(revived)
         left = JobRecord.objects.using(using).filter(pk__in=set(chunk) - revived).order_by("pk")
         try_each(report, left, partial(_promote_delayed, using=using, act=act))
     return report
 
 
-def cancel_many(jobs: Iterable[JobRecord], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+def cancel_many(
+    jobs: Iterable[JobRecord], *, by: Any = None, reason: str = "", address: str = ""
+) -> Report:
     """Cancel all of ``jobs`` that are not final."""
     return one_by_one(cancel, jobs, by=by, reason=reason, address=address)
 
 
-def replay_many(letters: Iterable[DeadLetter], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+def replay_many(
+    letters: Iterable[DeadLetter], *, by: Any = None, reason: str = "", address: str = ""
+) -> Report:
     """Replay all of ``letters`` that are open."""
     act, report = Act(by, reason, address), Report()
     for using, chunk in chunks(letters):
@@ -143,7 +160,9 @@ def replay_many(letters: Iterable[DeadLetter], *, by: Any = None, reason: str = 
     return report
 
 
-def discard_many(letters: Iterable[DeadLetter], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+def discard_many(
+    letters: Iterable[DeadLetter], *, by: Any = None, reason: str = "", address: str = ""
+) -> Report:
     """Discard all of ``letters`` that are open."""
     act, report = Act(by, reason, address), Report()
     for using, chunk in chunks(letters):
@@ -154,7 +173,7 @@ def discard_many(letters: Iterable[DeadLetter], *, by: Any = None, reason: str =
     return report
 
 
-# --- steps ----------------------------------------------------------------------------------------------
+# --- steps ----------------------------------------------------------------------------------------
 
 
 def _discard(letters: Collection[int], using: str, act: Act) -> list[int]:
@@ -163,9 +182,12 @@ def _discard(letters: Collection[int], using: str, act: Act) -> list[int]:
         found = list(rows.order_by("pk").select_for_update())
         mine = rows.filter(pk__in=[letter.pk for letter in found])
         if close(mine, DeadLetterStatus.DISCARDED, act) != len(found):
-            raise InvalidOperation(_("Somebody else closed some of these letters; nothing was changed"))
+            raise InvalidOperation(
+                _("Somebody else closed some of these letters; nothing was changed")
+            )
         AuditEntry.objects.using(using).bulk_create(
-            act.entry("discarded", "dead_letter", letter.pk, job=str(letter.job_id)) for letter in found
+            act.entry("discarded", "dead_letter", letter.pk, job=str(letter.job_id))
+            for letter in found
         )
     return [letter.pk for letter in found]
 
@@ -176,7 +198,9 @@ def _promote(record: JobRecord, using: str, act: Act) -> None:
     with transaction.atomic(using=using):
         act.entry("retried", "job", record.pk, name=record.name, promoted=True).save(using=using)
         if not with_redis(partial(queues.promote, record)):
-            raise InvalidOperation(_("%(job)s cannot be retried: it is no longer delayed") % {"job": record})
+            raise InvalidOperation(
+                _("%(job)s cannot be retried: it is no longer delayed") % {"job": record}
+            )
 
 
 def _promote_delayed(record: JobRecord, using: str, act: Act) -> None:
@@ -186,14 +210,16 @@ def _promote_delayed(record: JobRecord, using: str, act: Act) -> None:
 
 
 def _jobs_of(letters: Collection[int]) -> models.QuerySet[JobRecord]:
-    return JobRecord.objects.filter(dead_letters__pk__in=letters, dead_letters__status=DeadLetterStatus.OPEN)
+    return JobRecord.objects.filter(
+        dead_letters__pk__in=letters, dead_letters__status=DeadLetterStatus.OPEN
+    )
 
 
 def _why_not_retried(record: JobRecord) -> str:
     if record.is_foreign:
-        return _("%(job)s was enqueued by plain RQ code: requeue it with `rq requeue` or on django-rq's pages") % {
-            "job": record
-        }
+        return _(
+            "%(job)s was enqueued by plain RQ code: requeue it with `rq requeue` or on django-rq's pages"
+        ) % {"job": record}
     return _("%(job)s cannot be retried: it is %(state)s, and only failed and delayed jobs can") % {
         "job": record,
         "state": record.get_state_display(),

@@ -57,7 +57,9 @@ def empty_queue(queue: str, *, by: Any = None, reason: str = "", address: str = 
     return count
 
 
-def promote(job: JobRecord | JobHandle, *, by: Any = None, reason: str = "", address: str = "") -> None:
+def promote(
+    job: JobRecord | JobHandle, *, by: Any = None, reason: str = "", address: str = ""
+) -> None:
     """Let a delayed job run now.
 
     Raises:
@@ -73,7 +75,12 @@ def promote(job: JobRecord | JobHandle, *, by: Any = None, reason: str = "", add
 
 
 def change_priority(
-    job: JobRecord | JobHandle, priority: Priority, *, by: Any = None, reason: str = "", address: str = ""
+    job: JobRecord | JobHandle,
+    priority: Priority,
+    *,
+    by: Any = None,
+    reason: str = "",
+    address: str = "",
 ) -> JobRecord:
     """Give a job that has not started another priority.
 
@@ -83,28 +90,37 @@ def change_priority(
         RedisUnavailable: Redis is away; nothing is changed.
     """
     record, act = record_of(job), Act(by, reason, address)
-    return _relocate(record, record.queue, Priority(priority), act, "changed priority", before=record.priority)
+    return _relocate(
+        record, record.queue, Priority(priority), act, "changed priority", before=record.priority
+    )
 
 
-def move(job: JobRecord | JobHandle, queue: str, *, by: Any = None, reason: str = "", address: str = "") -> JobRecord:
+def move(
+    job: JobRecord | JobHandle, queue: str, *, by: Any = None, reason: str = "", address: str = ""
+) -> JobRecord:
     """Give a job that has not started another queue on the same Redis.
 
     Raises:
-        InvalidOperation: it has started or is final, plain RQ code made it, or the queue lives on another Redis.
+        InvalidOperation: it has started or is final, plain RQ code made it, or the queue lives on
+            another Redis.
         UnknownQueue: ``RQ_QUEUES`` does not name the queue.
         RedisUnavailable: Redis is away; nothing is changed.
     """
     record = record_of(job)
     if not queues.share_redis(record.queue, queue):
         raise InvalidOperation(
-            _("%(queue)s lives on another Redis than %(before)s: cancel the job and enqueue it there")
+            _(
+                "%(queue)s lives on another Redis than %(before)s: cancel the job and enqueue it there"
+            )
             % {"queue": queue, "before": record.queue}
         )
     act = Act(by, reason, address)
     return _relocate(record, queue, Priority(record.priority), act, "moved", before=record.queue)
 
 
-def promote_many(jobs: Iterable[JobRecord], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+def promote_many(
+    jobs: Iterable[JobRecord], *, by: Any = None, reason: str = "", address: str = ""
+) -> Report:
     """Let all of ``jobs`` that are delayed run now."""
     return one_by_one(promote, jobs, by=by, reason=reason, address=address)
 
@@ -127,7 +143,9 @@ def change_priority_many(
     return one_by_one(step, jobs, by=by, reason=reason, address=address)
 
 
-def move_many(jobs: Iterable[JobRecord], queue: str, *, by: Any = None, reason: str = "", address: str = "") -> Report:
+def move_many(
+    jobs: Iterable[JobRecord], queue: str, *, by: Any = None, reason: str = "", address: str = ""
+) -> Report:
     """Give all of ``jobs`` that have not started another queue; those that are in it keep their place in line.
 
     Raises:
@@ -137,25 +155,34 @@ def move_many(jobs: Iterable[JobRecord], queue: str, *, by: Any = None, reason: 
 
     def step(job: JobRecord, **act: Any) -> None:
         if job.queue == queue:
-            raise InvalidOperation(_("%(job)s is in queue %(queue)s already") % {"job": job, "queue": queue})
+            raise InvalidOperation(
+                _("%(job)s is in queue %(queue)s already") % {"job": job, "queue": queue}
+            )
         move(job, queue, **act)
 
     return one_by_one(step, jobs, by=by, reason=reason, address=address)
 
 
-def set_limit(limit: str, most: int | None, *, by: Any = None, reason: str = "", address: str = "") -> None:
+def set_limit(
+    limit: str, most: int | None, *, by: Any = None, reason: str = "", address: str = ""
+) -> None:
     """Set the number of a limit in force for all workers; None goes back to what the jobs say.
 
-    ``limit`` is ``c:<key>`` for a ``Concurrency`` and ``r:<key>/<period in seconds>`` for a ``RateLimit``.
+    ``limit`` is ``c:<key>`` for a ``Concurrency`` and ``r:<key>/<period in seconds>`` for a
+    ``RateLimit``.
 
     Raises:
         ValueError: the name or the number cannot be meant.
         RedisUnavailable: Redis is away; nothing is changed.
     """
     if not limit.startswith(("c:", "r:")):
-        raise ValueError(f"{limit!r} is no limit: write c:<key> for a Concurrency or r:<key>/<seconds> for a RateLimit")
+        raise ValueError(
+            f"{limit!r} is no limit: write c:<key> for a Concurrency or r:<key>/<seconds> for a RateLimit"
+        )
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 0):
-        raise ValueError(f"most is {most!r}: it must be a whole number, 0 to let nothing start, or None")
+        raise ValueError(
+            f"most is {most!r}: it must be a whole number, 0 to let nothing start, or None"
+        )
     with transaction.atomic(using=_audit_database()):
         _note(Act(by, reason, address).entry("set limit", "limit", limit, most=most))
         with_redis(lambda: queues.set_limit(limit, most))
@@ -185,13 +212,20 @@ def _switch(name: str, to: str, act: Act) -> bool:
         return with_redis(lambda: queues.switch_breaker(name, to))
 
 
-def _relocate(job: JobRecord, queue: str, priority: Priority, act: Act, action: str, before: object) -> JobRecord:
+def _relocate(
+    job: JobRecord, queue: str, priority: Priority, act: Act, action: str, before: object
+) -> JobRecord:
     _require_ours(job)
     using = database_of(job)
     with transaction.atomic(using=using):
         record = JobRecord.objects.using(using).select_for_update().get(pk=job.pk)
-        JobRecord.objects.using(using).filter(pk=record.pk).update(queue=queue, priority=int(priority))
-        _note(act.entry(action, "job", record.pk, before=before, queue=queue, priority=int(priority)), using)
+        JobRecord.objects.using(using).filter(pk=record.pk).update(
+            queue=queue, priority=int(priority)
+        )
+        _note(
+            act.entry(action, "job", record.pk, before=before, queue=queue, priority=int(priority)),
+            using,
+        )
         has_ended = JobState(record.state).is_final  # then Redis may have forgotten it
         if has_ended or not with_redis(lambda: queues.relocate(record, queue, priority)):
             raise InvalidOperation(
@@ -204,7 +238,9 @@ def _relocate(job: JobRecord, queue: str, priority: Priority, act: Act, action: 
 
 def _require_ours(job: JobRecord) -> None:
     if job.is_foreign:
-        raise InvalidOperation(_("%(job)s was enqueued by plain RQ code: that has to be done there") % {"job": job})
+        raise InvalidOperation(
+            _("%(job)s was enqueued by plain RQ code: that has to be done there") % {"job": job}
+        )
 
 
 def _note(entry: AuditEntry, using: str | None = None) -> None:

@@ -36,8 +36,9 @@ FRESH: dict[str, Any] = {
 def revive(jobs: models.QuerySet[JobRecord], using: str, act: Act, action: str) -> list[JobRecord]:
     """Take failed jobs back to waiting and close their open letters, once, whoever else tries at the same time.
 
-    The rows are locked, and where a database cannot lock rows (SQLite) the conditional UPDATE decides. What ended only
-    because these jobs had failed is blocked again, and so are those of them that need one another.
+    The rows are locked, and where a database cannot lock rows (SQLite) the conditional UPDATE
+    decides. What ended only because these jobs had failed is blocked again, and so are those of
+    them that need one another.
 
     Raises:
         InvalidOperation: somebody else was faster.
@@ -45,12 +46,16 @@ def revive(jobs: models.QuerySet[JobRecord], using: str, act: Act, action: str) 
     with transaction.atomic(using=using):
         failed = jobs.using(using).filter(state=JobState.FAILED, rq_id=None).order_by("pk")
         found = {record.pk: record for record in failed.select_for_update()}
-        letters = DeadLetter.objects.using(using).filter(job_id__in=found, status=DeadLetterStatus.OPEN)
+        letters = DeadLetter.objects.using(using).filter(
+            job_id__in=found, status=DeadLetterStatus.OPEN
+        )
         letter_of = dict(letters.values_list("job_id", "pk"))
         close(letters, DeadLetterStatus.REPLAYED, act)
         rows = JobRecord.objects.using(using).filter(pk__in=found, state=JobState.FAILED)
         if rows.update(**FRESH, replays=F("replays") + 1) != len(found):
-            raise InvalidOperation(_("Somebody else retried some of these jobs; nothing was changed"))
+            raise InvalidOperation(
+                _("Somebody else retried some of these jobs; nothing was changed")
+            )
         AuditEntry.objects.using(using).bulk_create(
             _entry(act, action, record, letter_of.get(record.pk)) for record in found.values()
         )
@@ -66,7 +71,9 @@ def revive(jobs: models.QuerySet[JobRecord], using: str, act: Act, action: str) 
 def close(letters: models.QuerySet[DeadLetter], status: DeadLetterStatus, act: Act) -> int:
     """Close dead letters; return how many."""
     actor = act.by.pk if act.by is not None else None
-    return letters.update(status=status, resolved_by_id=actor, resolved_at=timezone.now(), note=act.reason)
+    return letters.update(
+        status=status, resolved_by_id=actor, resolved_at=timezone.now(), note=act.reason
+    )
 
 
 def _entry(act: Act, action: str, record: JobRecord, letter: int | None) -> AuditEntry:

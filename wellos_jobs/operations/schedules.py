@@ -1,7 +1,7 @@
 """Acts of a person on schedules, each with its ``AuditEntry`` in the same transaction.
 
-The plain verbs raise ``InvalidOperation`` when the act is not possible; those in the plural do what can be done, and
-report the rest.
+The plain verbs raise ``InvalidOperation`` when the act is not possible; those in the plural do what
+can be done, and report the rest.
 """
 
 from __future__ import annotations
@@ -38,10 +38,12 @@ RECORDED = (
 """The columns whose changes stand in the audit entry."""
 
 
-# --- one at a time --------------------------------------------------------------------------------------
+# --- one at a time --------------------------------------------------------------------------------
 
 
-def run_schedule_now(schedule: Schedule, *, by: Any = None, reason: str = "", address: str = "") -> JobHandle:
+def run_schedule_now(
+    schedule: Schedule, *, by: Any = None, reason: str = "", address: str = ""
+) -> JobHandle:
     """Enqueue a schedule's job at once, beside its calendar; also that of one that is switched off.
 
     Raises:
@@ -56,7 +58,9 @@ def run_schedule_now(schedule: Schedule, *, by: Any = None, reason: str = "", ad
     return handle
 
 
-def enable_schedule(schedule: Schedule, *, by: Any = None, reason: str = "", address: str = "") -> None:
+def enable_schedule(
+    schedule: Schedule, *, by: Any = None, reason: str = "", address: str = ""
+) -> None:
     """Switch a schedule on: it runs next when it is due after now.
 
     Raises:
@@ -65,7 +69,9 @@ def enable_schedule(schedule: Schedule, *, by: Any = None, reason: str = "", add
     _switch(schedule, True, Act(by, reason, address))
 
 
-def disable_schedule(schedule: Schedule, *, by: Any = None, reason: str = "", address: str = "") -> None:
+def disable_schedule(
+    schedule: Schedule, *, by: Any = None, reason: str = "", address: str = ""
+) -> None:
     """Switch a schedule off; what it has enqueued stays enqueued.
 
     Raises: as ``enable_schedule``.
@@ -73,7 +79,9 @@ def disable_schedule(schedule: Schedule, *, by: Any = None, reason: str = "", ad
     _switch(schedule, False, Act(by, reason, address))
 
 
-def save_schedule(schedule: Schedule, *, by: Any = None, reason: str = "", address: str = "") -> None:
+def save_schedule(
+    schedule: Schedule, *, by: Any = None, reason: str = "", address: str = ""
+) -> None:
     """Store a new or a changed schedule. The audit entry says what has changed; without a change there is none.
 
     Raises:
@@ -89,45 +97,62 @@ def save_schedule(schedule: Schedule, *, by: Any = None, reason: str = "", addre
             if getattr(known, name, None) != getattr(schedule, name)
         }
         if changes:
-            _note(Act(by, reason, address), "changed" if known else "created", schedule, changes=changes)
+            _note(
+                Act(by, reason, address),
+                "changed" if known else "created",
+                schedule,
+                changes=changes,
+            )
 
 
-def delete_schedule(schedule: Schedule, *, by: Any = None, reason: str = "", address: str = "") -> None:
+def delete_schedule(
+    schedule: Schedule, *, by: Any = None, reason: str = "", address: str = ""
+) -> None:
     """Remove a schedule. One that code declares stays removed over every sync, until one of its name is made.
 
     Raises:
         InvalidOperation: it is gone already.
     """
     with transaction.atomic(using=database_of(schedule)):
-        _note(Act(by, reason, address), "removed", schedule, job=schedule.job_name, cron=schedule.cron)
+        _note(
+            Act(by, reason, address), "removed", schedule, job=schedule.job_name, cron=schedule.cron
+        )
         if not schedules.remove_schedule(schedule.name):
             raise InvalidOperation(_("Schedule %(name)s is gone already") % {"name": schedule.name})
 
 
-# --- many -----------------------------------------------------------------------------------------------
+# --- many -----------------------------------------------------------------------------------------
 
 
-def run_schedules_now(rows: Iterable[Schedule], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+def run_schedules_now(
+    rows: Iterable[Schedule], *, by: Any = None, reason: str = "", address: str = ""
+) -> Report:
     """Run all of ``rows`` now."""
     return _each(rows, run_schedule_now, by=by, reason=reason, address=address)
 
 
-def enable_schedules(rows: Iterable[Schedule], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+def enable_schedules(
+    rows: Iterable[Schedule], *, by: Any = None, reason: str = "", address: str = ""
+) -> Report:
     """Enable all of ``rows`` that are off."""
     return _each(rows, enable_schedule, by=by, reason=reason, address=address)
 
 
-def disable_schedules(rows: Iterable[Schedule], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+def disable_schedules(
+    rows: Iterable[Schedule], *, by: Any = None, reason: str = "", address: str = ""
+) -> Report:
     """Disable all of ``rows`` that are on."""
     return _each(rows, disable_schedule, by=by, reason=reason, address=address)
 
 
-def delete_schedules(rows: Iterable[Schedule], *, by: Any = None, reason: str = "", address: str = "") -> Report:
+def delete_schedules(
+    rows: Iterable[Schedule], *, by: Any = None, reason: str = "", address: str = ""
+) -> Report:
     """Remove all of ``rows``."""
     return _each(rows, delete_schedule, by=by, reason=reason, address=address)
 
 
-# --- steps ----------------------------------------------------------------------------------------------
+# --- steps ----------------------------------------------------------------------------------------
 
 
 def _each(rows: Iterable[Schedule], step: Callable[..., Any], **act: Any) -> Report:
@@ -144,7 +169,9 @@ def _switch(schedule: Schedule, on: bool, act: Act) -> None:
             raise InvalidOperation(_("Schedule %(name)s is gone already") % {"name": schedule.name})
         if row.enabled == on:
             state = _("enabled") if on else _("disabled")
-            raise InvalidOperation(_("Schedule %(name)s is %(state)s already") % {"name": row.name, "state": state})
+            raise InvalidOperation(
+                _("Schedule %(name)s is %(state)s already") % {"name": row.name, "state": state}
+            )
         row.enabled = on
         try:
             row.save(using=using)

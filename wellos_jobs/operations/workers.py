@@ -21,7 +21,8 @@ Kind = Literal["worker", "supervisor"]
 def quiet(kind: Kind, name: str, *, by: Any = None, reason: str = "", address: str = "") -> None:
     """Let a worker, or all workers of a supervisor (by its token), take no more jobs; what runs, runs on.
 
-    It lasts until ``resume``, and ends with the process. A quiet supervisor replaces no worker that ends.
+    It lasts until ``resume``, and ends with the process. A quiet supervisor replaces no worker that
+    ends.
 
     Raises:
         InvalidOperation: Redis does not know it.
@@ -42,7 +43,8 @@ def resume(kind: Kind, name: str, *, by: Any = None, reason: str = "", address: 
 def stop(kind: Kind, name: str, *, by: Any = None, reason: str = "", address: str = "") -> int:
     """Let a worker, or all workers of a supervisor, end after the job they are in; return how many were told.
 
-    A supervisor ends with the last of its workers. Whatever started it, such as systemd, may start it again.
+    A supervisor ends with the last of its workers. Whatever started it, such as systemd, may start
+    it again.
 
     Raises:
         InvalidOperation: Redis does not know it, or the supervisor has no worker.
@@ -51,7 +53,9 @@ def stop(kind: Kind, name: str, *, by: Any = None, reason: str = "", address: st
     workers = with_redis(lambda: _workers(kind, name))
     with transaction.atomic(using=_audit_database()):
         detail = {"workers": [worker.name for worker in workers]}
-        Act(by, reason, address).entry("stopped", kind, name, **detail).save(using=_audit_database())
+        Act(by, reason, address).entry("stopped", kind, name, **detail).save(
+            using=_audit_database()
+        )
         for worker in workers:
             with_redis(_shutdown(worker))
     return len(workers)
@@ -60,7 +64,9 @@ def stop(kind: Kind, name: str, *, by: Any = None, reason: str = "", address: st
 def _tell(kind: Kind, name: str, flag: str, act: Act) -> None:
     with transaction.atomic(using=_audit_database()):
         act.entry("quieted" if flag else "resumed", kind, name).save(using=_audit_database())
-        told = with_redis(lambda: sum(_tell_on(source, kind, name, flag) for source in broker.sources()))
+        told = with_redis(
+            lambda: sum(_tell_on(source, kind, name, flag) for source in broker.sources())
+        )
         if not told:
             raise InvalidOperation(_unknown(kind, name))
 
@@ -74,7 +80,9 @@ def _workers(kind: Kind, name: str) -> list[live_workers.WorkerLine]:
     if kind == "worker":
         chosen = [worker for worker in found.workers if worker.name == name]
     else:
-        chosen = [worker for line in found.supervisors if line.token == name for worker in line.workers]
+        chosen = [
+            worker for line in found.supervisors if line.token == name for worker in line.workers
+        ]
     if not chosen:
         problem = "; ".join(found.problems)
         raise InvalidOperation(problem or _unknown(kind, name))

@@ -1,6 +1,7 @@
 """A job's data and result as they are stored: plain JSON, with sensitive values encrypted.
 
-``data`` is an object whose keys are argument names; it is never itself read as a tag (see ``values``).
+``data`` is an object whose keys are argument names; it is never itself read as a tag (see
+``values``).
 """
 
 from __future__ import annotations
@@ -14,19 +15,32 @@ from .. import conf
 from ..errors import EncryptionError, PayloadError
 from . import encryption, tags
 from .redaction import MASK, redact
-from .values import AS_IS, Fault, check_text, described, encode_value, map_items, map_tags, text_key, to_json
+from .values import (
+    AS_IS,
+    Fault,
+    check_text,
+    described,
+    encode_value,
+    map_items,
+    map_tags,
+    text_key,
+    to_json,
+)
 
 __all__ = ["MASK", "decode", "decode_result", "encode", "encode_result", "mask", "mask_value"]
 __all__ += ["redact", "rotate", "secrets_in", "to_json"]
 
 
-def encode(data: Mapping[str, Any], *, sensitive: Collection[str] = (), limit: int | None = None) -> dict[str, Any]:
+def encode(
+    data: Mapping[str, Any], *, sensitive: Collection[str] = (), limit: int | None = None
+) -> dict[str, Any]:
     """Return a job's arguments as plain JSON, the ``sensitive`` ones encrypted.
 
     ``limit`` is in bytes of compact UTF-8 JSON; None takes ``MAX_PAYLOAD_BYTES``.
 
     Raises:
-        PayloadError: a value cannot be carried, or the whole is too large; the text names the place.
+        PayloadError: a value cannot be carried, or the whole is too large; the text names the
+            place.
         EncryptionError: there are sensitive values and no usable key.
     """
     if not isinstance(data, Mapping):

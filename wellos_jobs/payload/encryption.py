@@ -1,6 +1,7 @@
 """Fernet encryption of sensitive values. The first key encrypts, every key decrypts, so keys can be rotated.
 
-``keys`` defaults to ``WELLOS_JOBS["ENCRYPTION_KEYS"]`` everywhere. No error text ever holds a value or a key.
+``keys`` defaults to ``WELLOS_JOBS["ENCRYPTION_KEYS"]`` everywhere. No error text ever holds a value
+or a key.
 """
 
 from __future__ import annotations
@@ -12,19 +13,24 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from .. import conf
 from ..errors import EncryptionError
 
-MAKE_A_KEY = 'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
+MAKE_A_KEY = (
+    'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
+)
 
 
 def encrypt(text: str, keys: tuple[str, ...] | None = None) -> str:
     """Return a token that hides ``text``, under the first key.
 
     Raises:
-        EncryptionError: there are no keys, one is malformed, or the text is not Unicode (a lone surrogate).
+        EncryptionError: there are no keys, one is malformed, or the text is not Unicode (a lone
+            surrogate).
     """
     try:
         plain = text.encode()
     except UnicodeEncodeError:
-        raise EncryptionError("A sensitive text holds a lone surrogate: it is no valid Unicode") from None
+        raise EncryptionError(
+            "A sensitive text holds a lone surrogate: it is no valid Unicode"
+        ) from None
     return _all_keys(_chosen(keys)).encrypt(plain).decode("ascii")
 
 

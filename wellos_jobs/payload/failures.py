@@ -20,7 +20,9 @@ _WORKER_PACKAGES = ("wellos_jobs.worker", "wellos_jobs.definitions")
 def describe(error: BaseException, secrets: Sequence[str] = ()) -> dict[str, str]:
     """Return ``error_class`` (dotted path), ``message`` and ``traceback``, with ``MASK`` for each secret."""
     return {
-        "error_class": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
+        "error_class": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix(
+            "builtins."
+        ),
         "message": _clean(_message(error), secrets, MOST_MESSAGE),
         "traceback": _clean(_trace(error), secrets, MOST_TRACEBACK),
     }
@@ -53,4 +55,6 @@ def _clean(text: str, secrets: Sequence[str], most: int) -> str:
     text = storable(codec.redact(text, secrets) if secrets else text)
     if len(text) <= most:
         return text
-    return f"{text[: most // 2]}\n… {len(text) - most} characters left out …\n{text[-(most // 2) :]}"
+    return (
+        f"{text[: most // 2]}\n… {len(text) - most} characters left out …\n{text[-(most // 2) :]}"
+    )

@@ -10,7 +10,13 @@ _HEX = re.compile(r"\b0x[0-9a-fA-F]+\b|\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _ADDRESS = re.compile(r"[^\s<>'\"]+@[^\s<>'\"]+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_SHAPES = ((_UUID, "<id>"), (_ADDRESS, "<address>"), (_QUOTED, "<text>"), (_HEX, "<hex>"), (_NUMBER, "<n>"))
+_SHAPES = (
+    (_UUID, "<id>"),
+    (_ADDRESS, "<address>"),
+    (_QUOTED, "<text>"),
+    (_HEX, "<hex>"),
+    (_NUMBER, "<n>"),
+)
 _PLACE = re.compile(r'File "([^"]+)", line \d+, in (\S+)')
 
 

@@ -18,9 +18,9 @@ _SHORTEST_LINE = 8
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Return ``text`` with every secret replaced by ``MASK``, also where it stands escaped.
 
-    Found are the secret itself, as Python, JSON, a URL or HTML would write it, and the long lines of one
-    that has several. A secret of up to 3 characters is replaced only where it stands alone: else a PIN of "1"
-    would blot out every line number of a traceback.
+    Found are the secret itself, as Python, JSON, a URL or HTML would write it, and the long lines
+    of one that has several. A secret of up to 3 characters is replaced only where it stands alone:
+    else a PIN of "1" would blot out every line number of a traceback.
     """
     forms = {form for secret in secrets for form in _forms(secret)}
     for form in sorted(forms, key=len, reverse=True):

@@ -44,7 +44,9 @@ def read(tag: str, text: object) -> Any:
     """
     reader = _READERS.get(tag)
     if reader is None:
-        raise ValueError(f"has the tag {tag!r}, which this version does not know: a newer one may have written it")
+        raise ValueError(
+            f"has the tag {tag!r}, which this version does not know: a newer one may have written it"
+        )
     if not isinstance(text, str):
         raise ValueError(f"has a broken {tag}: its value is {type(text).__name__}, not text")
     try:
@@ -78,14 +80,18 @@ def _decimal(value: Decimal) -> str:
 
 def _datetime(value: dt.datetime) -> str:
     if value.utcoffset() is None:
-        raise ValueError("is a naive datetime: give it a time zone, as django.utils.timezone.make_aware does")
+        raise ValueError(
+            "is a naive datetime: give it a time zone, as django.utils.timezone.make_aware does"
+        )
     zone = value.tzinfo.key if isinstance(value.tzinfo, ZoneInfo) else None
     return f"{value.isoformat()}[{zone}]" if zone else value.isoformat()
 
 
 def _time(value: dt.time) -> str:
     if value.tzinfo is not None and value.utcoffset() is None:
-        raise ValueError("is a time whose zone has no fixed offset: pass the time and the zone's name")
+        raise ValueError(
+            "is a time whose zone has no fixed offset: pass the time and the zone's name"
+        )
     return value.isoformat()
 
 

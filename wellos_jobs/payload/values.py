@@ -1,7 +1,8 @@
 """One Python value into plain JSON and back, with the place of whatever cannot be carried.
 
-What JSON lacks stands as an object with one key that begins with ``$`` (see ``tags``); a dict of the caller's
-that looks like one is wrapped in ``{"$dict": ...}``. Error texts name the place and the type, never a value.
+What JSON lacks stands as an object with one key that begins with ``$`` (see ``tags``); a dict of
+the caller's that looks like one is wrapped in ``{"$dict": ...}``. Error texts name the place and
+the type, never a value.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ _MENDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (Model, "pass its pk and load it in the job"),
     (QuerySet, "pass a list of primary keys"),
     (File, "save it with a storage and pass its name"),
-    ((bytes, bytearray, memoryview), "decode it to text, or save it with a storage and pass its name"),
+    (
+        (bytes, bytearray, memoryview),
+        "decode it to text, or save it with a storage and pass its name",
+    ),
     ((set, frozenset), "pass a sorted list"),
     (MultiValueDict, "pass its dict() or a dict of its lists"),
     (enum.Enum, "pass its value"),
@@ -44,7 +48,9 @@ _MENDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (BaseException, "pass str() of it"),
     (Mapping, "pass a dict"),
 )
-_OTHERWISE = "pass text, numbers, lists, dicts, UUIDs, Decimals, aware datetimes, dates, times or timedeltas"
+_OTHERWISE = (
+    "pass text, numbers, lists, dicts, UUIDs, Decimals, aware datetimes, dates, times or timedeltas"
+)
 
 
 class Fault(Exception):  # never leaves the package: it becomes a PayloadError
@@ -243,7 +249,9 @@ def _refuse(value: Any) -> NoReturn:
 
 def _check_level(level: int) -> None:
     if level > MOST_LEVELS:
-        raise Fault(f"is nested deeper than {MOST_LEVELS} levels, or contains itself: pass less, or an id")
+        raise Fault(
+            f"is nested deeper than {MOST_LEVELS} levels, or contains itself: pass less, or an id"
+        )
 
 
 def _check_strings(value: Any) -> None:
@@ -251,7 +259,9 @@ def _check_strings(value: Any) -> None:
         if "\x00" in value:
             raise Fault("holds a NUL character, which databases refuse: remove it")
         if any("\ud800" <= character <= "\udfff" for character in value):
-            raise Fault("holds a lone surrogate, which is no valid Unicode: decode the text properly first")
+            raise Fault(
+                "holds a lone surrogate, which is no valid Unicode: decode the text properly first"
+            )
     if not isinstance(value, (dict, list)):
         return
     is_tag = isinstance(value, dict) and tags.DICT in value and len(value) == 1

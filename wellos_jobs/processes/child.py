@@ -95,7 +95,8 @@ class Child:
     def fates(self, clean: bool) -> list[tuple[str, str]]:
         """Return, once it has ended, why its job is to be rescued: reason and job, '' for whichever it holds.
 
-        A kill that came too late for its run is not put down to the job that the process had claimed since.
+        A kill that came too late for its run is not put down to the job that the process had
+        claimed since.
         """
         if self.killed_job:
             return [(self.killed_for, self.killed_job), ("handed_back", "")]
@@ -105,9 +106,9 @@ class Child:
 def fork(name: str, slot: Slot, body: Callable[[], int]) -> Child:
     """Fork a child that runs ``body`` and exits with what it returns.
 
-    The child gets no database connection, its own random numbers, and dies with its parent: by a death signal on
-    Linux, by the end of a pipe elsewhere. A signal that reaches it before it has left the parent's handlers behind is
-    kept until then.
+    The child gets no database connection, its own random numbers, and dies with its parent: by a
+    death signal on Linux, by the end of a pipe elsewhere. A signal that reaches it before it has
+    left the parent's handlers behind is kept until then.
     """
     slot.clear()
     connections.close_all()
@@ -151,7 +152,9 @@ def _reset_after_fork() -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the supervisor decides
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group: the supervisor decides
     for inherited in _lifelines.values():  # a sibling's pipe must end with the parent, not with us
         os.close(inherited)
     _lifelines.clear()

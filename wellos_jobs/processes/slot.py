@@ -1,8 +1,8 @@
 """Shared memory between a supervisor and its children: beat, the run in hand, and orders for that run.
 
-Anonymous and inherited over fork, so it needs no name and no clean-up. Times are ``time.monotonic``, which all
-processes of a machine share. Runs are numbered, so that an order or a kill that was meant for one run never hits the
-next.
+Anonymous and inherited over fork, so it needs no name and no clean-up. Times are
+``time.monotonic``, which all processes of a machine share. Runs are numbered, so that an order or a
+kill that was meant for one run never hits the next.
 """
 
 from __future__ import annotations

@@ -36,7 +36,17 @@ __all__ = [
 REPORT_JOB = "org-report"
 REPORT_OPTIONS = frozenset({"report_type", "format", "recipients"})
 CHANGEABLE = frozenset(
-    {"time_zone", "enabled", "catch_up", "catch_up_limit", "overlap", "starts_at", "ends_at", "data", "organization_id"}
+    {
+        "time_zone",
+        "enabled",
+        "catch_up",
+        "catch_up_limit",
+        "overlap",
+        "starts_at",
+        "ends_at",
+        "data",
+        "organization_id",
+    }
 )
 
 
@@ -51,8 +61,8 @@ def schedule_organization_reports(
 ) -> OrganizationReportSchedule:
     """Set the report schedule of an organization, in the caller's transaction; there is one for each.
 
-    ``changes``: ``tz`` (empty: the organization's zone), ``enabled``, ``catch_up``, ``catch_up_limit``, ``overlap``,
-    ``starts_at``, ``ends_at``.
+    ``changes``: ``tz`` (empty: the organization's zone), ``enabled``, ``catch_up``,
+    ``catch_up_limit``, ``overlap``, ``starts_at``, ``ends_at``.
 
     Raises:
         ValidationError: the schedule cannot be meant; nothing is changed.
@@ -82,8 +92,9 @@ def update_schedule(name: str, cron: str | Every | Cron | None = None, **changes
     """Change a schedule by its name, or an organization's report schedule by the organization's id.
 
     The old line never fires again once the caller's transaction commits. ``changes`` are those of
-    ``schedule_organization_reports``, ``data`` and ``organization_id``; for a report also ``report_type``, ``format``
-    and ``recipients``. Without any change it takes note of an organization's new zone.
+    ``schedule_organization_reports``, ``data`` and ``organization_id``; for a report also
+    ``report_type``, ``format`` and ``recipients``. Without any change it takes note of an
+    organization's new zone.
 
     Raises:
         UnknownSchedule: there is none of this name.
@@ -125,7 +136,9 @@ def run_now(schedule: Schedule | str, *, requested_by: Any = None) -> JobHandle:
         UnknownJob: nobody declares its job.
     """
     row = _find(schedule, router.db_for_write(Schedule)) if isinstance(schedule, str) else schedule
-    options = JobOptions(organization=row.organization_id or None, requested_by=requested_by, database=row._state.db)
+    options = JobOptions(
+        organization=row.organization_id or None, requested_by=requested_by, database=row._state.db
+    )
     job = build(row.job_name, payload.decode(row.data), options, registry.get(row.job_name))
     job.schedule_id = row.pk
     job.context["run_now"] = True
@@ -143,13 +156,19 @@ def _find(name: str, using: str, *, lock: bool = False) -> Schedule:
 
 
 def _report(name: str, using: str) -> OrganizationReportSchedule | None:
-    return OrganizationReportSchedule.objects.using(using).select_for_update().filter(name=name).first()
+    return (
+        OrganizationReportSchedule.objects.using(using)
+        .select_for_update()
+        .filter(name=name)
+        .first()
+    )
 
 
 def _inserted(row: OrganizationReportSchedule, using: str) -> OrganizationReportSchedule:
     """Insert a row, or wait for whoever is just inserting one of its name; return the row that is there, locked.
 
-    By an upsert that changes nothing: after a plain INSERT that fails, those who lost the race deadlock on MySQL.
+    By an upsert that changes nothing: after a plain INSERT that fails, those who lost the race
+    deadlock on MySQL.
     """
     row.check_row()
     row.plan_new()
@@ -174,7 +193,9 @@ def _apply(row: Schedule, line: str | Every | Cron | None, changes: Mapping[str,
         elif name in CHANGEABLE:
             setattr(row, name, value)
         else:
-            raise BadOption(f"A schedule has no option {option!r}; there are {', '.join(sorted(CHANGEABLE | {'tz'}))}")
+            raise BadOption(
+                f"A schedule has no option {option!r}; there are {', '.join(sorted(CHANGEABLE | {'tz'}))}"
+            )
     if isinstance(line, Cron):
         row.cron = line.line
         row.time_zone = line.zone_name or row.time_zone

@@ -1,6 +1,7 @@
 """The clock's loop: one leader among all `rqscheduler` processes serves schedules and rq-scheduler's entries.
 
-It sleeps until the next due time or until the alarm rings, and survives Redis and databases that are away.
+It sleeps until the next due time or until the alarm rings, and survives Redis and databases that
+are away.
 """
 
 from __future__ import annotations
@@ -106,7 +107,9 @@ class Calendar:
             if names := getattr(done, verb):
                 logger.info("declared schedules: %s %s", verb, ", ".join(names))
         for name, reason in done.failed.items():
-            logger.error("declared schedule %r cannot be meant and is left as it was: %s", name, reason)
+            logger.error(
+                "declared schedule %r cannot be meant and is left as it was: %s", name, reason
+            )
         self._synchronised = True
 
     def _now(self) -> datetime:
@@ -130,11 +133,16 @@ class Clock:
 
     def run(self, burst: bool = False) -> int:
         """Run until SIGTERM or SIGINT; with ``burst`` serve once. Signals take effect between two passes only."""
-        before = {number: signal.signal(number, self._on_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {
+            number: signal.signal(number, self._on_stop)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
         try:
             while not self.stopping:
                 self.slot.beat()
-                self._with_redis(lambda: self._rest(self.one_pass()) if not burst else self.one_pass())
+                self._with_redis(
+                    lambda: self._rest(self.one_pass()) if not burst else self.one_pass()
+                )
                 if burst:
                     break
             self._with_redis(lambda: broker.run(self.connection, "resign", "clock", self.token))
@@ -148,13 +156,18 @@ class Clock:
         if not self._lead():
             return None
         try:
-            due = [self._serve_entries(), *(calendar.serve(self._keep) for calendar in self.calendars)]
+            due = [
+                self._serve_entries(),
+                *(calendar.serve(self._keep) for calendar in self.calendars),
+            ]
         except Deposed:
             logger.warning("clock: a pass took so long that another process leads")
             self.leading = False
             return None
         times = [moment for moment in due if moment is not None]
-        return min(LONGEST_SLEEP, max(0.0, min(times, default=float("inf")) - self.scheduler.clock()))
+        return min(
+            LONGEST_SLEEP, max(0.0, min(times, default=float("inf")) - self.scheduler.clock())
+        )
 
     def _lead(self) -> bool:
         led = self.leading
@@ -176,7 +189,9 @@ class Clock:
                 return self.scheduler.serve(self._keep)
         except broker.Unavailable:
             raise
-        except broker.Error as error:  # as when a key holds what it should not: the calendar goes on
+        except (
+            broker.Error
+        ) as error:  # as when a key holds what it should not: the calendar goes on
             logger.error("scheduler: its entries cannot be served: %s", error)
             return None
 

@@ -1,7 +1,8 @@
 """Schedules that code and settings declare, brought into rows that people may then change.
 
-Every option of a declaration is remembered beside the row's own: where both agree, nobody has changed it, and the row
-follows the declaration; where they differ, a person has had the last word. Job and data are always the code's.
+Every option of a declaration is remembered beside the row's own: where both agree, nobody has
+changed it, and the row follows the declaration; where they differ, a person has had the last word.
+Job and data are always the code's.
 """
 
 from __future__ import annotations
@@ -52,12 +53,15 @@ def declarations(failed: dict[str, str] | None = None) -> Iterator[Declaration]:
     """Yield every declared schedule: those of ``@job`` under the job's name, those of settings under their key.
 
     Raises:
-        BadOption, CronError: an entry of ``WELLOS_JOBS["SCHEDULES"]`` cannot be meant. With ``failed`` it is noted
+        BadOption, CronError: an entry of ``WELLOS_JOBS["SCHEDULES"]`` cannot be meant. With
+        ``failed`` it is noted
             there instead, and the others are yielded.
     """
     for definition in registry.all_jobs():
         if definition.schedule is not None:
-            yield Declaration(definition.name, definition.name, "code", _columns(definition.schedule, {}))
+            yield Declaration(
+                definition.name, definition.name, "code", _columns(definition.schedule, {})
+            )
     for name, entry in conf.current().schedules.items():
         try:
             yield _from_settings(name, entry)
@@ -70,8 +74,9 @@ def declarations(failed: dict[str, str] | None = None) -> Iterator[Declaration]:
 def synchronise(database: str | None = None) -> Synchronised:
     """Bring the rows in line with what code and settings declare, leaving alone what people changed.
 
-    A removed schedule stays removed; a declaration that is gone is disabled, and enabled again when it comes back. A
-    declaration that cannot be meant is left out, and its row stays as it is; the others are served.
+    A removed schedule stays removed; a declaration that is gone is disabled, and enabled again when
+    it comes back. A declaration that cannot be meant is left out, and its row stays as it is; the
+    others are served.
     """
     using = database or router.db_for_write(Schedule)
     done = Synchronised()
@@ -108,13 +113,15 @@ def _from_settings(name: str, entry: Any) -> Declaration:
 
 def _columns(line: Cron, options: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {
-        column.name: column.get_default() for column in Schedule._meta.concrete_fields if column.name in OPTIONS
+        column.name: column.get_default()
+        for column in Schedule._meta.concrete_fields
+        if column.name in OPTIONS
     }
     chosen = {name: options[name] for name in OPTIONS if name in options}
     return {"cron": line.line, "time_zone": line.zone_name or "", **defaults, **chosen}
 
 
-# --- rows -----------------------------------------------------------------------------------------------
+# --- rows -----------------------------------------------------------------------------------------
 
 
 def _bring(declaration: Declaration, using: str, done: Synchronised) -> None:
@@ -144,7 +151,9 @@ def _follow(row: Schedule, declaration: Declaration) -> bool:
     fields = [column.attname for column in row._meta.concrete_fields]
     before = {name: getattr(row, name) for name in fields}
     for name, value in declaration.columns.items():
-        if row._state.adding or (name in row.declared and _plain(getattr(row, name)) == row.declared[name]):
+        if row._state.adding or (
+            name in row.declared and _plain(getattr(row, name)) == row.declared[name]
+        ):
             setattr(row, name, value)
     row.declared = {name: _plain(value) for name, value in declaration.columns.items()}
     row.job_name, row.source = declaration.job_name, declaration.source

@@ -1,7 +1,8 @@
 """rq-scheduler's entries in Redis: what becomes of one that is due.
 
-An entry is a job hash and a score in a sorted set. A repeated entry is a template: each of its runs is a job of its own
-(``<id>-<due time in ms>``). One that cannot be read or planned is put aside and shown; the others run.
+An entry is a job hash and a score in a sorted set. A repeated entry is a template: each of its runs
+is a job of its own (``<id>-<due time in ms>``). One that cannot be read or planned is put aside and
+shown; the others run.
 """
 
 from __future__ import annotations
@@ -47,7 +48,12 @@ class Entries:
     """The entries of one Redis. ``clock`` returns Unix seconds."""
 
     def __init__(
-        self, connection: redis_py.Redis, source: str, key: str, job_class: type[Job], clock: Callable[[], float]
+        self,
+        connection: redis_py.Redis,
+        source: str,
+        key: str,
+        job_class: type[Job],
+        clock: Callable[[], float],
     ) -> None:
         self.connection = connection
         self.source = source
@@ -76,13 +82,17 @@ class Entries:
         """Enqueue an entry that was read with this score, and set it to its next time."""
         try:
             with broker.refusals_as_away():
-                job = self.job_class.fetch(entry, connection=self.connection, serializer=JSONSerializer)
+                job = self.job_class.fetch(
+                    entry, connection=self.connection, serializer=JSONSerializer
+                )
             if broker.source_of(job.origin) != self.source:
                 raise ValueError(f"queue {job.origin!r} lives on another Redis")
             plan = plan_of(job, score, self.clock())
         except NoSuchJobError:
             self.connection.zrem(self.key, entry)
-            logger.warning("scheduler: the job of entry %s was deleted, the entry is dropped", entry)
+            logger.warning(
+                "scheduler: the job of entry %s was deleted, the entry is dropped", entry
+            )
         except broker.Unavailable:
             raise
         except Exception as error:  # whatever stands in a stranger's hash must not stop the others
@@ -109,22 +119,29 @@ class Entries:
 
     def _hand_over(self, job: Job, score: float) -> None:
         """Let RQ see to the dependencies of a job. Should this process die in between, the next one looks again."""
-        if not broker.run(self.connection, "postpone", self.key, job.id, repr(score), DEPENDENT_GRACE):
+        if not broker.run(
+            self.connection, "postpone", self.key, job.id, repr(score), DEPENDENT_GRACE
+        ):
             return
         if job.get_status(refresh=False) == JobStatus.SCHEDULED:
             queue = django_rq.get_queue(
-                job.origin, connection=self.connection, queue_class=LaneQueue, serializer=JSONSerializer
+                job.origin,
+                connection=self.connection,
+                queue_class=LaneQueue,
+                serializer=JSONSerializer,
             )
             queue.enqueue_job(job, at_front=bool(job.enqueue_at_front))
         self.connection.zrem(self.key, job.id)
 
-    # --- what cannot run ----------------------------------------------------------------------------
+    # --- what cannot run --------------------------------------------------------------------------
 
     def _put_aside(self, entry: str, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
         logger.error("scheduler: entry %s cannot run and is put aside: %s", entry, reason)
         with self.connection.pipeline() as pipeline:
-            pipeline.hset(keys.BROKEN_ENTRIES, entry, json.dumps({"reason": reason, "at": broker.rq_time()}))
+            pipeline.hset(
+                keys.BROKEN_ENTRIES, entry, json.dumps({"reason": reason, "at": broker.rq_time()})
+            )
             pipeline.zrem(self.key, entry)
             pipeline.execute()
 
@@ -147,7 +164,7 @@ class Entries:
             pipeline.execute()
 
 
-# --- when an entry runs ---------------------------------------------------------------------------------
+# --- when an entry runs ---------------------------------------------------------------------------
 
 
 def plan_of(job: Job, score: float, now: float) -> Plan:
@@ -169,7 +186,11 @@ def plan_of(job: Job, score: float, now: float) -> Plan:
             return Plan(None, run_id, meta)
     if "interval" in meta:
         return Plan(_next_on_grid(meta, score, now), run_id, meta)
-    return Plan(first_after(meta["cron_string"], meta.get("timezone") or "UTC", max(now, score)), run_id, meta)
+    return Plan(
+        first_after(meta["cron_string"], meta.get("timezone") or "UTC", max(now, score)),
+        run_id,
+        meta,
+    )
 
 
 def first_after(line: str, zone: str, now: float) -> float:

@@ -1,6 +1,7 @@
 """Ticks: the calendar pass. Due schedules become jobs, and are moved on, in one transaction.
 
-A tick's job id is made from (schedule, due time), and the schedule moves on in the same transaction as the job's
+A tick's job id is made from (schedule, due time), and the schedule moves on in the same transaction
+as the job's
 INSERT: however many schedulers run, crash or are killed, each tick is one job.
 """
 
@@ -11,7 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connections, transaction
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    connections,
+    transaction,
+)
 from django.db.models import QuerySet
 
 from .. import conf, payload
@@ -74,7 +82,7 @@ def _sound(database: str) -> QuerySet[Schedule]:
     return _enabled(database).filter(broken="")
 
 
-# --- one transaction ------------------------------------------------------------------------------------
+# --- one transaction ------------------------------------------------------------------------------
 
 
 def _chunk(database: str, now: datetime, rows: QuerySet[Schedule]) -> Done:
@@ -82,7 +90,11 @@ def _chunk(database: str, now: datetime, rows: QuerySet[Schedule]) -> Done:
     try:
         return _pass(database, now, rows)
     except _A_ROW as error:
-        logger.warning("schedules of %s: one of a chunk is refused, taking them one by one: %s", database, error)
+        logger.warning(
+            "schedules of %s: one of a chunk is refused, taking them one by one: %s",
+            database,
+            error,
+        )
         return _one_by_one(database, now, rows)
 
 
@@ -106,10 +118,15 @@ def _pass(database: str, now: datetime, rows: QuerySet[Schedule]) -> Done:
             return Done()
         busy = _busy(database, due)
         before = {row.pk: row.missed for row in due}
-        ticks = [(row, job) for row in due for job in _advance(row, now, busy=row.last_job_id in busy)]
+        ticks = [
+            (row, job) for row in due for job in _advance(row, now, busy=row.last_job_id in busy)
+        ]
         known = _known(database, [job for _, job in ticks])
         insert([job for _, job in ticks if job.pk not in known])
-        for schedule, job in ticks:  # only now: under ``Unique`` the id is that of the job that counts
+        for (
+            schedule,
+            job,
+        ) in ticks:  # only now: under ``Unique`` the id is that of the job that counts
             schedule.last_job_id = job.pk
         update_many(due, MOVED, database)
     _tell_missed({row.name: missed for row in due if (missed := row.missed - before[row.pk])})
@@ -141,7 +158,7 @@ def _known(database: str, jobs: Sequence[JobRecord]) -> set[object]:
     return set(rows.values_list("pk", flat=True))
 
 
-# --- one schedule ---------------------------------------------------------------------------------------
+# --- one schedule ---------------------------------------------------------------------------------
 
 
 def _advance(schedule: Schedule, now: datetime, *, busy: bool) -> list[JobRecord]:
@@ -160,7 +177,8 @@ def _advance(schedule: Schedule, now: datetime, *, busy: bool) -> list[JobRecord
 def _move(schedule: Schedule, now: datetime, *, busy: bool) -> list[JobRecord]:
     timing, first = _timing(schedule), schedule.next_run_at or now
     if schedule.planned_for not in ("", timing.digest):
-        # Not by ``save``: its organization has moved to another zone, or somebody wrote SQL. The old time is void.
+        # Not by ``save``: its organization has moved to another zone, or somebody wrote SQL. The
+        # old time is void.
         schedule.next_run_at = next(iter(timing.after(now)), None)
         schedule.planned_for, schedule.broken = timing.digest, ""
         return []
@@ -179,17 +197,27 @@ def _move(schedule: Schedule, now: datetime, *, busy: bool) -> list[JobRecord]:
 
 
 def _timing(schedule: Schedule) -> Timing:
-    if schedule.time_zone or not schedule.organization_id or conf.current().organization_resolver is None:
+    if (
+        schedule.time_zone
+        or not schedule.organization_id
+        or conf.current().organization_resolver is None
+    ):
         return schedule.timing
     try:
-        with transaction.atomic(using=schedule._state.db):  # the project's hook may break the transaction
+        with transaction.atomic(
+            using=schedule._state.db
+        ):  # the project's hook may break the transaction
             return schedule.timing
     except Exception as error:
-        raise ValueError(f"ORGANIZATION_RESOLVER failed for {schedule.organization_id!r}: {_told(error)}") from error
+        raise ValueError(
+            f"ORGANIZATION_RESOLVER failed for {schedule.organization_id!r}: {_told(error)}"
+        ) from error
 
 
 def _job(schedule: Schedule, due: datetime) -> JobRecord:
-    definition = registry.get(schedule.job_name)  # one that nobody declares is no job to enqueue each time
+    definition = registry.get(
+        schedule.job_name
+    )  # one that nobody declares is no job to enqueue each time
     options = JobOptions(
         organization=schedule.organization_id or None,
         run_at=due,

@@ -1,7 +1,7 @@
 """The HTTP doors of health, for probes and monitors: live, ready and backlog.
 
-Anybody may read the words (ok, warning, critical, unknown); what is behind them is for people with the permission
-``view_jobrecord`` for all organizations and for whoever sends ``HEALTH_TOKEN``.
+Anybody may read the words (ok, warning, critical, unknown); what is behind them is for people with
+the permission ``view_jobrecord`` for all organizations and for whoever sends ``HEALTH_TOKEN``.
 """
 
 from __future__ import annotations
@@ -54,14 +54,20 @@ def backlog(request: HttpRequest) -> HttpResponse:
     over = [check for check in checks if check.status is not Status.OK]
     body: dict[str, Any] = {"status": worst(checks)}
     if _may_see_details(request):
-        body["queues"] = [{"name": check.where, "waiting": check.value, "text": check.text} for check in over]
+        body["queues"] = [
+            {"name": check.where, "waiting": check.value, "text": check.text} for check in over
+        ]
     return _answer(body, worst(checks), code=503 if over else 200)
 
 
 def _words(checks: Sequence[Check]) -> dict[str, Status]:
     """Return the worst status of each kind of check."""
     found = {check.name for check in checks}
-    return {name: worst(check for check in checks if check.name == name) for name in health.NAMES if name in found}
+    return {
+        name: worst(check for check in checks if check.name == name)
+        for name in health.NAMES
+        if name in found
+    }
 
 
 def _detail(check: Check) -> dict[str, Any]:

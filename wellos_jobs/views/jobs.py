@@ -46,7 +46,10 @@ def _unless_away(view: View) -> View:
             return view(request, job_id)
         except (DatabaseUnavailable, OperationalError, InterfaceError) as error:
             logger.warning("a job cannot be looked up: %s", error)
-            response = _refused(503, "A database is away, so the job cannot be looked up. Try again in some seconds.")
+            response = _refused(
+                503,
+                "A database is away, so the job cannot be looked up. Try again in some seconds.",
+            )
             response["Retry-After"] = RETRY_AFTER
             return response
 
@@ -71,8 +74,9 @@ def job_status(request: HttpRequest, job_id: str) -> HttpResponse:
 def job_events(request: HttpRequest, job_id: str) -> HttpResponseBase:
     """Stream the job's status until it has ended (see ``live``); 404 for whom ``job_status`` refuses.
 
-    Under WSGI, where a stream would hold a thread, the answer is one snapshot and the advice to poll. A page that
-    comes back although it has had the end gets a 204, which tells the browser not to come again.
+    Under WSGI, where a stream would hold a thread, the answer is one snapshot and the advice to
+    poll. A page that comes back although it has had the end gets a 204, which tells the browser not
+    to come again.
     """
     record = _visible(request, job_id)
     if record is None:
@@ -83,12 +87,19 @@ def job_events(request: HttpRequest, job_id: str) -> HttpResponseBase:
     if now.is_final and now.id == last_id:
         return _private(HttpResponse(status=204))
     response: HttpResponseBase
-    if request.method == "HEAD" or now.is_final or sse.is_full() or not isinstance(request, ASGIRequest):
+    if (
+        request.method == "HEAD"
+        or now.is_final
+        or sse.is_full()
+        or not isinstance(request, ASGIRequest)
+    ):
         response = HttpResponse(sse.short(now, last_id), content_type="text/event-stream")
     else:
         stream = sse.JobStream(seen, now, partial(_look_again, request, job_id), last_id)
         response = StreamingHttpResponse(stream, content_type="text/event-stream")
-        response["Content-Encoding"] = "identity"  # GZipMiddleware makes an archive of each event; browsers read one
+        response["Content-Encoding"] = (
+            "identity"  # GZipMiddleware makes an archive of each event; browsers read one
+        )
     response["X-Accel-Buffering"] = "no"
     return _private(response)
 

@@ -1,8 +1,9 @@
 """A job's progress as Server-Sent Events, for a page that is open.
 
-Events: ``job`` (the status as JSON; first a snapshot, then each change), ``end`` (the state is final, nothing more
-will come), ``gone`` (the job was pruned, or may not be seen any more), ``poll`` (this server does not stream: ask
-``job-status``). The id of an event is a digest of its data, so whoever comes back with the last id gets only news.
+Events: ``job`` (the status as JSON; first a snapshot, then each change), ``end`` (the state is
+    final, nothing more will come), ``gone`` (the job was pruned, or may not be seen any more),
+    ``poll`` (this server does not stream: ask ``job-status``). The id of an event is a digest of
+    its data, so whoever comes back with the last id gets only news.
 
 An open stream holds no connection to Redis or to a database.
 """
@@ -161,7 +162,9 @@ class JobStream:
         try:
             seen = await sync_to_async(self._read)()
         except (DatabaseUnavailable, DatabaseError, InterfaceError) as error:
-            logger.warning("live: the row of job=%s cannot be read: %s", self._seen.record.pk, error)
+            logger.warning(
+                "live: the row of job=%s cannot be read: %s", self._seen.record.pk, error
+            )
             return True
         self._seen = seen or self._seen
         return seen is not None

@@ -1,8 +1,8 @@
 """Watches over the hashes of jobs: one thread and two connections for each Redis, however many pages are open.
 
-The thread sleeps until the event stream moves, then reads the hashes that are watched, all in one round trip, and
-wakes those whose job has changed. It reads no events: a thousand transitions of other jobs cost one look. It lives
-only while somebody watches.
+The thread sleeps until the event stream moves, then reads the hashes that are watched, all in one
+round trip, and wakes those whose job has changed. It reads no events: a thousand transitions of
+other jobs cost one look. It lives only while somebody watches.
 """
 
 from __future__ import annotations
@@ -125,7 +125,9 @@ class _Watcher:
 
 
 def _sighting(reply: Any) -> Sighting:
-    return Sighting(None, status.why(reply)) if isinstance(reply, Exception) else Sighting(reply, "")
+    return (
+        Sighting(None, status.why(reply)) if isinstance(reply, Exception) else Sighting(reply, "")
+    )
 
 
 _watchers: dict[str, _Watcher] = {}

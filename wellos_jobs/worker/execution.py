@@ -20,7 +20,14 @@ from ..definitions import registry
 from ..definitions.breaker import CircuitBreaker
 from ..definitions.retry import Fail, RetryAfter, RetryPolicy, SnoozeFor
 from ..enqueueing.context import CurrentJob, running
-from ..errors import EncryptionError, JobHandedBack, JobStopped, JobTimeout, PayloadError, UnknownJob
+from ..errors import (
+    EncryptionError,
+    JobHandedBack,
+    JobStopped,
+    JobTimeout,
+    PayloadError,
+    UnknownJob,
+)
 from ..payload import failures
 from ..payload.rq_calls import unzipped
 from ..states import FailureReason
@@ -54,12 +61,21 @@ def _run(claim: Claim, alarm: Alarm, report: Report | None, log: RunLog | None) 
         function = definition.function
         if definition.is_async:
             function = _in_loop(function)
-        with running(_current(claim, data, _masking(report, secrets))), masked_logs(secrets), caught(log, secrets):
+        with (
+            running(_current(claim, data, _masking(report, secrets))),
+            masked_logs(secrets),
+            caught(log, secrets),
+        ):
             in_body = True
             value = alarm.call(function, data, claim.timeout)
             in_body = False
         result = payload.to_json(payload.encode_result(value))
-        return Outcome("completed", time.perf_counter() - started, result=result, verdicts=_verdicts(claim, None))
+        return Outcome(
+            "completed",
+            time.perf_counter() - started,
+            result=result,
+            verdicts=_verdicts(claim, None),
+        )
     except JobStopped:
         return Outcome("canceled", time.perf_counter() - started)
     except JobHandedBack:
@@ -75,9 +91,17 @@ def _run(claim: Claim, alarm: Alarm, report: Report | None, log: RunLog | None) 
 def _verdicts(claim: Claim, error: BaseException | None) -> str:
     """Return what the run says about the dependencies of the job's circuit breakers."""
     definition = registry.find(claim.name)
-    breakers = [limit for limit in definition.limits if isinstance(limit, CircuitBreaker)] if definition else []
+    breakers = (
+        [limit for limit in definition.limits if isinstance(limit, CircuitBreaker)]
+        if definition
+        else []
+    )
     said = {breaker.id: breaker.verdict(error) for breaker in breakers}
-    return payload.to_json({name: verdict for name, verdict in said.items() if verdict}) if breakers else ""
+    return (
+        payload.to_json({name: verdict for name, verdict in said.items() if verdict})
+        if breakers
+        else ""
+    )
 
 
 def close_stale_connections() -> None:
@@ -91,7 +115,9 @@ def _read(claim: Claim) -> dict[str, Any]:
     try:
         _, _, _, stored = json.loads(unzipped(claim.data))
     except (ValueError, TypeError) as error:
-        raise PayloadError(f"the data of job {claim.id} is not the JSON that enqueue wrote: {error}") from error
+        raise PayloadError(
+            f"the data of job {claim.id} is not the JSON that enqueue wrote: {error}"
+        ) from error
     if not isinstance(stored, dict):
         raise PayloadError(f"the data of job {claim.id} is {type(stored).__name__}, not an object")
     return stored
@@ -152,10 +178,19 @@ def _as_judged(error: BaseException, policy: RetryPolicy) -> BaseException:
 
 
 def _judge(
-    error: BaseException, seen: BaseException, claim: Claim, policy: RetryPolicy, secrets: list[str], seconds: float
+    error: BaseException,
+    seen: BaseException,
+    claim: Claim,
+    policy: RetryPolicy,
+    secrets: list[str],
+    seconds: float,
 ) -> Outcome:
     decision = policy.decide(
-        seen, claim.attempt, max_attempts=claim.max_attempts, random=random.random(), now=datetime.now(UTC)
+        seen,
+        claim.attempt,
+        max_attempts=claim.max_attempts,
+        random=random.random(),
+        now=datetime.now(UTC),
     )
     told: dict[str, Any] = {"seconds": seconds, **failures.describe(error, secrets)}
     match decision:

@@ -23,7 +23,9 @@ class Presence:
     remembers it, and the keys of its workers, without renewal.
     """
 
-    def __init__(self, connection: redis_py.Redis, token: str, kind: str, queues: Sequence[str], ttl: int) -> None:
+    def __init__(
+        self, connection: redis_py.Redis, token: str, kind: str, queues: Sequence[str], ttl: int
+    ) -> None:
         self._connection = connection
         self._token = token
         self._ttl = ttl
@@ -48,7 +50,11 @@ class Presence:
         told: list[Any] = []
         for child in workers:
             run = child.slot.run
-            told += [child.name, run.job_id if run else "", "" if (memory := child.memory()) is None else memory]
+            told += [
+                child.name,
+                run.job_id if run else "",
+                "" if (memory := child.memory()) is None else memory,
+            ]
         quiet, *forgotten = broker.run(
             self._connection,
             "renew",

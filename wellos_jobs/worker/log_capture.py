@@ -28,8 +28,9 @@ _kept: ContextVar[RunLog | None] = ContextVar("wellos_jobs_run_log", default=Non
 class RunLog:
     """What one run has logged at ``level`` and above: the last lines, when there are too many to keep.
 
-    Which lines are made at all is the project's choice: a logger without a level of its own has the root logger's,
-    which is WARNING unless ``LOGGING`` says otherwise. Threads that the run starts are not its context.
+    Which lines are made at all is the project's choice: a logger without a level of its own has the
+    root logger's, which is WARNING unless ``LOGGING`` says otherwise. Threads that the run starts
+    are not its context.
     """
 
     def __init__(self, level: int) -> None:

@@ -13,8 +13,9 @@ from ..payload.redaction import redact
 class masked_logs:  # noqa: N801  # reads as a phrase: ``with masked_logs(secrets):``
     """Mask secrets in the messages, arguments and tracebacks of all records made within the block, in any thread.
 
-    It is done where records are made, so handlers, formatters and services for errors all get the masked text. What
-    code hands over as ``extra`` is added later and stays as it is. Without secrets nothing is touched.
+    It is done where records are made, so handlers, formatters and services for errors all get the
+    masked text. What code hands over as ``extra`` is added later and stays as it is. Without
+    secrets nothing is touched.
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:

@@ -42,7 +42,9 @@ class Reporter:
         try:
             held = self._claimer.report_progress(self._claim, percent, message)
         except broker.Unavailable as error:
-            logger.warning("progress of job=%s was not stored, Redis is away: %s", self._claim.id, error)
+            logger.warning(
+                "progress of job=%s was not stored, Redis is away: %s", self._claim.id, error
+            )
             return
         if held:
             signals.announce(

@@ -45,7 +45,9 @@ class Rescues:
         """Bring back what the dead held. What Redis has not answered stays noted. Raises redis-py's errors."""
         while self._open:
             child, why, message, job_id = self._open[0]
-            rescued = claims.rescue(self._connection, why, message, worker=child.name, job_id=job_id)
+            rescued = claims.rescue(
+                self._connection, why, message, worker=child.name, job_id=job_id
+            )
             if not job_id:  # the last of this child: its key may go
                 rq_workers.death(self._connection, child.name, self._queues)
             self._open.pop(0)
@@ -75,4 +77,5 @@ def announce_rescue(job: Rescued, message: str) -> None:
 def _announce(jobs: Sequence[Rescued], message: str) -> None:
     for job in jobs:
         announce_rescue(job, message)
-    connections.close_all()  # a signal receiver may have opened one, and the next fork must not inherit it
+    # a signal receiver may have opened one, and the next fork must not inherit it
+    connections.close_all()

@@ -70,7 +70,9 @@ class ForeignRunner:
         said = log.told() if log is not None else {}
         told = {"run": round(time.perf_counter() - started, 6), **(call or {}), **ending, **said}
         ran_well = not ending.keys() - {"result"}
-        self.ending = self._claimer.foreign_done(claim, ran_well=ran_well, detail=payload.to_json(told))
+        self.ending = self._claimer.foreign_done(
+            claim, ran_well=ran_well, detail=payload.to_json(told)
+        )
         return None
 
     def _perform(self, claim: Claim, *, pickled: bool) -> dict[str, Any]:
@@ -81,24 +83,34 @@ class ForeignRunner:
             claim.queue, connection=worker.connection, serializer=serializer, queue_class=LaneQueue
         )
         try:
-            job = queue.job_class.fetch(claim.id, connection=worker.connection, serializer=serializer)
+            job = queue.job_class.fetch(
+                claim.id, connection=worker.connection, serializer=serializer
+            )
         except NoSuchJobError:
             return {}  # deleted since the claim: nothing to run
         execution = worker.prepare_execution(job)
-        # Our lease times this run: RQ's clean-up, run by any viewer, would take a long one for abandoned.
+        # Our lease times this run: RQ's clean-up, run by any viewer, would take a long one for
+        # abandoned.
         worker.connection.zadd(keys.wip(claim.queue), {execution.composite_key: keys.FAR})
         if worker.perform_job(job, queue, execution):
             asked_again = isinstance(job._result, Retry)
             told = {"message": "The job returned rq.Retry", "error_class": "rq.Retry"}
             return told if asked_again else _result(job)
         error, worker.error = worker.error, None
-        reason = FailureReason.TIMEOUT if isinstance(error, BaseTimeoutException) else FailureReason.EXHAUSTED
+        reason = (
+            FailureReason.TIMEOUT
+            if isinstance(error, BaseTimeoutException)
+            else FailureReason.EXHAUSTED
+        )
         return {"reason": reason.value, **(failures.describe(error) if error is not None else {})}
 
     def _rq_worker(self) -> _RqWorker:
         if self._worker is None:
             connection = broker.source_client(self._source, "block")
-            queues = [django_rq.get_queue(name, connection=connection, queue_class=LaneQueue) for name in self._queues]
+            queues = [
+                django_rq.get_queue(name, connection=connection, queue_class=LaneQueue)
+                for name in self._queues
+            ]
             self._worker = _RqWorker(
                 queues,
                 name=self._claimer.worker,

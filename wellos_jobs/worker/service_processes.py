@@ -35,7 +35,10 @@ class Aides:
 
     def start(self, name: str) -> None:
         """Start an aide, unless it runs or has ended just now."""
-        if name in self.alive or time.monotonic() - self._ended_at.get(name, -RESTART_PAUSE) < RESTART_PAUSE:
+        if (
+            name in self.alive
+            or time.monotonic() - self._ended_at.get(name, -RESTART_PAUSE) < RESTART_PAUSE
+        ):
             return
         slot = self._slots[name]
         bodies: dict[str, Callable[[], int]] = {
@@ -55,7 +58,12 @@ class Aides:
         for name, child in self.alive.items():
             if child.pid == pid:
                 code = os.waitstatus_to_exitcode(status)
-                logger.log(logging.INFO if code == 0 else logging.WARNING, "%s ended (status %d)", name, code)
+                logger.log(
+                    logging.INFO if code == 0 else logging.WARNING,
+                    "%s ended (status %d)",
+                    name,
+                    code,
+                )
                 buried(child)
                 self._ended_at[name] = time.monotonic()
                 del self.alive[name]
@@ -77,7 +85,9 @@ class Aides:
             self.stop(name)
         if leads and HOUSEKEEPING not in self.alive:
             slot = self._slots[HOUSEKEEPING]
-            self.alive[HOUSEKEEPING] = fork(HOUSEKEEPING, slot, lambda: Housekeeping(self.source, slot).last_look())
+            self.alive[HOUSEKEEPING] = fork(
+                HOUSEKEEPING, slot, lambda: Housekeeping(self.source, slot).last_look()
+            )
         while self.alive:
             collect()
             if time.monotonic() > deadline:

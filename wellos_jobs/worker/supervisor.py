@@ -70,7 +70,9 @@ class Supervisor:
         self.source = options.worker.source
         self.connection = broker.source_client(self.source, "work")
         self.token = uuid.uuid4().hex
-        self._worker_ttl = max(options.worker_ttl, math.ceil(2 * conf.current().lease))  # the key carries the claim
+        self._worker_ttl = max(
+            options.worker_ttl, math.ceil(2 * conf.current().lease)
+        )  # the key carries the claim
         self.workers: dict[int, Child] = {}
         self.aides = Aides(self.source)
         self.stop_by: float | None = None
@@ -80,14 +82,16 @@ class Supervisor:
         self.rota = Rota()
         self._commands = Commands(self.connection)
         kind = "workers" if options.processes else "clock"
-        self.presence = Presence(self.connection, self.token, kind, options.worker.queues, self._worker_ttl)
+        self.presence = Presence(
+            self.connection, self.token, kind, options.worker.queues, self._worker_ttl
+        )
         self._redis_away = False
         self._connected_since = time.monotonic()
         self._hasty_deaths = 0
         self._spawn_after = 0.0
         self._leading = False
 
-    # --- the loop -----------------------------------------------------------------------------------
+    # --- the loop ---------------------------------------------------------------------------------
 
     def run(self) -> int:
         """Supervise; return the exit status."""
@@ -123,9 +127,13 @@ class Supervisor:
         return self.stop_by is None and (bool(self._spare_slots) or self.options.processes == 0)
 
     def _still_to_rescue(self) -> bool:
-        late = self.stop_by is not None and time.monotonic() > self.stop_by + self.options.stop_grace
+        late = (
+            self.stop_by is not None and time.monotonic() > self.stop_by + self.options.stop_grace
+        )
         if self._rescues and (late or (self.stop_by is not None and self._redis_away)):
-            logger.warning("supervisor: leaving without Redis: the leases of what its workers held run out")
+            logger.warning(
+                "supervisor: leaving without Redis: the leases of what its workers held run out"
+            )
             return False
         return bool(self._rescues)
 
@@ -141,7 +149,9 @@ class Supervisor:
             self._commands.drop()
             self._connected_since = time.monotonic()
             return None
-        except broker.Error as error:  # a key holds what it should not, a right is missing: the other duties go on
+        except (
+            broker.Error
+        ) as error:  # a key holds what it should not, a right is missing: the other duties go on
             logger.error("supervisor: a duty failed, Redis says: %s", error)
             return None
         if self._redis_away:
@@ -149,7 +159,7 @@ class Supervisor:
             self._redis_away = False
         return result
 
-    # --- workers come and go ------------------------------------------------------------------------
+    # --- workers come and go ----------------------------------------------------------------------
 
     def _spawn_worker(self) -> None:
         slot = self._spare_slots.pop()
@@ -169,7 +179,9 @@ class Supervisor:
         return f"{base}-{self._spawned}"
 
     def _birth(self, name: str, pid: int) -> None:
-        rq_workers.birth(self.connection, name, self.options.worker.queues, pid, self._worker_ttl, self.token)
+        rq_workers.birth(
+            self.connection, name, self.options.worker.queues, pid, self._worker_ttl, self.token
+        )
 
     def _collect(self) -> None:
         """Take note of every child that has ended."""
@@ -193,11 +205,14 @@ class Supervisor:
         level = logging.INFO if clean else logging.WARNING
         logger.log(level, "worker %s ended, pid %d (%s)", child.name, child.pid, _how(code))
         if clean and code == DONE:
-            self._spare_slots.pop()  # it has done all it was asked for (burst, max jobs, a stop): no successor
+            # it has done all it was asked for (burst, max jobs, a stop): no successor
+            self._spare_slots.pop()
         # One that cannot even start must not make a fork storm.
         hasty = not clean and child.slot.number == 0 and time.monotonic() - child.born < HASTE
         self._hasty_deaths = self._hasty_deaths + 1 if hasty else 0
-        self._spawn_after = time.monotonic() + (min(0.1 * 2**self._hasty_deaths, 5.0) if hasty else 0.0)
+        self._spawn_after = time.monotonic() + (
+            min(0.1 * 2**self._hasty_deaths, 5.0) if hasty else 0.0
+        )
 
     def _replace(self) -> None:
         if self.stop_by is not None or self._rescues:  # a successor may bear the name of the dead
@@ -206,9 +221,13 @@ class Supervisor:
             self._spawn_worker()
 
     def _may_reap(self) -> bool:
-        return self._leading and not self._redis_away and time.monotonic() - self._connected_since > REAP_GRACE
+        return (
+            self._leading
+            and not self._redis_away
+            and time.monotonic() - self._connected_since > REAP_GRACE
+        )
 
-    # --- hung runs, orders to stop ------------------------------------------------------------------
+    # --- hung runs, orders to stop ----------------------------------------------------------------
 
     def _guard(self) -> None:
         now = time.monotonic()
@@ -219,10 +238,17 @@ class Supervisor:
                     logger.warning("worker %s gives no sign of life, killing it", child.name)
                     child.kill("handed_back")
             elif now > run.deadline + self.options.timeout_grace:
-                logger.warning("worker %s: job=%s hangs beyond its timeout, killing it", child.name, run.job_id)
+                logger.warning(
+                    "worker %s: job=%s hangs beyond its timeout, killing it", child.name, run.job_id
+                )
                 child.kill("timeout", run)
             elif order := child.overdue(run):
-                logger.warning("worker %s: job=%s does not obey %s, killing it", child.name, run.job_id, order.name)
+                logger.warning(
+                    "worker %s: job=%s does not obey %s, killing it",
+                    child.name,
+                    run.job_id,
+                    order.name,
+                )
                 child.kill("canceled" if order is Order.STOP_JOB else "handed_back", run)
         self.aides.guard()
 
@@ -239,7 +265,9 @@ class Supervisor:
             if run is not None and now > self.stop_by:
                 child.order(Order.HAND_BACK, run, self.options.stop_grace)
             elif run is None and now > self.stop_by + self.options.stop_grace:
-                child.kill("handed_back")  # it is stuck outside a job, as when Redis does not come back
+                child.kill(
+                    "handed_back"
+                )  # it is stuck outside a job, as when Redis does not come back
 
     def _stop_job(self, job_id: str) -> None:
         for child in self.workers.values():
@@ -247,7 +275,7 @@ class Supervisor:
             if run is not None and run.job_id == job_id:
                 child.order(Order.STOP_JOB, run, self.options.stop_grace)
 
-    # --- duties in Redis ----------------------------------------------------------------------------
+    # --- duties in Redis --------------------------------------------------------------------------
 
     def _register(self) -> None:
         options = self.options.worker
@@ -281,7 +309,9 @@ class Supervisor:
                 self._birth(child.name, child.pid)
 
     def _lead(self) -> None:
-        held = self._with_redis(lambda: broker.run(self.connection, "lead", "leader", self.token, LEAD_TTL_MS))
+        held = self._with_redis(
+            lambda: broker.run(self.connection, "lead", "leader", self.token, LEAD_TTL_MS)
+        )
         self._leading = bool(held)
         if self._leading and (self.stop_by is None or self.workers):
             self.aides.start(HOUSEKEEPING)
@@ -305,7 +335,7 @@ class Supervisor:
         elif command.verb == "shutdown":
             child.send(signal.SIGTERM)
 
-    # --- signals and the end ------------------------------------------------------------------------
+    # --- signals and the end ----------------------------------------------------------------------
 
     def _install_signals(self) -> int:
         reader, writer = os.pipe()

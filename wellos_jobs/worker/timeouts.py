@@ -1,8 +1,8 @@
 """The alarm: ends a run from outside its code, by an exception that ordinary code does not catch.
 
-The exceptions are ``BaseException``. The timer repeats, because one alarm can be swallowed (in ``__del__``, by a bare
-``except``), and the handler raises only while the job's own frame is on the stack, so that an alarm that comes a moment
-late does not hit the worker's code.
+The exceptions are ``BaseException``. The timer repeats, because one alarm can be swallowed (in
+``__del__``, by a bare ``except``), and the handler raises only while the job's own frame is on the
+stack, so that an alarm that comes a moment late does not hit the worker's code.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ class _Wake(BaseException):
 class WorkerOptions:
     """What one worker process is to do. Times in seconds, memory in bytes.
 
-    After ``max_jobs`` it is done. After ``recycle_jobs``, or once it holds more than ``recycle_memory``, it makes way
-    for a successor.
+    After ``max_jobs`` it is done. After ``recycle_jobs``, or once it holds more than
+    ``recycle_memory``, it makes way for a successor.
     """
 
     source: str
@@ -98,10 +98,11 @@ class Worker:
         self._ring()
         return REPLACE_ME if self.interrupted or (self.worn and not self._is_done()) else DONE
 
-    # --- one job ------------------------------------------------------------------------------------
+    # --- one job ----------------------------------------------------------------------------------
 
     def _handle(self, claim: Claim) -> Answer:
-        # Begun before it is told: a receiver that hangs is then a run that hangs, which costs an attempt and ends.
+        # Begun before it is told: a receiver that hangs is then a run that hangs, which costs an
+        # attempt and ends.
         self.slot.begin(claim.id, claim.timeout)
         self._announce(claim, EventName.STARTED)
         self.slot.extend(claim.timeout)
@@ -132,7 +133,9 @@ class Worker:
         )
         if answer.settled:
             note = f"{outcome.error_class}: {outcome.message}" if outcome.error_class else ""
-            self._announce(claim, EventName.CANCELED if answer.canceled else EVENT_OF[outcome.kind], note)
+            self._announce(
+                claim, EventName.CANCELED if answer.canceled else EVENT_OF[outcome.kind], note
+            )
         else:
             logger.warning(
                 "stale run of job=%s: its claim was taken away while it ran, its outcome %s is dropped",
@@ -154,7 +157,7 @@ class Worker:
             note=note,
         )
 
-    # --- between jobs -------------------------------------------------------------------------------
+    # --- between jobs -----------------------------------------------------------------------------
 
     def _stops_here(self) -> bool:
         return self.interrupted or self.worn or self._is_done()
@@ -166,11 +169,15 @@ class Worker:
     def _is_worn(self) -> bool:
         jobs, memory = self.options.recycle_jobs, self.options.recycle_memory
         if jobs is not None and self.jobs_done >= jobs:
-            logger.info("worker %s makes way for a successor after %d jobs", self.name, self.jobs_done)
+            logger.info(
+                "worker %s makes way for a successor after %d jobs", self.name, self.jobs_done
+            )
             return True
         held = None if memory is None else memory_of(os.getpid())
         if memory is not None and held is not None and held > memory:
-            logger.info("worker %s makes way for a successor: it holds %d MiB", self.name, held // 2**20)
+            logger.info(
+                "worker %s makes way for a successor: it holds %d MiB", self.name, held // 2**20
+            )
             return True
         return False
 
@@ -178,16 +185,23 @@ class Worker:
         if self._stops_here():
             return True
         if self.options.burst:
-            return next_due != 0.0  # 0: there were more dead entries than one claim may drop, or a job is due
+            return (
+                next_due != 0.0
+            )  # 0: there were more dead entries than one claim may drop, or a job is due
         most = self.options.max_idle
         return most is not None and time.monotonic() - self._idle_since >= most
 
     def _wait(self, answer: Answer) -> None:
         """Block until the bell rings, the next delayed job is due, or BLOCK_SECONDS are over.
 
-        A quiet worker keeps away from the bell: its token wakes one worker only, and must wake one that takes jobs.
+        A quiet worker keeps away from the bell: its token wakes one worker only, and must wake one
+        that takes jobs.
         """
-        seconds = broker.BLOCK_SECONDS if answer.next_due is None else min(answer.next_due, broker.BLOCK_SECONDS)
+        seconds = (
+            broker.BLOCK_SECONDS
+            if answer.next_due is None
+            else min(answer.next_due, broker.BLOCK_SECONDS)
+        )
         if answer.quiet:
             seconds = QUIET_LOOK
         if self.options.max_idle is not None:
@@ -214,7 +228,7 @@ class Worker:
         except broker.Unavailable as error:
             logger.warning("worker %s: Redis is away while leaving: %s", self.name, error)
 
-    # --- Redis that comes and goes ------------------------------------------------------------------
+    # --- Redis that comes and goes ----------------------------------------------------------------
 
     def _claim(self) -> Answer:
         return self._call(self.claimer.claim, self.claimer.repeat_claim)
@@ -235,20 +249,23 @@ class Worker:
                     continue
             self.slot.beat()
             if self.stopping and again == self.claimer.repeat_claim:
-                return _NOTHING  # what the lost reply may have claimed is handed back by the supervisor
+                # what the lost reply may have claimed is handed back by the supervisor
+                return _NOTHING
             time.sleep(pause)
             pause = min(pause * 2, 1.0)
 
     def _register(self) -> bool:
         """Make the queue set known; tell whether Redis took it."""
         try:
-            broker.run(self.connection, "register", self.options.queue_set, SET_TTL, *self.options.queues)
+            broker.run(
+                self.connection, "register", self.options.queue_set, SET_TTL, *self.options.queues
+            )
         except broker.Unavailable as error:
             logger.warning("worker %s: Redis is away while registering: %s", self.name, error)
             return False
         return True
 
-    # --- signals ------------------------------------------------------------------------------------
+    # --- signals ----------------------------------------------------------------------------------
 
     def _install_signals(self) -> None:
         signal.signal(signal.SIGTERM, self._on_stop)

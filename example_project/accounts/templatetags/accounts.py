@@ -14,8 +14,13 @@ register = template.Library()
 
 @register.simple_tag
 def account(user_id: object) -> dict[str, Any]:
-    """Return with which name a user logs in, and the link that confirms the address, if that is still to be done."""
+    """Return with which name a user logs in, and the link that confirms the address, if that is
+    still to be done."""
     user = User.objects.filter(pk=user_id).first() if user_id else None
     if user is None:
         return {}
-    return {"username": user.get_username(), "link": link_of(user) if user.is_pending else "", "until": user.confirm_by}
+    return {
+        "username": user.get_username(),
+        "link": link_of(user) if user.is_pending else "",
+        "until": user.confirm_by,
+    }

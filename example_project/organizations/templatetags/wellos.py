@@ -28,6 +28,7 @@ def thousands(number: int) -> str:
 
 @register.filter
 def report_title(name: str) -> str:
-    """Return what a report is called where one asks for it; of one that is registered no more, its name in words."""
+    """Return what a report is called where one asks for it; of one that is registered no more, its
+    name in words."""
     titles = {kind.name: kind.title for kind in report_types.for_organizations()}
     return titles.get(name) or in_words(name or "report")

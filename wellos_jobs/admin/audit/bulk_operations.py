@@ -8,7 +8,13 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
@@ -37,7 +43,11 @@ STOP = BulkAct(
     bulk.Verb("cancel_job", _stop_each, _("Stop")),
     _("Stop"),
     _("Stop"),
-    lambda rows: [Effect(1, gettext("%d bulk operation ends before its next rows; what it has done stays done"))],
+    lambda rows: [
+        Effect(
+            1, gettext("%d bulk operation ends before its next rows; what it has done stays done")
+        )
+    ],
     lambda n: gettext("It ends before its next rows"),
 )
 
@@ -52,12 +62,21 @@ class BulkOperationAdmin(ReadOnlyAdmin):
     organization_path = ""
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        rows = BulkOperation.objects.select_related("job").order_by(*self.get_ordering(request) or ("-pk",))
-        return rows if organization_scope.sees_everything(request) else rows.filter(actor=request.user.pk)
+        rows = BulkOperation.objects.select_related("job").order_by(
+            *self.get_ordering(request) or ("-pk",)
+        )
+        return (
+            rows
+            if organization_scope.sees_everything(request)
+            else rows.filter(actor=request.user.pk)
+        )
 
     def get_urls(self) -> list[URLPattern]:
         stop = self.admin_site.admin_view(self.stop_view)
-        return [path("<int:pk>/stop/", stop, name="wellos_jobs_bulkoperation_stop"), *super().get_urls()]
+        return [
+            path("<int:pk>/stop/", stop, name="wellos_jobs_bulkoperation_stop"),
+            *super().get_urls(),
+        ]
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         own = obj is not None and obj.actor_id == request.user.pk
@@ -70,14 +89,22 @@ class BulkOperationAdmin(ReadOnlyAdmin):
         operation = self.get_object(request, str(pk))
         if operation is None:
             raise Http404
-        if operation.actor_id != request.user.pk and not request.user.has_perm("wellos_jobs.cancel_job"):
+        if operation.actor_id != request.user.pk and not request.user.has_perm(
+            "wellos_jobs.cancel_job"
+        ):
             raise PermissionDenied
-        page = reverse("admin:wellos_jobs_bulkoperation_change", args=[pk], current_app=self.admin_site.name)
+        page = reverse(
+            "admin:wellos_jobs_bulkoperation_change", args=[pk], current_app=self.admin_site.name
+        )
         rows = self.get_queryset(request).filter(pk=pk)
         return STOP(self, request, rows, back=page) or HttpResponseRedirect(page)
 
     def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         operation = self.get_object(request, object_id)
         told = {} if operation is None else self._told(request, operation)
@@ -108,7 +135,11 @@ class BulkOperationAdmin(ReadOnlyAdmin):
         if operation.finished_at:
             return display.badge("completed", gettext("done"))
         job = operation.job
-        return display.badge(job.state, job.get_state_display()) if job else display.badge("failed", gettext("gone"))
+        return (
+            display.badge(job.state, job.get_state_display())
+            if job
+            else display.badge("failed", gettext("gone"))
+        )
 
     @admin.display(description=_("progress"))
     def progress(self, operation: BulkOperation) -> SafeString:
@@ -130,4 +161,8 @@ def _chosen(operation: BulkOperation) -> list[tuple[str, str]]:
         "person": (gettext("Person"), person.get_username() if person else gettext("nobody")),
         "note": (gettext("Note"), choice.get("note")),
     }
-    return [(label, value) for name, (label, value) in values.items() if choice.get(name, "") != "" and value]
+    return [
+        (label, value)
+        for name, (label, value) in values.items()
+        if choice.get(name, "") != "" and value
+    ]

@@ -7,7 +7,12 @@ from typing import Any
 
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponseNotAllowed, HttpResponseRedirect, StreamingHttpResponse
+from django.http import (
+    HttpRequest,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -32,7 +37,9 @@ class AuditExport:
     def has_export_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("wellos_jobs.export_auditentry")
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
         below: Any = super()
         context = {"may_export": self.has_export_permission(request), **(extra_context or {})}
         return below.changelist_view(request, context)
@@ -48,7 +55,9 @@ class AuditExport:
         try:
             entries = site_admin.get_changelist_instance(request).get_queryset(request)
         except IncorrectLookupParameters:
-            url = reverse("admin:wellos_jobs_auditentry_changelist", current_app=site_admin.admin_site.name)
+            url = reverse(
+                "admin:wellos_jobs_auditentry_changelist", current_app=site_admin.admin_site.name
+            )
             return HttpResponseRedirect(f"{url}?e=1")
         name = f"audit-{timezone.localtime():%Y-%m-%d-%H%M}.csv"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}

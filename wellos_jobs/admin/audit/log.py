@@ -59,7 +59,12 @@ TARGETS = {
     "supervisor": _("supervisor"),
     "bulk": _("bulk operation"),
 }
-_MODELS = {"job": "jobrecord", "dead_letter": "deadletter", "schedule": "schedule", "batch": "batch"}
+_MODELS = {
+    "job": "jobrecord",
+    "dead_letter": "deadletter",
+    "schedule": "schedule",
+    "batch": "batch",
+}
 
 
 class ActionFilter(admin.SimpleListFilter):
@@ -135,7 +140,9 @@ class AuditEntryAdmin(AuditExport, SearchedInWindow, ReadOnlyAdmin):
         chosen = ids.parse_id(term)
         if chosen is None and not term.isdecimal():
             return None
-        return rows.filter(target_type__in=list(TARGETS), target_id=str(chosen or term))  # the index begins with it
+        return rows.filter(
+            target_type__in=list(TARGETS), target_id=str(chosen or term)
+        )  # the index begins with it
 
     @admin.display(description=_("at"), ordering="at")
     def when(self, entry: AuditEntry) -> str:

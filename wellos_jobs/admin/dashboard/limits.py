@@ -48,12 +48,22 @@ class Limits(ActingPage):
         "change": Verb(
             "change_limit",
             _("Change"),
-            _("The number is in force for all workers at once, until it is taken back; the code keeps its own."),
+            _(
+                "The number is in force for all workers at once, until it is taken back; the code keeps its own."
+            ),
             LimitForm,
         ),
-        "restore": Verb("change_limit", _("Back to the code's"), _("What the jobs declare is in force again.")),
-        "reset": Verb("reset_breaker", _("Reset"), _("The breaker closes, and the jobs that wait for it run.")),
-        "trip": Verb("trip_breaker", _("Trip"), _("The breaker opens: its jobs wait until somebody resets it.")),
+        "restore": Verb(
+            "change_limit", _("Back to the code's"), _("What the jobs declare is in force again.")
+        ),
+        "reset": Verb(
+            "reset_breaker", _("Reset"), _("The breaker closes, and the jobs that wait for it run.")
+        ),
+        "trip": Verb(
+            "trip_breaker",
+            _("Trip"),
+            _("The breaker opens: its jobs wait until somebody resets it."),
+        ),
     }
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
@@ -90,7 +100,9 @@ class Limits(ActingPage):
             return gettext("Limit %(limit)s: at most %(most)d now") % {"limit": name, "most": most}
         if verb == "restore":
             operations.set_limit(target, None, **who)
-            return gettext("Limit %(limit)s: what the jobs declare is in force again") % {"limit": name}
+            return gettext("Limit %(limit)s: what the jobs declare is in force again") % {
+                "limit": name
+            }
         if verb == "reset":
             was_open = operations.reset_breaker(name, **who)
             if not was_open:
@@ -112,14 +124,18 @@ class Limits(ActingPage):
             "declared": " / ".join(map(str, line.declared)) or display.NOTHING,
             "holders": self._named(line.holders),
             "waiting": self._named(line.line),
-            "more_holders": max(0, line.used - len(line.holders)) if line.kind == "concurrency" else 0,
+            "more_holders": max(0, line.used - len(line.holders))
+            if line.kind == "concurrency"
+            else 0,
             "more_waiting": max(0, line.waiting - len(line.line)),
         }
 
     def _named(self, jobs: Sequence[Holder]) -> list[tuple[Any, str]]:
         return [
             (
-                display.link(self.site, "jobrecord", job.id, job.name) if ids.parse_id(job.id) else job.name,
+                display.link(self.site, "jobrecord", job.id, job.name)
+                if ids.parse_id(job.id)
+                else job.name,
                 display.duration(job.since),
             )
             for job in jobs

@@ -36,7 +36,9 @@ class Overview(ActingPage):
 
     verbs: ClassVar[Mapping[str, Verb]] = {
         "pause": Verb(
-            "pause_queue", _("Pause"), _("No worker takes jobs from this queue any more; what runs, runs on.")
+            "pause_queue",
+            _("Pause"),
+            _("No worker takes jobs from this queue any more; what runs, runs on."),
         ),
         "resume": Verb("pause_queue", _("Resume"), _("Workers take jobs from this queue again.")),
         "empty": Verb(
@@ -76,7 +78,9 @@ class Overview(ActingPage):
     def carry_out(self, verb: str, target: str, form: ReasonForm, **who: Any) -> Text:
         if verb == "empty":
             n = operations.empty_queue(target, **who)
-            told = ngettext("Queue %(queue)s: %(n)d job canceled", "Queue %(queue)s: %(n)d jobs canceled", n)
+            told = ngettext(
+                "Queue %(queue)s: %(n)d job canceled", "Queue %(queue)s: %(n)d jobs canceled", n
+            )
             return told % {"queue": target, "n": n}
         if verb == "pause":
             operations.pause_queue(target, **who)
@@ -85,11 +89,18 @@ class Overview(ActingPage):
         return gettext("Queue %(queue)s runs again") % {"queue": target}
 
     def _as_cards(self, request: HttpRequest) -> bool:
-        return request.GET.get("as", "cards" if len(conf.queues()) <= MOST_CARDS else "table") == "cards"
+        return (
+            request.GET.get("as", "cards" if len(conf.queues()) <= MOST_CARDS else "table")
+            == "cards"
+        )
 
     def _rq_pages(self, request: HttpRequest) -> str:
         """Return the URL of django-rq's own pages, for those who may open them."""
-        return self._url("django_rq_dashboard_changelist") if request.user.has_module_perms("django_rq") else ""
+        return (
+            self._url("django_rq_dashboard_changelist")
+            if request.user.has_module_perms("django_rq")
+            else ""
+        )
 
     def _url(self, name: str) -> str:
         """Return the address of a page of this site, '' if it has none."""
@@ -100,4 +111,7 @@ class Overview(ActingPage):
 
     def _sums(self, cards: list[queues.QueueCard]) -> dict[str, int]:
         sums = {name: sum(getattr(card, name) or 0 for card in cards) for name in COUNTED}
-        return sums | {"completed": sum(card.completed for card in cards), "failed": sum(card.failed for card in cards)}
+        return sums | {
+            "completed": sum(card.completed for card in cards),
+            "failed": sum(card.failed for card in cards),
+        }

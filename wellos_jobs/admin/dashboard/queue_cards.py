@@ -1,7 +1,7 @@
 """The queues of the overview, each a card or a row of a table.
 
-Made in Python, not by a template: with hundreds of queues, which all are drawn anew at each refresh, templates took
-most of the page's time.
+Made in Python, not by a template: with hundreds of queues, which all are drawn anew at each
+refresh, templates took most of the page's time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,16 @@ from ..ui import charts, display
 Html = SafeString | str
 Fact = tuple[str, SafeString, Callable[[QueueCard], Html]]
 """Its name, its label, already escaped, and what it is for a queue."""
-COLUMNS = ("waiting", "oldest_wait", "active", "delayed", "blocked", "completed", "failed", "workers")
+COLUMNS = (
+    "waiting",
+    "oldest_wait",
+    "active",
+    "delayed",
+    "blocked",
+    "completed",
+    "failed",
+    "workers",
+)
 """The facts that the table has, by their names."""
 
 
@@ -34,8 +43,8 @@ COLUMNS = ("waiting", "oldest_wait", "active", "delayed", "blocked", "completed"
 class QueueCards:
     """Draws queues for one request: texts, address and token are made once for all of them.
 
-    ``jobs_url`` is the address of the list of jobs, '' where there is none; ``may`` tells which of the verbs of the
-    overview this person has.
+    ``jobs_url`` is the address of the list of jobs, '' where there is none; ``may`` tells which of
+    the verbs of the overview this person has.
     """
 
     jobs_url: str
@@ -43,7 +52,9 @@ class QueueCards:
     token: str
 
     @classmethod
-    def for_request(cls, request: HttpRequest, jobs_url: str, may: Mapping[str, bool]) -> QueueCards:
+    def for_request(
+        cls, request: HttpRequest, jobs_url: str, may: Mapping[str, bool]
+    ) -> QueueCards:
         """Return what draws for this person; the token that forms need is asked for if they have one."""
         return cls(jobs_url, may, get_token(request) if any(may.values()) else "")
 
@@ -65,7 +76,11 @@ class QueueCards:
             "\n",
             '<tr><th scope="row"><span class="wj-queue">{}</span></th>{}<td class="wj-acts">{}</td></tr>',
             (
-                (self._head(queue), _each('<td data-label="{}">{}</td>', self._columns, queue), self._form(queue))
+                (
+                    self._head(queue),
+                    _each('<td data-label="{}">{}</td>', self._columns, queue),
+                    self._form(queue),
+                )
                 for queue in queues
             ),
         )
@@ -80,11 +95,19 @@ class QueueCards:
         return (
             ("waiting", _escaped(_("Waiting")), lambda queue: _counted(queue.waiting)),
             ("active", _escaped(_("Active")), lambda queue: _counted(queue.active)),
-            ("oldest_wait", _escaped(_("Oldest wait")), lambda queue: display.duration(queue.oldest_wait)),
+            (
+                "oldest_wait",
+                _escaped(_("Oldest wait")),
+                lambda queue: display.duration(queue.oldest_wait),
+            ),
             ("delayed", _escaped(_("Delayed")), lambda queue: _counted(queue.delayed)),
             ("blocked", _escaped(_("Blocked")), lambda queue: _counted(queue.blocked)),
             ("workers", _escaped(_("Workers")), lambda queue: _counted(queue.workers)),
-            ("completed", _escaped(_("Completed, 24\N{NO-BREAK SPACE}h")), lambda queue: _counted(queue.completed)),
+            (
+                "completed",
+                _escaped(_("Completed, 24\N{NO-BREAK SPACE}h")),
+                lambda queue: _counted(queue.completed),
+            ),
             ("failed", _escaped(_("Failed, 24\N{NO-BREAK SPACE}h")), self._failed),
             ("last_hour", _escaped(_("Last hour")), _spark),
         )
@@ -97,7 +120,12 @@ class QueueCards:
     def _head(self, queue: QueueCard) -> SafeString:
         name: Any = queue.name
         if self.jobs_url:
-            name = format_html('<a href="{}?queue={}">{}</a>', self.jobs_url, quote(queue.name, safe=""), queue.name)
+            name = format_html(
+                '<a href="{}?queue={}">{}</a>',
+                self.jobs_url,
+                quote(queue.name, safe=""),
+                queue.name,
+            )
         paused = display.badge("delayed", _("paused")) if queue.is_paused else ""
         built_up = display.badge("overdue", _("built up")) if queue.has_backlog else ""
         return format_html("{} {}{}", name, paused, built_up)
@@ -116,9 +144,15 @@ class QueueCards:
     @cached_property
     def _buttons(self) -> Mapping[str, SafeString]:
         """The buttons of this person, by verb."""
-        shown = (("pause", _("Pause"), ""), ("resume", _("Resume"), ""), ("empty", _("Empty"), " wj-danger"))
+        shown = (
+            ("pause", _("Pause"), ""),
+            ("resume", _("Resume"), ""),
+            ("empty", _("Empty"), " wj-danger"),
+        )
         return {
-            verb: format_html('<button class="wj-button{}" name="verb" value="{}">{}</button>', css, verb, label)
+            verb: format_html(
+                '<button class="wj-button{}" name="verb" value="{}">{}</button>', css, verb, label
+            )
             for verb, label, css in shown
             if self.may.get(verb)
         }
@@ -132,7 +166,9 @@ class QueueCards:
             '<input type="hidden" name="action" value="ask"><input type="hidden" name="target" value="{}">{}</form>',
             self.token,
             queue.name,
-            format_html_join(" ", "{}", ((self._buttons[verb],) for verb in verbs if verb in self._buttons)),
+            format_html_join(
+                " ", "{}", ((self._buttons[verb],) for verb in verbs if verb in self._buttons)
+            ),
         )
 
 

@@ -28,7 +28,11 @@ class QueuesAdmin(ReadOnlyAdmin):
         return [
             *(page.pattern(self) for page in PAGES),
             path("stats/", stats, name="wellos_jobs_queues_stats"),
-            path("", self.admin_site.admin_view(Overview(self).answer), name="wellos_jobs_queues_changelist"),
+            path(
+                "",
+                self.admin_site.admin_view(Overview(self).answer),
+                name="wellos_jobs_queues_changelist",
+            ),
         ]  # the last is the name by which the app index links to the overview
 
     def stats_view(self, request: HttpRequest) -> HttpResponse:

@@ -37,7 +37,13 @@ ORDERS: dict[str, tuple[Text, Callable[[JobLine], Any]]] = {
     "waits": (_("longest waits first"), lambda line: -_at_least(line.wait)),
 }
 """How the table may be ordered."""
-COLUMNS = ("queue", "name", "completed", "failed", *(f"{kind}_p{n}" for kind in ("wait", "run") for n in (50, 95, 99)))
+COLUMNS = (
+    "queue",
+    "name",
+    "completed",
+    "failed",
+    *(f"{kind}_p{n}" for kind in ("wait", "run") for n in (50, 95, 99)),
+)
 
 
 class Statistics(Page):
@@ -106,11 +112,19 @@ def _percent(line: JobLine | None) -> str:
 def _charts(found: Trends) -> Iterator[Any]:
     labels = [_label(at, found.window.counts.length.total_seconds()) for at in found.begins]
     unit = UNITS[found.window.counts.length.total_seconds()]
-    ended = [Series(gettext("completed"), found.completed), Series(gettext("failed"), found.failed, 1)]
+    ended = [
+        Series(gettext("completed"), found.completed),
+        Series(gettext("failed"), found.failed, 1),
+    ]
     yield charts.lines(Chart(gettext("Jobs ended %(unit)s") % {"unit": unit}, labels, ended))
     pairs = zip(found.completed, found.failed, strict=True)
-    rates = [None if (rate := trends.share(bad, good + bad)) is None else rate * 100 for good, bad in pairs]
-    yield charts.lines(Chart(gettext("Failure rate"), labels, [Series(gettext("failed"), rates, 1)], unit="%"))
+    rates = [
+        None if (rate := trends.share(bad, good + bad)) is None else rate * 100
+        for good, bad in pairs
+    ]
+    yield charts.lines(
+        Chart(gettext("Failure rate"), labels, [Series(gettext("failed"), rates, 1)], unit="%")
+    )
     labels = [_label(at, found.window.times.length.total_seconds()) for at in found.time_begins]
     yield charts.lines(Chart(gettext("Wait"), labels, _tails(found.waits), unit="s"))
     yield charts.lines(Chart(gettext("Run"), labels, _tails(found.runs), unit="s"))

@@ -38,7 +38,11 @@ class Workers(ActingPage):
     styles = ("wellos_jobs/boards.css",)
 
     verbs: ClassVar[Mapping[str, Verb]] = {
-        "quiet": Verb("quiet_worker", _("Quiet"), _("Takes no more jobs, until it is resumed; what runs, runs on.")),
+        "quiet": Verb(
+            "quiet_worker",
+            _("Quiet"),
+            _("Takes no more jobs, until it is resumed; what runs, runs on."),
+        ),
         "resume": Verb("quiet_worker", _("Resume"), _("Takes jobs again.")),
         "stop": Verb(
             "stop_worker",
@@ -48,7 +52,9 @@ class Workers(ActingPage):
                 " whatever started it may start it again."
             ),
         ),
-        "stop_job": Verb("cancel_job", _("Stop its job"), _("The job is stopped in its run and canceled.")),
+        "stop_job": Verb(
+            "cancel_job", _("Stop its job"), _("The job is stopped in its run and canceled.")
+        ),
     }
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
@@ -56,7 +62,10 @@ class Workers(ActingPage):
         workers = found.workers
         return {
             "found": found,
-            "supervisors": [(line, [self._line(worker) for worker in line.workers]) for line in found.supervisors],
+            "supervisors": [
+                (line, [self._line(worker) for worker in line.workers])
+                for line in found.supervisors
+            ],
             "alone": [self._line(worker) for worker in found.alone],
             "sums": {
                 "workers": len(workers),
@@ -64,7 +73,9 @@ class Workers(ActingPage):
                 "quiet": sum(worker.is_quiet for worker in workers),
                 "memory": filesizeformat(sum(worker.memory or 0 for worker in workers)),
             },
-            "versions": sorted({line.version for line in found.supervisors if line.is_other_version}),
+            "versions": sorted(
+                {line.version for line in found.supervisors if line.is_other_version}
+            ),
             "version": __version__,
             "may": self.may(request),
         }
@@ -92,7 +103,9 @@ class Workers(ActingPage):
         called = shown % {"name": name if kind == "worker" else self._process(name)}
         if verb == "stop":
             n = worker_operations.stop(chosen, name, **who)
-            return ngettext("%(n)d worker ends after its job", "%(n)d workers end after their jobs", n) % {"n": n}
+            return ngettext(
+                "%(n)d worker ends after its job", "%(n)d workers end after their jobs", n
+            ) % {"n": n}
         if verb == "quiet":
             worker_operations.quiet(chosen, name, **who)
             return gettext("%(name)s takes no more jobs") % {"name": called}
@@ -128,5 +141,9 @@ class Workers(ActingPage):
 
 
 def _state(worker: WorkerLine) -> list[SafeString]:
-    busy = display.badge("active", gettext("busy")) if worker.is_busy else display.badge("off", gettext("idle"))
+    busy = (
+        display.badge("active", gettext("busy"))
+        if worker.is_busy
+        else display.badge("off", gettext("idle"))
+    )
     return [busy, display.badge("delayed", gettext("quiet"))] if worker.is_quiet else [busy]

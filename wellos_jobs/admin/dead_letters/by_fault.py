@@ -47,7 +47,9 @@ class ChoiceForm(forms.Form):
     status = forms.ChoiceField(label=gettext_lazy("Status"), required=False)
     queue = forms.ChoiceField(label=gettext_lazy("Queue"), required=False)
     name = forms.ChoiceField(label=gettext_lazy("Job"), required=False)
-    organization = forms.CharField(label=gettext_lazy("Organization"), required=False, max_length=64)
+    organization = forms.CharField(
+        label=gettext_lazy("Organization"), required=False, max_length=64
+    )
     window = forms.ChoiceField(label=gettext_lazy("Time"), choices=WINDOWS, required=False)
     order = forms.ChoiceField(label=gettext_lazy("Order"), choices=ORDERS, required=False)
 
@@ -57,7 +59,9 @@ class ChoiceForm(forms.Form):
         names = {job.name for job in registry.all_jobs()} | {str(given.get("name", ""))}
         self._offer("status", [("any", _("any")), *DeadLetterStatus.choices])
         self._offer("queue", [("", _("any")), *((name, name) for name in conf.queues())])
-        self._offer("name", [("", _("any")), *((name, name) for name in sorted(filter(None, names)))])
+        self._offer(
+            "name", [("", _("any")), *((name, name) for name in sorted(filter(None, names)))]
+        )
 
     def _offer(self, field: str, choices: list[tuple[str, Any]]) -> None:
         self.fields[field].choices = choices  # type: ignore[attr-defined]
@@ -80,7 +84,11 @@ def query_of(request: HttpRequest) -> str:
 
 def list_query(fingerprint: str, choice: Choice) -> str:
     """Return the query string by which the list of letters shows the same letters of a fault."""
-    since = (timezone.now() - faults.WINDOWS[choice.window]).isoformat() if choice.window in faults.WINDOWS else ""
+    since = (
+        (timezone.now() - faults.WINDOWS[choice.window]).isoformat()
+        if choice.window in faults.WINDOWS
+        else ""
+    )
     query = {
         "fingerprint__exact": fingerprint,
         "status__exact": choice.status,
@@ -105,7 +113,9 @@ def fault_url(site: AdminSite, fingerprint: str, query: str = "") -> str:
 def spark(group: Group) -> Any:
     """Draw a group's letters day by day."""
     n = sum(group.days)
-    label = ngettext("%(n)d letter in the last %(days)d days", "%(n)d letters in the last %(days)d days", n)
+    label = ngettext(
+        "%(n)d letter in the last %(days)d days", "%(n)d letters in the last %(days)d days", n
+    )
     return charts.sparkline(group.days, label % {"n": n, "days": faults.DAYS})
 
 
@@ -130,13 +140,16 @@ class Faults(Page):
         return {
             "form": form,
             "rows": [
-                (group, fault_url(self.site, group.fingerprint, query), spark(group)) for group in found[:PER_PAGE]
+                (group, fault_url(self.site, group.fingerprint, query), spark(group))
+                for group in found[:PER_PAGE]
             ],
             "letter_count": count,
             "letters": f"{CAP:,}+" if count > CAP else f"{count:,}",
             "previous": self._page_url(request, number - 1) if number > 1 else "",
             "next": self._page_url(request, number + 1) if len(found) > PER_PAGE else "",
-            "list_url": reverse("admin:wellos_jobs_deadletter_changelist", current_app=self.site.name),
+            "list_url": reverse(
+                "admin:wellos_jobs_deadletter_changelist", current_app=self.site.name
+            ),
         }
 
     def _page_number(self, request: HttpRequest) -> int:

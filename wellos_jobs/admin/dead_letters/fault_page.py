@@ -90,9 +90,20 @@ class FaultPage(Page):
         }
 
     def _letters(self, fault: Fault) -> list[Any]:
-        columns = ("id", "job_id", "status", "created_at", "organization_id", "queue", "note", "assigned_to_id")
+        columns = (
+            "id",
+            "job_id",
+            "status",
+            "created_at",
+            "organization_id",
+            "queue",
+            "note",
+            "assigned_to_id",
+        )
         rows = list(fault.letters.order_by("-created_at", "-pk").only(*columns)[:SHOWN])
-        users = get_user_model()._default_manager.in_bulk({row.assigned_to_id for row in rows if row.assigned_to_id})
+        users = get_user_model()._default_manager.in_bulk(
+            {row.assigned_to_id for row in rows if row.assigned_to_id}
+        )
         organizations = display.organizations(row.organization_id for row in rows)
         return [
             (
@@ -105,11 +116,17 @@ class FaultPage(Page):
             for row in rows
         ]
 
-    def _buttons(self, request: HttpRequest, fault: Fault, group: Group | None, count: int) -> list[Button]:
+    def _buttons(
+        self, request: HttpRequest, fault: Fault, group: Group | None, count: int
+    ) -> list[Button]:
         if group is None or not count:
             return []
         return FaultAct.buttons(
-            self.site, request, fault.fingerprint, lambda name: count > 1 or name != "canary", fault.query
+            self.site,
+            request,
+            fault.fingerprint,
+            lambda name: count > 1 or name != "canary",
+            fault.query,
         )
 
 
@@ -118,12 +135,18 @@ def canary_of(page: Page, request: HttpRequest, fingerprint: str) -> dict[str, A
     entry = faults.canary(fingerprint)
     if entry is None:
         return None
-    job = organization_scope.visible(request, JobRecord.objects.filter(pk=entry.detail.get("job"))).first()
+    job = organization_scope.visible(
+        request, JobRecord.objects.filter(pk=entry.detail.get("job"))
+    ).first()
     if job is None:
         return None
     live = status.job_status(job)
     state = JobState(live["state"])
-    newer = DeadLetter.objects.filter(job=job.pk, pk__gt=entry.detail.get("letter", 0)).only("fingerprint").first()
+    newer = (
+        DeadLetter.objects.filter(job=job.pk, pk__gt=entry.detail.get("letter", 0))
+        .only("fingerprint")
+        .first()
+    )
     return {
         "entry": entry,
         "link": display.link(page.site, "jobrecord", job.pk, job),
@@ -137,7 +160,7 @@ def canary_of(page: Page, request: HttpRequest, fingerprint: str) -> dict[str, A
     }
 
 
-# --- acts ------------------------------------------------------------------------------------------------
+# --- acts -----------------------------------------------------------------------------------------
 
 
 class AssignForm(ReasonForm):
@@ -145,10 +168,16 @@ class AssignForm(ReasonForm):
 
     field_order = ("person", "note", "reason")
     person = forms.CharField(
-        label=gettext_lazy("Person"), required=False, max_length=150, help_text=gettext_lazy("A name to log in with.")
+        label=gettext_lazy("Person"),
+        required=False,
+        max_length=150,
+        help_text=gettext_lazy("A name to log in with."),
     )
     note = forms.CharField(
-        label=gettext_lazy("Note"), required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 3})
+        label=gettext_lazy("Note"),
+        required=False,
+        max_length=2000,
+        widget=forms.Textarea(attrs={"rows": 3}),
     )
 
     def choice(self) -> dict[str, Any]:
@@ -163,11 +192,17 @@ class AssignForm(ReasonForm):
         users = get_user_model()._default_manager.filter(is_active=True, is_staff=True)
         found = users.filter(**{get_user_model().USERNAME_FIELD: name}).first()
         if found is None:
-            raise ValidationError(_("No member of staff is called “%(name)s”."), params={"name": name})
+            raise ValidationError(
+                _("No member of staff is called “%(name)s”."), params={"name": name}
+            )
         return found
 
 
-BULK = {"replay": "replay_dead_letters", "assign": "assign_dead_letters", "discard": "discard_dead_letters"}
+BULK = {
+    "replay": "replay_dead_letters",
+    "assign": "assign_dead_letters",
+    "discard": "discard_dead_letters",
+}
 """What a job does when there are many, by its name there."""
 
 
@@ -199,7 +234,10 @@ class FaultAct(ActPage):
 
     def told(self, verb: str, target: Fault) -> dict[str, Any]:
         count = target.open_letters.count()
-        return {"effects": [_effect(verb, count)], "refusal": "" if count else _("No letter of these is open.")}
+        return {
+            "effects": [_effect(verb, count)],
+            "refusal": "" if count else _("No letter of these is open."),
+        }
 
     def carry_out(self, verb: str, target: Fault, form: ReasonForm, **who: Any) -> Text | Elsewhere:
         rate = form.cleaned_data.get("rate")
@@ -211,10 +249,14 @@ class FaultAct(ActPage):
                 return _("Job %(job)s was sent ahead of the others") % {"job": job.pk}
             case "assign":
                 n = operations.assign_many(target.open_letters, **form.choice(), **who).done
-                return ngettext("%(n)d dead letter assigned", "%(n)d dead letters assigned", n) % {"n": n}
+                return ngettext("%(n)d dead letter assigned", "%(n)d dead letters assigned", n) % {
+                    "n": n
+                }
             case "discard":
                 n = operations.discard_many(target.open_letters, **who).done
-                return ngettext("%(n)d dead letter discarded", "%(n)d dead letters discarded", n) % {"n": n}
+                return ngettext(
+                    "%(n)d dead letter discarded", "%(n)d dead letters discarded", n
+                ) % {"n": n}
         n = operations.replay_many(target.open_letters, **who).done
         return ngettext("%(n)d dead letter replayed", "%(n)d dead letters replayed", n) % {"n": n}
 
@@ -222,7 +264,12 @@ class FaultAct(ActPage):
         return fault_url(self.site, target.fingerprint, target.query)
 
     def _begin(
-        self, fault: Fault, action: str, rate: float | None, choice: Mapping[str, Any], who: dict[str, Any]
+        self,
+        fault: Fault,
+        action: str,
+        rate: float | None,
+        choice: Mapping[str, Any],
+        who: dict[str, Any],
     ) -> Elsewhere:
         """Leave it to a job, which finds the letters as the list would."""
         only_open = dataclasses.replace(fault.choice, status=DeadLetterStatus.OPEN.value)
@@ -236,7 +283,9 @@ class FaultAct(ActPage):
             act=Act(**who),
             choice=choice,
         )
-        url = page_of(operation, self.site, otherwise=fault_url(self.site, fault.fingerprint, fault.query))
+        url = page_of(
+            operation, self.site, otherwise=fault_url(self.site, fault.fingerprint, fault.query)
+        )
         return Elsewhere(_("A job does this now: here you see how far it is."), url)
 
 
@@ -244,7 +293,9 @@ def _effect(verb: str, n: int) -> str:
     """Return what an act does to ``n`` open letters."""
     match verb:
         case "canary":
-            return _("The newest of the open letters is replayed; the others wait until you see how it ends.")
+            return _(
+                "The newest of the open letters is replayed; the others wait until you see how it ends."
+            )
         case "replay":
             told = ngettext(
                 "%(n)d job goes back to its queue with fresh attempts; its history stays.",
@@ -252,7 +303,11 @@ def _effect(verb: str, n: int) -> str:
                 n,
             )
         case "assign":
-            told = ngettext("%(n)d open letter is given to a person.", "%(n)d open letters are given to a person.", n)
+            told = ngettext(
+                "%(n)d open letter is given to a person.",
+                "%(n)d open letters are given to a person.",
+                n,
+            )
         case _:
             told = ngettext(
                 "%(n)d dead letter is closed; its job stays failed.",

@@ -43,12 +43,18 @@ class DeadLetterAdmin(SavedViews, LetterPages, SearchedInWindow, ReadOnlyAdmin):
     list_filter = ("status", "reason", QueueFilter, "created_at", NameFilter)
     list_select_related = ("job",)
     search_fields = ("name", "error_class", "message", "organization_id")
-    search_help_text = _("A job's id, a fingerprint, or a part of the job's name, the error or the organization")
+    search_help_text = _(
+        "A job's id, a fingerprint, or a part of the job's name, the error or the organization"
+    )
     actions = ("replay_dead_letters", "assign_dead_letters", "discard_dead_letters")
     change_list_template = "admin/wellos_jobs/deadletter/change_list.html"
 
     def exactly(self, rows: QuerySet[Any], term: str) -> QuerySet[Any] | None:
-        return rows.filter(fingerprint=term.lower()) if FINGERPRINT.fullmatch(term) else super().exactly(rows, term)
+        return (
+            rows.filter(fingerprint=term.lower())
+            if FINGERPRINT.fullmatch(term)
+            else super().exactly(rows, term)
+        )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeadLetter]:
         return super().get_queryset(request).prefetch_related("resolved_by")
@@ -75,7 +81,9 @@ class DeadLetterAdmin(SavedViews, LetterPages, SearchedInWindow, ReadOnlyAdmin):
         _("Assign"),
         lambda letters: _effects(
             letters,
-            lambda n: ngettext("%d open letter is given to a person", "%d open letters are given to a person", n),
+            lambda n: ngettext(
+                "%d open letter is given to a person", "%d open letters are given to a person", n
+            ),
         ),
         lambda n: ngettext("%d dead letter assigned", "%d dead letters assigned", n) % n,
         AssignForm,
@@ -106,7 +114,9 @@ class DeadLetterAdmin(SavedViews, LetterPages, SearchedInWindow, ReadOnlyAdmin):
 
     @admin.display(description=_("error"))
     def error(self, letter: DeadLetter) -> str:
-        return display.shortened(f"{letter.error_class.rpartition('.')[2]}: {letter.message}".removeprefix(": "), 70)
+        return display.shortened(
+            f"{letter.error_class.rpartition('.')[2]}: {letter.message}".removeprefix(": "), 70
+        )
 
     @admin.display(description=_("created"), ordering="created_at")
     def created(self, letter: DeadLetter) -> str:
@@ -122,7 +132,9 @@ class DeadLetterAdmin(SavedViews, LetterPages, SearchedInWindow, ReadOnlyAdmin):
 
     @admin.display(description=_("organization"), ordering="job__organization_id")
     def organization_shown(self, letter: DeadLetter) -> SafeString | str:
-        return getattr(letter.job, "organization_shown", letter.job.organization_id or display.NOTHING)
+        return getattr(
+            letter.job, "organization_shown", letter.job.organization_id or display.NOTHING
+        )
 
     @admin.display(description=_("resolved by"))
     def resolver(self, letter: DeadLetter) -> str:
@@ -131,4 +143,9 @@ class DeadLetterAdmin(SavedViews, LetterPages, SearchedInWindow, ReadOnlyAdmin):
 
 def _effects(letters: QuerySet[DeadLetter], sentence: Sentence) -> list[Effect]:
     is_open = [DeadLetterStatus.OPEN]
-    return effects(letters, "status", (is_open, sentence), idle=lambda value: already(DeadLetterStatus(value).label))
+    return effects(
+        letters,
+        "status",
+        (is_open, sentence),
+        idle=lambda value: already(DeadLetterStatus(value).label),
+    )

@@ -43,12 +43,17 @@ class LetterPage(Page):
 
     def heading(self, request: HttpRequest, **values: Any) -> Text:
         letter = find_letter(request, values["letter_id"])
-        return _("%(name)s: dead letter %(letter)s") % {"name": letter.job.name, "letter": letter.pk}
+        return _("%(name)s: dead letter %(letter)s") % {
+            "name": letter.job.name,
+            "letter": letter.pk,
+        }
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
         letter = find_letter(request, values["letter_id"])
         may_see = may_see_payload(request, letter.job)
-        alike = organization_scope.visible(request, DeadLetter.objects.filter(fingerprint=letter.fingerprint))
+        alike = organization_scope.visible(
+            request, DeadLetter.objects.filter(fingerprint=letter.fingerprint)
+        )
         former = letter.former_data
         return {
             "letter": letter,
@@ -59,9 +64,14 @@ class LetterPage(Page):
             "buttons": self._buttons(request, letter),
             "may_see_payload": may_see,
             "data": display.as_json(payload.mask(letter.job.data)) if may_see else "",
-            "former_data": display.as_json(payload.mask(former)) if may_see and former is not None else "",
+            "former_data": display.as_json(payload.mask(former))
+            if may_see and former is not None
+            else "",
             "fault_url": fault_url(self.site, letter.fingerprint, "?status=any"),
-            "alike": alike.filter(status=DeadLetterStatus.OPEN).exclude(pk=letter.pk).order_by()[:1001].count(),
+            "alike": alike.filter(status=DeadLetterStatus.OPEN)
+            .exclude(pk=letter.pk)
+            .order_by()[:1001]
+            .count(),
             "entries": self._entries(letter),
         }
 
@@ -78,14 +88,19 @@ class LetterPage(Page):
             (_("Assigned to"), letter.assigned_to or ""),
             (_("Note"), letter.note),
             (_("Resolved by"), letter.resolved_by or ""),
-            (_("Resolved"), display.to_the_second(letter.resolved_at) if letter.resolved_at else ""),
+            (
+                _("Resolved"),
+                display.to_the_second(letter.resolved_at) if letter.resolved_at else "",
+            ),
         ]
         return [(label, value) for label, value in found if value]
 
     def _buttons(self, request: HttpRequest, letter: DeadLetter) -> list[Button]:
         if letter.status != DeadLetterStatus.OPEN:
             return []
-        return LetterAct.buttons(self.site, request, letter.pk, lambda verb: self._fits(request, letter, verb))
+        return LetterAct.buttons(
+            self.site, request, letter.pk, lambda verb: self._fits(request, letter, verb)
+        )
 
     def _fits(self, request: HttpRequest, letter: DeadLetter, verb: str) -> bool:
         if letter.job.is_foreign:
@@ -95,7 +110,9 @@ class LetterPage(Page):
     def _whole(self, letter: DeadLetter) -> str:
         if not long_text.is_cut(letter, "traceback"):
             return ""
-        return reverse("admin:wellos_jobs_deadletter_traceback", args=[letter.pk], current_app=self.site.name)
+        return reverse(
+            "admin:wellos_jobs_deadletter_traceback", args=[letter.pk], current_app=self.site.name
+        )
 
     def _entries(self, letter: DeadLetter) -> list[AuditEntry]:
         about = Q(target_type="dead_letter", target_id=str(letter.pk))
@@ -132,9 +149,15 @@ class LetterAct(ActPage):
         "edit": Verb(
             "edit_deadletter",
             gettext_lazy("Edit data and replay"),
-            gettext_lazy("The job goes back to its queue with these data; the letter keeps those it failed with."),
+            gettext_lazy(
+                "The job goes back to its queue with these data; the letter keeps those it failed with."
+            ),
         ),
-        "assign": Verb("assign_deadletter", gettext_lazy("Assign"), gettext_lazy("The letter is given to a person.")),
+        "assign": Verb(
+            "assign_deadletter",
+            gettext_lazy("Assign"),
+            gettext_lazy("The letter is given to a person."),
+        ),
         "discard": Verb(
             "discard_deadletter",
             gettext_lazy("Discard"),
@@ -152,13 +175,17 @@ class LetterAct(ActPage):
     def called(self, target: DeadLetter) -> Text:
         return target.job.name
 
-    def form(self, verb: str, target: DeadLetter, request: HttpRequest, data: Any = None) -> ReasonForm:
+    def form(
+        self, verb: str, target: DeadLetter, request: HttpRequest, data: Any = None
+    ) -> ReasonForm:
         match verb:
             case "edit":
                 return DataForm(data, job=target.job)
             case "assign":
                 person = target.assigned_to or request.user
-                return AssignForm(data, initial={"person": person.get_username(), "note": target.note})
+                return AssignForm(
+                    data, initial={"person": person.get_username(), "note": target.note}
+                )
         return ReasonForm(data)
 
     def told(self, verb: str, target: DeadLetter) -> dict[str, Any]:
@@ -174,11 +201,17 @@ class LetterAct(ActPage):
             case "edit":
                 try:
                     operations.replay_edited(target, form.cleaned_data["data"], **who)
-                except (PayloadError, EncryptionError, TypeError) as error:  # the job has changed since the form
+                except (
+                    PayloadError,
+                    EncryptionError,
+                    TypeError,
+                ) as error:  # the job has changed since the form
                     raise ValidationError(str(error)) from error
                 return _("The job runs again, with other data")
             case "assign":
-                operations.assign([target], form.cleaned_data["person"], form.cleaned_data["note"], **who)
+                operations.assign(
+                    [target], form.cleaned_data["person"], form.cleaned_data["note"], **who
+                )
                 return _("The dead letter is assigned")
             case "discard":
                 operations.discard(target, **who)
@@ -187,11 +220,15 @@ class LetterAct(ActPage):
         return _("The job runs again")
 
     def home(self, request: HttpRequest, target: DeadLetter) -> str:
-        return reverse("admin:wellos_jobs_deadletter_change", args=[target.pk], current_app=self.site.name)
+        return reverse(
+            "admin:wellos_jobs_deadletter_change", args=[target.pk], current_app=self.site.name
+        )
 
     def _refusal(self, letter: DeadLetter, verb: str) -> str:
         if letter.status != DeadLetterStatus.OPEN:
-            return _("The dead letter is %(status)s already") % {"status": letter.get_status_display()}
+            return _("The dead letter is %(status)s already") % {
+                "status": letter.get_status_display()
+            }
         if verb != "edit":
             return ""
         try:
@@ -209,5 +246,7 @@ class LetterPages:
         pages = (Faults, FaultPage, FaultAct, LetterAct, LetterTraceback)
         return [*(page.pattern(self) for page in pages), *below.get_urls()]  # type: ignore[arg-type]
 
-    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **options: Any) -> HttpResponse:
+    def change_view(
+        self, request: HttpRequest, object_id: str, *args: Any, **options: Any
+    ) -> HttpResponse:
         return LetterPage(self).answer(request, letter_id=object_id)  # type: ignore[arg-type]

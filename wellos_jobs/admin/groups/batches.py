@@ -32,7 +32,9 @@ FAILURES = 20
 
 def _reaching_others(request: HttpRequest, batches: QuerySet[Batch]) -> QuerySet[Batch]:
     """Leave the batches that have jobs beyond the border: an act on the batch would reach them."""
-    return batches.filter(Exists(organization_scope.hidden(request, JobRecord.objects.filter(batch=OuterRef("pk")))))
+    return batches.filter(
+        Exists(organization_scope.hidden(request, JobRecord.objects.filter(batch=OuterRef("pk"))))
+    )
 
 
 def _reaching_told(n: int) -> str:
@@ -56,7 +58,15 @@ class BatchChangeList(OrganizationChangeList):
 class BatchAdmin(ReadOnlyAdmin):
     """Every batch that is kept."""
 
-    list_display = ("name", "state_shown", "progress", "jobs_shown", "organization_shown", "age", "took")
+    list_display = (
+        "name",
+        "state_shown",
+        "progress",
+        "jobs_shown",
+        "organization_shown",
+        "age",
+        "took",
+    )
     list_filter = ("state", "created_at")
     search_fields = ("name", "organization_id")
     search_help_text = _("A part of the name or of the organization")
@@ -75,12 +85,18 @@ class BatchAdmin(ReadOnlyAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BatchChangeList]:
         return BatchChangeList
 
-    # --- one batch ----------------------------------------------------------------------------------
+    # --- one batch --------------------------------------------------------------------------------
 
     def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        return super().change_view(request, object_id, form_url, self._page(request, object_id) | (extra_context or {}))
+        return super().change_view(
+            request, object_id, form_url, self._page(request, object_id) | (extra_context or {})
+        )
 
     def _page(self, request: HttpRequest, object_id: str) -> dict[str, Any]:
         batch = self.get_object(request, object_id)
@@ -90,34 +106,56 @@ class BatchAdmin(ReadOnlyAdmin):
         rate, left = groups.speed(tally, batch.created_at, batch.finished_at or timezone.now())
         jobs_url = self._jobs_url()
         may_act = not _reaching_others(request, Batch.objects.filter(pk=batch.pk)).exists()
-        failed = JobRecord.objects.filter(batch=batch.pk, state=JobState.FAILED).order_by("-finished_at")
+        failed = JobRecord.objects.filter(batch=batch.pk, state=JobState.FAILED).order_by(
+            "-finished_at"
+        )
         return {
             "batch": batch,
             "tally": tally,
-            "states": [(state, number, self._jobs_link(jobs_url, batch, state)) for state, number in tally.in_order()],
+            "states": [
+                (state, number, self._jobs_link(jobs_url, batch, state))
+                for state, number in tally.in_order()
+            ],
             "all_jobs": self._jobs_link(jobs_url, batch),
             "rate": rate * 60,
-            "left": left.total_seconds() if left is not None and batch.state != BatchState.DONE else None,
+            "left": left.total_seconds()
+            if left is not None and batch.state != BatchState.DONE
+            else None,
             "took": self.took(batch),
-            "organization": display.organizations([batch.organization_id]).get(batch.organization_id, display.NOTHING),
+            "organization": display.organizations([batch.organization_id]).get(
+                batch.organization_id, display.NOTHING
+            ),
             "callbacks": [
                 (name, job, display.link(self.admin_site, "jobrecord", job.pk, job.name))
-                for name, job in (("on_complete", batch.on_complete), ("on_success", batch.on_success))
+                for name, job in (
+                    ("on_complete", batch.on_complete),
+                    ("on_success", batch.on_success),
+                )
                 if job is not None
             ],
             "failures": [
-                (display.link(self.admin_site, "jobrecord", job.pk, job.name), job, display.shortened(job.error, 200))
+                (
+                    display.link(self.admin_site, "jobrecord", job.pk, job.name),
+                    job,
+                    display.shortened(job.error, 200),
+                )
                 for job in failed[:FAILURES]
             ],
-            "audit_entries": list(AuditEntry.objects.filter(target_type="batch", target_id=str(batch.pk))),
+            "audit_entries": list(
+                AuditEntry.objects.filter(target_type="batch", target_id=str(batch.pk))
+            ),
             "may_retry": may_act and self.may(request, "retry_batches") and tally.failed > 0,
-            "may_cancel": may_act and self.may(request, "cancel_batches") and batch.state != BatchState.DONE,
+            "may_cancel": may_act
+            and self.may(request, "cancel_batches")
+            and batch.state != BatchState.DONE,
             "refusal": "" if may_act else _reaching_told(1) % 1,
         }
 
     def _jobs_url(self) -> str:
         try:
-            return reverse("admin:wellos_jobs_jobrecord_changelist", current_app=self.admin_site.name)
+            return reverse(
+                "admin:wellos_jobs_jobrecord_changelist", current_app=self.admin_site.name
+            )
         except NoReverseMatch:
             return ""
 
@@ -125,7 +163,7 @@ class BatchAdmin(ReadOnlyAdmin):
         chosen = {"batch__exact": str(batch.pk)} | ({"state__exact": str(state)} if state else {})
         return f"{url}?{urlencode(chosen)}" if url else ""
 
-    # --- actions ------------------------------------------------------------------------------------
+    # --- actions ----------------------------------------------------------------------------------
 
     retry_batches = BulkAct(
         "retry_batches",
@@ -153,14 +191,16 @@ class BatchAdmin(ReadOnlyAdmin):
                     n,
                 ),
             ),
-            idle=lambda state: lambda n: ngettext("%d batch is done already", "%d batches are done already", n),
+            idle=lambda state: (
+                lambda n: ngettext("%d batch is done already", "%d batches are done already", n)
+            ),
         ),
         lambda n: ngettext("%d batch canceled", "%d batches canceled", n) % n,
         beyond=_reaching_others,
         beyond_text=_reaching_told,
     )
 
-    # --- columns ------------------------------------------------------------------------------------
+    # --- columns ----------------------------------------------------------------------------------
 
     @admin.display(description=_("state"), ordering="state")
     def state_shown(self, batch: Batch) -> SafeString:
@@ -195,9 +235,15 @@ def state_badge(batch: Batch) -> SafeString:
 
 def counts_shown(tally: Tally) -> SafeString | str:
     """Show the jobs of a group: how many there are, and those in each state."""
-    parts: Iterable[tuple[str, int, object]] = ((state, number, state.label) for state, number in tally.in_order())
+    parts: Iterable[tuple[str, int, object]] = (
+        (state, number, state.label) for state, number in tally.in_order()
+    )
     badges = format_html_join(" ", '<span class="wj-badge wj-{}">{} {}</span>', parts)
-    return format_html('<span class="wj-counts">{} {}</span>', tally.total, badges) if tally.total else display.NOTHING
+    return (
+        format_html('<span class="wj-counts">{} {}</span>', tally.total, badges)
+        if tally.total
+        else display.NOTHING
+    )
 
 
 def _failed(batches: QuerySet[Batch]) -> Effect:

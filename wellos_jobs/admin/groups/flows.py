@@ -53,10 +53,13 @@ class Flows(Page):
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
         before = ids.parse_id(request.GET.get("before", ""))
         found = groups.newest_flows(rows(request), FLOWS + 1, before)
-        organizations = display.organizations(line.root.organization_id for line in found if line.root is not None)
+        organizations = display.organizations(
+            line.root.organization_id for line in found if line.root is not None
+        )
         return {
             "flows": [
-                (line, counts_shown(line.tally), self._organization(line, organizations)) for line in found[:FLOWS]
+                (line, counts_shown(line.tally), self._organization(line, organizations))
+                for line in found[:FLOWS]
             ],
             "older": found[FLOWS - 1].id if len(found) > FLOWS else None,
             "is_first": before is None,
@@ -64,7 +67,11 @@ class Flows(Page):
         }
 
     def _organization(self, line: groups.FlowLine, shown: Mapping[str, Any]) -> Any:
-        return display.NOTHING if line.root is None else shown.get(line.root.organization_id, display.NOTHING)
+        return (
+            display.NOTHING
+            if line.root is None
+            else shown.get(line.root.organization_id, display.NOTHING)
+        )
 
 
 class FlowPage(ActingPage):
@@ -82,7 +89,9 @@ class FlowPage(ActingPage):
         "retry": Verb(
             "retry_flow",
             _("Retry the failed"),
-            _("Its failed jobs run again from the start, and then what ended only because they had failed."),
+            _(
+                "Its failed jobs run again from the start, and then what ended only because they had failed."
+            ),
         ),
         "cancel": Verb(
             "cancel_flow",
@@ -96,7 +105,9 @@ class FlowPage(ActingPage):
         tally = groups.tallies(rows(request), "flow_id", [flow_id])[flow_id]
         if not tally.total:
             raise Http404(f"There is no flow {flow_id}")
-        jobs = list(rows(request).filter(flow_id=flow_id).order_by("pk").defer("data", "result")[:JOBS])
+        jobs = list(
+            rows(request).filter(flow_id=flow_id).order_by("pk").defer("data", "result")[:JOBS]
+        )
         refusal = self.refusal(request, flow_id)
         picture = graph.picture(self.site, jobs[0], rows(request), is_its_page=False)
         return {
@@ -107,7 +118,9 @@ class FlowPage(ActingPage):
             "jobs": [self._line(depth, job) for depth, job in groups.as_tree(jobs)],
             "picture": picture.svg if picture is not None else "",
             "more": max(0, tally.total - JOBS),
-            "audit_entries": list(AuditEntry.objects.filter(target_type="flow", target_id=str(flow_id))),
+            "audit_entries": list(
+                AuditEntry.objects.filter(target_type="flow", target_id=str(flow_id))
+            ),
             "may": {} if refusal else self.may(request),
             "refusal": refusal,
         }
@@ -123,7 +136,9 @@ class FlowPage(ActingPage):
 
     def refusal(self, request: HttpRequest, target: uuid.UUID) -> str:
         """Refuse an act on a flow that has jobs beyond the border: it would reach them."""
-        if not organization_scope.hidden(request, JobRecord.objects.filter(flow_id=target)).exists():
+        if not organization_scope.hidden(
+            request, JobRecord.objects.filter(flow_id=target)
+        ).exists():
             return ""
         return gettext(
             "Jobs that you may not see belong to this flow, too. Only who sees all of them acts on it as a whole;"

@@ -45,8 +45,8 @@ def picture(
 ) -> Picture | None:
     """Return the flow of a job, or the job with its neighbours if it is in none; None if it stands alone. Two queries.
 
-    ``visible`` has the jobs that the person may see; the others are left out. On its own page a job is marked and does
-    not link to itself.
+    ``visible`` has the jobs that the person may see; the others are left out. On its own page a job
+    is marked and does not link to itself.
     """
     edges = _edges(job)
     nodes = _nodes(job, edges, visible)
@@ -91,19 +91,26 @@ def _url(site: AdminSite, node: JobRecord) -> str:
         return ""
 
 
-def _svg(job: JobRecord | None, rows: Sequence[tuple[JobRecord, str, Any]], edges: Iterable[Edge]) -> SafeString:
+def _svg(
+    job: JobRecord | None, rows: Sequence[tuple[JobRecord, str, Any]], edges: Iterable[Edge]
+) -> SafeString:
     plan = layers.layout([node.pk for node, _url, _needs in rows], edges)
     lines = format_html_join(
-        "", '<path d="{}" marker-end="url(#wj-arrow)"/>', ((_curve(p),) for p in plan.lines.values())
+        "",
+        '<path d="{}" marker-end="url(#wj-arrow)"/>',
+        ((_curve(p),) for p in plan.lines.values()),
     )
     boxes = format_html_join(
-        "", "{}", ((_box(node, url, plan.places[node.pk], node == job),) for node, url, _needs in rows)
+        "",
+        "{}",
+        ((_box(node, url, plan.places[node.pk], node == job),) for node, url, _needs in rows),
     )
     return format_html(
         '<svg class="wj-flow" viewBox="0 0 {} {}" width="{}" height="{}" role="group" aria-label="{}">{}'
         '<g class="wj-flow-lines" aria-hidden="true">{}</g>{}</svg>',
         *(round(plan.width), round(plan.height)) * 2,
-        _("Flow of %(n)d jobs: each arrow leads from a job to one that waits for it") % {"n": len(rows)},
+        _("Flow of %(n)d jobs: each arrow leads from a job to one that waits for it")
+        % {"n": len(rows)},
         _ARROW,
         lines,
         boxes,
@@ -142,5 +149,10 @@ def _box(node: JobRecord, url: str, place: layers.Point, is_here: bool) -> SafeS
     if not url or is_here:
         return format_html('<g class="{}" transform="{}">{}</g>', css, at, inside)
     return format_html(
-        '<a class="{}" transform="{}" href="{}" aria-label="{}">{}</a>', css, at, url, f"{node.name}: {state}", inside
+        '<a class="{}" transform="{}" href="{}" aria-label="{}">{}</a>',
+        css,
+        at,
+        url,
+        f"{node.name}: {state}",
+        inside,
     )

@@ -1,7 +1,8 @@
 """Where the nodes of a directed graph without circles are drawn: in layers from left to right. Pure.
 
-A node stands to the right of all it needs. Lines that pass a layer get a place in it, so that they go around its nodes;
-the order within the layers is chosen so that few lines cross (barycentres, a few sweeps).
+A node stands to the right of all it needs. Lines that pass a layer get a place in it, so that they
+go around its nodes; the order within the layers is chosen so that few lines cross (barycentres, a
+few sweeps).
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ class Layout:
 def layout(nodes: Sequence[Key], edges: Iterable[tuple[Key, Key]]) -> Layout:
     """Place nodes. An edge is (what is needed, what needs it); one to or from an unknown node is left out."""
     known = set(nodes)
-    drawn = list(dict.fromkeys((start, end) for start, end in edges if {start, end} <= known and start != end))
+    drawn = list(
+        dict.fromkeys(
+            (start, end) for start, end in edges if {start, end} <= known and start != end
+        )
+    )
     depth = depths(nodes, drawn)
     layers: list[list[Key]] = [[] for _ in range(max(depth.values(), default=0) + 1)]
     for node in nodes:
@@ -44,7 +49,11 @@ def layout(nodes: Sequence[Key], edges: Iterable[tuple[Key, Key]]) -> Layout:
     paths = {edge: _path(edge, depth, layers) for edge in drawn}
     _order(layers, [step for path in paths.values() for step in pairwise(path)])
     middles, height = _middles(layers, known)
-    lefts = {key: MARGIN + column * (WIDTH + ACROSS) for column, layer in enumerate(layers) for key in layer}
+    lefts = {
+        key: MARGIN + column * (WIDTH + ACROSS)
+        for column, layer in enumerate(layers)
+        for key in layer
+    }
     return Layout(
         {node: (lefts[node], middles[node] - HEIGHT / 2) for node in nodes},
         {edge: _points(path, lefts, middles) for edge, path in paths.items()},
@@ -94,7 +103,10 @@ def _order(layers: list[list[Key]], steps: Sequence[tuple[Key, Key]]) -> None:
     for sweep in range(SWEEPS):
         neighbours, way = (before, layers) if sweep % 2 == 0 else (after, layers[::-1])
         for layer in way:
-            wish = {key: _mean([rank[other] for other in neighbours.get(key, [])], rank[key]) for key in layer}
+            wish = {
+                key: _mean([rank[other] for other in neighbours.get(key, [])], rank[key])
+                for key in layer
+            }
             layer.sort(key=wish.__getitem__)
             rank.update(_ranks(layer))
 
@@ -109,7 +121,9 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 
 def _middles(layers: Sequence[Sequence[Key]], nodes: set[Key]) -> tuple[dict[Key, float], float]:
     """Return the height at which each station stands, layers centred on each other, and the height of the whole."""
-    heights = [sum((HEIGHT if key in nodes else LANE) + DOWN for key in layer) - DOWN for layer in layers]
+    heights = [
+        sum((HEIGHT if key in nodes else LANE) + DOWN for key in layer) - DOWN for layer in layers
+    ]
     most = max([*heights, HEIGHT])
     middles: dict[Key, float] = {}
     for layer, height in zip(layers, heights, strict=True):
@@ -121,7 +135,9 @@ def _middles(layers: Sequence[Sequence[Key]], nodes: set[Key]) -> tuple[dict[Key
     return middles, most + 2 * MARGIN
 
 
-def _points(path: Sequence[Key], lefts: Mapping[Key, float], middles: Mapping[Key, float]) -> list[Point]:
+def _points(
+    path: Sequence[Key], lefts: Mapping[Key, float], middles: Mapping[Key, float]
+) -> list[Point]:
     points = [(lefts[path[0]] + WIDTH, middles[path[0]])]
     for lane in path[1:-1]:
         points += [(lefts[lane], middles[lane]), (lefts[lane] + WIDTH, middles[lane])]

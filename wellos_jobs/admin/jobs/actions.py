@@ -31,7 +31,9 @@ class PriorityForm(ReasonForm):
     """Another priority, and why."""
 
     field_order = ("priority", "reason")
-    priority = forms.TypedChoiceField(label=gettext_lazy("Priority"), choices=PRIORITIES, coerce=int)
+    priority = forms.TypedChoiceField(
+        label=gettext_lazy("Priority"), choices=PRIORITIES, coerce=int
+    )
 
 
 class QueueForm(ReasonForm):
@@ -44,8 +46,12 @@ class QueueForm(ReasonForm):
         super().__init__(*args, **options)
         there = list(conf.queues())
         if job is not None:
-            there = [name for name in there if name != job.queue and queues.share_redis(job.queue, name)]
-        self.fields["queue"] = forms.ChoiceField(label=_("Queue"), choices=[(name, name) for name in there])
+            there = [
+                name for name in there if name != job.queue and queues.share_redis(job.queue, name)
+            ]
+        self.fields["queue"] = forms.ChoiceField(
+            label=_("Queue"), choices=[(name, name) for name in there]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +79,9 @@ class JobAct(ActPage):
         "retry": JobVerb(
             "retry_job",
             gettext_lazy("Retry"),
-            gettext_lazy("The job runs again from the start, with fresh attempts; its history stays."),
+            gettext_lazy(
+                "The job runs again from the start, with fresh attempts; its history stays."
+            ),
             states={JobState.FAILED},
             run=lambda job, fields, **who: operations.retry(job, **who),
             done=gettext_lazy("The job runs again"),
@@ -81,7 +89,9 @@ class JobAct(ActPage):
         "promote": JobVerb(
             "promote_job",
             gettext_lazy("Run now"),
-            gettext_lazy("The job no longer waits for its time: it runs as soon as a worker is free."),
+            gettext_lazy(
+                "The job no longer waits for its time: it runs as soon as a worker is free."
+            ),
             states={JobState.DELAYED},
             run=lambda job, fields, **who: operations.promote(job, **who),
             done=gettext_lazy("The job runs now"),
@@ -91,7 +101,9 @@ class JobAct(ActPage):
             gettext_lazy("Change priority"),
             gettext_lazy("The job goes to the end of the lane of its new priority."),
             states=NOT_STARTED,
-            run=lambda job, fields, **who: operations.change_priority(job, Priority(fields["priority"]), **who),
+            run=lambda job, fields, **who: operations.change_priority(
+                job, Priority(fields["priority"]), **who
+            ),
             done=gettext_lazy("The job has another priority"),
         ),
         "move": JobVerb(
@@ -105,7 +117,9 @@ class JobAct(ActPage):
         "cancel": JobVerb(
             "cancel_job",
             gettext_lazy("Cancel"),
-            gettext_lazy("The job never starts; if it runs, it is stopped in its run. It cannot be brought back."),
+            gettext_lazy(
+                "The job never starts; if it runs, it is stopped in its run. It cannot be brought back."
+            ),
             states=OPEN_STATES,
             run=lambda job, fields, **who: operations.cancel(job, **who),
             done=gettext_lazy("The job is canceled"),
@@ -119,7 +133,9 @@ class JobAct(ActPage):
     def called(self, target: JobRecord) -> Text:
         return target.name
 
-    def form(self, verb: str, target: JobRecord, request: HttpRequest, data: Any = None) -> ReasonForm:
+    def form(
+        self, verb: str, target: JobRecord, request: HttpRequest, data: Any = None
+    ) -> ReasonForm:
         match verb:
             case "priority":
                 return PriorityForm(data, initial={"priority": target.priority})
@@ -129,7 +145,9 @@ class JobAct(ActPage):
 
     def told(self, verb: str, target: JobRecord) -> dict[str, Any]:
         if target.is_foreign and verb not in FOR_FOREIGN:
-            return {"refusal": _("The job was enqueued by plain RQ code: that has to be done there")}
+            return {
+                "refusal": _("The job was enqueued by plain RQ code: that has to be done there")
+            }
         return {}
 
     def carry_out(self, verb: str, target: JobRecord, form: ReasonForm, **who: Any) -> Text:
@@ -143,9 +161,16 @@ class JobAct(ActPage):
 def buttons(site: AdminSite, request: HttpRequest, job: JobRecord) -> list[Button]:
     """Return what this person may do to this job as it is now."""
     found = JobAct.buttons(site, request, job.pk, lambda name: _fits(name, job))
-    if request.user.has_perm("wellos_jobs.enqueue_job") and may_see_payload(request, job) and _can_be_copied(job):
+    if (
+        request.user.has_perm("wellos_jobs.enqueue_job")
+        and may_see_payload(request, job)
+        and _can_be_copied(job)
+    ):
         url = reverse("admin:wellos_jobs_job_copy", args=[job.pk], current_app=site.name)
-        found.insert(len(found) - bool(found and found[-1].is_grave), Button(url, _("Edit a copy and enqueue")))
+        found.insert(
+            len(found) - bool(found and found[-1].is_grave),
+            Button(url, _("Edit a copy and enqueue")),
+        )
     return found
 
 

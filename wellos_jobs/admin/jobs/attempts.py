@@ -45,7 +45,9 @@ class JobAttemptAdmin(SearchedInWindow, ReadOnlyAdmin):
 
     @admin.display(description=_("error"))
     def error(self, attempt: JobAttempt) -> str:
-        return display.shortened(f"{attempt.error_class}: {attempt.message}".removeprefix(": "), 160)
+        return display.shortened(
+            f"{attempt.error_class}: {attempt.message}".removeprefix(": "), 160
+        )
 
     @admin.display(description=_("started"), ordering="started_at")
     def started(self, attempt: JobAttempt) -> str:
@@ -77,4 +79,6 @@ class JobAttemptAdmin(SearchedInWindow, ReadOnlyAdmin):
             url = reverse(name, args=[attempt.job_id, attempt.pk], current_app=self.admin_site.name)
         except NoReverseMatch:  # this site has no jobs
             return shown
-        return format_html('{}<p><a href="{}">{}</a></p>', shown, url, _("The whole traceback as text"))
+        return format_html(
+            '{}<p><a href="{}">{}</a></p>', shown, url, _("The whole traceback as text")
+        )

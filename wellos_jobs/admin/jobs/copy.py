@@ -36,7 +36,9 @@ class JobCopy(ActPage):
         "copy": Verb(
             "enqueue_job",
             gettext_lazy("Enqueue"),
-            gettext_lazy("A new job is enqueued. It is no part of the flow, batch or schedule of this one."),
+            gettext_lazy(
+                "A new job is enqueued. It is no part of the flow, batch or schedule of this one."
+            ),
         ),
     }
 
@@ -49,7 +51,9 @@ class JobCopy(ActPage):
             raise PermissionDenied
         return job
 
-    def form(self, verb: str, target: JobRecord, request: HttpRequest, data: Any = None) -> ReasonForm:
+    def form(
+        self, verb: str, target: JobRecord, request: HttpRequest, data: Any = None
+    ) -> ReasonForm:
         return CopyForm(data, job=target, request=request)
 
     def told(self, verb: str, target: JobRecord) -> dict[str, Any]:
@@ -69,11 +73,17 @@ class JobCopy(ActPage):
         )
         try:
             handle = operations.enqueue_copy(target, fields["data"], options, **who)
-        except (BadOption, PayloadError, EncryptionError, TypeError) as error:  # what the form could not know
+        except (
+            BadOption,
+            PayloadError,
+            EncryptionError,
+            TypeError,
+        ) as error:  # what the form could not know
             raise ValidationError(str(error)) from error
         if handle.duplicate:
             raise ValidationError(
-                _("Nothing was enqueued: job %(job)s holds the unique key of these data") % {"job": handle.id}
+                _("Nothing was enqueued: job %(job)s holds the unique key of these data")
+                % {"job": handle.id}
             )
         return _("Job %(job)s is enqueued") % {"job": handle.id}
 

@@ -68,12 +68,20 @@ class CopyForm(DataForm):
     queue = forms.ChoiceField(label=_("Queue"))
     priority = forms.TypedChoiceField(label=_("Priority"), choices=PRIORITIES, coerce=int)
     delay = forms.FloatField(
-        label=_("Delay in seconds"), min_value=0, max_value=LONGEST_DELAY, required=False, help_text=_("Empty: now.")
+        label=_("Delay in seconds"),
+        min_value=0,
+        max_value=LONGEST_DELAY,
+        required=False,
+        help_text=_("Empty: now."),
     )
     organization = forms.CharField(label=_("Organization"), max_length=64, required=False)
 
     def __init__(self, data: Any = None, *, job: JobRecord, request: HttpRequest) -> None:
-        initial = {"queue": job.queue, "priority": job.priority, "organization": job.organization_id}
+        initial = {
+            "queue": job.queue,
+            "priority": job.priority,
+            "organization": job.organization_id,
+        }
         super().__init__(data, job=job, initial=initial)
         names = [(name, name) for name in conf.queues()]
         self.fields["queue"] = forms.ChoiceField(label=gettext("Queue"), choices=names)
@@ -83,5 +91,7 @@ class CopyForm(DataForm):
         """Refuse an organization whose rows this person does not see."""
         chosen = str(self.cleaned_data["organization"]).strip()
         if not organization_scope.may_see(self.request, chosen):
-            raise ValidationError(gettext("You do not see the jobs of organization “%(id)s”."), params={"id": chosen})
+            raise ValidationError(
+                gettext("You do not see the jobs of organization “%(id)s”."), params={"id": chosen}
+            )
         return chosen

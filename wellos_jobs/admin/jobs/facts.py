@@ -87,4 +87,6 @@ def _unique(site: AdminSite, job: JobRecord) -> Any:
     until = _(" until %(when)s") % {"when": _moment(claim.expires)} if claim.expires else ""
     if claim.job == job.pk:
         return _("%(key)s…, held by this job%(until)s") % {"key": key, "until": until}
-    return format_html(_("{}…, held by {}{}"), key, display.link(site, "jobrecord", claim.job, claim.job), until)
+    return format_html(
+        _("{}…, held by {}{}"), key, display.link(site, "jobrecord", claim.job, claim.job), until
+    )

@@ -51,7 +51,11 @@ class CountedFilter(admin.SimpleListFilter):
         shown = changelist.counts.get(self.parameter_name, {})
         values = [None, *(value for value, _title in self.lookup_choices)]
         for value, choice in zip(values, super().choices(changelist), strict=True):
-            yield {**choice, "display": f"{choice['display']} ({shown[value]})"} if value in shown else choice
+            yield (
+                {**choice, "display": f"{choice['display']} ({shown[value]})"}
+                if value in shown
+                else choice
+            )
 
 
 class StateFilter(CountedFilter):
@@ -145,17 +149,25 @@ class JobChangeList(OrganizationChangeList):
                 others &= other.chosen if other is not counted else Q()
             if len(counted.lookup_choices) <= MOST_COUNTED:
                 for value, _title in counted.lookup_choices:
-                    wanted[counted.parameter_name, value] = Count("pk", filter=counted.condition(value) & others)
+                    wanted[counted.parameter_name, value] = Count(
+                        "pk", filter=counted.condition(value) & others
+                    )
         names = {f"count_{number}": key for number, key in enumerate(wanted)}
         rows, begins = self._uncounted, self.window.newest if self.window else None
-        if begins is not None:  # other choices leave other rows: all of them may be far too many to look for words in
+        if (
+            begins is not None
+        ):  # other choices leave other rows: all of them may be far too many to look for words in
             rows = rows.filter(created_at__gte=begins)
         newest = rows.order_by("-created_at")[: paginator.MOST + 1]
-        found = newest.aggregate(total=Count("pk"), **dict(zip(names, wanted.values(), strict=True)))
+        found = newest.aggregate(
+            total=Count("pk"), **dict(zip(names, wanted.values(), strict=True))
+        )
         shown: dict[str, dict[str, str]] = {}
         plus = "+" if begins is not None or found["total"] > paginator.MOST else ""
         for name, (parameter, value) in names.items():
-            shown.setdefault(str(parameter), {})[value] = f"{min(found[name], paginator.MOST):,}{plus}"
+            shown.setdefault(str(parameter), {})[value] = (
+                f"{min(found[name], paginator.MOST):,}{plus}"
+            )
         return shown
 
     def _counted(self) -> list[CountedFilter]:

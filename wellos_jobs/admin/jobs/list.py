@@ -21,7 +21,14 @@ from ..ui.read_only import NameFilter, ReadOnlyAdmin
 from ..ui.saved_views import SavedViews
 from . import search
 from .actions import NOT_STARTED, PriorityForm, QueueForm
-from .filters import CountedQueueFilter, ErrorFilter, JobChangeList, JobFieldFilter, PriorityFilter, StateFilter
+from .filters import (
+    CountedQueueFilter,
+    ErrorFilter,
+    JobChangeList,
+    JobFieldFilter,
+    PriorityFilter,
+    StateFilter,
+)
 from .page import JobPages
 
 
@@ -62,7 +69,7 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
         # Not select_related: users may live in another database than the jobs.
         return super().get_queryset(request).prefetch_related("requested_by")
 
-    # --- search and actions -------------------------------------------------------------------------
+    # --- search and actions -----------------------------------------------------------------------
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[JobRecord], search_term: str
@@ -73,13 +80,19 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
                 queryset,
                 search_term,
                 may_see_data=may_see,
-                among=lambda rows, narrow: search_window.looked_through(request, rows, "created_at", narrow),
+                among=lambda rows, narrow: search_window.looked_through(
+                    request, rows, "created_at", narrow
+                ),
             )
         except search.SearchFault as fault:
-            messages.warning(request, str(fault), fail_silently=True)  # silently: a bulk operation searches, too
+            messages.warning(
+                request, str(fault), fail_silently=True
+            )  # silently: a bulk operation searches, too
             return queryset.none(), False
         if names := search.sealed(search_term):
-            told = gettext("Some jobs keep %(names)s encrypted: encrypted values cannot be searched")
+            told = gettext(
+                "Some jobs keep %(names)s encrypted: encrypted values cannot be searched"
+            )
             messages.info(request, told % {"names": ", ".join(names)}, fail_silently=True)
         return found, False
 
@@ -118,13 +131,17 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
             (
                 NOT_STARTED,
                 lambda n: ngettext(
-                    "%d job that has not started never will", "%d jobs that have not started never will", n
+                    "%d job that has not started never will",
+                    "%d jobs that have not started never will",
+                    n,
                 ),
             ),
             (
                 [JobState.ACTIVE],
                 lambda n: ngettext(
-                    "%d active job is stopped in its run", "%d active jobs are stopped in their runs", n
+                    "%d active job is stopped in its run",
+                    "%d active jobs are stopped in their runs",
+                    n,
                 ),
             ),
             idle=_left_alone,
@@ -183,18 +200,24 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
         QueueForm,
     )
 
-    # --- columns ------------------------------------------------------------------------------------
+    # --- columns ----------------------------------------------------------------------------------
 
     @admin.display(description=_("state"), ordering="state")
     def state_and_progress(self, job: JobRecord) -> SafeString:
         shown = self.state_shown(job)
-        return format_html("{}<br>{}", shown, self.progress_shown(job)) if job.state == JobState.ACTIVE else shown
+        return (
+            format_html("{}<br>{}", shown, self.progress_shown(job))
+            if job.state == JobState.ACTIVE
+            else shown
+        )
 
     @admin.display(description=_("queue"), ordering="queue")
     def queue_and_priority(self, job: JobRecord) -> SafeString | str:
         if job.priority == Priority.NORMAL:
             return job.queue
-        return format_html('{}<br><span class="wj-quiet">{}</span>', job.queue, job.get_priority_display())
+        return format_html(
+            '{}<br><span class="wj-quiet">{}</span>', job.queue, job.get_priority_display()
+        )
 
     @admin.display(description=_("state"), ordering="state")
     def state_shown(self, job: JobRecord) -> SafeString:
@@ -237,4 +260,6 @@ def _run_now(n: int) -> str:
 
 def _left_alone(state: str) -> Sentence:
     label = JobState(state).label
-    return lambda n: ngettext("%%d %s job stays as it is", "%%d %s jobs stay as they are", n) % label
+    return lambda n: (
+        ngettext("%%d %s job stays as it is", "%%d %s jobs stay as they are", n) % label
+    )

@@ -48,21 +48,31 @@ def logs(request: HttpRequest, job: JobRecord) -> dict[str, Any]:
     level = request.GET.get("level", "")
     least = LEVELS.index(level) if level in LEVELS else 0
     text = request.GET.get("log", "").strip()[:LONGEST_TEXT]
-    kept = JobLog.objects.filter(job=job.pk).order_by("-replay", "-number")[: MOST_SEARCHED if text else MOST_RUNS]
+    kept = JobLog.objects.filter(job=job.pk).order_by("-replay", "-number")[
+        : MOST_SEARCHED if text else MOST_RUNS
+    ]
     loud = [(log, [line for line in log.lines if line[1] not in LEVELS[:least]]) for log in kept]
-    shown = _found(loud, text) if text else [(log, [_line(line) for line in lines]) for log, lines in loud]
+    shown = (
+        _found(loud, text)
+        if text
+        else [(log, [_line(line) for line in lines]) for log, lines in loud]
+    )
     return {
         "logs": shown,
         "has_logs": bool(loud),
         "levels": LEVELS,
         "level": LEVELS[least],
         "log_text": text,
-        "found": sum(isinstance(line.text, SafeString) for _log, lines in shown for line in lines) if text else 0,
+        "found": sum(isinstance(line.text, SafeString) for _log, lines in shown for line in lines)
+        if text
+        else 0,
         "most_found": MOST_FOUND,
     }
 
 
-def _found(logs: Sequence[tuple[JobLog, list[Stored]]], text: str) -> list[tuple[JobLog, list[Line]]]:
+def _found(
+    logs: Sequence[tuple[JobLog, list[Stored]]], text: str
+) -> list[tuple[JobLog, list[Line]]]:
     """Return the runs that have lines with the text, and these lines with those around them."""
     sought, left, shown = re.compile(f"({re.escape(text)})", re.IGNORECASE), MOST_FOUND, []
     for log, lines in logs:
@@ -73,8 +83,15 @@ def _found(logs: Sequence[tuple[JobLog, list[Stored]]], text: str) -> list[tuple
     return shown
 
 
-def _around(lines: Sequence[Stored], places: Sequence[int], sought: re.Pattern[str]) -> Iterator[Line]:
-    near = {at for place in places for at in range(place - AROUND, place + AROUND + 1) if 0 <= at < len(lines)}
+def _around(
+    lines: Sequence[Stored], places: Sequence[int], sought: re.Pattern[str]
+) -> Iterator[Line]:
+    near = {
+        at
+        for place in places
+        for at in range(place - AROUND, place + AROUND + 1)
+        if 0 <= at < len(lines)
+    }
     found, last = set(places), -1
     for at in sorted(near):
         yield _line(lines[at], sought if at in found else None, after_gap=at != last + 1)
@@ -92,5 +109,7 @@ def _marked(text: str, sought: re.Pattern[str]) -> SafeString:
     """Return a text in which what was looked for is marked: each second part of it."""
     parts = enumerate(sought.split(text))
     return format_html_join(
-        "", "{}", ((format_html("<mark>{}</mark>", part) if at % 2 else part,) for at, part in parts)
+        "",
+        "{}",
+        ((format_html("<mark>{}</mark>", part) if at % 2 else part,) for at, part in parts),
     )

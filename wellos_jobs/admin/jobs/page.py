@@ -61,12 +61,17 @@ class JobPage(Page):
             "buttons": buttons(self.site, request, job),
             "facts": facts(self.site, job),
             "moments": timeline.timeline(job, attempts, letters, entries),
-            "attempts": [(one, long_text.shown(one, "traceback"), self._whole(one)) for one in reversed(attempts)],
+            "attempts": [
+                (one, long_text.shown(one, "traceback"), self._whole(one))
+                for one in reversed(attempts)
+            ],
             "is_more": len(attempts) == MOST_ATTEMPTS,
             "letters": [(letter, self._letter_url(letter)) for letter in letters],
             "may_see_payload": may_see,
             "data": display.as_json(payload.mask(job.data)) if may_see else "",
-            "result": display.as_json(live["result"]) if may_see and live["result"] is not None else "",
+            "result": display.as_json(live["result"])
+            if may_see and live["result"] is not None
+            else "",
             "run_context": display.as_json(job.context) if job.context else "",
             "entries": entries,
             "is_live": JobState(job.state) not in FINAL_STATES,
@@ -77,17 +82,25 @@ class JobPage(Page):
     def _brought_up_to_date(self, job: JobRecord) -> dict[str, Any]:
         """Put what Redis knows better over the row, which is only shown and never saved."""
         live = status.job_status(job)
-        is_ahead = live["state"] != job.state  # else the times are those of the rows, which the attempts have, too
+        is_ahead = (
+            live["state"] != job.state
+        )  # else the times are those of the rows, which the attempts have, too
         for name in (*_LIVE, "state", *(_LIVE_TIMES if is_ahead else ())):
             setattr(job, name, live[name])
         return live
 
-    def _history(self, job: JobRecord) -> tuple[list[JobAttempt], list[DeadLetter], list[AuditEntry]]:
+    def _history(
+        self, job: JobRecord
+    ) -> tuple[list[JobAttempt], list[DeadLetter], list[AuditEntry]]:
         rows = long_text.with_cut(JobAttempt.objects.filter(job=job.pk), "traceback")
         attempts = list(rows.order_by("-pk")[:MOST_ATTEMPTS])[::-1]
-        letters = list(DeadLetter.objects.filter(job=job.pk).defer("traceback", "former_data").order_by("pk"))
+        letters = list(
+            DeadLetter.objects.filter(job=job.pk).defer("traceback", "former_data").order_by("pk")
+        )
         keys = [str(letter.pk) for letter in letters]
-        about = Q(target_type="job", target_id=str(job.pk)) | Q(target_type="dead_letter", target_id__in=keys)
+        about = Q(target_type="job", target_id=str(job.pk)) | Q(
+            target_type="dead_letter", target_id__in=keys
+        )
         entries = AuditEntry.objects.filter(about).order_by("-at", "-pk")[:MOST_ENTRIES]
         return attempts, letters, list(entries)[::-1]
 
@@ -95,16 +108,23 @@ class JobPage(Page):
         """Return what the job belongs to, and the jobs like it."""
         visible = organization_scope.visible(request, JobRecord.objects.all())
         relatives = Q(parent=job.pk) | Q(pk=job.parent_id) if job.parent_id else Q(parent=job.pk)
-        near = list(visible.filter(relatives).order_by("created_at").only(*graph.COLUMNS)[: MOST_RELATIVES + 1])
+        near = list(
+            visible.filter(relatives)
+            .order_by("created_at")
+            .only(*graph.COLUMNS)[: MOST_RELATIVES + 1]
+        )
         like = similar_jobs.alike(job, visible)
         sees_all = organization_scope.sees_everything(request)
         return {
-            "parent": next(iter(self._linked(one for one in near if one.pk == job.parent_id)), None),
+            "parent": next(
+                iter(self._linked(one for one in near if one.pk == job.parent_id)), None
+            ),
             "children": self._linked(one for one in near if one.pk != job.parent_id),
             "flow": graph.picture(self.site, job, visible),
             "alike": like,
             "alike_jobs": [
-                (self._link(one, one.pk), one, display.wait_time(one), display.run_time(one)) for one in like.jobs
+                (self._link(one, one.pk), one, display.wait_time(one), display.run_time(one))
+                for one in like.jobs
             ],
             "times": similar_jobs.run_times(job) if sees_all else None,
             "sees_everything": sees_all,
@@ -124,7 +144,9 @@ class JobPage(Page):
         return reverse(name, args=[attempt.job_id, attempt.pk], current_app=self.site.name)
 
     def _letter_url(self, letter: DeadLetter) -> Any:
-        return display.link(self.site, "deadletter", letter.pk, gettext("Dead letter %(n)s") % {"n": letter.pk})
+        return display.link(
+            self.site, "deadletter", letter.pk, gettext("Dead letter %(n)s") % {"n": letter.pk}
+        )
 
 
 class TracebackPage(JobPage):
@@ -136,7 +158,11 @@ class TracebackPage(JobPage):
     def answer(self, request: HttpRequest, **values: Any) -> HttpResponse:
         self.require(request, self.permission)
         job = find_job(request, values["job_id"])
-        found = JobAttempt.objects.filter(job=job.pk, pk=values["attempt"]).values_list("traceback", flat=True).first()
+        found = (
+            JobAttempt.objects.filter(job=job.pk, pk=values["attempt"])
+            .values_list("traceback", flat=True)
+            .first()
+        )
         if found is None:
             raise Http404(gettext("There is no such attempt"))
         return long_text.as_file(found)
@@ -150,5 +176,7 @@ class JobPages:
         pages = (JobAct, JobCopy, TracebackPage)
         return [*(page.pattern(self) for page in pages), *below.get_urls()]  # type: ignore[arg-type]
 
-    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **options: Any) -> HttpResponse:
+    def change_view(
+        self, request: HttpRequest, object_id: str, *args: Any, **options: Any
+    ) -> HttpResponse:
         return JobPage(self).answer(request, job_id=object_id)  # type: ignore[arg-type]

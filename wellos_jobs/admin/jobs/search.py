@@ -37,7 +37,9 @@ Among = Callable[[QuerySet[JobRecord], Q], QuerySet[JobRecord]]
 
 _VERSION = 12
 """Which digit of a UUID is its version."""
-_BEGINNING = re.compile(r"[0-9a-fA-F]{8,31}|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){0,3}[0-9a-fA-F]{0,11}")
+_BEGINNING = re.compile(
+    r"[0-9a-fA-F]{8,31}|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){0,3}[0-9a-fA-F]{0,11}"
+)
 _TERM = re.compile(
     r'(?:(?P<prefix>name|queue|org|state|error|id|by|data(?:\.[^\s:".]+)+):)?(?:"(?P<quoted>[^"]*)"|(?P<word>\S+))'
 )
@@ -70,11 +72,13 @@ def parse(text: str) -> list[Term]:
     return [*([Term("", " ".join(phrase))] if phrase else []), *found]
 
 
-def search(rows: QuerySet[JobRecord], text: str, *, may_see_data: bool, among: Among) -> QuerySet[JobRecord]:
+def search(
+    rows: QuerySet[JobRecord], text: str, *, may_see_data: bool, among: Among
+) -> QuerySet[JobRecord]:
     """Return the rows that a search text means.
 
-    What an index finds is applied first; ``among`` gets what that leaves, and returns those rows in which words are
-    looked for.
+    What an index finds is applied first; ``among`` gets what that leaves, and returns those rows in
+    which words are looked for.
 
     Raises:
         SearchFault: it names no state there is, or data that this person may not see.
@@ -111,7 +115,11 @@ def _is_known(rows: QuerySet[JobRecord], term: Term) -> bool:
 def sealed(text: str) -> list[str]:
     """Return the names of data that a search asks for and that some job keeps encrypted: it cannot be found there."""
     asked = {term.prefix.split(".")[1] for term in parse(text) if term.prefix.startswith("data.")}
-    return sorted(asked & {name for job in registry.all_jobs() for name in job.sensitive}) if asked else []
+    return (
+        sorted(asked & {name for job in registry.all_jobs() for name in job.sensitive})
+        if asked
+        else []
+    )
 
 
 def _condition(term: Term) -> Q:
@@ -145,7 +153,10 @@ def _anywhere(text: str) -> Q:
 def _state(text: str) -> str:
     if text.lower() not in JobState.values:
         states = ", ".join(JobState.values)
-        raise SearchFault(_("There is no state “%(state)s”: there are %(states)s") % {"state": text, "states": states})
+        raise SearchFault(
+            _("There is no state “%(state)s”: there are %(states)s")
+            % {"state": text, "states": states}
+        )
     return text.lower()
 
 
@@ -175,7 +186,9 @@ def _begun(text: str) -> set[tuple[uuid.UUID, uuid.UUID]]:
 
 def _users(text: str) -> list[Any]:
     """Return the keys of users: they may live in another database, so this is a query of its own."""
-    users = get_user_model()._default_manager.filter(**{f"{get_user_model().USERNAME_FIELD}__icontains": text})
+    users = get_user_model()._default_manager.filter(
+        **{f"{get_user_model().USERNAME_FIELD}__icontains": text}
+    )
     return list(users.values_list("pk", flat=True)[:MOST_USERS])
 
 

@@ -18,13 +18,17 @@ def why(job: JobRecord) -> str:
     try:
         return JobHandle(job.pk, job.queue, job._state.db or "default").explain()
     except broker.Unavailable as error:
-        return gettext("Redis cannot be reached, so it cannot be told what the job waits for: %(error)s") % {
-            "error": error
-        }
+        return gettext(
+            "Redis cannot be reached, so it cannot be told what the job waits for: %(error)s"
+        ) % {"error": error}
     except (broker.Error, ValueError, JobNotFound) as error:
         return gettext("It cannot be told what the job waits for: %(error)s") % {"error": error}
 
 
 def problem(job: JobRecord) -> str:
     """Return why Redis does not tell the state of an open job; nothing if it does."""
-    return "" if JobState(job.state) in FINAL_STATES else str(status.job_status(job).get("problem", ""))
+    return (
+        ""
+        if JobState(job.state) in FINAL_STATES
+        else str(status.job_status(job).get("problem", ""))
+    )

@@ -39,7 +39,9 @@ class ScheduleActs(BulkActs):
                     n,
                 ),
             ),
-            idle=lambda on: lambda n: ngettext("%d is enabled already", "%d are enabled already", n),
+            idle=lambda on: (
+                lambda n: ngettext("%d is enabled already", "%d are enabled already", n)
+            ),
         ),
         lambda n: ngettext("%d schedule enabled", "%d schedules enabled", n) % n,
     )
@@ -59,7 +61,9 @@ class ScheduleActs(BulkActs):
                     n,
                 ),
             ),
-            idle=lambda on: lambda n: ngettext("%d is disabled already", "%d are disabled already", n),
+            idle=lambda on: (
+                lambda n: ngettext("%d is disabled already", "%d are disabled already", n)
+            ),
         ),
         lambda n: ngettext("%d schedule disabled", "%d schedules disabled", n) % n,
     )
@@ -71,13 +75,15 @@ class ScheduleActs(BulkActs):
         lambda schedules: [_runs(schedules.count())],
         lambda n: ngettext("%d job enqueued", "%d jobs enqueued", n) % n,
     )
-    delete_selected = BulkAct(  # in the place of Django's own action of that name, which asks for no reason
-        "delete_selected",
-        bulk.Verb("delete_{model}", operations.delete_schedules, _("Delete schedules")),
-        _("Delete selected schedules"),
-        _("Delete"),
-        lambda schedules: _deletions(schedules),
-        lambda n: ngettext("%d schedule deleted", "%d schedules deleted", n) % n,
+    delete_selected = (
+        BulkAct(  # in the place of Django's own action of that name, which asks for no reason
+            "delete_selected",
+            bulk.Verb("delete_{model}", operations.delete_schedules, _("Delete schedules")),
+            _("Delete selected schedules"),
+            _("Delete"),
+            lambda schedules: _deletions(schedules),
+            lambda n: ngettext("%d schedule deleted", "%d schedules deleted", n) % n,
+        )
     )
 
     def delete_view(
@@ -92,8 +98,12 @@ class ScheduleActs(BulkActs):
             raise Http404(gettext("There is no schedule %(id)s") % {"id": object_id})
         pages = f"admin:wellos_jobs_{site_admin.opts.model_name}"
         back = reverse(f"{pages}_change", args=[row.pk], current_app=site_admin.admin_site.name)
-        answer = self.delete_selected(site_admin, request, site_admin.get_queryset(request).filter(pk=row.pk), back)
-        return answer or HttpResponseRedirect(reverse(f"{pages}_changelist", current_app=site_admin.admin_site.name))
+        answer = self.delete_selected(
+            site_admin, request, site_admin.get_queryset(request).filter(pk=row.pk), back
+        )
+        return answer or HttpResponseRedirect(
+            reverse(f"{pages}_changelist", current_app=site_admin.admin_site.name)
+        )
 
     def delete_model(self, request: HttpRequest, obj: Schedule) -> None:
         """Delete for code that calls this by itself; the pages here do not."""

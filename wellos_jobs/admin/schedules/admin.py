@@ -74,7 +74,7 @@ class BaseScheduleAdmin(ScheduleActs, ScheduleColumns, _ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return organization_scope.visible(request, super().get_queryset(request))
 
-    # --- pages --------------------------------------------------------------------------------------
+    # --- pages ------------------------------------------------------------------------------------
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return ScheduleChangeList
@@ -90,7 +90,9 @@ class BaseScheduleAdmin(ScheduleActs, ScheduleColumns, _ModelAdmin):
             raise PermissionDenied
         return HttpResponse(rendered(preview_of_query(request.GET)))
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
         shows_clock = request.method == "GET" and organization_scope.sees_everything(request)
         context = {"clock": clock_panel() if shows_clock else None, "has_reports": has_reports()}
         return super().changelist_view(request, context | (extra_context or {}))
@@ -102,7 +104,11 @@ class BaseScheduleAdmin(ScheduleActs, ScheduleColumns, _ModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        context = {"zones": sorted(available_timezones()), "zones_id": ZONES_LIST, **(extra_context or {})}
+        context = {
+            "zones": sorted(available_timezones()),
+            "zones_id": ZONES_LIST,
+            **(extra_context or {}),
+        }
         if object_id is not None and str(object_id).isdigit():
             context |= {
                 "history": self._history(request, int(object_id)),
@@ -116,20 +122,30 @@ class BaseScheduleAdmin(ScheduleActs, ScheduleColumns, _ModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.add_readonly if obj is None else (*self.add_readonly, *flatten(FACTS))
 
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
         """Return the form; for people who see some organizations only, it takes no other."""
         form: Any = super().get_form(request, obj, change, **kwargs)
         return form if organization_scope.sees_everything(request) else bordered(form, request)
 
     def reason_asked(self, request: HttpRequest, obj: Any) -> list[Any]:
         """Return the part of the form that asks why, for those who may send it."""
-        may_send = self.has_add_permission(request) if obj is None else self.has_change_permission(request, obj)
+        may_send = (
+            self.has_add_permission(request)
+            if obj is None
+            else self.has_change_permission(request, obj)
+        )
         return [WHY] if may_send else []
 
     @admin.display(description=_("next runs"))
     def preview_shown(self, row: Schedule) -> SafeString:
-        url = reverse(f"admin:wellos_jobs_{self.opts.model_name}_preview", current_app=self.admin_site.name)
-        known = urlencode({name: getattr(row, name) for name in ("cron", "time_zone", "organization_id")})
+        url = reverse(
+            f"admin:wellos_jobs_{self.opts.model_name}_preview", current_app=self.admin_site.name
+        )
+        known = urlencode(
+            {name: getattr(row, name) for name in ("cron", "time_zone", "organization_id")}
+        )
         return format_html(
             '<div class="wj-preview" aria-live="polite" data-preview-url="{}?{}">{}</div>',
             url,
@@ -152,7 +168,9 @@ class BaseScheduleAdmin(ScheduleActs, ScheduleColumns, _ModelAdmin):
         due = ids.moment_of(job.pk)
         by_hand = bool(job.context.get("run_now"))
         return {
-            "due": display.link(self.admin_site, "jobrecord", job.pk, moment(row, due) if due else job.pk),
+            "due": display.link(
+                self.admin_site, "jobrecord", job.pk, moment(row, due) if due else job.pk
+            ),
             "by_hand": by_hand,
             "requester": job.requested_by if by_hand else None,
             "state": display.badge(job.state, JobState(job.state).label),
@@ -164,12 +182,14 @@ class BaseScheduleAdmin(ScheduleActs, ScheduleColumns, _ModelAdmin):
 
     def _history_url(self, pk: str) -> str:
         try:
-            url = reverse("admin:wellos_jobs_jobrecord_changelist", current_app=self.admin_site.name)
+            url = reverse(
+                "admin:wellos_jobs_jobrecord_changelist", current_app=self.admin_site.name
+            )
         except NoReverseMatch:
             return ""
         return f"{url}?{urlencode({'schedule__exact': pk})}"
 
-    # --- storing ------------------------------------------------------------------------------------
+    # --- storing ----------------------------------------------------------------------------------
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         reason = form.cleaned_data.get("reason", "")
@@ -207,7 +227,9 @@ class ScheduleAdmin(BaseScheduleAdmin):
         return (*fields, "name", "data_shown", *(["job_name"] if obj.source else []))
 
     def _is_data_fixed(self, request: HttpRequest, obj: Any) -> bool:
-        return obj is not None and (bool(obj.source) or not self.has_change_permission(request, obj))
+        return obj is not None and (
+            bool(obj.source) or not self.has_change_permission(request, obj)
+        )
 
     @admin.display(description=_("data"))
     def data_shown(self, row: Schedule) -> SafeString | str:
@@ -266,7 +288,9 @@ class OrganizationReportScheduleAdmin(BaseScheduleAdmin):
     @admin.display(description=_("report"))
     def report_shown(self, row: OrganizationReportSchedule) -> SafeString:
         return format_html(
-            '{}<br><span class="wj-quiet">{}</span>', row.report_type or gettext("the usual one"), row.format.upper()
+            '{}<br><span class="wj-quiet">{}</span>',
+            row.report_type or gettext("the usual one"),
+            row.format.upper(),
         )
 
     @admin.display(description=_("recipients"))
@@ -276,4 +300,8 @@ class OrganizationReportScheduleAdmin(BaseScheduleAdmin):
 
 def _audit_of(pk: str) -> list[AuditEntry]:
     """Return what was done to a schedule, newest first."""
-    return list(AuditEntry.objects.filter(target_type="schedule", target_id=pk).order_by("-at", "-pk")[:HISTORY])
+    return list(
+        AuditEntry.objects.filter(target_type="schedule", target_id=pk).order_by("-at", "-pk")[
+            :HISTORY
+        ]
+    )

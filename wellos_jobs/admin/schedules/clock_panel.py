@@ -33,7 +33,8 @@ def clock_panel() -> ClockPanel:
             _ask(source, panel)
         except broker.Error as error:
             panel.problems.append(
-                _("The Redis of queue %(queue)s cannot be asked: %(error)s") % {"queue": source, "error": error}
+                _("The Redis of queue %(queue)s cannot be asked: %(error)s")
+                % {"queue": source, "error": error}
             )
     panel.broken.sort()
     panel.more = max(0, len(panel.broken) - SHOWN)

@@ -31,11 +31,19 @@ ZONES_LIST = "wj-zones"
 """The id of the list of zones that a browser offers while somebody types one."""
 
 WHEN_HELP = {
-    "cron": _("Five fields (minute hour day month weekday), six with seconds first, @daily, or @every 90, 15m, 2h."),
-    "time_zone": _("An IANA name, such as Europe/Paris. Empty: the organization's, else the project's."),
-    "enabled": _("While it is off no run is made; runs that fall into that time are not made up for."),
+    "cron": _(
+        "Five fields (minute hour day month weekday), six with seconds first, @daily, or @every 90, 15m, 2h."
+    ),
+    "time_zone": _(
+        "An IANA name, such as Europe/Paris. Empty: the organization's, else the project's."
+    ),
+    "enabled": _(
+        "While it is off no run is made; runs that fall into that time are not made up for."
+    ),
     "catch_up": _("What to do about runs that fell into a time when no scheduler ran."),
-    "catch_up_limit": _("However many runs were missed, at most so many jobs are made at once: the latest."),
+    "catch_up_limit": _(
+        "However many runs were missed, at most so many jobs are made at once: the latest."
+    ),
     "overlap": _("What to do when the job of the run before has not ended."),
     "starts_at": _("No run before this. Intervals count from here."),
     "ends_at": _("No run after this."),
@@ -58,7 +66,9 @@ class BaseScheduleForm(_ModelForm):
         help_texts: Mapping[str, Any] = WHEN_HELP
         widgets: ClassVar[dict[str, forms.Widget]] = {
             "cron": forms.TextInput(attrs={"class": "vTextField wj-cron", "spellcheck": "false"}),
-            "time_zone": forms.TextInput(attrs={"class": "vTextField", "list": ZONES_LIST, "spellcheck": "false"}),
+            "time_zone": forms.TextInput(
+                attrs={"class": "vTextField", "list": ZONES_LIST, "spellcheck": "false"}
+            ),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -77,7 +87,11 @@ class BaseScheduleForm(_ModelForm):
                 if name in self.fields or name == NON_FIELD_ERRORS:
                     known.setdefault(name, []).extend(faults)
                 else:
-                    told = [ValidationError(f"{name}: {text}") for fault in faults for text in fault.messages]
+                    told = [
+                        ValidationError(f"{name}: {text}")
+                        for fault in faults
+                        for text in fault.messages
+                    ]
                     known.setdefault(NON_FIELD_ERRORS, []).extend(told)
             error = ValidationError(known)
         super().add_error(field, error)
@@ -108,7 +122,9 @@ class ScheduleForm(BaseScheduleForm):
         }
         widgets: ClassVar[dict[str, forms.Widget]] = {
             **BaseScheduleForm.Meta.widgets,
-            "data": forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField wj-json", "spellcheck": "false"}),
+            "data": forms.Textarea(
+                attrs={"rows": 4, "class": "vLargeTextField wj-json", "spellcheck": "false"}
+            ),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -118,26 +134,35 @@ class ScheduleForm(BaseScheduleForm):
             choices = [("", "---------"), *((name, name) for name in sorted(filter(None, names)))]
             self.fields["job_name"] = forms.ChoiceField(label=_("Job"), choices=choices)
         if "data" in self.fields and self.instance.data:
-            self.initial["data"] = {name: _unsealed(value) for name, value in self.instance.data.items()}
+            self.initial["data"] = {
+                name: _unsealed(value) for name, value in self.instance.data.items()
+            }
 
     def clean_data(self) -> Any:
         """Put back what is stored for sensitive arguments that were left as they are shown."""
         data, stored = self.cleaned_data["data"], self.instance.data or {}
         if not isinstance(data, dict):
             return data  # the model says what is wrong
-        return {name: stored[name] if value == MASK and name in stored else value for name, value in data.items()}
+        return {
+            name: stored[name] if value == MASK and name in stored else value
+            for name, value in data.items()
+        }
 
 
 class OrganizationReportForm(BaseScheduleForm):
     """The schedule of an organization's report."""
 
     report_type = forms.CharField(label=_("Report"), required=False)
-    format = forms.ChoiceField(label=_("Format"), choices=[(name, name.upper()) for name in REPORT_FORMATS])
+    format = forms.ChoiceField(
+        label=_("Format"), choices=[(name, name.upper()) for name in REPORT_FORMATS]
+    )
     recipients = forms.CharField(
         label=_("Recipients"),
         required=False,
         widget=forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField"}),
-        help_text=_("Mail addresses, one a line or with commas between. Each gets a mail of their own with the link."),
+        help_text=_(
+            "Mail addresses, one a line or with commas between. Each gets a mail of their own with the link."
+        ),
     )
 
     class Meta(BaseScheduleForm.Meta):
@@ -172,8 +197,15 @@ class OrganizationReportForm(BaseScheduleForm):
         choices = [("", gettext("the usual one (%(title)s)") % {"title": kinds[0].title})]
         choices += [(kind.name, kind.title) for kind in kinds]
         if row.report_type not in dict(choices):
-            choices.append((row.report_type, gettext("%(name)s (nobody registers it)") % {"name": row.report_type}))
-        self.fields["report_type"] = forms.ChoiceField(label=_("Report"), choices=choices, required=False)
+            choices.append(
+                (
+                    row.report_type,
+                    gettext("%(name)s (nobody registers it)") % {"name": row.report_type},
+                )
+            )
+        self.fields["report_type"] = forms.ChoiceField(
+            label=_("Report"), choices=choices, required=False
+        )
 
     def clean_organization_id(self) -> str:
         """Refuse an organization that the resolver does not know, and one that has a schedule."""
@@ -194,7 +226,11 @@ class OrganizationReportForm(BaseScheduleForm):
             try:
                 validate_email(address)
             except ValidationError:
-                faults.append(ValidationError(_("“%(text)s” is not a mail address."), params={"text": address}))
+                faults.append(
+                    ValidationError(
+                        _("“%(text)s” is not a mail address."), params={"text": address}
+                    )
+                )
             addresses.setdefault(address.casefold(), address)
         if faults:
             raise ValidationError(faults)
@@ -209,7 +245,11 @@ class OrganizationReportForm(BaseScheduleForm):
         row.data = {
             **(row.data or {}),
             "organization_id": organization,
-            **{name: given[name] for name in ("report_type", "format", "recipients") if name in given},
+            **{
+                name: given[name]
+                for name in ("report_type", "format", "recipients")
+                if name in given
+            },
         }
         return given
 
@@ -232,8 +272,14 @@ def bordered(form: Any, request: HttpRequest) -> Any:
     def clean(self: Any) -> Any:
         cleaned = form.clean(self)
         chosen = self.cleaned_data.get("organization_id")
-        if "organization_id" in self.fields and chosen is not None and not organization_scope.may_see(request, chosen):
-            self.add_error("organization_id", _("You may not make schedules for this organization."))
+        if (
+            "organization_id" in self.fields
+            and chosen is not None
+            and not organization_scope.may_see(request, chosen)
+        ):
+            self.add_error(
+                "organization_id", _("You may not make schedules for this organization.")
+            )
         return cleaned
 
     return type(form.__name__, (form,), {"clean": clean, "__module__": form.__module__})

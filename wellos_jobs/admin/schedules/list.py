@@ -43,11 +43,15 @@ class ScheduleChangeList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         found = display.resolved(row.organization_id for row in self.result_list)
-        runs = schedule_runs.last_runs(organization_scope.visible(request, JobRecord.objects.all()), self.result_list)
+        runs = schedule_runs.last_runs(
+            organization_scope.visible(request, JobRecord.objects.all()), self.result_list
+        )
         for row in self.result_list:
             row.past_runs = runs.get(row.pk)
             known = found.get(row.organization_id, {})
-            row.organization_shown = display.organization(row.organization_id, known) or display.NOTHING
+            row.organization_shown = (
+                display.organization(row.organization_id, known) or display.NOTHING
+            )
             row.organization_name = str(known.get("label") or row.organization_id)
             row.zone_shown = zone_of(row, known)[0]
 
@@ -66,7 +70,7 @@ def has_reports() -> bool:
     return registry.find(REPORT_JOB) is not None
 
 
-# --- filters ---------------------------------------------------------------------------------------------
+# --- filters --------------------------------------------------------------------------------------
 
 
 class SourceFilter(admin.SimpleListFilter):
@@ -86,14 +90,20 @@ class ConditionFilter(admin.SimpleListFilter):
     parameter_name = "condition"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("broken", _("broken")), ("overdue", _("overdue")), ("missed", _("has missed runs"))]
+        return [
+            ("broken", _("broken")),
+            ("overdue", _("overdue")),
+            ("missed", _("has missed runs")),
+        ]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         match self.value():
             case "broken":
                 return queryset.exclude(broken="")
             case "overdue":
-                return queryset.filter(broken="", enabled=True, next_run_at__lt=timezone.now() - OVERDUE)
+                return queryset.filter(
+                    broken="", enabled=True, next_run_at__lt=timezone.now() - OVERDUE
+                )
             case "missed":
                 return queryset.filter(missed__gt=0)
         return queryset
@@ -115,9 +125,9 @@ class OrganizationFilter(admin.SimpleListFilter):
     parameter_name = "organization"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        rows = organization_scope.visible(request, Schedule.objects.exclude(organization_id="")).order_by(
-            "organization_id"
-        )
+        rows = organization_scope.visible(
+            request, Schedule.objects.exclude(organization_id="")
+        ).order_by("organization_id")
         ids = list(rows.values_list("organization_id", flat=True).distinct()[:MOST_ORGANIZATIONS])
         chosen = self.used_parameters.get(self.parameter_name)
         if chosen and chosen != NONE and chosen not in ids:
@@ -126,10 +136,12 @@ class OrganizationFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         value = self.value()
-        return queryset.filter(organization_id="" if value == NONE else value) if value else queryset
+        return (
+            queryset.filter(organization_id="" if value == NONE else value) if value else queryset
+        )
 
 
-# --- columns ---------------------------------------------------------------------------------------------
+# --- columns --------------------------------------------------------------------------------------
 
 
 class ScheduleColumns:
@@ -144,7 +156,10 @@ class ScheduleColumns:
     @admin.display(description=_("when"), ordering="cron")
     def when(self, row: Schedule) -> SafeString:
         return format_html(
-            '{}<br><span class="wj-quiet"><code>{}</code> {}</span>', words(row.cron), row.cron, _zone(row)
+            '{}<br><span class="wj-quiet"><code>{}</code> {}</span>',
+            words(row.cron),
+            row.cron,
+            _zone(row),
         )
 
     @admin.display(description=_("state"), ordering="enabled")
@@ -152,7 +167,9 @@ class ScheduleColumns:
         remarks = [display.shortened(row.broken, 60)] if row.broken else []
         if row.missed:
             remarks.append(ngettext("%d run missed", "%d runs missed", row.missed) % row.missed)
-        lines = format_html_join("", '<br><span class="wj-quiet">{}</span>', ((remark,) for remark in remarks))
+        lines = format_html_join(
+            "", '<br><span class="wj-quiet">{}</span>', ((remark,) for remark in remarks)
+        )
         return format_html("{}{}", _state(row), lines)
 
     @admin.display(description=_("last run"), ordering="last_run_at")
@@ -191,14 +208,16 @@ class ScheduleColumns:
     def organization_shown(self, row: Schedule) -> SafeString | str:
         return getattr(row, "organization_shown", row.organization_id or display.NOTHING)
 
-    # --- on the page of one -------------------------------------------------------------------------
+    # --- on the page of one -----------------------------------------------------------------------
 
     @admin.display(description=_("state"))
     def condition(self, row: Schedule) -> SafeString | str:
         if row.broken:
             return format_html("{} {}", _state(row), display.block(row.broken))
         if row.orphaned and not row.enabled:
-            why = gettext("What declared it is gone, so it is not run. Delete it, or enable it to keep it.")
+            why = gettext(
+                "What declared it is gone, so it is not run. Delete it, or enable it to keep it."
+            )
             return format_html("{} {}", _state(row), why)
         return _state(row)
 
@@ -209,7 +228,9 @@ class ScheduleColumns:
         if not changed:
             return label
         lines = format_html_join(
-            "", "<li>{} <code>{}</code></li>", ((name, _told(row.declared[name])) for name in changed)
+            "",
+            "<li>{} <code>{}</code></li>",
+            ((name, _told(row.declared[name])) for name in changed),
         )
         return format_html(
             '{}<p>{}</p><ul class="wj-changes">{}</ul>',
@@ -225,7 +246,10 @@ class ScheduleColumns:
         count = ngettext("%d run", "%d runs", row.missed) % row.missed
         if row.missed_at is None:
             return count
-        return gettext("%(count)s, the last at %(at)s") % {"count": count, "at": moment(row, row.missed_at)}
+        return gettext("%(count)s, the last at %(at)s") % {
+            "count": count,
+            "at": moment(row, row.missed_at),
+        }
 
 
 def words(line: str) -> str:
@@ -250,7 +274,9 @@ def _state(row: Schedule) -> SafeString:
         return display.badge("broken", gettext("broken"))
     if row.orphaned and not row.enabled:
         return display.badge("off", gettext("no longer declared"))
-    return display.badge("on", gettext("on")) if row.enabled else display.badge("off", gettext("off"))
+    return (
+        display.badge("on", gettext("on")) if row.enabled else display.badge("off", gettext("off"))
+    )
 
 
 def _origin(row: Schedule) -> str:
@@ -277,7 +303,9 @@ def changed_by_hand(row: Schedule) -> list[str]:
     """Return the columns of a declared schedule that people have changed."""
     if not row.source:
         return []
-    return [name for name, value in row.declared.items() if _plain(getattr(row, name, value)) != value]
+    return [
+        name for name, value in row.declared.items() if _plain(getattr(row, name, value)) != value
+    ]
 
 
 def _zone(row: Schedule) -> str:

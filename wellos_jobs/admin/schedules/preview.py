@@ -61,7 +61,11 @@ def preview_of_query(query: QueryDict) -> Preview:
     """Return the preview for what somebody has typed so far."""
     form = PreviewForm(query)
     if not form.is_valid():
-        faults = [f"{form[name].label}: {error}" for name, errors in form.errors.items() for error in errors]
+        faults = [
+            f"{form[name].label}: {error}"
+            for name, errors in form.errors.items()
+            for error in errors
+        ]
         return Preview(faults=faults)
     return preview(Schedule(**form.cleaned_data))
 
@@ -93,8 +97,8 @@ def preview(schedule: Schedule) -> Preview:
 def zone_of(schedule: Schedule, found: Mapping[str, Any] | None = None) -> tuple[str, str]:
     """Return the zone in force, and whose it is ('' when it is the schedule's own).
 
-    ``found`` is what the resolver knows of the organization; without it, it is asked. If it fails, the project's zone
-    is shown.
+    ``found`` is what the resolver knows of the organization; without it, it is asked. If it fails,
+    the project's zone is shown.
     """
     if schedule.time_zone:
         return schedule.time_zone, ""

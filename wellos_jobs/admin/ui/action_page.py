@@ -38,7 +38,11 @@ class ReasonForm(forms.Form):
 
     def choice(self) -> dict[str, Any]:
         """Return what was chosen beside reason and rate, as JSON can keep it."""
-        return {name: value for name, value in self.cleaned_data.items() if name not in {"reason", "rate"}}
+        return {
+            name: value
+            for name, value in self.cleaned_data.items()
+            if name not in {"reason", "rate"}
+        }
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,17 @@ class Button:
     is_grave: bool = False
 
 
-def carried_out(request: HttpRequest, form: forms.Form, step: Callable[..., Answer]) -> Answer | None:
+def carried_out(
+    request: HttpRequest, form: forms.Form, step: Callable[..., Answer]
+) -> Answer | None:
     """Do what the form, which is valid, was asked for; tell a refusal and return None.
 
     ``step`` gets who, why and from where, as the operations take it: by, reason and address.
     """
     try:
-        return step(by=request.user, reason=form.cleaned_data["reason"], address=address_of(request))
+        return step(
+            by=request.user, reason=form.cleaned_data["reason"], address=address_of(request)
+        )
     except REFUSALS as error:
         messages.error(request, str(error))
         return None
@@ -86,7 +94,7 @@ class ActingPage(Page):
 
     verbs: ClassVar[Mapping[str, Verb]]
 
-    # --- what a subclass gives ----------------------------------------------------------------------
+    # --- what a subclass gives --------------------------------------------------------------------
 
     @abstractmethod
     def target(self, request: HttpRequest, verb: str, **values: Any) -> Any:
@@ -124,11 +132,14 @@ class ActingPage(Page):
         """Return the address to go to afterwards, and of the way back."""
         return request.get_full_path()
 
-    # --- what all do --------------------------------------------------------------------------------
+    # --- what all do ------------------------------------------------------------------------------
 
     def may(self, request: HttpRequest) -> dict[str, bool]:
         """Return which buttons this person has."""
-        return {name: request.user.has_perm(f"wellos_jobs.{verb.permission}") for name, verb in self.verbs.items()}
+        return {
+            name: request.user.has_perm(f"wellos_jobs.{verb.permission}")
+            for name, verb in self.verbs.items()
+        }
 
     def do_ask(self, request: HttpRequest, **values: Any) -> HttpResponse:
         """Say what a button will do, and ask why."""
@@ -151,7 +162,9 @@ class ActingPage(Page):
                 return self._gone(request, target, told)
         return self.show(request, TEMPLATE, self.question(request, form, **values), **values)
 
-    def question(self, request: HttpRequest, form: ReasonForm | None = None, **values: Any) -> dict[str, Any]:
+    def question(
+        self, request: HttpRequest, form: ReasonForm | None = None, **values: Any
+    ) -> dict[str, Any]:
         """Return what the page between a button and its doing shows."""
         name = self.chosen(request, **values)
         verb, target = self.verbs[name], self.target(request, **values | {"verb": name})
@@ -183,7 +196,9 @@ class ActingPage(Page):
         """Return what to raise for a verb that there is not."""
         return self.refused(text)
 
-    def _gone(self, request: HttpRequest, target: Any, told: Text | Elsewhere | None) -> HttpResponse:
+    def _gone(
+        self, request: HttpRequest, target: Any, told: Text | Elsewhere | None
+    ) -> HttpResponse:
         if isinstance(told, Elsewhere):
             messages.success(request, str(told.text))
             return HttpResponseRedirect(told.url)
@@ -207,7 +222,12 @@ class ActPage(ActingPage):
 
     @classmethod
     def buttons(
-        cls, site: AdminSite, request: HttpRequest, row: object, fits: Callable[[str], bool], query: str = ""
+        cls,
+        site: AdminSite,
+        request: HttpRequest,
+        row: object,
+        fits: Callable[[str], bool],
+        query: str = "",
     ) -> list[Button]:
         """Return the buttons that lead to the questions about one row: those that fit it and that this person has."""
         return [
@@ -223,8 +243,13 @@ class ActPage(ActingPage):
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
         return self.question(request, **values)
 
-    def question(self, request: HttpRequest, form: ReasonForm | None = None, **values: Any) -> dict[str, Any]:
-        return super().question(request, form, **values) | {"hidden": {"action": "confirm"}, "heading": ""}
+    def question(
+        self, request: HttpRequest, form: ReasonForm | None = None, **values: Any
+    ) -> dict[str, Any]:
+        return super().question(request, form, **values) | {
+            "hidden": {"action": "confirm"},
+            "heading": "",
+        }
 
     def named(self, request: HttpRequest, **values: Any) -> str:
         return str(values.get("verb", next(iter(self.verbs))))

@@ -60,22 +60,32 @@ class Effect:
 
 
 def effects(
-    rows: QuerySet[Any], column: str, *acting: tuple[Collection[Any], Sentence], idle: Callable[[Any], Sentence]
+    rows: QuerySet[Any],
+    column: str,
+    *acting: tuple[Collection[Any], Sentence],
+    idle: Callable[[Any], Sentence],
 ) -> list[Effect]:
     """Count rows by a column: some values are acted on, a sentence for each; ``idle`` gives that of another value.
 
-    Of each kind no more are counted than a list counts. One query for each, one for those that stay as they are.
+    Of each kind no more are counted than a list counts. One query for each, one for those that stay
+    as they are.
     """
     rows = rows.order_by()
     sums = [
-        (rows.filter(**{f"{column}__in": list(values)})[: MOST + 1].count(), sentence) for values, sentence in acting
+        (rows.filter(**{f"{column}__in": list(values)})[: MOST + 1].count(), sentence)
+        for values, sentence in acting
     ]
-    others = rows.exclude(**{f"{column}__in": [value for values, _sentence in acting for value in values]})
+    others = rows.exclude(
+        **{f"{column}__in": [value for values, _sentence in acting for value in values]}
+    )
     counts = Counter(others.values_list(column, flat=True)[: MOST + 1])
     is_cut = counts.total() > MOST
     return [
         *(Effect(n, sentence(n)) for n, sentence in sums),
-        *(Effect(n, idle(value)(n), acts=False, at_least=is_cut) for value, n in sorted(counts.items())),
+        *(
+            Effect(n, idle(value)(n), acts=False, at_least=is_cut)
+            for value, n in sorted(counts.items())
+        ),
     ]
 
 
@@ -117,7 +127,8 @@ class BulkAct:
     ) -> HttpResponse | None:
         """Show the page, or, when it comes back with a reason, do what it says and tell how it went.
 
-        ``back`` is the address for those who think better of it: by default the page that the request was sent to.
+        ``back`` is the address for those who think better of it: by default the page that the
+        request was sent to.
         """
         rows, told = self._within(request, rows)
         total = Capped(sum(effect.count for effect in told))
@@ -127,24 +138,46 @@ class BulkAct:
         form = self.form(request.POST if confirmed else None)
         form = with_rate(form) if as_job else form
         if not confirmed or not form.is_valid():
-            asked = {"form": form, "as_job": as_job, "across": across, "home": back or request.get_full_path()}
+            asked = {
+                "form": form,
+                "as_job": as_job,
+                "across": across,
+                "home": back or request.get_full_path(),
+            }
             return self._page(site_admin, request, rows, told, asked | {"total": total})
         if as_job:
-            return carried_out(request, form, partial(self._begin, site_admin, request, rows, form, total))
-        if (report := carried_out(request, form, partial(self.verb.operation, rows, **form.choice()))) is not None:
+            return carried_out(
+                request, form, partial(self._begin, site_admin, request, rows, form, total)
+            )
+        if (
+            report := carried_out(
+                request, form, partial(self.verb.operation, rows, **form.choice())
+            )
+        ) is not None:
             self._tell(request, report)
         return None
 
-    def _within(self, request: HttpRequest, rows: QuerySet[Any]) -> tuple[QuerySet[Any], Sequence[Effect]]:
+    def _within(
+        self, request: HttpRequest, rows: QuerySet[Any]
+    ) -> tuple[QuerySet[Any], Sequence[Effect]]:
         """Return the rows that this person may act on, and what will happen to those and to the others."""
         if self.beyond is None:
             return rows, self.effects(rows)
         beyond = list(self.beyond(request, rows).values_list("pk", flat=True))
         within = rows.exclude(pk__in=beyond) if beyond else rows
-        return within, [*self.effects(within), Effect(len(beyond), self.beyond_text(len(beyond)), acts=False)]
+        return within, [
+            *self.effects(within),
+            Effect(len(beyond), self.beyond_text(len(beyond)), acts=False),
+        ]
 
     def _begin(
-        self, site_admin: Any, request: HttpRequest, rows: QuerySet[Any], form: ReasonForm, total: int, **who: Any
+        self,
+        site_admin: Any,
+        request: HttpRequest,
+        rows: QuerySet[Any],
+        form: ReasonForm,
+        total: int,
+        **who: Any,
     ) -> HttpResponse:
         site, counted = site_admin.admin_site, None if total > MOST else total
         told = {"rate": form.cleaned_data["rate"], "total": counted, "choice": form.choice()}
@@ -159,10 +192,17 @@ class BulkAct:
         for sentence in report.told[:TOLD]:
             messages.warning(request, sentence)
         if (more := len(report.told) - TOLD) > 0:
-            messages.warning(request, ngettext("%d more was left alone", "%d more were left alone", more) % more)
+            messages.warning(
+                request, ngettext("%d more was left alone", "%d more were left alone", more) % more
+            )
 
     def _page(
-        self, site_admin: Any, request: HttpRequest, rows: QuerySet[Any], told: Sequence[Effect], asked: dict[str, Any]
+        self,
+        site_admin: Any,
+        request: HttpRequest,
+        rows: QuerySet[Any],
+        told: Sequence[Effect],
+        asked: dict[str, Any],
     ) -> HttpResponse:
         total, across = asked["total"], asked["across"]
         chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
@@ -172,7 +212,11 @@ class BulkAct:
             "title": self.verb.title,
             "opts": site_admin.model._meta,
             "media": site_admin.media,
-            "hidden": {"action": self.name, "select_across": "1" if across else "0", "confirm": "yes"},
+            "hidden": {
+                "action": self.name,
+                "select_across": "1" if across else "0",
+                "confirm": "yes",
+            },
             "effects": [effect for effect in told if effect.count],
             "rows": rows[:SHOWN],
             "more": max(0, total - SHOWN),
@@ -196,7 +240,9 @@ class BulkActs(_ModelAdmin):
         act = getattr(type(self), action, None)
         if not isinstance(act, BulkAct):
             return True
-        return request.user.has_perm("wellos_jobs." + act.verb.permission.format(model=self.opts.model_name))
+        return request.user.has_perm(
+            "wellos_jobs." + act.verb.permission.format(model=self.opts.model_name)
+        )
 
     def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
         """Return the actions in the list's menu. Django 6.1 asks for those of a page, too, by ``action_location``."""
@@ -204,7 +250,9 @@ class BulkActs(_ModelAdmin):
         actions: dict[str, Any] = super().get_actions(request, **options)
         return {name: action for name, action in actions.items() if self.may(request, name)}
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
         if request.method == "POST" and not self.may(request, request.POST.get("action", "")):
             raise PermissionDenied
         return super().changelist_view(request, extra_context)
@@ -213,6 +261,8 @@ class BulkActs(_ModelAdmin):
 def page_of(operation: BulkOperation, site: admin.AdminSite, *, otherwise: str) -> str:
     """Return the address of an operation's page, or the other one where a site has no such page."""
     try:
-        return reverse("admin:wellos_jobs_bulkoperation_change", args=[operation.pk], current_app=site.name)
+        return reverse(
+            "admin:wellos_jobs_bulkoperation_change", args=[operation.pk], current_app=site.name
+        )
     except NoReverseMatch:
         return otherwise

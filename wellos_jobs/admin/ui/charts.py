@@ -20,7 +20,9 @@ WIDTH, HEIGHT = 440, 150
 LEFT, RIGHT, TOP, BOTTOM = 52, 8, 8, 22
 
 
-def sparkline(values: Sequence[Value], label: Text, *, width: int = 120, height: int = 28) -> SafeString:
+def sparkline(
+    values: Sequence[Value], label: Text, *, width: int = 120, height: int = 28
+) -> SafeString:
     """A small line without axes. ``label`` says in words what it shows, for those who do not see it."""
     points = _points(values, _top(values), (0, 2, width, height - 4))
     return format_html(
@@ -60,7 +62,12 @@ def lines(chart: Chart) -> SafeString:
     top = nice_top(max((_top(series.values) for series in chart.series), default=0.0))
     box = (LEFT, TOP, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM)
     drawn = format_html_join(
-        "", "{}", ((_polylines(_points(one.values, top, box), f"wj-line-{one.colour}"),) for one in chart.series)
+        "",
+        "{}",
+        (
+            (_polylines(_points(one.values, top, box), f"wj-line-{one.colour}"),)
+            for one in chart.series
+        ),
     )
     picture = format_html(
         '<svg class="wj-chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>',
@@ -75,7 +82,9 @@ def lines(chart: Chart) -> SafeString:
         for at, label in enumerate(chart.labels)
         if any(one.values[at] for one in chart.series)
     ]
-    return render_to_string("admin/wellos_jobs/chart.html", {"chart": chart, "picture": picture, "rows": rows})
+    return render_to_string(
+        "admin/wellos_jobs/chart.html", {"chart": chart, "picture": picture, "rows": rows}
+    )
 
 
 def number(value: Value) -> str:
@@ -118,7 +127,10 @@ def _polylines(runs: Sequence[Sequence[str]], css: str) -> SafeString:
     return format_html_join(
         "",
         '<polyline class="{}" points="{}"/>',
-        ((css, " ".join(run)) if len(run) > 1 else (f"{css} wj-alone", " ".join([*run, *run])) for run in runs),
+        (
+            (css, " ".join(run)) if len(run) > 1 else (f"{css} wj-alone", " ".join([*run, *run]))
+            for run in runs
+        ),
     )
 
 
@@ -129,7 +141,10 @@ def _axes(chart: Chart, top: float, box: tuple[int, int, int, int]) -> SafeStrin
         "",
         '<line class="wj-grid" x1="{}" x2="{}" y1="{}" y2="{}"/>'
         '<text class="wj-axis" x="{}" y="{}" text-anchor="end">{}</text>',
-        ((left, left + width, y, y, left - 6, y + 4, f"{text} {chart.unit}".strip()) for y, text in levels),
+        (
+            (left, left + width, y, y, left - 6, y + 4, f"{text} {chart.unit}".strip())
+            for y, text in levels
+        ),
     )
     last = len(chart.labels) - 1
     shown = sorted({0, last // 2, last}) if last >= 0 else []
@@ -138,7 +153,12 @@ def _axes(chart: Chart, top: float, box: tuple[int, int, int, int]) -> SafeStrin
         "",
         '<text class="wj-axis" x="{}" y="{}" text-anchor="{}">{}</text>',
         (
-            (round(left + width * at / max(1, last)), HEIGHT - 6, anchors.get(at, "middle"), chart.labels[at])
+            (
+                round(left + width * at / max(1, last)),
+                HEIGHT - 6,
+                anchors.get(at, "middle"),
+                chart.labels[at],
+            )
             for at in shown
         ),
     )

@@ -71,7 +71,11 @@ def between(start: datetime | None, end: datetime | None) -> str:
 
 def away(now: datetime, at: datetime) -> str:
     """How far off a moment is, before or after now."""
-    return _("in %(time)s") % {"time": between(now, at)} if at > now else _("%(time)s ago") % {"time": between(at, now)}
+    return (
+        _("in %(time)s") % {"time": between(now, at)}
+        if at > now
+        else _("%(time)s ago") % {"time": between(at, now)}
+    )
 
 
 def wait_time(job: JobRecord) -> str:
@@ -122,7 +126,9 @@ def to_the_second(at: datetime) -> str:
 
 def dot(word: str) -> SafeString:
     """A word of the glossary as a coloured dot, for beside a text that says it."""
-    return format_html('<span class="wj-dot wj-{}" aria-hidden="true"></span>', _DOTS.get(word, word))
+    return format_html(
+        '<span class="wj-dot wj-{}" aria-hidden="true"></span>', _DOTS.get(word, word)
+    )
 
 
 def bound(times: Any, name: str) -> str:
@@ -130,7 +136,11 @@ def bound(times: Any, name: str) -> str:
     if times is None:
         return NOTHING
     value = getattr(times, name)
-    return _("over %(time)s") % {"time": duration(BUCKETS[-1])} if value is None else f"≤ {duration(value)}"
+    return (
+        _("over %(time)s") % {"time": duration(BUCKETS[-1])}
+        if value is None
+        else f"≤ {duration(value)}"
+    )
 
 
 def moment_in(at: datetime) -> str:

@@ -53,7 +53,9 @@ class FieldFilter(admin.ListFilter):
     template = "admin/wellos_jobs/field_filter.html"
     fields: ClassVar[tuple[Field, ...]]
 
-    def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
+    def __init__(
+        self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any
+    ) -> None:
         super().__init__(request, params, model, model_admin)
         for field in self.fields:
             if field.name in params and (text := params.pop(field.name)[-1].strip()):
@@ -79,7 +81,9 @@ class FieldFilter(admin.ListFilter):
         mine = self.expected_parameters()
         yield {
             "fields": [(field, self.used_parameters.get(field.name, "")) for field in self.fields],
-            "kept": [(name, value) for name, value in changelist.params.items() if name not in mine],
+            "kept": [
+                (name, value) for name, value in changelist.params.items() if name not in mine
+            ],
             "query_string": changelist.get_query_string(remove=mine),
             "selected": bool(self.used_parameters),
         }

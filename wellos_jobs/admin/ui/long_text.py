@@ -50,7 +50,9 @@ def joined(head: str, tail: str, size: int) -> str:
     if size <= SHORT:
         return head
     left_out = size - HEAD - len(tail)
-    told = ngettext("%(n)s character is left out here", "%(n)s characters are left out here", left_out)
+    told = ngettext(
+        "%(n)s character is left out here", "%(n)s characters are left out here", left_out
+    )
     return f"{head[:HEAD]}\n\n[… {told % {'n': f'{left_out:,}'}} …]\n\n{tail}"
 
 

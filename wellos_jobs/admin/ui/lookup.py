@@ -18,7 +18,9 @@ _KEPT = "_wellos_jobs_found"
 def find_job(request: HttpRequest, job_id: str) -> JobRecord:
     """Return the row of a job, read once a request. Raises Http404, also for what this person may not see."""
     rows = JobRecord.objects.select_related("batch", "schedule")
-    found: JobRecord = _once(request, rows, ids.parse_id(job_id), gettext("There is no job %s") % job_id)
+    found: JobRecord = _once(
+        request, rows, ids.parse_id(job_id), gettext("There is no job %s") % job_id
+    )
     return found
 
 
@@ -26,7 +28,9 @@ def find_letter(request: HttpRequest, letter_id: str) -> DeadLetter:
     """Return a dead letter with its job and a cut traceback, read once a request. Raises Http404, as ``find_job``."""
     rows = long_text.with_cut(DeadLetter.objects.select_related("job"), "traceback")
     chosen = int(letter_id) if letter_id.isdecimal() and len(letter_id) < 19 else None
-    found: DeadLetter = _once(request, rows, chosen, gettext("There is no dead letter %s") % letter_id)
+    found: DeadLetter = _once(
+        request, rows, chosen, gettext("There is no dead letter %s") % letter_id
+    )
     return found
 
 

@@ -17,8 +17,8 @@ _MISSING = object()
 def organizations(request: HttpRequest) -> frozenset[str] | None:
     """Return the ids of the organizations whose rows this person sees; None if there is no such border.
 
-    Superusers see everything. The project's hook is asked once a request; what it raises is not caught: a page that
-    cannot tell whom it may show what shows nothing.
+    Superusers see everything. The project's hook is asked once a request; what it raises is not
+    caught: a page that cannot tell whom it may show what shows nothing.
     """
     kept: Any = getattr(request, _KEPT, _MISSING)
     if kept is _MISSING:
@@ -33,13 +33,17 @@ def sees_everything(request: HttpRequest) -> bool:
     return organizations(request) is None
 
 
-def visible(request: HttpRequest, rows: QuerySet[_Row], path: str = "organization_id") -> QuerySet[_Row]:
+def visible(
+    request: HttpRequest, rows: QuerySet[_Row], path: str = "organization_id"
+) -> QuerySet[_Row]:
     """Leave of a query what this person may see; ``path`` leads from the row to its organization."""
     chosen = organizations(request)
     return rows if chosen is None else rows.filter(**{f"{path}__in": chosen})
 
 
-def hidden(request: HttpRequest, rows: QuerySet[_Row], path: str = "organization_id") -> QuerySet[_Row]:
+def hidden(
+    request: HttpRequest, rows: QuerySet[_Row], path: str = "organization_id"
+) -> QuerySet[_Row]:
     """Leave of a query what this person may not see: what an act on a whole must not reach."""
     chosen = organizations(request)
     return rows.none() if chosen is None else rows.exclude(**{f"{path}__in": chosen})

@@ -55,10 +55,14 @@ def navigation(request: HttpRequest) -> list[Entry]:
         if not request.user.has_perm(f"wellos_jobs.{permission}"):
             continue
         try:
-            found.append((reverse(f"admin:{name}", current_app=getattr(request, "current_app", None)), text))
+            found.append(
+                (reverse(f"admin:{name}", current_app=getattr(request, "current_app", None)), text)
+            )
         except NoReverseMatch:
             continue
-    above = (url for url, _text in found if request.path.startswith(url.removesuffix(FIRST_OF_SECTION)))
+    above = (
+        url for url, _text in found if request.path.startswith(url.removesuffix(FIRST_OF_SECTION))
+    )
     here = max(above, key=len, default="")
     return [Entry(url, text, is_here=url == here) for url, text in found]
 
@@ -66,8 +70,8 @@ def navigation(request: HttpRequest) -> list[Entry]:
 class Page(ABC):
     """A page below ``.../wellos_jobs/queues/``: a part, refreshed in place, within the frame that all pages share.
 
-    A subclass sets the attributes and gives ``context``. An act on the page is a POST with ``action``, which calls
-    ``do_<action>``; that method begins with ``require``.
+    A subclass sets the attributes and gives ``context``. An act on the page is a POST with
+    ``action``, which calls ``do_<action>``; that method begins with ``require``.
     """
 
     name: ClassVar[str]
@@ -96,13 +100,15 @@ class Page(ABC):
         """Return the title of the page."""
         return self.title
 
-    # --- what the pages need ------------------------------------------------------------------------
+    # --- what the pages need ----------------------------------------------------------------------
 
     @classmethod
     def pattern(cls, site_admin: admin.ModelAdmin[Any]) -> URLPattern:
         """Return the URL pattern that serves the page on a site."""
         page = cls(site_admin)
-        return path(cls.path, site_admin.admin_site.admin_view(page.answer), name=f"wellos_jobs_{cls.name}")
+        return path(
+            cls.path, site_admin.admin_site.admin_view(page.answer), name=f"wellos_jobs_{cls.name}"
+        )
 
     def answer(self, request: HttpRequest, **values: Any) -> HttpResponse:
         """Show the page, its part alone if htmx asks, or act."""
@@ -116,7 +122,9 @@ class Page(ABC):
             return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
         return self.show(request, self.template, self.context(request, **values), **values)
 
-    def show(self, request: HttpRequest, part: str, context: dict[str, Any], **values: Any) -> HttpResponse:
+    def show(
+        self, request: HttpRequest, part: str, context: dict[str, Any], **values: Any
+    ) -> HttpResponse:
         """Render a part: alone for htmx, else within the frame."""
         context = {"opts": self.site_admin.model._meta, "page": self, "part": part, **context}
         if HtmxDetails(request):
@@ -141,7 +149,9 @@ class Page(ABC):
 
     def lead(self, request: HttpRequest, name: str, *values: object) -> HttpResponse:
         """Lead to another page of this app on the same site, by the name of its URL."""
-        return HttpResponseRedirect(reverse(f"admin:{name}", args=values, current_app=self.site.name))
+        return HttpResponseRedirect(
+            reverse(f"admin:{name}", args=values, current_app=self.site.name)
+        )
 
     def back(self, request: HttpRequest) -> HttpResponse:
         """Return to the page after an act."""

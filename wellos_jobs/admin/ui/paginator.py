@@ -21,7 +21,8 @@ MOST = 10_000
 class Capped(int):
     """A number that was counted up to ``MOST``; any above it means: more.
 
-    With ``USE_THOUSAND_SEPARATOR`` it is 10,001 on the page: Django sets separators into any text of a number.
+    With ``USE_THOUSAND_SEPARATOR`` it is 10,001 on the page: Django sets separators into any text
+    of a number.
     """
 
     def __str__(self) -> str:

@@ -74,7 +74,9 @@ class SearchedInWindow:
         chosen = ids.parse_id(term)
         return None if chosen is None else rows.filter(job_id=chosen)
 
-    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[Any, bool]:
         term = search_term.strip()
         exact = self.exactly(queryset, term) if term else None
         if exact is not None:
@@ -87,8 +89,9 @@ class SearchedInWindow:
 class OrganizationChangeList(ChangeList):
     """A change list that resolves each organization on the page once, not once a row.
 
-    It is sorted by the columns of ``sortable_by`` only, whatever the address asks: others have no index. ``window``
-    says where a search has looked for words, None if it looked for none, and ``window_links`` leads to others.
+    It is sorted by the columns of ``sortable_by`` only, whatever the address asks: others have no
+    index. ``window`` says where a search has looked for words, None if it looked for none, and
+    ``window_links`` leads to others.
     """
 
     window: search_window.Window | None = None
@@ -96,7 +99,9 @@ class OrganizationChangeList(ChangeList):
 
     def get_filters_params(self, params: Any = None) -> dict[str, Any]:
         found = super().get_filters_params(params)
-        return {name: value for name, value in found.items() if name not in search_window.PARAMETERS}
+        return {
+            name: value for name, value in found.items() if name not in search_window.PARAMETERS
+        }
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         rows = super().get_queryset(request, exclude_parameters)
@@ -105,7 +110,11 @@ class OrganizationChangeList(ChangeList):
         return rows
 
     def get_ordering_field(self, field_name: Any) -> Any:
-        return super().get_ordering_field(field_name) if field_name in (self.sortable_by or ()) else None
+        return (
+            super().get_ordering_field(field_name)
+            if field_name in (self.sortable_by or ())
+            else None
+        )
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -122,7 +131,9 @@ class _JobFieldFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         value = self.value()
-        return queryset.filter(**{f"{self.prefix}{self.parameter_name}": value}) if value else queryset
+        return (
+            queryset.filter(**{f"{self.prefix}{self.parameter_name}": value}) if value else queryset
+        )
 
 
 class QueueFilter(_JobFieldFilter):

@@ -9,7 +9,14 @@ from django.contrib import messages
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, QueryDict
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+    QueryDict,
+)
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -46,12 +53,16 @@ class SavedViews:
         query = filter_of(request.GET)
         views = list(SavedView.objects.filter(page=self._page).filter(_mine_or_shared(request)))
         return {
-            "saved_views": [(view, view.query == query, view.owner_id == request.user.pk) for view in views],
+            "saved_views": [
+                (view, view.query == query, view.owner_id == request.user.pk) for view in views
+            ],
             "view_form": ViewForm(initial={"query": query}),
-            "views_url": reverse(f"admin:wellos_jobs_{self._page}_views", current_app=self.admin_site.name),  # type: ignore[attr-defined]
+            "views_url": self._url("views"),
         }
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
         shown = self.saved_views(request) if request.method == "GET" else {}
         return super().changelist_view(request, shown | (extra_context or {}))  # type: ignore[misc,no-any-return]
 
@@ -65,8 +76,12 @@ class SavedViews:
             query = self._save(request)
         else:
             query = self._change(request)
-        url = reverse(f"admin:wellos_jobs_{self._page}_changelist", current_app=self.admin_site.name)  # type: ignore[attr-defined]
+        url = self._url("changelist")
         return HttpResponseRedirect(f"{url}?{query}" if query else url)
+
+    def _url(self, kind: str) -> str:
+        site: Any = self.admin_site  # type: ignore[attr-defined]
+        return reverse(f"admin:wellos_jobs_{self._page}_{kind}", current_app=site.name)
 
     def _save(self, request: HttpRequest) -> str:
         form = ViewForm(request.POST)
@@ -76,9 +91,14 @@ class SavedViews:
         query = filter_of(QueryDict(form.cleaned_data["query"]))
         values = {"query": query, "shared": form.cleaned_data["shared"]}
         SavedView.objects.update_or_create(
-            owner_id=request.user.pk, page=self._page, name=form.cleaned_data["name"], defaults=values
+            owner_id=request.user.pk,
+            page=self._page,
+            name=form.cleaned_data["name"],
+            defaults=values,
         )
-        messages.success(request, gettext("View “%(name)s” is kept") % {"name": form.cleaned_data["name"]})
+        messages.success(
+            request, gettext("View “%(name)s” is kept") % {"name": form.cleaned_data["name"]}
+        )
         return query
 
     def _change(self, request: HttpRequest) -> str:
@@ -91,14 +111,19 @@ class SavedViews:
         match request.POST.get("action"):
             case "delete":
                 view.delete()
-                messages.success(request, gettext("View “%(name)s” is deleted") % {"name": view.name})
+                messages.success(
+                    request, gettext("View “%(name)s” is deleted") % {"name": view.name}
+                )
                 return here
             case "rename":
                 self._rename(request, view, mine)
                 return here
             case "overwrite":
                 view.query = here
-                messages.success(request, gettext("View “%(name)s” has the present filters") % {"name": view.name})
+                messages.success(
+                    request,
+                    gettext("View “%(name)s” has the present filters") % {"name": view.name},
+                )
             case "share":
                 view.shared = not view.shared
             case other:
@@ -119,13 +144,17 @@ class SavedViews:
             messages.error(request, gettext("You have a view “%(name)s” already") % {"name": name})
             return
         messages.success(
-            request, gettext("View “%(former)s” is called “%(name)s” now") % {"former": former, "name": name}
+            request,
+            gettext("View “%(former)s” is called “%(name)s” now")
+            % {"former": former, "name": name},
         )
 
 
 def filter_of(query: QueryDict) -> str:
     """Return the part of an address that chooses rows, in an order of its own."""
-    kept = sorted((key, value) for key, values in query.lists() if key not in PASSING for value in values)
+    kept = sorted(
+        (key, value) for key, values in query.lists() if key not in PASSING for value in values
+    )
     chosen = QueryDict(mutable=True)
     for key, value in kept:
         chosen.appendlist(key, value)

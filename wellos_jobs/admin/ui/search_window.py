@@ -1,10 +1,11 @@
 """Where a search looks for words: in the newest 50,000 rows that the rest of the search leaves, and the page says so.
 
-Words may stand anywhere in a text, so no index finds them and each row is read. Looking at so many rows and no more, a
-page is as quick on a table of any size. Whoever looks for something older goes back step by step or narrows the search.
+Words may stand anywhere in a text, so no index finds them and each row is read. Looking at so many
+rows and no more, a page is as quick on a table of any size. Whoever looks for something older goes
+back step by step or narrows the search.
 
-A moment in the address fixes where a search begins. So what a person was asked about is what a bulk operation takes,
-whatever has come since.
+A moment in the address fixes where a search begins. So what a person was asked about is what a bulk
+operation takes, whatever has come since.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ _NARROWED = "_wellos_jobs_narrowed"
 class Window:
     """The rows in which words were looked for: not before ``since``, and before ``until``. None is no bound.
 
-    ``newest`` is where the newest rows begin among which others are counted, those that the filters leave out.
+    ``newest`` is where the newest rows begin among which others are counted, those that the filters
+    leave out.
     """
 
     since: Place | None
@@ -58,10 +60,16 @@ class Window:
         """Say in words where the search looked."""
         told = {"n": f"{MOST:,}", "since": _shown(self.since), "until": _shown(self.until)}
         if self.until is None:
-            return _("Words were looked for in the newest %(n)s rows only, back to %(since)s.") % told
+            return (
+                _("Words were looked for in the newest %(n)s rows only, back to %(since)s.") % told
+            )
         if self.since is None:
-            return _("Words were looked for in the rows before %(until)s, back to the oldest.") % told
-        return _("Words were looked for in %(n)s rows only, from %(until)s back to %(since)s.") % told
+            return (
+                _("Words were looked for in the rows before %(until)s, back to the oldest.") % told
+            )
+        return (
+            _("Words were looked for in %(n)s rows only, from %(until)s back to %(since)s.") % told
+        )
 
 
 def narrowed_by(request: HttpRequest, conditions: Q) -> None:
@@ -74,8 +82,8 @@ def looked_through(
 ) -> QuerySet[Row]:
     """Leave of ``rows`` those in which words are looked for: the newest by ``column``, or those that the address says.
 
-    ``conditions`` is what else an index finds: if it leaves few rows, these are all looked at, however old. One query
-    to find the place, one more if there are such conditions.
+    ``conditions`` is what else an index finds: if it leaves few rows, these are all looked at,
+    however old. One query to find the place, one more if there are such conditions.
 
     Raises:
         IncorrectLookupParameters: the address names no place.
@@ -96,7 +104,9 @@ def looked_through(
 
 def _last_of_newest(rows: QuerySet[Any], column: str) -> Place | None:
     """Return where the newest rows end; None if there are no others."""
-    two: list[Place] = list(rows.order_by(f"-{column}").values_list(column, flat=True)[MOST - 1 : MOST + 1])
+    two: list[Place] = list(
+        rows.order_by(f"-{column}").values_list(column, flat=True)[MOST - 1 : MOST + 1]
+    )
     return two[0] if len(two) == 2 else None
 
 
@@ -169,4 +179,6 @@ def _written(place: Place) -> str:
 def _shown(place: Place | None) -> str:
     if place is None:
         return ""
-    return f"#{place}" if isinstance(place, int) else display.to_the_second(timezone.localtime(place))
+    return (
+        f"#{place}" if isinstance(place, int) else display.to_the_second(timezone.localtime(place))
+    )

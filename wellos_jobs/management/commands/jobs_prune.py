@@ -9,7 +9,11 @@ from django.core.management.base import BaseCommand, CommandParser
 from ... import databases
 from ...maintenance.prune import prune
 
-NAMES = {"dead_letters": "open dead letters", "statistics": "counts for charts", "audit": "entries of the audit log"}
+NAMES = {
+    "dead_letters": "open dead letters",
+    "statistics": "counts for charts",
+    "audit": "entries of the audit log",
+}
 """What is no job among the kinds of rows."""
 
 
@@ -17,9 +21,14 @@ class Command(BaseCommand):
     help = "Delete the rows of jobs that ended longer ago than WELLOS_JOBS['RETENTION'] says."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="only count what would be deleted")
         parser.add_argument(
-            "--database", action="append", default=[], help="a database alias (default: all that hold jobs)"
+            "--dry-run", action="store_true", help="only count what would be deleted"
+        )
+        parser.add_argument(
+            "--database",
+            action="append",
+            default=[],
+            help="a database alias (default: all that hold jobs)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

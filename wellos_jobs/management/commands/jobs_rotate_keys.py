@@ -19,18 +19,25 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not conf.current().encryption_keys:
-            raise CommandError("WELLOS_JOBS['ENCRYPTION_KEYS'] is empty: there is nothing to rotate to.")
-        # Rows first: what a relay reads after this is new, so that Redis cannot get old values behind our back.
+            raise CommandError(
+                "WELLOS_JOBS['ENCRYPTION_KEYS'] is empty: there is nothing to rotate to."
+            )
+        # Rows first: what a relay reads after this is new, so that Redis cannot get old values
+        # behind our back.
         counts = {f"database {alias}": rotate_rows(alias) for alias in databases.with_jobs()}
         for source in broker.sources():
             try:
                 counts[f"Redis of queue {source}"] = rotate_hashes(source)
             except broker.Unavailable as error:
-                raise CommandError(f"The Redis of queue {source!r} cannot be reached: {error}") from error
+                raise CommandError(
+                    f"The Redis of queue {source!r} cannot be reached: {error}"
+                ) from error
         for place, count in counts.items():
             self._tell(place, count)
         if unreadable := sum(count.unreadable for count in counts.values()):
-            raise CommandError(f"{unreadable} jobs cannot be read with any of the keys: is an old key missing?")
+            raise CommandError(
+                f"{unreadable} jobs cannot be read with any of the keys: is an old key missing?"
+            )
 
     def _tell(self, place: str, count: Count) -> None:
         line = f"{place}: {count.seen} jobs seen, {count.rotated} rotated"

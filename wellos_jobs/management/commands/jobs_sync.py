@@ -20,4 +20,6 @@ class Command(BaseCommand):
         if not done:
             self.stdout.write("Everything is as declared.")
         if done.failed:
-            raise CommandError("\n".join(f"Schedule {name!r}: {text}" for name, text in done.failed.items()))
+            raise CommandError(
+                "\n".join(f"Schedule {name!r}: {text}" for name, text in done.failed.items())
+            )

@@ -12,11 +12,15 @@ from ...enqueueing.triggers import all_triggers, sender_name, signal_name
 
 
 class Command(BaseCommand):
-    help = "List the triggers: the signal, whose it is, what it enqueues, and where that is declared."
+    help = (
+        "List the triggers: the signal, whose it is, what it enqueues, and where that is declared."
+    )
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
+        parser.add_argument(
+            "--json", action="store_true", help="print a JSON list instead of a table"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         rows = [

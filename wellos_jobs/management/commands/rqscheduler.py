@@ -24,9 +24,13 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--queue", default="default", help="any queue of the Redis to serve (default: default)")
+        parser.add_argument(
+            "--queue", default="default", help="any queue of the Redis to serve (default: default)"
+        )
         parser.add_argument("--pid", help="file to write the process id to")
-        parser.add_argument("-i", "--interval", type=int, help="accepted: the clock sleeps until the next due time")
+        parser.add_argument(
+            "-i", "--interval", type=int, help="accepted: the clock sleeps until the next due time"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -35,7 +39,11 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         console_log.to_terminal(options["verbosity"])
         if options["interval"] is not None:
-            self.stderr.write(_("--interval: the clock sleeps until the next due time, the option changes nothing"))
+            self.stderr.write(
+                _(
+                    "--interval: the clock sleeps until the next due time, the option changes nothing"
+                )
+            )
         source = broker.source_of(options["queue"])
         queues = broker.sources()[source]
         if options["pid"]:

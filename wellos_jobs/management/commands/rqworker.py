@@ -31,28 +31,46 @@ REFUSED = {
 
 class Command(BaseCommand):
     help = "Run supervised workers on the named queues (default: all queues of the default queue's Redis)."
-    requires_system_checks = []  # checked by ``manage.py check`` and before each deployment, not at each start
+    # checked by ``manage.py check`` and before each deployment, not at each start
+    requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("queues", nargs="*", metavar="queue", help="queues to work on, most important first")
+        parser.add_argument(
+            "queues", nargs="*", metavar="queue", help="queues to work on, most important first"
+        )
         parser.add_argument("--processes", type=int, default=1, help="worker processes (default 1)")
         parser.add_argument("--burst", action="store_true", help="stop when no job is waiting")
-        parser.add_argument("--max-jobs", type=int, help="jobs that each process runs before it stops")
-        parser.add_argument("--recycle-jobs", type=int, help="jobs after which a process makes way for a new one")
         parser.add_argument(
-            "--recycle-memory", type=int, metavar="MIB", help="MiB above which a process makes way after its job"
+            "--max-jobs", type=int, help="jobs that each process runs before it stops"
         )
-        parser.add_argument("--max-idle-time", type=float, help="seconds without a job before a process stops")
-        parser.add_argument("--name", help="name of the worker; with several processes -1, -2 ... are added")
+        parser.add_argument(
+            "--recycle-jobs", type=int, help="jobs after which a process makes way for a new one"
+        )
+        parser.add_argument(
+            "--recycle-memory",
+            type=int,
+            metavar="MIB",
+            help="MiB above which a process makes way after its job",
+        )
+        parser.add_argument(
+            "--max-idle-time", type=float, help="seconds without a job before a process stops"
+        )
+        parser.add_argument(
+            "--name", help="name of the worker; with several processes -1, -2 ... are added"
+        )
         parser.add_argument(
             "--shutdown-timeout",
             type=float,
             default=25.0,
             help="seconds that running jobs get to finish after SIGTERM; then they go back to their queue (default 25)",
         )
-        parser.add_argument("--worker-ttl", type=int, default=90, help="seconds RQ shows a worker that fell silent")
+        parser.add_argument(
+            "--worker-ttl", type=int, default=90, help="seconds RQ shows a worker that fell silent"
+        )
         parser.add_argument("--pid", help="file to write the process id to")
-        parser.add_argument("--with-scheduler", action="store_true", help="accepted: delayed jobs always move")
+        parser.add_argument(
+            "--with-scheduler", action="store_true", help="accepted: delayed jobs always move"
+        )
         for option in REFUSED:
             parser.add_argument(f"--{option.replace('_', '-')}", dest=option, help="not supported")
 
@@ -61,7 +79,9 @@ class Command(BaseCommand):
         source, queues = self._queues(options["queues"])
         console_log.to_terminal(options["verbosity"])
         if options["with_scheduler"]:
-            self.stderr.write(_("--with-scheduler: delayed jobs are always moved, the option changes nothing"))
+            self.stderr.write(
+                _("--with-scheduler: delayed jobs are always moved, the option changes nothing")
+            )
         supervisor = SupervisorOptions(
             worker=WorkerOptions(
                 source=source,
@@ -81,14 +101,25 @@ class Command(BaseCommand):
         self._check_name(source, options["name"])
         if options["pid"]:
             Path(options["pid"]).expanduser().write_text(str(os.getpid()))
-        logger.info("supervisor: %d worker processes on %s", options["processes"], ", ".join(queues))
+        logger.info(
+            "supervisor: %d worker processes on %s", options["processes"], ", ".join(queues)
+        )
         sys.exit(Supervisor(supervisor).run())
 
     def _refuse(self, options: dict[str, Any]) -> None:
         for option, why in REFUSED.items():
             if options[option] is not None:
-                raise CommandError(f"--{option.replace('_', '-')} is not supported: {why}", returncode=2)
-        for option in ("processes", "max_jobs", "recycle_jobs", "recycle_memory", "worker_ttl", "max_idle_time"):
+                raise CommandError(
+                    f"--{option.replace('_', '-')} is not supported: {why}", returncode=2
+                )
+        for option in (
+            "processes",
+            "max_jobs",
+            "recycle_jobs",
+            "recycle_memory",
+            "worker_ttl",
+            "max_idle_time",
+        ):
             if options[option] is not None and options[option] < 1:
                 raise CommandError(f"--{option.replace('_', '-')} must be at least 1", returncode=2)
         if options["shutdown_timeout"] < 0:
@@ -105,7 +136,9 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         if len(set(sources.values())) > 1:
             places = ", ".join(f"{name} (Redis of {source})" for name, source in sources.items())
-            raise CommandError(f"These queues live on different Redis servers: {places}. Start one rqworker for each.")
+            raise CommandError(
+                f"These queues live on different Redis servers: {places}. Start one rqworker for each."
+            )
         return sources[named[0]], list(dict.fromkeys(named))
 
     def _check_name(self, source: str, name: str | None) -> None:
@@ -116,4 +149,6 @@ class Command(BaseCommand):
         except broker.Unavailable:
             return  # the supervisor waits for Redis
         if taken:
-            raise CommandError(f"A worker named {name!r} is registered already: stop it or choose another --name")
+            raise CommandError(
+                f"A worker named {name!r} is registered already: stop it or choose another --name"
+            )

@@ -1,4 +1,5 @@
-"""``manage.py demo [--exit]``: run the main job on sample data, show what came of it, leave the site running."""
+"""``manage.py demo [--exit]``: run the main job on sample data, show what came of it, leave the
+site running."""
 
 from __future__ import annotations
 
@@ -31,17 +32,28 @@ class Command(BaseCommand):
     help = "Run the main job for real on sample data, check what came of it, and leave the site running."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--exit", action="store_true", help="end when everything is checked; the status tells")
-        parser.add_argument("--port", type=int, default=8000, help="port of the site (default 8000, else a free one)")
+        parser.add_argument(
+            "--exit", action="store_true", help="end when everything is checked; the status tells"
+        )
+        parser.add_argument(
+            "--port",
+            type=int,
+            default=8000,
+            help="port of the site (default 8000, else a free one)",
+        )
         parser.add_argument("--processes", type=int, default=2, help="worker processes (default 2)")
-        parser.add_argument("--deadline", type=float, default=90.0, help="seconds the jobs may take (default 90)")
+        parser.add_argument(
+            "--deadline", type=float, default=90.0, help="seconds the jobs may take (default 90)"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         signal.signal(signal.SIGTERM, _stop)
         signal.signal(signal.SIGHUP, _stop)
         started = time.monotonic()
         self.display = display.Display(sys.stdout)
-        logging.getLogger("wellos_jobs").setLevel(logging.WARNING)  # here; its worker and site write theirs to files
+        logging.getLogger("wellos_jobs").setLevel(
+            logging.WARNING
+        )  # here; its worker and site write theirs to files
         try:
             passed = self._demo(options, started)
         except KeyboardInterrupt:
@@ -64,7 +76,9 @@ class Command(BaseCommand):
             setting.set()
             visitor = Visitor(setting.site_url, sample.ADMIN, password)
             run = scenario.enqueue_all(data, setting.worker_name, setting.partner)
-            say(f"enqueued {len(run.about)} jobs in one transaction, {1000 * run.enqueue_seconds:.0f} ms")
+            say(
+                f"enqueued {len(run.about)} jobs in one transaction, {1000 * run.enqueue_seconds:.0f} ms"
+            )
             say(f"worker: {options['processes']} processes, supervised")
             over = self._play(run, setting, visitor, time.monotonic() + options["deadline"])
             passed = self._judge(run, setting, visitor) and over
@@ -80,7 +94,9 @@ class Command(BaseCommand):
                 self._wait_for_ctrl_c(setting)
         return passed
 
-    def _play(self, run: scenario.Run, setting: stage.Stage, visitor: Visitor, deadline: float) -> bool:
+    def _play(
+        self, run: scenario.Run, setting: stage.Stage, visitor: Visitor, deadline: float
+    ) -> bool:
         """Watch the jobs, and act, until all is done; tell whether it was before the deadline."""
         while True:
             records = run.records()
@@ -102,7 +118,9 @@ class Command(BaseCommand):
         for line in display.table(records, run.about):
             self.display.line(line)
         self.display.line()
-        facts = checks.Facts(run, records, setting.partner, visitor, setting.worker.log, fresh=stage.is_private())
+        facts = checks.Facts(
+            run, records, setting.partner, visitor, setting.worker.log, fresh=stage.is_private()
+        )
         passed = True
         for result in checks.run_all(facts):
             passed = self._told(result) and passed
@@ -119,7 +137,9 @@ class Command(BaseCommand):
         say(f"  site    {setting.site_url}/")
         for account in accounts.shown():
             say(f"            {account.username:<12} {people_password:<14} {account.organization}")
-        say(f"            {sample.ADMIN:<12} {password:<14} all organizations, and {setting.site_url}/admin/")
+        say(
+            f"            {sample.ADMIN:<12} {password:<14} all organizations, and {setting.site_url}/admin/"
+        )
 
     def _where_to_look(self) -> None:
         say, folder = self.display.line, keyring.folder()
