@@ -25,7 +25,6 @@ from ..states import (
     FINAL_STATES,
     OPEN_STATES,
     BatchState,
-    DeadLetterStatus,
     FailureReason,
     JobState,
     OnFailure,
@@ -61,7 +60,7 @@ def before_insert(records: Sequence[JobRecord], database: str) -> None:
         record.pk for record in records
     }
     known: set[uuid.UUID] = set()
-    for chunk in _chunks(wanted):
+    for chunk in in_chunks(wanted):
         known.update(
             JobRecord.objects.using(database).filter(pk__in=chunk).values_list("pk", flat=True)
         )
@@ -92,7 +91,7 @@ def after_commit(records: Iterable[JobRecord], database: str) -> None:
 
     needed = {needed for record in records for needed in record.needs}
     ended: set[uuid.UUID] = set()
-    for chunk in _chunks(needed):
+    for chunk in in_chunks(needed):
         rows = JobRecord.objects.using(database).filter(pk__in=chunk, state__in=FINAL_STATES)
         ended.update(rows.values_list("pk", flat=True))
     if ended:
@@ -112,7 +111,7 @@ def release(ended: Collection[uuid.UUID], database: str) -> None:
     frontier = set(ended)
     while frontier:
         ended_too: set[uuid.UUID] = set()
-        for chunk in _chunks(frontier):
+        for chunk in in_chunks(frontier):
             rows = JobRecord.objects.using(database).filter(pk__in=chunk, batch__isnull=False)
             batches.update(rows.order_by().values_list("batch_id", flat=True).distinct())
             freed, ended_now = _release_dependents(chunk, database)
@@ -237,7 +236,7 @@ def _release_dependents(
     )
     ready: list[JobRecord] = []
     ended_too: set[uuid.UUID] = set()
-    for chunk in _chunks(waiting):
+    for chunk in in_chunks(waiting):
         verdicts = verdicts_on(chunk, database)
         free = [job_id for job_id, verdict in verdicts.items() if verdict == JobState.WAITING]
         ready += (
@@ -305,84 +304,6 @@ def _bury(record: JobRecord, why: str, now: datetime) -> None:
     entry.save(using=record._state.db)
 
 
-def revive(records: Iterable[JobRecord], database: str) -> set[uuid.UUID]:
-    """Block again what ended only because these jobs had failed, now that they are to run again; and these jobs
-    themselves, as far as they need one another. Batches they belong to are no longer done.
-
-    Call it inside the transaction that took them back. Returns the ids that are blocked now.
-    """
-    from ..models import JobDependency, JobRecord
-
-    revived = {record.pk: record.batch_id for record in records}
-    edges = JobDependency.objects.using(database)
-    blocked: set[uuid.UUID] = set()
-    batches = set(revived.values())
-    linked = [
-        c for c in _chunks(revived) if edges.filter(Q(needs_id__in=c) | Q(job_id__in=c)).exists()
-    ]
-    for chunk in linked:
-        followers, more = _block_followers(chunk, database)
-        blocked |= followers
-        batches |= more
-    for chunk in linked:
-        held = {
-            job_id for job_id, verdict in verdicts_on(chunk, database).items() if verdict is None
-        }
-        JobRecord.objects.using(database).filter(pk__in=held).update(state=JobState.BLOCKED)
-        blocked |= held
-    if reopened := batches - {None}:
-        _reopen_batches(reopened, database)
-    return blocked
-
-
-def _block_followers(
-    revived: Iterable[uuid.UUID], database: str
-) -> tuple[set[uuid.UUID], set[uuid.UUID | None]]:
-    """Block what ended because these jobs had; return its ids and those of its batches."""
-    from ..models import DeadLetter, JobDependency, JobRecord
-
-    ended = [JobState.CANCELED, JobState.FAILED]
-    edges = JobDependency.objects.using(database)
-    never_ran = edges.filter(job__state__in=ended, job__error=NEEDED_FAILED, job__started_at=None)
-    found: dict[uuid.UUID, uuid.UUID | None] = {}
-    frontier = list(revived)
-    while frontier:
-        followers: dict[uuid.UUID, uuid.UUID | None] = {}
-        for chunk in _chunks(frontier):
-            followers.update(
-                never_ran.filter(needs_id__in=chunk).values_list("job_id", "job__batch_id")
-            )
-        for chunk in _chunks(followers):
-            rows = JobRecord.objects.using(database).filter(pk__in=chunk, state__in=ended)
-            rows.update(state=JobState.BLOCKED, finished_at=None, error="")
-            letters = DeadLetter.objects.using(database).filter(
-                job_id__in=chunk, status=DeadLetterStatus.OPEN
-            )
-            letters.update(status=DeadLetterStatus.REPLAYED, resolved_at=timezone.now())
-        found |= followers
-        frontier = list(followers)
-    return set(found), set(found.values())
-
-
-def _reopen_batches(batches: Iterable[uuid.UUID | None], database: str) -> None:
-    """Make done batches wait again; a success that was called off may come after all, and what waits for it."""
-    from ..models import Batch, JobRecord
-
-    done = Batch.objects.using(database).filter(
-        pk__in=[one for one in batches if one], state=BatchState.DONE
-    )
-    callbacks = dict(done.values_list("pk", "on_success_id"))
-    Batch.objects.using(database).filter(pk__in=callbacks).update(
-        state=BatchState.CLOSED, finished_at=None
-    )
-    called_off = {"state": JobState.CANCELED, "error": NOT_CLEAN}
-    rows = JobRecord.objects.using(database).filter(pk__in=list(callbacks.values()), **called_off)
-    waiting = list(rows.values_list("pk", flat=True))
-    if waiting:
-        rows.update(state=JobState.BLOCKED, finished_at=None, error="")
-        _block_followers(waiting, database)
-
-
 def _has_open_job(batch: Batch, database: str) -> bool:
     """Tell it by one entry of the index on batch and state.
 
@@ -409,7 +330,8 @@ def _counts(batch: Batch, database: str) -> dict[str, int]:
     return {"total": sum(by_state.values()), **final}
 
 
-def _chunks(things: Iterable[T]) -> Iterator[list[T]]:
+def in_chunks(things: Iterable[T]) -> Iterator[list[T]]:
+    """Split into lists short enough for the parameters of one statement."""
     rest = iter(things)
     while chunk := list(islice(rest, CHUNK)):
         yield chunk

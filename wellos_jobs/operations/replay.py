@@ -1,20 +1,23 @@
-"""Revival: failed jobs go back to where they were before their first attempt, and what they held up goes on."""
+"""Reset failed jobs to waiting, and block again the jobs that had ended because they failed."""
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Any
 
 from django.db import models, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from ..broker.queues import push_records
 from ..enqueueing import dependencies
+from ..enqueueing.dependencies import in_chunks
 from ..errors import InvalidOperation
-from ..models import AuditEntry, DeadLetter, JobRecord
-from ..states import DeadLetterStatus, EventName, JobState
+from ..models import AuditEntry, Batch, DeadLetter, JobDependency, JobRecord
+from ..states import BatchState, DeadLetterStatus, EventName, JobState
 from .audit import Act
 
 FRESH: dict[str, Any] = {
@@ -30,41 +33,45 @@ FRESH: dict[str, Any] = {
     "started_at": None,
     "finished_at": None,
 }
-"""The columns of a job that is about to run as if for the first time."""
+"""The columns of a job before its first attempt."""
 
 
 def revive(jobs: models.QuerySet[JobRecord], using: str, act: Act, action: str) -> list[JobRecord]:
-    """Take failed jobs back to waiting and close their open letters, once, whoever else tries at the same time.
+    """Reset failed jobs to waiting, close their open dead letters, and push them on commit.
 
-    The rows are locked, and where a database cannot lock rows (SQLite) the conditional UPDATE
-    decides. What ended only because these jobs had failed is blocked again, and so are those of
-    them that need one another.
+    The rows are locked. Where a database cannot lock rows (SQLite) the conditional UPDATE decides,
+    so each failure is replayed once, even when two operators try at the same time.
 
     Raises:
-        InvalidOperation: somebody else was faster.
+        InvalidOperation: another operator retried some of these jobs first.
     """
     with transaction.atomic(using=using):
         failed = jobs.using(using).filter(state=JobState.FAILED, rq_id=None).order_by("pk")
         found = {record.pk: record for record in failed.select_for_update()}
+
         letters = DeadLetter.objects.using(using).filter(
             job_id__in=found, status=DeadLetterStatus.OPEN
         )
         letter_of = dict(letters.values_list("job_id", "pk"))
         close(letters, DeadLetterStatus.REPLAYED, act)
+
         rows = JobRecord.objects.using(using).filter(pk__in=found, state=JobState.FAILED)
         if rows.update(**FRESH, replays=F("replays") + 1) != len(found):
             raise InvalidOperation(
                 _("Somebody else retried some of these jobs; nothing was changed")
             )
+
         AuditEntry.objects.using(using).bulk_create(
             _entry(act, action, record, letter_of.get(record.pk)) for record in found.values()
         )
-        blocked = dependencies.revive(found.values(), using)
+        blocked = block_again(found.values(), using)
+
         revived = list(JobRecord.objects.using(using).filter(pk__in=found).order_by("pk"))
         ready = [record for record in revived if record.pk not in blocked]
         if ready:
             push = partial(push_records, ready, event=EventName.REPLAYED)
             transaction.on_commit(push, using=using, robust=True)
+
     return revived
 
 
@@ -74,6 +81,86 @@ def close(letters: models.QuerySet[DeadLetter], status: DeadLetterStatus, act: A
     return letters.update(
         status=status, resolved_by_id=actor, resolved_at=timezone.now(), note=act.reason
     )
+
+
+def block_again(records: Iterable[JobRecord], using: str) -> set[uuid.UUID]:
+    """Block the dependents of jobs that were reset, and those of the jobs that need one another.
+
+    Only dependents that never ran and ended because these jobs failed are blocked. Done batches
+    they belong to are closed again, so that they finish a second time. Call it inside the
+    transaction that reset the jobs. Returns the ids that are blocked now.
+    """
+    batch_of = {record.pk: record.batch_id for record in records}
+    edges = JobDependency.objects.using(using)
+    linked = [
+        chunk
+        for chunk in in_chunks(batch_of)
+        if edges.filter(Q(needs_id__in=chunk) | Q(job_id__in=chunk)).exists()
+    ]
+
+    blocked: set[uuid.UUID] = set()
+    batches = set(batch_of.values())
+    for chunk in linked:
+        dependents, their_batches = _block_dependents(chunk, using)
+        blocked |= dependents
+        batches |= their_batches
+
+    for chunk in linked:
+        verdicts = dependencies.verdicts_on(chunk, using)
+        held = {job_id for job_id, verdict in verdicts.items() if verdict is None}
+        JobRecord.objects.using(using).filter(pk__in=held).update(state=JobState.BLOCKED)
+        blocked |= held
+
+    if reopened := {batch for batch in batches if batch is not None}:
+        _reopen_batches(reopened, using)
+    return blocked
+
+
+def _block_dependents(
+    job_ids: Iterable[uuid.UUID], using: str
+) -> tuple[set[uuid.UUID], set[uuid.UUID | None]]:
+    """Block what ended only because these jobs had failed; return its ids and those of its batches."""
+    ended = [JobState.CANCELED, JobState.FAILED]
+    never_ran = JobDependency.objects.using(using).filter(
+        job__state__in=ended, job__error=dependencies.NEEDED_FAILED, job__started_at=None
+    )
+
+    found: dict[uuid.UUID, uuid.UUID | None] = {}
+    frontier = list(job_ids)
+    while frontier:
+        dependents: dict[uuid.UUID, uuid.UUID | None] = {}
+        for chunk in in_chunks(frontier):
+            edges = never_ran.filter(needs_id__in=chunk)
+            dependents.update(edges.values_list("job_id", "job__batch_id"))
+
+        for chunk in in_chunks(dependents):
+            rows = JobRecord.objects.using(using).filter(pk__in=chunk, state__in=ended)
+            rows.update(state=JobState.BLOCKED, finished_at=None, error="")
+            letters = DeadLetter.objects.using(using).filter(
+                job_id__in=chunk, status=DeadLetterStatus.OPEN
+            )
+            letters.update(status=DeadLetterStatus.REPLAYED, resolved_at=timezone.now())
+
+        found |= dependents
+        frontier = list(dependents)
+
+    return set(found), set(found.values())
+
+
+def _reopen_batches(batches: Collection[uuid.UUID], using: str) -> None:
+    """Set done batches back to closed; block their canceled ``on_success`` job and its dependents."""
+    done = Batch.objects.using(using).filter(pk__in=batches, state=BatchState.DONE)
+    callbacks = dict(done.values_list("pk", "on_success_id"))
+    Batch.objects.using(using).filter(pk__in=callbacks).update(
+        state=BatchState.CLOSED, finished_at=None
+    )
+
+    canceled = {"state": JobState.CANCELED, "error": dependencies.NOT_CLEAN}
+    rows = JobRecord.objects.using(using).filter(pk__in=list(callbacks.values()), **canceled)
+    waiting = list(rows.values_list("pk", flat=True))
+    if waiting:
+        rows.update(state=JobState.BLOCKED, finished_at=None, error="")
+        _block_dependents(waiting, using)
 
 
 def _entry(act: Act, action: str, record: JobRecord, letter: int | None) -> AuditEntry:
