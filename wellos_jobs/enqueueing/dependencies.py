@@ -20,7 +20,6 @@ from django.utils import timezone
 from ..broker.queues import push_records
 from ..commits import once_committed
 from ..errors import BadOption
-from ..payload.fingerprint import fingerprint
 from ..states import (
     FINAL_STATES,
     OPEN_STATES,
@@ -284,24 +283,17 @@ def end(job_id: uuid.UUID, state: JobState, why: str, database: str) -> bool:
 
 def _bury(record: JobRecord, why: str, now: datetime) -> None:
     """Make the dead letter and the audit entry of a job that failed without having run."""
-    from ..models import AuditEntry, DeadLetter
+    from ..models.dead_letter import bury
 
-    DeadLetter.objects.using(record._state.db).create(
-        job=record,
-        name=record.name,
-        queue=record.queue,
-        organization_id=record.organization_id,
+    for row in bury(
+        record,
         reason=FailureReason.NOT_RETRYABLE,
         error_class=NEEDED_JOB_FAILED,
         message=why,
-        fingerprint=fingerprint(record.name, NEEDED_JOB_FAILED, why, ""),
-        created_at=now,
-    )
-    detail = {"name": record.name, "error": why, "attempts": 0, "failed_at": now.isoformat()}
-    entry = AuditEntry(
-        at=now, action="failed", target_type="job", target_id=str(record.pk), detail=detail
-    )
-    entry.save(using=record._state.db)
+        attempts=0,
+        failed_at=now,
+    ):
+        row.save(using=record._state.db)
 
 
 def _has_open_job(batch: Batch, database: str) -> bool:

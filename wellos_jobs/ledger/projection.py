@@ -18,7 +18,7 @@ from ..broker.events import Event
 from ..definitions import ids
 from ..enqueueing import dependencies
 from ..models import AuditEntry, DeadLetter, JobAttempt, JobLog, JobRecord
-from ..payload.fingerprint import fingerprint
+from ..models.dead_letter import bury
 from ..payload.rq_calls import read_call
 from ..payload.values import storable
 from ..states import AttemptOutcome, EventName, FailureReason, JobState
@@ -212,25 +212,21 @@ class Fold:
         }
         self._attempt(row, event, outcomes.get(reason, AttemptOutcome.FAILED))
         self._finish(row, event, JobState.FAILED)
-        error_class = str(event.detail.get("error_class", ""))[:200]
-        message, trace = event.detail.get("message", ""), event.detail.get("traceback", "")
+        message = event.detail.get("message", "")
         row.error = message
         row.attempts = event.attempt
-        self.letters.append(
-            DeadLetter(
-                job=row,
-                name=row.name,
-                queue=row.queue,
-                organization_id=row.organization_id,
-                reason=reason,
-                error_class=error_class,
-                message=message,
-                traceback=trace,
-                fingerprint=fingerprint(row.name, error_class, message, trace),
-                created_at=event.at,
-            )
+
+        letter, entry = bury(
+            row,
+            reason=reason,
+            error_class=str(event.detail.get("error_class", ""))[:200],
+            message=message,
+            traceback=event.detail.get("traceback", ""),
+            attempts=event.attempt,
+            failed_at=event.at,
         )
-        self.audit.append(_failure_entry(row, event, message))
+        self.letters.append(letter)
+        self.audit.append(entry)
 
     def canceled(self, row: JobRecord, event: Event) -> None:
         if row.state == JobState.ACTIVE and event.worker:
@@ -294,19 +290,4 @@ def _log(row: JobRecord, event: Event) -> JobLog:
     lines, dropped = event.detail["log"], event.detail.get("log_dropped", 0)
     return JobLog(
         job=row, replay=event.generation, number=event.attempt, lines=lines, dropped=dropped
-    )
-
-
-def _failure_entry(row: JobRecord, event: Event, message: str) -> AuditEntry:
-    return AuditEntry(
-        at=event.at,
-        action="failed",
-        target_type="job",
-        target_id=str(row.pk),
-        detail={
-            "name": row.name,
-            "error": message,
-            "attempts": event.attempt,
-            "failed_at": event.at.isoformat(),
-        },
     )

@@ -1,13 +1,16 @@
-"""DeadLetter: what is left of a job that was given up, until a person replays or discards it."""
+"""DeadLetter, a final failure of a job, and the one function that writes what a failure leaves."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from ..payload.fingerprint import fingerprint
 from ..states import DeadLetterStatus, FailureReason
+from .audit import AuditEntry
 from .fields import user_key
 from .job import JobRecord
 
@@ -15,8 +18,8 @@ from .job import JobRecord
 class DeadLetter(models.Model):
     """One final failure of one job. A job that is replayed and fails again gets another.
 
-    ``name``, ``queue`` and ``organization_id`` are those of the job when it failed: so that letters
-    are grouped and filtered without a join to the big table.
+    ``name``, ``queue`` and ``organization_id`` are copies of the job's values when it failed, so
+    that dead letters are grouped and filtered without a join to the large job table.
     """
 
     job = models.ForeignKey(
@@ -39,7 +42,7 @@ class DeadLetter(models.Model):
     note = models.TextField(_("note"), blank=True, default="")
     assigned_to = user_key(_("assigned to"))
     former_data = models.JSONField(_("data it failed with"), null=True, blank=True)
-    """What the job's data were, stored as they were, if a person replayed it with others."""
+    """The job's data before it was replayed with edited data, in stored form."""
 
     class Meta:
         verbose_name = _("dead letter")
@@ -47,8 +50,7 @@ class DeadLetter(models.Model):
         ordering: ClassVar[list[str]] = ["-created_at", "-pk"]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["status", "created_at"], name="wellos_letter_status_created"),
-            # Also all that the groups by fingerprint are made from: they are read from the index
-            # alone.
+            # Covers the query that groups by fingerprint: it reads this index alone.
             models.Index(
                 fields=["fingerprint", "status", "created_at", "organization_id"],
                 name="wellos_letter_fingerprint",
@@ -67,3 +69,44 @@ class DeadLetter(models.Model):
 
     def __str__(self) -> str:
         return f"{self.error_class}: {self.message[:80]}"
+
+
+def bury(
+    record: JobRecord,
+    *,
+    reason: FailureReason,
+    error_class: str,
+    message: str,
+    traceback: str = "",
+    attempts: int,
+    failed_at: datetime,
+) -> tuple[DeadLetter, AuditEntry]:
+    """Return the dead letter and the audit entry of a failed job.
+
+    Both are unsaved: the ledger inserts those of many jobs at once.
+    """
+    letter = DeadLetter(
+        job=record,
+        name=record.name,
+        queue=record.queue,
+        organization_id=record.organization_id,
+        reason=reason,
+        error_class=error_class,
+        message=message,
+        traceback=traceback,
+        fingerprint=fingerprint(record.name, error_class, message, traceback),
+        created_at=failed_at,
+    )
+    entry = AuditEntry(
+        at=failed_at,
+        action="failed",
+        target_type="job",
+        target_id=str(record.pk),
+        detail={
+            "name": record.name,
+            "error": message,
+            "attempts": attempts,
+            "failed_at": failed_at.isoformat(),
+        },
+    )
+    return letter, entry
