@@ -183,7 +183,7 @@ def test_a_hash_that_is_corrupt_or_missing(
         "status": "cannot be read",
         "kind": "cannot be read",
         "missing": "Redis has not heard of it yet",
-        "limits": "It cannot be told what the job waits for",
+        "limits": "The reason for waiting is unknown",
     }
     assert expected[fault] in shown
 

@@ -197,6 +197,27 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Each package or module of ``wellos_jobs``, and what of the app it may import: what stands here
 holds, no more."""
 
+ADMIN_MAY_IMPORT: dict[str, set[str]] = {
+    "ui": set(),
+    "groups": {"ui"},
+    "schedules": {"ui"},
+    "jobs": {"groups", "ui"},
+    "dashboard": {"groups", "ui"},
+    "dead_letters": {"jobs", "ui"},
+    "audit": {"jobs", "ui"},
+    "django_rq_pages": set(),
+    "__init__": {
+        "audit",
+        "dashboard",
+        "dead_letters",
+        "django_rq_pages",
+        "groups",
+        "jobs",
+        "schedules",
+    },
+}
+"""Each sub-package of ``wellos_jobs.admin``, and what of the admin it may import."""
+
 TALK_TO_REDIS = {"broker", "enqueueing", "maintenance", "schedules", "scheduler", "worker"}
 """What may import rq, redis, django_rq and the like."""
 
@@ -304,6 +325,21 @@ def test_packages_import_what_they_may() -> None:
     assert not {here: names for here, names in unused.items() if names}, (
         "MAY_IMPORT allows what nobody imports"
     )
+
+
+def test_admin_subpackages_import_what_they_may() -> None:
+    found: dict[str, set[str]] = {here: set() for here in ADMIN_MAY_IMPORT}
+    for path in modules():
+        package, *parts = dotted(path)
+        if package != "admin":
+            continue
+        here = parts[0] if parts else "__init__"
+        for _line, target in own_imports(path):
+            if target[0] == "admin" and len(target) > 1 and target[1] != here:
+                found.setdefault(here, set()).add(target[1])
+
+    assert found == ADMIN_MAY_IMPORT
+    list(graphlib.TopologicalSorter(found).static_order())  # raises CycleError
 
 
 def test_imports_have_no_circles() -> None:

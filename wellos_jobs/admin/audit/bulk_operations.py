@@ -24,7 +24,7 @@ from ...models import BulkOperation
 from ...models.job import PRIORITIES
 from ...operations import bulk
 from ...operations.audit import Report
-from ..jobs import waiting
+from ..jobs.page import redis_problem, waiting_reason
 from ..ui import display, organization_scope
 from ..ui.bulk_actions import BulkAct, Effect
 from ..ui.read_only import ReadOnlyAdmin
@@ -115,8 +115,8 @@ class BulkOperationAdmin(ReadOnlyAdmin):
         open_job = job if operation.finished_at is None else None
         return {
             "operation": operation,
-            "waits": waiting.why(open_job) if open_job else "",
-            "problem": waiting.problem(open_job) if open_job else "",
+            "waits": waiting_reason(open_job) if open_job else "",
+            "problem": redis_problem(open_job) if open_job else "",
             "action_name": bulk.title(operation.action),
             "chosen": _chosen(operation),
             "job_link": display.link(self.admin_site, "jobrecord", job.pk, job) if job else "",

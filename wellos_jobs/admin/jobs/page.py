@@ -11,7 +11,9 @@ from django.urls import URLPattern, reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from ... import payload, status
+from ... import broker, payload, status
+from ...enqueueing.handle import JobHandle
+from ...errors import JobNotFound
 from ...models import AuditEntry, DeadLetter, JobAttempt, JobRecord
 from ...monitoring import similar_jobs, timeline
 from ...states import FINAL_STATES, JobState
@@ -20,7 +22,6 @@ from ..groups import graph
 from ..ui import display, long_text, organization_scope
 from ..ui.lookup import find_job
 from ..ui.page import Page, Text
-from . import waiting
 from .actions import JobAct, buttons
 from .copy import JobCopy
 from .facts import facts
@@ -57,7 +58,7 @@ class JobPage(Page):
             "problem": live.get("problem", ""),
             "state": display.badge(job.state, JobState(job.state).label),
             "error": long_text.cut(job.error),
-            "why": waiting.why(job),
+            "why": waiting_reason(job),
             "buttons": buttons(self.site, request, job),
             "facts": facts(self.site, job),
             "moments": timeline.timeline(job, attempts, letters, entries),
@@ -180,3 +181,28 @@ class JobPages:
         self, request: HttpRequest, object_id: str, *args: Any, **options: Any
     ) -> HttpResponse:
         return JobPage(self).answer(request, job_id=object_id)  # type: ignore[arg-type]
+
+
+def waiting_reason(job: JobRecord) -> str:
+    """Explain what an open job is waiting for; '' for a finished or plain RQ job.
+
+    If Redis cannot answer, the text says so.
+    """
+    if JobState(job.state) in FINAL_STATES or job.is_foreign:
+        return ""
+
+    try:
+        return JobHandle(job.pk, job.queue, job._state.db or "default").explain()
+    except broker.Unavailable as error:
+        return gettext("Redis is unreachable, so the reason for waiting is unknown: %(error)s") % {
+            "error": error
+        }
+    except (broker.Error, ValueError, JobNotFound) as error:
+        return gettext("The reason for waiting is unknown: %(error)s") % {"error": error}
+
+
+def redis_problem(job: JobRecord) -> str:
+    """Return why Redis could not report the state of an open job; '' if it did."""
+    if JobState(job.state) in FINAL_STATES:
+        return ""
+    return str(status.job_status(job).get("problem", ""))

@@ -162,7 +162,7 @@ class BaseScheduleAdmin(ScheduleActs, ScheduleColumns, _ModelAdmin):
             .order_by("-created_at")
             .prefetch_related("requested_by")
         )
-        return [self._past(row, job) for job in jobs.prefetch_related("requested_by")[:HISTORY]]
+        return [self._past(row, job) for job in jobs[:HISTORY]]
 
     def _past(self, row: Schedule, job: JobRecord) -> dict[str, Any]:
         due = ids.moment_of(job.pk)
