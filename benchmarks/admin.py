@@ -216,7 +216,7 @@ def fill_statistics() -> None:
     """Counts of each queue and one of its names: by minute of a day, by hour of two weeks, by day
     of 90."""
     from wellos_jobs import conf
-    from wellos_jobs.ledger.counters import BUCKETS, DAY, HOUR, MINUTE
+    from wellos_jobs.models.statistic import BUCKETS, DAY, HOUR, MINUTE
 
     now = datetime.now().astimezone()
     histogram = [1] * (len(BUCKETS) + 1)

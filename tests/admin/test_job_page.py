@@ -22,7 +22,6 @@ from wellos_jobs import Flow, Priority, operations
 from wellos_jobs.admin.groups import layers
 from wellos_jobs.broker import keys, queues
 from wellos_jobs.errors import InvalidOperation, PayloadError
-from wellos_jobs.ledger.counters import BUCKETS
 from wellos_jobs.models import (
     AuditEntry,
     DeadLetter,
@@ -32,6 +31,7 @@ from wellos_jobs.models import (
     JobRecord,
     JobStatistic,
 )
+from wellos_jobs.models.statistic import BUCKETS
 from wellos_jobs.operations import edits
 
 from .. import jobs

@@ -15,8 +15,8 @@ from django.utils import timezone
 from wellos_jobs import conf
 from wellos_jobs.admin.ui import charts
 from wellos_jobs.broker import keys, queues
-from wellos_jobs.ledger.counters import HOUR
 from wellos_jobs.models import AuditEntry, HourStatistic, JobRecord, JobStatistic
+from wellos_jobs.models.statistic import HOUR
 from wellos_jobs.monitoring import queues as queue_overview
 from wellos_jobs.states import JobState
 

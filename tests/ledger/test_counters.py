@@ -11,8 +11,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from wellos_jobs.ledger.counters import BUCKETS, MinuteCounts
+from wellos_jobs.ledger.counters import MinuteCounts
 from wellos_jobs.models import DayStatistic, HourStatistic, JobStatistic
+from wellos_jobs.models.statistic import BUCKETS
 from wellos_jobs.states import EventName
 
 from ..jobs import add, noop, scripted

@@ -5,16 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from django.db import connections
 
-from ..models import DayStatistic, HourStatistic, JobStatistic
-from ..models.statistic import Counts
+from ..models.statistic import BUCKETS, DAY, HOUR, MINUTE, Counts, Span
 from ..states import EventName
-
-BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
-"""Upper bounds in seconds of the histogram's buckets; one more bucket takes what is longer."""
 
 _COUNTED = tuple(
     event.value for event in EventName if event not in {EventName.PROGRESSED, EventName.REPLAYED}
@@ -23,24 +19,6 @@ _SUMS = ("wait_seconds", "run_seconds")
 _HISTOGRAMS = ("wait_histogram", "run_histogram")
 
 Key = tuple[datetime, str, str]
-
-
-@dataclass(frozen=True)
-class Span:
-    """Rows of one fineness: the model, and how long one of them lasts."""
-
-    model: type[Counts]
-    length: timedelta
-
-    def begin(self, at: datetime) -> datetime:
-        """Return when the span began that a moment lies in."""
-        seconds = self.length.total_seconds()
-        return datetime.fromtimestamp(at.timestamp() // seconds * seconds, tz=UTC)
-
-
-MINUTE = Span(JobStatistic, timedelta(minutes=1))
-HOUR = Span(HourStatistic, timedelta(hours=1))
-DAY = Span(DayStatistic, timedelta(days=1))
 
 
 @dataclass

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Self
 
 from django.db import models
@@ -9,12 +12,14 @@ from django.utils.translation import gettext_lazy as _
 
 from .fields import ExactCharField
 
+BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+"""Upper bounds in seconds of the histogram's buckets; one more bucket holds what is longer."""
+
 
 class Counts(models.Model):
-    """What happened to the jobs of one name in one queue in a span of time; how long it is, a subclass says.
+    """What happened to the jobs of one name in one queue, in a span of time set by the subclass.
 
-    ``wait_histogram`` and ``run_histogram`` count jobs by the buckets of
-    ``wellos_jobs.statistics``.
+    ``wait_histogram`` and ``run_histogram`` count jobs by ``BUCKETS``.
     """
 
     begins_at = models.DateTimeField(_("begins"))
@@ -57,7 +62,7 @@ class JobStatistic(Counts):
 
 
 class HourStatistic(Counts):
-    """What happened in one hour of UTC: the same counts again, so that a week is read quickly."""
+    """What happened in one hour of UTC: the same counts again, so that a week is quick to read."""
 
     class Meta(Counts.Meta):
         verbose_name = _("statistic of an hour")
@@ -65,8 +70,46 @@ class HourStatistic(Counts):
 
 
 class DayStatistic(Counts):
-    """What happened on one day of UTC: the same counts again, so that a quarter is read quickly."""
+    """What happened on one day of UTC: the same counts again, so that a quarter is quick to read."""
 
     class Meta(Counts.Meta):
         verbose_name = _("statistic of a day")
         verbose_name_plural = _("statistics of days")
+
+
+@dataclass(frozen=True)
+class Span:
+    """A time span that one row covers: its model and its length."""
+
+    model: type[Counts]
+    length: timedelta
+
+    def begin(self, at: datetime) -> datetime:
+        """Return the beginning of the span that contains ``at``."""
+        seconds = self.length.total_seconds()
+        return datetime.fromtimestamp(at.timestamp() // seconds * seconds, tz=UTC)
+
+
+MINUTE = Span(JobStatistic, timedelta(minutes=1))
+HOUR = Span(HourStatistic, timedelta(hours=1))
+DAY = Span(DayStatistic, timedelta(days=1))
+
+
+def sum_histograms(histograms: Iterable[Sequence[int]]) -> list[int]:
+    """Return the sum of histograms, bucket by bucket."""
+    columns = zip(*filter(None, histograms), strict=True)
+    return [sum(column) for column in columns] or [0] * (len(BUCKETS) + 1)
+
+
+def percentile(histogram: Sequence[int], share: float) -> float | None:
+    """Return the upper bound in seconds of the bucket that holds the percentile.
+
+    None: it lies above the last bound, or the histogram is empty.
+    """
+    wanted = share * sum(histogram)
+    seen = 0
+    for number, bound in zip(histogram, BUCKETS, strict=False):
+        seen += number
+        if seen and seen >= wanted:
+            return bound
+    return None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from ..ledger.counters import BUCKETS
 from ..models import JobRecord, JobStatistic
+from ..models.statistic import percentile, sum_histograms
 from ..states import JobState
 
 SAMPLE = 100
@@ -77,23 +77,6 @@ def run_times(job: JobRecord, database: str | None = None) -> Times | None:
     rows = JobStatistic.objects.using(database) if database else JobStatistic.objects.all()
     since = timezone.now() - WINDOW
     found = rows.filter(name=job.name, queue=job.queue, begins_at__gte=since).order_by()
-    total = summed(found.values_list("run_histogram", flat=True))
+    total = sum_histograms(found.values_list("run_histogram", flat=True))
     runs = sum(total)
     return Times(runs, percentile(total, 0.5), percentile(total, 0.95)) if runs else None
-
-
-def summed(histograms: Iterable[Sequence[int]]) -> list[int]:
-    """Return the sum of histograms, bucket by bucket."""
-    return [sum(bucket) for bucket in zip(*filter(None, histograms), strict=True)] or [0] * (
-        len(BUCKETS) + 1
-    )
-
-
-def percentile(histogram: Sequence[int], share: float) -> float | None:
-    """Return the upper bound in seconds of the bucket below which a share of the runs lies; None above the last."""
-    wanted, seen = share * sum(histogram), 0
-    for number, bound in zip(histogram, BUCKETS, strict=False):
-        seen += number
-        if seen >= wanted and seen:
-            return bound
-    return None

@@ -13,8 +13,7 @@ from django.db.models import QuerySet, Sum, TextField
 from django.db.models.functions import Cast
 from django.utils import timezone
 
-from ..ledger.counters import DAY, HOUR, MINUTE, Span
-from .similar_jobs import percentile, summed
+from ..models.statistic import DAY, HOUR, MINUTE, Span, percentile, sum_histograms
 
 FEW = 100
 """With fewer runs than this, a percentile says little."""
@@ -66,7 +65,7 @@ class Tail:
 
     @classmethod
     def of(cls, histograms: Iterable[Sequence[int]]) -> Tail:
-        total = summed(histograms)
+        total = sum_histograms(histograms)
         return (
             cls(sum(total), *(percentile(total, share) for share in (0.5, 0.95, 0.99)))
             if any(total)

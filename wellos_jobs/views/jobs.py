@@ -24,10 +24,11 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
-from .. import conf, operations, status
+from .. import operations, status
 from ..errors import DatabaseUnavailable, InvalidOperation, RedisUnavailable
 from ..models import JobRecord
 from . import sse
+from .permissions import address_of, has_permission, is_requester, may_see_job, may_see_payload
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -110,10 +111,10 @@ def job_events(request: HttpRequest, job_id: str) -> HttpResponseBase:
 def job_cancel(request: HttpRequest, job_id: str) -> HttpResponse:
     """Cancel the job: for the person who asked for it, and for holders of the permission ``cancel_job``."""
     record = status.find(job_id)
-    may_cancel = record is not None and _has_permission(request, "cancel_job", record)
-    if record is None or not (may_cancel or _may_see(request, record)):
+    may_cancel = record is not None and has_permission(request, "cancel_job", record)
+    if record is None or not (may_cancel or may_see_job(request, record)):
         return _not_found()
-    if not may_cancel and not _is_requester(request, record):
+    if not may_cancel and not is_requester(request, record):
         return _refused(403, "You may see this job, but not cancel it.")
     try:
         state = operations.cancel(
@@ -129,34 +130,9 @@ def job_cancel(request: HttpRequest, job_id: str) -> HttpResponse:
     return _private(JsonResponse({"id": str(record.pk), "state": state}))
 
 
-def may_see_payload(request: HttpRequest, record: JobRecord) -> bool:
-    """Tell whether data and result may be shown (masked): to the requester and with ``view_payload``."""
-    return _is_requester(request, record) or _has_permission(request, "view_payload", record)
-
-
-def address_of(request: HttpRequest) -> str:
-    """Return the address the request came from, as the server in front of Django hands it on."""
-    return str(request.META.get("REMOTE_ADDR", ""))
-
-
 def _visible(request: HttpRequest, job_id: str) -> JobRecord | None:
     record = status.find(job_id)
-    return record if record is not None and _may_see(request, record) else None
-
-
-def _may_see(request: HttpRequest, record: JobRecord) -> bool:
-    if _is_requester(request, record) or _has_permission(request, "view_jobrecord", record):
-        return True
-    hook = conf.hook(conf.current().can_view_job)
-    return hook is not None and bool(hook(request, record))
-
-
-def _has_permission(request: HttpRequest, permission: str, record: JobRecord) -> bool:
-    """Tell whether this person has a permission that reaches this job: not beyond ``ADMIN_ORGANIZATIONS``."""
-    if not request.user.has_perm(f"wellos_jobs.{permission}"):
-        return False
-    organizations = conf.organizations_of(request.user)
-    return organizations is None or record.organization_id in organizations
+    return record if record is not None and may_see_job(request, record) else None
 
 
 def _look_again(request: HttpRequest, job_id: str) -> sse.Seen | None:
@@ -174,10 +150,6 @@ def _user_now(request: HttpRequest) -> Any:
     users = auth.get_user_model()._default_manager
     user = users.filter(pk=request.user.pk).first() if request.user.pk else None
     return user if user is not None and user.is_active else AnonymousUser()
-
-
-def _is_requester(request: HttpRequest, record: JobRecord) -> bool:
-    return record.requested_by_id is not None and record.requested_by_id == request.user.pk
 
 
 def _not_found() -> HttpResponse:

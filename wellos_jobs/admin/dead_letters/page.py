@@ -17,7 +17,7 @@ from ...errors import EncryptionError, InvalidOperation, PayloadError
 from ...models import AuditEntry, DeadLetter
 from ...operations import edits
 from ...states import DeadLetterStatus
-from ...views.jobs import may_see_payload
+from ...views.permissions import may_see_payload
 from ..jobs.data_form import DataForm
 from ..ui import display, long_text, organization_scope
 from ..ui.action_page import ActPage, Button, ReasonForm, Verb

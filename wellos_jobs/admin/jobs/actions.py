@@ -19,7 +19,7 @@ from ...definitions import registry
 from ...models import JobRecord
 from ...models.job import PRIORITIES
 from ...states import OPEN_STATES, JobState, Priority
-from ...views.jobs import may_see_payload
+from ...views.permissions import may_see_payload
 from ..ui.action_page import ActPage, Button, ReasonForm, Verb
 from ..ui.lookup import find_job
 from ..ui.page import Text

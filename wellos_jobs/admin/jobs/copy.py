@@ -16,7 +16,7 @@ from ...errors import BadOption, EncryptionError, InvalidOperation, PayloadError
 from ...models import JobRecord
 from ...operations import edits
 from ...states import Priority
-from ...views.jobs import may_see_payload
+from ...views.permissions import may_see_payload
 from ..ui.action_page import ActPage, ReasonForm, Verb
 from ..ui.lookup import find_job
 from ..ui.page import Text

@@ -17,7 +17,7 @@ from ...errors import JobNotFound
 from ...models import AuditEntry, DeadLetter, JobAttempt, JobRecord
 from ...monitoring import similar_jobs, timeline
 from ...states import FINAL_STATES, JobState
-from ...views.jobs import may_see_payload
+from ...views.permissions import may_see_payload
 from ..groups import graph
 from ..ui import display, long_text, organization_scope
 from ..ui.lookup import find_job

@@ -23,7 +23,7 @@ from ... import operations, payload
 from ...definitions import ids
 from ...models import AuditEntry, JobRecord, OrganizationReportSchedule, Schedule
 from ...states import JobState
-from ...views.jobs import address_of
+from ...views.permissions import address_of
 from ..ui import display, organization_scope
 from .actions import ScheduleActs
 from .clock_panel import clock_panel

@@ -17,7 +17,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ...errors import InvalidOperation, JobNotFound, RedisUnavailable, UnknownQueue
-from ...views.jobs import address_of
+from ...views.permissions import address_of
 from .page import Page, Text
 
 TEMPLATE = "admin/wellos_jobs/parts/act.html"

@@ -17,8 +17,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from ... import conf
-from ...ledger.counters import BUCKETS
 from ...models import JobRecord
+from ...models.statistic import BUCKETS
 from ...states import JobState
 from . import long_text
 

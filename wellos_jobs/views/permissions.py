@@ -1,0 +1,42 @@
+"""Who may see a job, its data and result, and the address that the audit log stores."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest
+
+from .. import conf
+from ..models import JobRecord
+
+
+def may_see_job(request: HttpRequest, record: JobRecord) -> bool:
+    """Allow the requester, holders of ``view_jobrecord``, and users the hook ``CAN_VIEW_JOB`` allows."""
+    if is_requester(request, record) or has_permission(request, "view_jobrecord", record):
+        return True
+    hook = conf.hook(conf.current().can_view_job)
+    return hook is not None and bool(hook(request, record))
+
+
+def may_see_payload(request: HttpRequest, record: JobRecord) -> bool:
+    """Allow the requester and holders of ``view_payload`` to see data and result (redacted)."""
+    return is_requester(request, record) or has_permission(request, "view_payload", record)
+
+
+def has_permission(request: HttpRequest, permission: str, record: JobRecord) -> bool:
+    """Tell whether the user has a permission of this app for this job.
+
+    ``ADMIN_ORGANIZATIONS`` limits it to the jobs of the user's organizations.
+    """
+    if not request.user.has_perm(f"wellos_jobs.{permission}"):
+        return False
+    organizations = conf.organizations_of(request.user)
+    return organizations is None or record.organization_id in organizations
+
+
+def is_requester(request: HttpRequest, record: JobRecord) -> bool:
+    """Tell whether the user enqueued the job."""
+    return record.requested_by_id is not None and record.requested_by_id == request.user.pk
+
+
+def address_of(request: HttpRequest) -> str:
+    """Return the client's IP address (``REMOTE_ADDR``), for the audit log."""
+    return str(request.META.get("REMOTE_ADDR", ""))
