@@ -113,11 +113,11 @@ def enqueue(organization: str, count: int) -> None:
 def claimer(queue: str = "fair") -> Any:
     """Return a worker's side of the claims, without the worker."""
     from wellos_jobs import broker
-    from wellos_jobs.broker import queue_sets, rq_workers
+    from wellos_jobs.broker import keys, rq_workers
     from wellos_jobs.broker.claims import Claimer
 
     connection = broker.source_client("default", "work")
-    queue_set = queue_sets.set_id([queue])
+    queue_set = keys.set_id([queue])
     rq_workers.birth(connection, "benchmark", [queue], pid=1, ttl=900)
     broker.run(connection, "register", queue_set, 900, queue)
     return Claimer("benchmark", queue_set, connection)

@@ -79,7 +79,7 @@ def throughput() -> Iterator[Row]:
 def our_worker() -> float:
     from benchmarks.jobs import noop
     from wellos_jobs import broker
-    from wellos_jobs.broker import queue_sets
+    from wellos_jobs.broker import keys
     from wellos_jobs.processes.slot import Slot
     from wellos_jobs.worker.worker import Worker, WorkerOptions
 
@@ -88,7 +88,7 @@ def our_worker() -> float:
         noop.enqueue_bulk([{}] * 500)
     queues = ["default"]
     worker = Worker(
-        "benchmark", WorkerOptions("default", queues, queue_sets.set_id(queues), burst=True), Slot()
+        "benchmark", WorkerOptions("default", queues, keys.set_id(queues), burst=True), Slot()
     )
     seconds = timed(worker.work)
     done = broker.client("default").zcard("rq:finished:default")

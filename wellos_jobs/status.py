@@ -135,6 +135,34 @@ def queue_metrics(queue: str) -> dict[str, Any]:
     return _metrics([queue])[0]
 
 
+def metrics(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the metrics by queue: one round trip for each Redis and one query.
+
+    waiting, active, delayed and oldest_wait are read from Redis, completed and failed are counted
+    in the kept rows. Jobs of ours that are blocked exist in rows only, those of foreign code in
+    Redis only. Raises redis-py's errors.
+    """
+    live = queues.all_counts(names)
+    kept = _count_rows(names, (JobState.COMPLETED, JobState.FAILED, JobState.BLOCKED))
+    found: dict[str, dict[str, Any]] = {}
+    for name, now in live.items():
+        completed = kept.get((name, JobState.COMPLETED.value), 0)
+        failed = kept.get((name, JobState.FAILED.value), 0)
+        found[name] = {
+            "name": name,
+            "waiting": now.waiting,
+            "active": now.active,
+            "completed": completed,
+            "failed": failed,
+            "delayed": now.delayed,
+            "total": now.waiting + now.active + completed + failed + now.delayed,
+            "blocked": now.blocked + kept.get((name, JobState.BLOCKED.value), 0),
+            "oldest_wait": now.oldest_wait,
+            "paused": now.paused,
+        }
+    return found
+
+
 def all_queue_metrics() -> list[dict[str, Any]]:
     """Return the metrics of every queue, in the order of ``RQ_QUEUES``: one query, one round trip a Redis."""
     return _metrics(list(conf.queues()))
@@ -214,7 +242,7 @@ def _metrics(names: list[str]) -> list[dict[str, Any]]:
         if not chosen:
             continue
         try:
-            found.update(queues.metrics(chosen))
+            found.update(metrics(chosen))
         except broker.Error as error:
             found.update(_without_redis(chosen, f"Redis cannot be asked: {error}"))
     return [found[name] for name in names]
@@ -222,13 +250,7 @@ def _metrics(names: list[str]) -> list[dict[str, Any]]:
 
 def _without_redis(names: list[str], problem: str) -> dict[str, dict[str, Any]]:
     """Return what the rows alone tell of queues."""
-    kept = JobRecord.objects.filter(
-        queue__in=names, state__in=(JobState.COMPLETED, JobState.FAILED)
-    ).order_by()
-    counted = {
-        (queue, state): n
-        for queue, state, n in kept.values_list("queue", "state").annotate(Count("pk"))
-    }
+    counted = _count_rows(names, (JobState.COMPLETED, JobState.FAILED))
     unknown = dict.fromkeys(
         ("waiting", "active", "delayed", "total", "blocked", "oldest_wait", "paused")
     )
@@ -242,3 +264,10 @@ def _without_redis(names: list[str], problem: str) -> dict[str, dict[str, Any]]:
         }
         for name in names
     }
+
+
+def _count_rows(names: Sequence[str], states: Sequence[JobState]) -> dict[tuple[str, str], int]:
+    """Return the number of rows by queue and state, in one query."""
+    rows = JobRecord.objects.filter(queue__in=names, state__in=states).order_by()
+    counted = rows.values_list("queue", "state").annotate(Count("pk"))
+    return {(queue, state): count for queue, state, count in counted}

@@ -79,4 +79,4 @@ def test_who_may_only_read_still_gets_a_handle(
     handle = jobs.noop.using(queue="slow").enqueue()
     assert handle.state == "waiting"
     assert JobRecord.objects.get(pk=handle.id).enqueued_at is None
-    assert "Redis refuses: 1 committed jobs" in caplog.text
+    assert "Redis refuses the push: the relay will push 1 committed jobs" in caplog.text

@@ -15,7 +15,9 @@ from rq.suspension import suspend as rq_suspend
 from wellos_jobs import JobHandle, JobState, Priority, enqueue_bulk
 from wellos_jobs.broker import keys, queues
 from wellos_jobs.broker.claims import Outcome, QueueSetUnknown, rescue
+from wellos_jobs.enqueueing import control
 from wellos_jobs.enqueueing.enqueue import JobOptions
+from wellos_jobs.enqueueing.push import push as push_rows
 
 from ..jobs import noop
 from ..support.engine import Hand, event_names, stream, work
@@ -430,9 +432,9 @@ def test_a_due_job_goes_into_the_lane_of_its_priority(push: Push) -> None:
 def test_promote_lets_a_delayed_job_run_now(push: Push) -> None:
     [handle] = push("a", delay=600)
     hand = Hand("default")
-    assert queues.promote(handle.record()) is True
+    assert control.promote(handle.record()) is True
     assert hand.is_bell_rung() and handle.state is JobState.WAITING
-    assert queues.promote(handle.record()) is False
+    assert control.promote(handle.record()) is False
     assert value_of(hand) == "a"
     assert queues.counts("default").delayed == 0
 
@@ -556,7 +558,7 @@ def test_a_job_that_redis_has_not_heard_of_gets_a_tombstone_that_a_late_push_mee
     assert handle.cancel()
     assert handle.state is JobState.CANCELED
     assert 86_000 < redis_client.ttl(keys.job(handle)) <= 86_400
-    assert queues.push([handle.record()]) == 0
+    assert push_rows([handle.record()]) == 0
     assert value_of(Hand("default")) is None
     assert event_names(handle) == [
         "canceled",
@@ -572,9 +574,9 @@ def test_no_job_is_ever_in_no_structure(push: Push, redis_client: redis.Redis) -
     steps: list[Callable[[], Any]] = [
         lambda: hand.settle(hand.take(), Outcome("handed_back")),
         lambda: hand.settle(hand.take(), Outcome("snoozed", after=60)),
-        lambda: queues.promote(handle.record()),
+        lambda: control.promote(handle.record()),
         lambda: hand.settle(hand.take(), Outcome("retried", after=60)),
-        lambda: queues.promote(handle.record()),
+        lambda: control.promote(handle.record()),
         lambda: hand.take(),
         lambda: rescue(hand.connection, "crashed", "gone", worker="hand"),
         lambda: hand.settle(hand.take(), Outcome("failed", message="x")),

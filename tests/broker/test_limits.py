@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from wellos_jobs import JobHandle, Priority, operations
+from wellos_jobs import JobHandle, Priority, operations, status
 from wellos_jobs.broker import claims, keys, queues, source_client
 from wellos_jobs.broker.claims import Claim, Outcome
 from wellos_jobs.maintenance.relay import Rebuild
@@ -457,7 +457,7 @@ def test_parked_jobs_count_as_waiting_for_so_long(hand: Hand) -> None:
     counted = queues.counts("default")
     assert (counted.waiting, counted.active) == (2, 1)
     assert counted.oldest_wait is not None and 0 <= counted.oldest_wait < 10
-    metrics = queues.metrics(["default"])["default"]
+    metrics = status.metrics(["default"])["default"]
     assert metrics["waiting"] == 2
 
 

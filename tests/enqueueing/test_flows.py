@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from wellos_jobs import Flow, JobHandle, errors, operations
 from wellos_jobs.broker import queues
-from wellos_jobs.enqueueing import dependencies
+from wellos_jobs.enqueueing import control, dependencies
 from wellos_jobs.enqueueing.flows import FlowHandle
 from wellos_jobs.maintenance import prune
 from wellos_jobs.models import AuditEntry, DeadLetter, JobDependency, JobRecord
@@ -251,7 +251,7 @@ def test_blocked_job_canceled_while_it_is_released(books: Books) -> None:
     flow = Flow(noop.with_data(), children=[noop.with_data()]).enqueue()
     child = flow.handles[1].record()
     work()
-    queues.cancel(child)
+    control.cancel(child)
     run_all(books)
     assert states(*flow.handles) == ["completed", "canceled"]
 

@@ -11,9 +11,11 @@ import pytest
 import redis
 
 from wellos_jobs import JobHandle, JobState, operations
-from wellos_jobs.broker import keys, queues
+from wellos_jobs.broker import keys
 from wellos_jobs.broker.claims import rescue
 from wellos_jobs.definitions import ids
+from wellos_jobs.enqueueing import control
+from wellos_jobs.enqueueing.push import push
 from wellos_jobs.errors import JobNotFound
 from wellos_jobs.models import JobRecord
 
@@ -59,7 +61,7 @@ def test_the_states_of_a_job_as_redis_has_them(commit: Commit) -> None:
     hand.run(claim)
     assert handle.state is JobState.DELAYED
     assert handle.snapshot()["attempts"] == 1
-    queues.promote(handle.record())
+    control.promote(handle.record())
     hand.run()
     snapshot = handle.snapshot()
     assert snapshot == {
@@ -131,7 +133,7 @@ def test_an_attempt_after_a_failed_one_starts_with_fresh_progress(commit: Commit
         "",
         "first",
     )
-    queues.promote(handle.record())
+    control.promote(handle.record())
     claim = hand.take()
     hand.claimer.report_progress(claim, 70, "far")
     assert handle.progress == 70
@@ -196,7 +198,7 @@ def test_canceling_the_replay_of_a_job_leaves_nothing_in_the_failed_registry(
     assert handle.cancel() is True
     assert handle.state is JobState.CANCELED
     assert redis_client.zcard(keys.failed("default")) == 0
-    assert queues.push([handle.record()]) == 0
+    assert push([handle.record()]) == 0
 
 
 def test_times_in_redis_are_those_of_the_row(redis_client: redis.Redis, commit: Commit) -> None:

@@ -14,8 +14,10 @@ from django.test.utils import CaptureQueriesContext
 
 from wellos_jobs import JobHandle, JobState, databases, enqueue, operations
 from wellos_jobs import broker as wellos_redis
-from wellos_jobs.broker import events, keys, queues
+from wellos_jobs.broker import events, keys
 from wellos_jobs.broker.claims import Claim, Outcome, rescue
+from wellos_jobs.enqueueing import control
+from wellos_jobs.enqueueing.push import push
 from wellos_jobs.ledger import ledger
 from wellos_jobs.ledger.ledger import Ledger, NewEpoch, Overtaken
 from wellos_jobs.ledger.projection import Fold
@@ -62,7 +64,7 @@ def test_enqueued(books: Books, commit: Commit) -> None:
     assert books.row(now).state == JobState.WAITING and near(row(now).enqueued_at)
     assert books.row(later).state == JobState.DELAYED and near(row(later).run_at, 60)
     assert statistics("test-noop") == {"enqueued": 2}
-    queues.promote(row(later))
+    control.promote(row(later))
     assert books.row(later).state == JobState.WAITING
     assert statistics("test-noop") == {"enqueued": 2}  # it came once
 
@@ -120,9 +122,9 @@ def test_retried(books: Books, hand: Hand, commit: Commit) -> None:
     )
     assert (attempt.error_class, attempt.message) == ("tests.jobs.HttpError", "HTTP 503")
     assert "_status" in attempt.traceback and near(attempt.started_at) and near(attempt.ended_at)
-    queues.promote(row(handle))
+    control.promote(row(handle))
     hand.run()
-    queues.promote(books.row(handle))
+    control.promote(books.row(handle))
     hand.run()
     done = books.row(handle)
     assert (done.state, done.attempts, done.error) == (JobState.COMPLETED, 3, "")
@@ -286,7 +288,7 @@ def test_an_event_of_the_life_before_a_replay_leaves_the_row_alone(
         replays=1, error="", attempts=0
     )  # as if replayed meanwhile
     with commit():
-        queues.push([row(handle)])
+        push([row(handle)])
     fresh = books.row(handle)
     assert (fresh.state, fresh.attempts, fresh.error) == (JobState.WAITING, 0, "")
     assert attempts(handle) == [(1, "failed")]
@@ -297,7 +299,7 @@ def test_the_tombstone_of_a_job_canceled_before_its_push(books: Books) -> None:
     handle = noop.enqueue()
     handle.cancel()
     assert books.row(handle).state == JobState.CANCELED
-    queues.push([row(handle)])
+    push([row(handle)])
     assert books.row(handle).state == JobState.CANCELED
     assert statistics("test-noop") == {"canceled": 1}
 
@@ -318,7 +320,7 @@ def everything(commit: Commit) -> list[JobHandle]:
         ]
     for _ in range(4):
         hand.run()
-    queues.promote(row(handles[1]))
+    control.promote(row(handles[1]))
     hand.run()
     handles[3].cancel()
     return handles
@@ -457,7 +459,7 @@ def test_a_tombstone_outlives_the_transaction_of_its_job(
     handle = noop.enqueue()
     record = row(handle)
     JobRecord.objects.filter(pk=handle.id).delete()
-    assert queues.cancel(record) == "canceled"
+    assert control.cancel(record) == "canceled"
     before = redis_client.ttl(keys.job(handle))
     books.fold()
     assert before > 3600 and redis_client.ttl(keys.job(handle)) == pytest.approx(before, abs=5)

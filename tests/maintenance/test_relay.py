@@ -15,8 +15,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from wellos_jobs import JobHandle, JobState, Priority, operations
-from wellos_jobs.broker import keys, queues
+from wellos_jobs.broker import keys
 from wellos_jobs.broker.claims import Outcome
+from wellos_jobs.enqueueing.push import push
 from wellos_jobs.maintenance import relay
 from wellos_jobs.maintenance.per_database import Bookkeeper
 from wellos_jobs.maintenance.relay import Rebuild
@@ -113,7 +114,7 @@ def test_a_push_that_comes_after_the_relay_s_changes_nothing(redis_client: redis
     handle = never_pushed()
     late = row(handle)
     assert relayed(redis_client) == 1
-    assert queues.push([late]) == 0
+    assert push([late]) == 0
     assert event_names(handle) == ["enqueued"]
     assert redis_client.llen(keys.lane("default")) == 1
 
@@ -159,7 +160,7 @@ def test_a_push_of_rows_that_were_read_too_long_ago_is_refused(
 ) -> None:
     handle = never_pushed()
     with pytest.raises(redis.ResponseError, match="LATE"):
-        queues.push([row(handle)], deadline=f"{time.time() - 1:.6f}")
+        push([row(handle)], deadline=f"{time.time() - 1:.6f}")
     monkeypatch.setattr(relay, "STALE_AFTER", -1.0)
     assert relayed(redis_client) == 0
     assert "1 rows were read too long ago to be pushed, and are read again" in caplog.text

@@ -17,6 +17,7 @@ from django.utils import timezone
 from wellos_jobs import operations
 from wellos_jobs.admin.ui import bulk_actions, paginator, search_window
 from wellos_jobs.broker import queues
+from wellos_jobs.enqueueing import control
 from wellos_jobs.enqueueing.handle import JobHandle
 from wellos_jobs.models import AuditEntry, BulkOperation, DeadLetter, JobAttempt, JobRecord
 from wellos_jobs.operations import bulk
@@ -332,7 +333,7 @@ def test_rows_that_were_not_tried_while_redis_was_away_are_tried_again(
         (jobs.noop.using(delay=3600).enqueue() for _ in range(5)), key=lambda handle: handle.id
     )
     ask(root, f"{JOBS}?state=delayed", "promote_jobs")
-    promote, tried = queues.promote, []
+    promote, tried = control.promote, []
 
     def away_at_the_second(record: JobRecord) -> bool:
         tried.append(record.pk)
@@ -341,7 +342,7 @@ def test_rows_that_were_not_tried_while_redis_was_away_are_tried_again(
         return promote(record)
 
     with monkeypatch.context() as patch:
-        patch.setattr(queues, "promote", away_at_the_second)
+        patch.setattr(control, "promote", away_at_the_second)
         work()
     operation = BulkOperation.objects.get()
     assert (operation.done, operation.refused, operation.options) == (

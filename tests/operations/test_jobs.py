@@ -18,6 +18,7 @@ from django.utils import timezone
 from wellos_jobs import JobHandle, Priority, errors, operations
 from wellos_jobs.broker import keys, queues
 from wellos_jobs.definitions import ids
+from wellos_jobs.enqueueing import control
 from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord
 from wellos_jobs.states import DeadLetterStatus, JobState
 
@@ -226,7 +227,7 @@ def test_retry_names_the_state_that_forbids_it(books: Books, state: str) -> None
 def test_retry_of_a_job_that_has_left_its_delay(books: Books) -> None:
     handle = jobs.noop.using(delay=3600).enqueue()
     record = books.row(handle)
-    assert queues.promote(record)
+    assert control.promote(record)
     with pytest.raises(errors.InvalidOperation, match="no longer delayed"):
         operations.retry(record)
     assert acts() == []

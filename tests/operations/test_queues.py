@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from wellos_jobs import Priority, operations
 from wellos_jobs.broker import keys, queues, rq_queue
+from wellos_jobs.enqueueing import control
 from wellos_jobs.errors import InvalidOperation, RedisUnavailable, UnknownQueue
 from wellos_jobs.models import AuditEntry, JobRecord
 
@@ -208,7 +209,7 @@ def test_many_are_not_tried_once_redis_is_away(
         tried.append(record)
         raise redis.ConnectionError("away")
 
-    monkeypatch.setattr(queues, "promote", away)
+    monkeypatch.setattr(control, "promote", away)
     report = operations.promote_many(JobRecord.objects.all())
     assert (len(tried), report.done, report.told) == (
         1,

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "definitions": {"cron", "errors", "states"},
     "processes": set(),
     # storage
-    "broker": {"conf", "definitions", "models", "payload", "signals", "states"},
+    "broker": {"conf", "payload", "states"},
     "models": {"broker", "conf", "cron", "definitions", "errors", "payload", "states"},
     "databases": {"models"},
     "inserts": set(),
@@ -47,6 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
             "states",
         ),
         "monitoring",
+        "signals",
+        "status",
     },
     "__init__": {"definitions", "enqueueing", "states"},
     "ledger": {

@@ -7,8 +7,9 @@ import pytest
 import redis
 
 from wellos_jobs import broker as store
-from wellos_jobs.broker import keys, queues
+from wellos_jobs.broker import keys
 from wellos_jobs.broker.claims import Claimer, Outcome, rescue
+from wellos_jobs.enqueueing import control
 from wellos_jobs.models import JobAttempt, JobRecord
 from wellos_jobs.processes.child import Child
 from wellos_jobs.processes.slot import Slot
@@ -158,7 +159,7 @@ def test_a_job_cancelled_while_it_runs_is_not_run_again(kind: str) -> None:
     handle = scripted.enqueue()
     claim = hand.take()
     record = JobRecord.objects.get(pk=handle.id)
-    assert queues.cancel(record) == "stopping"
+    assert control.cancel(record) == "stopping"
     answer = hand.claimer.settle(claim, Outcome(kind, after=0.0), claim_next=True)  # type: ignore[arg-type]
     assert answer.settled
     assert answer.canceled

@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 
 from wellos_jobs import JobHandle, broker
-from wellos_jobs.broker import events, keys, queue_sets, rq_workers
+from wellos_jobs.broker import events, keys, rq_workers
 from wellos_jobs.broker.claims import Claim, Claimer, Outcome
 from wellos_jobs.broker.events import Event
 from wellos_jobs.ledger.ledger import Ledger
@@ -38,7 +38,7 @@ class Hand:
     def __init__(self, *queues: str, name: str = "hand") -> None:
         self.name = name
         self.queues = list(queues or settings.RQ_QUEUES)
-        self.queue_set = queue_sets.set_id(self.queues)
+        self.queue_set = keys.set_id(self.queues)
         self.source = broker.source_of(self.queues[0])
         self.connection = broker.source_client(self.source, "work")
         rq_workers.birth(self.connection, name, self.queues, pid=1, ttl=90)

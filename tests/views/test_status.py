@@ -19,6 +19,7 @@ from django.urls import reverse
 from wellos_jobs import JobHandle, JobQueue, Priority, errors, operations, status
 from wellos_jobs.broker import keys, queues
 from wellos_jobs.definitions import ids
+from wellos_jobs.enqueueing import control
 from wellos_jobs.models import AuditEntry, JobRecord
 from wellos_jobs.states import JobState
 from wellos_jobs.worker.progress import Reporter
@@ -157,7 +158,7 @@ def test_the_error_of_an_attempt_before_is_gone(books: Books) -> None:
     record = books.row(handle)
     assert (record.state, record.error) == ("delayed", "broken")
     assert status.job_status(record)["error"] == "broken"
-    assert queues.promote(record)
+    assert control.promote(record)
     work()
     found = status.job_status(handle.record())  # the row still knows the first attempt only
     assert (found["state"], found["error"], found["progress"], found["attempts"]) == (

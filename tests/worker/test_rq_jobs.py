@@ -25,6 +25,7 @@ from wellos_jobs import JobState
 from wellos_jobs.broker import keys, queues
 from wellos_jobs.broker.claims import rescue
 from wellos_jobs.definitions import ids
+from wellos_jobs.enqueueing import control
 from wellos_jobs.models import DeadLetter, JobAttempt, JobRecord
 from wellos_jobs.signals import job_completed, job_failed, job_started
 
@@ -393,7 +394,7 @@ def test_a_job_that_rq_cancels_does_not_run_and_its_row_says_so(redis_client: re
 
 def test_our_cancel_reaches_a_foreign_job(redis_client: redis.Redis) -> None:
     job = django_rq.enqueue(foreign_add, 1)
-    assert queues.cancel(row(job)) == "canceled"
+    assert control.cancel(row(job)) == "canceled"
     assert status(job) is JobStatus.CANCELED
     assert row(job).state == JobState.CANCELED
     assert 0 < redis_client.ttl(Job.key_for(job.id)) <= 31_536_000
@@ -405,7 +406,7 @@ def test_our_cancel_closes_the_row_of_a_foreign_job_that_redis_has_lost(
     job = django_rq.enqueue(foreign_add, 1)
     record = row(job)
     job.delete()
-    assert queues.cancel(record) == "canceled"
+    assert control.cancel(record) == "canceled"
     assert row(job).state == JobState.CANCELED
 
 
@@ -414,7 +415,7 @@ def test_promote_reaches_a_foreign_job() -> None:
         rq_functions.fail_until, 2, retry=Retry(max=3, interval=[600])
     )
     work("default")
-    assert queues.promote(row(job)) is True
+    assert control.promote(row(job)) is True
     work("default")
     assert row(job).state == JobState.COMPLETED
 

@@ -13,8 +13,8 @@ import pytest
 from django.dispatch import Signal
 
 from wellos_jobs import JobHandle, job, operations, signals
-from wellos_jobs.broker import queues
 from wellos_jobs.broker.claims import rescue
+from wellos_jobs.enqueueing.push import push
 from wellos_jobs.models import DeadLetter, JobRecord
 from wellos_jobs.processes.slot import Run, Slot
 from wellos_jobs.states import EventName
@@ -89,7 +89,7 @@ def test_enqueued_is_sent_where_the_job_is_pushed(commit: Commit) -> None:
             handle = noop.enqueue()
             bulk = noop.using(queue="email").enqueue_bulk([{}, {}])
             assert heard == []
-        queues.push([row(handle)])  # known already
+        push([row(handle)])  # known already
     assert told(heard) == [
         (str(handle), "test-noop", "default", 0),
         *((str(one), "test-noop", "email", 0) for one in bulk),

@@ -1,7 +1,7 @@
-"""Everything that is said to Redis: connections, keys, Lua scripts, the event stream, queues, claims, RQ compatibility.
+"""Access to Redis: connections, keys, Lua scripts, events, queues, claims, RQ compatibility.
 
-Imports ``conf``, ``definitions``, ``payload`` and ``states``; never the database. Users import
-``LaneQueue`` from ``wellos_jobs.queues``.
+Imports ``conf``, ``payload`` and ``states``; never the models. Users import ``LaneQueue`` from
+``wellos_jobs.queues``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from .connection import (
     Error,
     Unavailable,
     client,
+    redis_time,
     refusals_as_away,
     rq_time,
     run,
@@ -28,6 +29,7 @@ __all__ = [
     "Error",
     "Unavailable",
     "client",
+    "redis_time",
     "refusals_as_away",
     "rq_time",
     "run",

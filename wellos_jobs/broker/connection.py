@@ -137,6 +137,12 @@ def rq_time(moment: datetime | None = None) -> str:
     return (moment or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def redis_time(connection: redis.Redis) -> float:
+    """Return the Redis clock in Unix seconds."""
+    seconds, microseconds = connection.time()
+    return float(seconds) + float(microseconds) / 1_000_000
+
+
 def text(value: bytes | str | None) -> str:
     """Return a reply as text; what Redis does not have is ''."""
     if value is None:

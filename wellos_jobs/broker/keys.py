@@ -6,6 +6,9 @@ compares the two.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+
 from rq.defaults import RQ_KEY_PREFIX
 
 from ..states import Priority
@@ -94,6 +97,11 @@ def workers_of(queue: str) -> str:
 
 def pubsub(worker_name: str) -> str:
     return f"{PREFIX}:pubsub:{worker_name}"
+
+
+def set_id(queues: Sequence[str]) -> str:
+    """Return the id of an ordered set of queues, under which a worker registers what it serves."""
+    return hashlib.sha256("\x1f".join(queues).encode()).hexdigest()[:12]
 
 
 def queue_set(set_id: str) -> str:

@@ -11,7 +11,7 @@ import redis as redis_py
 from rq.version import VERSION
 
 from . import keys
-from .connection import rq_time, text
+from .connection import redis_time, rq_time, text
 
 
 def birth(
@@ -94,9 +94,3 @@ def _sweep_runs(connection: redis_py.Redis, queue: str) -> None:
                 pipeline.zrem(keys.wip(queue), run)
                 pipeline.delete(f"{keys.PREFIX}:execution:{run}")
                 pipeline.execute()
-
-
-def redis_time(connection: redis_py.Redis) -> float:
-    """Return the Redis clock in Unix seconds."""
-    seconds, microseconds = connection.time()
-    return float(seconds) + float(microseconds) / 1_000_000

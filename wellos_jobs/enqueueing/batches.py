@@ -21,11 +21,10 @@ from django.db import router, transaction
 from django.utils import timezone
 
 from .. import broker
-from ..broker import queues
 from ..definitions import ids
 from ..errors import InvalidOperation, JobNotFound
 from ..states import FINAL_STATES, BatchState, JobState
-from . import dependencies
+from . import control, dependencies
 from .decorator import Job, JobCall
 from .enqueue import JobOptions, build
 from .handle import JobHandle
@@ -151,7 +150,7 @@ class Batch:
         """
         self._call_off()
         canceled = sum(
-            queues.cancel(record) != "final"
+            control.cancel(record) != "final"
             for record in self._jobs().exclude(state__in=FINAL_STATES)
         )
         self.close()

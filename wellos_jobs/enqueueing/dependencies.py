@@ -17,7 +17,6 @@ from django.db import connections, transaction
 from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 
-from ..broker.queues import push_records
 from ..commits import once_committed
 from ..errors import BadOption
 from ..states import (
@@ -29,6 +28,7 @@ from ..states import (
     OnFailure,
 )
 from . import cycles
+from .push import push_records
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet

@@ -15,7 +15,6 @@ from django.db import connections, router
 from django.utils import timezone
 
 from .. import conf, payload
-from ..broker import queues
 from ..definitions import ids, registry
 from ..definitions.retry import in_seconds
 from ..errors import BadOption, UnknownJob
@@ -141,8 +140,10 @@ class JobQueue:
         return enqueue_bulk([(name, data, self._here(options)) for name, data, options in jobs])
 
     def metrics(self) -> dict[str, Any]:
-        """Return waiting, active, completed, failed, delayed, total, blocked and oldest_wait of this queue."""
-        return queues.metrics([self.name])[self.name]
+        """Return waiting, active, completed, failed, delayed, total, blocked and oldest_wait."""
+        from .. import status
+
+        return status.metrics([self.name])[self.name]
 
     def _here(self, options: JobOptions | None) -> JobOptions:
         return dataclasses.replace(options or JobOptions(), queue=self.name)

@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 from django.db import router, transaction
 
-from ..broker import queues
 from ..definitions import ids
 from ..errors import BadOption
 from ..states import FINAL_STATES, JobState, OnFailure
+from . import control
 from .decorator import JobCall
 from .enqueue import JobOptions, build
 from .handle import JobHandle
@@ -130,7 +130,7 @@ class FlowHandle:
         """
         rows = self._rows().exclude(state__in=FINAL_STATES)
         open_jobs = sorted(rows, key=lambda record: record.state != JobState.BLOCKED)
-        return sum(queues.cancel(record) != "final" for record in open_jobs)
+        return sum(control.cancel(record) != "final" for record in open_jobs)
 
     def _rows(self) -> Any:
         from ..models import JobRecord

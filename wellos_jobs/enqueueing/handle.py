@@ -8,9 +8,10 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from .. import broker, payload
-from ..broker import keys, queues
+from ..broker import keys
 from ..errors import JobNotFound
 from ..states import STATE_OF_RQ_STATUS, JobState
+from . import control
 
 if TYPE_CHECKING:
     from ..models import JobRecord
@@ -121,7 +122,7 @@ class JobHandle:
 
     def cancel(self) -> bool:
         """Cancel the job, or ask its worker to stop it if it runs; tell whether it was not final yet."""
-        return queues.cancel(self.record()) != "final"
+        return control.cancel(self.record()) != "final"
 
     def _in_redis(self) -> dict[str, Any] | None:
         try:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from django.db import IntegrityError, transaction
 
 from .. import inserts
-from ..broker.queues import push_records
 from ..commits import once_committed
 from ..states import JobState
 from . import dependencies, uniqueness
 from .handle import JobHandle
+from .push import push_records
 
 if TYPE_CHECKING:
     from ..models import JobRecord

@@ -18,9 +18,10 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from .. import broker, inserts
-from ..broker import keys, queues
+from ..broker import keys
 from ..commits import once_committed
 from ..states import OPEN_STATES, STATE_OF_RQ_STATUS, JobState
+from . import control
 from .context import current_job
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def finish(database: str, served: Sequence[str]) -> int:
         still_open.filter(pk__in=given_way.values("job"), queue__in=served).order_by("pk")[:CHUNK]
     )
     for record in rows:
-        queues.cancel(record)
+        control.cancel(record)
     given_way.filter(~Exists(still_open.filter(pk=OuterRef("job")))).delete()
     return len(rows)
 
@@ -175,7 +176,7 @@ def _give_way(records: Sequence[JobRecord], database: str) -> None:
 def _cancel(records: Sequence[JobRecord]) -> None:
     for record in records:
         try:
-            queues.cancel(record)
+            control.cancel(record)
         except broker.Error as error:
             logger.warning(
                 "job=%s has been replaced, and will be cancelled once Redis is back: %s",

@@ -12,8 +12,9 @@ import redis as redis_py
 from django.db.models import Q
 from django.utils import timezone
 
-from ..broker import keys, queues
-from ..broker.rq_workers import redis_time
+from .. import broker
+from ..broker import keys
+from ..enqueueing.push import push
 from ..models import JobRecord
 from ..states import OPEN_STATES, EventName, JobState
 
@@ -42,7 +43,7 @@ def relay(database: str, served: Sequence[str], connection: redis_py.Redis) -> i
         .order_by("created_at", "pk")
     )
     for _ in range(MOST_CHUNKS):
-        deadline = redis_time(connection) + STALE_AFTER
+        deadline = broker.redis_time(connection) + STALE_AFTER
         page = (
             rows.filter(Q(created_at__gt=last[0]) | Q(created_at=last[0], pk__gt=last[1]))
             if last
@@ -63,10 +64,8 @@ def _push(rows: Sequence[JobRecord], deadline: float) -> int | None:
     replayed = [row for row in rows if row.replays and row.enqueued_at is None]
     plain = [row for row in rows if not row.replays or row.enqueued_at is not None]
     try:
-        pushed = (
-            queues.push(replayed, EventName.REPLAYED, deadline=f"{deadline:.6f}") if replayed else 0
-        )
-        return pushed + (queues.push(plain, deadline=f"{deadline:.6f}") if plain else 0)
+        pushed = push(replayed, EventName.REPLAYED, deadline=f"{deadline:.6f}") if replayed else 0
+        return pushed + (push(plain, deadline=f"{deadline:.6f}") if plain else 0)
     except redis_py.ResponseError as error:
         if not str(error).startswith("LATE"):
             raise
@@ -100,7 +99,7 @@ class Rebuild:
 
     def step(self) -> bool:
         """Look at the next chunk; tell whether there may be more. Call it at the stream's end only."""
-        deadline = redis_time(self.connection) + STALE_AFTER
+        deadline = broker.redis_time(self.connection) + STALE_AFTER
         page = self._rows.filter(pk__gt=self._last) if self._last else self._rows
         chunk = list(page.order_by("pk")[:CHUNK])
         if not chunk:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from django.db import models, transaction
 from django.utils.translation import gettext as _
 
-from ..broker import queues
+from ..enqueueing import control
 from ..enqueueing.handle import JobHandle
 from ..errors import InvalidOperation
 from ..models import AuditEntry, DeadLetter, JobRecord
@@ -113,7 +113,7 @@ def cancel(
         Act(by, reason, address).entry("canceled", "job", record.pk, name=record.name).save(
             using=using
         )
-        answer = with_redis(partial(queues.cancel, record))
+        answer = with_redis(partial(control.cancel, record))
         if answer == "final":
             raise InvalidOperation(
                 _("%(job)s cannot be canceled: it has just ended") % {"job": record}
@@ -197,7 +197,7 @@ def _promote(record: JobRecord, using: str, act: Act) -> None:
         raise InvalidOperation(_why_not_retried(record))
     with transaction.atomic(using=using):
         act.entry("retried", "job", record.pk, name=record.name, promoted=True).save(using=using)
-        if not with_redis(partial(queues.promote, record)):
+        if not with_redis(partial(control.promote, record)):
             raise InvalidOperation(
                 _("%(job)s cannot be retried: it is no longer delayed") % {"job": record}
             )

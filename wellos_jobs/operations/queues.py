@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from .. import conf
 from ..broker import queues
+from ..enqueueing import control
 from ..enqueueing.handle import JobHandle
 from ..errors import InvalidOperation
 from ..models import AuditEntry, JobRecord
@@ -70,7 +71,7 @@ def promote(
     _require_ours(record)
     with transaction.atomic(using=database_of(record)):
         _note(Act(by, reason, address).entry("promoted", "job", record.pk), database_of(record))
-        if not with_redis(lambda: queues.promote(record)):
+        if not with_redis(lambda: control.promote(record)):
             raise InvalidOperation(_("%(job)s is not delayed") % {"job": record})
 
 
@@ -227,7 +228,7 @@ def _relocate(
             using,
         )
         has_ended = JobState(record.state).is_final  # then Redis may have forgotten it
-        if has_ended or not with_redis(lambda: queues.relocate(record, queue, priority)):
+        if has_ended or not with_redis(lambda: control.relocate(record, queue, priority)):
             raise InvalidOperation(
                 _("%(job)s is %(state)s: only a job that has not started can be changed")
                 % {"job": record, "state": record.get_state_display()}

@@ -12,9 +12,9 @@ from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from ..broker.queues import push_records
 from ..enqueueing import dependencies
 from ..enqueueing.dependencies import in_chunks
+from ..enqueueing.push import push_records
 from ..errors import InvalidOperation
 from ..models import AuditEntry, Batch, DeadLetter, JobDependency, JobRecord
 from ..states import BatchState, DeadLetterStatus, EventName, JobState

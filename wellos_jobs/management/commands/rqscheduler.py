@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
 from ... import broker, conf
-from ...broker import queue_sets
+from ...broker import keys
 from ...errors import UnknownQueue
 from ...worker.supervisor import Supervisor, SupervisorOptions
 from ...worker.worker import WorkerOptions
@@ -48,5 +48,5 @@ class Command(BaseCommand):
         queues = broker.sources()[source]
         if options["pid"]:
             Path(options["pid"]).expanduser().write_text(str(os.getpid()))
-        worker = WorkerOptions(source=source, queues=queues, queue_set=queue_sets.set_id(queues))
+        worker = WorkerOptions(source=source, queues=queues, queue_set=keys.set_id(queues))
         sys.exit(Supervisor(SupervisorOptions(worker=worker, processes=0, clock=True)).run())

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
 from ... import broker, conf
-from ...broker import queue_sets, rq_workers
+from ...broker import keys, rq_workers
 from ...errors import UnknownQueue
 from ...worker.supervisor import Supervisor, SupervisorOptions
 from ...worker.worker import WorkerOptions
@@ -86,7 +86,7 @@ class Command(BaseCommand):
             worker=WorkerOptions(
                 source=source,
                 queues=queues,
-                queue_set=queue_sets.set_id(queues),
+                queue_set=keys.set_id(queues),
                 burst=options["burst"],
                 max_jobs=options["max_jobs"],
                 max_idle=options["max_idle_time"],

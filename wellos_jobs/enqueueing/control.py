@@ -1,0 +1,57 @@
+"""Cancel, promote or move a job in Redis. Its row follows through the event stream."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from .. import broker, payload
+from ..states import EventName, JobState, Priority
+from .push import announce
+
+if TYPE_CHECKING:
+    from ..models import JobRecord
+
+Canceled = Literal["canceled", "stopping", "final"]
+
+
+def cancel(record: JobRecord, detail: dict[str, Any] | None = None) -> Canceled:
+    """Cancel a job in any state; a running one is stopped through its supervisor.
+
+    A job unknown to Redis gets a tombstone, so that a later push does nothing. If the row says that
+    it has ended, nothing is done: Redis has forgotten it since.
+    """
+    if not record.is_foreign and JobState(record.state).is_final:
+        return "canceled" if record.state == JobState.CANCELED else "final"
+
+    answer = broker.run(
+        broker.client(record.queue),
+        "cancel",
+        broker.rq_time(),
+        record.rq_id or str(record.pk),
+        record.queue,
+        "" if record.is_foreign else record.name,
+        record._state.db or "default",
+        str(record.replays),
+        payload.to_json(detail) if detail else "",
+    )
+    outcome: Canceled = broker.text(answer)  # type: ignore[assignment]
+    if outcome == "canceled":
+        announce([record], EventName.CANCELED, datetime.now(UTC))
+    return outcome
+
+
+def promote(record: JobRecord) -> bool:
+    """Let a delayed job run now. Returns whether it was delayed."""
+    connection = broker.client(record.queue)
+    job_id = record.rq_id or str(record.pk)
+    return bool(broker.run(connection, "promote", broker.rq_time(), job_id))
+
+
+def relocate(record: JobRecord, queue: str, priority: Priority) -> bool:
+    """Change the queue or priority of a job. False when it has started or ended.
+
+    For a job unknown to Redis, such as a blocked one, the row is enough.
+    """
+    connection = broker.client(record.queue)
+    return bool(broker.run(connection, "relocate", str(record.pk), queue, int(priority)))

@@ -1,0 +1,136 @@
+"""Push committed rows to Redis."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from .. import broker, conf, payload, signals
+from ..definitions import registry
+from ..states import EventName, JobState
+
+if TYPE_CHECKING:
+    from ..models import JobRecord
+
+logger = logging.getLogger("wellos_jobs")
+
+PUSH_CHUNK = 250
+"""Jobs in one call of the push script: enough to save round trips, too few to block Redis."""
+
+OVERFULL_PAUSE = 0.05
+"""Seconds a push sleeps while the event stream is above STREAM_MAX, so that the ledger catches up."""
+
+
+def push(
+    records: Sequence[JobRecord], event: EventName = EventName.ENQUEUED, deadline: str = ""
+) -> int:
+    """Push committed rows, with one round trip for each ``PUSH_CHUNK`` jobs. Known ids are skipped.
+
+    ``deadline`` is a time on the Redis clock after which the push is refused: for callers that
+    read the rows a while ago. Returns how many were new to Redis. Raises redis-py's errors.
+    """
+    by_source: dict[str, list[JobRecord]] = {}
+    for record in records:
+        by_source.setdefault(broker.source_of(record.queue), []).append(record)
+
+    pushed = 0
+    for source, group in by_source.items():
+        for start in range(0, len(group), PUSH_CHUNK):
+            pushed += _push_chunk(source, group[start : start + PUSH_CHUNK], event, deadline)
+    return pushed
+
+
+def push_records(records: Sequence[JobRecord], event: EventName | str = EventName.ENQUEUED) -> None:
+    """Push committed rows. When Redis is down, log it: the relay pushes them later."""
+    try:
+        push(records, EventName(event))
+    except broker.Unavailable as error:
+        logger.warning(
+            "Redis is down (%s): the relay will push %d committed jobs", error, len(records)
+        )
+    except broker.Error:  # for example, the Redis user lacks a permission
+        logger.exception(
+            "Redis refuses the push: the relay will push %d committed jobs once it is accepted",
+            len(records),
+        )
+
+
+def announce(records: Iterable[JobRecord], event: EventName, at: datetime) -> None:
+    """Log and signal an event of these jobs."""
+    for record in records:
+        signals.announce(
+            event,
+            job_id=str(record.pk),
+            name=record.name,
+            queue=record.queue,
+            attempt=record.attempts,
+            at=at,
+        )
+
+
+def _push_chunk(source: str, records: Sequence[JobRecord], event: EventName, deadline: str) -> int:
+    jobs = [payload.to_json(_message(record, event)) for record in records]
+    connection = broker.source_client(source, "call")
+    backlog, now, *codes = broker.run(connection, "push", broker.rq_time(), deadline, *jobs)
+
+    new = [record for record, code in zip(records, codes, strict=True) if code == 1]
+    announce(new, event, datetime.fromtimestamp(float(now), tz=UTC))
+    _slow_down(source, int(backlog))
+    return len(new)
+
+
+def _message(record: JobRecord, event: EventName) -> dict[str, Any]:
+    """Return what the push script needs to know of a job."""
+    # A job that was promoted has a run_at too.
+    due = record.run_at if record.state == JobState.DELAYED else None
+    message = {
+        "id": str(record.pk),
+        "q": record.queue,
+        "prio": str(record.priority),
+        "due": f"{due.timestamp():.6f}" if due else "",
+        "gen": record.replays,
+        "event": event.value,
+        "hash": _hash(record),
+    }
+    if record.queue in conf.current().fair_queues:
+        message["fair"] = True
+    return message
+
+
+def _hash(record: JobRecord) -> dict[str, str]:
+    """Return the fields of the job hash."""
+    definition = registry.find(record.name)
+    path = definition.path if definition else record.name
+    fields = {
+        "data": payload.to_json([path, None, [], record.data]),
+        "origin": record.queue,
+        "created_at": broker.rq_time(record.created_at),
+        "timeout": str(max(1, round(record.timeout))),
+        "description": record.name,
+        "w:name": record.name,
+        "w:prio": str(record.priority),
+        "w:attempt": str(record.attempts),
+        "w:max": str(record.max_attempts),
+        "w:timeout": str(record.timeout),
+        "w:db": record._state.db or "default",
+        "w:gen": str(record.replays),
+        "w:org": record.organization_id,
+        "w:user": str(record.requested_by_id or ""),
+        "w:ctx": payload.to_json(record.context) if record.context else "",
+    }
+    if "limits" in record.context:
+        fields["w:limits"] = payload.to_json(record.context["limits"])
+    return fields
+
+
+def _slow_down(source: str, backlog: int) -> None:
+    if backlog > conf.current().stream_max:
+        logger.warning(
+            "event stream of %s holds %d events: is the ledger running? slowing down",
+            source,
+            backlog,
+        )
+        time.sleep(OVERFULL_PAUSE)
