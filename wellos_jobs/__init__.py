@@ -17,8 +17,7 @@ from .enqueueing.flows import Flow
 from .enqueueing.handle import JobHandle
 from .enqueueing.triggers import enqueue_on
 from .states import JobState, Priority
-
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 __all__ = [
     "Batch",

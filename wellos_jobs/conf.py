@@ -340,32 +340,6 @@ def user_model() -> str:
     return str(settings.AUTH_USER_MODEL)
 
 
-def organization(organization_id: str) -> Mapping[str, Any]:
-    """Return what ``ORGANIZATION_RESOLVER`` says of an organization; nothing if there is no resolver or no such one."""
-    resolve = hook(current().organization_resolver)
-    if resolve is None or not organization_id:
-        return {}
-    return resolve(organization_id) or {}
-
-
-def organization_zone(organization_id: str) -> str:
-    """Return the time zone that ``ORGANIZATION_RESOLVER`` names for an organization; '' if it names none."""
-    return str(organization(organization_id).get("time_zone") or "")
-
-
-def organizations_of(user: Any) -> frozenset[str] | None:
-    """Return the ids of the organizations whose rows ``ADMIN_ORGANIZATIONS`` lets a person see; None for all.
-
-    Superusers see all. What the project's hook raises is not caught: who cannot be told whose rows
-    count sees none.
-    """
-    border = hook(current().admin_organizations)
-    if border is None or user.is_superuser:
-        return None
-    chosen = border(user)
-    return None if chosen is None else frozenset(map(str, chosen))
-
-
 def hook(path: str | None) -> Callable[..., Any] | None:
     """Import a function named in a setting."""
     return None if path is None else import_string(path)

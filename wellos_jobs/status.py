@@ -12,8 +12,9 @@ from typing import Any
 from django.db import InterfaceError, OperationalError
 from django.db.models import Count
 
-from . import broker, conf, databases, payload
+from . import broker, conf, payload
 from .broker import keys, queues
+from .database import has_job_table, job_databases
 from .definitions import ids
 from .errors import DatabaseUnavailable, JobNotFound
 from .models import JobRecord
@@ -36,12 +37,10 @@ def find(job_id: object) -> JobRecord | None:
         return None
     away: dict[str, Exception] = {}
     first = JobRecord.objects.db
-    for alias in (first, *(other for other in databases.allowed() if other != first)):
+    for alias in (first, *(other for other in job_databases() if other != first)):
         try:
             record = (
-                _find_in(alias, chosen, text)
-                if alias == first or databases.has_table(alias)
-                else None
+                _find_in(alias, chosen, text) if alias == first or has_job_table(alias) else None
             )
         except (OperationalError, InterfaceError) as error:
             away[alias] = error

@@ -12,7 +12,7 @@ import redis
 from django.db import DataError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from wellos_jobs import JobHandle, JobState, databases, enqueue, operations
+from wellos_jobs import JobHandle, JobState, enqueue, operations
 from wellos_jobs import broker as wellos_redis
 from wellos_jobs.broker import events, keys
 from wellos_jobs.broker.claims import Claim, Outcome, rescue
@@ -650,7 +650,7 @@ def test_what_was_folded_and_not_trimmed_is_trimmed_though_nothing_new_comes(
         noop.enqueue()
     books.fold()
     assert redis_client.xlen(keys.EVENTS) == 1
-    monkeypatch.setattr(databases, "allowed", lambda: ["default"])
+    monkeypatch.setattr("wellos_jobs.maintenance.housekeeping.job_databases", lambda: ["default"])
     keeping = Housekeeping("default", Slot())
     monkeypatch.setattr(keeping, "_wait", lambda: None)
     keeping.round()

@@ -22,9 +22,10 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from .. import Job, conf, current_job, databases, job, report_progress
+from .. import Job, conf, current_job, job, report_progress
 from ..conf import DEFAULT_RETENTION
 from ..cron import Cron
+from ..database import default_database
 from ..definitions import registry
 from ..definitions.retry import in_seconds
 from ..errors import ConfigurationError
@@ -97,7 +98,7 @@ def cleanup_old_jobs(ages: Mapping[str, Any]) -> int:
     """
     retention = _retention(ages)
     running = current_job(default=None)
-    using = running.database if running is not None else databases.default()
+    using = running.database if running is not None else default_database()
     total, deleted = sum(prune(using, dry_run=True, retention=retention).values()), 0
     while batch := sum(prune(using, most=1, retention=retention).values()):
         deleted += batch

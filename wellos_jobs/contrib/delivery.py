@@ -25,6 +25,7 @@ from django.utils import timezone
 
 from .. import CurrentJob, Discard, Retry, Snooze, conf, cron, current_job
 from ..models import JobRecord
+from ..organizations import organization_details
 from . import mail_connection
 from .files import storage
 from .mail_connection import MailServerUnavailable
@@ -110,7 +111,7 @@ def _message(
     to: str, subject: str, template: str, data: Mapping[str, Any]
 ) -> EmailMultiAlternatives:
     running = current_job(default=None)
-    organization = conf.organization(running.organization_id) if running is not None else {}
+    organization = organization_details(running.organization_id) if running is not None else {}
     sender = _sender(organization)
     context = {**data, "to": to, "subject": subject}
     with _times_of(organization):

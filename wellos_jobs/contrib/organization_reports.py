@@ -21,6 +21,7 @@ from .. import CurrentJob, JobOptions, conf, cron, current_job, enqueue_bulk, jo
 from ..errors import ConfigurationError
 from ..models import JobRecord, Schedule
 from ..models.report_data import REPORT_FORMATS, REPORT_PREFIX
+from ..organizations import organization_details, organization_time_zone
 from ..schedules import REPORT_JOB
 from . import report_types
 from .emails import email_job
@@ -69,7 +70,7 @@ def days_until(
     A run by hand is about as long a time as the last one of the calendar was.
     """
     zone = cron.zone(
-        schedule.zone if schedule else conf.organization_zone(organization_id) or _project_zone()
+        schedule.zone if schedule else organization_time_zone(organization_id) or _project_zone()
     )
     start = _start(due, schedule, by_hand=by_hand)
     first, last = start.astimezone(zone).date(), due.astimezone(zone).date() - timedelta(days=1)
@@ -165,7 +166,7 @@ def _mail(
 
 
 def _label(organization_id: str) -> str:
-    return str(conf.organization(organization_id).get("label") or organization_id)
+    return str(organization_details(organization_id).get("label") or organization_id)
 
 
 def _project_zone() -> str:

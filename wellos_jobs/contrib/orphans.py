@@ -21,8 +21,9 @@ from pathlib import Path
 from django.core.files.storage import FileSystemStorage, Storage
 from django.utils import timezone
 
-from .. import databases, job, report_progress
+from .. import job, report_progress
 from ..cron import Cron
+from ..database import migrated_databases
 from ..errors import ConfigurationError
 from ..models import JobRecord
 from .cleanup import LONGEST, QUEUE, schedule
@@ -78,7 +79,7 @@ def of_jobs(names: Sequence[str]) -> list[str]:
     """
     ids = {name: found[1] for name in names if (found := _OF_A_JOB.fullmatch(name)) is not None}
     known: set[str] = set()
-    for alias in databases.with_jobs():
+    for alias in migrated_databases():
         rows = JobRecord.objects.using(alias).filter(pk__in=set(ids.values()))
         known.update(map(str, rows.values_list("pk", flat=True)))
     return [name for name in names if name not in ids or ids[name] in known]

@@ -17,7 +17,7 @@ from django.db import connections, transaction
 from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 
-from ..commits import once_committed
+from ..database import run_on_commit
 from ..errors import BadOption
 from ..states import (
     FINAL_STATES,
@@ -193,7 +193,7 @@ def unblock(rows: QuerySet[JobRecord], database: str) -> list[JobRecord]:
 def push_on_commit(records: Sequence[JobRecord], database: str) -> None:
     """Push jobs that may run now once the transaction commits."""
     if records:
-        once_committed(database, push_records, list(records))
+        run_on_commit(database, push_records, list(records))
 
 
 def heal(database: str, limit: int = CHUNK) -> None:

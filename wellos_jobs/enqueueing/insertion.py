@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 
-from .. import inserts
-from ..commits import once_committed
+from ..database import insert_many, run_on_commit
 from ..states import JobState
 from . import dependencies, uniqueness
 from .handle import JobHandle
@@ -35,13 +34,13 @@ def insert(records: Sequence[JobRecord]) -> list[JobHandle]:
                 dependencies.before_insert(group, database)
                 fresh = _insert_group(group, database)
                 dependencies.after_insert(fresh, database)
-            once_committed(database, dependencies.after_commit, fresh, database)
+            run_on_commit(database, dependencies.after_commit, fresh, database)
         else:
             fresh = _insert_group(group, database)
         new.update(map(id, fresh))
         ready = [record for record in fresh if record.state != JobState.BLOCKED]
         if ready:
-            once_committed(database, push_records, ready)
+            run_on_commit(database, push_records, ready)
     return [
         JobHandle(record.pk, record.queue, str(record._state.db), duplicate=id(record) not in new)
         for record in records
@@ -67,14 +66,14 @@ def _insert_rows(records: list[JobRecord], database: str) -> list[JobRecord]:
     with transaction.atomic(using=database):
         wanted = _unknown(records, database)
         if not any(map(_is_chosen, wanted)):
-            inserts.insert_many(wanted, database)
+            insert_many(wanted, database)
             return wanted
         ordered = sorted(
             wanted, key=lambda record: record.pk
         )  # so that two who enqueue the same do not deadlock
         try:
             with transaction.atomic(using=database):
-                inserts.insert_many(ordered, database)
+                insert_many(ordered, database)
             return wanted
         except (
             IntegrityError

@@ -17,9 +17,9 @@ from django.db import connections
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from .. import broker, inserts
+from .. import broker
 from ..broker import keys
-from ..commits import once_committed
+from ..database import run_on_commit, update_many
 from ..states import OPEN_STATES, STATE_OF_RQ_STATUS, JobState
 from . import control
 from .context import current_job
@@ -70,7 +70,7 @@ def make_room(wanted: Mapping[str, JobRecord | None], database: str) -> list[Job
             if claim.job != job.pk:
                 claim.job = job.pk
                 taken.append(claim)
-    inserts.update_many(taken, ["job"], database)
+    update_many(taken, ["job"], database)
     _give_way(given_way, database)
     return [job for job in wanted.values() if job is not None and job.pk in admitted]
 
@@ -170,7 +170,7 @@ def _give_way(records: Sequence[JobRecord], database: str) -> None:
     now = timezone.now()
     rows = [Replacement(job=record.pk, created_at=now) for record in records]
     Replacement.objects.using(database).bulk_create(rows, ignore_conflicts=True)
-    once_committed(database, _cancel, records)
+    run_on_commit(database, _cancel, records)
 
 
 def _cancel(records: Sequence[JobRecord]) -> None:

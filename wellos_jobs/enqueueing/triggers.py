@@ -17,6 +17,7 @@ from django.db.models.signals import ModelSignal
 from django.dispatch import Signal
 
 from .. import conf, payload
+from ..database import default_database, job_databases
 from ..errors import BadOption, TriggerError
 from . import replacement
 from .context import current_job
@@ -336,9 +337,7 @@ def _uid(name: str) -> str:
 
 def _database(using: str | None) -> str:
     """Return where the job's row goes: to the database of the signal, if jobs may be there."""
-    from .. import databases
-
-    return using if using in databases.allowed() else databases.default()
+    return using if using in job_databases() else default_database()
 
 
 def _taken(function: Callable[..., Any], sent: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -13,8 +13,9 @@ import time
 import uuid
 from types import FrameType
 
-from .. import broker, conf, databases
+from .. import broker, conf
 from ..broker import events, rq_workers
+from ..database import job_databases
 from ..ledger.ledger import NewEpoch
 from ..processes.intervals import Rota
 from ..processes.slot import Slot
@@ -42,7 +43,7 @@ class Housekeeping:
         self.queues = broker.sources()[source]
         self.bookkeepers = [
             Bookkeeper(source, database, self.queues, self.connection)
-            for database in databases.allowed()
+            for database in job_databases()
         ]
         self.epoch = ""
         self.server_run = ""

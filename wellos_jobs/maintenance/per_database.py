@@ -14,8 +14,9 @@ from typing import Any
 import redis as redis_py
 from django.db import DatabaseError, InterfaceError, connections
 
-from .. import broker, databases
+from .. import broker
 from ..broker import events, keys
+from ..database import has_job_table
 from ..definitions import ids
 from ..enqueueing import dependencies, replacement
 from ..ledger.ledger import FORGET_AFTER, Ledger, Overtaken
@@ -120,7 +121,7 @@ class Bookkeeper:
 
     def _open(self, epoch: str) -> bool:
         if not self.is_open:
-            self.has_table = databases.has_table(self.database)
+            self.has_table = has_job_table(self.database)
             if not self.has_table:
                 self._not_before = time.monotonic() + LOOK_FOR_TABLE_EVERY
                 return False

@@ -18,6 +18,7 @@ from ..broker import wakeup
 from ..cron.timing import Timing
 from ..definitions import registry
 from ..errors import CronError, EncryptionError, PayloadError, UnknownJob, UnknownQueue
+from ..organizations import organization_time_zone
 from ..payload import tags
 from ..states import CatchUp, Overlap
 from .report_data import REPORT_PREFIX, report_faults
@@ -219,7 +220,7 @@ class Schedule(models.Model):
         """The name of the zone in force: its own, its organization's, or the project's."""
         return (
             self.time_zone
-            or conf.organization_zone(self.organization_id)
+            or organization_time_zone(self.organization_id)
             or str(conf.django_setting("TIME_ZONE"))
         )
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from django.utils import timezone
 
-from .. import broker, conf, databases
+from .. import broker, conf
+from ..database import default_database, job_databases
 from . import health_checks, health_probes
 from .health_checks import NAMES, Check, Status, worst
 from .health_probes import DatabaseFacts, RedisFacts
@@ -50,7 +51,7 @@ def report(timeout: float = TIMEOUT) -> Report:
     answer. It asks on connections of its own, so the caller's transaction is neither seen nor
     disturbed.
     """
-    stores, servers = _ask(databases.allowed(), timeout)
+    stores, servers = _ask(job_databases(), timeout)
     unknown = _unpushed(stores)
     return Report(tuple(_judge(stores, servers, unknown)), timezone.now())
 
@@ -67,7 +68,7 @@ def backlog(timeout: float = TIMEOUT) -> tuple[Check, ...]:
 
 def database_answers(timeout: float = TIMEOUT) -> bool:
     """Tell whether the database where jobs go answers, so that more may be asked of it."""
-    alias = databases.default()
+    alias = default_database()
     found = health_probes.ask(
         {("database", alias): partial(health_probes.database_facts, alias)}, timeout
     )
@@ -114,7 +115,7 @@ def _judge(
 ) -> Iterator[Check]:
     now, settings = timezone.now(), conf.current()
     for alias, store in stores.items():
-        yield health_checks.database(alias, store, is_default=alias == databases.default())
+        yield health_checks.database(alias, store, is_default=alias == default_database())
         if isinstance(store, DatabaseFacts) and store.has_tables:
             yield health_checks.relay(alias, unpushed[alias], now)
             yield health_checks.schedules(alias, store)

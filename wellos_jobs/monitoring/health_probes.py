@@ -19,9 +19,10 @@ from django.db import connections
 from django.db.models import Count, Min, Q
 from django.utils import timezone
 
-from .. import broker, databases
+from .. import broker
 from ..broker import keys, queues
 from ..broker.queues import Counts
+from ..database import has_job_table
 from ..models import JobRecord, Schedule
 from ..states import JobState
 
@@ -114,7 +115,7 @@ def database_facts(alias: str) -> DatabaseFacts:
     """Ask a database on a connection of this thread's own, which is closed again."""
     start = time.monotonic()
     try:
-        has_tables = databases.has_table(alias)
+        has_tables = has_job_table(alias)
         seconds = time.monotonic() - start
         if not has_tables:
             return DatabaseFacts(seconds, has_tables)

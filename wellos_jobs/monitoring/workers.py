@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from .. import __version__, broker
+from .. import broker
 from ..broker import queues
+from ..version import __version__
 
 MOST = 1_000
 """How many workers, and how many supervisors, of one Redis are read."""

@@ -17,8 +17,9 @@ from typing import Any, Protocol
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from .. import broker, databases
+from .. import broker
 from ..broker import wakeup
+from ..database import default_database, has_job_table, job_databases
 from ..processes.slot import Slot
 from . import api, ticks
 
@@ -57,7 +58,7 @@ class Calendar:
         self.database = database
         self.clock = clock
         self._has_table = False
-        self._synchronised = database != databases.default()
+        self._synchronised = database != default_database()
         self._next_retry = 0.0
         self._not_before = 0.0
         self._pause = 0.0
@@ -93,7 +94,7 @@ class Calendar:
 
     def _is_ready(self) -> bool:
         if not self._has_table:
-            self._has_table = databases.has_table(self.database)
+            self._has_table = has_job_table(self.database)
             if not self._has_table:
                 self._not_before = time.monotonic() + LOOK_FOR_TABLE_EVERY
                 return False
@@ -124,7 +125,7 @@ class Clock:
         self.slot = slot or Slot()
         self.connection = broker.source_client(source, "work")
         self.scheduler = scheduler
-        self.calendars = [Calendar(database, scheduler.clock) for database in databases.allowed()]
+        self.calendars = [Calendar(database, scheduler.clock) for database in job_databases()]
         self.token = uuid.uuid4().hex
         self.stopping = False
         self.leading = False

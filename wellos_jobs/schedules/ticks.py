@@ -24,10 +24,10 @@ from django.db.models import QuerySet
 
 from .. import conf, payload
 from ..cron.timing import Timing
+from ..database import update_many
 from ..definitions import ids, registry
 from ..enqueueing.enqueue import JobOptions, build
 from ..enqueueing.insertion import insert
-from ..inserts import update_many
 from ..models import JobRecord, Schedule
 from ..states import OPEN_STATES, CatchUp, Overlap
 

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 from .. import conf
 from ..monitoring import health
 from ..monitoring.health import Check, Status, worst
+from ..organizations import visible_organizations
 
 READY = ("database", "redis")
 """What a process cannot do without."""
@@ -85,7 +86,7 @@ def _may_see_details(request: HttpRequest) -> bool:
     user = getattr(request, "user", None)
     if user is None or not user.has_perm("wellos_jobs.view_jobrecord"):
         return False
-    return conf.organizations_of(user) is None  # details are about all
+    return visible_organizations(user) is None  # details are about all
 
 
 def _answer(body: dict[str, Any], status: Status, code: int | None = None) -> HttpResponse:

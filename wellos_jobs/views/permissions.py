@@ -6,6 +6,7 @@ from django.http import HttpRequest
 
 from .. import conf
 from ..models import JobRecord
+from ..organizations import visible_organizations
 
 
 def may_see_job(request: HttpRequest, record: JobRecord) -> bool:
@@ -28,7 +29,7 @@ def has_permission(request: HttpRequest, permission: str, record: JobRecord) -> 
     """
     if not request.user.has_perm(f"wellos_jobs.{permission}"):
         return False
-    organizations = conf.organizations_of(request.user)
+    organizations = visible_organizations(request.user)
     return organizations is None or record.organization_id in organizations
 
 

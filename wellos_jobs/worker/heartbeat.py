@@ -13,9 +13,10 @@ from typing import Any
 import redis as redis_py
 from django import get_version
 
-from .. import __version__, broker, conf
+from .. import broker, conf
 from ..broker import keys
 from ..processes.child import Child
+from ..version import __version__
 
 
 class Presence:

@@ -12,12 +12,13 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from ... import __version__, operations
+from ... import operations
 from ...definitions import ids
 from ...models import JobRecord
 from ...monitoring import workers as live_workers
 from ...monitoring.workers import Task, WorkerLine
 from ...operations import workers as worker_operations
+from ...version import __version__
 from ..ui import display
 from ..ui.action_page import ActingPage, ReasonForm, Verb
 from ..ui.page import Text

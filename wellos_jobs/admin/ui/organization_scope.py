@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
-from ... import conf
+from ...organizations import visible_organizations
 
 _Row = TypeVar("_Row", bound=Model)
 _KEPT = "_wellos_jobs_organizations"
@@ -22,7 +22,7 @@ def organizations(request: HttpRequest) -> frozenset[str] | None:
     """
     kept: Any = getattr(request, _KEPT, _MISSING)
     if kept is _MISSING:
-        kept = conf.organizations_of(request.user)
+        kept = visible_organizations(request.user)
         setattr(request, _KEPT, kept)
     found: frozenset[str] | None = kept
     return found

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from ... import databases
+from ...database import migrated_databases
 from ...maintenance.prune import prune
 
 NAMES = {
@@ -33,7 +33,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         verb = "would be deleted" if options["dry_run"] else "deleted"
-        for alias in options["database"] or databases.with_jobs():
+        for alias in options["database"] or migrated_databases():
             counted = prune(alias, dry_run=options["dry_run"])
             for kind, count in counted.items():
                 self.stdout.write(f"{alias}: {NAMES.get(kind, f'{kind} jobs')}: {count} {verb}")

@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from ... import broker, conf, databases
+from ... import broker, conf
+from ...database import migrated_databases
 from ...maintenance.key_rotation import Count, rotate_hashes, rotate_rows
 
 
@@ -24,7 +25,7 @@ class Command(BaseCommand):
             )
         # Rows first: what a relay reads after this is new, so that Redis cannot get old values
         # behind our back.
-        counts = {f"database {alias}": rotate_rows(alias) for alias in databases.with_jobs()}
+        counts = {f"database {alias}": rotate_rows(alias) for alias in migrated_databases()}
         for source in broker.sources():
             try:
                 counts[f"Redis of queue {source}"] = rotate_hashes(source)
