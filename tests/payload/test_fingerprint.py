@@ -1,10 +1,15 @@
-"""Fingerprints: the same fault has the same one, another fault another."""
+"""Fingerprints: equal for failures with the same cause, different for others."""
 
 from __future__ import annotations
 
 import pytest
 
-from wellos_jobs.payload.fingerprint import fingerprint
+from wellos_jobs.payload.failures import (
+    _LOCATION,
+    _PLACEHOLDERS,
+    MAX_FINGERPRINTED,
+    fingerprint,
+)
 
 TRACE = """Traceback (most recent call last):
   File "/app/shop/jobs.py", line 12, in charge
@@ -58,7 +63,7 @@ def test_line_numbers_do_not_count() -> None:
     assert made(line=30) == made(line=31)
 
 
-def test_what_makes_another_fault_counts() -> None:
+def test_failures_with_other_causes_differ() -> None:
     elsewhere = TRACE.replace("in pay", "in refund").format(line=30, message="order 42 failed")
     assert (
         len(
@@ -75,11 +80,25 @@ def test_what_makes_another_fault_counts() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "text", ["", "\n", "'unbalanced", "0x", "x" * 100_000, "'" * 10_000, '"' * 9_999]
-)
-def test_odd_texts_are_taken_quickly(text: str) -> None:
+ODD_TEXTS = ["", "\n", "'unbalanced", "0x", "x" * 100_000, "'" * 10_000, '"' * 9_999, "a@" * 50_000]
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS, ids=lambda text: f"{text[:3]!r} x {len(text)}")
+def test_odd_texts_have_a_fingerprint(text: str) -> None:
     assert len(fingerprint(text[:100], text[:100], text, text)) == 16
+
+
+def test_only_the_beginning_of_a_long_line_counts() -> None:
+    line = "x" * MAX_FINGERPRINTED
+    assert made(f"{line} and refused") == made(f"{line} and lost")
+    assert made(f"{line[1:]}a") != made(f"{line[1:]}b")
+
+
+@pytest.mark.parametrize("text", ["x", "7", "a1", "a.", "'\"", "@", "a@", "-", 'File "'])
+def test_the_patterns_take_linear_time(text: str) -> None:
+    """A quadratic pattern would not get through a million characters before the test times out."""
+    for pattern in (_LOCATION, *(pattern for pattern, _ in _PLACEHOLDERS)):
+        pattern.sub("", text * (1_000_000 // len(text)))
 
 
 def test_a_plain_word_of_hex_letters_is_a_word() -> None:

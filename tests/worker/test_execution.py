@@ -170,7 +170,7 @@ def test_what_a_job_raises_is_judged(
 
 def test_the_text_of_an_error_that_has_none_to_show(bench: Bench) -> None:
     outcome = bench.run(throw, {"what": "mute"})
-    assert outcome.message == "(its text cannot be made: RuntimeError)"
+    assert outcome.message == "(its message is not available: str() raised RuntimeError)"
 
 
 def test_the_last_attempt_fails_for_good(bench: Bench) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from ..payload.fingerprint import fingerprint
+from ..payload.failures import fingerprint
 from ..states import DeadLetterStatus, FailureReason
 from .audit import AuditEntry
 from .fields import user_key
