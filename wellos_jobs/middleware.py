@@ -1,4 +1,4 @@
-"""Middleware: each request has an id, which the jobs it enqueues and their log lines carry on."""
+"""Request ids: each request has one, which its jobs and their log lines carry on."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
 
-from .enqueueing import tracing
+from .enqueueing.context import Origin, current_origin, origin_of_headers, working_for
 
 HEADER = "X-Request-ID"
 
 
 class RequestIdMiddleware:
-    """Take the request's ``X-Request-ID``, or make one; answer with it, and let jobs and log lines have it.
+    """Read the request's ``X-Request-ID``, or create one, and return it in the response.
 
-    A ``traceparent`` header gives them the id of the trace, too. Put it first in ``MIDDLEWARE``.
-    The header is taken from whoever sends it: an id is a name to search for, not a proof of
-    anything.
+    Jobs enqueued in the request and their log lines get the id, and the trace id of a
+    ``traceparent`` header. Put it first in ``MIDDLEWARE``. Clients can send any id: it is for
+    searching logs and proves nothing.
     """
 
     sync_capable = True
@@ -32,27 +32,20 @@ class RequestIdMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self.is_async:
-            return self._answer_async(request)
-        token = tracing.begin(_origin(request))
-        try:
-            return _signed(self.get_response(request))
-        finally:
-            tracing.end(token)
+            return self._call_async(request)
+        with working_for(_origin(request)):
+            return _with_request_id(self.get_response(request))
 
-    async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
-        token = tracing.begin(_origin(request))
-        try:
-            return _signed(await self.get_response(request))
-        finally:
-            tracing.end(token)
+    async def _call_async(self, request: HttpRequest) -> HttpResponseBase:
+        with working_for(_origin(request)):
+            return _with_request_id(await self.get_response(request))
 
 
-def _origin(request: HttpRequest) -> tracing.Origin:
-    return tracing.of_headers(
-        request.headers.get(HEADER, ""), request.headers.get("traceparent", "")
-    )
+def _origin(request: HttpRequest) -> Origin:
+    headers = request.headers
+    return origin_of_headers(headers.get(HEADER, ""), headers.get("traceparent", ""))
 
 
-def _signed(response: HttpResponseBase) -> HttpResponseBase:
-    response[HEADER] = tracing.origin()["request_id"]
+def _with_request_id(response: HttpResponseBase) -> HttpResponseBase:
+    response[HEADER] = current_origin()["request_id"]
     return response

@@ -1,4 +1,4 @@
-"""Log lines that say which job and which request they belong to: for a project to name in its ``LOGGING``."""
+"""Log lines that name their job and request: a filter and a JSON formatter for ``LOGGING``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from .enqueueing import tracing
-from .enqueueing.context import current_job
+from .enqueueing.context import current_job, current_origin
 
 FIELDS = ("job_id", "job_name", "queue", "organization_id", "attempt", "request_id", "trace_id")
-"""What a line is given. Outside of runs and requests the values are ''."""
-_OF_EVERY_RECORD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {
+"""The fields added to each record; '' outside jobs and requests."""
+_STANDARD_ATTRIBUTES = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {
     "message",
     "asctime",
     "taskName",
@@ -20,10 +19,10 @@ _OF_EVERY_RECORD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))
 
 
 class JobFilter(logging.Filter):
-    """Give each record the fields of the run and the request that it was written in; let all pass.
+    """Add ``FIELDS`` of the current job and request to each record; no record is dropped.
 
-    Put it on handlers, so that it sees the lines of all loggers. What a record has already, it
-    keeps: the lines about the start and the end of a job bring their own.
+    Put it on handlers, so that it sees the records of all loggers. An attribute that a record
+    already has is kept: the lines about the start and end of a job bring their own.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -34,34 +33,39 @@ class JobFilter(logging.Filter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One line of JSON for each record: time in UTC, level, logger, message, the fields above, and whatever a call
-    gave as ``extra``. What JSON does not know is written as text."""
+    """One JSON object per record: time in UTC, level, logger, message, ``FIELDS`` and ``extra``.
+
+    Empty fields are left out; a value that JSON lacks is written as text.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        told: dict[str, Any] = {
+        line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
         }
-        fields = {
-            **_fields(),
-            **{key: value for key, value in vars(record).items() if key not in _OF_EVERY_RECORD},
-        }
-        told |= {
-            key: value
-            for key, value in fields.items()
-            if value not in ("", None) and key not in told
-        }
+
+        for name, value in (_fields() | _extra(record)).items():
+            if value not in ("", None):
+                line.setdefault(name, value)
+
         if record.exc_info:
-            told["exception"] = self.formatException(record.exc_info)
+            line["exception"] = self.formatException(record.exc_info)
         elif record.exc_text:
-            told["exception"] = record.exc_text
-        return json.dumps(told, ensure_ascii=False, default=str)
+            line["exception"] = record.exc_text
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    """Return what a logging call gave as ``extra``, or a filter has added."""
+    attributes = vars(record).items()
+    return {name: value for name, value in attributes if name not in _STANDARD_ATTRIBUTES}
 
 
 def _fields() -> dict[str, Any]:
-    job, origin = current_job(None), tracing.origin()
+    job = current_job(None)
+    origin = current_origin()
     return {
         "job_id": job.id if job else "",
         "job_name": job.name if job else "",

@@ -13,7 +13,7 @@ from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
 
 from wellos_jobs import current_job, job
-from wellos_jobs.enqueueing import tracing
+from wellos_jobs.enqueueing.context import current_origin, origin_of_headers
 from wellos_jobs.management import console_log
 from wellos_jobs.middleware import HEADER, RequestIdMiddleware
 from wellos_jobs.models import JobLog, JobRecord
@@ -40,7 +40,7 @@ def order(request: HttpRequest) -> HttpResponse:
 
 async def order_async(request: HttpRequest) -> HttpResponse:
     await asyncio.sleep(0)
-    return HttpResponse(tracing.origin()["request_id"])
+    return HttpResponse(current_origin()["request_id"])
 
 
 def scripted(request: HttpRequest) -> HttpResponse:
@@ -74,13 +74,13 @@ def test_from_the_header_into_the_job_and_what_it_enqueues() -> None:
         "trace_id": TRACE,
         "enqueued_by": str(record.pk),
     }
-    assert tracing.origin() == {}
+    assert current_origin() == {}
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("bad", ["", "two words", "x" * 129, "line\nbreak", "<b>"])
 def test_without_a_usable_id_there_is_a_new_one(bad: str) -> None:
-    made = RequestIdMiddleware(lambda request: HttpResponse(tracing.origin()["request_id"]))
+    made = RequestIdMiddleware(lambda request: HttpResponse(current_origin()["request_id"]))
     request = RequestFactory().get("/")
     request.META["HTTP_X_REQUEST_ID"] = bad
     first, second = made(request), made(request)
@@ -92,7 +92,7 @@ def test_without_a_usable_id_there_is_a_new_one(bad: str) -> None:
     "bad", ["", "00-" + "0" * 32 + "-00f067aa0ba902b7-01", "00-xyz-1-01", TRACE]
 )
 def test_a_trace_that_is_none(bad: str) -> None:
-    assert tracing.of_headers("r", bad) == {"request_id": "r"}
+    assert origin_of_headers("r", bad) == {"request_id": "r"}
 
 
 async def _both() -> list[tuple[str, str]]:

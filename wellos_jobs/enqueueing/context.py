@@ -1,9 +1,11 @@
-"""The job that is running: its identity for the code it calls, and for what it enqueues in turn."""
+"""The running job, and the request that the current work comes from."""
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,18 +14,28 @@ from typing import TYPE_CHECKING, Any, overload
 from ..definitions import ids
 from ..errors import InvalidOperation
 from ..payload.values import storable
-from . import tracing
 
 if TYPE_CHECKING:
     from .handle import JobHandle
 
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:@=+/-]{1,128}")
+"""A usable ``X-Request-ID``; any other value is ignored."""
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+
+Origin = dict[str, str]
+"""``request_id`` and ``trace_id``, as far as they are known."""
+
 _running: ContextVar[CurrentJob | None] = ContextVar("wellos_jobs_running", default=None)
+_origin: ContextVar[Origin] = ContextVar("wellos_jobs_origin")
 _MISSING: Any = object()
+
+
+# --- the running job ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class CurrentJob:
-    """What a run knows about itself. ``attempt`` counts from 1."""
+    """The job that is running. ``attempt`` counts from 1."""
 
     id: str
     name: str
@@ -40,16 +52,16 @@ class CurrentJob:
 
     @property
     def due_at(self) -> datetime | None:
-        """When a schedule's job was due, however late and often it runs; any other job: when it was enqueued.
+        """When the job was due by its schedule; for any other job, when it was enqueued.
 
-        To the millisecond, in UTC. None for a job whose id was chosen by whoever enqueued it.
+        Retries do not change it. In UTC, to the millisecond; None if the caller chose the id.
         """
-        chosen = ids.parse_id(self.id)
-        return None if chosen is None else ids.moment_of(chosen)
+        job_id = ids.parse_id(self.id)
+        return None if job_id is None else ids.moment_of(job_id)
 
     @property
     def needs(self) -> list[JobHandle]:
-        """The jobs this one waited for, as handles: their results are there to be read."""
+        """Handles of the jobs this one depends on, to read their results."""
         from ..models import JobDependency
         from .handle import JobHandle
 
@@ -59,28 +71,28 @@ class CurrentJob:
 
     @property
     def batch_id(self) -> uuid.UUID | None:
-        """The batch this job belongs to, which takes more jobs by ``Batch.get``; None if it belongs to none."""
+        """The id of the job's batch, for ``Batch.get``; None if it belongs to none."""
         from ..models import JobRecord
 
-        known = ids.parse_id(self.id)
-        rows = JobRecord.objects.using(self.database)
-        return (
-            None
-            if known is None
-            else rows.filter(pk=known).values_list("batch_id", flat=True).first()
-        )
+        job_id = ids.parse_id(self.id)
+        if job_id is None:
+            return None
+
+        rows = JobRecord.objects.using(self.database).filter(pk=job_id)
+        return rows.values_list("batch_id", flat=True).first()
 
     def report_progress(self, percent: float, message: str = "") -> None:
-        """Tell how far this run has come, 0 to 100, with a short message for people.
+        """Report how far this run is, 0 to 100, with a short message to show.
 
-        Cheap enough for a loop: calls in quick succession are thinned out, the last one before a
-        pause and 100 are always sent.
+        Cheap enough for a loop: of calls in quick succession some are skipped. The last one before
+        a pause and 100 are always sent.
 
         Raises:
             ValueError: the percentage is not between 0 and 100.
         """
         if not 0 <= percent <= 100:
             raise ValueError(f"progress is {percent!r}: it must be between 0 and 100")
+
         if self._report is not None:
             self._report(int(percent), storable(str(message)[:200]), percent >= 100)
 
@@ -97,28 +109,54 @@ def current_job(default: Any = _MISSING) -> CurrentJob | None:
     """
     job = _running.get()
     if job is None and default is _MISSING:
-        raise InvalidOperation("No job is running here: current_job() works inside a run only")
+        raise InvalidOperation(
+            "No job is running here: call current_job() inside a job, or current_job(None)"
+        )
     return job
 
 
 def report_progress(percent: float, message: str = "") -> None:
-    """Tell how far the running job has come; does nothing when its function is called outside a worker."""
+    """Report how far the running job is, 0 to 100; does nothing outside a job."""
     job = _running.get()
     if job is not None:
         job.report_progress(percent, message)
 
 
-class running:  # noqa: N801  # reads as a phrase: ``with running(job):``
-    """Make a job the current one for a block."""
+@contextmanager
+def running(job: CurrentJob) -> Iterator[CurrentJob]:
+    """Make a job the current one inside the block."""
+    token = _running.set(job)
+    try:
+        with working_for(job.context):
+            yield job
+    finally:
+        _running.reset(token)
 
-    def __init__(self, job: CurrentJob) -> None:
-        self._job = job
 
-    def __enter__(self) -> CurrentJob:
-        self._token = _running.set(self._job)
-        self._origin = tracing.begin(self._job.context)
-        return self._job
+# --- the request behind it ------------------------------------------------------------------------
 
-    def __exit__(self, *_: object) -> None:
-        tracing.end(self._origin)
-        _running.reset(self._token)
+
+def current_origin() -> Origin:
+    """Return the ids of the request that the current work comes from; empty if it has none."""
+    return _origin.get({})
+
+
+@contextmanager
+def working_for(origin: Origin) -> Iterator[None]:
+    """Make a request the origin of all work inside the block. Other keys are ignored."""
+    known = {name: origin[name] for name in ("request_id", "trace_id") if origin.get(name)}
+    token = _origin.set(known)
+    try:
+        yield
+    finally:
+        _origin.reset(token)
+
+
+def origin_of_headers(request_id: str, traceparent: str) -> Origin:
+    """Return the ids in a request's headers; without a usable request id it gets a new one."""
+    origin = {"request_id": request_id if REQUEST_ID.fullmatch(request_id) else uuid.uuid4().hex}
+
+    trace = _TRACEPARENT.fullmatch(traceparent)
+    if trace is not None and trace[1].strip("0"):
+        origin["trace_id"] = trace[1]
+    return origin

@@ -19,8 +19,8 @@ from ..definitions import ids, registry
 from ..definitions.retry import in_seconds
 from ..errors import BadOption, UnknownJob
 from ..states import JobState, Priority
-from . import tracing, uniqueness
-from .context import current_job
+from . import uniqueness
+from .context import current_job, current_origin
 from .handle import JobHandle
 from .insertion import insert
 
@@ -255,7 +255,7 @@ def _organization(value: Any) -> str:
 
 
 def _context(options: JobOptions) -> dict[str, Any]:
-    context: dict[str, Any] = {**tracing.origin()}
+    context: dict[str, Any] = {**current_origin()}
     if options.id is not None:
         context["chosen_id"] = str(options.id)
     parent = current_job(default=None)
