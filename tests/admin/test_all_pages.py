@@ -63,7 +63,7 @@ def messages(response: Any) -> list[str]:
     return [str(message) for message in response.context["messages"]]
 
 
-def page_of(row: Any) -> str:
+def operation_url(row: Any) -> str:
     return reverse(f"admin:wellos_jobs_{row._meta.model_name}_change", args=[row.pk])
 
 
@@ -105,7 +105,7 @@ def test_the_list_of_jobs(root: Client, books: Books) -> None:
         "2 jobs",
     ):
         assert part in shown
-    assert page_of(done.record()) in root.get(JOBS).content.decode()
+    assert operation_url(done.record()) in root.get(JOBS).content.decode()
 
 
 def test_an_active_job_shows_its_progress(root: Client, books: Books) -> None:
@@ -188,7 +188,7 @@ def test_search_of_jobs(root: Client) -> None:
         f" {wanted.pk} ",
     ):
         page = root.get(JOBS, {"q": term})
-        assert page_of(wanted) in page.content.decode(), term
+        assert operation_url(wanted) in page.content.decode(), term
         assert "1 job " in text(page), term
     for term in ("nothing", "00000000-0000-0000-0000-000000000000", "%"):
         assert "0 jobs" in text(root.get(JOBS, {"q": term})), term
@@ -239,7 +239,7 @@ def test_the_audit_log(root: Client, books: Books) -> None:
     assert "1 audit entry" in text(root.get(f"{url}?by=people"))
     assert "1 audit entry" in text(root.get(f"{url}?by=none"))
     assert "1 audit entry" in text(root.get(f"{url}?action=retried"))
-    assert "retried" in text(root.get(page_of(AuditEntry.objects.get(action="retried"))))
+    assert "retried" in text(root.get(operation_url(AuditEntry.objects.get(action="retried"))))
 
 
 @pytest.mark.parametrize("url", LISTS)
@@ -298,7 +298,7 @@ def test_organizations_are_resolved_once_a_page(root: Client, settings: Any) -> 
     assert "javascript:" not in page
     assert "The evil &lt;company&gt;" in page
     record = JobRecord.objects.filter(organization_id="globex").get()
-    assert '<a href="/organizations/globex/">' in root.get(page_of(record)).content.decode()
+    assert '<a href="/organizations/globex/">' in root.get(operation_url(record)).content.decode()
 
 
 # --- nobody adds, changes or deletes --------------------------------------------------------------
@@ -558,7 +558,7 @@ def test_under_a_site_of_the_project_s_own(root: Client, books: Books) -> None:
     letter = DeadLetter.objects.get()
     pages = [
         url.replace("/admin/", "/backoffice/")
-        for url in (*LISTS, QUEUES, page_of(record), page_of(letter))
+        for url in (*LISTS, QUEUES, operation_url(record), operation_url(letter))
     ]
     for url in ("/backoffice/", *pages):
         page = root.get(url)
@@ -583,7 +583,9 @@ def test_a_site_with_the_jobs_only(root: Client, books: Books) -> None:
 def test_no_inline_script_or_style(root: Client, books: Books) -> None:
     record = failed(books)
     letter = DeadLetter.objects.get()
-    pages = [root.get(url) for url in (*LISTS, QUEUES, page_of(record), page_of(letter))]
+    pages = [
+        root.get(url) for url in (*LISTS, QUEUES, operation_url(record), operation_url(letter))
+    ]
     pages.append(act(root, JOBS, "retry_jobs", [record]))
     for page in pages:
         content = page.content.decode()
@@ -604,7 +606,12 @@ def test_texts_are_escaped(root: Client, books: Books) -> None:
     act(root, JOBS, "cancel_jobs", [record])
     DeadLetter.objects.update(note=evil)
     AuditEntry.objects.update(reason=evil, actor_name=evil)
-    for url in (*LISTS, page_of(record), page_of(letter), page_of(AuditEntry.objects.get())):
+    for url in (
+        *LISTS,
+        operation_url(record),
+        operation_url(letter),
+        operation_url(AuditEntry.objects.get()),
+    ):
         content = root.get(url).content.decode()
         assert evil not in content
         assert "<i>x</i>" not in content

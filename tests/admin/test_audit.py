@@ -142,7 +142,7 @@ def test_staff_of_some_organizations_export_nothing(settings: Any) -> None:
 
 
 def test_counting_has_an_end(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paginator, "MOST", 120)
+    monkeypatch.setattr(paginator, "MAX_COUNT", 120)
     for number in range(130):
         entry(reason=f"reason {number}.", days=number / 1000)
     first = text(root.get(AUDIT))
@@ -162,7 +162,7 @@ def test_a_count_is_not_garbled_by_separators(settings: Any) -> None:
 
 
 def test_an_address_behind_the_count_works(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paginator, "MOST", 60)
+    monkeypatch.setattr(paginator, "MAX_COUNT", 60)
     for number in range(130):
         entry(reason=f"reason {number}.", days=number / 1000)
     assert "reason 129." in text(root.get(f"{AUDIT}?p=3"))

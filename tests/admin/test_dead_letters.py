@@ -182,8 +182,8 @@ def test_no_letters(root: Client) -> None:
     assert "There are no such letters." in text(root.get(FAULTS))
     assert root.get(f"{FAULTS}0123456789abcdef/").status_code == 404
     assert root.get(f"{FAULTS}0123456789abcdef/act/replay/").status_code == 404
-    for letter_id in ("7", "x", "9" * 30):
-        assert root.get(f"{LETTERS}{letter_id}/change/").status_code == 404
+    for dead_letter_id in ("7", "x", "9" * 30):
+        assert root.get(f"{LETTERS}{dead_letter_id}/change/").status_code == 404
 
 
 def test_the_pages_lead_to_one_another(root: Client) -> None:
@@ -520,7 +520,7 @@ def test_all_of_a_fault_at_a_rate_is_done_by_a_job(root: Client) -> None:
 
 
 def test_many_letters_are_discarded_by_a_job(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wellos_jobs.admin.dead_letters.fault_page.MOST_AT_ONCE", 2)
+    monkeypatch.setattr("wellos_jobs.admin.dead_letters.fault_page.MAX_INLINE", 2)
     mine, other = fail(3), fail(1, "no such file")
     root.post(fault_url(mine[0], "act/discard/"), REASON)
     assert not DeadLetter.objects.filter(status="discarded").exists()
@@ -529,7 +529,7 @@ def test_many_letters_are_discarded_by_a_job(root: Client, monkeypatch: pytest.M
 
 
 def test_many_letters_are_assigned_by_a_job(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wellos_jobs.admin.dead_letters.fault_page.MOST_AT_ONCE", 2)
+    monkeypatch.setattr("wellos_jobs.admin.dead_letters.fault_page.MAX_INLINE", 2)
     monkeypatch.setattr(bulk, "CHUNK", 2)
     mine = fail(5)
     operations.discard(mine[0])

@@ -264,7 +264,7 @@ def test_each_choice_says_how_many_it_leaves(root: Client) -> None:
 
 
 def test_counts_have_an_end(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paginator, "MOST", 60)
+    monkeypatch.setattr(paginator, "MAX_COUNT", 60)
     for number in range(70):
         record(f"n{number}", state="failed" if number % 2 else "waiting", created_at=timezone.now())
     shown = text(root.get(JOBS))

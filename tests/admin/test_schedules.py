@@ -41,7 +41,7 @@ from ..support import optional_parts
 from ..support.browser import axe, login, narrow
 from ..support.engine import Books, work
 from ..support.servers import free_port
-from .test_all_pages import act, browser, messages, page_of, text
+from .test_all_pages import act, browser, messages, operation_url, text
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -161,7 +161,7 @@ def test_the_list(root: Client) -> None:
         ),
     ):
         assert part in shown, part
-    assert f'href="{page_of(job)}"' in page.content.decode()
+    assert f'href="{operation_url(job)}"' in page.content.decode()
     assert f"{soon.astimezone(ZoneInfo('Europe/Paris')):%Y-%m-%d %H:%M}" in shown
 
 
@@ -180,15 +180,15 @@ def test_what_does_not_run_is_marked(root: Client) -> None:
     )
     assert page.count('class="wj-badge wj-overdue"') == 1
     assert page.count("no longer declared") == 1
-    assert "What declared it is gone" in text(root.get(page_of(gone)))
-    assert "UnknownJob: nobody declares <b>it</b>" in text(root.get(page_of(broken)))
+    assert "What declared it is gone" in text(root.get(operation_url(gone)))
+    assert "UnknownJob: nobody declares <b>it</b>" in text(root.get(operation_url(broken)))
     for query, name in (
         ("condition=broken", "broken"),
         ("condition=overdue", "late"),
         ("enabled__exact=0", "off"),
     ):
         shown = root.get(f"{LIST}?{query}")
-        assert page_of(Schedule.objects.get(name=name)) in shown.content.decode(), query
+        assert operation_url(Schedule.objects.get(name=name)) in shown.content.decode(), query
     assert off.next_run_at is None
 
 
@@ -208,7 +208,7 @@ def test_filters_and_search(root: Client) -> None:
     ):
         page = root.get(f"{LIST}?{query}")
         assert "1 schedule " in text(page), query
-        assert page_of(Schedule.objects.get(name=wanted)) in page.content.decode(), query
+        assert operation_url(Schedule.objects.get(name=wanted)) in page.content.decode(), query
     assert "0 schedules" in text(root.get(f"{LIST}?organization=nobody"))
 
 
@@ -216,7 +216,7 @@ def test_removed_ones_are_not_listed(root: Client) -> None:
     row = declared()
     schedules.remove_schedule(row.name)
     assert "0 schedules" in text(root.get(LIST))
-    assert root.get(page_of(row)).status_code == 302
+    assert root.get(operation_url(row)).status_code == 302
 
 
 def test_reports_lead_to_their_own_form_for_those_who_may_see_it(root: Client) -> None:
@@ -290,7 +290,7 @@ def test_the_zone_of_the_organization_counts_and_each_is_asked_once(
     assert "The globex &lt;company&gt;</a>" in reports_page
     for content in (page.content.decode(), reports_page):
         assert not re.search(r"<a [^>]*>\s*<a ", content)  # a link within a link
-    shown = text(root.get(page_of(Schedule.objects.get(name="s0"))))
+    shown = text(root.get(operation_url(Schedule.objects.get(name="s0"))))
     assert "At 02:00 every day Pacific/Auckland (the organization's)" in shown
 
 
@@ -404,7 +404,7 @@ def test_the_preview_is_for_those_who_may_see_schedules() -> None:
 
 def test_without_javascript_the_page_has_the_preview(root: Client) -> None:
     row = make()
-    assert len(re.findall(r"02:00 CES?T in", text(root.get(page_of(row))))) >= 10
+    assert len(re.findall(r"02:00 CES?T in", text(root.get(operation_url(row))))) >= 10
     response = root.post(f"{LIST}add/", {**FORM, "name": "", "cron": "0 9 * * *"})
     assert "This field is required." in text(response)
     assert len(re.findall(r"09:00 CES?T in", text(response))) == 10
@@ -467,46 +467,46 @@ def test_a_fault_is_shown_at_its_field(
 def test_changing_one(root: Client) -> None:
     row = make(data={})
     before = row.next_run_at
-    page = root.get(page_of(row))
+    page = root.get(operation_url(row))
     form = {**FORM, "job_name": "test-noop", "data": "{}", "cron": "30 9 * * *"}
     assert 'name="name"' not in page.content.decode()  # jobs' ids are made of it
-    response = root.post(page_of(row), form, follow=True)
+    response = root.post(operation_url(row), form, follow=True)
     assert "was changed successfully" in messages(response)[0]
     row.refresh_from_db()
     assert (row.name, row.cron) == ("nightly", "30 9 * * *")
     assert row.next_run_at != before
     assert audit() == [("changed", "nightly", "root", {"cron": ["0 2 * * *", "30 9 * * *"]})]
     assert AuditEntry.objects.get().reason == "asked for"
-    assert "asked for" in text(root.get(page_of(row)))
-    refused = root.post(page_of(row), {**form, "cron": "31 9 * * *", "reason": " "})
+    assert "asked for" in text(root.get(operation_url(row)))
+    refused = root.post(operation_url(row), {**form, "cron": "31 9 * * *", "reason": " "})
     assert list(refused.context["adminform"].form.errors) == ["reason"]
-    root.post(page_of(row), form)
+    root.post(operation_url(row), form)
     assert len(audit()) == 1  # nothing was changed
 
 
 def test_sensitive_data_is_shown_as_stars_and_kept(root: Client) -> None:
     row = make(job_name="test-secret", data={"token": "open sesame"})
     sealed = row.data["token"]
-    page = root.get(page_of(row)).content.decode()
+    page = root.get(operation_url(row)).content.decode()
     assert "open sesame" not in page
     assert sealed["$encrypted"] not in page
     form = {**FORM, "job_name": "test-secret", "data": '{"token": "********"}', "cron": "1 2 * * *"}
-    root.post(page_of(row), form)
+    root.post(operation_url(row), form)
     row.refresh_from_db()
     assert (row.cron, row.data["token"]) == ("1 2 * * *", sealed)
-    root.post(page_of(row), {**form, "data": '{"token": "swordfish"}'})
+    root.post(operation_url(row), {**form, "data": '{"token": "swordfish"}'})
     row.refresh_from_db()
     assert row.data["token"] != sealed
     kept = json.dumps([entry.detail for entry in AuditEntry.objects.all()]) + json.dumps(row.data)
     assert "swordfish" not in kept
     assert '"data": [{"token": "********"}, {"token": "********"}]' in kept
-    viewer = browser("view_schedule").get(page_of(row)).content.decode()
+    viewer = browser("view_schedule").get(operation_url(row)).content.decode()
     assert row.data["token"]["$encrypted"] not in viewer
 
 
 def test_what_the_code_decides_cannot_be_changed(root: Client) -> None:
     row = declared()
-    page = root.get(page_of(row)).content.decode()
+    page = root.get(operation_url(row)).content.decode()
     assert not re.search(r'name="(name|job_name|data)"', page)
     form = {
         **WHEN,
@@ -515,13 +515,13 @@ def test_what_the_code_decides_cannot_be_changed(root: Client) -> None:
         "data": '{"a": 1}',
         "cron": "0 5 * * *",
     }
-    root.post(page_of(row), form)
+    root.post(operation_url(row), form)
     row.refresh_from_db()
     assert (row.job_name, row.cron) == ("test-noop", "0 5 * * *")
     schedules.synchronise()
     row.refresh_from_db()
     assert row.cron == "0 5 * * *"
-    shown = text(root.get(page_of(row)))
+    shown = text(root.get(operation_url(row)))
     assert "Changed by hand, so it does not follow what is declared: cron 0 2 * * *" in shown
     assert "code, changed by hand" in text(root.get(LIST))
 
@@ -530,9 +530,9 @@ def test_a_stored_row_that_can_no_longer_be_meant_is_shown_and_can_be_mended(roo
     row = make()
     put(row, cron="61 * * * *", broken="CronError: no", job_name="gone")
     assert "not a cron line" in text(root.get(LIST))
-    shown = text(root.get(page_of(row)))
+    shown = text(root.get(operation_url(row)))
     assert "minute 61 is above 59" in shown
-    root.post(page_of(row), {**FORM, "job_name": "test-noop", "data": "{}"})
+    root.post(operation_url(row), {**FORM, "job_name": "test-noop", "data": "{}"})
     row.refresh_from_db()
     assert (row.cron, row.broken) == ("0 8 * * *", "")
 
@@ -540,7 +540,7 @@ def test_a_stored_row_that_can_no_longer_be_meant_is_shown_and_can_be_mended(roo
 def test_a_fault_of_a_column_without_a_field_is_told_above_the_form(root: Client) -> None:
     row = declared()
     put(row, job_name="gone")
-    response = root.post(page_of(row), {**WHEN, "organization_id": ""})
+    response = root.post(operation_url(row), {**WHEN, "organization_id": ""})
     assert "job_name: No job is declared under the name 'gone'" in text(response)
 
 
@@ -610,11 +610,11 @@ def test_changing_a_report(root: Client) -> None:
     row = schedules.schedule_organization_reports(
         "acme", "0 7 * * 1", recipients=["a@acme.example"]
     )
-    page = root.get(page_of(row)).content.decode()
+    page = root.get(operation_url(row)).content.decode()
     assert "a@acme.example" in page
     assert 'name="organization_id"' not in page
     form = {**REPORT_FORM, "recipients": "z@acme.example", "organization_id": "other"}
-    root.post(page_of(row), form)
+    root.post(operation_url(row), form)
     row = OrganizationReportSchedule.objects.get()
     assert (row.organization_id, row.data["organization_id"]) == ("acme", "acme")
     assert (row.recipients, row.format, row.cron) == (["z@acme.example"], "csv", "0 8 * * *")
@@ -625,8 +625,8 @@ def test_changing_a_report(root: Client) -> None:
 
 def test_a_type_that_nobody_registers_any_more_stays_until_it_is_changed(root: Client) -> None:
     row = schedules.schedule_organization_reports("acme", "0 7 * * 1", report_type="old")
-    assert "old (nobody registers it)" in text(root.get(page_of(row)))
-    root.post(page_of(row), {**REPORT_FORM, "report_type": "old"})
+    assert "old (nobody registers it)" in text(root.get(operation_url(row)))
+    root.post(operation_url(row), {**REPORT_FORM, "report_type": "old"})
     assert OrganizationReportSchedule.objects.get().report_type == "old"
 
 
@@ -642,19 +642,19 @@ def test_without_a_job_for_them_there_are_no_report_schedules(
         assert (link in root.get("/admin/").content.decode()) is there
         assert (link in root.get("/admin/wellos_jobs/").content.decode()) is there
         assert (link in root.get(LIST).content.decode()) is there
-        form = page_of(row) if there else f"{LIST}{row.pk}/change/"
+        form = operation_url(row) if there else f"{LIST}{row.pk}/change/"
         assert f'href="{form}' in root.get(LIST).content.decode()
         assert root.get(form).status_code == 200
         for url in (
             REPORTS,
             f"{REPORTS}add/",
-            page_of(row),
+            operation_url(row),
             f"{REPORTS}{row.pk}/delete/",
             f"{REPORTS}preview/",
         ):
             assert root.get(url).status_code == (200 if there else 403), url
         monkeypatch.delitem(registry._jobs, schedules.REPORT_JOB, raising=False)
-    assert root.post(page_of(row), REPORT_FORM).status_code == 403
+    assert root.post(operation_url(row), REPORT_FORM).status_code == 403
     delete(root, row)
     assert not Schedule.objects.exists()
 
@@ -706,7 +706,7 @@ def test_the_page_shows_the_last_runs(root: Client) -> None:
             state="failed" if day == 24 else "completed",
         )
     handle = schedules.run_now(row, requested_by=User.objects.get(username="root"))
-    page = root.get(page_of(row))
+    page = root.get(operation_url(row))
     shown = text(page)
     assert "2026-03-25 02:00 CET failed 0/3 2.0 s 3.5 s" in shown
     assert "run now by root waiting" in shown
@@ -714,7 +714,7 @@ def test_the_page_shows_the_last_runs(root: Client) -> None:
     assert "2026-03-07 02:00 CET completed" in shown
     assert "2026-03-06 02:00" not in shown
     content = page.content.decode()
-    assert f'href="{page_of(handle.record())}"' in content
+    assert f'href="{operation_url(handle.record())}"' in content
     (every,) = re.findall(r'href="(/admin/wellos_jobs/jobrecord/\?schedule[^"]+)"', content)
     assert "26 jobs" in text(root.get(every))
 
@@ -724,7 +724,7 @@ def test_the_page_costs_a_fixed_number_of_queries(root: Client) -> None:
 
     def cost() -> int:
         with CaptureQueriesContext(connections["default"]) as captured:
-            assert root.get(page_of(row)).status_code == 200
+            assert root.get(operation_url(row)).status_code == 200
         return len(captured)
 
     ran(row, timezone.now(), requested_by=User.objects.get(username="root"))
@@ -776,7 +776,7 @@ def test_disable_and_enable(root: Client) -> None:
     }
     shown = text(root.get("/admin/wellos_jobs/auditentry/"))
     assert "schedule a" in shown
-    assert page_of(rows[0]) in root.get("/admin/wellos_jobs/auditentry/").content.decode()
+    assert operation_url(rows[0]) in root.get("/admin/wellos_jobs/auditentry/").content.decode()
 
 
 def test_run_now(root: Client) -> None:
@@ -829,7 +829,7 @@ def test_the_buttons_fit_the_state(root: Client) -> None:
         (False, {"run_schedules", "enable_schedules"}),
     ):
         row = make(f"s{enabled}", enabled=enabled)
-        page = root.get(page_of(row)).content.decode()
+        page = root.get(operation_url(row)).content.decode()
         assert set(re.findall(r'name="action" value="(\w+)"', page)) == buttons
 
 
@@ -850,7 +850,7 @@ def test_deleting_one_made_by_hand(root: Client) -> None:
     assert "1 schedule is gone for good; the jobs that it made stay" in shown
     assert "stays deleted" not in shown
     assert (
-        f'class="wj-button" href="{page_of(row)}"'
+        f'class="wj-button" href="{operation_url(row)}"'
         in root.get(f"{LIST}{row.pk}/delete/").content.decode()
     )
     assert "This field is required" in text(delete(root, row, reason=""))
@@ -904,13 +904,17 @@ def test_who_may_only_look_sees_no_buttons_and_changes_nothing() -> None:
         "acme", "0 7 * * 1", recipients=["a@acme.example"]
     )
     viewer = browser("view_schedule", "view_organizationreportschedule")
-    for page in (page_of(row), page_of(report), LIST, REPORTS):
+    for page in (operation_url(row), operation_url(report), LIST, REPORTS):
         content = viewer.get(page).content.decode()
         assert not re.search(r'name="(action|_save)"|deletelink|addlink"', content), page
-    shown = text(viewer.get(page_of(report)))
+    shown = text(viewer.get(operation_url(report)))
     for part in ("a@acme.example", "At 07:00 every Monday", "acme"):
         assert part in shown
-    for url, form in ((page_of(row), FORM), (page_of(report), REPORT_FORM), (f"{LIST}add/", FORM)):
+    for url, form in (
+        (operation_url(row), FORM),
+        (operation_url(report), REPORT_FORM),
+        (f"{LIST}add/", FORM),
+    ):
         assert viewer.post(url, form).status_code == 403, url
     assert (
         viewer.post(f"{LIST}{row.pk}/delete/", {"confirm": "yes", "reason": "x"}).status_code == 403
@@ -944,7 +948,7 @@ def test_each_action_has_its_permission(action: str, permission: str) -> None:
     assert action not in refused.get(LIST).content.decode()
     assert refused.post(LIST, data).status_code == 403
     doer = browser("view_schedule", permission)
-    assert action in doer.get(page_of(row)).content.decode()
+    assert action in doer.get(operation_url(row)).content.decode()
     assert doer.post(LIST, data).status_code == 302
     assert AuditEntry.objects.count() == 1
 
@@ -954,7 +958,7 @@ def test_actions_need_the_csrf_token(root: Client) -> None:
     strict.force_login(User.objects.get(username="root"))
     row = make()
     assert act(strict, LIST, "run_schedules", [row], confirm="yes", reason="x").status_code == 403
-    assert strict.post(page_of(row), FORM).status_code == 403
+    assert strict.post(operation_url(row), FORM).status_code == 403
 
 
 # --- operations -----------------------------------------------------------------------------------
@@ -1013,8 +1017,8 @@ def test_under_a_site_of_the_project_s_own(root: Client) -> None:
     ran(row, timezone.now())
     report = schedules.schedule_organization_reports("acme", "0 7 * * 1")
     for site, pages in (
-        ("backoffice", (LIST, REPORTS, page_of(row), page_of(report))),
-        ("lone", (LIST, page_of(row))),
+        ("backoffice", (LIST, REPORTS, operation_url(row), operation_url(report))),
+        ("lone", (LIST, operation_url(row))),
     ):
         for url in pages:
             page = root.get(url.replace("/admin/", f"/{site}/"))
@@ -1033,7 +1037,14 @@ def test_no_inline_script_or_style_and_texts_are_escaped(root: Client) -> None:
     operations.run_schedule_now(report, reason=evil)
     pages = [
         root.get(url)
-        for url in (LIST, REPORTS, f"{LIST}add/", f"{REPORTS}add/", page_of(row), page_of(report))
+        for url in (
+            LIST,
+            REPORTS,
+            f"{LIST}add/",
+            f"{REPORTS}add/",
+            operation_url(row),
+            operation_url(report),
+        )
     ]
     pages += [root.get(f"{LIST}{row.pk}/delete/"), act(root, LIST, "run_schedules", [row])]
     pages.append(act(root, LIST, "delete_selected", [row]))
@@ -1070,7 +1081,7 @@ def test_the_preview_follows_as_one_types(root: Client, live_server: Any) -> Non
             "console",
             lambda message: faults.append(message.text) if message.type == "error" else None,
         )
-        page.goto(f"{live_server.url}{page_of(row)}")
+        page.goto(f"{live_server.url}{operation_url(row)}")
         assert page.evaluate("document.documentElement.scrollWidth") == 400
         box = page.locator(".wj-preview")
         page.get_by_label("Cron line").fill("15 9 * * 1")
@@ -1133,8 +1144,8 @@ def test_schedules_of_other_organizations_are_not_there(scoped: Client) -> None:
     assert "theirs" not in shown
     assert "globex" not in shown
     assert "clock" not in shown.lower()
-    assert scoped.get(page_of(mine)).status_code == 200
-    assert scoped.get(page_of(theirs)).status_code == 302
+    assert scoped.get(operation_url(mine)).status_code == 200
+    assert scoped.get(operation_url(theirs)).status_code == 302
     act(scoped, LIST, "run_schedules", [theirs])
     assert not JobRecord.objects.exists()
 

@@ -40,8 +40,8 @@ def root() -> Client:
 @pytest.fixture(autouse=True)
 def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let words be looked for in five rows, or in two that an index finds."""
-    monkeypatch.setattr(search_window, "MOST", 5)
-    monkeypatch.setattr(search_window, "FEW", 2)
+    monkeypatch.setattr(search_window, "MAX_ROWS", 5)
+    monkeypatch.setattr(search_window, "SMALL_RESULT", 2)
 
 
 def ten_jobs(**values: Any) -> list[JobRecord]:

@@ -40,7 +40,7 @@ OPERATIONS = "/admin/wellos_jobs/bulkoperation/"
 def few_are_many(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a job do what is more than three rows, two at a time."""
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
-    monkeypatch.setattr("wellos_jobs.admin.ui.bulk_actions.MOST_AT_ONCE", 3)
+    monkeypatch.setattr("wellos_jobs.admin.ui.bulk_actions.MAX_INLINE", 3)
     monkeypatch.setattr(bulk, "CHUNK", 2)
 
 
@@ -210,7 +210,7 @@ def test_moves_by_a_worker_that_is_killed(
     root: Client, processes: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of 300 jobs is in the other queue, once, though the worker is killed again and again."""
-    monkeypatch.setattr("wellos_jobs.admin.ui.bulk_actions.MOST_AT_ONCE", 100)
+    monkeypatch.setattr("wellos_jobs.admin.ui.bulk_actions.MAX_INLINE", 100)
     monkeypatch.setattr(bulk, "CHUNK", 20)
     jobs.noop.using(queue="slow").enqueue_bulk([{}] * 300)
     operation = begun(root, f"{JOBS}?queue=slow", "move_jobs", rate="100", queue="email")
@@ -430,7 +430,7 @@ def test_worker_processes_killed_in_the_middle(
     root: Client, processes: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of 300 rows is treated once, though the worker is killed again and again."""
-    monkeypatch.setattr("wellos_jobs.admin.ui.bulk_actions.MOST_AT_ONCE", 100)
+    monkeypatch.setattr("wellos_jobs.admin.ui.bulk_actions.MAX_INLINE", 100)
     now = timezone.now()
     records = JobRecord.objects.bulk_create(
         JobRecord(name="test-noop", queue="slow", state="failed", created_at=now, finished_at=now)
@@ -473,8 +473,8 @@ def test_in_the_browser(page: Any, processes: Fleet) -> None:
 def test_many_are_not_counted_while_somebody_waits(
     root: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paginator, "MOST", 4)
-    monkeypatch.setattr(bulk_actions, "MOST", 4)
+    monkeypatch.setattr(paginator, "MAX_COUNT", 4)
+    monkeypatch.setattr(bulk_actions, "MAX_COUNT", 4)
     letters(6)
     for n in range(7):
         JobRecord.objects.create(
@@ -499,7 +499,7 @@ def test_many_are_not_counted_while_somebody_waits(
 def test_those_that_are_acted_on_are_counted_whatever_else_there_is(
     root: Client, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(bulk_actions, "MOST", 4)
+    monkeypatch.setattr(bulk_actions, "MAX_COUNT", 4)
     for n in range(20):
         JobRecord.objects.create(
             name=f"n{n}", queue="email", state="completed", created_at=timezone.now()
@@ -516,8 +516,8 @@ def test_a_search_means_what_was_confirmed(
     root: Client, monkeypatch: pytest.MonkeyPatch, query: str
 ) -> None:
     letters(9)
-    monkeypatch.setattr(search_window, "MOST", 5)
-    monkeypatch.setattr(search_window, "FEW", 2)
+    monkeypatch.setattr(search_window, "MAX_ROWS", 5)
+    monkeypatch.setattr(search_window, "SMALL_RESULT", 2)
     meant = set(
         JobRecord.objects.filter(name="test-fail")
         .order_by("-created_at")

@@ -16,9 +16,9 @@ from django.db import models as django_models
 from django.urls import reverse
 
 from wellos_jobs import Batch, Flow, Priority, operations
-from wellos_jobs.admin.dead_letters.fault_page import FaultAct
-from wellos_jobs.admin.dead_letters.page import LetterAct
-from wellos_jobs.admin.jobs.actions import JobAct
+from wellos_jobs.admin.dead_letters.fault_page import FaultActionPage
+from wellos_jobs.admin.dead_letters.page import DeadLetterActionPage
+from wellos_jobs.admin.jobs.actions import JobActionPage
 from wellos_jobs.contrib import report_types, reports
 from wellos_jobs.models import (
     AuditEntry,
@@ -127,7 +127,7 @@ PAGES: tuple[AdminPage, ...] = (
         label="foreign",
     ),
     AdminPage("jobrecord_history", _row(JobRecord)),
-    *(AdminPage("job_act", _job_of_verb(verb), label=verb) for verb in JobAct.verbs),
+    *(AdminPage("job_act", _job_of_verb(verb), label=verb) for verb in JobActionPage.verbs),
     AdminPage("job_copy", _job("failed")),
     AdminPage("jobattempt_changelist"),
     AdminPage("jobattempt_change", _row(JobAttempt)),
@@ -135,11 +135,14 @@ PAGES: tuple[AdminPage, ...] = (
     AdminPage("faults"),
     AdminPage("faults", query="?status=any"),
     AdminPage("fault", _fault()),
-    *(AdminPage("fault_act", _fault(verb), label=verb) for verb in FaultAct.verbs),
+    *(AdminPage("fault_act", _fault(verb), label=verb) for verb in FaultActionPage.verbs),
     AdminPage("deadletter_changelist"),
     AdminPage("deadletter_change", _letter()),
     AdminPage("deadletter_history", _letter()),
-    *(AdminPage("deadletter_act", _letter(verb), label=verb) for verb in LetterAct.verbs),
+    *(
+        AdminPage("deadletter_act", _letter(verb), label=verb)
+        for verb in DeadLetterActionPage.verbs
+    ),
     AdminPage("schedule_changelist", asks_redis=True),
     AdminPage("schedule_add"),
     AdminPage("schedule_change", _row(Schedule)),

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 
-def take_their_place() -> None:
+def hide_index_entry() -> None:
     """Take the entry of django-rq's pages off the index, if django-rq has registered them on the default site."""
     if not apps.is_installed("django_rq"):
         return

@@ -26,7 +26,7 @@ from ...operations import bulk
 from ...operations.audit import Report
 from ..jobs.page import redis_problem, waiting_reason
 from ..ui import display, organization_scope
-from ..ui.bulk_actions import BulkAct, Effect
+from ..ui.bulk_actions import BulkAction, Effect
 from ..ui.read_only import ReadOnlyAdmin
 
 
@@ -38,7 +38,7 @@ def _stop_each(rows: Iterable[BulkOperation], **who: Any) -> Report:
     return report
 
 
-STOP = BulkAct(
+STOP = BulkAction(
     "stop_bulk_operation",
     bulk.Verb("cancel_job", _stop_each, _("Stop")),
     _("Stop"),

@@ -51,7 +51,7 @@ class AuditExport:
             raise PermissionDenied
         if request.method not in {"GET", "HEAD"}:
             return HttpResponseNotAllowed(["GET", "HEAD"])
-        search_window.look_everywhere(request)
+        search_window.search_everywhere(request)
         try:
             entries = site_admin.get_changelist_instance(request).get_queryset(request)
         except IncorrectLookupParameters:

@@ -14,7 +14,7 @@ from ...definitions import ids
 from ...models import AuditEntry
 from ..ui import display
 from ..ui.field_filter import Field, FieldFilter
-from ..ui.read_only import ReadOnlyAdmin, SearchedInWindow
+from ..ui.read_only import ReadOnlyAdmin, WindowedSearch
 from .export import AuditExport
 
 ACTIONS = {
@@ -122,7 +122,7 @@ class ActorAndTimeFilter(FieldFilter):
     )
 
 
-class AuditEntryAdmin(AuditExport, SearchedInWindow, ReadOnlyAdmin):
+class AuditEntryAdmin(AuditExport, WindowedSearch, ReadOnlyAdmin):
     """Who did what to which job, dead letter or schedule, when, from where and why."""
 
     organization_path = ""
@@ -136,7 +136,7 @@ class AuditEntryAdmin(AuditExport, SearchedInWindow, ReadOnlyAdmin):
     fields = ("at", "action_shown", "target", "actor_name", "address", "reason", "detail_shown")
     readonly_fields = fields
 
-    def exactly(self, rows: QuerySet[Any], term: str) -> QuerySet[Any] | None:
+    def exact_match(self, rows: QuerySet[Any], term: str) -> QuerySet[Any] | None:
         chosen = ids.parse_id(term)
         if chosen is None and not term.isdecimal():
             return None

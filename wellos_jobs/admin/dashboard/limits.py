@@ -16,7 +16,7 @@ from ...definitions import ids
 from ...monitoring import limits
 from ...monitoring.limits import Holder, LimitLine
 from ..ui import display
-from ..ui.action_page import ActingPage, ReasonForm, Verb
+from ..ui.action_page import PageVerb, PageWithActions, ReasonForm
 from ..ui.page import Text
 
 LIMITS = 50
@@ -35,7 +35,7 @@ class LimitForm(ReasonForm):
     field_order = ("most", "reason")
 
 
-class Limits(ActingPage):
+class LimitsPage(PageWithActions):
     """All limits in use, the busiest first, and the breakers. The target of a button is the id of a limit."""
 
     name = "limits"
@@ -44,8 +44,8 @@ class Limits(ActingPage):
     template = "admin/wellos_jobs/parts/limits.html"
     styles = ("wellos_jobs/boards.css",)
 
-    verbs: ClassVar[Mapping[str, Verb]] = {
-        "change": Verb(
+    verbs: ClassVar[Mapping[str, PageVerb]] = {
+        "change": PageVerb(
             "change_limit",
             _("Change"),
             _(
@@ -53,13 +53,13 @@ class Limits(ActingPage):
             ),
             LimitForm,
         ),
-        "restore": Verb(
+        "restore": PageVerb(
             "change_limit", _("Back to the code's"), _("What the jobs declare is in force again.")
         ),
-        "reset": Verb(
+        "reset": PageVerb(
             "reset_breaker", _("Reset"), _("The breaker closes, and the jobs that wait for it run.")
         ),
-        "trip": Verb(
+        "trip": PageVerb(
             "trip_breaker",
             _("Trip"),
             _("The breaker opens: its jobs wait until somebody resets it."),
@@ -79,20 +79,20 @@ class Limits(ActingPage):
             "many_sources": len(broker.sources()) > 1,
             "previous": self._link(sought, page - 1) if page - 1 in pages else "",
             "next": self._link(sought, page + 1) if page + 1 in pages else "",
-            "may": self.may(request),
+            "may": self.allowed_verbs(request),
         }
 
     def target(self, request: HttpRequest, verb: str, **values: Any) -> str:
         kinds = ("b:",) if verb in {"reset", "trip"} else ("c:", "r:")
         target = request.POST.get("target", "")
         if not target.startswith(kinds) or not target[2:]:
-            raise self.refused(gettext("There is no such limit: %(limit)s") % {"limit": target})
+            raise self.bad_request(gettext("There is no such limit: %(limit)s") % {"limit": target})
         return target
 
-    def called(self, target: str) -> Text:
+    def target_name(self, target: str) -> Text:
         return target[2:]
 
-    def carry_out(self, verb: str, target: str, form: ReasonForm, **who: Any) -> Text:
+    def perform(self, verb: str, target: str, form: ReasonForm, **who: Any) -> Text:
         name = target[2:]
         if verb == "change":
             most = form.cleaned_data["most"]

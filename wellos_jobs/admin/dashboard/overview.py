@@ -14,11 +14,11 @@ from ... import conf, operations
 from ...errors import UnknownQueue
 from ...monitoring import health, queues
 from ...monitoring.health import Status
-from ..ui.action_page import ActingPage, ReasonForm, Verb
+from ..ui.action_page import PageVerb, PageWithActions, ReasonForm
 from ..ui.page import Text
 from .queue_cards import QueueCards
 
-MOST_CARDS = 24
+MAX_CARDS = 24
 """How many queues are shown as cards; more are rows of a table, unless somebody asks for cards."""
 QUIET = {Status.OK, Status.UNKNOWN}
 """What is not told at the head of the page. Unknown is what could not be asked because of a fault that is told."""
@@ -26,7 +26,7 @@ PER_QUEUE = {"workers", "backlog"}
 COUNTED = ("waiting", "active", "delayed", "blocked")
 
 
-class Overview(ActingPage):
+class OverviewPage(PageWithActions):
     """How full each queue is, who serves it, what went through. The target of a button is a queue."""
 
     name = "queues"
@@ -34,18 +34,20 @@ class Overview(ActingPage):
     title = _("Overview")
     template = "admin/wellos_jobs/parts/overview.html"
 
-    verbs: ClassVar[Mapping[str, Verb]] = {
-        "pause": Verb(
+    verbs: ClassVar[Mapping[str, PageVerb]] = {
+        "pause": PageVerb(
             "pause_queue",
             _("Pause"),
             _("No worker takes jobs from this queue any more; what runs, runs on."),
         ),
-        "resume": Verb("pause_queue", _("Resume"), _("Workers take jobs from this queue again.")),
-        "empty": Verb(
+        "resume": PageVerb(
+            "pause_queue", _("Resume"), _("Workers take jobs from this queue again.")
+        ),
+        "empty": PageVerb(
             "empty_queue",
             _("Empty"),
             _("Every job that waits in this queue is canceled. Delayed and active jobs stay."),
-            is_grave=True,
+            is_destructive=True,
         ),
     }
 
@@ -54,7 +56,7 @@ class Overview(ActingPage):
         cards, report = queues.cards(with_throughput=as_cards), health.report()
         can_ask = all(check.status == Status.OK for check in report.named("redis"))
         jobs_url = self._url("wellos_jobs_jobrecord_changelist")
-        drawn = QueueCards.for_request(request, jobs_url, self.may(request))
+        drawn = QueueCards.for_request(request, jobs_url, self.allowed_verbs(request))
         return {
             "columns": drawn.columns,
             "queues": drawn.cards(cards) if as_cards else drawn.rows(cards),
@@ -72,10 +74,10 @@ class Overview(ActingPage):
         try:
             conf.queue(queue)
         except UnknownQueue as error:
-            raise self.refused(str(error)) from error
+            raise self.bad_request(str(error)) from error
         return queue
 
-    def carry_out(self, verb: str, target: str, form: ReasonForm, **who: Any) -> Text:
+    def perform(self, verb: str, target: str, form: ReasonForm, **who: Any) -> Text:
         if verb == "empty":
             n = operations.empty_queue(target, **who)
             told = ngettext(
@@ -90,7 +92,7 @@ class Overview(ActingPage):
 
     def _as_cards(self, request: HttpRequest) -> bool:
         return (
-            request.GET.get("as", "cards" if len(conf.queues()) <= MOST_CARDS else "table")
+            request.GET.get("as", "cards" if len(conf.queues()) <= MAX_CARDS else "table")
             == "cards"
         )
 

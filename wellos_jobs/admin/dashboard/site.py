@@ -7,16 +7,23 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
 
 from ... import status
-from ..groups.flows import FlowPage, Flows
+from ..groups.flows import FlowPage, FlowsPage
 from ..ui import organization_scope
 from ..ui.page import Page
 from ..ui.read_only import ReadOnlyAdmin
-from .limits import Limits
-from .overview import Overview
-from .statistics import Statistics
-from .workers import Workers
+from .limits import LimitsPage
+from .overview import OverviewPage
+from .statistics import StatisticsPage
+from .workers import WorkersPage
 
-PAGES: tuple[type[Page], ...] = (Overview, Flows, FlowPage, Limits, Workers, Statistics)
+PAGES: tuple[type[Page], ...] = (
+    OverviewPage,
+    FlowsPage,
+    FlowPage,
+    LimitsPage,
+    WorkersPage,
+    StatisticsPage,
+)
 """All of them; the navigation (``pages.ENTRIES``) names those that it leads to."""
 
 
@@ -30,7 +37,7 @@ class QueuesAdmin(ReadOnlyAdmin):
             path("stats/", stats, name="wellos_jobs_queues_stats"),
             path(
                 "",
-                self.admin_site.admin_view(Overview(self).answer),
+                self.admin_site.admin_view(OverviewPage(self).answer),
                 name="wellos_jobs_queues_changelist",
             ),
         ]  # the last is the name by which the app index links to the overview

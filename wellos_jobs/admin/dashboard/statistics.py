@@ -46,7 +46,7 @@ COLUMNS = (
 )
 
 
-class Statistics(Page):
+class StatisticsPage(Page):
     """Charts with their numbers, and a table of all jobs, also as CSV."""
 
     name = "statistics"

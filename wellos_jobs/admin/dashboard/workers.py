@@ -20,13 +20,13 @@ from ...monitoring.workers import Task, WorkerLine
 from ...operations import workers as worker_operations
 from ...version import __version__
 from ..ui import display
-from ..ui.action_page import ActingPage, ReasonForm, Verb
+from ..ui.action_page import PageVerb, PageWithActions, ReasonForm
 from ..ui.page import Text
 
 KINDS = ("worker", "supervisor", "job")
 
 
-class Workers(ActingPage):
+class WorkersPage(PageWithActions):
     """The process tree: supervisors and schedulers, and under them their workers.
 
     The target of a button is ``worker:<name>``, ``supervisor:<token>`` or ``job:<id>``.
@@ -38,14 +38,14 @@ class Workers(ActingPage):
     template = "admin/wellos_jobs/parts/workers.html"
     styles = ("wellos_jobs/boards.css",)
 
-    verbs: ClassVar[Mapping[str, Verb]] = {
-        "quiet": Verb(
+    verbs: ClassVar[Mapping[str, PageVerb]] = {
+        "quiet": PageVerb(
             "quiet_worker",
             _("Quiet"),
             _("Takes no more jobs, until it is resumed; what runs, runs on."),
         ),
-        "resume": Verb("quiet_worker", _("Resume"), _("Takes jobs again.")),
-        "stop": Verb(
+        "resume": PageVerb("quiet_worker", _("Resume"), _("Takes jobs again.")),
+        "stop": PageVerb(
             "stop_worker",
             _("Stop"),
             _(
@@ -53,7 +53,7 @@ class Workers(ActingPage):
                 " whatever started it may start it again."
             ),
         ),
-        "stop_job": Verb(
+        "stop_job": PageVerb(
             "cancel_job", _("Stop its job"), _("The job is stopped in its run and canceled.")
         ),
     }
@@ -78,23 +78,25 @@ class Workers(ActingPage):
                 {line.version for line in found.supervisors if line.is_other_version}
             ),
             "version": __version__,
-            "may": self.may(request),
+            "may": self.allowed_verbs(request),
         }
 
     def target(self, request: HttpRequest, verb: str, **values: Any) -> str:
         target = request.POST.get("target", "")
         kind, _colon, name = target.partition(":")
         if kind not in KINDS or not name or (kind == "job") != (verb == "stop_job"):
-            raise self.refused(gettext("There is no such target: %(target)s") % {"target": target})
+            raise self.bad_request(
+                gettext("There is no such target: %(target)s") % {"target": target}
+            )
         return target
 
-    def called(self, target: str) -> Text:
+    def target_name(self, target: str) -> Text:
         kind, _colon, name = target.partition(":")
         if kind == "supervisor":
             return gettext("all workers of supervisor %(name)s") % {"name": self._process(name)}
         return gettext("job %(name)s") % {"name": name} if kind == "job" else name
 
-    def carry_out(self, verb: str, target: str, form: ReasonForm, **who: Any) -> Text:
+    def perform(self, verb: str, target: str, form: ReasonForm, **who: Any) -> Text:
         kind, _colon, name = target.partition(":")
         if verb == "stop_job":
             operations.cancel(self._job(name), **who)
@@ -121,7 +123,7 @@ class Workers(ActingPage):
         known = ids.parse_id(name)
         job = JobRecord.objects.filter(Q(pk=known) if known is not None else Q(rq_id=name)).first()
         if job is None:
-            raise self.refused(gettext("There is no row of job %(job)s") % {"job": name})
+            raise self.bad_request(gettext("There is no row of job %(job)s") % {"job": name})
         return job
 
     def _line(self, worker: WorkerLine) -> dict[str, Any]:

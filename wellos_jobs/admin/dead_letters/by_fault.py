@@ -100,7 +100,7 @@ def list_query(fingerprint: str, choice: Choice) -> str:
     return urlencode({key: value for key, value in query.items() if value})
 
 
-def letters_of(request: HttpRequest, choice: Choice) -> QuerySet[DeadLetter]:
+def dead_letters_of(request: HttpRequest, choice: Choice) -> QuerySet[DeadLetter]:
     """Return the letters that were chosen and that this person may see."""
     return choice.of(organization_scope.visible(request, DeadLetter.objects.all()))
 
@@ -119,7 +119,7 @@ def spark(group: Group) -> Any:
     return charts.sparkline(group.days, label % {"n": n, "days": faults.DAYS})
 
 
-class Faults(Page):
+class FaultsPage(Page):
     """All faults, those with most letters first."""
 
     name = "faults"
@@ -127,24 +127,24 @@ class Faults(Page):
     title = gettext_lazy("Dead letters")
     permission = "wellos_jobs.view_deadletter"
     template = "admin/wellos_jobs/parts/faults.html"
-    for_everybody = True
+    is_organization_scoped = True
     styles = ("wellos_jobs/job.css",)
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
-        form, letters = ChoiceForm(request.GET), letters_of(request, chosen(request))
+        form, dead_letters = ChoiceForm(request.GET), dead_letters_of(request, chosen(request))
         number = self._page_number(request)
         order = request.GET.get("order", "count")
-        found = faults.groups(letters, order, (number - 1) * PER_PAGE, PER_PAGE + 1)
+        found = faults.groups(dead_letters, order, (number - 1) * PER_PAGE, PER_PAGE + 1)
         query = query_of(request)
-        count = letters.order_by()[: CAP + 1].count()
+        count = dead_letters.order_by()[: CAP + 1].count()
         return {
             "form": form,
             "rows": [
                 (group, fault_url(self.site, group.fingerprint, query), spark(group))
                 for group in found[:PER_PAGE]
             ],
-            "letter_count": count,
-            "letters": f"{CAP:,}+" if count > CAP else f"{count:,}",
+            "dead_letter_count": count,
+            "dead_letters": f"{CAP:,}+" if count > CAP else f"{count:,}",
             "previous": self._page_url(request, number - 1) if number > 1 else "",
             "next": self._page_url(request, number + 1) if len(found) > PER_PAGE else "",
             "list_url": reverse(

@@ -24,35 +24,35 @@ from ...operations import bulk
 from ...operations.audit import Act
 from ...states import FINAL_STATES, DeadLetterStatus, JobState
 from ..ui import display, organization_scope
-from ..ui.action_page import ActPage, Button, Elsewhere, ReasonForm, Verb
-from ..ui.bulk_actions import MOST_AT_ONCE, page_of, with_rate
+from ..ui.action_page import ActionPage, Button, PageVerb, ReasonForm, Redirect
+from ..ui.bulk_actions import MAX_INLINE, operation_url, with_rate_field
 from ..ui.page import Page, Text
-from .by_fault import chosen, fault_url, letters_of, list_query, query_of, spark
+from .by_fault import chosen, dead_letters_of, fault_url, list_query, query_of, spark
 
 SHOWN = 50
 
 
 @dataclass(frozen=True)
-class Fault:
+class FaultSelection:
     """One fault as a person sees it: the letters that were chosen, of which acts take the open ones."""
 
     fingerprint: str
-    letters: QuerySet[DeadLetter]
+    dead_letters: QuerySet[DeadLetter]
     choice: Choice
     query: str
 
     @property
-    def open_letters(self) -> QuerySet[DeadLetter]:
-        return self.letters.filter(status=DeadLetterStatus.OPEN)
+    def open_dead_letters(self) -> QuerySet[DeadLetter]:
+        return self.dead_letters.filter(status=DeadLetterStatus.OPEN)
 
 
-def find_fault(request: HttpRequest, fingerprint: str, choice: Choice) -> Fault:
+def find_fault(request: HttpRequest, fingerprint: str, choice: Choice) -> FaultSelection:
     """Return a fault of which this person may see a letter, whatever its status. Raises Http404."""
     every = organization_scope.visible(request, DeadLetter.objects.filter(fingerprint=fingerprint))
     if not every.exists():
         raise Http404(_("There is no dead letter of fault %(fault)s") % {"fault": fingerprint})
-    letters = letters_of(request, choice).filter(fingerprint=fingerprint)
-    return Fault(fingerprint, letters, choice, query_of(request))
+    dead_letters = dead_letters_of(request, choice).filter(fingerprint=fingerprint)
+    return FaultSelection(fingerprint, dead_letters, choice, query_of(request))
 
 
 class FaultPage(Page):
@@ -60,10 +60,10 @@ class FaultPage(Page):
 
     name = "fault"
     path = "faults/<slug:fingerprint>/"
-    title = gettext_lazy("Fault")
+    title = gettext_lazy("FaultSelection")
     permission = "wellos_jobs.view_deadletter"
     template = "admin/wellos_jobs/parts/fault.html"
-    for_everybody = True
+    is_organization_scoped = True
     styles = ("wellos_jobs/job.css",)
 
     def heading(self, request: HttpRequest, **values: Any) -> Text:
@@ -71,25 +71,26 @@ class FaultPage(Page):
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
         fault = find_fault(request, values["fingerprint"], chosen(request))
-        group = faults.group(fault.letters, fault.fingerprint)
-        count = fault.open_letters.count()
-        bird = canary_of(self, request, fault.fingerprint)
+        group = faults.group(fault.dead_letters, fault.fingerprint)
+        count = fault.open_dead_letters.count()
+        canary = canary_status(self, request, fault.fingerprint)
         list_url = reverse("admin:wellos_jobs_deadletter_changelist", current_app=self.site.name)
         return {
             "fault": fault,
             "group": group,
             "spark": spark(group) if group else "",
             "open_count": count,
-            "letters": self._letters(fault),
+            "dead_letters": self._dead_letters(fault),
             "more": max(0, (group.number if group else 0) - SHOWN),
-            "canary": bird,
+            "canary": canary,
             "buttons": self._buttons(request, fault, group, count),
-            "home": reverse("admin:wellos_jobs_faults", current_app=self.site.name) + fault.query,
+            "faults_url": reverse("admin:wellos_jobs_faults", current_app=self.site.name)
+            + fault.query,
             "list_url": f"{list_url}?{list_query(fault.fingerprint, fault.choice)}",
-            "is_live": bird is not None and not bird["is_final"],
+            "is_live": canary is not None and not canary["is_final"],
         }
 
-    def _letters(self, fault: Fault) -> list[Any]:
+    def _dead_letters(self, fault: FaultSelection) -> list[Any]:
         columns = (
             "id",
             "job_id",
@@ -100,7 +101,7 @@ class FaultPage(Page):
             "note",
             "assigned_to_id",
         )
-        rows = list(fault.letters.order_by("-created_at", "-pk").only(*columns)[:SHOWN])
+        rows = list(fault.dead_letters.order_by("-created_at", "-pk").only(*columns)[:SHOWN])
         users = get_user_model()._default_manager.in_bulk(
             {row.assigned_to_id for row in rows if row.assigned_to_id}
         )
@@ -117,11 +118,11 @@ class FaultPage(Page):
         ]
 
     def _buttons(
-        self, request: HttpRequest, fault: Fault, group: Group | None, count: int
+        self, request: HttpRequest, fault: FaultSelection, group: Group | None, count: int
     ) -> list[Button]:
         if group is None or not count:
             return []
-        return FaultAct.buttons(
+        return FaultActionPage.buttons(
             self.site,
             request,
             fault.fingerprint,
@@ -130,7 +131,7 @@ class FaultPage(Page):
         )
 
 
-def canary_of(page: Page, request: HttpRequest, fingerprint: str) -> dict[str, Any] | None:
+def canary_status(page: Page, request: HttpRequest, fingerprint: str) -> dict[str, Any] | None:
     """Return how the last canary of a fault fares, if this person may see its job."""
     entry = faults.canary(fingerprint)
     if entry is None:
@@ -206,87 +207,91 @@ BULK = {
 """What a job does when there are many, by its name there."""
 
 
-class FaultAct(ActPage):
+class FaultActionPage(ActionPage):
     """The page between a button of a fault and its doing."""
 
     name = "fault_act"
     path = "faults/<slug:fingerprint>/act/<slug:verb>/"
-    title = gettext_lazy("Fault")
+    title = gettext_lazy("FaultSelection")
     permission = "wellos_jobs.view_deadletter"
 
-    verbs: ClassVar[Mapping[str, Verb]] = {
-        "canary": Verb("replay_deadletter", gettext_lazy("Send a canary")),
-        "replay": Verb("replay_deadletter", gettext_lazy("Replay all")),
-        "assign": Verb("assign_deadletter", gettext_lazy("Assign"), form=AssignForm),
-        "discard": Verb("discard_deadletter", gettext_lazy("Discard all"), is_grave=True),
+    verbs: ClassVar[Mapping[str, PageVerb]] = {
+        "canary": PageVerb("replay_deadletter", gettext_lazy("Send a canary")),
+        "replay": PageVerb("replay_deadletter", gettext_lazy("Replay all")),
+        "assign": PageVerb("assign_deadletter", gettext_lazy("Assign"), form=AssignForm),
+        "discard": PageVerb("discard_deadletter", gettext_lazy("Discard all"), is_destructive=True),
     }
 
     def heading(self, request: HttpRequest, **values: Any) -> Text:
         return f"{self.verbs[values['verb']].button}: {values['fingerprint']}"
 
-    def target(self, request: HttpRequest, verb: str, **values: Any) -> Fault:
+    def target(self, request: HttpRequest, verb: str, **values: Any) -> FaultSelection:
         return find_fault(request, values["fingerprint"], chosen(request))
 
-    def form(self, verb: str, target: Fault, request: HttpRequest, data: Any = None) -> ReasonForm:
+    def form(
+        self, verb: str, target: FaultSelection, request: HttpRequest, data: Any = None
+    ) -> ReasonForm:
         if verb == "assign":
             return AssignForm(data, initial={"person": request.user.get_username()})
-        return with_rate(ReasonForm(data)) if verb == "replay" else ReasonForm(data)
+        return with_rate_field(ReasonForm(data)) if verb == "replay" else ReasonForm(data)
 
-    def told(self, verb: str, target: Fault) -> dict[str, Any]:
-        count = target.open_letters.count()
+    def details(self, verb: str, target: FaultSelection) -> dict[str, Any]:
+        count = target.open_dead_letters.count()
         return {
             "effects": [_effect(verb, count)],
             "refusal": "" if count else _("No letter of these is open."),
         }
 
-    def carry_out(self, verb: str, target: Fault, form: ReasonForm, **who: Any) -> Text | Elsewhere:
+    def perform(
+        self, verb: str, target: FaultSelection, form: ReasonForm, **who: Any
+    ) -> Text | Redirect:
         rate = form.cleaned_data.get("rate")
-        if verb in BULK and (rate or target.open_letters.count() > MOST_AT_ONCE):
+        if verb in BULK and (rate or target.open_dead_letters.count() > MAX_INLINE):
             return self._begin(target, BULK[verb], rate, form.choice(), who)
         match verb:
             case "canary":
-                job = operations.send_canary(target.open_letters, **who)
+                job = operations.send_canary(target.open_dead_letters, **who)
                 return _("Job %(job)s was sent ahead of the others") % {"job": job.pk}
             case "assign":
-                n = operations.assign_many(target.open_letters, **form.choice(), **who).done
+                n = operations.assign_many(target.open_dead_letters, **form.choice(), **who).done
                 return ngettext("%(n)d dead letter assigned", "%(n)d dead letters assigned", n) % {
                     "n": n
                 }
             case "discard":
-                n = operations.discard_many(target.open_letters, **who).done
+                n = operations.discard_many(target.open_dead_letters, **who).done
                 return ngettext(
                     "%(n)d dead letter discarded", "%(n)d dead letters discarded", n
                 ) % {"n": n}
-        n = operations.replay_many(target.open_letters, **who).done
+        n = operations.replay_many(target.open_dead_letters, **who).done
         return ngettext("%(n)d dead letter replayed", "%(n)d dead letters replayed", n) % {"n": n}
 
-    def home(self, request: HttpRequest, target: Fault) -> str:
+    def return_url(self, request: HttpRequest, target: FaultSelection) -> str:
         return fault_url(self.site, target.fingerprint, target.query)
 
     def _begin(
         self,
-        fault: Fault,
+        fault: FaultSelection,
         action: str,
         rate: float | None,
         choice: Mapping[str, Any],
         who: dict[str, Any],
-    ) -> Elsewhere:
+    ) -> Redirect:
         """Leave it to a job, which finds the letters as the list would."""
         only_open = dataclasses.replace(fault.choice, status=DeadLetterStatus.OPEN.value)
         operation = bulk.begin(
             action,
-            fault.open_letters,
+            fault.open_dead_letters,
             site=self.site.name,
             query=list_query(fault.fingerprint, only_open),
             rate=rate,
-            total=fault.open_letters.count(),
+            total=fault.open_dead_letters.count(),
             act=Act(**who),
             choice=choice,
         )
-        url = page_of(
+        url = operation_url(
             operation, self.site, otherwise=fault_url(self.site, fault.fingerprint, fault.query)
         )
-        return Elsewhere(_("A job does this now: here you see how far it is."), url)
+        return Redirect(_("A job does this now: here you see how far it is."), url)
 
 
 def _effect(verb: str, n: int) -> str:

@@ -16,16 +16,16 @@ from ...models import DeadLetter
 from ...operations import bulk
 from ...states import DeadLetterStatus
 from ..ui import display
-from ..ui.bulk_actions import BulkAct, Effect, Sentence, already, effects
-from ..ui.read_only import NameFilter, QueueFilter, ReadOnlyAdmin, SearchedInWindow
+from ..ui.bulk_actions import BulkAction, Effect, Sentence, already, effects
+from ..ui.read_only import NameFilter, QueueFilter, ReadOnlyAdmin, WindowedSearch
 from ..ui.saved_views import SavedViews
 from .fault_page import AssignForm
-from .page import LetterPages
+from .page import DeadLetterPages
 
 FINGERPRINT = re.compile(r"[0-9a-fA-F]{16}")
 
 
-class DeadLetterAdmin(SavedViews, LetterPages, SearchedInWindow, ReadOnlyAdmin):
+class DeadLetterAdmin(SavedViews, DeadLetterPages, WindowedSearch, ReadOnlyAdmin):
     """Jobs that were given up: why, and what became of them."""
 
     organization_path = "job__organization_id"
@@ -49,23 +49,23 @@ class DeadLetterAdmin(SavedViews, LetterPages, SearchedInWindow, ReadOnlyAdmin):
     actions = ("replay_dead_letters", "assign_dead_letters", "discard_dead_letters")
     change_list_template = "admin/wellos_jobs/deadletter/change_list.html"
 
-    def exactly(self, rows: QuerySet[Any], term: str) -> QuerySet[Any] | None:
+    def exact_match(self, rows: QuerySet[Any], term: str) -> QuerySet[Any] | None:
         return (
             rows.filter(fingerprint=term.lower())
             if FINGERPRINT.fullmatch(term)
-            else super().exactly(rows, term)
+            else super().exact_match(rows, term)
         )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeadLetter]:
         return super().get_queryset(request).prefetch_related("resolved_by")
 
-    replay_dead_letters = BulkAct(
+    replay_dead_letters = BulkAction(
         "replay_dead_letters",
         bulk.VERBS["replay_dead_letters"],
         _("Replay selected dead letters"),
         _("Replay"),
-        lambda letters: _effects(
-            letters,
+        lambda dead_letters: _effects(
+            dead_letters,
             lambda n: ngettext(
                 "%d job goes back to its queue with fresh attempts; its history stays",
                 "%d jobs go back to their queues with fresh attempts; their history stays",
@@ -74,13 +74,13 @@ class DeadLetterAdmin(SavedViews, LetterPages, SearchedInWindow, ReadOnlyAdmin):
         ),
         lambda n: ngettext("%d dead letter replayed", "%d dead letters replayed", n) % n,
     )
-    assign_dead_letters = BulkAct(
+    assign_dead_letters = BulkAction(
         "assign_dead_letters",
         bulk.VERBS["assign_dead_letters"],
         _("Assign selected dead letters"),
         _("Assign"),
-        lambda letters: _effects(
-            letters,
+        lambda dead_letters: _effects(
+            dead_letters,
             lambda n: ngettext(
                 "%d open letter is given to a person", "%d open letters are given to a person", n
             ),
@@ -88,13 +88,13 @@ class DeadLetterAdmin(SavedViews, LetterPages, SearchedInWindow, ReadOnlyAdmin):
         lambda n: ngettext("%d dead letter assigned", "%d dead letters assigned", n) % n,
         AssignForm,
     )
-    discard_dead_letters = BulkAct(
+    discard_dead_letters = BulkAction(
         "discard_dead_letters",
         bulk.VERBS["discard_dead_letters"],
         _("Discard selected dead letters"),
         _("Discard"),
-        lambda letters: _effects(
-            letters,
+        lambda dead_letters: _effects(
+            dead_letters,
             lambda n: ngettext(
                 "%d dead letter is closed; its job stays failed",
                 "%d dead letters are closed; their jobs stay failed",
@@ -105,47 +105,52 @@ class DeadLetterAdmin(SavedViews, LetterPages, SearchedInWindow, ReadOnlyAdmin):
     )
 
     @admin.display(description=_("job"), ordering="job__name")
-    def job_name(self, letter: DeadLetter) -> str:
-        return letter.job.name
+    def job_name(self, dead_letter: DeadLetter) -> str:
+        return dead_letter.job.name
 
     @admin.display(description=_("status"), ordering="status")
-    def status_shown(self, letter: DeadLetter) -> SafeString:
-        return display.badge(letter.status, letter.get_status_display())
+    def status_shown(self, dead_letter: DeadLetter) -> SafeString:
+        return display.badge(dead_letter.status, dead_letter.get_status_display())
 
     @admin.display(description=_("error"))
-    def error(self, letter: DeadLetter) -> str:
+    def error(self, dead_letter: DeadLetter) -> str:
         return display.shortened(
-            f"{letter.error_class.rpartition('.')[2]}: {letter.message}".removeprefix(": "), 70
+            f"{dead_letter.error_class.rpartition('.')[2]}: {dead_letter.message}".removeprefix(
+                ": "
+            ),
+            70,
         )
 
     @admin.display(description=_("created"), ordering="created_at")
-    def created(self, letter: DeadLetter) -> str:
-        return display.short_moment(letter.created_at)
+    def created(self, dead_letter: DeadLetter) -> str:
+        return display.short_moment(dead_letter.created_at)
 
     @admin.display(description=_("attempts"))
-    def attempts_shown(self, letter: DeadLetter) -> str:
-        return f"{letter.job.attempts}/{letter.job.max_attempts}"
+    def attempts_shown(self, dead_letter: DeadLetter) -> str:
+        return f"{dead_letter.job.attempts}/{dead_letter.job.max_attempts}"
 
     @admin.display(description=_("queue"), ordering="job__queue")
-    def queue(self, letter: DeadLetter) -> str:
-        return letter.job.queue
+    def queue(self, dead_letter: DeadLetter) -> str:
+        return dead_letter.job.queue
 
     @admin.display(description=_("organization"), ordering="job__organization_id")
-    def organization_shown(self, letter: DeadLetter) -> SafeString | str:
+    def organization_shown(self, dead_letter: DeadLetter) -> SafeString | str:
         return getattr(
-            letter.job, "organization_shown", letter.job.organization_id or display.NOTHING
+            dead_letter.job,
+            "organization_shown",
+            dead_letter.job.organization_id or display.NOTHING,
         )
 
     @admin.display(description=_("resolved by"))
-    def resolver(self, letter: DeadLetter) -> str:
-        return str(letter.resolved_by or display.NOTHING)
+    def resolver(self, dead_letter: DeadLetter) -> str:
+        return str(dead_letter.resolved_by or display.NOTHING)
 
 
-def _effects(letters: QuerySet[DeadLetter], sentence: Sentence) -> list[Effect]:
+def _effects(dead_letters: QuerySet[DeadLetter], sentence: Sentence) -> list[Effect]:
     is_open = [DeadLetterStatus.OPEN]
     return effects(
-        letters,
+        dead_letters,
         "status",
         (is_open, sentence),
-        idle=lambda value: already(DeadLetterStatus(value).label),
+        unchanged=lambda value: already(DeadLetterStatus(value).label),
     )

@@ -20,159 +20,163 @@ from ...states import DeadLetterStatus
 from ...views.permissions import may_see_payload
 from ..jobs.data_form import DataForm
 from ..ui import display, long_text, organization_scope
-from ..ui.action_page import ActPage, Button, ReasonForm, Verb
-from ..ui.lookup import find_letter
+from ..ui.action_page import ActionPage, Button, PageVerb, ReasonForm
+from ..ui.lookup import find_dead_letter
 from ..ui.page import Page, Text
-from .by_fault import Faults, fault_url
-from .fault_page import AssignForm, FaultAct, FaultPage
+from .by_fault import FaultsPage, fault_url
+from .fault_page import AssignForm, FaultActionPage, FaultPage
 
-MOST_ENTRIES = 100
+MAX_AUDIT_ENTRIES = 100
 
 
-class LetterPage(Page):
+class DeadLetterPage(Page):
     """Served as the change page of ``DeadLetterAdmin``."""
 
     name = "deadletter_change"
-    path = "<path:letter_id>/change/"
+    path = "<path:dead_letter_id>/change/"
     title = gettext_lazy("Dead letter")
     permission = "wellos_jobs.view_deadletter"
-    template = "admin/wellos_jobs/parts/letter.html"
+    template = "admin/wellos_jobs/parts/dead_letter.html"
     live = False
-    for_everybody = True
+    is_organization_scoped = True
     styles = ("wellos_jobs/job.css",)
 
     def heading(self, request: HttpRequest, **values: Any) -> Text:
-        letter = find_letter(request, values["letter_id"])
-        return _("%(name)s: dead letter %(letter)s") % {
-            "name": letter.job.name,
-            "letter": letter.pk,
+        dead_letter = find_dead_letter(request, values["dead_letter_id"])
+        return _("%(name)s: dead letter %(dead_letter)s") % {
+            "name": dead_letter.job.name,
+            "dead_letter": dead_letter.pk,
         }
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
-        letter = find_letter(request, values["letter_id"])
-        may_see = may_see_payload(request, letter.job)
+        dead_letter = find_dead_letter(request, values["dead_letter_id"])
+        may_see = may_see_payload(request, dead_letter.job)
         alike = organization_scope.visible(
-            request, DeadLetter.objects.filter(fingerprint=letter.fingerprint)
+            request, DeadLetter.objects.filter(fingerprint=dead_letter.fingerprint)
         )
-        former = letter.former_data
+        former = dead_letter.former_data
         return {
-            "letter": letter,
-            "message": long_text.cut(letter.message),
-            "trace": long_text.shown(letter, "traceback"),
-            "whole": self._whole(letter),
-            "facts": self._facts(letter),
-            "buttons": self._buttons(request, letter),
+            "dead_letter": dead_letter,
+            "message": long_text.cut(dead_letter.message),
+            "trace": long_text.shown(dead_letter, "traceback"),
+            "whole": self._whole(dead_letter),
+            "facts": self._facts(dead_letter),
+            "buttons": self._buttons(request, dead_letter),
             "may_see_payload": may_see,
-            "data": display.as_json(payload.mask(letter.job.data)) if may_see else "",
+            "data": display.as_json(payload.mask(dead_letter.job.data)) if may_see else "",
             "former_data": display.as_json(payload.mask(former))
             if may_see and former is not None
             else "",
-            "fault_url": fault_url(self.site, letter.fingerprint, "?status=any"),
+            "fault_url": fault_url(self.site, dead_letter.fingerprint, "?status=any"),
             "alike": alike.filter(status=DeadLetterStatus.OPEN)
-            .exclude(pk=letter.pk)
+            .exclude(pk=dead_letter.pk)
             .order_by()[:1001]
             .count(),
-            "entries": self._entries(letter),
+            "entries": self._entries(dead_letter),
         }
 
-    def _facts(self, letter: DeadLetter) -> list[tuple[str, Any]]:
-        job = letter.job
+    def _facts(self, dead_letter: DeadLetter) -> list[tuple[str, Any]]:
+        job = dead_letter.job
         organization = display.organizations([job.organization_id]).get(job.organization_id, "")
         found = [
             (_("Job"), display.link(self.site, "jobrecord", job.pk, job)),
-            (_("Reason"), letter.get_reason_display()),
-            (_("Given up"), display.to_the_second(letter.created_at)),
+            (_("Reason"), dead_letter.get_reason_display()),
+            (_("Given up"), display.to_the_second(dead_letter.created_at)),
             (_("Queue"), job.queue),
             (_("Attempts"), f"{job.attempts}/{job.max_attempts}"),
             (_("Organization"), organization),
-            (_("Assigned to"), letter.assigned_to or ""),
-            (_("Note"), letter.note),
-            (_("Resolved by"), letter.resolved_by or ""),
+            (_("Assigned to"), dead_letter.assigned_to or ""),
+            (_("Note"), dead_letter.note),
+            (_("Resolved by"), dead_letter.resolved_by or ""),
             (
                 _("Resolved"),
-                display.to_the_second(letter.resolved_at) if letter.resolved_at else "",
+                display.to_the_second(dead_letter.resolved_at) if dead_letter.resolved_at else "",
             ),
         ]
         return [(label, value) for label, value in found if value]
 
-    def _buttons(self, request: HttpRequest, letter: DeadLetter) -> list[Button]:
-        if letter.status != DeadLetterStatus.OPEN:
+    def _buttons(self, request: HttpRequest, dead_letter: DeadLetter) -> list[Button]:
+        if dead_letter.status != DeadLetterStatus.OPEN:
             return []
-        return LetterAct.buttons(
-            self.site, request, letter.pk, lambda verb: self._fits(request, letter, verb)
+        return DeadLetterActionPage.buttons(
+            self.site, request, dead_letter.pk, lambda verb: self._fits(request, dead_letter, verb)
         )
 
-    def _fits(self, request: HttpRequest, letter: DeadLetter, verb: str) -> bool:
-        if letter.job.is_foreign:
+    def _fits(self, request: HttpRequest, dead_letter: DeadLetter, verb: str) -> bool:
+        if dead_letter.job.is_foreign:
             return verb not in {"replay", "edit"}
-        return verb != "edit" or may_see_payload(request, letter.job)
+        return verb != "edit" or may_see_payload(request, dead_letter.job)
 
-    def _whole(self, letter: DeadLetter) -> str:
-        if not long_text.is_cut(letter, "traceback"):
+    def _whole(self, dead_letter: DeadLetter) -> str:
+        if not long_text.is_cut(dead_letter, "traceback"):
             return ""
         return reverse(
-            "admin:wellos_jobs_deadletter_traceback", args=[letter.pk], current_app=self.site.name
+            "admin:wellos_jobs_deadletter_traceback",
+            args=[dead_letter.pk],
+            current_app=self.site.name,
         )
 
-    def _entries(self, letter: DeadLetter) -> list[AuditEntry]:
-        about = Q(target_type="dead_letter", target_id=str(letter.pk))
-        about |= Q(target_type="job", target_id=str(letter.job_id))
-        return list(AuditEntry.objects.filter(about).order_by("-at", "-pk")[:MOST_ENTRIES])[::-1]
+    def _entries(self, dead_letter: DeadLetter) -> list[AuditEntry]:
+        about = Q(target_type="dead_letter", target_id=str(dead_letter.pk))
+        about |= Q(target_type="job", target_id=str(dead_letter.job_id))
+        return list(AuditEntry.objects.filter(about).order_by("-at", "-pk")[:MAX_AUDIT_ENTRIES])[
+            ::-1
+        ]
 
 
-class LetterTraceback(LetterPage):
+class DeadLetterTraceback(DeadLetterPage):
     """The whole traceback, as text."""
 
     name = "deadletter_traceback"
-    path = "<str:letter_id>/traceback.txt"
+    path = "<str:dead_letter_id>/traceback.txt"
 
     def answer(self, request: HttpRequest, **values: Any) -> HttpResponse:
         self.require(request, self.permission)
-        letter = find_letter(request, values["letter_id"])
-        return long_text.as_file(letter.traceback)  # deferred: read now
+        dead_letter = find_dead_letter(request, values["dead_letter_id"])
+        return long_text.as_file(dead_letter.traceback)  # deferred: read now
 
 
-class LetterAct(ActPage):
+class DeadLetterActionPage(ActionPage):
     """The page between a button of a letter and its doing."""
 
     name = "deadletter_act"
-    path = "<str:letter_id>/act/<slug:verb>/"
+    path = "<str:dead_letter_id>/act/<slug:verb>/"
     title = gettext_lazy("Dead letter")
     permission = "wellos_jobs.view_deadletter"
 
-    verbs: ClassVar[Mapping[str, Verb]] = {
-        "replay": Verb(
+    verbs: ClassVar[Mapping[str, PageVerb]] = {
+        "replay": PageVerb(
             "replay_deadletter",
             gettext_lazy("Replay"),
             gettext_lazy("The job goes back to its queue with fresh attempts; its history stays."),
         ),
-        "edit": Verb(
+        "edit": PageVerb(
             "edit_deadletter",
             gettext_lazy("Edit data and replay"),
             gettext_lazy(
                 "The job goes back to its queue with these data; the letter keeps those it failed with."
             ),
         ),
-        "assign": Verb(
+        "assign": PageVerb(
             "assign_deadletter",
             gettext_lazy("Assign"),
             gettext_lazy("The letter is given to a person."),
         ),
-        "discard": Verb(
+        "discard": PageVerb(
             "discard_deadletter",
             gettext_lazy("Discard"),
             gettext_lazy("The letter is closed; its job stays failed."),
-            is_grave=True,
+            is_destructive=True,
         ),
     }
 
     def target(self, request: HttpRequest, verb: str, **values: Any) -> DeadLetter:
-        letter = find_letter(request, values["letter_id"])
-        if verb == "edit" and not may_see_payload(request, letter.job):
+        dead_letter = find_dead_letter(request, values["dead_letter_id"])
+        if verb == "edit" and not may_see_payload(request, dead_letter.job):
             raise PermissionDenied
-        return letter
+        return dead_letter
 
-    def called(self, target: DeadLetter) -> Text:
+    def target_name(self, target: DeadLetter) -> Text:
         return target.job.name
 
     def form(
@@ -188,7 +192,7 @@ class LetterAct(ActPage):
                 )
         return ReasonForm(data)
 
-    def told(self, verb: str, target: DeadLetter) -> dict[str, Any]:
+    def details(self, verb: str, target: DeadLetter) -> dict[str, Any]:
         error = f"{target.error_class}: {target.message}".removeprefix(": ")
         facts = [
             (_("Job"), display.link(self.site, "jobrecord", target.job_id, target.job)),
@@ -196,7 +200,7 @@ class LetterAct(ActPage):
         ]
         return {"facts": facts, "refusal": self._refusal(target, verb)}
 
-    def carry_out(self, verb: str, target: DeadLetter, form: ReasonForm, **who: Any) -> Text:
+    def perform(self, verb: str, target: DeadLetter, form: ReasonForm, **who: Any) -> Text:
         match verb:
             case "edit":
                 try:
@@ -219,34 +223,34 @@ class LetterAct(ActPage):
         operations.replay(target, **who)
         return _("The job runs again")
 
-    def home(self, request: HttpRequest, target: DeadLetter) -> str:
+    def return_url(self, request: HttpRequest, target: DeadLetter) -> str:
         return reverse(
             "admin:wellos_jobs_deadletter_change", args=[target.pk], current_app=self.site.name
         )
 
-    def _refusal(self, letter: DeadLetter, verb: str) -> str:
-        if letter.status != DeadLetterStatus.OPEN:
+    def _refusal(self, dead_letter: DeadLetter, verb: str) -> str:
+        if dead_letter.status != DeadLetterStatus.OPEN:
             return _("The dead letter is %(status)s already") % {
-                "status": letter.get_status_display()
+                "status": dead_letter.get_status_display()
             }
         if verb != "edit":
             return ""
         try:
-            edits.definition_of(letter.job)
+            edits.definition_of(dead_letter.job)
         except InvalidOperation as error:
             return str(error)
         return ""
 
 
-class LetterPages:
+class DeadLetterPages:
     """Gives an admin of dead letters the workbench, their page, and the pages behind the buttons."""
 
     def get_urls(self) -> list[URLPattern]:
         below: Any = super()
-        pages = (Faults, FaultPage, FaultAct, LetterAct, LetterTraceback)
+        pages = (FaultsPage, FaultPage, FaultActionPage, DeadLetterActionPage, DeadLetterTraceback)
         return [*(page.pattern(self) for page in pages), *below.get_urls()]  # type: ignore[arg-type]
 
     def change_view(
         self, request: HttpRequest, object_id: str, *args: Any, **options: Any
     ) -> HttpResponse:
-        return LetterPage(self).answer(request, letter_id=object_id)  # type: ignore[arg-type]
+        return DeadLetterPage(self).answer(request, dead_letter_id=object_id)  # type: ignore[arg-type]

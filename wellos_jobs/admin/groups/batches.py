@@ -23,21 +23,21 @@ from ...monitoring.groups import Tally
 from ...operations import bulk
 from ...states import BatchState, JobState
 from ..ui import display, organization_scope
-from ..ui.bulk_actions import BulkAct, Effect, effects
+from ..ui.bulk_actions import BulkAction, Effect, effects
 from ..ui.read_only import OrganizationChangeList, ReadOnlyAdmin
 
 FAILURES = 20
 """How many of the jobs that failed last the page of a batch shows."""
 
 
-def _reaching_others(request: HttpRequest, batches: QuerySet[Batch]) -> QuerySet[Batch]:
+def _with_hidden_jobs(request: HttpRequest, batches: QuerySet[Batch]) -> QuerySet[Batch]:
     """Leave the batches that have jobs beyond the border: an act on the batch would reach them."""
     return batches.filter(
         Exists(organization_scope.hidden(request, JobRecord.objects.filter(batch=OuterRef("pk"))))
     )
 
 
-def _reaching_told(n: int) -> str:
+def _hidden_jobs_text(n: int) -> str:
     return ngettext(
         "%d batch has jobs that you may not see, too: only who sees all of them acts on it as a whole",
         "%d batches have jobs that you may not see, too: only who sees all of them acts on them as a whole",
@@ -105,7 +105,7 @@ class BatchAdmin(ReadOnlyAdmin):
         tally = groups.batch_tallies(JobRecord.objects.all(), [batch])[batch.pk]
         rate, left = groups.speed(tally, batch.created_at, batch.finished_at or timezone.now())
         jobs_url = self._jobs_url()
-        may_act = not _reaching_others(request, Batch.objects.filter(pk=batch.pk)).exists()
+        may_act = not _with_hidden_jobs(request, Batch.objects.filter(pk=batch.pk)).exists()
         failed = JobRecord.objects.filter(batch=batch.pk, state=JobState.FAILED).order_by(
             "-finished_at"
         )
@@ -144,11 +144,13 @@ class BatchAdmin(ReadOnlyAdmin):
             "audit_entries": list(
                 AuditEntry.objects.filter(target_type="batch", target_id=str(batch.pk))
             ),
-            "may_retry": may_act and self.may(request, "retry_batches") and tally.failed > 0,
+            "may_retry": may_act
+            and self.has_action_permission(request, "retry_batches")
+            and tally.failed > 0,
             "may_cancel": may_act
-            and self.may(request, "cancel_batches")
+            and self.has_action_permission(request, "cancel_batches")
             and batch.state != BatchState.DONE,
-            "refusal": "" if may_act else _reaching_told(1) % 1,
+            "refusal": "" if may_act else _hidden_jobs_text(1) % 1,
         }
 
     def _jobs_url(self) -> str:
@@ -165,17 +167,17 @@ class BatchAdmin(ReadOnlyAdmin):
 
     # --- actions ----------------------------------------------------------------------------------
 
-    retry_batches = BulkAct(
+    retry_batches = BulkAction(
         "retry_batches",
         bulk.Verb("retry_batch", operations.retry_batches, _("Retry the failed jobs")),
         _("Retry the failed jobs of selected batches"),
         _("Retry"),
         lambda batches: [_failed(batches)],
         lambda n: ngettext("%d batch runs again", "%d batches run again", n) % n,
-        beyond=_reaching_others,
-        beyond_text=_reaching_told,
+        out_of_scope=_with_hidden_jobs,
+        out_of_scope_text=_hidden_jobs_text,
     )
-    cancel_batches = BulkAct(
+    cancel_batches = BulkAction(
         "cancel_batches",
         bulk.Verb("cancel_batch", operations.cancel_batches, _("Cancel batches")),
         _("Cancel selected batches"),
@@ -191,13 +193,13 @@ class BatchAdmin(ReadOnlyAdmin):
                     n,
                 ),
             ),
-            idle=lambda state: (
+            unchanged=lambda state: (
                 lambda n: ngettext("%d batch is done already", "%d batches are done already", n)
             ),
         ),
         lambda n: ngettext("%d batch canceled", "%d batches canceled", n) % n,
-        beyond=_reaching_others,
-        beyond_text=_reaching_told,
+        out_of_scope=_with_hidden_jobs,
+        out_of_scope_text=_hidden_jobs_text,
     )
 
     # --- columns ----------------------------------------------------------------------------------

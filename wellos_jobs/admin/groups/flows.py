@@ -16,7 +16,7 @@ from ...definitions import ids
 from ...models import AuditEntry, JobRecord
 from ...monitoring import groups
 from ..ui import display, organization_scope
-from ..ui.action_page import ActingPage, ReasonForm, Verb
+from ..ui.action_page import PageVerb, PageWithActions, ReasonForm
 from ..ui.page import Page, Text
 from . import graph
 from .batches import counts_shown
@@ -32,7 +32,7 @@ def rows(request: HttpRequest) -> QuerySet[JobRecord]:
     return organization_scope.visible(request, JobRecord.objects.all())
 
 
-class Flows(Page):
+class FlowsPage(Page):
     """The newest flows first; a page at a time."""
 
     name = "flows"
@@ -40,14 +40,14 @@ class Flows(Page):
     title = _("Flows")
     permission = "wellos_jobs.view_jobrecord"
     template = "admin/wellos_jobs/parts/flows.html"
-    for_everybody = True
+    is_organization_scoped = True
     styles = ("wellos_jobs/boards.css",)
 
     def answer(self, request: HttpRequest, **values: Any) -> HttpResponse:
         wanted = ids.parse_id(request.GET.get("id", "").strip())
         if wanted is not None and request.method == "GET":
             self.require(request, self.permission)
-            return self.lead(request, "wellos_jobs_flow", wanted)
+            return self.redirect_to(request, "wellos_jobs_flow", wanted)
         return super().answer(request, **values)
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Flows(Page):
         )
 
 
-class FlowPage(ActingPage):
+class FlowPage(PageWithActions):
     """The jobs of one flow, parents before their children."""
 
     name = "flow"
@@ -82,18 +82,18 @@ class FlowPage(ActingPage):
     title = _("Flow")
     permission = "wellos_jobs.view_jobrecord"
     template = "admin/wellos_jobs/parts/flow_board.html"
-    for_everybody = True
+    is_organization_scoped = True
     styles = ("wellos_jobs/boards.css", "wellos_jobs/job.css")
 
-    verbs: ClassVar[Mapping[str, Verb]] = {
-        "retry": Verb(
+    verbs: ClassVar[Mapping[str, PageVerb]] = {
+        "retry": PageVerb(
             "retry_flow",
             _("Retry the failed"),
             _(
                 "Its failed jobs run again from the start, and then what ended only because they had failed."
             ),
         ),
-        "cancel": Verb(
+        "cancel": PageVerb(
             "cancel_flow",
             _("Cancel"),
             _("Every job of this flow that has not ended is canceled; those that run are stopped."),
@@ -121,7 +121,7 @@ class FlowPage(ActingPage):
             "audit_entries": list(
                 AuditEntry.objects.filter(target_type="flow", target_id=str(flow_id))
             ),
-            "may": {} if refusal else self.may(request),
+            "may": {} if refusal else self.allowed_verbs(request),
             "refusal": refusal,
         }
 
@@ -145,10 +145,10 @@ class FlowPage(ActingPage):
             " you can act on each of yours."
         )
 
-    def called(self, target: uuid.UUID) -> Text:
+    def target_name(self, target: uuid.UUID) -> Text:
         return gettext("flow %(flow)s") % {"flow": target}
 
-    def carry_out(self, verb: str, target: uuid.UUID, form: ReasonForm, **who: Any) -> Text:
+    def perform(self, verb: str, target: uuid.UUID, form: ReasonForm, **who: Any) -> Text:
         if verb == "cancel":
             n = operations.cancel_flow(target, **who)
             return ngettext("%d job canceled", "%d jobs canceled", n) % n

@@ -19,10 +19,10 @@ from ...models import JobDependency, JobRecord
 from ...states import JobState
 from . import layers
 
-MOST = 200
+MAX_JOBS = 200
 """More jobs than this are not drawn."""
 COLUMNS = ("id", "name", "state", "queue", "flow_id", "parent_id")
-LETTERS = 26
+MAX_NAME_LENGTH = 26
 """How much of a name fits into its box."""
 
 Edge = tuple[uuid.UUID, uuid.UUID]
@@ -36,7 +36,7 @@ class Picture:
     rows: Sequence[tuple[JobRecord, str, Sequence[JobRecord]]] = ()
     """Each job with its address and the jobs it needs."""
     is_cut: bool = False
-    """Whether there are more than ``MOST``, so that nothing is drawn."""
+    """Whether there are more than ``MAX_JOBS``, so that nothing is drawn."""
     states: dict[str, int] = field(default_factory=dict)
 
 
@@ -60,8 +60,8 @@ def picture(
     for start, end in edges:
         if start in by_id and end in by_id:
             needs.setdefault(end, []).append(by_id[start])
-    rows = [(node, _url(site, node), needs.get(node.pk, [])) for node in nodes[:MOST]]
-    if len(nodes) > MOST:
+    rows = [(node, _url(site, node), needs.get(node.pk, [])) for node in nodes[:MAX_JOBS]]
+    if len(nodes) > MAX_JOBS:
         return Picture("", rows, True, states)
     return Picture(_svg(job if is_its_page else None, rows, edges), rows, False, states)
 
@@ -73,15 +73,15 @@ def _edges(job: JobRecord) -> list[Edge]:
     else:
         chosen = Q(job=job.pk) | Q(needs=job.pk)
     found = JobDependency.objects.filter(chosen).order_by("pk")
-    return list(found.values_list("needs_id", "job_id")[: 10 * MOST])
+    return list(found.values_list("needs_id", "job_id")[: 10 * MAX_JOBS])
 
 
 def _nodes(job: JobRecord, edges: Iterable[Edge], visible: QuerySet[JobRecord]) -> list[JobRecord]:
-    wanted = list({key for edge in edges for key in edge} | {job.pk})[: 2 * MOST]
+    wanted = list({key for edge in edges for key in edge} | {job.pk})[: 2 * MAX_JOBS]
     chosen = Q(pk__in=wanted)
     if job.flow_id is not None:
         chosen |= Q(flow_id=job.flow_id)
-    return list(visible.filter(chosen).order_by("created_at", "pk").only(*COLUMNS)[: MOST + 1])
+    return list(visible.filter(chosen).order_by("created_at", "pk").only(*COLUMNS)[: MAX_JOBS + 1])
 
 
 def _url(site: AdminSite, node: JobRecord) -> str:
@@ -137,7 +137,9 @@ def _curve(points: Sequence[layers.Point]) -> str:
 
 def _box(node: JobRecord, url: str, place: layers.Point, is_here: bool) -> SafeString:
     state = JobState(node.state).label
-    name = node.name if len(node.name) <= LETTERS else f"{node.name[: LETTERS - 1]}…"
+    name = (
+        node.name if len(node.name) <= MAX_NAME_LENGTH else f"{node.name[: MAX_NAME_LENGTH - 1]}…"
+    )
     inside = format_html(
         '<rect width="{}" height="{}" rx="6"/><text class="wj-flow-name" x="12" y="19">{}</text>'
         '<text class="wj-flow-state" x="12" y="36">{}</text><title>{}: {} {}</title>',

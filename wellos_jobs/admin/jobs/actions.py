@@ -20,7 +20,7 @@ from ...models import JobRecord
 from ...models.job import PRIORITIES
 from ...states import OPEN_STATES, JobState, Priority
 from ...views.permissions import may_see_payload
-from ..ui.action_page import ActPage, Button, ReasonForm, Verb
+from ..ui.action_page import ActionPage, Button, PageVerb, ReasonForm
 from ..ui.lookup import find_job
 from ..ui.page import Text
 
@@ -55,7 +55,7 @@ class QueueForm(ReasonForm):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobVerb(Verb):
+class JobVerb(PageVerb):
     """One act on a job: the states it fits, and what it does with the form's fields."""
 
     states: Collection[JobState]
@@ -67,7 +67,7 @@ FOR_FOREIGN = {"cancel"}
 """What can be done to jobs of plain RQ code."""
 
 
-class JobAct(ActPage):
+class JobActionPage(ActionPage):
     """The page between a button of a job and its doing."""
 
     name = "job_act"
@@ -123,14 +123,14 @@ class JobAct(ActPage):
             states=OPEN_STATES,
             run=lambda job, fields, **who: operations.cancel(job, **who),
             done=gettext_lazy("The job is canceled"),
-            is_grave=True,
+            is_destructive=True,
         ),
     }
 
     def target(self, request: HttpRequest, verb: str, **values: Any) -> JobRecord:
         return find_job(request, values["job_id"])
 
-    def called(self, target: JobRecord) -> Text:
+    def target_name(self, target: JobRecord) -> Text:
         return target.name
 
     def form(
@@ -143,24 +143,24 @@ class JobAct(ActPage):
                 return QueueForm(data, job=target)
         return ReasonForm(data)
 
-    def told(self, verb: str, target: JobRecord) -> dict[str, Any]:
+    def details(self, verb: str, target: JobRecord) -> dict[str, Any]:
         if target.is_foreign and verb not in FOR_FOREIGN:
             return {
                 "refusal": _("The job was enqueued by plain RQ code: that has to be done there")
             }
         return {}
 
-    def carry_out(self, verb: str, target: JobRecord, form: ReasonForm, **who: Any) -> Text:
+    def perform(self, verb: str, target: JobRecord, form: ReasonForm, **who: Any) -> Text:
         self.verbs[verb].run(target, form.cleaned_data, **who)
         return self.verbs[verb].done
 
-    def home(self, request: HttpRequest, target: JobRecord) -> str:
+    def return_url(self, request: HttpRequest, target: JobRecord) -> str:
         return job_url(self.site, target.pk)
 
 
 def buttons(site: AdminSite, request: HttpRequest, job: JobRecord) -> list[Button]:
     """Return what this person may do to this job as it is now."""
-    found = JobAct.buttons(site, request, job.pk, lambda name: _fits(name, job))
+    found = JobActionPage.buttons(site, request, job.pk, lambda name: _fits(name, job))
     if (
         request.user.has_perm("wellos_jobs.enqueue_job")
         and may_see_payload(request, job)
@@ -168,7 +168,7 @@ def buttons(site: AdminSite, request: HttpRequest, job: JobRecord) -> list[Butto
     ):
         url = reverse("admin:wellos_jobs_job_copy", args=[job.pk], current_app=site.name)
         found.insert(
-            len(found) - bool(found and found[-1].is_grave),
+            len(found) - bool(found and found[-1].is_destructive),
             Button(url, _("Edit a copy and enqueue")),
         )
     return found
@@ -180,7 +180,9 @@ def job_url(site: AdminSite, job_id: object) -> str:
 
 
 def _fits(name: str, job: JobRecord) -> bool:
-    return job.state in JobAct.verbs[name].states and (not job.is_foreign or name in FOR_FOREIGN)
+    return job.state in JobActionPage.verbs[name].states and (
+        not job.is_foreign or name in FOR_FOREIGN
+    )
 
 
 def _can_be_copied(job: JobRecord) -> bool:

@@ -10,10 +10,10 @@ from django.utils.translation import gettext_lazy as _
 
 from ...models import JobAttempt
 from ..ui import display, long_text
-from ..ui.read_only import NameOfJobFilter, QueueOfJobFilter, ReadOnlyAdmin, SearchedInWindow
+from ..ui.read_only import NameOfJobFilter, QueueOfJobFilter, ReadOnlyAdmin, WindowedSearch
 
 
-class JobAttemptAdmin(SearchedInWindow, ReadOnlyAdmin):
+class JobAttemptAdmin(WindowedSearch, ReadOnlyAdmin):
     """All attempts that did not complete, to search in."""
 
     organization_path = "job__organization_id"

@@ -17,14 +17,14 @@ from ...models import JobRecord
 from ...operations import edits
 from ...states import Priority
 from ...views.permissions import may_see_payload
-from ..ui.action_page import ActPage, ReasonForm, Verb
+from ..ui.action_page import ActionPage, PageVerb, ReasonForm
 from ..ui.lookup import find_job
 from ..ui.page import Text
 from .actions import job_url
 from .data_form import CopyForm
 
 
-class JobCopy(ActPage):
+class JobCopy(ActionPage):
     """The form, with the data and options of the job that is copied."""
 
     name = "job_copy"
@@ -32,8 +32,8 @@ class JobCopy(ActPage):
     title = gettext_lazy("Edit a copy and enqueue")
     permission = "wellos_jobs.view_jobrecord"
 
-    verbs: ClassVar[Mapping[str, Verb]] = {
-        "copy": Verb(
+    verbs: ClassVar[Mapping[str, PageVerb]] = {
+        "copy": PageVerb(
             "enqueue_job",
             gettext_lazy("Enqueue"),
             gettext_lazy(
@@ -56,14 +56,14 @@ class JobCopy(ActPage):
     ) -> ReasonForm:
         return CopyForm(data, job=target, request=request)
 
-    def told(self, verb: str, target: JobRecord) -> dict[str, Any]:
+    def details(self, verb: str, target: JobRecord) -> dict[str, Any]:
         try:
             edits.definition_of(target)
         except InvalidOperation as error:
             return {"refusal": str(error)}
         return {}
 
-    def carry_out(self, verb: str, target: JobRecord, form: ReasonForm, **who: Any) -> Text:
+    def perform(self, verb: str, target: JobRecord, form: ReasonForm, **who: Any) -> Text:
         fields = form.cleaned_data
         options = JobOptions(
             queue=fields["queue"],
@@ -87,5 +87,5 @@ class JobCopy(ActPage):
             )
         return _("Job %(job)s is enqueued") % {"job": handle.id}
 
-    def home(self, request: HttpRequest, target: JobRecord) -> str:
+    def return_url(self, request: HttpRequest, target: JobRecord) -> str:
         return job_url(self.site, target.pk)

@@ -19,7 +19,7 @@ from ...operations import edits
 from ..ui import organization_scope
 from ..ui.action_page import ReasonForm
 
-LONGEST_DELAY = 366 * 24 * 3600.0
+MAX_DELAY = 366 * 24 * 3600.0
 
 
 class _IndentedJSON(forms.JSONField):
@@ -70,7 +70,7 @@ class CopyForm(DataForm):
     delay = forms.FloatField(
         label=_("Delay in seconds"),
         min_value=0,
-        max_value=LONGEST_DELAY,
+        max_value=MAX_DELAY,
         required=False,
         help_text=_("Empty: now."),
     )

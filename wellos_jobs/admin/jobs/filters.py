@@ -20,7 +20,7 @@ from ..ui import paginator, search_window
 from ..ui.field_filter import Field, FieldFilter
 from ..ui.read_only import OrganizationChangeList
 
-MOST_COUNTED = 60
+MAX_COUNTED_CHOICES = 60
 """A filter with more choices shows no counts: each of them costs, for every row that is looked at."""
 
 
@@ -129,7 +129,7 @@ class JobChangeList(OrganizationChangeList):
         for spec in found[0]:
             if isinstance(spec, CountedFilter) and spec.is_indexed:
                 chosen &= spec.chosen
-        search_window.narrowed_by(request, chosen)
+        search_window.set_narrowing(request, chosen)
         return found
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
@@ -147,7 +147,7 @@ class JobChangeList(OrganizationChangeList):
             others = Q()
             for other in self._counted():
                 others &= other.chosen if other is not counted else Q()
-            if len(counted.lookup_choices) <= MOST_COUNTED:
+            if len(counted.lookup_choices) <= MAX_COUNTED_CHOICES:
                 for value, _title in counted.lookup_choices:
                     wanted[counted.parameter_name, value] = Count(
                         "pk", filter=counted.condition(value) & others
@@ -158,15 +158,15 @@ class JobChangeList(OrganizationChangeList):
             begins is not None
         ):  # other choices leave other rows: all of them may be far too many to look for words in
             rows = rows.filter(created_at__gte=begins)
-        newest = rows.order_by("-created_at")[: paginator.MOST + 1]
+        newest = rows.order_by("-created_at")[: paginator.MAX_COUNT + 1]
         found = newest.aggregate(
             total=Count("pk"), **dict(zip(names, wanted.values(), strict=True))
         )
         shown: dict[str, dict[str, str]] = {}
-        plus = "+" if begins is not None or found["total"] > paginator.MOST else ""
+        plus = "+" if begins is not None or found["total"] > paginator.MAX_COUNT else ""
         for name, (parameter, value) in names.items():
             shown.setdefault(str(parameter), {})[value] = (
-                f"{min(found[name], paginator.MOST):,}{plus}"
+                f"{min(found[name], paginator.MAX_COUNT):,}{plus}"
             )
         return shown
 

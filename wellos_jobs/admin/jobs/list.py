@@ -16,7 +16,7 @@ from ...models import JobRecord
 from ...operations import bulk
 from ...states import JobState, Priority
 from ..ui import display, search_window
-from ..ui.bulk_actions import BulkAct, Sentence, effects
+from ..ui.bulk_actions import BulkAction, Sentence, effects
 from ..ui.read_only import NameFilter, ReadOnlyAdmin
 from ..ui.saved_views import SavedViews
 from . import search
@@ -80,7 +80,7 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
                 queryset,
                 search_term,
                 may_see_data=may_see,
-                among=lambda rows, narrow: search_window.looked_through(
+                among=lambda rows, narrow: search_window.limited_to_window(
                     request, rows, "created_at", narrow
                 ),
             )
@@ -99,7 +99,7 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[JobChangeList]:
         return JobChangeList
 
-    retry_jobs = BulkAct(
+    retry_jobs = BulkAction(
         "retry_jobs",
         bulk.VERBS["retry_jobs"],
         _("Retry selected jobs"),
@@ -116,11 +116,11 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
                 ),
             ),
             ([JobState.DELAYED], _run_now),
-            idle=_left_alone,
+            unchanged=_left_alone,
         ),
         lambda n: ngettext("%d job runs again", "%d jobs run again", n) % n,
     )
-    cancel_jobs = BulkAct(
+    cancel_jobs = BulkAction(
         "cancel_jobs",
         bulk.VERBS["cancel_jobs"],
         _("Cancel selected jobs"),
@@ -144,20 +144,20 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
                     n,
                 ),
             ),
-            idle=_left_alone,
+            unchanged=_left_alone,
         ),
         lambda n: ngettext("%d job canceled", "%d jobs canceled", n) % n,
     )
 
-    promote_jobs = BulkAct(
+    promote_jobs = BulkAction(
         "promote_jobs",
         bulk.VERBS["promote_jobs"],
         _("Run selected delayed jobs now"),
         _("Run now"),
-        lambda jobs: effects(jobs, "state", ([JobState.DELAYED], _run_now), idle=_left_alone),
+        lambda jobs: effects(jobs, "state", ([JobState.DELAYED], _run_now), unchanged=_left_alone),
         lambda n: ngettext("%d job runs now", "%d jobs run now", n) % n,
     )
-    change_priority = BulkAct(
+    change_priority = BulkAction(
         "change_priority",
         bulk.VERBS["change_priority"],
         _("Change the priority of selected jobs"),
@@ -173,12 +173,12 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
                     n,
                 ),
             ),
-            idle=_left_alone,
+            unchanged=_left_alone,
         ),
         lambda n: ngettext("%d job has another priority", "%d jobs have another priority", n) % n,
         PriorityForm,
     )
-    move_jobs = BulkAct(
+    move_jobs = BulkAction(
         "move_jobs",
         bulk.VERBS["move_jobs"],
         _("Move selected jobs to another queue"),
@@ -194,7 +194,7 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
                     n,
                 ),
             ),
-            idle=_left_alone,
+            unchanged=_left_alone,
         ),
         lambda n: ngettext("%d job is in another queue", "%d jobs are in another queue", n) % n,
         QueueForm,

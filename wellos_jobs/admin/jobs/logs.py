@@ -15,15 +15,15 @@ from django.utils.safestring import SafeString
 
 from ...models import JobLog, JobRecord
 
-MOST_RUNS = 5
+MAX_RUNS = 5
 """Of how many runs the lines are shown."""
-MOST_SEARCHED = 50
+MAX_RUNS_SEARCHED = 50
 """In the lines of how many runs a text is looked for."""
-MOST_FOUND = 200
+MAX_MATCHES = 200
 """How many lines with the text are shown."""
 AROUND = 2
 """How many lines are shown before and after one that was found."""
-LONGEST_TEXT = 200
+MAX_SEARCH_TEXT = 200
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 Stored = Sequence[Any]
 """A line as it is kept: seconds since the epoch, level, logger, text."""
@@ -47,9 +47,9 @@ def logs(request: HttpRequest, job: JobRecord) -> dict[str, Any]:
     """
     level = request.GET.get("level", "")
     least = LEVELS.index(level) if level in LEVELS else 0
-    text = request.GET.get("log", "").strip()[:LONGEST_TEXT]
+    text = request.GET.get("log", "").strip()[:MAX_SEARCH_TEXT]
     kept = JobLog.objects.filter(job=job.pk).order_by("-replay", "-number")[
-        : MOST_SEARCHED if text else MOST_RUNS
+        : MAX_RUNS_SEARCHED if text else MAX_RUNS
     ]
     loud = [(log, [line for line in log.lines if line[1] not in LEVELS[:least]]) for log in kept]
     shown = (
@@ -66,7 +66,7 @@ def logs(request: HttpRequest, job: JobRecord) -> dict[str, Any]:
         "found": sum(isinstance(line.text, SafeString) for _log, lines in shown for line in lines)
         if text
         else 0,
-        "most_found": MOST_FOUND,
+        "most_found": MAX_MATCHES,
     }
 
 
@@ -74,7 +74,7 @@ def _found(
     logs: Sequence[tuple[JobLog, list[Stored]]], text: str
 ) -> list[tuple[JobLog, list[Line]]]:
     """Return the runs that have lines with the text, and these lines with those around them."""
-    sought, left, shown = re.compile(f"({re.escape(text)})", re.IGNORECASE), MOST_FOUND, []
+    sought, left, shown = re.compile(f"({re.escape(text)})", re.IGNORECASE), MAX_MATCHES, []
     for log, lines in logs:
         places = [at for at, line in enumerate(lines) if sought.search(line[3])][:left]
         left -= len(places)

@@ -22,14 +22,14 @@ from ..groups import graph
 from ..ui import display, long_text, organization_scope
 from ..ui.lookup import find_job
 from ..ui.page import Page, Text
-from .actions import JobAct, buttons
+from .actions import JobActionPage, buttons
 from .copy import JobCopy
 from .facts import facts
 from .logs import logs
 
-MOST_ATTEMPTS = 50
-MOST_ENTRIES = 100
-MOST_RELATIVES = 20
+MAX_ATTEMPTS = 50
+MAX_AUDIT_ENTRIES = 100
+MAX_RELATIVES = 20
 _LIVE = ("progress", "progress_message", "error", "attempts")
 _LIVE_TIMES = ("started_at", "finished_at", "enqueued_at")
 
@@ -42,7 +42,7 @@ class JobPage(Page):
     title = _("Job")
     permission = "wellos_jobs.view_jobrecord"
     template = "admin/wellos_jobs/parts/job.html"
-    for_everybody = True
+    is_organization_scoped = True
     styles = ("wellos_jobs/job.css",)
 
     def heading(self, request: HttpRequest, **values: Any) -> Text:
@@ -51,7 +51,7 @@ class JobPage(Page):
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
         job = find_job(request, values["job_id"])
         live = self._brought_up_to_date(job)
-        attempts, letters, entries = self._history(job)
+        attempts, dead_letters, entries = self._history(job)
         may_see = may_see_payload(request, job)
         return {
             "job": job,
@@ -61,13 +61,15 @@ class JobPage(Page):
             "why": waiting_reason(job),
             "buttons": buttons(self.site, request, job),
             "facts": facts(self.site, job),
-            "moments": timeline.timeline(job, attempts, letters, entries),
+            "moments": timeline.timeline(job, attempts, dead_letters, entries),
             "attempts": [
                 (one, long_text.shown(one, "traceback"), self._whole(one))
                 for one in reversed(attempts)
             ],
-            "is_more": len(attempts) == MOST_ATTEMPTS,
-            "letters": [(letter, self._letter_url(letter)) for letter in letters],
+            "is_more": len(attempts) == MAX_ATTEMPTS,
+            "dead_letters": [
+                (dead_letter, self._dead_letter_link(dead_letter)) for dead_letter in dead_letters
+            ],
             "may_see_payload": may_see,
             "data": display.as_json(payload.mask(job.data)) if may_see else "",
             "result": display.as_json(live["result"])
@@ -94,16 +96,16 @@ class JobPage(Page):
         self, job: JobRecord
     ) -> tuple[list[JobAttempt], list[DeadLetter], list[AuditEntry]]:
         rows = long_text.with_cut(JobAttempt.objects.filter(job=job.pk), "traceback")
-        attempts = list(rows.order_by("-pk")[:MOST_ATTEMPTS])[::-1]
-        letters = list(
+        attempts = list(rows.order_by("-pk")[:MAX_ATTEMPTS])[::-1]
+        dead_letters = list(
             DeadLetter.objects.filter(job=job.pk).defer("traceback", "former_data").order_by("pk")
         )
-        keys = [str(letter.pk) for letter in letters]
+        keys = [str(dead_letter.pk) for dead_letter in dead_letters]
         about = Q(target_type="job", target_id=str(job.pk)) | Q(
             target_type="dead_letter", target_id__in=keys
         )
-        entries = AuditEntry.objects.filter(about).order_by("-at", "-pk")[:MOST_ENTRIES]
-        return attempts, letters, list(entries)[::-1]
+        entries = AuditEntry.objects.filter(about).order_by("-at", "-pk")[:MAX_AUDIT_ENTRIES]
+        return attempts, dead_letters, list(entries)[::-1]
 
     def _around(self, request: HttpRequest, job: JobRecord) -> dict[str, Any]:
         """Return what the job belongs to, and the jobs like it."""
@@ -112,7 +114,7 @@ class JobPage(Page):
         near = list(
             visible.filter(relatives)
             .order_by("created_at")
-            .only(*graph.COLUMNS)[: MOST_RELATIVES + 1]
+            .only(*graph.COLUMNS)[: MAX_RELATIVES + 1]
         )
         like = similar_jobs.alike(job, visible)
         sees_all = organization_scope.sees_everything(request)
@@ -144,9 +146,12 @@ class JobPage(Page):
         name = "admin:wellos_jobs_job_traceback"
         return reverse(name, args=[attempt.job_id, attempt.pk], current_app=self.site.name)
 
-    def _letter_url(self, letter: DeadLetter) -> Any:
+    def _dead_letter_link(self, dead_letter: DeadLetter) -> Any:
         return display.link(
-            self.site, "deadletter", letter.pk, gettext("Dead letter %(n)s") % {"n": letter.pk}
+            self.site,
+            "deadletter",
+            dead_letter.pk,
+            gettext("Dead letter %(n)s") % {"n": dead_letter.pk},
         )
 
 
@@ -174,7 +179,7 @@ class JobPages:
 
     def get_urls(self) -> list[URLPattern]:
         below: Any = super()
-        pages = (JobAct, JobCopy, TracebackPage)
+        pages = (JobActionPage, JobCopy, TracebackPage)
         return [*(page.pattern(self) for page in pages), *below.get_urls()]  # type: ignore[arg-type]
 
     def change_view(

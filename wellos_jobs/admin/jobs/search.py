@@ -20,7 +20,7 @@ from ...definitions import ids, registry
 from ...models import JobRecord
 from ...states import JobState
 
-MOST_USERS = 50
+MAX_USERS = 50
 """How many users a search text may stand for."""
 TAGS: dict[str, Callable[[str], object]] = {
     "$uuid": uuid.UUID,
@@ -189,7 +189,7 @@ def _users(text: str) -> list[Any]:
     users = get_user_model()._default_manager.filter(
         **{f"{get_user_model().USERNAME_FIELD}__icontains": text}
     )
-    return list(users.values_list("pk", flat=True)[:MOST_USERS])
+    return list(users.values_list("pk", flat=True)[:MAX_USERS])
 
 
 def _by_data(rows: QuerySet[JobRecord], alias: str, term: Term) -> QuerySet[JobRecord]:

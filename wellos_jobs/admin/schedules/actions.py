@@ -17,13 +17,13 @@ from ... import operations
 from ...models import Schedule
 from ...operations import bulk
 from ...views.permissions import address_of
-from ..ui.bulk_actions import BulkAct, BulkActs, Effect, effects
+from ..ui.bulk_actions import BulkAction, BulkActionsMixin, Effect, effects
 
 
-class ScheduleActs(BulkActs):
+class ScheduleActions(BulkActionsMixin):
     """For an admin of schedules: ``admin.ModelAdmin`` stands behind it in the bases."""
 
-    enable_schedules = BulkAct(
+    enable_schedules = BulkAction(
         "enable_schedules",
         bulk.Verb("change_{model}", operations.enable_schedules, _("Enable schedules")),
         _("Enable selected schedules"),
@@ -39,13 +39,13 @@ class ScheduleActs(BulkActs):
                     n,
                 ),
             ),
-            idle=lambda on: (
+            unchanged=lambda on: (
                 lambda n: ngettext("%d is enabled already", "%d are enabled already", n)
             ),
         ),
         lambda n: ngettext("%d schedule enabled", "%d schedules enabled", n) % n,
     )
-    disable_schedules = BulkAct(
+    disable_schedules = BulkAction(
         "disable_schedules",
         bulk.Verb("change_{model}", operations.disable_schedules, _("Disable schedules")),
         _("Disable selected schedules"),
@@ -61,13 +61,13 @@ class ScheduleActs(BulkActs):
                     n,
                 ),
             ),
-            idle=lambda on: (
+            unchanged=lambda on: (
                 lambda n: ngettext("%d is disabled already", "%d are disabled already", n)
             ),
         ),
         lambda n: ngettext("%d schedule disabled", "%d schedules disabled", n) % n,
     )
-    run_schedules = BulkAct(
+    run_schedules = BulkAction(
         "run_schedules",
         bulk.Verb("run_schedule", operations.run_schedules_now, _("Run schedules now")),
         _("Run selected schedules now"),
@@ -76,7 +76,7 @@ class ScheduleActs(BulkActs):
         lambda n: ngettext("%d job enqueued", "%d jobs enqueued", n) % n,
     )
     delete_selected = (
-        BulkAct(  # in the place of Django's own action of that name, which asks for no reason
+        BulkAction(  # in the place of Django's own action of that name, which asks for no reason
             "delete_selected",
             bulk.Verb("delete_{model}", operations.delete_schedules, _("Delete schedules")),
             _("Delete selected schedules"),

@@ -25,9 +25,9 @@ from ...models import AuditEntry, JobRecord, OrganizationReportSchedule, Schedul
 from ...states import JobState
 from ...views.permissions import address_of
 from ..ui import display, organization_scope
-from .actions import ScheduleActs
+from .actions import ScheduleActions
 from .clock_panel import clock_panel
-from .forms import ZONES_LIST, OrganizationReportForm, ScheduleForm, bordered
+from .forms import ZONES_LIST, OrganizationReportForm, ScheduleForm, limited_to_organizations
 from .list import (
     CatchUpFilter,
     ConditionFilter,
@@ -51,11 +51,11 @@ HISTORY = 20
 WHEN = (_("When"), {"fields": ("cron", "time_zone", "starts_at", "ends_at", "preview_shown")})
 LATE = (_("When it is late"), {"fields": ("catch_up", "catch_up_limit", "overlap")})
 WHY = (_("Why"), {"fields": ("reason",)})
-FACTS = ("condition", ("next_run", "last_run", "missed_told"), "declaration")
+FACTS = ("condition", ("next_run", "last_run", "missed_shown"), "declaration")
 """What the page of a schedule tells above the form."""
 
 
-class BaseScheduleAdmin(ScheduleActs, ScheduleColumns, _ModelAdmin):
+class BaseScheduleAdmin(ScheduleActions, ScheduleColumns, _ModelAdmin):
     """What both lists and both pages share."""
 
     list_per_page = 50
@@ -114,7 +114,7 @@ class BaseScheduleAdmin(ScheduleActs, ScheduleColumns, _ModelAdmin):
                 "history": self._history(request, int(object_id)),
                 "history_url": self._history_url(object_id),
                 "audit_entries": _audit_of(object_id),
-                "may_run": self.may(request, "run_schedules"),
+                "may_run": self.has_action_permission(request, "run_schedules"),
                 "may_switch": self.has_change_permission(request),
             }
         return super().changeform_view(request, object_id, form_url, context)
@@ -127,9 +127,13 @@ class BaseScheduleAdmin(ScheduleActs, ScheduleColumns, _ModelAdmin):
     ) -> Any:
         """Return the form; for people who see some organizations only, it takes no other."""
         form: Any = super().get_form(request, obj, change, **kwargs)
-        return form if organization_scope.sees_everything(request) else bordered(form, request)
+        return (
+            form
+            if organization_scope.sees_everything(request)
+            else limited_to_organizations(form, request)
+        )
 
-    def reason_asked(self, request: HttpRequest, obj: Any) -> list[Any]:
+    def reason_fieldset(self, request: HttpRequest, obj: Any) -> list[Any]:
         """Return the part of the form that asks why, for those who may send it."""
         may_send = (
             self.has_add_permission(request)
@@ -217,7 +221,7 @@ class ScheduleAdmin(BaseScheduleAdmin):
         data = "data_shown" if self._is_data_fixed(request, obj) else "data"
         what = ("job_name", data, "organization_id", "enabled")
         first = (None, {"fields": ("name", *what) if obj is None else (*FACTS, *what)})
-        return [first, WHEN, LATE, *self.reason_asked(request, obj)]
+        return [first, WHEN, LATE, *self.reason_fieldset(request, obj)]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Keep the name of what exists, because ids of jobs are made of it, and what the code decides."""
@@ -274,7 +278,7 @@ class OrganizationReportScheduleAdmin(BaseScheduleAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         what = ("organization_id", "report_type", "format", "recipients", "enabled")
         first = (None, {"fields": what if obj is None else (*FACTS, *what)})
-        return [first, WHEN, LATE, *self.reason_asked(request, obj)]
+        return [first, WHEN, LATE, *self.reason_fieldset(request, obj)]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = super().get_readonly_fields(request, obj)

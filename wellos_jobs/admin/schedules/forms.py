@@ -266,7 +266,7 @@ def _unsealed(value: Any) -> Any:
     return MASK if isinstance(value, dict) and set(value) == {ENCRYPTED} else value
 
 
-def bordered(form: Any, request: HttpRequest) -> Any:
+def limited_to_organizations(form: Any, request: HttpRequest) -> Any:
     """Return a form that takes no organization but those that this person sees."""
 
     def clean(self: Any) -> Any:

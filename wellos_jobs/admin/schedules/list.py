@@ -28,7 +28,7 @@ from .preview import zone_of
 
 OVERDUE = timedelta(seconds=60)
 """A run that has not been made this long after it was due has no clock that makes it."""
-MOST_ORGANIZATIONS = 50
+MAX_ORGANIZATIONS = 50
 """How many organizations the filter offers; the search finds the others."""
 
 NONE = "-"
@@ -128,7 +128,7 @@ class OrganizationFilter(admin.SimpleListFilter):
         rows = organization_scope.visible(
             request, Schedule.objects.exclude(organization_id="")
         ).order_by("organization_id")
-        ids = list(rows.values_list("organization_id", flat=True).distinct()[:MOST_ORGANIZATIONS])
+        ids = list(rows.values_list("organization_id", flat=True).distinct()[:MAX_ORGANIZATIONS])
         chosen = self.used_parameters.get(self.parameter_name)
         if chosen and chosen != NONE and chosen not in ids:
             ids.append(chosen)
@@ -240,7 +240,7 @@ class ScheduleColumns:
         )
 
     @admin.display(description=_("missed"))
-    def missed_told(self, row: Schedule) -> str:
+    def missed_shown(self, row: Schedule) -> str:
         if not row.missed:
             return display.NOTHING
         count = ngettext("%d run", "%d runs", row.missed) % row.missed

@@ -22,8 +22,8 @@ from ...models import Schedule
 from ..ui import display
 
 RUNS = 10
-DAYS_OF_EDGES = 400
-MOST_EDGES = 4
+CLOCK_CHANGE_DAYS = 400
+MAX_CLOCK_CHANGES = 4
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def preview(schedule: Schedule) -> Preview:
     try:
         words = cron.describe(schedule.cron)
         runs = dated.runs_after(now, RUNS)
-        edges = cron.edges(schedule.cron, zone, now, days=DAYS_OF_EDGES)
+        edges = cron.edges(schedule.cron, zone, now, days=CLOCK_CHANGE_DAYS)
     except (CronError, ValueError) as error:
         return Preview(faults=[str(error)])
     return Preview(
@@ -89,7 +89,7 @@ def preview(schedule: Schedule) -> Preview:
         zone=zone,
         whose=whose,
         runs=[Run(display.moment_in(run), display.away(now, run)) for run in runs],
-        edges=[note for at, note in edges if _within(schedule, at)][:MOST_EDGES],
+        edges=[note for at, note in edges if _within(schedule, at)][:MAX_CLOCK_CHANGES],
         notes=_notes(schedule, runs),
     )
 

@@ -20,7 +20,7 @@ from ...errors import InvalidOperation, JobNotFound, RedisUnavailable, UnknownQu
 from ...views.permissions import address_of
 from .page import Page, Text
 
-TEMPLATE = "admin/wellos_jobs/parts/act.html"
+TEMPLATE = "admin/wellos_jobs/parts/confirm.html"
 REFUSALS = (InvalidOperation, JobNotFound, RedisUnavailable, UnknownQueue)
 """What an operation raises when it cannot be done; the text is shown."""
 Answer = TypeVar("Answer")
@@ -46,18 +46,18 @@ class ReasonForm(forms.Form):
 
 
 @dataclass(frozen=True)
-class Verb:
+class PageVerb:
     """A button: the permission of this app that it needs, its text, what will happen, and the form that asks why."""
 
     permission: str
     button: Text
     effect: Text = ""
     form: type[ReasonForm] = ReasonForm
-    is_grave: bool = False
+    is_destructive: bool = False
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class Redirect:
     """What to tell after an act whose outcome is seen on another page, and that page's address."""
 
     text: Text
@@ -70,10 +70,10 @@ class Button:
 
     url: str
     text: Text
-    is_grave: bool = False
+    is_destructive: bool = False
 
 
-def carried_out(
+def run_operation(
     request: HttpRequest, form: forms.Form, step: Callable[..., Answer]
 ) -> Answer | None:
     """Do what the form, which is valid, was asked for; tell a refusal and return None.
@@ -89,10 +89,10 @@ def carried_out(
         return None
 
 
-class ActingPage(Page):
+class PageWithActions(Page):
     """A page whose buttons send ``action=ask`` with a ``verb`` and the ``target`` it is meant for."""
 
-    verbs: ClassVar[Mapping[str, Verb]]
+    verbs: ClassVar[Mapping[str, PageVerb]]
 
     # --- what a subclass gives --------------------------------------------------------------------
 
@@ -103,7 +103,7 @@ class ActingPage(Page):
         Raises ``refused`` if there is no such thing, or Http404 for what this person may not see.
         """
 
-    def called(self, target: Any) -> Text:
+    def target_name(self, target: Any) -> Text:
         """Return what the target is called."""
         return str(target)
 
@@ -111,7 +111,7 @@ class ActingPage(Page):
         """Return what is asked for."""
         return self.verbs[verb].form(data)
 
-    def told(self, verb: str, target: Any) -> dict[str, Any]:
+    def details(self, verb: str, target: Any) -> dict[str, Any]:
         """Return what the question says instead of the verb's ``effect``, with a ``refusal`` if nothing can be done."""
         return {}
 
@@ -120,7 +120,7 @@ class ActingPage(Page):
         return ""
 
     @abstractmethod
-    def carry_out(self, verb: str, target: Any, form: ReasonForm, **who: Any) -> Text | Elsewhere:
+    def perform(self, verb: str, target: Any, form: ReasonForm, **who: Any) -> Text | Redirect:
         """Do it; return the sentence that tells so. ``who`` is for the operation: by, reason and address.
 
         Raises:
@@ -128,13 +128,13 @@ class ActingPage(Page):
             ValidationError: the form is at fault, which shows only now.
         """
 
-    def home(self, request: HttpRequest, target: Any) -> str:
+    def return_url(self, request: HttpRequest, target: Any) -> str:
         """Return the address to go to afterwards, and of the way back."""
         return request.get_full_path()
 
     # --- what all do ------------------------------------------------------------------------------
 
-    def may(self, request: HttpRequest) -> dict[str, bool]:
+    def allowed_verbs(self, request: HttpRequest) -> dict[str, bool]:
         """Return which buttons this person has."""
         return {
             name: request.user.has_perm(f"wellos_jobs.{verb.permission}")
@@ -147,72 +147,72 @@ class ActingPage(Page):
 
     def do_confirm(self, request: HttpRequest, **values: Any) -> HttpResponse:
         """Do it, if the form is right; faults that show only then are shown at it, too."""
-        name = self.chosen(request, **values)
+        name = self.permitted_verb(request, **values)
         target = self.target(request, **values | {"verb": name})
         form = self.form(name, target, request, request.POST)
         if refusal := self.refusal(request, target):
             messages.error(request, refusal)
-            return HttpResponseRedirect(self.home(request, target))
+            return HttpResponseRedirect(self.return_url(request, target))
         if form.is_valid():
             try:
-                told = carried_out(request, form, partial(self.carry_out, name, target, form))
+                told = run_operation(request, form, partial(self.perform, name, target, form))
             except forms.ValidationError as error:
                 form.add_error(None, error)
             else:
-                return self._gone(request, target, told)
+                return self._after_success(request, target, told)
         return self.show(request, TEMPLATE, self.question(request, form, **values), **values)
 
     def question(
         self, request: HttpRequest, form: ReasonForm | None = None, **values: Any
     ) -> dict[str, Any]:
         """Return what the page between a button and its doing shows."""
-        name = self.chosen(request, **values)
+        name = self.permitted_verb(request, **values)
         verb, target = self.verbs[name], self.target(request, **values | {"verb": name})
         return {
             "hidden": {"action": "confirm", "verb": name, "target": request.POST.get("target", "")},
-            "heading": f"{verb.button}: {self.called(target)}",
+            "heading": f"{verb.button}: {self.target_name(target)}",
             "effects": [verb.effect],
             "button": verb.button,
-            "is_grave": verb.is_grave,
+            "is_destructive": verb.is_destructive,
             "form": form or self.form(name, target, request),
-            "home": self.home(request, target),
+            "return_url": self.return_url(request, target),
             "refusal": self.refusal(request, target),
-            **self.told(name, target),
+            **self.details(name, target),
         }
 
-    def chosen(self, request: HttpRequest, **values: Any) -> str:
+    def permitted_verb(self, request: HttpRequest, **values: Any) -> str:
         """Return the name of the verb, if this person may do that."""
-        name = self.named(request, **values)
+        name = self.requested_verb(request, **values)
         if name not in self.verbs:
-            raise self.unknown(gettext("There is no such action: %(verb)s") % {"verb": name})
+            raise self.unknown_verb(gettext("There is no such action: %(verb)s") % {"verb": name})
         self.require(request, f"wellos_jobs.{self.verbs[name].permission}")
         return name
 
-    def named(self, request: HttpRequest, **values: Any) -> str:
+    def requested_verb(self, request: HttpRequest, **values: Any) -> str:
         """Return the name of the verb that was asked for."""
         return request.POST.get("verb", "")
 
-    def unknown(self, text: str) -> Exception:
+    def unknown_verb(self, text: str) -> Exception:
         """Return what to raise for a verb that there is not."""
-        return self.refused(text)
+        return self.bad_request(text)
 
-    def _gone(
-        self, request: HttpRequest, target: Any, told: Text | Elsewhere | None
+    def _after_success(
+        self, request: HttpRequest, target: Any, told: Text | Redirect | None
     ) -> HttpResponse:
-        if isinstance(told, Elsewhere):
+        if isinstance(told, Redirect):
             messages.success(request, str(told.text))
             return HttpResponseRedirect(told.url)
         if told is not None:
             messages.success(request, str(told))
-        return HttpResponseRedirect(self.home(request, target))
+        return HttpResponseRedirect(self.return_url(request, target))
 
 
-class ActPage(ActingPage):
+class ActionPage(PageWithActions):
     """A question with an address of its own, which names the row and, if there are several, the verb."""
 
     template = TEMPLATE
     live = False
-    for_everybody = True
+    is_organization_scoped = True
     styles = ("wellos_jobs/job.css",)
 
     @classmethod
@@ -231,14 +231,14 @@ class ActPage(ActingPage):
     ) -> list[Button]:
         """Return the buttons that lead to the questions about one row: those that fit it and that this person has."""
         return [
-            Button(cls.url(site, row, name) + query, verb.button, verb.is_grave)
+            Button(cls.url(site, row, name) + query, verb.button, verb.is_destructive)
             for name, verb in cls.verbs.items()
             if request.user.has_perm(f"wellos_jobs.{verb.permission}") and fits(name)
         ]
 
     def heading(self, request: HttpRequest, **values: Any) -> Text:
-        name = self.named(request, **values)
-        return f"{self.verbs[name].button}: {self.called(self.target(request, **values | {'verb': name}))}"
+        name = self.requested_verb(request, **values)
+        return f"{self.verbs[name].button}: {self.target_name(self.target(request, **values | {'verb': name}))}"
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
         return self.question(request, **values)
@@ -251,8 +251,8 @@ class ActPage(ActingPage):
             "heading": "",
         }
 
-    def named(self, request: HttpRequest, **values: Any) -> str:
+    def requested_verb(self, request: HttpRequest, **values: Any) -> str:
         return str(values.get("verb", next(iter(self.verbs))))
 
-    def unknown(self, text: str) -> Exception:
+    def unknown_verb(self, text: str) -> Exception:
         return Http404(text)

@@ -23,20 +23,20 @@ from ...models import BulkOperation
 from ...operations import bulk
 from ...operations.audit import Act
 from . import search_window
-from .action_page import ReasonForm, carried_out
+from .action_page import ReasonForm, run_operation
 from .page import Text
-from .paginator import MOST, Capped
+from .paginator import MAX_COUNT, Capped
 
 if TYPE_CHECKING:  # the stubs know type arguments, Django's classes take none
     _ModelAdmin = admin.ModelAdmin[Any]
 else:
     _ModelAdmin = object
 
-SHOWN = 20
+MAX_ROWS_LISTED = 20
 """How many of the chosen rows the page lists by name."""
-MOST_AT_ONCE = 100
+MAX_INLINE = 100
 """How many rows are treated while the browser waits; more are left to a job."""
-TOLD = 5
+MAX_REFUSALS = 5
 """How many refusals are told one by one."""
 Sentence = Callable[[int], str]
 """Gives a text, in the number of its argument, with a ``%d`` where the count goes."""
@@ -51,7 +51,7 @@ class Effect:
 
     count: int
     text: str
-    acts: bool = True
+    applies: bool = True
     at_least: bool = False
 
     def __str__(self) -> str:
@@ -63,27 +63,27 @@ def effects(
     rows: QuerySet[Any],
     column: str,
     *acting: tuple[Collection[Any], Sentence],
-    idle: Callable[[Any], Sentence],
+    unchanged: Callable[[Any], Sentence],
 ) -> list[Effect]:
-    """Count rows by a column: some values are acted on, a sentence for each; ``idle`` gives that of another value.
+    """Count rows by a column: some values are acted on, a sentence for each; ``unchanged`` gives that of another value.
 
     Of each kind no more are counted than a list counts. One query for each, one for those that stay
     as they are.
     """
     rows = rows.order_by()
     sums = [
-        (rows.filter(**{f"{column}__in": list(values)})[: MOST + 1].count(), sentence)
+        (rows.filter(**{f"{column}__in": list(values)})[: MAX_COUNT + 1].count(), sentence)
         for values, sentence in acting
     ]
     others = rows.exclude(
         **{f"{column}__in": [value for values, _sentence in acting for value in values]}
     )
-    counts = Counter(others.values_list(column, flat=True)[: MOST + 1])
-    is_cut = counts.total() > MOST
+    counts = Counter(others.values_list(column, flat=True)[: MAX_COUNT + 1])
+    is_cut = counts.total() > MAX_COUNT
     return [
         *(Effect(n, sentence(n)) for n, sentence in sums),
         *(
-            Effect(n, idle(value)(n), acts=False, at_least=is_cut)
+            Effect(n, unchanged(value)(n), applies=False, at_least=is_cut)
             for value, n in sorted(counts.items())
         ),
     ]
@@ -94,7 +94,7 @@ def already(label: Text) -> Sentence:
     return lambda n: ngettext("%%d is %s already", "%%d are %s already", n) % label
 
 
-def with_rate(form: ReasonForm) -> ReasonForm:
+def with_rate_field(form: ReasonForm) -> ReasonForm:
     """Let a form ask, too, how fast it is to go: for what a job does."""
     form.fields["rate"] = forms.FloatField(
         label=_("At most so many a second"),
@@ -107,7 +107,7 @@ def with_rate(form: ReasonForm) -> ReasonForm:
 
 
 @dataclass(frozen=True)
-class BulkAct:
+class BulkAction:
     """One action of a list, in words and deeds. The attribute of the ``ModelAdmin`` that holds it has its name."""
 
     name: str
@@ -118,9 +118,9 @@ class BulkAct:
     effects: Callable[[QuerySet[Any]], Sequence[Effect]]
     done: Callable[[int], str]
     form: type[ReasonForm] = ReasonForm
-    beyond: Callable[[HttpRequest, QuerySet[Any]], QuerySet[Any]] | None = None
-    """Gives those of the rows that this person may see but not act on; ``beyond_text`` says why."""
-    beyond_text: Sentence = str
+    out_of_scope: Callable[[HttpRequest, QuerySet[Any]], QuerySet[Any]] | None = None
+    """Gives those of the rows that this person may see but not act on; ``out_of_scope_text`` says why."""
+    out_of_scope_text: Sentence = str
 
     def __call__(
         self, site_admin: Any, request: HttpRequest, rows: QuerySet[Any], back: str = ""
@@ -130,44 +130,44 @@ class BulkAct:
         ``back`` is the address for those who think better of it: by default the page that the
         request was sent to.
         """
-        rows, told = self._within(request, rows)
+        rows, told = self._in_scope(request, rows)
         total = Capped(sum(effect.count for effect in told))
         across = request.POST.get("select_across") == "1"
-        as_job = across and self.name in bulk.VERBS and total > MOST_AT_ONCE
+        as_job = across and self.name in bulk.VERBS and total > MAX_INLINE
         confirmed = "confirm" in request.POST
         form = self.form(request.POST if confirmed else None)
-        form = with_rate(form) if as_job else form
+        form = with_rate_field(form) if as_job else form
         if not confirmed or not form.is_valid():
             asked = {
                 "form": form,
                 "as_job": as_job,
                 "across": across,
-                "home": back or request.get_full_path(),
+                "return_url": back or request.get_full_path(),
             }
             return self._page(site_admin, request, rows, told, asked | {"total": total})
         if as_job:
-            return carried_out(
+            return run_operation(
                 request, form, partial(self._begin, site_admin, request, rows, form, total)
             )
         if (
-            report := carried_out(
+            report := run_operation(
                 request, form, partial(self.verb.operation, rows, **form.choice())
             )
         ) is not None:
-            self._tell(request, report)
+            self._show_report(request, report)
         return None
 
-    def _within(
+    def _in_scope(
         self, request: HttpRequest, rows: QuerySet[Any]
     ) -> tuple[QuerySet[Any], Sequence[Effect]]:
         """Return the rows that this person may act on, and what will happen to those and to the others."""
-        if self.beyond is None:
+        if self.out_of_scope is None:
             return rows, self.effects(rows)
-        beyond = list(self.beyond(request, rows).values_list("pk", flat=True))
-        within = rows.exclude(pk__in=beyond) if beyond else rows
+        out_of_scope = list(self.out_of_scope(request, rows).values_list("pk", flat=True))
+        within = rows.exclude(pk__in=out_of_scope) if out_of_scope else rows
         return within, [
             *self.effects(within),
-            Effect(len(beyond), self.beyond_text(len(beyond)), acts=False),
+            Effect(len(out_of_scope), self.out_of_scope_text(len(out_of_scope)), applies=False),
         ]
 
     def _begin(
@@ -179,19 +179,21 @@ class BulkAct:
         total: int,
         **who: Any,
     ) -> HttpResponse:
-        site, counted = site_admin.admin_site, None if total > MOST else total
+        site, counted = site_admin.admin_site, None if total > MAX_COUNT else total
         told = {"rate": form.cleaned_data["rate"], "total": counted, "choice": form.choice()}
-        query = search_window.fixed(request)
+        query = search_window.pinned_query(request)
         operation = bulk.begin(self.name, rows, site=site.name, query=query, act=Act(**who), **told)
         messages.success(request, gettext("A job does this now: here you see how far it is."))
-        return HttpResponseRedirect(page_of(operation, site, otherwise=request.get_full_path()))
+        return HttpResponseRedirect(
+            operation_url(operation, site, otherwise=request.get_full_path())
+        )
 
-    def _tell(self, request: HttpRequest, report: Any) -> None:
+    def _show_report(self, request: HttpRequest, report: Any) -> None:
         if report.done:
             messages.success(request, self.done(report.done))
-        for sentence in report.told[:TOLD]:
+        for sentence in report.told[:MAX_REFUSALS]:
             messages.warning(request, sentence)
-        if (more := len(report.told) - TOLD) > 0:
+        if (more := len(report.told) - MAX_REFUSALS) > 0:
             messages.warning(
                 request, ngettext("%d more was left alone", "%d more were left alone", more) % more
             )
@@ -206,7 +208,7 @@ class BulkAct:
     ) -> HttpResponse:
         total, across = asked["total"], asked["across"]
         chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
-        acts = any(effect.acts and effect.count for effect in told)
+        acts = any(effect.applies and effect.count for effect in told)
         context = {
             **site_admin.admin_site.each_context(request),
             "title": self.verb.title,
@@ -218,10 +220,10 @@ class BulkAct:
                 "confirm": "yes",
             },
             "effects": [effect for effect in told if effect.count],
-            "rows": rows[:SHOWN],
-            "more": max(0, total - SHOWN),
-            "is_cut": total > MOST,
-            "address": f"{request.path}?{search_window.fixed(request)}",
+            "rows": rows[:MAX_ROWS_LISTED],
+            "more": max(0, total - MAX_ROWS_LISTED),
+            "is_cut": total > MAX_COUNT,
+            "address": f"{request.path}?{search_window.pinned_query(request)}",
             "refusal": "" if acts else gettext("There is nothing to do for these."),
             "button": self.button,
             "chosen": chosen[:1] if across else chosen,
@@ -232,13 +234,13 @@ class BulkAct:
         return TemplateResponse(request, "admin/wellos_jobs/confirm.html", context)
 
 
-class BulkActs(_ModelAdmin):
+class BulkActionsMixin(_ModelAdmin):
     """For a ``ModelAdmin``: shows the actions that this person may do, and refuses the others with 403."""
 
-    def may(self, request: HttpRequest, action: str) -> bool:
+    def has_action_permission(self, request: HttpRequest, action: str) -> bool:
         """Tell whether this person may do an action of the list."""
         act = getattr(type(self), action, None)
-        if not isinstance(act, BulkAct):
+        if not isinstance(act, BulkAction):
             return True
         return request.user.has_perm(
             "wellos_jobs." + act.verb.permission.format(model=self.opts.model_name)
@@ -248,17 +250,23 @@ class BulkActs(_ModelAdmin):
         """Return the actions in the list's menu. Django 6.1 asks for those of a page, too, by ``action_location``."""
         options = {} if action_location is None else {"action_location": action_location}
         actions: dict[str, Any] = super().get_actions(request, **options)
-        return {name: action for name, action in actions.items() if self.may(request, name)}
+        return {
+            name: action
+            for name, action in actions.items()
+            if self.has_action_permission(request, name)
+        }
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        if request.method == "POST" and not self.may(request, request.POST.get("action", "")):
+        if request.method == "POST" and not self.has_action_permission(
+            request, request.POST.get("action", "")
+        ):
             raise PermissionDenied
         return super().changelist_view(request, extra_context)
 
 
-def page_of(operation: BulkOperation, site: admin.AdminSite, *, otherwise: str) -> str:
+def operation_url(operation: BulkOperation, site: admin.AdminSite, *, otherwise: str) -> str:
     """Return the address of an operation's page, or the other one where a site has no such page."""
     try:
         return reverse(

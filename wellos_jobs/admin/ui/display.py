@@ -25,7 +25,7 @@ from . import long_text
 logger = logging.getLogger("wellos_jobs")
 
 NOTHING = "-"
-LONGEST_JSON = 100_000
+MAX_JSON_LENGTH = 100_000
 """Characters of a JSON value that are shown whole: more than a job's data may have by default."""
 _DOTS = {"started": "active", "enqueued": "waiting", "changed priority": "changed"}
 """Words of a timeline that look like a state."""
@@ -105,7 +105,7 @@ def block(text: str) -> SafeString | str:
 def as_json(value: Any) -> SafeString:
     """A masked JSON value, indented; the middle of one that is larger than data may be is left out."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
-    return format_html('<pre class="wj-text">{}</pre>', long_text.cut(text, LONGEST_JSON))
+    return format_html('<pre class="wj-text">{}</pre>', long_text.cut(text, MAX_JSON_LENGTH))
 
 
 def shortened(text: str, most: int = 90) -> str:

@@ -24,12 +24,14 @@ def find_job(request: HttpRequest, job_id: str) -> JobRecord:
     return found
 
 
-def find_letter(request: HttpRequest, letter_id: str) -> DeadLetter:
+def find_dead_letter(request: HttpRequest, dead_letter_id: str) -> DeadLetter:
     """Return a dead letter with its job and a cut traceback, read once a request. Raises Http404, as ``find_job``."""
     rows = long_text.with_cut(DeadLetter.objects.select_related("job"), "traceback")
-    chosen = int(letter_id) if letter_id.isdecimal() and len(letter_id) < 19 else None
+    chosen = (
+        int(dead_letter_id) if dead_letter_id.isdecimal() and len(dead_letter_id) < 19 else None
+    )
     found: DeadLetter = _once(
-        request, rows, chosen, gettext("There is no dead letter %s") % letter_id
+        request, rows, chosen, gettext("There is no dead letter %s") % dead_letter_id
     )
     return found
 

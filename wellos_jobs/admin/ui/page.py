@@ -83,7 +83,7 @@ class Page(ABC):
     template: ClassVar[str]
     """The part of the page that is swapped."""
     live: ClassVar[bool] = True
-    for_everybody: ClassVar[bool] = False
+    is_organization_scoped: ClassVar[bool] = False
     """Whether people who see some organizations only may open it: then all it shows goes through ``scope``."""
     styles: ClassVar[tuple[str, ...]] = ()
     """Further style sheets, as paths of static files."""
@@ -114,7 +114,7 @@ class Page(ABC):
         """Show the page, its part alone if htmx asks, or act."""
         request.current_app = self.site.name
         self.require(request, self.permission)
-        if not self.for_everybody and not organization_scope.sees_everything(request):
+        if not self.is_organization_scoped and not organization_scope.sees_everything(request):
             return self.show(request, "admin/wellos_jobs/parts/not_scoped.html", {}, **values)
         if request.method == "POST":
             return self._act(request, **values)
@@ -143,11 +143,11 @@ class Page(ABC):
         if not request.user.has_perm(permission):
             raise PermissionDenied
 
-    def refused(self, text: str) -> BadRequest:
+    def bad_request(self, text: str) -> BadRequest:
         """Return the exception, to be raised, for a request that no button of the page makes: status 400."""
         return BadRequest(text)
 
-    def lead(self, request: HttpRequest, name: str, *values: object) -> HttpResponse:
+    def redirect_to(self, request: HttpRequest, name: str, *values: object) -> HttpResponse:
         """Lead to another page of this app on the same site, by the name of its URL."""
         return HttpResponseRedirect(
             reverse(f"admin:{name}", args=values, current_app=self.site.name)
@@ -161,5 +161,5 @@ class Page(ABC):
         chosen = request.POST.get("action", "")
         act: Callable[..., HttpResponse] | None = getattr(self, f"do_{chosen}", None)
         if act is None:
-            raise self.refused(f"The page {self.name} has no action {chosen!r}")
+            raise self.bad_request(f"The page {self.name} has no action {chosen!r}")
         return act(request, **values)

@@ -14,37 +14,37 @@ if TYPE_CHECKING:  # the stubs know type arguments, Django's classes take none
 else:
     _Paginator = Paginator
 
-MOST = 10_000
+MAX_COUNT = 10_000
 """How far rows are counted."""
 
 
 class Capped(int):
-    """A number that was counted up to ``MOST``; any above it means: more.
+    """A number that was counted up to ``MAX_COUNT``; any above it means: more.
 
     With ``USE_THOUSAND_SEPARATOR`` it is 10,001 on the page: Django sets separators into any text
     of a number.
     """
 
     def __str__(self) -> str:
-        is_text = self > MOST and not conf.django_setting("USE_THOUSAND_SEPARATOR")
-        return f"{MOST:,}+" if is_text else int.__repr__(self)
+        is_text = self > MAX_COUNT and not conf.django_setting("USE_THOUSAND_SEPARATOR")
+        return f"{MAX_COUNT:,}+" if is_text else int.__repr__(self)
 
 
 class CappedPaginator(_Paginator):
-    """Counts no further than ``MOST``. Pages behind that have no link of their own, but their addresses work."""
+    """Counts no further than ``MAX_COUNT``. Pages behind that have no link of their own, but their addresses work."""
 
     @cached_property
     def count(self) -> Capped:
         rows: Any = self.object_list
-        return Capped(rows.order_by()[: MOST + 1].count())
+        return Capped(rows.order_by()[: MAX_COUNT + 1].count())
 
     def validate_number(self, number: Any) -> int:
-        if self.count > MOST and isinstance(number, int) and number > self.num_pages:
+        if self.count > MAX_COUNT and isinstance(number, int) and number > self.num_pages:
             return number
         return super().validate_number(number)
 
     def page(self, number: Any) -> Page[Any]:
-        if self.count <= MOST:
+        if self.count <= MAX_COUNT:
             return super().page(number)
         number = self.validate_number(number)
         start = (number - 1) * self.per_page

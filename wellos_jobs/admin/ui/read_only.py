@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from ... import conf
 from ...definitions import ids, registry
 from . import display, organization_scope, search_window
-from .bulk_actions import BulkActs
+from .bulk_actions import BulkActionsMixin
 from .page import Text
 from .paginator import CappedPaginator
 
@@ -24,7 +24,7 @@ else:
     _ModelAdmin = admin.ModelAdmin
 
 
-class ReadOnlyAdmin(BulkActs, _ModelAdmin):
+class ReadOnlyAdmin(BulkActionsMixin, _ModelAdmin):
     """A list and a page for each row, to look at. What changes a row is an action with its own permission."""
 
     change_list_template = "admin/wellos_jobs/change_list.html"
@@ -60,7 +60,7 @@ class ReadOnlyAdmin(BulkActs, _ModelAdmin):
         return OrganizationChangeList
 
 
-class SearchedInWindow:
+class WindowedSearch:
     """A search that looks for words in the newest rows only. An id of a job is taken as it is, in rows of any age."""
 
     search_order: ClassVar[str] = "created_at"
@@ -69,7 +69,7 @@ class SearchedInWindow:
     search_narrowing: ClassVar[Text] = _("With filters or dates it reaches further back.")
     """What the page says to those who look for something older."""
 
-    def exactly(self, rows: QuerySet[Any], term: str) -> QuerySet[Any] | None:
+    def exact_match(self, rows: QuerySet[Any], term: str) -> QuerySet[Any] | None:
         """Return the rows that a term means if it is an id; None if it is words."""
         chosen = ids.parse_id(term)
         return None if chosen is None else rows.filter(job_id=chosen)
@@ -78,11 +78,11 @@ class SearchedInWindow:
         self, request: HttpRequest, queryset: Any, search_term: str
     ) -> tuple[Any, bool]:
         term = search_term.strip()
-        exact = self.exactly(queryset, term) if term else None
+        exact = self.exact_match(queryset, term) if term else None
         if exact is not None:
             return exact, False
         if term:
-            queryset = search_window.looked_through(request, queryset, self.search_order)
+            queryset = search_window.limited_to_window(request, queryset, self.search_order)
         return super().get_search_results(request, queryset, search_term)  # type: ignore[misc,no-any-return]
 
 
@@ -105,7 +105,7 @@ class OrganizationChangeList(ChangeList):
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         rows = super().get_queryset(request, exclude_parameters)
-        self.window = search_window.kept(request)
+        self.window = search_window.window_of(request)
         self.window_links = {} if self.window is None else search_window.links(request, self.window)
         return rows
 

@@ -50,7 +50,7 @@ class SavedViews:
 
     def saved_views(self, request: HttpRequest) -> dict[str, Any]:
         """Return what the list shows of them: one query."""
-        query = filter_of(request.GET)
+        query = filter_query(request.GET)
         views = list(SavedView.objects.filter(page=self._page).filter(_mine_or_shared(request)))
         return {
             "saved_views": [
@@ -87,8 +87,8 @@ class SavedViews:
         form = ViewForm(request.POST)
         if not form.is_valid():
             messages.error(request, gettext("A view needs a name of at most 80 characters"))
-            return filter_of(QueryDict(request.POST.get("query", "")))
-        query = filter_of(QueryDict(form.cleaned_data["query"]))
+            return filter_query(QueryDict(request.POST.get("query", "")))
+        query = filter_query(QueryDict(form.cleaned_data["query"]))
         values = {"query": query, "shared": form.cleaned_data["shared"]}
         SavedView.objects.update_or_create(
             owner_id=request.user.pk,
@@ -107,7 +107,7 @@ class SavedViews:
         view = mine.filter(pk=chosen).first() if chosen.isdigit() else None
         if view is None:
             raise Http404
-        here = filter_of(QueryDict(request.POST.get("query", "")))
+        here = filter_query(QueryDict(request.POST.get("query", "")))
         match request.POST.get("action"):
             case "delete":
                 view.delete()
@@ -150,7 +150,7 @@ class SavedViews:
         )
 
 
-def filter_of(query: QueryDict) -> str:
+def filter_query(query: QueryDict) -> str:
     """Return the part of an address that chooses rows, in an order of its own."""
     kept = sorted(
         (key, value) for key, values in query.lists() if key not in PASSING for value in values

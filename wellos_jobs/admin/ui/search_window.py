@@ -23,9 +23,9 @@ from django.utils.translation import gettext as _
 
 from . import display
 
-MOST = 50_000
+MAX_ROWS = 50_000
 """In how many rows words are looked for."""
-FEW = 20_000
+SMALL_RESULT = 20_000
 """If what an index finds is no more than this, words are looked for in all of it, however old."""
 SINCE, UNTIL = "looked_since", "looked_until"
 """Parts of an address: from which place on, and before which, words are looked for."""
@@ -58,7 +58,7 @@ class Window:
 
     def __str__(self) -> str:
         """Say in words where the search looked."""
-        told = {"n": f"{MOST:,}", "since": _shown(self.since), "until": _shown(self.until)}
+        told = {"n": f"{MAX_ROWS:,}", "since": _shown(self.since), "until": _shown(self.until)}
         if self.until is None:
             return (
                 _("Words were looked for in the newest %(n)s rows only, back to %(since)s.") % told
@@ -72,12 +72,12 @@ class Window:
         )
 
 
-def narrowed_by(request: HttpRequest, conditions: Q) -> None:
+def set_narrowing(request: HttpRequest, conditions: Q) -> None:
     """Remember what filters ask for that are applied after the search, and that an index finds."""
     setattr(request, _NARROWED, conditions)
 
 
-def looked_through(
+def limited_to_window(
     request: HttpRequest, rows: QuerySet[Row], column: str, conditions: Q | None = None
 ) -> QuerySet[Row]:
     """Leave of ``rows`` those in which words are looked for: the newest by ``column``, or those that the address says.
@@ -95,7 +95,7 @@ def looked_through(
     since = newest = _given(request, column, SINCE)
     if since is None:
         since = newest = _last_of_newest(rows, column)
-        if narrow and rows.filter(narrow).order_by()[: FEW + 1].count() <= FEW:
+        if narrow and rows.filter(narrow).order_by()[: SMALL_RESULT + 1].count() <= SMALL_RESULT:
             since = None
     window = Window(_bound(since), _bound(until), _bound(newest))
     setattr(request, _KEPT, window)
@@ -105,27 +105,27 @@ def looked_through(
 def _last_of_newest(rows: QuerySet[Any], column: str) -> Place | None:
     """Return where the newest rows end; None if there are no others."""
     two: list[Place] = list(
-        rows.order_by(f"-{column}").values_list(column, flat=True)[MOST - 1 : MOST + 1]
+        rows.order_by(f"-{column}").values_list(column, flat=True)[MAX_ROWS - 1 : MAX_ROWS + 1]
     )
     return two[0] if len(two) == 2 else None
 
 
-def look_everywhere(request: HttpRequest) -> None:
+def search_everywhere(request: HttpRequest) -> None:
     """Let this request look for words in all rows, whatever its address says, as for a file that takes its time."""
     query = _without(request.GET)
     query[SINCE] = EVERYWHERE
     request.GET = query  # type: ignore[assignment]  # the stubs take the immutable kind only
 
 
-def kept(request: HttpRequest) -> Window | None:
+def window_of(request: HttpRequest) -> Window | None:
     """Return where this request has looked for words; None if it looked for none."""
     window: Window | None = getattr(request, _KEPT, None)
     return window
 
 
-def fixed(request: HttpRequest) -> str:
+def pinned_query(request: HttpRequest) -> str:
     """Return the query string of a request by which the same rows are found later, whatever has come since."""
-    window = kept(request)
+    window = window_of(request)
     if window is None:
         return str(request.META.get("QUERY_STRING", ""))
     query = _without(request.GET)
