@@ -18,7 +18,7 @@ from django.core.files.storage import default_storage
 from django.db.models import Sum
 
 from example_project.accounts.models import AccessToken, User
-from example_project.invoices.jobs import BREAKER
+from example_project.invoices.bookkeeping import BREAKER
 from example_project.invoices.models import Invoice
 from wellos_jobs import JobState
 from wellos_jobs.contrib import emails

@@ -20,7 +20,8 @@ from rq import Worker
 
 from example_project.accounts import jobs as account_jobs
 from example_project.accounts.models import User
-from example_project.invoices.jobs import BREAKER, generate_invoice, push_invoice
+from example_project.invoices.bookkeeping import BREAKER
+from example_project.invoices.jobs import generate_invoice, push_invoice
 from example_project.timesheets.jobs import import_time_entries
 from wellos_jobs import JobHandle, JobState, operations
 from wellos_jobs.contrib import cleanup, emails, notifications, reports

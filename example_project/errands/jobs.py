@@ -69,7 +69,7 @@ def limited_job(invoice_id: int, url: str) -> dict[str, Any]:
     """Ask the bank whether an invoice was paid: it takes two calls at a time from us, and ten a
     second."""
     if not url.startswith(("http://", "https://")):
-        raise Discard(f"{url!r} is not a web address")
+        raise Discard(f"Invalid URL {url!r}: it must start with http:// or https://")
     with urlopen(f"{url}?{urlencode({'invoice': invoice_id})}", timeout=CALL_SECONDS) as response:
         return json.load(response)
 

@@ -9,9 +9,10 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.dispatch import Signal
 
-from wellos_jobs import Discard, job
+from wellos_jobs import job
 from wellos_jobs.contrib import emails
 
+from .document import load_invoice
 from .models import Invoice
 
 invoice_issued = Signal()
@@ -43,14 +44,7 @@ def issue(invoice: Invoice, requested_by: Any = None) -> None:
 @job("mail-invoice", queue="email", max_attempts=5)
 def mail_invoice(invoice_id: str) -> dict[str, Any]:
     """Mail an issued invoice to its customer."""
-    invoice = (
-        Invoice.objects.select_related("organization")
-        .prefetch_related("lines")
-        .filter(pk=invoice_id)
-        .first()
-    )
-    if invoice is None:
-        raise Discard(f"There is no invoice {invoice_id}")
+    invoice = load_invoice(invoice_id)
     organization = invoice.organization
     text = f"Invoice {invoice.number} over {invoice.total:,.2f} {invoice.currency} is due on {invoice.due_on:%d %B %Y}."
     data = {"name": invoice.customer_name, "text": f"{text}\n\n{organization.name}"}

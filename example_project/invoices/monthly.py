@@ -22,6 +22,7 @@ from wellos_jobs.contrib import emails
 from wellos_jobs.enqueueing.flows import FlowHandle
 
 from .billing import bill
+from .document import generate_invoice
 from .models import Invoice
 
 TAX_RATE = Decimal("20")
@@ -83,8 +84,6 @@ def calculate_billable_hours(organization_id: str, month: str) -> list[str]:
 @job("generate-invoice-pdf", queue="reports", timeout=120)
 def generate_invoice_pdf(organization_id: str, month: str) -> list[dict[str, Any]]:
     """Make the PDF of each invoice that the parent made; return urls and sizes."""
-    from .jobs import generate_invoice
-
     return [generate_invoice(invoice_id) for invoice_id in _from_parent()]
 
 

@@ -81,7 +81,7 @@ def test_faulty_lines_of_old_imports_go(acme: Organization, fjord: Organization)
 
 
 def test_the_bank_is_asked_at_a_web_address_only() -> None:
-    with pytest.raises(Discard, match="is not a web address"):
+    with pytest.raises(Discard, match="Invalid URL"):
         jobs.limited_job(1, "file:///etc/passwd")
 
 

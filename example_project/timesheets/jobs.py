@@ -1,22 +1,18 @@
-"""Import of time entries from another system, and the report of hours."""
+"""All jobs and reports of this app."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-from datetime import date
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlencode
-from urllib.request import urlopen
 
 from django.db.models import Sum
 
-from wellos_jobs import Discard, exponential, job, report_progress
 from wellos_jobs.contrib import orphans, reports
 
 from .csv_import import import_chunk, summarise_import
-from .models import Project, TimeEntry
+from .external_import import import_time_entries
+from .models import TimeEntry
 from .recurring import sync_time_entries, weekly_summary
 
 __all__ = [
@@ -26,48 +22,6 @@ __all__ = [
     "sync_time_entries",
     "weekly_summary",
 ]
-
-PAGE_SECONDS = 10.0
-
-
-@job("import-time-entries", queue="default", max_attempts=5, backoff=exponential(1), timeout=120)
-def import_time_entries(project_id: int, url: str) -> dict[str, int]:
-    """Import a project's entries, page by page; an entry that is here already is left alone.
-
-    A run that was cut short is simply repeated: the pages it had stored are fetched again and
-    change nothing.
-    """
-    project = Project.objects.filter(pk=project_id).first()
-    if project is None:
-        raise Discard(f"There is no project {project_id}")
-    page, pages, imported = 1, 1, 0
-    while page <= pages:
-        answer = _fetch(url, page)
-        pages = answer["pages"]
-        imported += sum(_store(project, entry) for entry in answer["entries"])
-        report_progress(100 * page / pages, f"page {page} of {pages}")
-        page += 1
-    return {"pages": pages, "imported": imported}
-
-
-def _fetch(url: str, page: int) -> dict[str, Any]:
-    if not url.startswith(("http://", "https://")):
-        raise Discard(f"{url!r} is not a web address")
-    with urlopen(f"{url}?{urlencode({'page': page})}", timeout=PAGE_SECONDS) as response:
-        return json.load(response)
-
-
-def _store(project: Project, entry: dict[str, Any]) -> bool:
-    _, created = TimeEntry.objects.get_or_create(
-        project=project,
-        external_id=entry["id"],
-        defaults={
-            "description": entry["description"],
-            "day": date.fromisoformat(entry["day"]),
-            "minutes": entry["minutes"],
-        },
-    )
-    return created
 
 
 def fetch_hours(days: reports.DateRange, organization: str = "") -> list[dict[str, Any]]:
@@ -86,31 +40,32 @@ def fetch_hours(days: reports.DateRange, organization: str = "") -> list[dict[st
 
 
 def tabulate_hours(rows: Iterable[dict[str, Any]]) -> reports.Content:
-    """Return hours and their worth by project, with the sum."""
+    """Return hours and their value by project, with the total."""
     table, total = [], Decimal(0)
     for row in rows:
         hours = (Decimal(row["minutes"]) / 60).quantize(Decimal("0.01"))
         total += hours
-        worth = hours * row["project__hourly_rate"]
+
+        value = hours * row["project__hourly_rate"]
         table.append(
             [
                 row["project__organization__name"],
                 row["project__name"],
                 row["project__customer_name"],
                 hours,
-                f"{worth:,.2f} {row['project__organization__currency']}",
+                f"{value:,.2f} {row['project__organization__currency']}",
             ]
         )
     return reports.Content(
-        headings=["Organization", "Project", "Customer", "Hours", "Worth"],
+        headings=["Organization", "Project", "Customer", "Hours", "Value"],
         rows=table,
-        figures={"Hours in all": total},
+        figures={"Total hours": total},
         numeric=frozenset({3, 4}),
     )
 
 
 def fetch_entries(days: reports.DateRange, organization: str = "") -> Iterator[dict[str, Any]]:
-    """Yield the time entries of some days one by one: there may be very many."""
+    """Yield time entries one by one, because there may be very many."""
     entries = TimeEntry.objects.filter(day__range=(days.start, days.end))
     if organization:
         entries = entries.filter(project__organization=organization)
@@ -129,8 +84,9 @@ reports.register(
     columns={
         "day": "Day",
         "project__name": "Project",
-        "description": "What was done",
+        "description": "Description",
         "minutes": "Minutes",
     },
 )
-orphans.register("reports/", orphans.of_jobs)  # reports go when the rows of their jobs have gone
+# Report files are deleted once the rows of their jobs are gone.
+orphans.register("reports/", orphans.of_jobs)

@@ -15,6 +15,7 @@ from wellos_jobs import JobOptions, current_job, enqueue_bulk, job
 from wellos_jobs.contrib.emails import email_job
 from wellos_jobs.cron import Cron
 
+from .external_import import import_time_entries
 from .models import Project, TimeEntry
 
 QUEUE = "scheduled-tasks"
@@ -57,8 +58,6 @@ def weekly_summary() -> dict[str, int]:
 def sync_time_entries() -> dict[str, Any]:
     """Enqueue an import for each project that takes its entries from the other system
     (``TIME_ENTRIES_URL``)."""
-    from .jobs import import_time_entries
-
     if not settings.TIME_ENTRIES_URL:
         return {"projects": [], "why": "TIME_ENTRIES_URL is not set"}
     running = current_job(default=None)

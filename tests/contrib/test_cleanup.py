@@ -36,7 +36,7 @@ from ..support.processes import Fleet, children_of
 def _nothing_registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(cleanup, "_expired_tokens", [])
     monkeypatch.setattr(cleanup, "_pending_users", [])
-    monkeypatch.setattr(orphans, "_places", {})
+    monkeypatch.setattr(orphans, "_folders", {})
     with registry.isolated():
         yield
 
@@ -53,7 +53,7 @@ def make_sessions(count: int, days: int) -> None:
     )
 
 
-def test_expired_tokens_go_and_the_number_is_returned(db: None) -> None:
+def test_expired_tokens_are_deleted_and_counted(db: None) -> None:
     make_sessions(7, days=-1)
     make_sessions(3, days=1)
     cleanup.register_expired_tokens(expired)
@@ -62,7 +62,7 @@ def test_expired_tokens_go_and_the_number_is_returned(db: None) -> None:
     assert cleanup.cleanup_expired_tokens() == 0
 
 
-def test_pending_users_go_with_what_hangs_on_them_but_only_users_are_counted(db: None) -> None:
+def test_pending_users_are_deleted_with_their_rows_but_only_users_are_counted(db: None) -> None:
     user_model = get_user_model()
     for name, active in (("old", False), ("new", True)):
         user = user_model.objects.create_user(name, is_active=active)
@@ -74,7 +74,7 @@ def test_pending_users_go_with_what_hangs_on_them_but_only_users_are_counted(db:
     assert [user.username for user in user_model.objects.all()] == ["new"]
 
 
-def test_a_cleanup_is_scheduled_once_it_has_something_to_clean() -> None:
+def test_registering_rows_schedules_the_cleanup() -> None:
     assert registry.get("cleanup-expired-tokens").schedule is None
     cleanup.register_expired_tokens(expired)
     cleanup.register_pending_users(lambda now: get_user_model().objects.none())
@@ -86,7 +86,7 @@ def test_a_cleanup_is_scheduled_once_it_has_something_to_clean() -> None:
     assert lines == {"cleanup-expired-tokens": "0 2 * * *", "cleanup-pending-users": "0 * * * *"}
 
 
-def test_a_source_registered_twice_is_asked_once(db: None) -> None:
+def test_a_source_registered_twice_is_called_once(db: None) -> None:
     asked = []
 
     def source(now: datetime) -> Any:
@@ -100,7 +100,7 @@ def test_a_source_registered_twice_is_asked_once(db: None) -> None:
     assert timezone.is_aware(asked[0])
 
 
-def test_rows_go_in_batches(db: None) -> None:
+def test_rows_are_deleted_in_batches(db: None) -> None:
     make_sessions(25, days=-1)
     with CaptureQueriesContext(connection) as queries:
         assert cleanup.delete_in_batches(Session.objects.all(), size=10) == 25
@@ -108,7 +108,7 @@ def test_rows_go_in_batches(db: None) -> None:
     assert len(deletes) == 3
 
 
-def test_a_row_that_leaves_the_queryset_before_its_batch_is_deleted_stays(db: None) -> None:
+def test_a_row_that_leaves_the_queryset_before_its_batch_is_kept(db: None) -> None:
     make_sessions(25, days=-1)
     rows = expired(timezone.now())
     batches = cleanup._batches(rows, 10)
@@ -120,7 +120,7 @@ def test_a_row_that_leaves_the_queryset_before_its_batch_is_deleted_stays(db: No
 
 
 @pytest.mark.parametrize("job", [cleanup.cleanup_expired_tokens, cleanup.cleanup_pending_users])
-def test_nothing_registered_is_an_error_that_says_what_to_do_and_is_not_retried(job: Any) -> None:
+def test_without_registered_rows_the_job_fails_at_once_with_advice(job: Any) -> None:
     with pytest.raises(
         ConfigurationError, match=r"call wellos_jobs\.contrib\.cleanup\.register_"
     ) as error:
@@ -156,7 +156,7 @@ def reporting(told: list[tuple[int, str]]) -> Any:
     return running(job)
 
 
-def test_expired_sessions_are_a_source(db: None) -> None:
+def test_expired_sessions_are_deleted(db: None) -> None:
     make_sessions(3, days=-1)
     make_sessions(1, days=1)
     cleanup.register_expired_tokens(cleanup.expired_sessions)
@@ -164,13 +164,13 @@ def test_expired_sessions_are_a_source(db: None) -> None:
     assert Session.objects.count() == 1
 
 
-def test_sessions_that_are_not_in_the_database_are_no_source(settings: Any) -> None:
+def test_sessions_outside_the_database_are_refused(settings: Any) -> None:
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
-    with pytest.raises(ConfigurationError, match="keeps no sessions in the database"):
+    with pytest.raises(ConfigurationError, match="does not store sessions in the database"):
         cleanup.expired_sessions(timezone.now())
 
 
-def test_a_cleanup_tells_how_far_it_is(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cleanup_reports_its_progress(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cleanup, "BATCH_SIZE", 10)
     make_sessions(25, days=-1)
     cleanup.register_expired_tokens(expired)
@@ -180,7 +180,7 @@ def test_a_cleanup_tells_how_far_it_is(db: None, monkeypatch: pytest.MonkeyPatch
     assert told == [(40, "10 of 25 deleted"), (80, "20 of 25 deleted"), (99, "25 of 25 deleted")]
 
 
-def test_a_cleanup_that_is_killed_has_deleted_whole_batches_and_goes_on(processes: Fleet) -> None:
+def test_a_killed_cleanup_has_deleted_whole_batches_and_continues(processes: Fleet) -> None:
     make_sessions(5_000, days=-1)
     make_sessions(3, days=1)
     handle = cleanup.cleanup_expired_tokens.enqueue()
@@ -207,7 +207,7 @@ def ended(state: str, days: float) -> JobRecord:
     )
 
 
-def test_old_jobs_go_by_state_and_age(db: None) -> None:
+def test_old_jobs_are_deleted_by_state_and_age(db: None) -> None:
     for state in (JobState.COMPLETED, JobState.CANCELED, JobState.FAILED):
         ended(state, days=8)
         ended(state, days=6)
@@ -230,7 +230,7 @@ def test_old_jobs_go_by_state_and_age(db: None) -> None:
     ]
 
 
-def test_an_open_dead_letter_keeps_its_job_unless_letters_go_too(db: None) -> None:
+def test_an_open_dead_letter_keeps_its_job_unless_dead_letters_are_deleted_too(db: None) -> None:
     job = ended(JobState.FAILED, days=8)
     DeadLetter.objects.create(
         job=job,
@@ -248,12 +248,12 @@ def test_an_open_dead_letter_keeps_its_job_unless_letters_go_too(db: None) -> No
 @pytest.mark.parametrize(
     ("ages", "fault"),
     [
-        ({"done": 60}, "'done': it is not one of completed, canceled, failed, dead_letters"),
+        ({"done": 60}, "Unknown key 'done' in ages: use completed, canceled, failed, dead_letters"),
         ({"failed": 0}, "must be between 1 and"),
         ({"failed": "old"}, "give a number of seconds or a timedelta"),
     ],
 )
-def test_ages_that_cannot_be_meant_delete_nothing(ages: dict[str, Any], fault: str) -> None:
+def test_invalid_ages_delete_nothing(ages: dict[str, Any], fault: str) -> None:
     with pytest.raises(ValidationError) as error:
         cleanup.cleanup_old_jobs(ages)
     assert fault in error.value.message
@@ -280,7 +280,7 @@ def names_below(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
 
 
-def test_orphans_go_and_what_is_needed_young_or_elsewhere_stays(media: Path) -> None:
+def test_orphans_are_deleted_but_files_in_use_young_or_elsewhere_are_kept(media: Path) -> None:
     for name in (
         "photos/a.png",
         "photos/deep/er/b.png",
@@ -310,12 +310,12 @@ def test_orphans_go_and_what_is_needed_young_or_elsewhere_stays(media: Path) -> 
     assert orphans.cleanup_orphaned_files() == 0
 
 
-def test_a_dry_run_names_what_would_go(media: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dry_run_logs_what_it_would_delete(media: Path, caplog: pytest.LogCaptureFixture) -> None:
     put(media, "photos/a.png")
     orphans.register("photos/", lambda names: [])
     with caplog.at_level("INFO", "wellos_jobs.contrib"):
         orphans.cleanup_orphaned_files(dry_run=True)
-    assert "orphaned file photos/a.png (dry run: it stays)" in caplog.messages
+    assert "orphaned file photos/a.png (dry run: not deleted)" in caplog.messages
 
 
 def test_links_are_not_followed_and_not_deleted(media: Path, tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_links_are_not_followed_and_not_deleted(media: Path, tmp_path: Path) -> 
     assert (media / "photos" / "file").is_symlink()
 
 
-def test_a_file_that_is_written_anew_while_it_is_asked_about_stays(media: Path) -> None:
+def test_a_file_rewritten_during_the_cleanup_is_kept(media: Path) -> None:
     put(media, "photos/a.png")
 
     def in_use(names: Sequence[str]) -> list[str]:
@@ -345,7 +345,7 @@ def test_a_file_that_is_written_anew_while_it_is_asked_about_stays(media: Path) 
 
 
 @pytest.mark.django_db(databases=["default", "other"])
-def test_reports_of_jobs_that_have_no_row_any_more_go(media: Path) -> None:
+def test_reports_of_pruned_jobs_are_deleted(media: Path) -> None:
     job = ended(JobState.COMPLETED, days=2)
     at = timezone.now()
     other = JobRecord.objects.using("other").create(name="old", queue="default", created_at=at)
@@ -358,7 +358,7 @@ def test_reports_of_jobs_that_have_no_row_any_more_go(media: Path) -> None:
     assert names_below(media) == kept
 
 
-def test_a_folder_that_does_not_exist_yet_is_no_error(media: Path) -> None:
+def test_a_missing_folder_is_ignored(media: Path) -> None:
     orphans.register("photos/", lambda names: [])
     assert orphans.cleanup_orphaned_files() == 0
 
@@ -366,20 +366,20 @@ def test_a_folder_that_does_not_exist_yet_is_no_error(media: Path) -> None:
 @pytest.mark.parametrize(
     "prefix", ["", "/", "photos", "/photos/", "../", "photos/../../", "./", "photos//"]
 )
-def test_a_prefix_is_a_folder_below_the_root(prefix: str) -> None:
+def test_a_prefix_must_be_a_folder_below_the_root(prefix: str) -> None:
     with pytest.raises(ValueError, match="give a folder below the storage's root"):
         orphans.register(prefix, lambda names: [])
 
 
-def test_a_prefix_is_registered_once_and_then_has_a_schedule() -> None:
+def test_a_prefix_is_registered_once_and_schedules_the_cleanup() -> None:
     assert registry.get("cleanup-orphaned-files").schedule is None
     orphans.register("photos/", lambda names: [])
     assert registry.get("cleanup-orphaned-files").schedule == orphans.NIGHTLY
-    with pytest.raises(ValueError, match="somebody else"):
+    with pytest.raises(ValueError, match="is already registered"):
         orphans.register("photos/", lambda names: [])
 
 
-def test_without_a_folder_the_error_says_what_to_do() -> None:
+def test_without_registered_folders_the_job_fails_with_advice() -> None:
     with pytest.raises(ConfigurationError, match=r"call wellos_jobs\.contrib\.orphans\.register"):
         orphans.cleanup_orphaned_files()
 
@@ -392,6 +392,6 @@ def test_orphans_in_s3(settings: Any) -> None:
         orphans.register("photos/", lambda names: ["photos/needed.png"])
         assert orphans.cleanup_orphaned_files() == 0  # they are too young
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(orphans, "LEAST_AGE", timedelta(seconds=-60))
+            patch.setattr(orphans, "MIN_AGE", timedelta(seconds=-60))
             assert orphans.cleanup_orphaned_files() == 2
         assert server.names() == ["other/c.png", "photos/needed.png"]

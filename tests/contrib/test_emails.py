@@ -57,7 +57,7 @@ def test_welcome_email_is_one_normal_job_with_three_attempts(user: Any) -> None:
     }
 
 
-def test_password_reset_is_urgent_and_its_data_encrypted(db: None) -> None:
+def test_password_reset_has_high_priority_and_encrypted_data(db: None) -> None:
     record = emails.send_password_reset_email("ada@wellos.example", TOKEN, link=LINK).record()
     assert (record.name, record.queue, record.max_attempts) == ("send-password-reset", "email", 3)
     assert record.priority == Priority.HIGH
@@ -109,11 +109,13 @@ def test_options_of_the_job_are_passed_on(user: Any) -> None:
         ({"to": "nobody", "subject": "S", "template": "welcome"}, "emails[1]: 'nobody'"),
         (
             {"to": "a@b.example", "subject": "S", "template": "../secret"},
-            "is not the name of a mail template",
+            "Invalid email template name",
         ),
     ],
 )
-def test_one_bad_item_and_no_mail_is_enqueued(db: None, item: dict[str, Any], fault: str) -> None:
+def test_one_invalid_item_and_no_email_is_enqueued(
+    db: None, item: dict[str, Any], fault: str
+) -> None:
     good = {"to": "a@b.example", "subject": "S", "template": "welcome"}
     with pytest.raises(ValueError, match="emails") as error:
         emails.send_bulk_emails([good, item])
@@ -122,7 +124,7 @@ def test_one_bad_item_and_no_mail_is_enqueued(db: None, item: dict[str, Any], fa
 
 
 @pytest.mark.parametrize("address", ["", "not an address"])
-def test_a_user_without_a_good_address_is_refused_at_once(user: Any, address: str) -> None:
+def test_a_user_without_a_valid_address_is_refused(user: Any, address: str) -> None:
     user.email = address
     with pytest.raises(ValidationError):
         emails.send_welcome_email(user)
@@ -168,7 +170,7 @@ def test_a_project_overrides_brand_and_templates(tmp_path: Path, mailoutbox: lis
         emails.deliver("ada@wellos.example", "Hello", "welcome", {})
         emails.deliver("ada@wellos.example", "Note", "note", {"text": "hi", "to": "somebody else"})
     branded, note = mailoutbox
-    assert "welcome to Acme" in branded.body
+    assert "Welcome to Acme" in branded.body
     assert "WellOS" not in branded.alternatives[0].content
     assert note.body == "Note to ada@wellos.example: hi"
     assert note.alternatives == []
@@ -229,14 +231,14 @@ def welcome(to: str) -> None:
     emails.deliver(to, "Welcome", "welcome", {})
 
 
-def test_smtp_refusals_for_good_are_discarded_and_passing_ones_retried() -> None:
+def test_permanent_rejections_are_discarded_and_temporary_ones_retried() -> None:
     refuse = {"gone@b.example": "550 no such user", "busy@b.example": "451 try again later"}
     with SmtpServer(refuse) as server, _smtp(server.port):
         emails.deliver("ada@b.example", "Welcome", "welcome", {})
         with pytest.raises(Discard, match="no such user"):
             emails.deliver("gone@b.example", "Welcome", "welcome", {})
         with pytest.raises(
-            Retry, match="deferred the message to busy@b.example: 451 try again later"
+            Retry, match="rejected the message to busy@b.example temporarily: 451 try again later"
         ) as error:
             emails.deliver("busy@b.example", "Welcome", "welcome", {})
     assert emails.email_job.definition.policy.decide(error.value, 1) == RetryAfter(300)
@@ -246,7 +248,7 @@ def test_smtp_refusals_for_good_are_discarded_and_passing_ones_retried() -> None
     assert [part.get_content_type() for part in message.iter_parts()] == ["text/plain", "text/html"]
 
 
-def test_a_mail_that_is_deferred_again_waits_longer() -> None:
+def test_the_wait_grows_with_each_temporary_rejection() -> None:
     with SmtpServer({"busy@b.example": "451 later"}) as server, _smtp(server.port):
         for attempt, seconds in ((1, 300), (2, 1200)):
             with in_job(attempt), pytest.raises(Retry) as error:
@@ -255,7 +257,7 @@ def test_a_mail_that_is_deferred_again_waits_longer() -> None:
 
 
 @pytest.mark.usefixtures("_closed")
-def test_jobs_share_a_connection_in_chunks_and_a_refusal_does_not_end_it(
+def test_jobs_share_a_connection_in_chunks_and_a_rejection_does_not_close_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(mail_connection, "MAILS_PER_CONNECTION", 10)
@@ -278,7 +280,7 @@ def test_outside_a_job_no_connection_stays_open() -> None:
 
 
 @pytest.mark.usefixtures("_closed")
-def test_a_kept_connection_that_the_server_has_ended_is_opened_anew() -> None:
+def test_an_idle_connection_that_the_server_closed_is_reopened() -> None:
     with SmtpServer(hang_up={"a@b.example"}) as server, _smtp(server.port), in_job():
         welcome("a@b.example")
         wait_until(lambda: not server.is_connected(), what="the server to hang up")
@@ -291,32 +293,32 @@ def test_a_kept_connection_that_the_server_has_ended_is_opened_anew() -> None:
 
 @pytest.mark.usefixtures("_closed")
 @pytest.mark.parametrize(("mood", "copies"), [("swallow", 1), ("cut", 0)])
-def test_a_lost_answer_is_said_to_be_one_and_retried(mood: str, copies: int) -> None:
+def test_a_lost_reply_is_reported_and_retried(mood: str, copies: int) -> None:
     with SmtpServer(**{mood: {"a@b.example"}}) as server, _smtp(server.port):
         with (
             in_job(),
-            pytest.raises(mail_connection.AnswerLost, match="without an answer") as error,
+            pytest.raises(mail_connection.AnswerLost, match="before its reply") as error,
         ):
             welcome("a@b.example")
         assert server.copies()["a@b.example"] == copies
     assert emails.email_job.definition.policy.decide(error.value, 1, random=0.5) == RetryAfter(2)
 
 
-def test_while_the_server_is_away_a_mail_waits_without_burning_attempts(db: None) -> None:
+def test_while_the_server_is_unreachable_no_attempts_are_counted(db: None) -> None:
     server = SmtpServer()
     handle = emails.email_job.enqueue(to="a@b.example", subject="S", template="welcome")
     with _smtp(server.port), in_job(id=handle):
-        with pytest.raises(Snooze, match="cannot be reached") as error:
+        with pytest.raises(Snooze, match="is unreachable") as error:
             welcome("a@b.example")
         assert error.value.after == 30
         JobRecord.objects.update(
-            created_at=timezone.now() - delivery.PATIENCE - timedelta(seconds=1)
+            created_at=timezone.now() - delivery.MAX_SNOOZE_AGE - timedelta(seconds=1)
         )
-        with pytest.raises(Retry, match="cannot be reached"):
+        with pytest.raises(Retry, match="is unreachable"):
             welcome("a@b.example")
 
 
-def test_a_server_that_does_not_let_us_in_costs_no_mail(db: None) -> None:
+def test_a_rejected_login_loses_no_email(db: None) -> None:
     with (
         SmtpServer() as server,
         _smtp(server.port, "wellos"),
@@ -326,7 +328,7 @@ def test_a_server_that_does_not_let_us_in_costs_no_mail(db: None) -> None:
         welcome("a@b.example")
 
 
-def test_a_server_that_is_closing_has_taken_nothing(db: None) -> None:
+def test_a_server_that_is_shutting_down_has_accepted_nothing(db: None) -> None:
     with (
         SmtpServer({"a@b.example": "421 closing"}) as server,
         _smtp(server.port),
@@ -368,7 +370,7 @@ def _resolver(settings: Any) -> None:
         ("", "WellOS <hello@wellos.example>", []),
     ],
 )
-def test_a_mail_is_from_the_organization_of_its_job(
+def test_the_sender_is_the_organization_of_the_job(
     mailoutbox: list[Any], organization: str, sender: str, reply_to: list[str]
 ) -> None:
     with in_job(organization=organization, id="7"):
@@ -380,17 +382,17 @@ def test_a_mail_is_from_the_organization_of_its_job(
 
 
 @pytest.mark.usefixtures("_resolver")
-def test_a_sender_that_is_no_address_is_named_and_not_tried_again(mailoutbox: list[Any]) -> None:
+def test_an_invalid_sender_fails_at_once(mailoutbox: list[Any]) -> None:
     with (
         in_job(organization="odd"),
-        pytest.raises(Discard, match="ORGANIZATION_RESOLVER names the sender 'Nobody"),
+        pytest.raises(Discard, match="invalid email address for 'sender': 'Nobody"),
     ):
         welcome("ada@b.example")
     assert mailoutbox == []
 
 
 @pytest.mark.usefixtures("_resolver")
-def test_times_are_those_of_the_organization(mailoutbox: list[Any]) -> None:
+def test_times_are_in_the_time_zone_of_the_organization(mailoutbox: list[Any]) -> None:
     data = {"trial_ends_at": datetime(2030, 5, 4, 12, 30, tzinfo=UTC)}
     with in_job(organization="acme"):
         emails.deliver("ada@b.example", "Your trial ends soon", "trial-expiration-warning", data)
@@ -408,7 +410,7 @@ def test_attachments_are_names_in_the_storage(
 
 
 @pytest.mark.parametrize("name", ["invoices/8.pdf", "../secret", "invoices"])
-def test_an_attachment_that_is_not_there_is_named_and_not_tried_again(
+def test_a_missing_attachment_fails_at_once(
     mailoutbox: list[Any], tmp_path: Path, settings: Any, name: str
 ) -> None:
     settings.MEDIA_ROOT = tmp_path
@@ -418,14 +420,16 @@ def test_an_attachment_that_is_not_there_is_named_and_not_tried_again(
     assert mailoutbox == []
 
 
-def test_attachments_that_no_server_takes_are_refused(
+def test_attachments_that_are_too_large_are_refused(
     mailoutbox: list[Any], tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.MEDIA_ROOT = tmp_path
-    monkeypatch.setattr(delivery, "MOST_ATTACHED", 10)
+    monkeypatch.setattr(delivery, "MAX_ATTACHMENT_BYTES", 10)
     for name in ("a.bin", "b.bin"):
         store(name, b"123456")
-    with pytest.raises(Discard, match=r"'b.bin' makes the mail larger than 10 bytes: send a link"):
+    with pytest.raises(
+        Discard, match="With 'b.bin' the attachments exceed 10 bytes: send a link instead"
+    ):
         emails.email_job("ada@b.example", "Files", "welcome", {}, attachments=["a.bin", "b.bin"])
     assert mailoutbox == []
 

@@ -72,7 +72,7 @@ class Slow(io.BytesIO):
         return super().read(size)
 
 
-def test_nobody_reads_half_a_file() -> None:
+def test_readers_never_see_half_a_file() -> None:
     files.store("a.txt", b"the old one")
     slow = Slow(b"the new one")
     files.store("a.txt", slow)
@@ -84,7 +84,7 @@ class Breaks(io.BytesIO):
         raise OSError("the disk is gone")
 
 
-def test_a_run_that_was_cut_short_leaves_the_old_file_and_the_next_one_leaves_one() -> None:
+def test_an_interrupted_run_keeps_the_old_file_and_the_next_run_cleans_up() -> None:
     files.store("reports/a.pdf", b"old")
     with pytest.raises(OSError, match="the disk is gone"):
         files.store("reports/a.pdf", Breaks(b"new"))
@@ -105,7 +105,7 @@ class Meanwhile(io.BytesIO):
         return super().read(size)
 
 
-def test_of_two_runs_at_one_moment_one_file_stays() -> None:
+def test_two_concurrent_runs_leave_one_file() -> None:
     with pytest.raises(FileNotFoundError):  # this run has lost its claim, or else it is tried again
         files.store("reports/a.pdf", Meanwhile(b"mine"))
     assert (listed(), read("reports/a.pdf")) == (["a.pdf"], b"the other")
@@ -117,7 +117,7 @@ def test_a_name_that_leads_outside_is_refused(name: str) -> None:
         files.store(name, b"x")
 
 
-def test_a_storage_of_another_kind_is_written_to_its_way(settings: Any) -> None:
+def test_a_custom_storage(settings: Any) -> None:
     settings.STORAGES = {
         **settings.STORAGES,
         "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
@@ -157,7 +157,7 @@ def test_a_storage_without_urls_gives_the_name(tmp_path: Path) -> None:
         ("https://wellos.example", "a.pdf", "a.pdf"),
     ],
 )
-def test_a_link_in_a_mail_begins_with_the_base_url(
+def test_a_link_in_an_email_starts_with_the_base_url(
     settings: Any, base: str, url: str, shown: str
 ) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BASE_URL": base}
@@ -202,7 +202,7 @@ def test_a_signed_link_expires(links: Client, settings: Any) -> None:
     assert (response.status_code, response.content) == (410, b"This link has expired.")
 
 
-def test_the_end_of_a_link_is_for_people_only_and_its_token_cannot_be_changed(
+def test_the_file_name_in_a_link_is_ignored_and_its_token_cannot_be_changed(
     links: Client,
 ) -> None:
     url = files.store("a.txt", b"x").url
@@ -220,7 +220,9 @@ def test_the_end_of_a_link_is_for_people_only_and_its_token_cannot_be_changed(
 
 
 @pytest.mark.parametrize("name", ["gone.txt", "../outside.txt", "/etc/passwd", "reports", ""])
-def test_even_a_signed_name_leads_nowhere_else(links: Client, tmp_path: Path, name: str) -> None:
+def test_a_signed_name_outside_the_storage_is_not_served(
+    links: Client, tmp_path: Path, name: str
+) -> None:
     files.store("reports/a.pdf", b"x")
     (tmp_path / "outside.txt").write_text("secret")
     token = signing.dumps(name, salt=files.SALT)
@@ -248,7 +250,7 @@ def test_s3_files_are_replaced_and_their_links_signed_and_limited(s3_server: s3.
     assert fetch(stored.url) == b"three"
 
 
-def test_a_signed_link_of_ours_leads_to_one_of_s3_that_was_signed_just_now(
+def test_our_link_redirects_to_a_fresh_signed_s3_link(
     s3_server: s3.S3Server, links: Client
 ) -> None:
     url = files.store("reports/a.pdf", b"three").url
@@ -268,7 +270,7 @@ def test_the_message_of_a_report_has_room_for_its_link(
     assert len(f"Report ready: {url}") <= 200
 
 
-def test_s3_that_keeps_old_files_is_written_under_the_same_name_all_the_same(
+def test_s3_without_file_overwrite_keeps_the_same_name(
     s3_server: s3.S3Server, settings: Any
 ) -> None:
     entry = s3.storage(s3_server.url)
@@ -279,7 +281,7 @@ def test_s3_that_keeps_old_files_is_written_under_the_same_name_all_the_same(
     assert (s3_server.names(), read("reports/a.pdf")) == (["reports/a.pdf"], b"three")
 
 
-def test_mail_attachments_come_from_s3_and_one_that_is_missing_is_named(
+def test_attachments_from_s3_and_a_missing_one(
     s3_server: s3.S3Server, mailoutbox: list[Any]
 ) -> None:
     files.store("invoices/7.pdf", b"%PDF-1.4")

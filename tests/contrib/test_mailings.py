@@ -31,7 +31,7 @@ def taken(server: SmtpServer, count: int) -> bool:
     return len(server.messages) >= count
 
 
-def test_each_of_a_thousand_gets_the_mail_and_the_ledger_says_who_may_have_got_two(
+def test_a_thousand_emails_are_delivered_and_possible_duplicates_are_listed(
     processes: Fleet,
 ) -> None:
     server = SmtpServer(
@@ -65,7 +65,7 @@ def test_each_of_a_thousand_gets_the_mail_and_the_ledger_says_who_may_have_got_t
         processes.wait_until(lambda: not open_jobs.exists(), LONG, "the end of all mails")
     copies, mailing = server.copies(), mailings.outcome(handles)
 
-    # each recipient at least once, but those whom the server refused for good
+    # each recipient at least once, but those that the server rejected permanently
     assert set(copies) == set(GOOD) == set(mailing.sent)
     assert set(mailing.failed) == set(GONE)
     assert all("550 5.1.1 No such user" in said for said in mailing.failed.values())
@@ -76,21 +76,21 @@ def test_each_of_a_thousand_gets_the_mail_and_the_ledger_says_who_may_have_got_t
     # nobody twice but those whose answer was lost; there is an attempt in the ledger for each
     # further copy
     twice = {to for to, count in copies.items() if count > 1}
-    assert swallowed <= twice <= set(mailing.perhaps_twice)
-    assert cut <= set(mailing.perhaps_twice)
+    assert swallowed <= twice <= set(mailing.possible_duplicates)
+    assert cut <= set(mailing.possible_duplicates)
     told_of = Counter(
         attempt.job.data["to"]
         for attempt in JobAttempt.objects.filter(job__name="send-email").select_related("job")
         if attempt.error_class.endswith("AnswerLost") or attempt.outcome == "crashed"
     )
     assert {to: count for to, count in copies.items() if count - 1 > told_of[to]} == {}
-    assert len(mailing.perhaps_twice) < 100
+    assert len(mailing.possible_duplicates) < 100
 
     # over a few connections, not a thousand
     assert server.connections < 150, server.connections
 
 
-def test_a_deferred_mail_is_sent_again_alone(processes: Fleet) -> None:
+def test_only_the_temporarily_rejected_email_is_sent_again(processes: Fleet) -> None:
     addresses = [f"user{number}@b.example" for number in range(5)]
     with SmtpServer(greylist=[addresses[2]]) as server:
         handles = emails.send_bulk_emails(items(addresses))
@@ -105,7 +105,7 @@ def test_a_deferred_mail_is_sent_again_alone(processes: Fleet) -> None:
     assert "451 4.7.1 Greylisted" in attempt.message
 
 
-def test_a_worker_that_is_stopped_before_the_answer_leaves_an_attempt_that_says_so(
+def test_a_worker_stopped_before_the_reply_records_an_attempt(
     processes: Fleet,
 ) -> None:
     with SmtpServer(hang=GOOD[:1]) as server:
@@ -123,12 +123,12 @@ def test_a_worker_that_is_stopped_before_the_answer_leaves_an_attempt_that_says_
             lambda: handles[0].record().state == JobState.COMPLETED, 60, "the second copy"
         )
     assert server.copies() == {GOOD[0]: 2}
-    assert mailings.outcome(handles) == mailings.Mailing(sent=GOOD[:1], perhaps_twice=GOOD[:1])
+    assert mailings.outcome(handles) == mailings.Mailing(
+        sent=GOOD[:1], possible_duplicates=GOOD[:1]
+    )
 
 
-def test_the_outcome_of_mails_that_have_not_gone_yet(
-    db: None, django_assert_num_queries: Any
-) -> None:
+def test_the_outcome_of_emails_not_sent_yet(db: None, django_assert_num_queries: Any) -> None:
     handles = emails.send_bulk_emails(items(GOOD[:3]))
     JobRecord.objects.filter(pk=handles[0].id).update(state=JobState.CANCELED)
     with django_assert_num_queries(2):

@@ -25,7 +25,7 @@ def user(db: None) -> Any:
     return get_user_model().objects.create_user("ada", email="ada@wellos.example")
 
 
-def test_a_reminder_is_delayed_and_carries_the_key_of_the_user_only(user: Any) -> None:
+def test_a_reminder_is_delayed_and_stores_only_the_user_key(user: Any) -> None:
     before = timezone.now()
     record = notifications.send_reminder(user, "Timesheet!", timedelta(hours=2)).record()
     assert (record.name, record.queue, record.state) == (
@@ -38,7 +38,7 @@ def test_a_reminder_is_delayed_and_carries_the_key_of_the_user_only(user: Any) -
 
 
 @pytest.mark.parametrize("delay", [-1, "soon"])
-def test_a_reminder_needs_a_delay_that_can_be_meant(user: Any, delay: Any) -> None:
+def test_a_reminder_with_an_invalid_delay_is_refused(user: Any, delay: Any) -> None:
     with pytest.raises(BadOption, match="delay"):
         notifications.send_reminder(user, "Timesheet!", delay)
 
@@ -53,7 +53,7 @@ def test_the_trial_warning_is_due_three_days_before(user: Any) -> None:
 
 
 @pytest.mark.parametrize("days", [3, 1, -5])
-def test_no_warning_when_three_days_before_is_past(user: Any, days: float) -> None:
+def test_no_warning_if_it_would_be_in_the_past(user: Any, days: float) -> None:
     assert (
         notifications.send_trial_expiration_warning(user, timezone.now() + timedelta(days=days))
         is None
@@ -66,7 +66,7 @@ def test_a_naive_time_is_refused(user: Any) -> None:
         notifications.send_trial_expiration_warning(user, datetime(2030, 1, 1))
 
 
-def test_the_reminder_says_its_text(user: Any, mailoutbox: list[Any]) -> None:
+def test_the_reminder_includes_the_text(user: Any, mailoutbox: list[Any]) -> None:
     assert notifications.reminder_job(user.pk, "Timesheet & <tea>")["sent"] is True
     (message,) = mailoutbox
     assert (message.subject, message.to) == ("Reminder", ["ada@wellos.example"])
@@ -77,11 +77,11 @@ def test_the_reminder_says_its_text(user: Any, mailoutbox: list[Any]) -> None:
 def test_the_warning_says_when_the_trial_ends(user: Any, mailoutbox: list[Any]) -> None:
     ends_at = timezone.make_aware(datetime(2030, 5, 4, 12, 30))
     notifications.trial_expiration_warning_job(user.pk, ends_at)
-    assert "your trial ends on 4 May 2030, 12:30 UTC." in mailoutbox[0].body
+    assert "Your trial ends on 4 May 2030, 12:30 UTC." in mailoutbox[0].body
 
 
 @pytest.mark.parametrize("fate", ["deleted", "inactive"])
-def test_nothing_is_sent_to_a_user_who_has_gone(
+def test_nothing_is_sent_to_a_deleted_or_inactive_user(
     user: Any, mailoutbox: list[Any], fate: str
 ) -> None:
     key = user.pk
@@ -93,11 +93,11 @@ def test_nothing_is_sent_to_a_user_who_has_gone(
         notifications.reminder_job(key, "Timesheet!"),
         notifications.trial_expiration_warning_job(key, timezone.now()),
     ):
-        assert result == {"sent": False, "why": f"user {key} is gone or not active"}
+        assert result == {"sent": False, "why": f"user {key} was deleted or is not active"}
     assert mailoutbox == []
 
 
-def test_no_warning_for_a_trial_that_ends_at_another_time_by_now(
+def test_no_warning_if_the_end_of_the_trial_has_changed(
     user: Any, mailoutbox: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     then, now = timezone.now() + timedelta(days=3), timezone.now() + timedelta(days=30)

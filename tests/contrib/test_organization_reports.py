@@ -119,7 +119,7 @@ def weekly(**changes: Any) -> OrganizationReportSchedule:
 # --- what is made ---------------------------------------------------------------------------------
 
 
-def test_a_pdf_of_the_organization_in_five_steps(db: None, asked: list[Any]) -> None:
+def test_a_pdf_in_five_steps(db: None, asked: list[Any]) -> None:
     weekly()
     run = Running()
     result = run.run()
@@ -134,7 +134,7 @@ def test_a_pdf_of_the_organization_in_five_steps(db: None, asked: list[Any]) -> 
     assert asked == [(DateRange(date(2026, 2, 23), date(2026, 3, 1)), "acme")]
 
 
-def test_a_csv_of_the_organization(db: None) -> None:
+def test_a_csv(db: None) -> None:
     run = Running()
     result = run.run(format="csv")
     content = stored(f"reports/{run.job.id}.csv")
@@ -144,7 +144,7 @@ def test_a_csv_of_the_organization(db: None) -> None:
     assert [percent for percent, _ in run.reported] == [0, 20, 60, 80, 90, 100]
 
 
-def test_a_run_that_is_repeated_leaves_one_file_and_sends_one_mail(db: None) -> None:
+def test_a_repeated_run_leaves_one_file_and_sends_one_email(db: None) -> None:
     run = Running()
     first = run.run(format="csv", recipients=["a@acme.example"])
     assert run.run(format="csv", recipients=["a@acme.example"]) == first
@@ -154,7 +154,7 @@ def test_a_run_that_is_repeated_leaves_one_file_and_sends_one_mail(db: None) -> 
 
 def test_a_long_csv_goes_to_disk_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_table, "IN_MEMORY", 1000)
-    with csv_table.written(["Number", "Text"], ([n, "é" * 20] for n in range(5000))) as file:
+    with csv_table.csv_file(["Number", "Text"], ([n, "é" * 20] for n in range(5000))) as file:
         assert file._rolled  # type: ignore[attr-defined]
         lines = file.read().decode().split("\r\n")
     assert len(lines) == 5002
@@ -162,8 +162,8 @@ def test_a_long_csv_goes_to_disk_row_by_row(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
-def test_text_that_a_spreadsheet_would_run_is_marked(text: str) -> None:
-    with csv_table.written([text], [[text, 1, None]]) as file:
+def test_text_that_a_spreadsheet_would_execute_is_escaped(text: str) -> None:
+    with csv_table.csv_file([text], [[text, 1, None]]) as file:
         table = list(csv.reader(io.StringIO(file.read().decode(), newline="")))
     assert table == [[f"'{text}"], [f"'{text}", "1", ""]]
 
@@ -172,7 +172,7 @@ def test_text_that_a_spreadsheet_would_run_is_marked(text: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_each_recipient_gets_a_mail_of_their_own(mailoutbox: list[Any]) -> None:
+def test_each_recipient_gets_a_separate_email(mailoutbox: list[Any]) -> None:
     weekly(recipients=["a@acme.example", "b@acme.example", "A@acme.example"])
     handle = schedules.run_now("acme")
     work()
@@ -191,34 +191,37 @@ def test_each_recipient_gets_a_mail_of_their_own(mailoutbox: list[Any]) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_recipient_is_no_fault(mailoutbox: list[Any]) -> None:
+def test_a_report_without_recipients(mailoutbox: list[Any]) -> None:
     handle = org_report.enqueue(organization_id="acme", report_type="hours")
     work()
     assert handle.state == JobState.COMPLETED
     assert mailoutbox == []
 
 
-# --- what is refused ------------------------------------------------------------------------------
+# --- invalid arguments ----------------------------------------------------------------------------
 
 
-def test_a_type_that_shows_everybody_s_data_is_refused(db: None) -> None:
+def test_a_type_without_organizations_is_refused(db: None) -> None:
     with pytest.raises(
-        reports.UnknownReport, match="shows everybody's data: its fetch takes no argument"
+        reports.UnknownReport,
+        match="includes the data of all organizations: its fetch takes no argument",
     ) as error:
         Running().run(report_type="everything")
     assert org_report.definition.policy.decide(error.value, 1) == Fail(FailureReason.NOT_RETRYABLE)
 
 
-def test_an_unknown_type_names_the_near_miss(db: None) -> None:
+def test_an_unknown_type_suggests_the_closest_name(db: None) -> None:
     with pytest.raises(reports.UnknownReport, match="'huors': did you mean 'hours'"):
         Running().run(report_type="huors")
 
 
-def test_without_a_type_it_is_the_first_for_organizations(db: None, asked: list[Any]) -> None:
+def test_the_default_type_is_the_first_for_organizations(db: None, asked: list[Any]) -> None:
     Running().run(report_type="")
     assert [organization for _, organization in asked] == ["acme"]
     reports.unregister("hours")
-    with pytest.raises(reports.UnknownReport, match="No report type can be made for organizations"):
+    with pytest.raises(
+        reports.UnknownReport, match="No report type is registered for organizations"
+    ):
         Running().run(report_type="")
 
 
@@ -226,15 +229,15 @@ def test_without_a_type_it_is_the_first_for_organizations(db: None, asked: list[
     ("data", "fault"),
     [
         ({"organization_id": ""}, "organization_id is empty"),
-        ({"format": "xls"}, "format is 'xls': reports are made as pdf or csv"),
+        ({"format": "xls"}, "Unknown format 'xls': use pdf or csv"),
         ({"recipients": "a@acme.example"}, "recipients must be a list"),
         (
             {"recipients": ["a@acme.example", "nobody"]},
-            "'nobody' in recipients is not a mail address",
+            "Invalid email address 'nobody' in recipients",
         ),
     ],
 )
-def test_bad_arguments_say_what_is_wrong_before_anything_is_made(
+def test_invalid_arguments_are_refused_before_the_report_is_made(
     db: None, data: dict[str, Any], fault: str
 ) -> None:
     with pytest.raises(ValidationError) as error:
@@ -272,13 +275,13 @@ def new_york(*parts: int) -> datetime:
         ("@every 7d", datetime(2026, 3, 5, tzinfo=UTC), "2026-02-25 2026-03-03"),
     ],
 )
-def test_a_report_is_about_the_days_since_the_run_before(
+def test_a_report_covers_the_days_since_the_previous_run(
     line: str, due: datetime, wanted: str
 ) -> None:
     assert days(line, due) == wanted
 
 
-def test_a_run_by_hand_is_about_as_long_a_time_as_one_of_the_calendar() -> None:
+def test_a_manual_run_covers_as_long_a_period_as_a_scheduled_one() -> None:
     assert days("0 7 * * 1", new_york(2026, 3, 4, 15), by_hand=True) == "2026-02-25 2026-03-03"
     assert days("0 0 1 * *", new_york(2026, 3, 20, 9), by_hand=True) == "2026-02-20 2026-03-19"
 
@@ -293,13 +296,13 @@ def test_every_day_of_a_year_is_in_exactly_one_daily_report() -> None:
     assert seen == [date(2025, 12, 31) + timedelta(days=n) for n in range(365)]
 
 
-def test_without_a_schedule_it_is_about_thirty_days(db: None, asked: list[Any]) -> None:
+def test_without_a_schedule_it_covers_thirty_days(db: None, asked: list[Any]) -> None:
     Running(DUE).run()
     assert asked[0][0] == DateRange(date(2026, 1, 31), date(2026, 3, 1))
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_tick_s_due_time_counts_however_late_and_often_it_runs(
+def test_the_days_depend_on_the_due_time_however_late_it_runs(
     asked: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Late by a day, and the first attempt fails: the report is still about the week that it was
@@ -329,9 +332,7 @@ def _fail(*_: object) -> None:
     raise ConnectionError("the mail server is away")
 
 
-def test_the_schedule_that_made_the_job_counts_before_the_organization_s_own(
-    db: None, asked: list[Any]
-) -> None:
+def test_the_schedule_of_the_job_takes_precedence(db: None, asked: list[Any]) -> None:
     weekly()
     monthly = Schedule.objects.create(
         name="acme-month",
@@ -351,9 +352,7 @@ def test_the_schedule_that_made_the_job_counts_before_the_organization_s_own(
 # --- the other report -----------------------------------------------------------------------------
 
 
-def test_a_report_that_is_asked_for_is_of_the_job_s_organization(
-    db: None, asked: list[Any]
-) -> None:
+def test_generate_report_is_limited_to_the_job_s_organization(db: None, asked: list[Any]) -> None:
     run = Running()
     with running(run.job):
         reports.generate_report("hours", ["2026-01-01", "2026-01-31"])

@@ -112,9 +112,7 @@ def test_a_repeated_run_replaces_its_file(hours: list[Any]) -> None:
     assert default_storage.listdir("reports")[1] == [f"{run.job.id}.pdf"]
 
 
-def test_whoever_asked_for_it_gets_a_mail(
-    hours: list[Any], db: None, mailoutbox: list[Any]
-) -> None:
+def test_the_requester_gets_an_email(hours: list[Any], db: None, mailoutbox: list[Any]) -> None:
     user = get_user_model().objects.create_user("ada", email="ada@wellos.example")
     result = Running(user.pk).run(report_type="hours", date_range=DAYS)
     record = JobRecord.objects.get(name="send-email")
@@ -125,7 +123,7 @@ def test_whoever_asked_for_it_gets_a_mail(
     assert result["url"] in message.body
 
 
-def test_a_report_made_again_sends_no_second_mail(hours: list[Any], db: None) -> None:
+def test_a_repeated_run_sends_no_second_email(hours: list[Any], db: None) -> None:
     run = Running(get_user_model().objects.create_user("ada", email="ada@wellos.example").pk)
     for _ in range(2):
         run.run(report_type="hours", date_range=DAYS)
@@ -143,7 +141,7 @@ def test_links_in_mails_are_absolute(hours: list[Any], db: None, settings: Any) 
 
 
 @pytest.mark.parametrize("fate", ["deleted", "inactive", "no address"])
-def test_nobody_to_tell_is_no_error(hours: list[Any], db: None, fate: str) -> None:
+def test_without_a_requester_no_email_is_sent(hours: list[Any], db: None, fate: str) -> None:
     user = get_user_model().objects.create_user(
         "ada", email="" if fate == "no address" else "a@b.example", is_active=fate != "inactive"
     )
@@ -154,7 +152,7 @@ def test_nobody_to_tell_is_no_error(hours: list[Any], db: None, fate: str) -> No
     assert not JobRecord.objects.exists()
 
 
-def test_a_project_may_do_each_step_itself(db: None) -> None:
+def test_a_project_can_replace_each_step(db: None) -> None:
     told = []
     reports.register(
         "own",
@@ -174,13 +172,13 @@ def test_a_project_may_do_each_step_itself(db: None) -> None:
     assert told == [("own", result["size"], f"Report ready: {result['url']}")]
 
 
-def test_name_queue_and_dates_on_their_way(hours: list[Any], db: None) -> None:
+def test_name_queue_and_dates_in_the_payload(hours: list[Any], db: None) -> None:
     record = reports.generate_report.enqueue(report_type="hours", date_range=DAYS).record()
     assert (record.name, record.queue, record.max_attempts) == ("generate-report", "reports", 3)
     assert record.data["date_range"]["start"] == {"$date": "2026-01-01"}
 
 
-def test_an_unknown_type_names_the_near_miss_and_is_not_retried(hours: list[Any]) -> None:
+def test_an_unknown_type_suggests_the_closest_name_and_is_not_retried(hours: list[Any]) -> None:
     with pytest.raises(reports.UnknownReport, match="'huors': did you mean 'hours'") as error:
         reports.generate_report("huors", DAYS)
     policy = reports.generate_report.definition.policy
@@ -198,7 +196,7 @@ def test_an_unknown_type_names_the_near_miss_and_is_not_retried(hours: list[Any]
         (5, "give {'start'"),
     ],
 )
-def test_bad_date_ranges_say_what_is_wrong(given: Any, fault: str) -> None:
+def test_invalid_date_ranges_are_refused(given: Any, fault: str) -> None:
     with pytest.raises(ValidationError) as error:
         reports.DateRange.of(given)
     assert fault in error.value.message
@@ -230,8 +228,8 @@ def test_a_report_as_csv(hours: list[Any]) -> None:
     assert stored(f"reports/{run.job.id}.csv").decode() == expected
 
 
-def test_a_format_that_nobody_makes_is_refused(hours: list[Any]) -> None:
-    with pytest.raises(ValidationError, match="format is 'xlsx': reports are made as pdf or csv"):
+def test_an_unknown_format_is_refused(hours: list[Any]) -> None:
+    with pytest.raises(ValidationError, match="Unknown format 'xlsx': use pdf or csv"):
         reports.generate_report("hours", DAYS, format="xlsx")
 
 
@@ -254,7 +252,7 @@ def test_a_long_csv_takes_no_more_memory_than_a_short_one() -> None:
     assert peak < 4_000_000
 
 
-def test_rows_that_are_yielded_are_counted_and_set_right_in_a_pdf() -> None:
+def test_a_pdf_of_yielded_rows_counts_them_and_aligns_numbers() -> None:
     content = reports.Content(
         ["Name", "Hours"], iter([["Ada", 1], ["Bo", 2]]), numeric=None
     ).complete()
@@ -288,9 +286,9 @@ def test_a_long_report_goes_on_over_pages_with_its_heading() -> None:
         assert f"Page {number}" in text
 
 
-def test_an_empty_report_says_so() -> None:
+def test_an_empty_report() -> None:
     content = pdf.render_report("Empty", reports.DateRange.of(DAYS), reports.Content(["A"], []))
-    assert "Nothing to report for these days." in text_of(content)
+    assert "There is no data for these days." in text_of(content)
 
 
 WITHOUT_REPORTLAB = """
@@ -314,7 +312,7 @@ except ConfigurationError as error:
 """
 
 
-def test_without_reportlab_all_works_but_pdf_and_that_says_what_to_install() -> None:
+def test_without_reportlab_only_pdf_fails_and_says_what_to_install() -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_REPORTLAB], cwd=PROJECT, capture_output=True, text=True
     )

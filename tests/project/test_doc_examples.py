@@ -43,7 +43,7 @@ def blocks(page: Path) -> Iterator[tuple[int, str, str]]:
 def test_code_runs(
     page: Path, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for owner, name in ((report_types, "_types"), (orphans, "_places")):
+    for owner, name in ((report_types, "_types"), (orphans, "_folders")):
         monkeypatch.setattr(owner, name, dict(getattr(owner, name)))
     for name in ("_expired_tokens", "_pending_users"):
         monkeypatch.setattr(cleanup, name, list(getattr(cleanup, name)))

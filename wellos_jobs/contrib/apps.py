@@ -1,4 +1,4 @@
-"""The app of the ready job types: its jobs and its mail templates."""
+"""The Django app of the ready-made jobs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class ContribConfig(AppConfig):
-    """Has no models: it brings jobs, found through its ``jobs`` module, and templates."""
+    """Provides jobs, through the ``jobs`` module, and email templates. It has no models."""
 
     name = "wellos_jobs.contrib"
     label = "wellos_jobs_contrib"

@@ -1,13 +1,16 @@
-"""Cleanup jobs: expired tokens and sessions, users who never confirmed, old jobs. The project says which rows go.
+"""Cleanup jobs for expired tokens and sessions, unconfirmed users and old jobs.
+
+The project registers querysets of the rows to delete, in an app's ``jobs.py``:
 
     cleanup.register_expired_tokens(lambda now: AccessToken.objects.filter(expires_at__lt=now))
-    cleanup.register_expired_tokens(cleanup.expired_sessions) cleanup.register_pending_users(lambda
-    now: User.objects.filter(is_pending=True, date_joined__lt=now - week))
+    cleanup.register_expired_tokens(cleanup.expired_sessions)
+    cleanup.register_pending_users(
+        lambda now: User.objects.filter(is_pending=True, date_joined__lt=now - week)
+    )
 
-Put the calls into an app's ``jobs.py``, so that workers run them. Once a source is registered its
-job has a schedule: expired tokens go daily at 02:00, pending users every hour. Rows go in batches,
-each in a transaction of its own: a run that is killed has deleted whole batches, and the next one
-goes on where it stopped.
+Registering a queryset also schedules its job: expired tokens daily at 02:00, pending users hourly.
+Rows are deleted in batches, each in its own transaction. If a run is killed, the next one continues
+with the remaining rows.
 """
 
 from __future__ import annotations
@@ -35,9 +38,9 @@ QUEUE = "cleanup"
 NIGHTLY = Cron("0 2 * * *")
 HOURLY = Cron("0 * * * *")
 BATCH_SIZE = 500
-"""How many rows one transaction deletes: small enough that nobody waits long for a lock."""
-LONGEST = 3_600.0
-"""Seconds that a cleanup may take."""
+"""Rows deleted in one transaction; small, so that locks are held briefly."""
+TIMEOUT = 3_600.0
+"""Time limit of a cleanup job, in seconds."""
 
 Source = Callable[[datetime], "QuerySet[Any]"]
 
@@ -46,76 +49,80 @@ _pending_users: list[Source] = []
 
 
 def register_expired_tokens(source: Source) -> Source:
-    """Let ``cleanup_expired_tokens`` delete the rows that ``source``, given the time, returns as a queryset."""
+    """Register rows for ``cleanup_expired_tokens``: ``source(now)`` returns them as a queryset."""
     schedule(cleanup_expired_tokens, NIGHTLY)
     return _add(_expired_tokens, source)
 
 
 def register_pending_users(source: Source) -> Source:
-    """Let ``cleanup_pending_users`` delete the rows that ``source``, given the time, returns as a queryset."""
+    """Register rows for ``cleanup_pending_users``: ``source(now)`` returns them as a queryset."""
     schedule(cleanup_pending_users, HOURLY)
     return _add(_pending_users, source)
 
 
 def expired_sessions(now: datetime) -> QuerySet[Any]:
-    """The sessions in the database that have expired: a source for ``register_expired_tokens``.
+    """Return the expired sessions, for use with ``register_expired_tokens``.
 
     Raises:
-        ConfigurationError: ``SESSION_ENGINE`` keeps no sessions in the database.
+        ConfigurationError: ``SESSION_ENGINE`` does not store sessions in the database.
     """
     engine = str(conf.django_setting("SESSION_ENGINE"))
     store = importlib.import_module(engine).SessionStore
     if not hasattr(store, "get_model_class"):
         raise ConfigurationError(
-            f"SESSION_ENGINE is {engine!r}, which keeps no sessions in the database: do not register expired_sessions"
+            f"SESSION_ENGINE {engine!r} does not store sessions in the database: "
+            "do not register expired_sessions"
         )
+
     sessions: QuerySet[Any] = store.get_model_class()._default_manager.filter(expire_date__lt=now)
     return sessions
 
 
-@job("cleanup-expired-tokens", queue=QUEUE, timeout=LONGEST, discard_on=(ConfigurationError,))
+@job("cleanup-expired-tokens", queue=QUEUE, timeout=TIMEOUT, discard_on=(ConfigurationError,))
 def cleanup_expired_tokens() -> int:
-    """Delete the expired tokens; return how many this run deleted."""
+    """Delete the expired tokens and return the number deleted by this run."""
     return _sweep(_expired_tokens, "register_expired_tokens")
 
 
-@job("cleanup-pending-users", queue=QUEUE, timeout=LONGEST, discard_on=(ConfigurationError,))
+@job("cleanup-pending-users", queue=QUEUE, timeout=TIMEOUT, discard_on=(ConfigurationError,))
 def cleanup_pending_users() -> int:
-    """Delete the users who have been pending for too long; return how many this run deleted."""
+    """Delete the registered pending users and return the number deleted by this run."""
     return _sweep(_pending_users, "register_pending_users")
 
 
-@job("cleanup-old-jobs", queue=QUEUE, timeout=LONGEST)
+@job("cleanup-old-jobs", queue=QUEUE, timeout=TIMEOUT)
 def cleanup_old_jobs(ages: Mapping[str, Any]) -> int:
-    """Delete the rows of jobs that ended longer ago than ``ages`` says; return how many this run deleted.
+    """Delete job rows older than ``ages`` and return the number deleted by this run.
 
-    ``ages`` is by state (``completed``, ``canceled``, ``failed``, and ``dead_letters`` for open
-    ones) or kind of other rows (``statistics``, ``audit``), each a timedelta or seconds; a state
-    that is not named is left alone. ``RETENTION`` does the same by itself: this is for once.
+    ``ages`` maps ``completed``, ``canceled``, ``failed``, ``dead_letters`` (open ones),
+    ``statistics`` or ``audit`` to a timedelta or seconds. Rows of other kinds are kept. Use it for
+    a one-time cleanup: the ``RETENTION`` setting does the same continuously.
 
     Raises:
-        ValidationError: a state or an age cannot be meant.
+        ValidationError: a key or an age is invalid.
     """
     retention = _retention(ages)
     running = current_job(default=None)
     using = running.database if running is not None else default_database()
+
     total, deleted = sum(prune(using, dry_run=True, retention=retention).values()), 0
     while batch := sum(prune(using, most=1, retention=retention).values()):
         deleted += batch
-        _tell(deleted, total)
+        _report_deleted(deleted, total)
     return deleted
 
 
 def delete_in_batches(rows: QuerySet[Any], size: int = BATCH_SIZE) -> int:
-    """Delete the rows in transactions of ``size`` rows each; return how many, those deleted by cascade not counted.
+    """Delete rows in transactions of ``size`` and return their number, without cascaded rows.
 
-    A row that has left the queryset by the time of its batch (a user who has just confirmed) stays.
+    A row that no longer matches the queryset when its batch is deleted is kept, for example a user
+    who has just confirmed.
     """
     return sum(_delete(rows.filter(pk__in=keys)) for keys in _batches(rows, size))
 
 
 def schedule(cleanup: Job[..., int], when: Cron) -> None:
-    """Declare the job's schedule. Only once it has something to do, because until then each of its runs would fail."""
+    """Declare the job's schedule. Call it once rows are registered: without any, the job fails."""
     registry.register(dataclasses.replace(cleanup.definition, schedule=when))
 
 
@@ -135,19 +142,22 @@ def _delete(rows: QuerySet[Any]) -> int:
 def _sweep(sources: list[Source], registration: str) -> int:
     if not sources:
         raise ConfigurationError(
-            f"Nothing to clean up is known: call wellos_jobs.contrib.cleanup.{registration} in an app's jobs.py"
+            "There are no registered rows to delete: "
+            f"call wellos_jobs.contrib.cleanup.{registration} in an app's jobs.py"
         )
+
     now = timezone.now()
-    swept = [source(now) for source in sources]
-    total, deleted = sum(rows.count() for rows in swept), 0
-    for rows in swept:
+    querysets = [source(now) for source in sources]
+    total, deleted = sum(rows.count() for rows in querysets), 0
+
+    for rows in querysets:
         for keys in _batches(rows, BATCH_SIZE):
             deleted += _delete(rows.filter(pk__in=keys))
-            _tell(deleted, total)
+            _report_deleted(deleted, total)
     return deleted
 
 
-def _tell(deleted: int, total: int) -> None:
+def _report_deleted(deleted: int, total: int) -> None:
     report_progress(
         min(100 * deleted / max(total, 1), 99), f"{deleted} of {max(total, deleted)} deleted"
     )
@@ -155,11 +165,11 @@ def _tell(deleted: int, total: int) -> None:
 
 def _retention(ages: Mapping[str, Any]) -> dict[str, timedelta | None]:
     retention: dict[str, timedelta | None] = dict.fromkeys(DEFAULT_RETENTION)
-    for state, age in ages.items():
-        if state not in retention:
-            raise ValidationError(f"ages has {state!r}: it is not one of {', '.join(retention)}")
+    for key, age in ages.items():
+        if key not in retention:
+            raise ValidationError(f"Unknown key {key!r} in ages: use {', '.join(retention)}")
         try:
-            retention[state] = timedelta(seconds=in_seconds(f"ages[{state!r}]", age, least=1.0))
+            retention[key] = timedelta(seconds=in_seconds(f"ages[{key!r}]", age, least=1.0))
         except ValueError as error:
             raise ValidationError(str(error)) from error
     return retention

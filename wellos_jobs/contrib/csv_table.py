@@ -1,4 +1,4 @@
-"""A table as a CSV file in UTF-8, written row by row: a long one goes to disk, never whole into memory."""
+"""Write a table as a UTF-8 CSV file, row by row. Large files go to disk, not into memory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import IO, Any
 from ..monitoring import csv_export
 
 IN_MEMORY = 1024 * 1024
-"""Bytes up to which the file is kept in memory."""
+"""The file is kept in memory up to this size, in bytes."""
 
 
 @contextlib.contextmanager
-def written(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[IO[bytes]]:
-    """Yield the file, at its start; it is gone after the block."""
+def csv_file(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[IO[bytes]]:
+    """Yield the file, positioned at its start. It is deleted at the end of the block."""
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
         for line in csv_export.lines(headings, rows):
             file.write(line.encode())

@@ -1,8 +1,8 @@
-"""One mail, from its templates to the mail server's answer, and what follows from that answer.
+"""Render and send one email, and map the mail server's reply to the outcome of the job.
 
-What the server refuses for good (5xx) is given up at once. What it defers (4xx) is tried again
-after ``MAIL_WAITS["deferred"]`` seconds and then longer. While it cannot be reached a mail waits
-and burns no attempt.
+A permanent rejection (5xx) fails the job at once. A temporary one (4xx) is retried after
+``MAIL_WAITS["deferred"]`` seconds, with backoff. While the server is unreachable the job snoozes,
+which does not count as an attempt.
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ from .mail_connection import MailServerUnavailable
 
 logger = logging.getLogger("wellos_jobs.contrib")
 
-PATIENCE = timedelta(days=1)
-"""How old a mail may grow that waits, without burning attempts, for a server that cannot be reached."""
-LONGER = 4
-"""How much longer a mail that was deferred again waits each time."""
-MOST_ATTACHED = 20 * 1024 * 1024
-"""Bytes of attachments in one mail: more than that few servers take."""
+MAX_SNOOZE_AGE = timedelta(days=1)
+"""Once an email is this old, an unreachable server counts as a failed attempt."""
+BACKOFF_FACTOR = 4
+MAX_ATTACHMENT_BYTES = 20 * 1024 * 1024
+"""Size limit of all attachments of an email. Few servers accept more."""
 
 _TEMPLATE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 
@@ -45,65 +44,67 @@ _TEMPLATE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 def deliver(
     to: str, subject: str, template: str, data: Mapping[str, Any], attachments: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Send one mail here and now and return what was sent to whom. ``attachments`` are names of files in the storage.
+    """Send one email synchronously and return its recipient and subject.
 
-    A second run of the same job sends the same ``Message-ID``, by which mail systems drop a copy.
+    ``attachments`` are names of files in the storage. Each run of a job sends the same
+    ``Message-ID``, so that mail systems can drop duplicates.
 
     Raises:
-        ValidationError: the address is not valid.
-        Discard: the server refuses the message for good, the subject has a line break, or a file is
-            not there.
-        Retry: the server asks to try later (4xx).
-        Snooze: the server cannot be reached; nothing was sent.
-        AnswerLost: the server has the message, but its answer was lost.
+        ValidationError: the address is invalid.
+        Discard: the server rejected the message permanently (5xx), the subject has a line break, or
+            an attachment is missing or too large.
+        Retry: the server rejected the message temporarily (4xx).
+        Snooze: the server is unreachable; nothing was sent.
+        AnswerLost: the server's reply was lost, so the message may have been sent.
     """
     validate_email(to)
     if "\n" in subject or "\r" in subject:
         raise Discard(f"The subject {subject!r} has a line break")
+
     message = _message(to, subject, template, data)
     attach(message, attachments)
+
     try:
         mail_connection.send(message)
     except MailServerUnavailable as error:
         raise _wait_for_server(error) from error
     except smtplib.SMTPException as error:
-        raise _refusal(to, error) from error
+        raise _rejection(to, error) from error
     return {"to": to, "subject": subject}
 
 
 def attach(message: EmailMultiAlternatives, names: Sequence[str]) -> None:
-    """Attach files of the storage to a message.
+    """Attach files from the storage to a message.
 
     Raises:
-        Discard: a file is not there, or together they are larger than ``MOST_ATTACHED``.
+        Discard: a file is missing, or the files exceed ``MAX_ATTACHMENT_BYTES``.
     """
     files, total = storage(), 0
     for name in names:
         try:
             with files.open(name) as file:
-                content = file.read(MOST_ATTACHED + 1)
+                content = file.read(MAX_ATTACHMENT_BYTES + 1)
         except (FileNotFoundError, IsADirectoryError, SuspiciousFileOperation) as error:
             raise Discard(
                 f"The attachment {name!r} is not in the storage {conf.current().files_storage!r}"
             ) from error
         total += len(content)
-        if total > MOST_ATTACHED:
+        if total > MAX_ATTACHMENT_BYTES:
             raise Discard(
-                f"The attachment {name!r} makes the mail larger than {MOST_ATTACHED} bytes: send a link"
+                f"With {name!r} the attachments exceed {MAX_ATTACHMENT_BYTES} bytes: "
+                "send a link instead"
             )
         message.attach(name.rpartition("/")[2], content)
 
 
 def path_of(template: str, kind: str) -> str:
-    """Return where a mail's template is found.
+    """Return the path of an email template; ``kind`` is ``txt`` or ``html``.
 
     Raises:
-        Discard: no template could have this name.
+        Discard: the template name is invalid.
     """
     if not _TEMPLATE_NAME.match(template):
-        raise Discard(
-            f"{template!r} is not the name of a mail template: use letters, digits, '-' and '_'"
-        )
+        raise Discard(f"Invalid email template name {template!r}: use letters, digits, '-' and '_'")
     return f"wellos_jobs/email/{template}.{kind}"
 
 
@@ -114,8 +115,11 @@ def _message(
     organization = organization_details(running.organization_id) if running is not None else {}
     sender = _sender(organization)
     context = {**data, "to": to, "subject": subject}
-    with _times_of(organization):
-        text, html = render_to_string(path_of(template, "txt"), context), _html(template, context)
+
+    with _time_zone_of(organization):
+        text = render_to_string(path_of(template, "txt"), context)
+        html = _html(template, context)
+
     message = EmailMultiAlternatives(
         subject,
         text,
@@ -134,20 +138,18 @@ def _html(template: str, context: dict[str, Any]) -> str | None:
     try:
         return render_to_string(path, context)
     except TemplateDoesNotExist as error:
-        if error.args[:1] != (
-            path,
-        ):  # the template is there, but extends or includes one that is not
-            raise
+        if error.args[:1] != (path,):
+            raise  # the template exists, but one that it extends or includes does not
         return None
 
 
 def _sender(organization: Mapping[str, Any]) -> str:
-    """Return whom the mail is from: the organization, else ``DEFAULT_FROM_EMAIL``."""
+    """Return the organization's sender address, or ``DEFAULT_FROM_EMAIL``."""
     for key in ("sender", "reply_to"):
-        given = str(organization.get(key) or "")
-        if given and not (given.isprintable() and _is_address(parseaddr(given)[1])):
+        address = str(organization.get(key) or "")
+        if address and not (address.isprintable() and _is_address(parseaddr(address)[1])):
             raise Discard(
-                f"ORGANIZATION_RESOLVER names the {key} {given!r}, which is no mail address"
+                f"ORGANIZATION_RESOLVER returned an invalid email address for {key!r}: {address!r}"
             )
     return str(organization.get("sender") or conf.django_setting("DEFAULT_FROM_EMAIL"))
 
@@ -160,68 +162,69 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _times_of(organization: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
+def _time_zone_of(organization: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
     zone = organization.get("time_zone")
     return timezone.override(cron.zone(zone)) if zone else contextlib.nullcontext()
 
 
 def _headers(running: CurrentJob | None, sender: str) -> dict[str, str]:
     headers = {"Auto-Submitted": "auto-generated"}
-    if (
-        running is not None
-    ):  # the sender's domain, not this machine's: another one may send the mail again
-        headers["Message-ID"] = (
-            f"<{running.id}@{parseaddr(sender)[1].rpartition('@')[2] or DNS_NAME}>"
-        )
+    if running is not None:
+        # Use the sender's domain, not the host name: a repeated run may be on another machine.
+        domain = parseaddr(sender)[1].rpartition("@")[2] or DNS_NAME
+        headers["Message-ID"] = f"<{running.id}@{domain}>"
     return headers
 
 
-# --- what follows from the answer -----------------------------------------------------------------
+# --- from the server's reply to the outcome of the job --------------------------------------------
 
 
-def _refusal(to: str, error: smtplib.SMTPException) -> Exception:
-    """Return what a job raises for the server's refusal of a message."""
+def _rejection(to: str, error: smtplib.SMTPException) -> Exception:
+    """Return the exception that a job raises when the server rejects its message."""
     codes = mail_connection.codes_of(error)
     if not codes:
         return error
-    said = _said(error)
+    reply = _server_reply(error)
     if max(codes) >= 500:
-        return Discard(f"The mail server refused the message to {to} for good: {said}")
+        return Discard(f"The mail server rejected the message to {to} permanently: {reply}")
+
     running = current_job(default=None)
-    again = running.attempt - 1 if running is not None else 0
-    wait = conf.current().mail_waits["deferred"] * LONGER**again
-    return Retry(wait, f"The mail server deferred the message to {to}: {said}")
+    retries = running.attempt - 1 if running is not None else 0
+    wait = conf.current().mail_waits["deferred"] * BACKOFF_FACTOR**retries
+    return Retry(wait, f"The mail server rejected the message to {to} temporarily: {reply}")
 
 
 def _wait_for_server(error: MailServerUnavailable) -> Exception:
-    """Return what a job raises while the server is away: it snoozes, unless the mail has grown old."""
+    """Return the exception that a job raises while the server is unreachable."""
     running = current_job(default=None)
     if running is None:
         return error
+
     logger.warning("job=%s waits for the mail server: %s", running.id, error)
-    made = (
+    created_at = (
         JobRecord.objects.using(running.database)
         .filter(pk=running.id)
         .values_list("created_at", flat=True)
         .first()
     )
     waits = conf.current().mail_waits
-    if made is None or timezone.now() - made < PATIENCE:
+    if created_at is None or timezone.now() - created_at < MAX_SNOOZE_AGE:
         return Snooze(waits["unreachable"], str(error))
-    return Retry(waits["deferred"] * LONGER ** (running.attempt - 1), str(error))
+    return Retry(waits["deferred"] * BACKOFF_FACTOR ** (running.attempt - 1), str(error))
 
 
-def _said(error: smtplib.SMTPException) -> str:
-    """Return code and text of the server's answer."""
-    answers: list[tuple[int, bytes | str]]
+def _server_reply(error: smtplib.SMTPException) -> str:
+    """Return the codes and texts of the server's reply."""
+    replies: list[tuple[int, bytes | str]]
     if isinstance(error, smtplib.SMTPRecipientsRefused):
-        answers = [*error.recipients.values()]
+        replies = [*error.recipients.values()]
     elif isinstance(error, smtplib.SMTPResponseException):
-        answers = [(error.smtp_code, error.smtp_error)]
+        replies = [(error.smtp_code, error.smtp_error)]
     else:
         return str(error)
-    texts = (
-        text.decode(errors="replace") if isinstance(text, bytes) else str(text)
-        for _, text in answers
-    )
-    return "; ".join(f"{code} {text}" for (code, _), text in zip(answers, texts, strict=True))
+
+    return "; ".join(f"{code} {_decoded(text)}" for code, text in replies)
+
+
+def _decoded(text: bytes | str) -> str:
+    return text.decode(errors="replace") if isinstance(text, bytes) else str(text)

@@ -1,10 +1,11 @@
-"""Mail jobs: welcome, password reset, and many at once. Sent through Django's mail backends.
+"""Email jobs: welcome, password reset and bulk email, sent through Django's email backends.
 
-A message is made from the templates ``wellos_jobs/email/<template>.txt`` and, where there is one,
-``.html``; a project overrides them, or adds its own, in its template folders. It comes from the
-organization of the job, where ``ORGANIZATION_RESOLVER`` names a ``sender``. Each mail is a job with
-one recipient, also of many at once, so each has an end and a history of its own; the worker keeps
-its connection to the server open from one to the next.
+A message is rendered from the template ``wellos_jobs/email/<template>.txt`` and, if it exists, from
+``<template>.html``. A project can override these templates and add others. The sender is the one
+that ``ORGANIZATION_RESOLVER`` returns for the job's organization, if any.
+
+Each email is a job with one recipient, bulk email included, so each has its own state and history.
+The worker reuses one connection to the mail server for all of them.
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ __all__ = [
     "welcome_job",
 ]
 
-_TEMPLATE_FAULTS = (TemplateDoesNotExist, TemplateSyntaxError)
+_TEMPLATE_ERRORS = (TemplateDoesNotExist, TemplateSyntaxError)
 _ITEM_KEYS = ("to", "subject", "template", "data", "attachments")
 
 
-@job("send-welcome-email", queue=QUEUE, max_attempts=3, discard_on=_TEMPLATE_FAULTS)
+@job("send-welcome-email", queue=QUEUE, max_attempts=3, discard_on=_TEMPLATE_ERRORS)
 def welcome_job(to: str, subject: str, template: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Send the welcome mail."""
+    """Send the welcome email."""
     return deliver(to, subject, template, data)
 
 
@@ -55,16 +56,16 @@ def welcome_job(to: str, subject: str, template: str, data: dict[str, Any]) -> d
     priority=Priority.HIGH,
     max_attempts=3,
     sensitive=("data",),
-    discard_on=_TEMPLATE_FAULTS,
+    discard_on=_TEMPLATE_ERRORS,
 )
 def password_reset_job(
     to: str, subject: str, template: str, data: dict[str, Any]
 ) -> dict[str, Any]:
-    """Send the password reset mail. ``data`` holds the token, so all of it is encrypted."""
+    """Send the password reset email. ``data`` includes the token, so all of it is encrypted."""
     return deliver(to, subject, template, data)
 
 
-@job("send-email", queue=QUEUE, max_attempts=3, discard_on=_TEMPLATE_FAULTS)
+@job("send-email", queue=QUEUE, max_attempts=3, discard_on=_TEMPLATE_ERRORS)
 def email_job(
     to: str,
     subject: str,
@@ -72,36 +73,37 @@ def email_job(
     data: dict[str, Any] | None = None,
     attachments: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Send one mail. ``attachments`` are names of files in the storage, which are read when the mail is sent."""
+    """Send one email. ``attachments`` are names of files in the storage, read when it is sent."""
     return deliver(to, subject, template, data or {}, attachments)
 
 
 def send_welcome_email(user: AbstractBaseUser, **using: Any) -> JobHandle:
-    """Enqueue the welcome mail to ``user``; ``using`` are options of the job, such as ``organization``.
+    """Enqueue the welcome email to ``user``. ``using`` are job options such as ``organization``.
 
     Raises:
-        ValidationError: the user has no valid address.
+        ValidationError: the user has no valid email address.
     """
     return welcome_job.using(**using).enqueue(**welcome_data(user))
 
 
 def welcome_data(user: AbstractBaseUser) -> dict[str, Any]:
-    """Return the data of ``welcome_job`` for a user, for a trigger or a flow.
+    """Return the arguments of ``welcome_job`` for a user, for use in triggers and flows.
 
     Raises:
-        ValidationError: the user has no valid address.
+        ValidationError: the user has no valid email address.
     """
     data = {"user_id": str(user.pk), "name": name_of(user)}
     return {"to": address_of(user), "subject": WELCOME_SUBJECT, "template": "welcome", "data": data}
 
 
 def send_password_reset_email(email: str, token: str, *, link: str = "", **using: Any) -> JobHandle:
-    """Enqueue the password reset mail. ``link`` is the page that takes the token; without it the mail shows the token.
+    """Enqueue the password reset email.
 
-    Token and link are readable in the mail only: not in Redis, rows, logs or admin.
+    ``link`` is the URL of the reset page. Without it, the email shows the token instead. Token and
+    link are readable only in the email: not in Redis, the database, logs or the admin.
 
     Raises:
-        ValidationError: the address is not valid.
+        ValidationError: the address is invalid.
     """
     validate_email(email)
     return password_reset_job.using(**using).enqueue(
@@ -113,47 +115,51 @@ def send_password_reset_email(email: str, token: str, *, link: str = "", **using
 
 
 def send_bulk_emails(emails: Iterable[Mapping[str, Any]], **using: Any) -> list[JobHandle]:
-    """Enqueue a mail for each ``{"to", "subject", "template", "data", "attachments"}`` (the last two may be left out):
-    all or none. ``mailings.outcome(handles)`` tells how they went. Their priority is BULK, so that
-    no single mail waits for them, unless ``using`` has another.
+    """Enqueue many emails, all or none.
+
+    Each item is a mapping with ``to``, ``subject``, ``template`` and optionally ``data`` and
+    ``attachments``. ``mailings.outcome(handles)`` returns the results. The default priority is
+    BULK, so that other email does not wait behind them.
 
     Raises:
-        ValueError: an item is not of that form; the text names its place.
+        ValueError: an item is invalid; the message gives its index.
     """
-    rows = [_checked_item(place, item) for place, item in enumerate(emails)]
+    rows = [_checked_item(index, item) for index, item in enumerate(emails)]
     return email_job.using(**{"priority": Priority.BULK, **using}).enqueue_bulk(rows)
 
 
 def address_of(user: AbstractBaseUser) -> str:
-    """Return the user's mail address.
+    """Return the user's email address.
 
     Raises:
-        ValidationError: there is none, or it is not valid.
+        ValidationError: it is missing or invalid.
     """
     address = str(getattr(user, user.get_email_field_name(), "") or "")
     if not address:
-        raise ValidationError(f"The user {user.pk} has no mail address")
+        raise ValidationError(f"User {user.pk} has no email address")
     validate_email(address)
     return address
 
 
 def name_of(user: AbstractBaseUser) -> str:
-    """Return how the user is greeted: full name, else user name."""
+    """Return the user's full name, or the username if there is none."""
     full_name = getattr(user, "get_full_name", str)()
     return str(full_name).strip() or user.get_username()
 
 
-def _checked_item(place: int, item: Mapping[str, Any]) -> dict[str, Any]:
+def _checked_item(index: int, item: Mapping[str, Any]) -> dict[str, Any]:
     missing = [key for key in _ITEM_KEYS[:3] if not item.get(key)]
     unknown = [str(key) for key in item if key not in _ITEM_KEYS]
     if missing or unknown:
-        fault = f"has no {missing[0]!r}" if missing else f"has an unknown key {unknown[0]!r}"
-        raise ValueError(f"emails[{place}] {fault}: its keys are {', '.join(_ITEM_KEYS)}")
+        problem = f"has no {missing[0]!r}" if missing else f"has an unknown key {unknown[0]!r}"
+        raise ValueError(f"emails[{index}] {problem}: the keys are {', '.join(_ITEM_KEYS)}")
+
     try:
         validate_email(item["to"])
         path_of(item["template"], "txt")
     except (ValidationError, Discard) as error:
         raise ValueError(
-            f"emails[{place}]: {item['to']!r}, template {item['template']!r}: {error}"
+            f"emails[{index}]: {item['to']!r}, template {item['template']!r}: {error}"
         ) from error
+
     return {**item, "data": dict(item.get("data") or {})}

@@ -1,8 +1,7 @@
-"""Files that jobs make, in the storage that ``FILES_STORAGE`` names, and links to them.
+"""Store the files that jobs produce, in the storage named by ``FILES_STORAGE``, and link to them.
 
-A file has the name that its job chose, so a job that runs twice, or is killed between the upload
-and its end, leaves one file. It appears whole or not at all, where the storage can do so: the file
-system can, and so can S3.
+The job chooses the exact file name, so repeated runs replace the file instead of adding another
+one. On the file system and on S3 a file is written atomically.
 """
 
 from __future__ import annotations
@@ -34,26 +33,27 @@ class StoredFile:
 
 
 def storage() -> Storage:
-    """Return the storage of the files that jobs make."""
+    """Return the storage named by ``FILES_STORAGE``."""
     return storages[conf.current().files_storage]
 
 
 def store(name: str, content: bytes | IO[bytes]) -> StoredFile:
-    """Write ``content``, bytes or an open file, under exactly ``name``. A file goes piece by piece.
+    """Store ``content``, bytes or an open file, under exactly ``name``, replacing an existing file.
 
-    What is there under this name is replaced, where ``save`` alone would add a second file beside
-    it.
+    (``Storage.save`` alone would choose another name.) An open file is copied in chunks.
 
     Raises:
-        SuspiciousFileOperation: the name is empty, or leads out of the storage.
+        SuspiciousFileOperation: the name is empty or leads outside the storage.
     """
     validate_file_name(name, allow_relative_path=True)
-    target = storage()
-    file: File[bytes] = (
-        ContentFile(content) if isinstance(content, bytes) else File(content, name=name)
-    )
-    size = len(content) if isinstance(content, bytes) else content.seek(0, io.SEEK_END)
+    file: File[bytes]
+    if isinstance(content, bytes):
+        file, size = ContentFile(content), len(content)
+    else:
+        file, size = File(content, name=name), content.seek(0, io.SEEK_END)
     file.seek(0)
+
+    target = storage()
     if isinstance(target, FileSystemStorage):
         _replace_on_disk(target, name, file)
     else:
@@ -62,9 +62,10 @@ def store(name: str, content: bytes | IO[bytes]) -> StoredFile:
 
 
 def url_of(name: str) -> str:
-    """Return where the file can be fetched: by a signed link, good for ``FILE_LINK_AGE`` seconds, if
-    ``wellos_jobs.contrib.urls`` is included, else at the storage's own URL. A storage without URLs
-    gives the name.
+    """Return a URL for downloading the file.
+
+    It is a signed link that expires after ``FILE_LINK_AGE`` seconds if ``wellos_jobs.contrib.urls``
+    is included, otherwise the storage's own URL, or the file's name if the storage has no URLs.
     """
     token = signing.dumps(name, salt=SALT)
     try:
@@ -74,39 +75,35 @@ def url_of(name: str) -> str:
 
 
 def own_url(name: str) -> str:
-    """Return the storage's URL of a file, which S3 signs and lets expire; '' if it has none."""
+    """Return the storage's own URL of a file (S3 signs it), or '' if the storage has no URLs."""
     try:
         return str(storage().url(name))
-    except (
-        NotImplementedError,
-        ValueError,
-    ):  # FileSystemStorage without MEDIA_URL raises ValueError
+    except (NotImplementedError, ValueError):  # ValueError: FileSystemStorage without MEDIA_URL
         return ""
 
 
 def absolute(url: str) -> str:
-    """Return a URL as it is written in a mail: one of this site begins with ``BASE_URL``."""
-    return (
-        f"{conf.current().base_url}{url}"
-        if url.startswith("/") and not url.startswith("//")
-        else url
-    )
+    """Return a URL for use in an email: ``BASE_URL`` is put before a path on this site."""
+    is_path = url.startswith("/") and not url.startswith("//")
+    return f"{conf.current().base_url}{url}" if is_path else url
 
 
 def read_token(token: str) -> str:
-    """Return the name of the file that a signed link is for.
+    """Return the file name in the token of a signed link.
 
     Raises:
-        signing.SignatureExpired: the link is too old.
-        signing.BadSignature: nobody here made it.
+        signing.SignatureExpired: the link has expired.
+        signing.BadSignature: the signature is invalid.
     """
     age = timedelta(seconds=conf.current().file_link_age)
     return str(signing.loads(token, salt=SALT, max_age=age))
 
 
 def _replace_on_disk(target: FileSystemStorage, name: str, file: File[bytes]) -> None:
-    """Write a draft and put it in the place of the file: nobody ever reads half of one. The draft has one name, too, so
-    that a run that is killed leaves no more than its next one cleans up."""
+    """Write a temporary file, then rename it, so that readers never see half a file.
+
+    The temporary file always has the same name, so the next run removes one left by a killed run.
+    """
     folder, _, base = name.rpartition("/")
     draft = f"{folder}/.{base}.draft" if folder else f".{base}.draft"
     target.delete(draft)
@@ -118,7 +115,5 @@ def _replace(target: Storage, name: str, file: File[bytes]) -> None:
     if not getattr(target, "file_overwrite", False) and target.exists(name):
         target.delete(name)
     saved = target.save(name, file)
-    if saved != name and target.exists(
-        name
-    ):  # another run of the job was faster: its file has the name
-        target.delete(saved)
+    if saved != name and target.exists(name):
+        target.delete(saved)  # another run of the job has stored the file meanwhile

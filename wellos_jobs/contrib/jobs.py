@@ -1,4 +1,4 @@
-"""What makes the ready job types known: workers look for jobs in each app's ``jobs`` module."""
+"""Imports the ready-made jobs, because workers look for jobs in each app's ``jobs`` module."""
 
 from . import cleanup, emails, notifications, organization_reports, orphans, reports
 

@@ -1,9 +1,8 @@
-"""The connection to the mail server. A worker keeps it open from one mail job to the next.
+"""The connection to the mail server. A worker reuses it from one email job to the next.
 
-So a thousand mails, a job each, go in chunks of ``MAILS_PER_CONNECTION`` over one connection, and
-each still has a row, attempts and an end of its own. What a broken connection means for the message
-is decided here, too: a message that was not handed over may safely be sent again; of one whose
-answer was lost nobody knows.
+So a thousand emails, one job each, need one connection for each ``MAILS_PER_CONNECTION`` messages.
+If the connection breaks, this module also decides what that means for the message: if the server
+had not received it, it can safely be sent again; if the reply was lost, delivery is unknown.
 """
 
 from __future__ import annotations
@@ -24,23 +23,23 @@ from .. import current_job
 from ..errors import JobHandedBack
 
 MAILS_PER_CONNECTION = 100
-"""Mail servers limit how many messages they take over one connection."""
-IDLE = 15.0
-"""Seconds after which a connection is not used again: the server may be about to end it."""
-SERVICE_CLOSES = 421
-"""What a server answers that is shutting down. It has not taken the message."""
+"""Mail servers limit the number of messages for each connection."""
+MAX_IDLE = 15.0
+"""Seconds after which an idle connection is replaced: the server may be about to close it."""
+SERVICE_CLOSING = 421
+"""Reply of a server that is shutting down. It has not accepted the message."""
 
 
 class MailServerUnavailable(ConnectionError):
-    """The mail server cannot be reached, does not let us in, or ended the connection before it had the message."""
+    """The server is unreachable, rejects our login, or closed the connection before the message."""
 
 
 class AnswerLost(ConnectionError):
-    """The connection broke after the message was given to the server and before its answer: it may have been taken."""
+    """The connection broke before the server confirmed the message: it may have been sent."""
 
 
 class MailConnection:
-    """Sends messages one by one over a connection that is opened when it is needed."""
+    """Sends messages one by one over a connection that is opened on first use."""
 
     def __init__(self) -> None:
         self._backend: Any = None
@@ -53,53 +52,55 @@ class MailConnection:
         Raises:
             MailServerUnavailable: nothing was sent.
             AnswerLost: it may have been sent.
-            smtplib.SMTPException: the server's refusal.
+            smtplib.SMTPException: the server rejected it.
         """
-        if self._mails >= MAILS_PER_CONNECTION or time.monotonic() - self._used_at > IDLE:
+        if self._mails >= MAILS_PER_CONNECTION or time.monotonic() - self._used_at > MAX_IDLE:
             self.close()
-        is_fresh = self._backend is None
+
+        is_new = self._backend is None
         try:
-            self._hand_over(message)
+            self._send(message)
         except MailServerUnavailable:
-            if is_fresh:
+            if is_new:
                 raise
-            self._hand_over(message)  # the server had ended the kept connection: a new one may do
+            self._send(message)  # the server had closed the idle connection: open a new one
 
     def close(self) -> None:
-        """Take leave of the server."""
+        """Close the connection with a QUIT."""
         backend, self._backend, self._mails = self._backend, None, 0
         if backend is not None:
-            with contextlib.suppress(OSError):  # it is gone already, which is as well
+            with contextlib.suppress(OSError):  # the server has closed it already
                 backend.close()
 
-    def _hand_over(self, message: EmailMessage) -> None:
+    def _send(self, message: EmailMessage) -> None:
         backend = self._backend or self._open()
+
         try:
             backend.send_messages([message])
         except smtplib.SMTPServerDisconnected as error:
-            self._drop()
-            if _was_given_the_message(error):
+            self._abort()
+            if _was_sent(error):
                 raise AnswerLost(
-                    f"The mail server ended the connection without an answer: {error}"
+                    f"The mail server closed the connection before its reply: {error}"
                 ) from error
-            raise MailServerUnavailable(f"The mail server ended the connection: {error}") from error
+            raise MailServerUnavailable(
+                f"The mail server closed the connection: {error}"
+            ) from error
         except smtplib.SMTPException as error:
-            if SERVICE_CLOSES in codes_of(error):
-                self._drop()
-                raise MailServerUnavailable(f"The mail server is closing: {error}") from error
+            if SERVICE_CLOSING not in codes_of(error):
+                raise
+            self._abort()
+            raise MailServerUnavailable(f"The mail server is shutting down: {error}") from error
+        except JobHandedBack as error:
+            self._abort()
+            if _was_sent(error):
+                # Another worker will run the job again, so record that the message may be sent.
+                raise AnswerLost("The worker was stopped before the mail server's reply") from error
             raise
-        except (
-            JobHandedBack
-        ) as error:  # the worker stops, and another one runs the job again without a trace of this
-            self._drop()
-            if _was_given_the_message(error):
-                raise AnswerLost(
-                    "The worker was stopped before the mail server had answered"
-                ) from error
+        except BaseException:  # such as a timeout: the state of the SMTP dialog is unknown
+            self._abort()
             raise
-        except BaseException:  # a timeout, say: nobody knows where in the conversation it struck
-            self._drop()
-            raise
+
         self._mails += 1
         self._used_at = time.monotonic()
 
@@ -107,42 +108,42 @@ class MailConnection:
         backend = mail.mailers.default if django.VERSION >= (6, 1) else mail.get_connection()
         try:
             is_connection = backend.open()
-        except (
-            OSError
-        ) as error:  # also a password that it does not take: that is not the message's fault
+        except OSError as error:  # a rejected login, too: no message could be sent
             with contextlib.suppress(OSError):
                 backend.close()
-            raise MailServerUnavailable(f"The mail server cannot be reached: {error}") from error
+            raise MailServerUnavailable(f"The mail server is unreachable: {error}") from error
+
         if is_connection:
             self._backend = backend
         return backend
 
-    def _drop(self) -> None:
-        """Cut the connection without a word: a server that hangs would not answer one."""
+    def _abort(self) -> None:
+        """Close the connection without a QUIT, which a hanging server would not answer."""
         backend, self._backend, self._mails = self._backend, None, 0
         client = getattr(backend, "connection", None)
         if client is not None:
             client.close()
 
 
-class _Kept(threading.local):
-    """The connection that each thread keeps."""
+class _PerThread(threading.local):
+    """Holds the connection of each thread."""
 
     def __init__(self) -> None:
         self.connection = MailConnection()
 
 
-_kept = _Kept()
+_per_thread = _PerThread()
 
 
 def send(message: EmailMessage) -> None:
-    """Send a message: in a job over the worker's connection, elsewhere over one that is closed at once.
+    """Send a message. In a job, the thread's connection stays open afterwards.
 
     Raises: as ``MailConnection.send``.
     """
     if current_job(default=None) is not None:
-        _kept.connection.send(message)
+        _per_thread.connection.send(message)
         return
+
     connection = MailConnection()
     try:
         connection.send(message)
@@ -151,19 +152,19 @@ def send(message: EmailMessage) -> None:
 
 
 def close() -> None:
-    """Close the connection that this thread keeps."""
-    _kept.connection.close()
+    """Close this thread's connection."""
+    _per_thread.connection.close()
 
 
 def codes_of(error: smtplib.SMTPException) -> list[int]:
-    """Return the codes of a server's refusal; none if the error is something else."""
+    """Return the reply codes of a rejection; empty for other errors."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return [code for code, _ in error.recipients.values()]
     return [error.smtp_code] if isinstance(error, smtplib.SMTPResponseException) else []
 
 
-def _was_given_the_message(error: BaseException) -> bool:
-    """Tell whether the connection broke in SMTP's DATA, the one command after which the server has the message."""
+def _was_sent(error: BaseException) -> bool:
+    """Return whether the error occurred in the DATA command, which transfers the message."""
     data = smtplib.SMTP.data.__code__
     return any(frame.f_code is data for frame, _ in traceback.walk_tb(error.__traceback__))
 

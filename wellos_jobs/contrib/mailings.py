@@ -1,4 +1,4 @@
-"""How many mails at once went, told from the ledger: who got one, who did not and why, and who may have got two."""
+"""Results of bulk email, read from the job rows: sent, failed, possible duplicates."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ _NO_ANSWER = Q(error_class=_ANSWER_LOST) | Q(
 
 @dataclass(slots=True)
 class Mailing:
-    """The recipients of many mails by what became of theirs."""
+    """Recipients of bulk email, grouped by result."""
 
     sent: list[str] = field(default_factory=list)
-    """The server took the message."""
+    """The server accepted the message."""
     failed: dict[str, str] = field(default_factory=dict)
-    """It was given up: the server's refusal, or whatever else was wrong."""
+    """The job failed; the value is its error."""
     canceled: list[str] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
-    """It waits, or waits to be tried again."""
-    perhaps_twice: list[str] = field(default_factory=list)
-    """The server's answer was lost, or the worker died at it: the message was, or will be, sent again."""
+    """The job has not ended yet."""
+    possible_duplicates: list[str] = field(default_factory=list)
+    """The reply was lost or the worker died while sending, and the message is sent again."""
 
 
 def outcome(handles: Iterable[JobHandle]) -> Mailing:
-    """Return how the mails of ``send_bulk_emails`` went so far. Two queries for each 500 of them."""
+    """Return the results so far of ``send_bulk_emails``. Takes two queries for each 500 emails."""
     mailing = Mailing()
     for database, ids in _chunks(handles):
         records = JobRecord.objects.using(database).in_bulk(ids)
-        for record in filter(
-            None, map(records.get, ids)
-        ):  # in the order of the handles; a row may have been pruned
-            _sort_in(mailing, JobState(record.state), record.data["to"], record.error)
+        for job_id in ids:
+            record = records.get(job_id)
+            if record is not None:  # else it has been pruned
+                _add(mailing, JobState(record.state), record.data["to"], record.error)
+
         attempts = JobAttempt.objects.using(database).filter(_NO_ANSWER, job__in=ids).order_by()
-        mailing.perhaps_twice += sorted(
-            {data["to"] for (data,) in attempts.values_list("job__data")}
-        )
+        addresses = {data["to"] for (data,) in attempts.values_list("job__data")}
+        mailing.possible_duplicates += sorted(addresses)
     return mailing
 
 
-def _sort_in(mailing: Mailing, state: JobState, to: str, error: str) -> None:
+def _add(mailing: Mailing, state: JobState, to: str, error: str) -> None:
     if state == JobState.FAILED:
         mailing.failed[to] = error
     elif state == JobState.COMPLETED:

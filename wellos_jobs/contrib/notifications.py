@@ -1,7 +1,7 @@
-"""Delayed messages to users: reminders, and a warning three days before a trial ends.
+"""Delayed emails to users: reminders, and a warning three days before a trial ends.
 
-The jobs carry the user's key only; who the user is by then, and whether the message still makes
-sense, is looked up when they run.
+A job stores only the user's primary key. When it runs, it loads the user and checks that the
+message still applies.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ WARNING_PERIOD = timedelta(days=3)
 
 @job("send-reminder", queue=QUEUE, max_attempts=3)
 def reminder_job(user_id: Any, reminder_text: str) -> dict[str, Any]:
-    """Send the reminder, unless the user is gone or no longer active."""
+    """Send the reminder, unless the user was deleted or deactivated."""
     user = _active_user(user_id)
     if user is None:
-        return _not_sent(f"user {user_id} is gone or not active")
+        return _not_sent(f"user {user_id} was deleted or is not active")
     return _send(user, "Reminder", "reminder", {"reminder_text": reminder_text})
 
 
 @job("trial-expiration-warning", queue=QUEUE, max_attempts=3)
 def trial_expiration_warning_job(user_id: Any, trial_ends_at: datetime) -> dict[str, Any]:
-    """Send the warning, unless the user is gone or has a ``trial_ends_at`` that has changed since."""
+    """Send the warning, unless the user was deleted or ``user.trial_ends_at`` has changed."""
     user = _active_user(user_id)
     if user is None:
-        return _not_sent(f"user {user_id} is gone or not active")
+        return _not_sent(f"user {user_id} was deleted or is not active")
     if getattr(user, "trial_ends_at", trial_ends_at) != trial_ends_at:
-        return _not_sent("the trial ends at another time now")
+        return _not_sent("the end of the trial has changed")
+
     return _send(
         user, "Your trial ends soon", "trial-expiration-warning", {"trial_ends_at": trial_ends_at}
     )
@@ -47,10 +48,10 @@ def trial_expiration_warning_job(user_id: Any, trial_ends_at: datetime) -> dict[
 def send_reminder(
     user: AbstractBaseUser, text: str, delay: float | timedelta, **using: Any
 ) -> JobHandle:
-    """Send ``text`` to the user after ``delay`` (seconds or timedelta); ``using`` are options of the job.
+    """Email ``text`` to the user after ``delay`` (seconds or timedelta). ``using`` are job options.
 
     Raises:
-        BadOption: the delay is negative or not a length of time.
+        BadOption: the delay is negative or not a duration.
     """
     return reminder_job.using(delay=delay, **using).enqueue(user_id=user.pk, reminder_text=text)
 
@@ -58,15 +59,16 @@ def send_reminder(
 def send_trial_expiration_warning(
     user: AbstractBaseUser, trial_ends_at: datetime, **using: Any
 ) -> JobHandle | None:
-    """Warn the user three days before the trial ends; return None, and do nothing, when that is past.
+    """Warn the user three days before the trial ends. If that is in the past, return None.
 
     Raises:
-        ValueError: the time is naive.
+        ValueError: ``trial_ends_at`` is a naive datetime.
     """
     if timezone.is_naive(trial_ends_at):
         raise ValueError(
             f"trial_ends_at is {trial_ends_at!r}, a naive datetime: give it a time zone"
         )
+
     warn_at = trial_ends_at - WARNING_PERIOD
     if warn_at <= timezone.now():
         return None

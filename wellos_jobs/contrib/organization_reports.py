@@ -1,9 +1,10 @@
-"""``org-report``: the report of one organization, made by its schedule, stored, and mailed as a link.
+"""The job ``org-report``: a scheduled report for one organization, emailed as a link.
 
-    schedule_organization_reports("acme", "0 7 * * 1", report_type="hours", format="csv",
-    recipients=["a@acme.example"])
+    schedule_organization_reports(
+        "acme", "0 7 * * 1", report_type="hours", format="csv", recipients=["a@acme.example"]
+    )
 
-The report types are those of ``contrib.reports`` whose ``fetch`` takes an ``organization``.
+It supports the report types of ``contrib.reports`` whose ``fetch`` takes ``organization``.
 """
 
 from __future__ import annotations
@@ -26,35 +27,35 @@ from ..schedules import REPORT_JOB
 from . import report_types
 from .emails import email_job
 from .files import StoredFile, absolute
-from .report_types import DateRange, ReportType
+from .report_content import DateRange
+from .report_types import ReportType
 from .reports import announce, make
 
 QUEUE = "dynamic"
-WITHOUT_SCHEDULE = timedelta(days=30)
-"""How long a time a report is about that no schedule made."""
+DEFAULT_PERIOD = timedelta(days=30)
+"""The period that a report covers if there is no schedule."""
 
 
 @job(REPORT_JOB, queue=QUEUE, max_attempts=3, discard_on=(ConfigurationError,))
 def org_report(
     organization_id: str, report_type: str = "", format: str = "pdf", recipients: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Make an organization's report for the days up to when it was due; return ``{"url", "size"}``, size in bytes.
+    """Make an organization's report, up to the day before it is due; return its URL and size.
 
-    ``report_type`` '' is the first registered type that organizations may have; ``format`` is
-    ``pdf`` or ``csv``. Each of ``recipients`` gets a mail of their own, once, however often the job
-    is run.
+    ``report_type`` '' selects the first registered type for organizations. ``format`` is ``pdf`` or
+    ``csv``. Each recipient gets one separate email, even if the job runs twice.
 
     Raises:
-        UnknownReport: the type does not exist, or shows everybody's data.
-        ValidationError: the organization, the format or an address cannot be meant.
+        UnknownReport: the type is not registered, or includes the data of all organizations.
+        ValidationError: the organization, the format or an address is invalid.
     """
     kind = report_types.find_for_organizations(report_type)
     addresses = _checked(organization_id, format, recipients)
     days = _days(organization_id)
     organization = _label(organization_id)
-    file = make(
-        kind, days, f"{kind.title}, {organization}", organization=organization_id, format=format
-    )
+    title = f"{kind.title}, {organization}"
+
+    file = make(kind, days, title, organization=organization_id, format=format)
     return announce(
         file, lambda _message: _mail(addresses, kind, organization_id, organization, days, file)
     )
@@ -63,11 +64,12 @@ def org_report(
 def days_until(
     due: datetime, schedule: Schedule | None, organization_id: str, *, by_hand: bool = False
 ) -> DateRange:
-    """Return the days that a report due at ``due`` is about: those since the run before it, the day of ``due`` not
-    counted unless the run before was on that day, too. So each day is in exactly one of the daily
-    (or rarer) reports.
+    """Return the days covered by the report due at ``due``.
 
-    A run by hand is about as long a time as the last one of the calendar was.
+    It covers the days from the previous run to the day before ``due``, so that each day is in
+    exactly one daily (or less frequent) report. If both runs are on one day, it covers that day.
+
+    A manual run (``by_hand``) covers a period as long as that of the last scheduled run.
     """
     zone = cron.zone(
         schedule.zone if schedule else organization_time_zone(organization_id) or _project_zone()
@@ -79,13 +81,15 @@ def days_until(
 
 def _start(due: datetime, schedule: Schedule | None, *, by_hand: bool) -> datetime:
     if schedule is None:
-        return due - WITHOUT_SCHEDULE
+        return due - DEFAULT_PERIOD
+
     line = (schedule.cron, schedule.zone)
-    before = cron.previous_run(*line, due, anchor=schedule.starts_at)
-    if before is None or not by_hand:
-        return before or due - WITHOUT_SCHEDULE
-    earlier = cron.previous_run(*line, before, anchor=schedule.starts_at)
-    return due - (before - earlier if earlier else WITHOUT_SCHEDULE)
+    last = cron.previous_run(*line, due, anchor=schedule.starts_at)
+    if last is None or not by_hand:
+        return last or due - DEFAULT_PERIOD
+
+    last_but_one = cron.previous_run(*line, last, anchor=schedule.starts_at)
+    return due - (last - last_but_one if last_but_one else DEFAULT_PERIOD)
 
 
 def _days(organization_id: str) -> DateRange:
@@ -96,7 +100,7 @@ def _days(organization_id: str) -> DateRange:
 
 
 def _schedule(running: CurrentJob | None, organization_id: str) -> Schedule | None:
-    """Return the schedule that made the running job, or else the organization's."""
+    """Return the schedule of the running job, or else the organization's report schedule."""
     using = running.database if running else None
     if running is not None:
         record = (
@@ -108,21 +112,22 @@ def _schedule(running: CurrentJob | None, organization_id: str) -> Schedule | No
 
 
 def _checked(organization_id: str, format: str, recipients: Sequence[str]) -> list[str]:
-    """Check the job's arguments and return the addresses, each once."""
+    """Check the job's arguments and return the addresses without duplicates."""
     if not organization_id:
-        raise ValidationError("organization_id is empty: the report would show everybody's data")
-    if format not in REPORT_FORMATS:
         raise ValidationError(
-            f"format is {format!r}: reports are made as {' or '.join(REPORT_FORMATS)}"
+            "organization_id is empty: the report would include the data of all organizations"
         )
+    if format not in REPORT_FORMATS:
+        raise ValidationError(f"Unknown format {format!r}: use {' or '.join(REPORT_FORMATS)}")
     if isinstance(recipients, str):
-        raise ValidationError("recipients must be a list of mail addresses")
+        raise ValidationError("recipients must be a list of email addresses")
+
     addresses: dict[str, str] = {}
     for address in recipients:
         try:
             validate_email(address)
         except ValidationError as error:
-            raise ValidationError(f"{address!r} in recipients is not a mail address") from error
+            raise ValidationError(f"Invalid email address {address!r} in recipients") from error
         addresses.setdefault(address.casefold(), address)
     return list(addresses.values())
 
@@ -135,34 +140,32 @@ def _mail(
     days: DateRange,
     file: StoredFile,
 ) -> None:
-    """Enqueue a mail to each address. Its id is made from the report's, so that a report made again sends no second."""
+    """Enqueue an email to each address.
+
+    Its id is derived from the report job's, so that a repeated run sends no second email.
+    """
     running = current_job(default=None)
     report = running.id if running else str(uuid.uuid4())
-    data = {
-        "title": kind.title,
-        "organization": organization,
-        "days": str(days),
-        "url": absolute(file.url),
+    mail = {
+        "subject": f"{kind.title}: {days}",
+        "template": "organization-report",
+        "data": {
+            "title": kind.title,
+            "organization": organization,
+            "days": str(days),
+            "url": absolute(file.url),
+        },
     }
-    enqueue_bulk(
-        [
-            (
-                email_job.name,
-                {
-                    "to": to,
-                    "subject": f"{kind.title}: {days}",
-                    "template": "organization-report",
-                    "data": data,
-                },
-                JobOptions(
-                    id=f"{REPORT_JOB}:{report}:{to}",
-                    organization=organization_id,
-                    database=running.database if running else None,
-                ),
-            )
-            for to in addresses
-        ]
-    )
+
+    emails = []
+    for to in addresses:
+        options = JobOptions(
+            id=f"{REPORT_JOB}:{report}:{to}",
+            organization=organization_id,
+            database=running.database if running else None,
+        )
+        emails.append((email_job.name, {"to": to, **mail}, options))
+    enqueue_bulk(emails)
 
 
 def _label(organization_id: str) -> str:

@@ -1,11 +1,16 @@
-"""Cleanup of files that nothing refers to any more. The project says where they lie and which ones are needed.
+"""Delete orphaned files: files in the storage that nothing refers to any more.
 
-    orphans.register("reports/", orphans.of_jobs) orphans.register("photos/", lambda names:
-    Photo.objects.filter(file__in=names).values_list("file", flat=True))
+The project registers folders, each with a function that returns the files still in use:
 
-Nothing outside a registered prefix is looked at, nothing younger than a day is deleted, links in
-the file system are not followed, and ``cleanup_orphaned_files.enqueue(dry_run=True)`` only says
-what would go. It runs daily at 03:00 once something is registered.
+    orphans.register("reports/", orphans.of_jobs)
+    orphans.register(
+        "photos/",
+        lambda names: Photo.objects.filter(file__in=names).values_list("file", flat=True),
+    )
+
+Files outside the registered folders are ignored, files younger than a day are kept, and symbolic
+links are not followed. ``cleanup_orphaned_files.enqueue(dry_run=True)`` deletes nothing and logs
+what it would delete. The job runs daily at 03:00 once a folder is registered.
 """
 
 from __future__ import annotations
@@ -26,16 +31,16 @@ from ..cron import Cron
 from ..database import migrated_databases
 from ..errors import ConfigurationError
 from ..models import JobRecord
-from .cleanup import LONGEST, QUEUE, schedule
+from .cleanup import QUEUE, TIMEOUT, schedule
 from .files import storage
 
 logger = logging.getLogger("wellos_jobs.contrib")
 
 NIGHTLY = Cron("0 3 * * *")
-LEAST_AGE = timedelta(days=1)
-"""A file younger than this may belong to something that is about to be stored."""
+MIN_AGE = timedelta(days=1)
+"""A younger file may belong to a row that is not committed yet."""
 CHUNK = 500
-"""How many files are asked about at once."""
+"""Number of names in one call of ``in_use``."""
 
 InUse = Callable[[Sequence[str]], Iterable[str]]
 
@@ -43,80 +48,88 @@ _OF_A_JOB = re.compile(r"(?:.*/)?\.?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where files lie, and who knows which of them are needed."""
+class Folder:
+    """A registered folder, and the function that returns which of its files are in use."""
 
     prefix: str
     in_use: InUse
 
 
-_places: dict[str, Place] = {}
+_folders: dict[str, Folder] = {}
 
 
 def register(prefix: str, in_use: InUse) -> None:
-    """Let ``cleanup_orphaned_files`` look below ``prefix``, a folder of the storage such as ``"reports/"``.
+    """Register a folder of the storage, such as ``"reports/"``, for ``cleanup_orphaned_files``.
 
-    ``in_use(names)`` returns those of the names that are still needed; the others are deleted.
+    ``in_use(names)`` returns the names of files to keep; the others are deleted.
 
     Raises:
-        ValueError: the prefix is no folder below the storage's root, or was registered before.
+        ValueError: the prefix is not a folder below the storage's root, or is already registered.
     """
-    *folders, end = prefix.split("/")
-    if end or not folders or {"", ".", ".."} & set(folders):
+    *parts, end = prefix.split("/")
+    if end or not parts or {"", ".", ".."} & set(parts):
         raise ValueError(
-            f"prefix is {prefix!r}: give a folder below the storage's root, with a slash at its end"
+            f"Invalid prefix {prefix!r}: give a folder below the storage's root, ending in a slash"
         )
-    if prefix in _places:
-        raise ValueError(f"prefix is {prefix!r}: somebody else has registered it")
-    _places[prefix] = Place(prefix, in_use)
+    if prefix in _folders:
+        raise ValueError(f"The prefix {prefix!r} is already registered")
+
+    _folders[prefix] = Folder(prefix, in_use)
     schedule(cleanup_orphaned_files, NIGHTLY)
 
 
 def of_jobs(names: Sequence[str]) -> list[str]:
-    """Return the files of jobs that still have a row: those named ``<job id>.<ending>``, as reports are.
+    """Return the files named ``<job id>.<suffix>``, as reports are, whose job still has a row.
 
-    What has another name is none of ours and counts as needed.
+    Files with other names count as in use.
     """
     ids = {name: found[1] for name in names if (found := _OF_A_JOB.fullmatch(name)) is not None}
-    known: set[str] = set()
+
+    existing: set[str] = set()
     for alias in migrated_databases():
         rows = JobRecord.objects.using(alias).filter(pk__in=set(ids.values()))
-        known.update(map(str, rows.values_list("pk", flat=True)))
-    return [name for name in names if name not in ids or ids[name] in known]
+        existing.update(map(str, rows.values_list("pk", flat=True)))
+
+    return [name for name in names if name not in ids or ids[name] in existing]
 
 
-@job("cleanup-orphaned-files", queue=QUEUE, timeout=LONGEST, discard_on=(ConfigurationError,))
+@job("cleanup-orphaned-files", queue=QUEUE, timeout=TIMEOUT, discard_on=(ConfigurationError,))
 def cleanup_orphaned_files(dry_run: bool = False) -> int:
-    """Delete the files that nothing needs; return how many. With ``dry_run`` none is deleted: log and result say what
-    would be."""
-    if not _places:
+    """Delete the files that are not in use and return their number.
+
+    With ``dry_run`` they are counted and logged, but not deleted.
+    """
+    if not _folders:
         raise ConfigurationError(
-            "No folder to clean up is known: call wellos_jobs.contrib.orphans.register in an app's jobs.py"
+            "There are no registered folders to clean up: "
+            "call wellos_jobs.contrib.orphans.register in an app's jobs.py"
         )
+
     seen, deleted = 0, 0
-    for number, place in enumerate(_places.values()):
-        files = _walk(storage(), place.prefix)
+    for number, folder in enumerate(_folders.values()):
+        files = _walk(storage(), folder.prefix)
         while names := list(islice(files, CHUNK)):
             seen += len(names)
-            deleted += _sweep(storage(), place, names, dry_run=dry_run)
+            deleted += _sweep(storage(), folder, names, dry_run=dry_run)
             what = "would be deleted" if dry_run else "deleted"
             report_progress(
-                100 * number / len(_places), f"{place.prefix}: {seen} files seen, {deleted} {what}"
+                100 * number / len(_folders),
+                f"{folder.prefix}: {seen} files seen, {deleted} {what}",
             )
     return deleted
 
 
-def _sweep(files: Storage, place: Place, names: Sequence[str], *, dry_run: bool) -> int:
+def _sweep(files: Storage, folder: Folder, names: Sequence[str], *, dry_run: bool) -> int:
     old = [name for name in names if _is_old(files, name)]
-    needed = set(place.in_use(old)) if old else set()
+    in_use = set(folder.in_use(old)) if old else set()
+
     count = 0
     for name in old:
-        if name in needed or not _is_old(
-            files, name
-        ):  # a run that is repeated may have written it anew meanwhile
+        # Check the age again: a repeated run may have rewritten the file meanwhile.
+        if name in in_use or not _is_old(files, name):
             continue
         count += 1
-        logger.info("orphaned file %s%s", name, " (dry run: it stays)" if dry_run else "")
+        logger.info("orphaned file %s%s", name, " (dry run: not deleted)" if dry_run else "")
         if not dry_run:
             files.delete(name)
     return count
@@ -125,7 +138,7 @@ def _sweep(files: Storage, place: Place, names: Sequence[str], *, dry_run: bool)
 def _walk(files: Storage, prefix: str) -> Iterator[str]:
     try:
         folders, names = files.listdir(prefix)
-    except FileNotFoundError:  # nothing has been stored there yet
+    except FileNotFoundError:  # nothing has been stored in this folder yet
         return
     for name in names:
         if name and not _is_link(files, f"{prefix}{name}"):
@@ -141,6 +154,6 @@ def _is_link(files: Storage, name: str) -> bool:
 
 def _is_old(files: Storage, name: str) -> bool:
     try:
-        return files.get_modified_time(name) < timezone.now() - LEAST_AGE
-    except FileNotFoundError:  # gone meanwhile
+        return files.get_modified_time(name) < timezone.now() - MIN_AGE
+    except FileNotFoundError:  # deleted meanwhile
         return False

@@ -1,6 +1,7 @@
-"""PDF with ReportLab, which is imported on first use only: fonts, page frame and the standard report.
+"""PDF files with ReportLab: fonts, page layout and the default report.
 
-The bytes depend on the content alone, not on the clock, so a repeated run makes the same file.
+ReportLab is imported on first use. The output depends only on the content, not on the time, so a
+repeated run produces the same bytes.
 """
 
 from __future__ import annotations
@@ -10,22 +11,20 @@ import importlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.sax.saxutils import escape
 
 from django.utils import formats
 
 from ..errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from .report_types import Content, DateRange
+from .report_content import Content, DateRange
 
 INK, ACCENT, FAINT, SHADE = "#1c2b29", "#0f5f57", "#5b6b68", "#eef2f1"
 MARGIN = 54.0
 """Points from each edge of the page: three quarters of an inch."""
 
-# The first pair that is installed is used. DejaVu and Arial know far more scripts than ReportLab's
-# own Vera.
+# The first installed pair is used. DejaVu and Arial cover many more scripts than Vera, which comes
+# with ReportLab.
 _FONTS = (
     (
         "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
@@ -64,7 +63,7 @@ def reportlab(module: str) -> Any:
 def fonts() -> tuple[str, str]:
     """Return the names of the regular and the bold font, registered with ReportLab."""
     metrics, truetype = reportlab("pdfbase.pdfmetrics"), reportlab("pdfbase.ttfonts")
-    regular, bold = next(pair for pair in _FONTS if _is_there(pair))
+    regular, bold = next(pair for pair in _FONTS if _is_installed(pair))
     for name, path in (("Wellos", regular), ("Wellos-Bold", bold)):
         metrics.registerFont(truetype.TTFont(name, path))
     metrics.registerFontFamily(
@@ -73,7 +72,7 @@ def fonts() -> tuple[str, str]:
     return "Wellos", "Wellos-Bold"
 
 
-def _is_there(pair: tuple[str, str]) -> bool:
+def _is_installed(pair: tuple[str, str]) -> bool:
     bundled = Path(pair[0]).name == pair[0]
     return bundled or all(Path(path).exists() for path in pair)
 
@@ -99,13 +98,13 @@ def styles() -> Mapping[str, Any]:
 
 
 def paragraph(value: Any, style: str = "text") -> Any:
-    """Return plain text as a paragraph; its line breaks are kept, markup in it is not obeyed."""
+    """Return plain text as a paragraph. Line breaks are kept and markup is escaped."""
     text = escape(str(value)).replace("\n", "<br/>")
     return reportlab("platypus").Paragraph(text, styles()[style])
 
 
 def document(parts: Sequence[Any], *, title: str, author: str, footer: str = "") -> bytes:
-    """Return a PDF of A4 pages that shows ``parts``, with ``footer`` and the page number below."""
+    """Return a PDF with ``parts`` on A4 pages, and ``footer`` and the page number on each page."""
     platypus, (width, height) = reportlab("platypus"), _page()
     output = io.BytesIO()
 
@@ -139,7 +138,7 @@ def table(
     numeric: frozenset[int] = frozenset(),
     widths: Sequence[float] | None = None,
 ) -> Any:
-    """Return a table with a dark heading, repeated on each page, and every second row shaded."""
+    """Return a table with a heading on each page and every second row shaded."""
     shares = widths or [1.0] * len(headings)
     usable = _page()[0] - 2 * MARGIN
     cells = [
@@ -172,12 +171,12 @@ def table(
 
 
 def shown(value: Any) -> str:
-    """Return a value as people read it: numbers and dates in the form of the active language."""
+    """Format a value, with numbers and dates localized to the active language."""
     return "" if value is None else str(formats.localize(value, use_l10n=True))
 
 
 def render_report(title: str, date_range: DateRange, content: Content) -> bytes:
-    """Return the standard report: title, days, figures, table."""
+    """Return the default report: title, date range, figures and table."""
     space = reportlab("platypus").Spacer
     parts = [paragraph(title, "title"), paragraph(date_range, "small"), space(1, 14)]
     for name, value in content.figures.items():
@@ -185,5 +184,5 @@ def render_report(title: str, date_range: DateRange, content: Content) -> bytes:
     rows = list(content.rows)
     parts += [space(1, 10), table(content.headings, rows, content.numeric or frozenset())]
     if not rows:
-        parts.append(paragraph("Nothing to report for these days.", "small"))
+        parts.append(paragraph("There is no data for these days.", "small"))
     return document(parts, title=title, author="WellOS", footer=f"{title}, {date_range}")

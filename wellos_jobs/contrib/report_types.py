@@ -1,6 +1,6 @@
-"""The types of report that a project has registered: what each is called, and how its steps are done.
+"""The registry of report types.
 
-Knowing them declares no job, so the admin may look here whether or not ``wellos_jobs.contrib`` is
+This module declares no job, so the admin may import it whether or not ``wellos_jobs.contrib`` is
 installed.
 """
 
@@ -8,71 +8,19 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
-
-from django.core.exceptions import ValidationError
-from django.utils.dateparse import parse_date
 
 from ..errors import ConfigurationError
 from . import pdf
 from .files import StoredFile
-
-
-@dataclass(frozen=True, slots=True)
-class DateRange:
-    """The days a report is about, the last one included."""
-
-    start: date
-    end: date
-
-    def __str__(self) -> str:
-        return f"{self.start:%d %b %Y} to {self.end:%d %b %Y}"
-
-    @classmethod
-    def of(cls, value: Any) -> DateRange:
-        """Read ``{"start", "end"}`` or a pair; each a date or its ISO text.
-
-        Raises:
-            ValidationError: it is neither, or ends before it starts.
-        """
-        bounds = [value.get("start"), value.get("end")] if isinstance(value, Mapping) else value
-        if isinstance(bounds, (str, bytes)) or not isinstance(bounds, Sequence) or len(bounds) != 2:
-            raise ValidationError(
-                f"date_range is {value!r}: give {{'start': ..., 'end': ...}} or a pair of dates"
-            )
-        start, end = (_day(bound) for bound in bounds)
-        if end < start:
-            raise ValidationError(f"date_range ends on {end}, before it starts on {start}")
-        return cls(start, end)
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What a report shows: a table, and figures to head it. ``numeric`` columns are set flush right.
-
-    ``rows`` may be an iterator, which is read once: row by row into a CSV file, as a whole into a
-    PDF.
-    """
-
-    headings: Sequence[str]
-    rows: Iterable[Sequence[Any]]
-    figures: Mapping[str, Any] = field(default_factory=dict)
-    numeric: frozenset[int] | None = frozenset()
-    """None: those in which every row has a number."""
-
-    def complete(self) -> Content:
-        """Return it with all rows read, as a PDF needs it; without figures the number of rows is one."""
-        rows = list(self.rows)
-        numeric = self.numeric if self.numeric is not None else _numeric(rows, len(self.headings))
-        return Content(self.headings, rows, self.figures or {"Rows": len(rows)}, numeric)
+from .report_content import Content, DateRange
 
 
 @dataclass(frozen=True, slots=True)
 class ReportType:
-    """One kind of report: what it is called and how each step is done."""
+    """A kind of report: its name, its title and the function for each step."""
 
     name: str
     title: str
@@ -81,19 +29,17 @@ class ReportType:
     render: Callable[[str, DateRange, Content], bytes]
     notify: Callable[[ReportType, StoredFile, str], None] | None
     for_organizations: bool
-    """Whether ``fetch`` takes an organization, so that the report can be made of its data alone."""
+    """Whether ``fetch`` takes an organization id and returns only that organization's data."""
 
     def rows(self, days: DateRange, organization: str) -> Any:
-        """Fetch the rows, of one organization if its id is given and ``fetch`` takes it."""
-        return (
-            self.fetch(days, organization=organization)
-            if self.for_organizations
-            else self.fetch(days)
-        )
+        """Fetch the rows. ``organization`` is passed on only if ``fetch`` takes it."""
+        if self.for_organizations:
+            return self.fetch(days, organization=organization)
+        return self.fetch(days)
 
 
 class UnknownReport(ConfigurationError):
-    """A report type that nobody has registered, or that cannot be made for what it was asked for."""
+    """The report type is not registered, or it cannot be limited to one organization."""
 
 
 _types: dict[str, ReportType] = {}
@@ -109,70 +55,84 @@ def register(
     render: Callable[[str, DateRange, Content], bytes] | None = None,
     notify: Callable[[ReportType, StoredFile, str], None] | None = None,
 ) -> ReportType:
-    """Make a type of report known. Call it in an app's ``jobs.py``, so that workers know it too.
+    """Register a report type. Call it in an app's ``jobs.py``, so that workers import it too.
 
-    ``fetch(date_range)`` returns the rows; one that also takes ``organization`` gets the
-    organization's id, or '' when the report is not for one, and may then be scheduled for
-    organizations. ``process(rows)`` makes the Content of them; by default rows are mappings, shown
-    in ``columns`` (key -> heading). Rows that ``fetch`` yields are streamed into a CSV file.
-    ``render(title, date_range, content)`` returns the PDF's bytes; by default a ReportLab table.
-    ``notify(report_type, file, message)`` tells people of a report that was asked for; by default a
-    mail to whoever asked.
+    ``fetch(date_range)`` returns the rows. If it also takes ``organization``, it gets the
+    organization's id, or '' for all organizations, and the report may be scheduled for one
+    organization. Rows from an iterator are streamed into a CSV file.
+
+    ``process(rows)`` turns the rows into a Content. By default, rows are mappings and ``columns``
+    (key -> heading) says which keys are shown.
+
+    ``render(title, date_range, content)`` returns a PDF as bytes; by default a ReportLab table.
+
+    ``notify(report_type, file, message)`` announces a finished report; by default by email to the
+    user who requested it. It is not called for scheduled reports.
 
     Raises:
-        ValueError: the name is taken, or neither or both of ``columns`` and ``process`` are given.
+        ValueError: the name is taken, or not exactly one of ``columns`` and ``process`` is given.
     """
     if name in _types:
-        raise ValueError(f"There is a report type {name!r} already: {_types[name].title!r}")
+        raise ValueError(
+            f"Report type {name!r} is already registered, with the title {_types[name].title!r}"
+        )
     if (columns is None) == (process is None):
         raise ValueError(f"Report type {name!r}: give either columns or process")
-    chosen = process if process is not None else _tabulate(columns or {})
-    takes_organization = _takes(fetch, "organization")
+
     _types[name] = ReportType(
-        name, title, fetch, chosen, render or pdf.render_report, notify, takes_organization
+        name,
+        title,
+        fetch=fetch,
+        process=process if process is not None else _tabulate(columns or {}),
+        render=render or pdf.render_report,
+        notify=notify,
+        for_organizations=_takes(fetch, "organization"),
     )
     return _types[name]
 
 
 def unregister(name: str) -> None:
-    """Forget a type of report."""
+    """Remove a report type from the registry."""
     _types.pop(name, None)
 
 
 def find(name: str) -> ReportType:
-    """Return the type of report of this name.
+    """Return the report type with this name.
 
     Raises:
-        UnknownReport: there is none; the text names the near miss.
+        UnknownReport: it is not registered; the message suggests the closest name.
     """
     try:
         return _types[name]
     except KeyError:
-        raise UnknownReport(f"There is no report type {name!r}: {_hint(name, _types)}") from None
+        raise UnknownReport(f"Unknown report type {name!r}: {_hint(name, _types)}") from None
 
 
 def for_organizations() -> list[ReportType]:
-    """Return the types that can be made of one organization's data, as they were registered."""
+    """Return the report types for single organizations, in the order of registration."""
     return [kind for kind in _types.values() if kind.for_organizations]
 
 
 def find_for_organizations(name: str) -> ReportType:
-    """Return the type of this name that organizations may have; for '' the first that was registered.
+    """Return a report type for single organizations. '' selects the first registered one.
 
     Raises:
-        UnknownReport: there is none, or its ``fetch`` knows no organizations, so that it would show
-            everybody's data.
+        UnknownReport: it is not registered, or its ``fetch`` takes no ``organization``, so the
+            report would include the data of all organizations.
     """
     if not name:
         for kind in for_organizations():
             return kind
         raise UnknownReport(
-            "No report type can be made for organizations: register one whose fetch takes organization"
+            "No report type is registered for organizations: "
+            "register one whose fetch takes an argument 'organization'"
         )
+
     kind = find(name)
     if not kind.for_organizations:
         raise UnknownReport(
-            f"Report type {name!r} shows everybody's data: its fetch takes no argument 'organization'"
+            f"Report type {name!r} includes the data of all organizations: "
+            "its fetch takes no argument 'organization'"
         )
     return kind
 
@@ -200,22 +160,3 @@ def _tabulate(columns: Mapping[str, str]) -> Callable[[Iterable[Mapping[str, Any
         )
 
     return process
-
-
-def _numeric(rows: Sequence[Sequence[Any]], columns: int) -> frozenset[int]:
-    return frozenset(
-        place for place in range(columns) if rows and all(_is_number(row[place]) for row in rows)
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return hasattr(value, "__round__") and not isinstance(value, bool)
-
-
-def _day(value: Any) -> date:
-    day = parse_date(value) if isinstance(value, str) else value
-    if isinstance(day, datetime):
-        return day.date()
-    if not isinstance(day, date):
-        raise ValidationError(f"date_range: {value!r} is not a date; write one as 2026-01-31")
-    return day

@@ -1,12 +1,18 @@
-"""Reports: register a type of report, then enqueue ``generate_report`` for it and watch its five steps.
+"""Reports as PDF or CSV files. Register a report type, then enqueue ``generate_report`` for it:
 
-    reports.register("hours", title="Hours", fetch=fetch_hours, columns={"person": "Person",
-    "hours": "Hours"}) generate_report.enqueue(report_type="hours", date_range={"start": date(2026,
-    1, 1), "end": date(2026, 1, 31)})
+    reports.register(
+        "hours",
+        title="Hours",
+        fetch=fetch_hours,
+        columns={"person": "Person", "hours": "Hours"},
+    )
+    generate_report.enqueue(
+        report_type="hours", date_range={"start": date(2026, 1, 1), "end": date(2026, 1, 31)}
+    )
 
-The steps are functions of the project; only ``fetch`` has no default. The file is ``reports/<job
-id>.pdf``, or ``.csv``, in the storage; a run that is repeated replaces it. Rows that are an
-iterator stay one on their way into a CSV file, however many there are.
+The project provides the steps as functions; all but ``fetch`` have a default. The file is stored as
+``reports/<job id>.pdf`` or ``.csv``, and a repeated run replaces it. Rows from an iterator are
+streamed into a CSV file, so there may be any number of them.
 """
 
 from __future__ import annotations
@@ -24,7 +30,8 @@ from ..errors import ConfigurationError
 from ..models.report_data import REPORT_FORMATS
 from . import csv_table, emails
 from .files import StoredFile, absolute, store
-from .report_types import Content, DateRange, ReportType, UnknownReport, find, register, unregister
+from .report_content import Content, DateRange
+from .report_types import ReportType, UnknownReport, find, register, unregister
 
 __all__ = [
     "Content",
@@ -44,28 +51,23 @@ QUEUE = "reports"
 
 @job("generate-report", queue=QUEUE, max_attempts=3, discard_on=(ConfigurationError,))
 def generate_report(report_type: str, date_range: Any, format: str = "pdf") -> dict[str, Any]:
-    """Make a report as ``pdf`` or ``csv``; return ``{"url", "size"}``, the size in bytes.
+    """Make a report as ``pdf`` or ``csv`` and return its URL and its size in bytes.
 
-    It is of the organization of the job, if the job has one and the report type knows
-    organizations.
+    If the job has an organization and the report type supports it, the report is limited to that
+    organization's data.
 
     Raises:
-        UnknownReport: the type does not exist.
-        ValidationError: the days or the format cannot be meant.
+        UnknownReport: the type is not registered.
+        ValidationError: the date range or the format is invalid.
     """
     kind, days = find(report_type), DateRange.of(date_range)
     if format not in REPORT_FORMATS:
-        raise ValidationError(
-            f"format is {format!r}: reports are made as {' or '.join(REPORT_FORMATS)}"
-        )
+        raise ValidationError(f"Unknown format {format!r}: use {' or '.join(REPORT_FORMATS)}")
+
     running = current_job(default=None)
-    file = make(
-        kind,
-        days,
-        kind.title,
-        organization=running.organization_id if running else "",
-        format=format,
-    )
+    organization = running.organization_id if running else ""
+    file = make(kind, days, kind.title, organization=organization, format=format)
+
     notify = kind.notify or mail_to_requester
     return announce(file, lambda message: notify(kind, file, message))
 
@@ -73,11 +75,13 @@ def generate_report(report_type: str, date_range: Any, format: str = "pdf") -> d
 def make(
     kind: ReportType, days: DateRange, title: str, *, organization: str = "", format: str = "pdf"
 ) -> StoredFile:
-    """Fetch, process, render as ``pdf`` or ``csv``, and store, telling the progress of each step."""
+    """Fetch, process, render and store a report, and report the progress of each step."""
     report_progress(0, "fetching")
     rows = kind.rows(days, organization)
+
     report_progress(20, "processing")
-    content = kind.process(rows)  # of rows that are streamed only their form is known by now
+    content = kind.process(rows)  # streamed rows are read only when the file is written
+
     report_progress(60, f"making the {format.upper()}")
     with _document(kind, title, days, content, format) as document:
         report_progress(80, "storing")
@@ -85,7 +89,7 @@ def make(
 
 
 def announce(file: StoredFile, notify: Callable[[str], None]) -> dict[str, Any]:
-    """Tell people that a report is ready, and return what the job's result says of it."""
+    """Announce that a report is ready, and return the job's result."""
     report_progress(90, "notifying")
     message = f"Report ready: {file.url}"
     notify(message)
@@ -94,39 +98,37 @@ def announce(file: StoredFile, notify: Callable[[str], None]) -> dict[str, Any]:
 
 
 def mail_to_requester(kind: ReportType, file: StoredFile, message: str) -> None:
-    """Enqueue a mail with the report's address to the user who asked for it, if there is one with a mail address.
+    """Enqueue an email with the report's link to the user who requested it.
 
-    Its id is made from the report's: a report made again sends no second mail.
+    Does nothing without such a user or without an email address. The email's job id is derived from
+    the report's, so a repeated run sends no second email.
     """
     running = current_job(default=None)
     if running is None or not running.requested_by_id:
         return
-    user = (
-        get_user_model()._default_manager.filter(pk=running.requested_by_id, is_active=True).first()
-    )
+    users = get_user_model()._default_manager.filter(pk=running.requested_by_id, is_active=True)
+    user = users.first()
     if user is None or not getattr(user, user.get_email_field_name(), ""):
         return
-    data = {
-        "name": emails.name_of(user),
-        "title": kind.title,
-        "url": absolute(file.url),
-        "message": message,
-    }
-    enqueue(
-        emails.email_job.name,
-        {
-            "to": emails.address_of(user),
-            "subject": f"Report ready: {kind.title}",
-            "template": "report-ready",
-            "data": data,
+
+    mail = {
+        "to": emails.address_of(user),
+        "subject": f"Report ready: {kind.title}",
+        "template": "report-ready",
+        "data": {
+            "name": emails.name_of(user),
+            "title": kind.title,
+            "url": absolute(file.url),
+            "message": message,
         },
-        JobOptions(
-            id=f"report-ready:{running.id}",
-            organization=running.organization_id,
-            requested_by=running.requested_by_id,
-            database=running.database,
-        ),
+    }
+    options = JobOptions(
+        id=f"report-ready:{running.id}",
+        organization=running.organization_id,
+        requested_by=running.requested_by_id,
+        database=running.database,
     )
+    enqueue(emails.email_job.name, mail, options)
 
 
 @contextlib.contextmanager
@@ -134,7 +136,7 @@ def _document(
     kind: ReportType, title: str, days: DateRange, content: Content, format: str
 ) -> Iterator[bytes | IO[bytes]]:
     if format == "csv":
-        with csv_table.written(content.headings, content.rows) as file:
+        with csv_table.csv_file(content.headings, content.rows) as file:
             yield file
     else:
         yield kind.render(title, days, content.complete())

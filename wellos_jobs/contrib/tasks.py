@@ -1,6 +1,6 @@
-"""Four levels of urgency for the jobs of the queue ``tasks``, by the names that callers know.
+"""Enqueue tasks of four priorities to the queue ``tasks``.
 
-The project declares what is done under each name, in an app's ``jobs.py``:
+The project declares a job for each of the names, in an app's ``jobs.py``:
 
     @job("user-action", queue="tasks")
     def user_action(**data): ...
@@ -15,30 +15,30 @@ from .. import JobHandle, JobOptions, JobQueue, Priority
 
 QUEUE = "tasks"
 CLEANUP_DELAY = 60.0
-"""Seconds before a clean-up starts: what is being worked on has ended by then."""
+"""Seconds before a cleanup starts, so that current work can finish first."""
 
 
 def add_critical_task(data: Mapping[str, Any], *, organization: str | None = None) -> JobHandle:
-    """Enqueue ``critical-task``, before everything else."""
+    """Enqueue ``critical-task`` with priority CRITICAL."""
     return _add(
         "critical-task", data, JobOptions(priority=Priority.CRITICAL, organization=organization)
     )
 
 
 def add_user_action(data: Mapping[str, Any], *, organization: str | None = None) -> JobHandle:
-    """Enqueue ``user-action``, for which a person is waiting."""
+    """Enqueue ``user-action`` with priority HIGH, for work that a user waits for."""
     return _add("user-action", data, JobOptions(priority=Priority.HIGH, organization=organization))
 
 
 def add_background_sync(data: Mapping[str, Any], *, organization: str | None = None) -> JobHandle:
-    """Enqueue ``background-sync``."""
+    """Enqueue ``background-sync`` with priority NORMAL."""
     return _add(
         "background-sync", data, JobOptions(priority=Priority.NORMAL, organization=organization)
     )
 
 
 def add_cleanup(data: Mapping[str, Any], *, organization: str | None = None) -> JobHandle:
-    """Enqueue ``cleanup``, to start in a minute and after everything else."""
+    """Enqueue ``cleanup`` with priority LOW, to start in ``CLEANUP_DELAY`` seconds."""
     return _add(
         "cleanup",
         data,

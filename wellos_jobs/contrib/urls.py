@@ -1,4 +1,7 @@
-"""Include it to serve files under signed links: ``path("files/", include("wellos_jobs.contrib.urls"))``."""
+"""URLs that serve files by signed links.
+
+Include them with ``path("files/", include("wellos_jobs.contrib.urls"))``.
+"""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""Serves the files that jobs made to whoever holds a signed link that has not expired."""
+"""Serve stored files to holders of a signed link that has not expired."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ Response = TypeVar("Response", bound=HttpResponseBase)
 
 @require_safe
 def file(request: HttpRequest, token: str, filename: str) -> HttpResponseBase:
-    """Send the file that ``token`` names, as a download; ``filename`` is only for people to read.
+    """Send the file named in ``token`` as a download. ``filename`` only makes the URL readable.
 
-    A file in S3, or wherever else the storage has URLs of its own, is not passed through here: the
-    answer leads to its URL, signed just now. 410 for a link that has expired, 404 for one that
-    nobody here made or whose file is gone.
+    If the storage has its own URLs, as S3 has, redirect to a freshly signed one. An expired link
+    gets 410; a link with an invalid signature or without a file gets 404.
     """
     try:
         name = read_token(token)
-        if (elsewhere := _url_elsewhere(name)) is not None:
-            return _guarded(HttpResponseRedirect(elsewhere))
+        external_url = _external_url(name)
+        if external_url is not None:
+            return _with_security_headers(HttpResponseRedirect(external_url))
         content = storage().open(name)
     except signing.SignatureExpired:
         return HttpResponse(
@@ -47,24 +47,24 @@ def file(request: HttpRequest, token: str, filename: str) -> HttpResponseBase:
         return HttpResponse(
             _("File not found"), status=404, content_type="text/plain; charset=utf-8"
         )
+
     response = FileResponse(content, as_attachment=True, filename=name.rpartition("/")[2])
-    if isinstance(
-        request, ASGIRequest
-    ):  # else Django reads the whole file into memory, with a warning
-        response.streaming_content = _pieces(content, response.block_size)
-    return _guarded(response)
+    if isinstance(request, ASGIRequest):
+        # With a synchronous iterator Django would read the whole file into memory, with a warning.
+        response.streaming_content = _chunks(content, response.block_size)
+    return _with_security_headers(response)
 
 
-async def _pieces(content: IO[bytes], size: int) -> AsyncIterator[bytes]:
-    while piece := await sync_to_async(content.read)(size):
-        yield piece
+async def _chunks(content: IO[bytes], size: int) -> AsyncIterator[bytes]:
+    while chunk := await sync_to_async(content.read)(size):
+        yield chunk
 
 
-def _url_elsewhere(name: str) -> str | None:
-    """Return the URL of a file that is kept by another server; None if this one has it.
+def _external_url(name: str) -> str | None:
+    """Return the URL of a file on another server, or None if this server has to send it.
 
     Raises:
-        FileNotFoundError: it is gone.
+        FileNotFoundError: the file does not exist.
     """
     if isinstance(storage(), FileSystemStorage) or not urlsplit(url := own_url(name)).scheme:
         return None
@@ -73,8 +73,8 @@ def _url_elsewhere(name: str) -> str | None:
     return url
 
 
-def _guarded(response: Response) -> Response:
-    """What a job stored is data, whatever it looks like: no browser is to run it, keep it, or pass the link on."""
+def _with_security_headers(response: Response) -> Response:
+    """Keep browsers from executing or caching a stored file, and from leaking its link."""
     response["X-Content-Type-Options"] = "nosniff"
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response["Cache-Control"] = "private, no-store"
