@@ -69,7 +69,10 @@ def test_table_has_every_job_with_state_attempts_and_times(finished: Demo) -> No
     assert lines[start].split() == ["job", "for", "queue", "state", "attempts", "wait", "run"]
     table = lines[start + 2 : lines.index("", start)]
     # Without those of schedules, which come after the table.
-    query = "SELECT count(*) FROM wellos_jobs_jobrecord WHERE schedule_id IS NULL AND queue <> 'scheduled-tasks'"
+    query = (
+        "SELECT count(*) FROM wellos_jobs_jobrecord"
+        " WHERE schedule_id IS NULL AND queue <> 'scheduled-tasks'"
+    )
     assert len(table) == rows(finished, query)[0][0]
     flaky = next(line for line in table if line.startswith("push-invoice"))
     assert flaky.split()[3:5] == ["completed", "3"]

@@ -127,7 +127,11 @@ def test_a_forked_child_does_not_stop_its_parents_server(tmp_path: Path) -> None
 
 
 def test_secrets_of_many_processes_are_one(tmp_path: Path) -> None:
-    code = "from example_project import keyring\nimport secrets\nprint(keyring.secret('x', secrets.token_hex))"
+    code = (
+        "import secrets\n"
+        "from example_project import keyring\n"
+        "print(keyring.secret('x', secrets.token_hex))"
+    )
     together = [python(tmp_path / "state", code, f"process-{number}") for number in range(4)]
     assert [process.wait(30) for process in together] == [0] * 4
     assert len({process.output() for process in together}) == 1

@@ -222,8 +222,11 @@ def test_a_second_terminal_finds_the_running_server(demo: Demo) -> None:
     server_port = (demo.folder / "valkey" / "port").read_text()
     code = (
         "from wellos_jobs.contrib.emails import email_job\n"
-        "h = email_job.enqueue(to='t2@wellos.example', subject='From a shell', template='welcome')\n"
-        "h.wait(20); print('state', h.state)"
+        "h = email_job.enqueue(\n"
+        "    to='t2@wellos.example', subject='From a shell', template='welcome'\n"
+        ")\n"
+        "h.wait(20)\n"
+        "print('state', h.state)"
     )
     process = demo_process.manage(demo.folder, "shell", "-c", code)
     assert process.wait(60) == 0, process.output()

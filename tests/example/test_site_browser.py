@@ -185,7 +185,8 @@ def test_the_stream_outlives_a_worker_that_is_killed(
             "from example_project.timesheets.jobs import import_time_entries\n"
             "from example_project.timesheets.models import Project\n"
             "project = Project.objects.filter(organization='acme').last()\n"
-            "ask = import_time_entries.using(organization='acme', requested_by=User.objects.get(username='ada.acme'))\n"
+            "ada = User.objects.get(username='ada.acme')\n"
+            "ask = import_time_entries.using(organization='acme', requested_by=ada)\n"
             f"print(ask.enqueue(project_id=project.pk, url='{slow.url}/time-entries'))",
         )
         page.goto(f"/o/acme/jobs/{job}/")
