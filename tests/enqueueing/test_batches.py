@@ -18,7 +18,7 @@ from wellos_jobs import Batch, errors, operations
 from wellos_jobs.broker import claims, queues
 from wellos_jobs.broker.claims import Outcome
 from wellos_jobs.enqueueing import dependencies
-from wellos_jobs.ledger.projection import Fold
+from wellos_jobs.ledger.projection import Projection
 from wellos_jobs.maintenance import prune
 from wellos_jobs.models import AuditEntry, DeadLetter, JobRecord
 from wellos_jobs.models import Batch as Row
@@ -309,7 +309,7 @@ def test_last_two_jobs_finish_at_once_in_two_ledgers(journal: Journal) -> None:
     def fold(part: list[Any]) -> None:
         gate.wait(60)
         with transaction.atomic():
-            folding = Fold("default", books.connection)
+            folding = Projection("default", books.connection)
             folding.apply(part)
             folding.save()
 

@@ -55,7 +55,7 @@ def test_once_for_each_letter(books: Books) -> None:
     books.fold()
     letters = list(DeadLetter.objects.all())
     with transaction.atomic():
-        failure_mail.letters_created(letters, "default")  # as if the same batch were folded again
+        failure_mail.notify_of(letters, "default")  # as if the same batch were folded again
     assert len(notice_jobs()) == 3
     work()
     assert len(mail.outbox) == 3
@@ -141,7 +141,7 @@ def test_without_a_queue_named_default(books: Books, settings: Any) -> None:
     }
     letter = DeadLetter.objects.get()
     JobRecord.objects.filter(name=failure_mail.JOB_NAME).delete()
-    failure_mail.letters_created([letter], "default")
+    failure_mail.notify_of([letter], "default")
     assert notice_jobs()[0].queue == next(iter(settings.RQ_QUEUES))
 
 
@@ -191,7 +191,7 @@ def test_beyond_some_mails_the_letters_of_a_fault_are_gathered(books: Books, set
     message = mail.outbox[-1]
     fault = DeadLetter.objects.values_list("fingerprint", flat=True).first()
     assert message.subject == "Job Failed After All Retries: 120 more"
-    assert "Job test-fail failed, and 120 more like it" in message.body
+    assert "120 further failures of job test-fail since" in message.body
     assert f"https://wellos.example/admin/wellos_jobs/deadletter/faults/{fault}/" in message.body
     assert len(mail.outbox) == failure_mail.MAILS + 1
 
@@ -201,7 +201,7 @@ def test_while_it_goes_on_there_is_a_digest_each_window_and_then_mails_again(boo
     failure_mail.notify_admins_of_many(digests()[0].data["fingerprint"])
     fail(3, books)
     assert len(digests()) == 2
-    assert NoticeWindow.objects.get().gathered == 3
+    assert NoticeWindow.objects.get().pending == 3
     failure_mail.notify_admins_of_many(digests()[1].data["fingerprint"])
     told = [message.subject for message in mail.outbox if message.subject != failure_mail.SUBJECT]
     assert told == [f"{failure_mail.SUBJECT}: 2 more", f"{failure_mail.SUBJECT}: 3 more"]
@@ -234,7 +234,7 @@ def test_a_digest_that_could_not_be_sent_is_sent_again(
     assert failure_mail.notify_admins_of_many(fault) == 5
     assert mail.outbox[-1].subject.endswith(": 5 more")
     window = NoticeWindow.objects.get()
-    assert (window.gathered, window.telling) == (0, 0)
+    assert (window.pending, window.sending) == (0, 0)
     sent = len(mail.outbox)
     assert failure_mail.notify_admins_of_many(fault) == 0
     assert len(mail.outbox) == sent
@@ -244,7 +244,7 @@ def test_a_digest_that_is_gone_is_made_again(books: Books) -> None:
     fail(failure_mail.MAILS + 1, books)
     JobRecord.objects.filter(name=failure_mail.DIGEST_NAME).delete()
     fail(1, books)
-    assert NoticeWindow.objects.get().gathered == 2
+    assert NoticeWindow.objects.get().pending == 2
     assert len(digests()) == 1
 
 
@@ -255,7 +255,7 @@ def test_what_is_gathered_is_part_of_the_transaction(books: Books) -> None:
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         books.fold()
         raise ZeroDivisionError
-    assert NoticeWindow.objects.get().gathered == 0
+    assert NoticeWindow.objects.get().pending == 0
     assert digests() == []
 
 
@@ -267,7 +267,7 @@ def test_a_digest_that_fails_makes_no_notice(books: Books) -> None:
         job=digest, reason="exhausted", fingerprint="x", created_at=timezone.now()
     )
     with transaction.atomic():
-        failure_mail.letters_created([letter], "default")
+        failure_mail.notify_of([letter], "default")
     assert (len(notice_jobs()), len(digests())) == (told, 1)
 
 
@@ -276,4 +276,4 @@ def test_windows_that_are_over_are_pruned(books: Books) -> None:
     fail(1, books, "something else")
     later(minutes=60 * 25)
     prune.prune("default")
-    assert NoticeWindow.objects.get().gathered == 1
+    assert NoticeWindow.objects.get().pending == 1

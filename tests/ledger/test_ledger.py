@@ -20,7 +20,7 @@ from wellos_jobs.enqueueing import control
 from wellos_jobs.enqueueing.push import push
 from wellos_jobs.ledger import ledger
 from wellos_jobs.ledger.ledger import Ledger, NewEpoch, Overtaken
-from wellos_jobs.ledger.projection import Fold
+from wellos_jobs.ledger.projection import Projection
 from wellos_jobs.maintenance.housekeeping import Housekeeping
 from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord, LedgerCursor
 from wellos_jobs.processes.slot import Slot
@@ -503,18 +503,18 @@ def test_an_event_that_a_database_never_takes_is_passed_over_alone(
     with commit():
         handles = [noop.enqueue() for _ in range(7)]
     poison = handles[3]
-    plain = Fold.save
+    plain = Projection.save
 
-    def save(fold: Fold) -> None:
-        if poison.id in fold.changed:
+    def save(projection: Projection) -> None:
+        if poison.id in projection.changed:
             raise DataError("value out of range")
-        plain(fold)
+        plain(projection)
 
-    monkeypatch.setattr(Fold, "save", save)
+    monkeypatch.setattr(Projection, "save", save)
     books.fold()
     states = [row(handle).enqueued_at is not None for handle in handles]
     assert states == [True, True, True, False, True, True, True]
-    assert f"event enqueued of job={poison} cannot be folded: passed over" in caplog.text
+    assert f"event enqueued of job={poison} cannot be applied: skipped" in caplog.text
     assert LedgerCursor.objects.get().position == stream()[-1].position
 
 
@@ -714,8 +714,8 @@ def test_an_event_has_all_that_the_ledger_needs(commit: Commit, hand: Hand) -> N
     assert uuid.UUID(started.job_id) == handle.id
 
 
-def test_the_ledger_of_the_database_that_the_router_writes_to_takes_foreign_jobs(
+def test_the_ledger_of_the_database_that_the_router_writes_to_takes_rq_jobs_jobs(
     redis_client: redis.Redis,
 ) -> None:
-    assert Ledger("default", "default", redis_client).takes_foreign is True
-    assert Ledger("default", "other", redis_client).takes_foreign is False
+    assert Ledger("default", "default", redis_client).takes_rq_jobs is True
+    assert Ledger("default", "other", redis_client).takes_rq_jobs is False

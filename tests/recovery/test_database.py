@@ -267,7 +267,7 @@ def test_an_event_that_no_database_takes(
     hand.run()
     with caplog.at_level(logging.ERROR, "wellos_jobs"):
         books.fold()
-    assert f"event retried of job={bad} cannot be folded" in caplog.text
+    assert f"event retried of job={bad} cannot be applied" in caplog.text
     assert [row(handle).state for handle in (before, bad, after)] == ["completed"] * 3
     assert statistics("test-noop") == {"enqueued": 3, "started": 3, "completed": 3}
 

@@ -512,8 +512,8 @@ def test_report_schedules_are_those_of_reports() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"format": "docx"}, "format is 'docx': a report is made as one of pdf, csv"),
-        ({"recipients": ["nobody"]}, "recipients has 'nobody', which is not a mail address"),
+        ({"format": "docx"}, "format is 'docx': use one of pdf, csv"),
+        ({"recipients": ["nobody"]}, "recipients has 'nobody', which is not an email address"),
         ({"starts_at": datetime(2026, 1, 1)}, "naive datetime"),
     ],
 )

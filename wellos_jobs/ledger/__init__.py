@@ -1,4 +1,4 @@
-"""Folds the event stream of Redis into rows: jobs, attempts, dead letters, statistics, failure mail.
+"""Applies the event stream of Redis to the rows: jobs, attempts, dead letters, statistics, mail.
 
-Imports ``broker``, ``payload``, ``enqueueing`` and the models. Users need nothing from here.
+Imports ``broker``, ``payload``, ``enqueueing`` and the models. Users import nothing from here.
 """

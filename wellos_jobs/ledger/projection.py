@@ -1,4 +1,4 @@
-"""Folding: what a batch of events makes of the rows. Pure bookkeeping in memory, then a few statements."""
+"""Apply a batch of events to the rows: computed in memory, then written in a few statements."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..payload.rq_calls import read_call
 from ..payload.values import storable
 from ..states import AttemptOutcome, EventName, FailureReason, JobState
 from .counters import MinuteCounts
-from .failure_mail import letters_created
+from .failure_mail import notify_of
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -41,11 +41,12 @@ RUN_FIELDS = [
     "finished_at",
 ]
 FINAL_EVENTS = frozenset({EventName.COMPLETED, EventName.FAILED, EventName.CANCELED})
-_NAME_OF_FOREIGN = ["data", "description", "created_at"]
+_RQ_FIELDS = ["data", "description", "created_at"]
+"""Fields of RQ's job hash that describe a job enqueued by plain RQ code."""
 
 
-class Fold:
-    """One batch of events of one database, on its way into the rows."""
+class Projection:
+    """The changes that one batch of events makes to the rows of one database."""
 
     def __init__(self, database: str, connection: broker.Client) -> None:
         self.database = database
@@ -59,78 +60,96 @@ class Fold:
         self.counts = MinuteCounts()
         self.final: list[str] = []
         self.rowless: list[str] = []
-        """Final jobs that nobody will ask about any more: somebody deleted their rows."""
+        """Ended jobs without a row: it was deleted, or the transaction is about to commit it."""
 
     def apply(self, events: Sequence[Event]) -> None:
-        """Fold events in stream order. Events of rows that were deleted are passed over."""
+        """Apply events in stream order. Events whose row was deleted are skipped."""
         self._load(events)
         for event in events:
             row = self.rows.get(_row_id(event))
             if row is None:
-                logger.warning(
-                    "event %s of job=%s has no row in %s", event.event, event.job_id, self.database
-                )
-                if event.event in FINAL_EVENTS:
-                    self.rowless.append(event.job_id)
-                continue
-            if event.detail.get("log"):
-                self.logs.append(_log(row, event))
-            if not _is_repetition(row, event):
-                self.counts.count(event.event, row.queue, row.name, event.at)
-            if event.generation >= row.replays:
-                self.changed[row.pk] = row
-                _APPLY[event.event](self, row, event)
-            else:  # of a life before the replay: it has its attempt and letter, the row speaks of this life
-                _APPLY[event.event](self, copy.copy(row), event)
+                self._skip(event)
+            else:
+                self._apply_one(row, event)
+
+    def _skip(self, event: Event) -> None:
+        logger.warning(
+            "event %s of job=%s has no row in %s", event.event, event.job_id, self.database
+        )
+        if event.event in FINAL_EVENTS:
+            self.rowless.append(event.job_id)
+
+    def _apply_one(self, row: JobRecord, event: Event) -> None:
+        if event.detail.get("log"):
+            self.logs.append(_log(row, event))
+        if not _is_repetition(row, event):
+            self.counts.count(event.event, row.queue, row.name, event.at)
+
+        if event.generation >= row.replays:
+            self.changed[row.pk] = row
+        else:
+            # From before a replay: keep its attempt and dead letter, but not its row changes.
+            row = copy.copy(row)
+        _HANDLERS[event.event](self, row, event)
 
     def save(self) -> None:
-        """Write everything: one statement for each kind of row."""
-        if self.changed:
-            target = connections[self.database].features.supports_update_conflicts_with_target
-            JobRecord.objects.using(self.database).bulk_create(
-                self.changed.values(),
-                update_conflicts=True,
-                update_fields=RUN_FIELDS,
-                unique_fields=["id"] if target else None,
-            )
+        """Write everything: one statement per kind of row."""
+        self._save_jobs()
         JobAttempt.objects.using(self.database).bulk_create(self.attempts)
         JobLog.objects.using(self.database).bulk_create(self.logs)
         self._save_letters()
         AuditEntry.objects.using(self.database).bulk_create(self.audit)
         self.counts.save(self.database)
+
         ended = [row.pk for row in self.changed.values() if JobState(row.state).is_final]
         if ended:
             dependencies.release(ended, self.database)
         if self.letters:
-            letters_created(self.letters, self.database)
+            notify_of(self.letters, self.database)
+
+    def _save_jobs(self) -> None:
+        if not self.changed:
+            return
+        target = connections[self.database].features.supports_update_conflicts_with_target
+        JobRecord.objects.using(self.database).bulk_create(
+            self.changed.values(),
+            update_conflicts=True,
+            update_fields=RUN_FIELDS,
+            unique_fields=["id"] if target else None,
+        )
 
     def _save_letters(self) -> None:
         if connections[self.database].features.can_return_rows_from_bulk_insert:
             DeadLetter.objects.using(self.database).bulk_create(self.letters)
             return
-        for letter in self.letters:  # MySQL tells no keys of a batch, and the notices need them
+        for letter in self.letters:  # MySQL returns no keys of a bulk insert; the mails need them
             letter.save(force_insert=True, using=self.database)
 
     # --- rows -------------------------------------------------------------------------------------
 
     def _load(self, events: Sequence[Event]) -> None:
-        wanted = {_row_id(event): event for event in reversed(events)}
-        told = {
+        """Load the rows of all events, and make those of jobs enqueued by plain RQ code."""
+        first_events = {_row_id(event): event for event in reversed(events)}
+        self.rows = JobRecord.objects.using(self.database).in_bulk(list(first_events))
+
+        unknown = [
+            event
+            for row_id, event in first_events.items()
+            if row_id not in self.rows and not event.name
+        ]
+        if not unknown:
+            return
+
+        described = {
             _row_id(event): event.detail
             for event in events
             if not event.name and "name" in event.detail
         }
-        self.rows = JobRecord.objects.using(self.database).in_bulk(list(wanted))
-        unknown = [
-            event for row_id, event in wanted.items() if row_id not in self.rows and not event.name
-        ]
-        if not unknown:
-            return
         with self.connection.pipeline(transaction=False) as pipeline:
             for event in unknown:
-                pipeline.hmget(keys.job(event.job_id), _NAME_OF_FOREIGN)
+                pipeline.hmget(keys.job(event.job_id), _RQ_FIELDS)
             for event, found in zip(unknown, pipeline.execute(), strict=True):
-                row = _foreign_row(event, told.get(_row_id(event)), found)
+                row = _foreign_row(event, described.get(_row_id(event)), found)
                 self.rows[row.pk] = row
 
     def _attempt(self, row: JobRecord, event: Event, outcome: AttemptOutcome) -> None:
@@ -149,7 +168,7 @@ class Fold:
             )
         )
 
-    def _ran(self, row: JobRecord, event: Event) -> None:
+    def _time_run(self, row: JobRecord, event: Event) -> None:
         if "run" in event.detail:
             self.counts.time("run", event.detail["run"], row.queue, row.name, event.at)
 
@@ -159,7 +178,7 @@ class Fold:
             row.finished_at = event.at
             self.final.append(event.job_id)
 
-    # --- one method an event ----------------------------------------------------------------------
+    # --- one method per event --------------------------------------------------------------------
 
     def enqueued(self, row: JobRecord, event: Event) -> None:
         due = event.detail.get("run_at")
@@ -182,13 +201,13 @@ class Fold:
         row.progress_message = event.detail["message"]
 
     def completed(self, row: JobRecord, event: Event) -> None:
-        self._ran(row, event)
+        self._time_run(row, event)
         self._finish(row, event, JobState.COMPLETED)
         row.result = json.loads(event.detail["result"]) if event.detail.get("result") else None
         row.progress, row.error = 100, ""
 
     def retried(self, row: JobRecord, event: Event) -> None:
-        self._ran(row, event)
+        self._time_run(row, event)
         timed_out = event.detail.get("reason") == FailureReason.TIMEOUT
         self._attempt(row, event, AttemptOutcome.TIMEOUT if timed_out else AttemptOutcome.RETRIED)
         row.state = JobState.DELAYED
@@ -204,7 +223,7 @@ class Fold:
             row.run_at = event.at + timedelta(seconds=after)
 
     def failed(self, row: JobRecord, event: Event) -> None:
-        self._ran(row, event)
+        self._time_run(row, event)
         reason = FailureReason(event.detail.get("reason") or FailureReason.EXHAUSTED)
         outcomes = {
             FailureReason.CRASHED: AttemptOutcome.CRASHED,
@@ -212,6 +231,7 @@ class Fold:
         }
         self._attempt(row, event, outcomes.get(reason, AttemptOutcome.FAILED))
         self._finish(row, event, JobState.FAILED)
+
         message = event.detail.get("message", "")
         row.error = message
         row.attempts = event.attempt
@@ -240,49 +260,57 @@ class Fold:
         row.error = event.detail.get("message", "")
 
 
-_APPLY = {
-    EventName.ENQUEUED: Fold.enqueued,
-    EventName.REPLAYED: Fold.enqueued,
-    EventName.STARTED: Fold.started,
-    EventName.PROGRESSED: Fold.progressed,
-    EventName.COMPLETED: Fold.completed,
-    EventName.RETRIED: Fold.retried,
-    EventName.SNOOZED: Fold.snoozed,
-    EventName.FAILED: Fold.failed,
-    EventName.CANCELED: Fold.canceled,
-    EventName.RESCUED: Fold.rescued,
+_HANDLERS = {
+    EventName.ENQUEUED: Projection.enqueued,
+    EventName.REPLAYED: Projection.enqueued,
+    EventName.STARTED: Projection.started,
+    EventName.PROGRESSED: Projection.progressed,
+    EventName.COMPLETED: Projection.completed,
+    EventName.RETRIED: Projection.retried,
+    EventName.SNOOZED: Projection.snoozed,
+    EventName.FAILED: Projection.failed,
+    EventName.CANCELED: Projection.canceled,
+    EventName.RESCUED: Projection.rescued,
 }
 
 
 def _is_repetition(row: JobRecord, event: Event) -> bool:
-    """Tell whether the statistics have this: a job is enqueued when it comes, not when its delay is over, and a
-    tombstone that a late push meets tells of its cancelling again."""
+    """Tell whether the statistics counted this event already.
+
+    A delayed job counts as enqueued when it is created, not again when its delay is over; and a
+    late push of a cancelled job repeats its ``canceled`` event.
+    """
     if event.event is EventName.ENQUEUED:
         return row.enqueued_at is not None
     return event.event is EventName.CANCELED and row.state == JobState.CANCELED
 
 
 def _row_id(event: Event) -> uuid.UUID:
-    """Return the primary key of an event's row: jobs of foreign code have a derived one."""
+    """Return the primary key of an event's row; derived from the RQ id for plain RQ jobs."""
     known = ids.parse_id(event.job_id) if event.name else None
     return known or ids.derived_id("rq", event.job_id)
 
 
 def _foreign_row(
-    event: Event, told: dict[str, Any] | None, found: Sequence[bytes | None]
+    event: Event, described: dict[str, Any] | None, found: Sequence[bytes | None]
 ) -> JobRecord:
-    """Make the row of a foreign job from what its end told, since RQ may have deleted it, or from its hash."""
+    """Make the row of a plain RQ job, from its final event if that describes it, else its hash.
+
+    RQ may have deleted the hash by now.
+    """
     data, description, created = found
-    call: dict[str, Any] = told or (read_call(data) if data else None) or {}
-    made = broker.text(created)
+    call: dict[str, Any] = described or (read_call(data) if data else None) or {}
+    name = call.get("name") or storable(broker.text(description)) or "(unknown)"
+    created_text = broker.text(created)
+
     return JobRecord(
         id=_row_id(event),
         rq_id=event.job_id[:180],
-        name=str(call.get("name") or storable(broker.text(description)) or "(unknown)")[:180],
+        name=str(name)[:180],
         queue=event.queue[:100],
         data=call.get("data", {}),
         max_attempts=1,
-        created_at=datetime.fromisoformat(made) if made else event.at,
+        created_at=datetime.fromisoformat(created_text) if created_text else event.at,
     )
 
 

@@ -101,9 +101,7 @@ def _delete_left_over(using: str, now: datetime) -> None:
     _delete(claims.filter(expires__lt=now))
     _delete(claims.filter(~Exists(jobs.filter(pk=OuterRef("job"))), expires=None))
     _delete(
-        NoticeWindow.objects.using(using).filter(
-            since__lt=now - WINDOWS_KEPT, gathered=0, telling=0
-        )
+        NoticeWindow.objects.using(using).filter(since__lt=now - WINDOWS_KEPT, pending=0, sending=0)
     )
     ages = [age for state in FINAL_STATES if (age := conf.current().retention[state]) is not None]
     if ages:

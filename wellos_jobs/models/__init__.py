@@ -1,4 +1,8 @@
-"""The rows: what the database remembers of every job."""
+"""The database rows: jobs, attempts, dead letters, schedules, batches, audit log, statistics.
+
+Imports ``payload``, ``definitions``, ``cron`` and ``broker`` (to wake the clock). Users import the
+models below.
+"""
 
 from .audit import AuditEntry
 from .batch import Batch, JobDependency

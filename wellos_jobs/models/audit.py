@@ -1,4 +1,4 @@
-"""AuditEntry: who changed what, when, from where and why. Rows are added, never changed."""
+"""AuditEntry: who changed what, when, from where and why. Append-only."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .fields import user_key
 
 
 class AuditEntry(models.Model):
-    """One act of a person on a job, queue or dead letter, or the final failure of a job (no actor)."""
+    """One operator action on a job, queue or dead letter, or a job's final failure (no actor)."""
 
     at = models.DateTimeField(_("at"))
     action = models.CharField(_("action"), max_length=40)
     actor = user_key(_("actor"))
     actor_name = models.CharField(_("actor's name"), max_length=150, blank=True, default="")
     address = models.CharField(_("address"), max_length=64, blank=True, default="")
-    target_type = models.CharField(_("kind of target"), max_length=20)
+    target_type = models.CharField(_("target type"), max_length=20)
     target_id = models.CharField(_("target"), max_length=180)
     reason = models.TextField(_("reason"), blank=True, default="")
     detail = models.JSONField(_("detail"), default=dict, blank=True)

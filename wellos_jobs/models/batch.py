@@ -1,4 +1,4 @@
-"""Batch, the jobs that belong together, and JobDependency, which job needs which."""
+"""Batch, a group of jobs, and JobDependency, an edge between two jobs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..states import BatchState
 
 
 class Batch(models.Model):
-    """Jobs that are enqueued, watched and waited for together.
+    """A group of jobs.
 
-    It is open until it is closed, and done once it is closed and all its jobs are final. Its
-    callbacks are jobs from the start, blocked until then. The counters are those at the last job's
-    end.
+    A batch is open until it is closed, and done once it is closed and all its jobs have ended. Its
+    callbacks are created with it and blocked until then. The counters are set once, when it is
+    done.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.new_id, editable=False)
@@ -64,7 +64,7 @@ class JobDependency(models.Model):
     needs = models.ForeignKey(
         "wellos_jobs.JobRecord",
         on_delete=models.CASCADE,
-        # its check would lock the needed row on MariaDB, and the ledger would wait for who adds
+        # A constraint locks the needed row on MariaDB: the ledger would wait for the INSERT.
         db_constraint=False,
         related_name="dependents",
     )

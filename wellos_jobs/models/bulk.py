@@ -1,4 +1,4 @@
-"""BulkOperation, one act of a person on all rows that match a filter, done as a job."""
+"""BulkOperation: an operator action on all rows that match a filter, run as a job."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from .fields import user_key
 
 
 class BulkOperation(models.Model):
-    """What is done to which rows, how far it is, and how it went.
+    """The action, the rows it applies to, its progress and its outcome.
 
-    ``last`` is the key of the last row that was treated: a run that is repeated goes on behind it.
-    ``bound`` is the highest key that counts: rows that came after the person was asked are not
-    meant.
+    ``last`` is the key of the last processed row: a repeated run continues after it. ``bound`` is
+    the highest key included: rows created after the operator confirmed are excluded.
     """
 
     action = models.CharField(_("action"), max_length=40)
-    model = models.CharField(_("kind of rows"), max_length=40)
+    model = models.CharField(_("model"), max_length=40)
     site = models.CharField(_("admin site"), max_length=40)
     query = models.TextField(_("query string"), blank=True, default="")
     options = models.JSONField(_("options"), default=dict)
@@ -36,8 +35,8 @@ class BulkOperation(models.Model):
     )
     total = models.PositiveIntegerField(_("rows"), default=0)
     done = models.PositiveIntegerField(_("done"), default=0)
-    refused = models.PositiveIntegerField(_("left alone"), default=0)
-    refusals = models.JSONField(_("why they were left alone"), default=list)
+    refused = models.PositiveIntegerField(_("skipped"), default=0)
+    refusals = models.JSONField(_("reasons for skipping"), default=list)
     last = models.CharField(_("last key"), max_length=40, blank=True, default="")
     bound = models.CharField(_("highest key"), max_length=40, blank=True, default="")
     stopped_by = models.CharField(_("stopped by"), max_length=150, blank=True, default="")
@@ -54,7 +53,7 @@ class BulkOperation(models.Model):
 
     @property
     def percent(self) -> int:
-        """How far it is. Rows may have ended by themselves meanwhile, so it is done only when it says so."""
+        """Progress in percent; 100 only once finished, as rows may leave the filter meanwhile."""
         if self.finished_at is not None:
             return 100
         return min(99, 100 * (self.done + self.refused) // self.total) if self.total else 0

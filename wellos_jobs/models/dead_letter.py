@@ -63,7 +63,7 @@ class DeadLetter(models.Model):
         permissions = [
             ("replay_deadletter", _("Can replay dead letters")),
             ("discard_deadletter", _("Can discard dead letters")),
-            ("edit_deadletter", _("Can replay dead letters with other data")),
+            ("edit_deadletter", _("Can replay dead letters with edited data")),
             ("assign_deadletter", _("Can assign dead letters")),
         ]
 

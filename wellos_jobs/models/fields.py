@@ -1,4 +1,4 @@
-"""Kinds of columns that Django lacks."""
+"""Column types that Django lacks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ else:
 
 
 class ExactCharField(_Text):
-    """Text in a unique column, of which no two may be taken for the same.
+    """Text for a unique column, compared exactly on every database.
 
-    MySQL and MariaDB compare without regard to case and accents unless the column says otherwise:
-    an upsert for job ``Import`` would then change the row of job ``import``.
+    MySQL and MariaDB ignore case and accents by default: an upsert for job ``Import`` would update
+    the row of job ``import``.
     """
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
-        """Return Django's parameters of the column, with a collation where it is needed."""
+        """Return the column's parameters, with a binary collation on MySQL and MariaDB."""
         parameters: Any = super().db_parameters(connection)
         if connection.vendor == "mysql":
             parameters["collation"] = "utf8mb4_bin"
@@ -32,7 +32,7 @@ class ExactCharField(_Text):
 
 
 def user_key(label: Any) -> models.ForeignKey[Any, Any]:
-    """Return a column for a person, who may live in another database than the jobs, and be deleted."""
+    """Return a nullable foreign key to a user, who may be in another database than the jobs."""
     return models.ForeignKey(
         conf.user_model(),
         on_delete=models.SET_NULL,

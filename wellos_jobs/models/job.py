@@ -1,4 +1,4 @@
-"""JobRecord, one row a job, and JobAttempt, one row for each attempt that did not complete."""
+"""JobRecord, one row per job, and JobAttempt, one row per attempt that did not complete."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PRIORITIES = [(int(priority), priority.name.lower()) for priority in Priority]
 
 
 class JobRecord(models.Model):
-    """One job: what was asked for, written by enqueue, and how it went, written by the ledger.
+    """One job: the request, written by enqueue; progress and outcome, written by the ledger.
 
-    After the INSERT only the ledger writes the columns of a run. The one exception is a replay,
-    which takes the row back to ``waiting`` with fresh attempts and raises ``replays`` by one.
+    After the INSERT only the ledger writes the run's columns. The one exception is a replay, which
+    resets the row to ``waiting`` with fresh attempts and increments ``replays``.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.new_id, editable=False)
@@ -37,7 +37,7 @@ class JobRecord(models.Model):
     organization_id = models.CharField(_("organization"), max_length=64, blank=True, default="")
     requested_by = user_key(_("requested by"))
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
-    max_attempts = models.PositiveIntegerField(_("most attempts"), default=3)
+    max_attempts = models.PositiveIntegerField(_("max attempts"), default=3)
     timeout = models.FloatField(_("timeout in seconds"), default=300.0)
     progress = models.PositiveSmallIntegerField(_("progress in percent"), default=0)
     progress_message = models.CharField(
@@ -52,7 +52,7 @@ class JobRecord(models.Model):
         on_delete=models.SET_NULL,
         null=True,
         blank=True,
-        db_index=False,  # the index that begins with it serves, too
+        db_index=False,  # the index that begins with it also serves
         related_name="jobs",
         verbose_name=_("schedule"),
     )
@@ -61,10 +61,10 @@ class JobRecord(models.Model):
         on_delete=models.SET_NULL,
         null=True,
         blank=True,
-        # MariaDB would check it whenever the state changes, which is in the same index, and so let
-        # the ledger wait for whoever adds to the batch.
+        # MariaDB checks a constraint whenever the state changes, which is in the same index: the
+        # ledger would wait for transactions that add to the batch.
         db_constraint=False,
-        db_index=False,  # the index that begins with it serves, too
+        db_index=False,  # the index that begins with it also serves
         related_name="jobs",
         verbose_name=_("batch"),
     )
@@ -78,7 +78,7 @@ class JobRecord(models.Model):
         verbose_name=_("parent"),
     )
     on_failure = models.CharField(
-        _("when a job it needs fails"),
+        _("when a dependency fails"),
         max_length=6,
         choices=OnFailure.choices,
         default=OnFailure.CANCEL,
@@ -92,10 +92,10 @@ class JobRecord(models.Model):
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
 
     unique: Unique | None = None
-    """On its way into the database: what makes the job unique, under ``unique_key``. Not stored here."""
+    """Set before the INSERT only: the ``Unique`` option, stored as ``UniqueClaim``."""
     unique_key: str = ""
     needs: Sequence[uuid.UUID] = ()
-    """On its way into the database: the jobs it needs. Stored as ``JobDependency``."""
+    """Set before the INSERT only: ids of the jobs it needs, stored as ``JobDependency``."""
 
     class Meta:
         verbose_name = _("job")
@@ -115,10 +115,10 @@ class JobRecord(models.Model):
         permissions = [
             ("retry_job", _("Can retry jobs")),
             ("cancel_job", _("Can cancel jobs")),
-            ("promote_job", _("Can let delayed jobs run now")),
+            ("promote_job", _("Can promote delayed jobs")),
             ("change_job_priority", _("Can change the priority of jobs")),
             ("move_job", _("Can move jobs to other queues")),
-            ("enqueue_job", _("Can enqueue copies of jobs with other data")),
+            ("enqueue_job", _("Can enqueue copies of jobs with edited data")),
             ("cancel_flow", _("Can cancel flows")),
             ("retry_flow", _("Can retry flows")),
             ("view_payload", _("Can see the data and result of jobs")),
@@ -129,12 +129,12 @@ class JobRecord(models.Model):
 
     @property
     def is_foreign(self) -> bool:
-        """Whether plain RQ code made this job: the row is then history only, never pushed from here."""
+        """Whether plain RQ code enqueued this job: the row is history only and never pushed."""
         return self.rq_id is not None
 
 
 class JobAttempt(models.Model):
-    """An attempt that did not complete: how it ended, where, when and why."""
+    """An attempt that did not complete: outcome, worker, times and error."""
 
     job = models.ForeignKey(
         JobRecord, on_delete=models.CASCADE, related_name="attempt_set", verbose_name=_("job")

@@ -1,4 +1,4 @@
-"""LedgerCursor, the ledger's place in one event stream."""
+"""LedgerCursor: the ledger's position in one event stream."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from django.utils.translation import gettext_lazy as _
 
 
 class LedgerCursor(models.Model):
-    """How far the event stream of one Redis has been folded into this database.
+    """The position up to which the events of one Redis are applied to this database.
 
-    ``source`` names the Redis, ``epoch`` its life (a Redis that comes back empty starts a new one),
-    ``beat`` is the leader's last heartbeat: a lower one in Redis than here means Redis was rolled
-    back.
+    ``source`` names the Redis. ``epoch`` changes when Redis comes back empty. ``beat`` is the
+    leader's last heartbeat: a lower one in Redis than here means that Redis was rolled back.
     """
 
     source = models.CharField(max_length=120, primary_key=True)

@@ -1,4 +1,4 @@
-"""JobLog, the log lines of one run."""
+"""JobLog: the captured log lines of one run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from django.utils.translation import gettext_lazy as _
 
 
 class JobLog(models.Model):
-    """What one run wrote through Python's logging, masked: the last lines, if they were too many to keep.
+    """What one run logged, with secrets masked; only the last lines if there were too many.
 
-    A run that was snoozed has its log, too, so an attempt may have several.
+    Snoozed runs have a log too, so an attempt may have several.
 
-    ``lines`` is a list of ``[seconds since the epoch, level name, logger name, text]``, oldest
-    first.
+    ``lines`` is a list of ``[Unix seconds, level name, logger name, text]``, oldest first.
     """
 
     job = models.ForeignKey(
@@ -26,11 +25,11 @@ class JobLog(models.Model):
     replay = models.PositiveIntegerField(_("replay"), default=0)
     number = models.PositiveIntegerField(_("attempt"))
     lines = models.JSONField(_("lines"), default=list)
-    dropped = models.PositiveIntegerField(_("lines not kept"), default=0)
+    dropped = models.PositiveIntegerField(_("dropped lines"), default=0)
 
     class Meta:
-        verbose_name = _("log of a run")
-        verbose_name_plural = _("logs of runs")
+        verbose_name = _("run log")
+        verbose_name_plural = _("run logs")
         ordering: ClassVar[list[str]] = ["job", "replay", "number", "pk"]
 
     def __str__(self) -> str:

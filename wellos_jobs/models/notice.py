@@ -1,4 +1,4 @@
-"""NoticeWindow: how many mails about one fault the admins have had lately, and how many letters wait for the next."""
+"""NoticeWindow: rate limit and pending digest of the failure mail for one fingerprint."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from django.utils.translation import gettext_lazy as _
 
 
 class NoticeWindow(models.Model):
-    """What is told of one fault. A row is locked only while its numbers are changed, never while mail is sent."""
+    """Failure mail for one fingerprint. Locked only while updated, never while mail is sent."""
 
     fingerprint = models.CharField(_("fingerprint"), max_length=16, primary_key=True)
     since = models.DateTimeField(_("since"))
-    """When the window began, or the last digest was made."""
+    """When the window began, or the last digest was sent."""
     mails = models.PositiveIntegerField(_("mails"), default=0)
-    """How many letters have had a mail each."""
-    gathered = models.PositiveIntegerField(_("gathered"), default=0)
-    """How many letters wait for the next digest."""
-    telling = models.PositiveIntegerField(_("being told"), default=0)
-    """How many letters the digest tells of that is being sent; it is sent again if it is not known to have been."""
+    """Dead letters of this window that were mailed individually."""
+    pending = models.PositiveIntegerField(_("pending"), default=0)
+    """Dead letters held back for the next digest."""
+    sending = models.PositiveIntegerField(_("being sent"), default=0)
+    """Dead letters in the digest being sent; it is resent if delivery was not confirmed."""
     digest = models.UUIDField(_("digest"), null=True)
-    """The job that will tell of those gathered."""
+    """The job that will send the next digest."""
 
     objects: ClassVar[models.Manager[Self]] = models.Manager()
 

@@ -1,4 +1,4 @@
-"""Queues: no table. It gives the admin's queue page its place, its link and its permissions."""
+"""Queues: no table; gives the admin's queue page its URL, its menu entry and its permissions."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ class Queues(models.Model):
             ("change_limit", _("Can change limits")),
             ("reset_breaker", _("Can reset circuit breakers")),
             ("trip_breaker", _("Can trip circuit breakers")),
-            ("quiet_worker", _("Can let workers take no more jobs")),
+            ("quiet_worker", _("Can quiet workers")),
             ("stop_worker", _("Can stop workers")),
         ]

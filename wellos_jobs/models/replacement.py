@@ -1,4 +1,4 @@
-"""Replacement: that a job has given way to another one, from that transaction until it has ended."""
+"""Replacement: marks a job as superseded until it has been cancelled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Replacement(models.Model):
-    """A job that is to be cancelled. No foreign key: its check would lock the job's row, and the ledger would wait."""
+    """A superseded job. No foreign key: its check would lock the job's row and block the ledger."""
 
     job = models.UUIDField(_("job"), primary_key=True)
     created_at = models.DateTimeField(_("created"))

@@ -1,4 +1,4 @@
-"""What the schedule of an organization's report is called, and which data its job takes."""
+"""The name of an organization's report schedule, and validation of its job's data."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ REPORT_PREFIX = "org-report:"
 REPORT_FORMATS = ("pdf", "csv")
 
 
-def report_faults(data: dict[str, Any]) -> dict[str, str]:
-    """Return what is wrong with the data of a report's job, by the schedule's column."""
-    format, recipients = data.get("format", REPORT_FORMATS[0]), data.get("recipients", [])
+def report_errors(data: dict[str, Any]) -> dict[str, str]:
+    """Return the errors in a report job's data, keyed by the schedule's column."""
+    format = data.get("format", REPORT_FORMATS[0])
     if format not in REPORT_FORMATS:
-        return {
-            "data": f"format is {format!r}: a report is made as one of {', '.join(REPORT_FORMATS)}"
-        }
+        return {"data": f"format is {format!r}: use one of {', '.join(REPORT_FORMATS)}"}
+
+    recipients = data.get("recipients", [])
     if not isinstance(recipients, list | tuple):
-        return {"data": f"recipients is {recipients!r}: give a list of mail addresses"}
+        return {"data": f"recipients is {recipients!r}: give a list of email addresses"}
+
     for address in recipients:
         try:
             validate_email(address)
         except ValidationError:
-            return {"data": f"recipients has {address!r}, which is not a mail address"}
+            return {"data": f"recipients has {address!r}, which is not an email address"}
     return {}

@@ -9,12 +9,11 @@ from django.db.models.signals import post_delete
 from django.utils.translation import gettext_lazy as _
 
 from .report_data import REPORT_FORMATS, REPORT_PREFIX
-from .schedule import Schedule, remember_removal
-from .schedule_set import ScheduleQuerySet
+from .schedule import Schedule, ScheduleQuerySet, remember_removal
 
 
 class OrganizationReportManager(models.Manager["OrganizationReportSchedule"]):
-    """Only the schedules of organization reports."""
+    """Only schedules of organization reports."""
 
     def get_queryset(self) -> models.QuerySet[OrganizationReportSchedule]:
         rows: Any = ScheduleQuerySet(self.model, using=self._db)
@@ -33,7 +32,7 @@ class OrganizationReportSchedule(Schedule):
 
     @property
     def report_type(self) -> str:
-        """Which of the registered reports is made."""
+        """The name of the registered report to make."""
         return str(self.data.get("report_type", ""))
 
     @property
@@ -43,7 +42,7 @@ class OrganizationReportSchedule(Schedule):
 
     @property
     def recipients(self) -> list[str]:
-        """Who gets the link by mail."""
+        """Email addresses that receive the link."""
         return list(self.data.get("recipients", []))
 
 

@@ -1,4 +1,4 @@
-"""Schedule: a job that runs by the calendar."""
+"""Schedule: a job that runs by a cron line, with its query set and manager."""
 
 from __future__ import annotations
 
@@ -21,23 +21,70 @@ from ..errors import CronError, EncryptionError, PayloadError, UnknownJob, Unkno
 from ..organizations import organization_time_zone
 from ..payload import tags
 from ..states import CatchUp, Overlap
-from .report_data import REPORT_PREFIX, report_faults
-from .schedule_set import CHECKED, CLOCK, PLAN, ScheduleManager
+from .report_data import REPORT_PREFIX, report_errors
+
+TIMING = frozenset({"cron", "time_zone", "organization_id", "starts_at", "ends_at", "enabled"})
+"""The columns that decide when a schedule runs next."""
+
+CHECKED = TIMING | {"name", "job_name", "data", "catch_up", "catch_up_limit", "overlap"}
+"""The columns that users edit: they are validated on save."""
+
+NEXT_RUN = frozenset({"next_run_at", "planned_for", "broken"})
+"""The columns written when the timing changes, and by the clock."""
+
+CLOCK = NEXT_RUN | {"last_run_at", "last_job", "missed", "missed_at"}
+"""The columns that the clock writes."""
+
+
+class ScheduleQuerySet(models.QuerySet["Schedule"]):
+    """Does for bulk writes what ``Schedule.save`` does for one row: validate, set the next run."""
+
+    def bulk_create(self, objs: Iterable[Schedule], *args: Any, **options: Any) -> list[Schedule]:
+        """Like Django's, but each row is validated and gets its next run."""
+        rows = list(objs)
+        for row in rows:
+            row.validate_row()
+            row.set_first_run()
+
+        created = super().bulk_create(rows, *args, **options)
+        transaction.on_commit(wakeup.ring, using=self.db, robust=True)
+        return created
+
+    def update(self, **changes: Any) -> int:
+        """Like Django's, but rows whose editable columns change are validated and rescheduled.
+
+        ``bulk_update`` calls this too.
+        """
+        if CHECKED.isdisjoint(changes):
+            return super().update(**changes)
+
+        with transaction.atomic(using=self.db):
+            keys = list(self.order_by().values_list("pk", flat=True))
+            changed = super().update(**changes)
+            for row in self.model._base_manager.using(self.db).filter(pk__in=keys):
+                row.save(using=self.db)
+        return changed
+
+
+class ScheduleManager(models.Manager["Schedule"]):
+    """Schedules that are not removed. A removed row stays while code still declares it."""
+
+    def get_queryset(self) -> ScheduleQuerySet:
+        return ScheduleQuerySet(self.model, using=self._db).filter(removed_at=None)
 
 
 class Schedule(models.Model):
-    """When a job runs. The row is the truth: change or delete it, in whatever transaction, and the clock follows.
+    """When a job runs. Change or delete the row in any transaction: the clock follows the commit.
 
     ``time_zone`` is an IANA name; empty means the organization's (``ORGANIZATION_RESOLVER``), else
-    the project's. When an organization has moved to another zone, save its schedules; at the latest
-    they follow when they are due next.
+    the project's. When an organization's zone changes, save its schedules; otherwise they notice at
+    their next due time.
 
-    ``data`` is stored as a job's data is: sensitive arguments are encrypted. Python values and
-    plain JSON are taken.
+    ``data`` is stored like a job's data: sensitive arguments are encrypted. It accepts Python
+    values and plain JSON.
 
-    ``next_run_at`` is None when the schedule never runs again or is switched off. While ``broken``
-    says why it cannot run, it is the first run that was not made: once mended, it is made up for by
-    the catch-up policy.
+    ``next_run_at`` is None when the schedule is disabled or never runs again. While ``broken``
+    holds an error, it is the first run that was missed; once fixed, the catch-up policy applies.
     """
 
     name = models.CharField(_("name"), max_length=180, unique=True)
@@ -53,7 +100,7 @@ class Schedule(models.Model):
         _("missed runs"), max_length=5, choices=CatchUp.choices, default=CatchUp.ONCE
     )
     catch_up_limit = models.PositiveIntegerField(
-        _("most runs made at once"), default=100, validators=[MinValueValidator(1)]
+        _("max catch-up runs"), default=100, validators=[MinValueValidator(1)]
     )
     overlap = models.CharField(
         _("overlap"), max_length=5, choices=Overlap.choices, default=Overlap.ALLOW
@@ -108,17 +155,18 @@ class Schedule(models.Model):
         using: str | None = None,
         update_fields: Iterable[str] | None = None,
     ) -> None:
-        """Check and store; when the timing differs from what is stored, the next run is set anew from now.
+        """Validate and store. If the timing has changed, compute the next run from now.
 
-        The clock's columns are otherwise left alone, so that a row loaded before a tick cannot undo
-        it. A new row takes the place of a removed one of its name.
+        Otherwise the clock's columns stay untouched, so that saving a row loaded before a tick does
+        not undo it. A new row replaces a removed one with the same name.
 
         Raises:
-            ValidationError: the schedule cannot be meant; nothing is stored.
+            ValidationError: the schedule is invalid; nothing is stored.
             Schedule.DoesNotExist: it was removed since it was loaded.
         """
         database = using or router.db_for_write(type(self), instance=self)
         columns = None if update_fields is None else set(update_fields)
+
         if columns is not None and columns.isdisjoint(CHECKED):
             super().save(
                 force_insert=force_insert,
@@ -127,17 +175,18 @@ class Schedule(models.Model):
                 update_fields=columns,
             )
             return
-        self.check_row()
+
+        self.validate_row()
         with transaction.atomic(using=database):
             stored = None if force_insert and self.pk is not None else self._stored(database)
             if stored is None:
-                self.plan_new()
+                self.set_first_run()
                 super().save(force_insert=True, using=database)
             else:
-                super().save(
-                    force_update=True, using=database, update_fields=self._columns(stored, columns)
-                )
+                changed = self._changed_columns(stored, columns)
+                super().save(force_update=True, using=database, update_fields=changed)
             transaction.on_commit(wakeup.ring, using=database, robust=True)
+
         self._loaded_next_run = self.next_run_at
 
     @classmethod
@@ -152,11 +201,11 @@ class Schedule(models.Model):
         super().refresh_from_db(*args, **options)
         self._loaded_next_run = self.__dict__.get("next_run_at")
 
-    def check_row(self) -> None:
-        """Check every column that people fill in, and bring ``data`` into its stored form.
+    def validate_row(self) -> None:
+        """Validate every editable column, and convert ``data`` to its stored form.
 
         Raises:
-            ValidationError: the schedule cannot be meant.
+            ValidationError: the schedule is invalid.
         """
         fields = self._meta.concrete_fields
         self.clean_fields(
@@ -164,60 +213,61 @@ class Schedule(models.Model):
         )
         self.clean()
 
-    def plan_new(self) -> None:
-        """Set the first run of a row that is not stored yet, unless it was given together with the row."""
+    def set_first_run(self) -> None:
+        """Set the first run of a new row, unless ``next_run_at`` was passed explicitly."""
         if not self.enabled or self.next_run_at is None or self.planned_for:
             self.next_run_at = self.first_run_after(timezone.now())
-        self.planned_for, self.broken, self.removed_at = self._planned(), "", None
+        self.planned_for, self.broken, self.removed_at = self._timing_digest(), "", None
 
     def _stored(self, database: str) -> Schedule | None:
-        """Return the row that a save is to change, locked; None when it is to be inserted."""
+        """Return the row that a save updates, locked; None when it inserts one."""
         rows = Schedule._base_manager.using(database).select_for_update()
         if self.pk is not None and not self._state.adding and self._state.db == database:
             stored = rows.filter(pk=self.pk, removed_at=None).first()
             if stored is None:
                 raise self.DoesNotExist(f"Schedule {self.name!r} was removed since it was loaded")
             return stored
+
         if self.pk is not None and (found := rows.filter(pk=self.pk).first()):
             return found
+
         removed = rows.filter(name=self.name).exclude(removed_at=None).first()
         if removed is not None:
             self.pk = removed.pk
         return removed
 
-    def _columns(self, stored: Schedule, wanted: set[str] | None) -> set[str]:
-        """Return the columns to write over a stored row, after setting what follows from the change."""
+    def _changed_columns(self, stored: Schedule, wanted: set[str] | None) -> set[str]:
+        """Return the columns to write over a stored row; set the next run if the timing changed."""
         every = {field.name for field in self._meta.concrete_fields if not field.primary_key}
         if stored.removed_at is not None:
-            self.plan_new()
+            self.set_first_run()
             return every
+
         columns = (every if wanted is None else wanted) - CLOCK - {"removed_at"}
-        if stored.planned_for != self._planned():
-            self.next_run_at, self.planned_for, self.broken = (
-                self.first_run_after(timezone.now()),
-                self._planned(),
-                "",
-            )
-            return columns | PLAN
+        if stored.planned_for != self._timing_digest():
+            self.next_run_at = self.first_run_after(timezone.now())
+            self.planned_for = self._timing_digest()
+            self.broken = ""
+            return columns | NEXT_RUN
+
         self.broken = ""
         if self.__dict__.get("next_run_at") == self._loaded_next_run:
             self.next_run_at = stored.next_run_at
             return columns | {"broken"}
-        return columns | {
-            "broken",
-            "next_run_at",
-        }  # somebody has put off a run, or brought one forward
+
+        # the caller has postponed the next run, or brought it forward
+        return columns | {"broken", "next_run_at"}
 
     # --- when it runs -----------------------------------------------------------------------------
 
     @property
     def key(self) -> str:
-        """What its ticks' ids are made from."""
+        """The part of a tick's id that identifies this schedule."""
         return f"{self._state.db}:{self.pk}:{self.name}"
 
     @property
     def zone(self) -> str:
-        """The name of the zone in force: its own, its organization's, or the project's."""
+        """The name of the effective time zone: its own, its organization's, or the project's."""
         return (
             self.time_zone
             or organization_time_zone(self.organization_id)
@@ -226,90 +276,99 @@ class Schedule(models.Model):
 
     @property
     def timing(self) -> Timing:
-        """Line, zone, start and end."""
+        """Cron line, zone, start and end."""
         return Timing(self.cron, self.zone, self.starts_at, self.ends_at)
 
     def runs_after(self, moment: datetime, count: int = 1) -> list[datetime]:
-        """Return the next runs after a moment, within start and end; fewer when there are no more.
+        """Return up to ``count`` runs after a moment, within start and end.
 
         Raises:
-            CronError: the line or the zone cannot be meant.
+            CronError: the cron line or the zone is invalid.
         """
         return self.timing.after(moment, count)
 
     def first_run_after(self, moment: datetime) -> datetime | None:
-        """Return the next run after a moment, or None when there is none or the schedule is switched off."""
+        """Return the next run after a moment; None if there is none or the schedule is disabled."""
         if not self.enabled:
             return None
         return next(iter(self.runs_after(moment)), None)
 
-    def _planned(self) -> str:
-        """What ``next_run_at`` was worked out from."""
+    def _timing_digest(self) -> str:
+        """Identifies the timing that ``next_run_at`` is computed from."""
         return self.timing.digest if self.enabled else ""
 
-    # --- what it says -----------------------------------------------------------------------------
+    # --- validation -------------------------------------------------------------------------------
 
     def clean(self) -> None:
-        """Check line, zone, job name, data against the job's signature, and the order of start and end."""
-        faults: dict[str, str] = {}
+        """Validate cron line, zone, job name, data (against the job's signature), start and end."""
+        errors: dict[str, str] = {}
+
         try:
             self.cron = cron.parse(self.cron).line
         except CronError as error:
-            faults["cron"] = str(error)
+            errors["cron"] = str(error)
+
         try:
             cron.zone(self.zone)
         except CronError as error:
-            faults["time_zone"] = str(error)
-        faults |= self._bound_faults() | self._call_faults()
-        if faults:
-            raise ValidationError(faults)
+            errors["time_zone"] = str(error)
 
-    def _bound_faults(self) -> dict[str, str]:
+        errors |= self._bound_errors() | self._job_errors()
+        if errors:
+            raise ValidationError(errors)
+
+    def _bound_errors(self) -> dict[str, str]:
         bounds = {"starts_at": self.starts_at, "ends_at": self.ends_at}
         for name, moment in bounds.items():
             if moment is not None and timezone.is_naive(moment):
                 return {name: f"{moment!r} is a naive datetime: give it a time zone"}
+
         if self.starts_at and self.ends_at and self.ends_at <= self.starts_at:
             return {"ends_at": str(_("The end must be later than the start."))}
         return {}
 
-    def _call_faults(self) -> dict[str, str]:
+    def _job_errors(self) -> dict[str, str]:
         try:
             definition = registry.get(self.job_name)
             conf.queue(definition.queue)
             if not isinstance(self.data, dict):
                 return {"data": str(_("Give the job's arguments as a JSON object."))}
+
             plain = definition.bind((), payload.decode(self.data))
-            sealed = {
+            encrypted = {
                 name: self.data[name]
                 for name in definition.sensitive
-                if _is_sealed(self.data.get(name))
+                if _is_encrypted(self.data.get(name))
             }
-            self.data = payload.encode(plain, sensitive=definition.sensitive) | sealed
+            self.data = payload.encode(plain, sensitive=definition.sensitive) | encrypted
         except (UnknownJob, UnknownQueue) as error:
             return {"job_name": str(error)}
         except (TypeError, PayloadError, EncryptionError) as error:
             return {"data": str(error)}
-        return report_faults(plain) if self.name.startswith(REPORT_PREFIX) else {}
+
+        return report_errors(plain) if self.name.startswith(REPORT_PREFIX) else {}
 
 
-def _is_sealed(value: Any) -> bool:
-    """Tell whether a value is encrypted already: encrypting it anew would change the row at each save."""
+def _is_encrypted(value: Any) -> bool:
+    """Tell whether a value is already encrypted: encrypting again would change every save."""
     return isinstance(value, dict) and set(value) == {tags.ENCRYPTED}
 
 
 def remember_removal(instance: Schedule, using: str, **_: Any) -> None:
-    """Leave a mark when a declared schedule is deleted, wherever that was done, so that no sync brings it back."""
-    if instance.source and instance.removed_at is None:
-        values = {
-            field.attname: getattr(instance, field.attname)
-            for field in Schedule._meta.concrete_fields
-        }
-        mark = Schedule(
-            **values
-            | {"id": None, "next_run_at": None, "last_job_id": None, "removed_at": timezone.now()}
-        )
-        mark.save_base(raw=True, force_insert=True, using=using)
+    """Keep a removed row when a declared schedule is deleted, so that no sync recreates it."""
+    if not instance.source or instance.removed_at is not None:
+        return
+
+    values = {
+        field.attname: getattr(instance, field.attname) for field in Schedule._meta.concrete_fields
+    }
+    values |= {
+        "id": None,
+        "next_run_at": None,
+        "last_job_id": None,
+        "removed_at": timezone.now(),
+    }
+    Schedule(**values).save_base(raw=True, force_insert=True, using=using)
 
 
 post_delete.connect(remember_removal, sender=Schedule, dispatch_uid="wellos_jobs.Schedule.removed")

@@ -1,4 +1,4 @@
-"""UniqueClaim: which job holds a unique key, in the database, so that it is right also for rows not yet committed."""
+"""UniqueClaim: which job holds a unique key; in the database, so it covers uncommitted rows too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class UniqueClaim(models.Model):
-    """The holder of one key. Taken over by a conditional UPDATE once the holder no longer counts."""
+    """The holder of one key. A conditional UPDATE takes it over once it has expired or ended."""
 
     key = models.CharField(_("key"), max_length=64, primary_key=True)
     job = models.UUIDField(_("job"))

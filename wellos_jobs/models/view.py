@@ -1,4 +1,4 @@
-"""SavedView, a person's named filter of an admin page."""
+"""SavedView: a user's named filter of an admin list."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .. import conf
 
 
 class SavedView(models.Model):
-    """A filter of one admin list under a name: its owner's alone, or shared with all who may see the list."""
+    """A named filter of one admin list, private or shared with everyone who may view the list."""
 
     owner = models.ForeignKey(
         conf.user_model(),
         on_delete=models.CASCADE,
-        db_constraint=False,  # users may live in another database than the jobs
+        db_constraint=False,  # users may be in another database
         related_name="+",
         verbose_name=_("owner"),
     )

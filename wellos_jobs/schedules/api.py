@@ -170,8 +170,8 @@ def _inserted(row: OrganizationReportSchedule, using: str) -> OrganizationReport
     By an upsert that changes nothing: after a plain INSERT that fails, those who lost the race
     deadlock on MySQL.
     """
-    row.check_row()
-    row.plan_new()
+    row.validate_row()
+    row.set_first_run()
     target = ["name"] if connections[using].features.supports_update_conflicts_with_target else None
     OrganizationReportSchedule._base_manager.using(using).bulk_create(
         [row], update_conflicts=True, update_fields=["name"], unique_fields=target

@@ -101,7 +101,7 @@ class ActorFilter(admin.SimpleListFilter):
 class TargetFilter(admin.SimpleListFilter):
     """By the kind of thing that was acted on."""
 
-    title = _("kind of target")
+    title = _("target type")
     parameter_name = "target_type"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
