@@ -22,7 +22,7 @@ from wellos_jobs import JobHandle, enqueue_on, job
 from wellos_jobs.broker import keys
 from wellos_jobs.broker.claims import Outcome
 from wellos_jobs.enqueueing import replacement, triggers
-from wellos_jobs.maintenance.per_database import Bookkeeper
+from wellos_jobs.maintenance.per_database import DatabaseMaintenance
 from wellos_jobs.models import JobRecord, Replacement, UniqueClaim
 from wellos_jobs.states import OPEN_STATES
 
@@ -267,7 +267,7 @@ def test_a_run_that_would_set_itself_off_leaves_the_key_alone(books: Books) -> N
 def housekeeping(books: Books) -> None:
     """A pass of the housekeeping, long enough after."""
     Replacement.objects.update(created_at=timezone.now() - timedelta(seconds=10))
-    keeper = Bookkeeper("default", "default", ["default"], books.connection)
+    keeper = DatabaseMaintenance("default", "default", ["default"], books.connection)
     keeper.drain(EPOCH, lambda: None)
     keeper.heal()
 

@@ -625,7 +625,7 @@ def test_the_stream_is_trimmed_only_behind_every_database(
     with commit("other"), commit():
         noop.enqueue()
         noop.using(database="other").enqueue()
-    away = next(keeper for keeper in keeping.bookkeepers if keeper.database == "other")
+    away = next(one for one in keeping.databases if one.database == "other")
     monkeypatch.setattr(
         away.ledger, "drain", lambda: (_ for _ in ()).throw(OperationalError("away"))
     )

@@ -42,8 +42,8 @@ def test_it_is_told_once_and_once_that_it_is_over(
         ("default", 0, True),
     ]
     assert [message.subject.partition("] ")[2] for message in mail.outbox] == [
-        "Queue default builds up",
-        "Queue default is short again",
+        "Queue default: backlog",
+        "Queue default: backlog cleared",
     ]
     assert [record.levelname for record in caplog.records if "Queue default" in record.message] == [
         "WARNING",

@@ -176,8 +176,8 @@ def test_in_batches(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_rotation, "BATCH", 10)
     jobs.secret.enqueue_bulk([{"token": TOKEN}] * 35)
     use(settings, NEW, OLD)
-    assert key_rotation.rotate_rows("default") == key_rotation.Count(seen=35, rotated=35)
-    assert key_rotation.rotate_hashes("default") == key_rotation.Count(seen=35, rotated=35)
+    assert key_rotation.rotate_rows("default") == key_rotation.RotationCount(seen=35, rotated=35)
+    assert key_rotation.rotate_hashes("default") == key_rotation.RotationCount(seen=35, rotated=35)
 
 
 def test_a_run_that_was_broken_off_goes_on(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +196,7 @@ def test_a_run_that_was_broken_off_goes_on(settings: Any, monkeypatch: pytest.Mo
         patched.setattr(key_rotation.payload, "rotate", break_off)
         with pytest.raises(KeyboardInterrupt):
             key_rotation.rotate_rows("default")
-    assert key_rotation.rotate_rows("default") == key_rotation.Count(seen=35, rotated=21)
+    assert key_rotation.rotate_rows("default") == key_rotation.RotationCount(seen=35, rotated=21)
 
 
 def test_values_that_no_key_opens_are_told_and_the_others_rotated(
@@ -222,7 +222,7 @@ def test_foreign_jobs_are_passed_over(settings: Any, redis_client: redis.Redis) 
     before = redis_client.hgetall(keys.job(foreign.id))
     redis_client.sadd(keys.job(f"{foreign.id}:dependents"), "another key that begins like a job's")
     use(settings, NEW, OLD)
-    assert key_rotation.rotate_hashes("default") == key_rotation.Count()
+    assert key_rotation.rotate_hashes("default") == key_rotation.RotationCount()
     assert redis_client.hgetall(keys.job(foreign.id)) == before
 
 

@@ -19,7 +19,7 @@ from wellos_jobs.broker import keys
 from wellos_jobs.broker.claims import Outcome
 from wellos_jobs.enqueueing.push import push
 from wellos_jobs.maintenance import relay
-from wellos_jobs.maintenance.per_database import Bookkeeper
+from wellos_jobs.maintenance.per_database import DatabaseMaintenance
 from wellos_jobs.maintenance.relay import Rebuild
 from wellos_jobs.models import JobRecord
 
@@ -64,9 +64,9 @@ def rebuilt(client: redis.Redis, database: str = "default") -> int:
 
 
 @pytest.fixture
-def keeper(books: Books) -> Bookkeeper:
+def keeper(books: Books) -> DatabaseMaintenance:
     """At the stream's end, and with nothing to rebuild."""
-    keeper = Bookkeeper("default", "default", SERVED, books.connection)
+    keeper = DatabaseMaintenance("default", "default", SERVED, books.connection)
     keeper.drain(EPOCH, lambda: None)
     keeper.heal()
     assert not keeper.is_busy
@@ -74,7 +74,7 @@ def keeper(books: Books) -> Bookkeeper:
     return keeper
 
 
-def test_a_redis_with_an_older_beat_is_looked_through_once(keeper: Bookkeeper) -> None:
+def test_a_redis_with_an_older_beat_is_looked_through_once(keeper: DatabaseMaintenance) -> None:
     keeper.pulse(900.0, 1005.0)
     assert keeper.is_busy
     keeper.heal()
@@ -82,7 +82,7 @@ def test_a_redis_with_an_older_beat_is_looked_through_once(keeper: Bookkeeper) -
     assert not keeper.is_busy
 
 
-def test_a_clock_of_redis_that_is_set_back_is_no_loss(keeper: Bookkeeper) -> None:
+def test_a_clock_of_redis_that_is_set_back_is_no_loss(keeper: DatabaseMaintenance) -> None:
     """Else all open rows would be looked through, again and again, until the clock has caught
     up."""
     for before, now in ((1000.0, 405.0), (405.0, 410.0), (410.0, 415.0)):
@@ -163,7 +163,7 @@ def test_a_push_of_rows_that_were_read_too_long_ago_is_refused(
         push([row(handle)], deadline=f"{time.time() - 1:.6f}")
     monkeypatch.setattr(relay, "STALE_AFTER", -1.0)
     assert relayed(redis_client) == 0
-    assert "1 rows were read too long ago to be pushed, and are read again" in caplog.text
+    assert "1 rows were read too long ago to be pushed: reading again" in caplog.text
     monkeypatch.undo()
     assert relayed(redis_client) == 1
 

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from wellos_jobs import operations
 from wellos_jobs.broker import Unavailable, keys, queues, source_client
 from wellos_jobs.maintenance import restore_settings
-from wellos_jobs.maintenance.per_database import Bookkeeper
+from wellos_jobs.maintenance.per_database import DatabaseMaintenance
 
 from ..jobs import noop
 from ..support.engine import EPOCH, Books
@@ -24,7 +24,7 @@ def emptied(client: redis.Redis) -> None:
     """Lose everything, and let the housekeeping find out."""
     Books()
     client.flushall()
-    keeper = Bookkeeper(
+    keeper = DatabaseMaintenance(
         "default", "default", list(queues.all_counts()), source_client("default", "work")
     )
     client.set(keys.EPOCH, f"{EPOCH}-later")
@@ -59,11 +59,11 @@ def test_limits_and_breakers(redis_client: redis.Redis) -> None:
     assert not redis_client.exists(f"{keys.OWN}breaker:b:books")
 
 
-def test_nothing_is_reinstated_in_a_redis_that_is_known(redis_client: redis.Redis) -> None:
+def test_nothing_is_restored_in_a_redis_that_is_known(redis_client: redis.Redis) -> None:
     books = Books()
     operations.pause_queue("email")
     queues.resume("email")
-    keeper = Bookkeeper("default", "default", ["email"], books.connection)
+    keeper = DatabaseMaintenance("default", "default", ["email"], books.connection)
     keeper.drain(EPOCH, lambda: None)
     assert not queues.counts("email").paused
 
@@ -75,7 +75,7 @@ def test_a_redis_that_fails_again_meanwhile(redis_client: redis.Redis) -> None:
     Books()
     redis_client.flushall()
     redis_client.set(keys.EPOCH, "later")
-    keeper = Bookkeeper("default", "default", ["email"], source_client("default", "work"))
+    keeper = DatabaseMaintenance("default", "default", ["email"], source_client("default", "work"))
     redis_client.config_set("maxmemory", 1)
     try:
         with pytest.raises(Unavailable):
@@ -92,7 +92,7 @@ def test_it_costs_two_queries_for_each_kind(redis_client: redis.Redis) -> None:
     operations.set_limit("c:exports", 2)
     operations.trip_breaker("bank")
     with CaptureQueriesContext(connection) as queries:
-        restore_settings.reinstate("default", ["email", "low"], source_client("default", "work"))
+        restore_settings.restore("default", ["email", "low"], source_client("default", "work"))
     assert len(queries) == 6
 
 

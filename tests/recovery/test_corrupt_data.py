@@ -57,7 +57,7 @@ def test_it_is_made_anew_from_its_row(
         pass
     assert rebuild.pushed == 2
     assert first.state is second.state is JobState.WAITING
-    assert f"the hash of job={first} is none" in caplog.text
+    assert f"the key of job={first} is not a hash" in caplog.text
 
 
 def test_a_duty_of_the_supervisor_that_fails_ends_nobody(

@@ -19,7 +19,7 @@ from rq.registry import FinishedJobRegistry
 from wellos_jobs.broker import keys
 from wellos_jobs.ledger.ledger import FORGET_AFTER
 from wellos_jobs.maintenance import prune
-from wellos_jobs.maintenance.per_database import Bookkeeper
+from wellos_jobs.maintenance.per_database import DatabaseMaintenance
 from wellos_jobs.models import DeadLetter, JobAttempt, JobRecord
 
 from ..jobs import foreign_add, noop, scripted
@@ -220,7 +220,7 @@ def test_final_jobs_that_a_dead_ledger_did_not_forget(redis_client: redis.Redis)
     books.fold()
     redis_client.persist(keys.job(folded.id))
     redis_client.zadd(keys.finished("default"), {str(folded): keys.FAR})
-    keeper = Bookkeeper("default", "default", hand.queues, hand.connection)
+    keeper = DatabaseMaintenance("default", "default", hand.queues, hand.connection)
     keeper.drain(EPOCH, lambda: None)
     hand.run()
     keeper.prune()
@@ -239,7 +239,7 @@ def test_a_large_clean_up_does_not_hold_the_ledger_up(monkeypatch: pytest.Monkey
     )
     hand = Hand()
     Books()
-    keeper = Bookkeeper("default", "default", hand.queues, hand.connection)
+    keeper = DatabaseMaintenance("default", "default", hand.queues, hand.connection)
     keeper.drain(EPOCH, lambda: None)
     keeper.prune()
     left = []

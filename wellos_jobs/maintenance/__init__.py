@@ -1,4 +1,4 @@
-"""The leader's loops: relay, rebuild, drain, prune, backlog alerts; and the rotation of encryption keys.
+"""The leader's maintenance loops: drain, relay, rebuild, prune, backlog alerts; and key rotation.
 
-Imports ``ledger``, ``enqueueing``, ``broker`` and the models. Users need nothing from here.
+Imports ``ledger``, ``enqueueing``, ``broker`` and the models. Users import nothing from here.
 """

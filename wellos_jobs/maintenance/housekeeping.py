@@ -1,8 +1,8 @@
-"""Housekeeping: the loops that heal, run by the one leader of a Redis. Each is idempotent, so two leaders do no harm.
+"""Housekeeping: the repair loops, run by the leader of a Redis. Each is idempotent.
 
-drain (events to rows) · relay (rows to Redis) · rebuild (Redis forgot) · prune (old rows)
+drain (events to rows) · relay (rows to Redis) · rebuild (lost by Redis) · prune (old rows)
 
-The fifth, reap (claims of the dead), is the supervisor's own: it must not wait for a database.
+The fifth loop, reap (jobs of dead workers), is in the supervisor: it must not wait for a database.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from ..ledger.ledger import NewEpoch
 from ..processes.intervals import Rota
 from ..processes.slot import Slot
 from . import backlog
-from .alerts import tell_admins
-from .per_database import Bookkeeper
+from .per_database import DatabaseMaintenance
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -34,27 +33,27 @@ LONGEST_PAUSE = 1.0
 
 
 class Housekeeping:
-    """The leader's work for one Redis and all databases."""
+    """The leader's maintenance of one Redis and all databases."""
 
     def __init__(self, source: str, slot: Slot) -> None:
         self.source = source
         self.slot = slot
         self.connection = broker.source_client(source, "work")
         self.queues = broker.sources()[source]
-        self.bookkeepers = [
-            Bookkeeper(source, database, self.queues, self.connection)
+        self.databases = [
+            DatabaseMaintenance(source, database, self.queues, self.connection)
             for database in job_databases()
         ]
         self.epoch = ""
         self.server_run = ""
         self.stopping = False
         self._trimmed = ""
-        """Up to where the stream was trimmed by this process: one before may have died before it did."""
+        """The position up to which this process has trimmed the stream."""
         self.rota = Rota()
         self._pause = 0.0
 
     def run(self) -> int:
-        """Work until SIGTERM, then fold what is left and return."""
+        """Run until SIGTERM, then apply the remaining events and return."""
         signal.signal(signal.SIGTERM, self._on_stop)
         while True:
             self.slot.beat()
@@ -71,91 +70,104 @@ class Housekeeping:
                 return 0
 
     def last_look(self) -> int:
-        """Fold what is there and return."""
+        """Apply the events that are there and return."""
         self.stopping = True
         return self.run()
 
     def round(self) -> None:
-        """Do once what is due; when nothing is, wait for the next event or the next half second."""
+        """Do what is due once; if there is nothing, wait up to half a second for the next event."""
         if self.rota.is_due("look", SECOND):
             self._look_at_redis()
         try:
-            drained = sum([keeper.drain(self.epoch, self.slot.beat) for keeper in self.bookkeepers])
+            drained = sum(
+                [database.drain(self.epoch, self.slot.beat) for database in self.databases]
+            )
         except NewEpoch:
             self.rota.hasten("look")
             return
+
         self._trim()
-        self._watch_backlog()
+        self._watch_stream()
         if self.rota.is_due("queues", QUEUES_EVERY):
             backlog.watch(self.connection, self.queues)
-        for keeper in self.bookkeepers:
-            keeper.heal()
+        for database in self.databases:
+            database.heal()
         if self.rota.is_due("prune", PRUNE_EVERY):
             self._prune()
-        if (
-            not drained
-            and not self.stopping
-            and not any(keeper.is_busy for keeper in self.bookkeepers)
-        ):
+
+        busy = drained or any(database.is_busy for database in self.databases)
+        if not busy and not self.stopping:
             self._wait()
 
     # --- the stream -------------------------------------------------------------------------------
 
     def _trim(self) -> None:
-        """Drop the events that all databases have committed; a database that is away holds them."""
-        places = [keeper.position for keeper in self.bookkeepers if keeper.has_table]
+        """Drop the events that every database has committed; one that is away keeps them."""
+        places = [database.position for database in self.databases if database.has_table]
         upto = events.earliest(places) if places else events.START
         if upto not in (events.START, self._trimmed):
             events.trim(self.connection, upto)
             self._trimmed = upto
 
-    def _watch_backlog(self) -> None:
+    def _watch_stream(self) -> None:
         behind = events.backlog(self.connection)
         if behind > conf.current().stream_max and self.rota.is_due("alert", ALERT_EVERY):
-            text = f"{behind} events of {self.source} wait for the ledger, more than STREAM_MAX: is a database slow?"
+            text = (
+                f"{behind} events of {self.source} are not in the database yet, more than "
+                "STREAM_MAX: is a database slow?"
+            )
             logger.error(text)
-            tell_admins("Job ledger is behind", text)
+            backlog.alert_admins("Job ledger is behind", text)
 
     def _wait(self) -> None:
-        places = [keeper.position for keeper in self.bookkeepers if keeper.is_open]
+        places = [database.position for database in self.databases if database.is_open]
         if places:
             events.wait(
                 broker.source_client(self.source, "block"), events.earliest(places), SECOND / 2
             )
-        else:  # no database is there
+        else:  # no database is available
             time.sleep(SECOND / 4)
 
     def _prune(self) -> None:
         rq_workers.sweep(self.connection, self.queues)
-        for keeper in self.bookkeepers:
+        for database in self.databases:
             self.slot.beat()
-            keeper.prune()
+            database.prune()
 
-    # --- what has become of Redis -----------------------------------------------------------------
+    # --- lost data in Redis -----------------------------------------------------------------------
 
     def _look_at_redis(self) -> None:
-        """Notice a Redis that came back empty (no epoch), with older data (an older beat than the row's), or at all
-        (another run of the server may have lost its last second)."""
+        """Detect that Redis has lost data.
+
+        It is empty (no epoch), holds older data (its beat is older than the row's), or was
+        restarted (the last second may be lost).
+        """
         beats = self.rota.is_due("beat", BEAT_EVERY)
         reply = broker.run(self.connection, "pulse", uuid.uuid4().hex, "1" if beats else "")
         epoch, before, now = (broker.text(part) for part in reply)
+
+        self._note_epoch(epoch)
+        self._note_server_run(str(self.connection.info("server")["run_id"]))
+        if beats:
+            for database in self.databases:
+                database.pulse(float(before or 0.0), float(now))
+
+    def _note_epoch(self, epoch: str) -> None:
         if epoch != self.epoch:
             if self.epoch:
                 logger.warning(
                     "Redis %s has come back empty: rebuilding it from the rows", self.source
                 )
-            for keeper in self.bookkeepers:
-                keeper.close()
+            for database in self.databases:
+                database.close()
         self.epoch = epoch
-        server_run = str(self.connection.info("server")["run_id"])
+
+    def _note_server_run(self, server_run: str) -> None:
         if self.server_run and server_run != self.server_run:
             logger.warning("Redis %s was restarted: looking for lost jobs", self.source)
-            for keeper in self.bookkeepers:
-                keeper.rebuild()
+            for database in self.databases:
+                database.rebuild()
         self.server_run = server_run
-        if beats:
-            for keeper in self.bookkeepers:
-                keeper.pulse(float(before or 0.0), float(now))
 
     def _on_stop(self, _signal: int, _frame: FrameType | None) -> None:
         self.stopping = True

@@ -1,7 +1,7 @@
-"""Key rotation: encrypt sensitive values anew with the first of ``ENCRYPTION_KEYS``, in rows and in Redis.
+"""Key rotation: re-encrypt sensitive values in rows and Redis with the first ``ENCRYPTION_KEYS``.
 
-Each value is replaced only if it still is what was read, so no running job, relay or edit is raced.
-What is under the first key already is left alone: a rotation that was broken off goes on where it
+Each value is replaced only if it is unchanged since it was read, so running jobs, the relay and
+edits are safe. Values under the first key are skipped: an interrupted rotation continues where it
 stopped.
 """
 
@@ -24,49 +24,49 @@ BATCH = 500
 
 
 @dataclass
-class Count:
-    """What a rotation did in one place."""
+class RotationCount:
+    """The outcome of a rotation in one database or one Redis."""
 
     seen: int = 0
     rotated: int = 0
     skipped: int = 0
-    """Values that changed meanwhile: another run takes them."""
+    """Values that changed meanwhile; the next run takes them."""
     unreadable: int = 0
-    """Values that none of the keys opens."""
+    """Values that no key can decrypt."""
 
 
-def rotate_rows(using: str) -> Count:
-    """Rotate the rows of one database: jobs, schedules, and the data that letters keep."""
-    count = Count()
+def rotate_rows(using: str) -> RotationCount:
+    """Rotate the rows of one database: jobs, schedules, and the former data of dead letters."""
+    count = RotationCount()
     for model, column in ((JobRecord, "data"), (Schedule, "data"), (DeadLetter, "former_data")):
         _rotate_table(model, column, using, count)
     return count
 
 
-def _rotate_table(model: type[models.Model], column: str, using: str, count: Count) -> None:
-    every: models.QuerySet[Any] = models.QuerySet(model, using=using)  # removed schedules, too
+def _rotate_table(model: type[models.Model], column: str, using: str, count: RotationCount) -> None:
+    every: models.QuerySet[Any] = models.QuerySet(model, using=using)  # includes removed schedules
     rows = every.filter(**{f"{column}__isnull": False}).order_by("pk")
-    last: Any = None
-    while batch := list(
-        (rows.filter(pk__gt=last) if last else rows).values_list("pk", column)[:BATCH]
-    ):
+
+    page = rows
+    while batch := list(page.values_list("pk", column)[:BATCH]):
         for pk, data in batch:
             changed = _rotated(data, count)
             if changed is not None:
                 updated = every.filter(**{"pk": pk, column: data}).update(**{column: changed})
                 _add(count, updated, 1)
-        last = batch[-1][0]
+        page = rows.filter(pk__gt=batch[-1][0])
 
 
-def rotate_hashes(source: str) -> Count:
-    """Rotate the job hashes of one Redis. Jobs of foreign code have nothing encrypted and are passed over."""
-    count = Count()
+def rotate_hashes(source: str) -> RotationCount:
+    """Rotate the job hashes of one Redis. Plain RQ jobs have no encrypted values: skipped."""
+    count = RotationCount()
     connection = broker.source_client(source)
     for batch in _batches(connection):
         with connection.pipeline(transaction=False) as pipeline:
             for job_id in batch:
                 pipeline.hmget(keys.job(job_id), ["w:name", "data"])
             stored = pipeline.execute()
+
         arguments: list[Any] = []
         for job_id, (name, data) in zip(batch, stored, strict=True):
             if name is None or data is None:
@@ -74,6 +74,7 @@ def rotate_hashes(source: str) -> Count:
             changed = _rotated_wire(data, count)
             if changed is not None:
                 arguments += [job_id, data, changed]
+
         if arguments:
             _add(count, int(broker.run(connection, "rotate", *arguments)), len(arguments) // 3)
     return count
@@ -91,8 +92,8 @@ def _batches(connection: Any) -> Iterator[list[str]]:
         yield batch
 
 
-def _rotated_wire(data: bytes, count: Count) -> str | None:
-    """Return the ``data`` field of a hash with its values rotated; None when there is nothing to change."""
+def _rotated_wire(data: bytes, count: RotationCount) -> str | None:
+    """Return the ``data`` field of a job hash with rotated values; None if nothing changes."""
     try:
         path, instance, positional, stored = json.loads(unzipped(data))
     except (ValueError, TypeError):
@@ -102,7 +103,7 @@ def _rotated_wire(data: bytes, count: Count) -> str | None:
     return None if changed is None else payload.to_json([path, instance, positional, changed])
 
 
-def _rotated(data: Any, count: Count) -> dict[str, Any] | None:
+def _rotated(data: Any, count: RotationCount) -> dict[str, Any] | None:
     count.seen += 1
     if not isinstance(data, dict):
         return None
@@ -114,6 +115,6 @@ def _rotated(data: Any, count: Count) -> dict[str, Any] | None:
     return changed if is_new else None
 
 
-def _add(count: Count, changed: int, tried: int) -> None:
+def _add(count: RotationCount, changed: int, tried: int) -> None:
     count.rotated += changed
     count.skipped += tried - changed

@@ -1,7 +1,7 @@
-"""One database's share of the housekeeping: its ledger, relay, rebuild and prune.
+"""Maintenance of one database: its ledger, relay, rebuild and prune.
 
-Each database goes its own way: one that is away is left alone for a little longer each time, and
-the others are served.
+Databases are independent: one that is away is retried with growing pauses while the others are
+served.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ from .relay import Rebuild
 logger = logging.getLogger("wellos_jobs")
 
 DRAIN_SECONDS = 1.0
-"""How long one call of ``drain`` folds at most, so that the other loops are not held up."""
+"""Longest time one call of ``drain`` takes, so that the other loops are not held up."""
+
 RELAY_EVERY = 1.0
 UNBLOCK_EVERY = 10.0
 LOOK_FOR_TABLE_EVERY = 60.0
 LONGEST_PAUSE = 5.0
 LEFTOVERS = 1_000
+"""Ended jobs of one registry looked at in one pass."""
 
 
-class Bookkeeper:
-    """Keeps one database in step with one Redis."""
+class DatabaseMaintenance:
+    """Keeps one database and one Redis in step."""
 
     def __init__(
         self, source: str, database: str, queues: Sequence[str], connection: redis_py.Redis
@@ -58,16 +60,16 @@ class Bookkeeper:
 
     @property
     def position(self) -> str:
-        """Up to where the stream is folded; the stream's start while the database is away."""
+        """The position up to which events are applied; the stream's start while not open."""
         return self.ledger.position if self.is_open else events.START
 
     @property
     def is_busy(self) -> bool:
-        """Whether there is more to do at once."""
+        """Whether there is more to do right away."""
         return self.is_open and (not self.at_end or self._rebuild is not None or self._prunes)
 
     def drain(self, epoch: str, beat: Callable[[], None]) -> int:
-        """Fold events for ``DRAIN_SECONDS`` at most; return how many. ``beat`` is called between batches.
+        """Apply events for up to ``DRAIN_SECONDS``; return how many. Calls ``beat`` in between.
 
         Raises:
             NewEpoch: Redis has come back empty.
@@ -75,31 +77,33 @@ class Bookkeeper:
         return self._guarded(lambda: self._drain(epoch, beat)) or 0
 
     def heal(self) -> None:
-        """At the stream's end: take a step of the rebuild and of the pruning, and push what never reached Redis.
+        """Relay, rebuild and prune a little, once the ledger has reached the stream's end.
 
-        Before the end the rows are behind, and what they lack may be on its way.
+        Before that the rows are outdated: a job that seems lost may only be on its way.
         """
         if self.is_open and self.at_end:
             self._guarded(self._heal)
 
     def pulse(self, before: float, now: float) -> None:
-        """Compare the leader's beat that stood in Redis with the one in the row, and note the new one there."""
+        """Compare the leader's previous beat in Redis with the row's, and store the new one."""
         if self.is_open:
             self._guarded(lambda: self._pulse(before, now))
 
     def prune(self) -> None:
-        """Begin to delete rows past their retention, a batch with each ``heal``, and let Redis forget the final jobs
-        that a ledger's death left there."""
+        """Start to delete rows past their retention, one batch per ``heal``.
+
+        Also expire ended jobs that a killed ledger left in Redis.
+        """
         self._prunes = True
         if self.is_open:
             self._guarded(self._forget_leftovers)
 
     def rebuild(self) -> None:
-        """Look, from the next step on, at every open row whether Redis has it."""
+        """Start to check for every open row whether Redis has the job."""
         self._rebuild = Rebuild(self.database, self.queues, self.connection)
 
     def close(self) -> None:
-        """Forget where the ledger stands: the next ``drain`` reads it anew."""
+        """Drop the ledger's position: the next ``drain`` reads the cursor again."""
         self.is_open = self.at_end = False
 
     # --- the work ---------------------------------------------------------------------------------
@@ -120,24 +124,29 @@ class Bookkeeper:
         return result
 
     def _open(self, epoch: str) -> bool:
-        if not self.is_open:
-            self.has_table = has_job_table(self.database)
-            if not self.has_table:
-                self._not_before = time.monotonic() + LOOK_FOR_TABLE_EVERY
-                return False
-            if self.ledger.is_new(
-                epoch
-            ):  # first of all: once the cursor knows the epoch, nobody would do it again
-                restore_settings.reinstate(self.database, self.queues, self.connection)
-            self.ledger.open(epoch)
-            self.rebuild()
-            self.is_open = True
+        if self.is_open:
+            return True
+
+        self.has_table = has_job_table(self.database)
+        if not self.has_table:
+            self._not_before = time.monotonic() + LOOK_FOR_TABLE_EVERY
+            return False
+
+        if self.ledger.is_new(epoch):
+            # Before the cursor stores the epoch: otherwise a crash in between would skip it.
+            restore_settings.restore(self.database, self.queues, self.connection)
+        self.ledger.open(epoch)
+        self.rebuild()
+        self.is_open = True
         return True
 
     def _drain(self, epoch: str, beat: Callable[[], None]) -> int:
         if not self._open(epoch):
             return 0
-        drained, until, self.at_end = 0, time.monotonic() + DRAIN_SECONDS, False
+
+        self.at_end = False
+        drained = 0
+        until = time.monotonic() + DRAIN_SECONDS
         while not self.at_end and time.monotonic() < until:
             beat()
             try:
@@ -153,15 +162,16 @@ class Bookkeeper:
     def _heal(self) -> None:
         if self._rebuild is not None and not self._rebuild.step():
             self._rebuild = None
+
         if time.monotonic() >= self._next_unblock:
             dependencies.heal(self.database)
             self._next_unblock = time.monotonic() + UNBLOCK_EVERY
+
         if time.monotonic() >= self._next_relay:
-            replacement.finish(
-                self.database, self.queues
-            )  # first, so that nothing is pushed that has given way
+            replacement.finish(self.database, self.queues)  # first: replaced jobs are not pushed
             relay.relay(self.database, self.queues, self.connection)
             self._next_relay = time.monotonic() + RELAY_EVERY
+
         if self._prunes:
             self._prunes = any(prune.prune(self.database, most=1).values())
 
@@ -178,12 +188,12 @@ class Bookkeeper:
                 self._forget_leftovers_of(registry)
 
     def _forget_leftovers_of(self, registry: str) -> None:
-        """Give a time to live to final jobs that never got one: a ledger died between its commit and that."""
+        """Expire ended jobs whose ledger died between its commit and setting their time to live."""
         found: Any = self.connection.zrangebyscore(
             registry, keys.FAR, "+inf", start=0, num=LEFTOVERS
         )
         known = {ids.parse_id(text): text for text in map(broker.text, found)}
         rows = JobRecord.objects.using(self.database).filter(state__in=FINAL_STATES)
-        folded = [known[pk] for pk in rows.in_bulk([pk for pk in known if pk is not None])]
-        if folded:
-            broker.run(self.connection, "forget", FORGET_AFTER, *folded)
+        stored = [known[pk] for pk in rows.in_bulk([pk for pk in known if pk is not None])]
+        if stored:
+            broker.run(self.connection, "forget", FORGET_AFTER, *stored)

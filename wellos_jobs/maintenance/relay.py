@@ -1,4 +1,4 @@
-"""Rows that Redis does not know: pushed late by the relay, pushed again by the rebuild."""
+"""Push rows missing in Redis: relay (never pushed) and rebuild (lost by Redis)."""
 
 from __future__ import annotations
 
@@ -21,72 +21,92 @@ from ..states import OPEN_STATES, EventName, JobState
 logger = logging.getLogger("wellos_jobs")
 
 GRACE = timedelta(seconds=2)
-"""A row this young is still being pushed by the process that made it."""
+"""Rows younger than this are still being pushed by the process that inserted them."""
+
 STALE_AFTER = 20.0
-"""Seconds after reading rows in which they may be pushed: far less than Redis keeps final jobs."""
+"""Seconds after a read in which rows may be pushed: well below the time to live of ended jobs."""
+
 CHUNK = 500
+
 MOST_CHUNKS = 10
-"""Chunks of one call of the relay: the ledger has to go on."""
+"""Chunks of one call of the relay, so that the ledger is not held up."""
 
 
 def relay(database: str, served: Sequence[str], connection: redis_py.Redis) -> int:
-    """Push rows that were committed but never reached Redis; return how many. Call it at the stream's end only."""
-    pushed, last = 0, None
+    """Push committed rows that never reached Redis; return how many.
+
+    Call it only once the ledger has reached the stream's end.
+    """
     rows = (
         JobRecord.objects.using(database)
         .filter(
             state__in=[JobState.WAITING, JobState.DELAYED],
             enqueued_at__isnull=True,
             rq_id__isnull=True,
+            queue__in=served,
+            created_at__lt=timezone.now() - GRACE,
         )
-        .filter(queue__in=served, created_at__lt=timezone.now() - GRACE)
         .order_by("created_at", "pk")
     )
+    pushed, page = 0, rows
+
     for _ in range(MOST_CHUNKS):
         deadline = broker.redis_time(connection) + STALE_AFTER
-        page = (
-            rows.filter(Q(created_at__gt=last[0]) | Q(created_at=last[0], pk__gt=last[1]))
-            if last
-            else rows
-        )
         chunk = list(page[:CHUNK])
         if not chunk:
             break
-        last = (chunk[-1].created_at, chunk[-1].pk)
+
         pushed += _push(chunk, deadline) or 0
+        last = chunk[-1]
+        page = rows.filter(
+            Q(created_at__gt=last.created_at) | Q(created_at=last.created_at, pk__gt=last.pk)
+        )
+
     if pushed:
         logger.info("relay: %d jobs of %s had not reached Redis", pushed, database)
     return pushed
 
 
 def _push(rows: Sequence[JobRecord], deadline: float) -> int | None:
-    """Push rows read a moment ago; None if that moment was too long."""
+    """Push rows before ``deadline``, by the clock of Redis; return None if it has passed."""
     replayed = [row for row in rows if row.replays and row.enqueued_at is None]
-    plain = [row for row in rows if not row.replays or row.enqueued_at is not None]
+    others = [row for row in rows if not row.replays or row.enqueued_at is not None]
+    text = f"{deadline:.6f}"
+    pushed = 0
+
     try:
-        pushed = push(replayed, EventName.REPLAYED, deadline=f"{deadline:.6f}") if replayed else 0
-        return pushed + (push(plain, deadline=f"{deadline:.6f}") if plain else 0)
+        if replayed:
+            pushed += push(replayed, EventName.REPLAYED, deadline=text)
+        if others:
+            pushed += push(others, deadline=text)
     except redis_py.ResponseError as error:
         if not str(error).startswith("LATE"):
             raise
-        logger.warning("%d rows were read too long ago to be pushed, and are read again", len(rows))
+        logger.warning("%d rows were read too long ago to be pushed: reading again", len(rows))
         return None
+    return pushed
 
 
 def _is_known(row: JobRecord, found: Any) -> bool:
-    """Tell whether Redis has this life of a job: one that was rolled back may hold the life before a replay, and
-    somebody may have put something else under its key."""
+    """Tell whether Redis has this job, in its current replay.
+
+    A Redis that was rolled back may hold the job from before a replay, and its key may hold another
+    type.
+    """
     if isinstance(found, Exception):
         if "WRONGTYPE" not in str(found):
             raise found
-        logger.warning("rebuild: the hash of job=%s is none, it is made anew: %s", row.pk, found)
+        logger.warning(
+            "rebuild: the key of job=%s is not a hash: creating it again: %s", row.pk, found
+        )
         return False
+
     status, generation = found
     return status is not None and int(generation or 0) >= row.replays
 
 
 class Rebuild:
-    """Pushes the open rows that Redis has forgotten, a chunk at a time, so that the ledger is not held up."""
+    """Pushes open rows that Redis has lost, in chunks so that the ledger is not held up."""
 
     def __init__(self, database: str, served: Sequence[str], connection: redis_py.Redis) -> None:
         self.database = database
@@ -98,7 +118,7 @@ class Rebuild:
         self._last: uuid.UUID | None = None
 
     def step(self) -> bool:
-        """Look at the next chunk; tell whether there may be more. Call it at the stream's end only."""
+        """Check the next chunk; tell if there may be more. Call it at the stream's end only."""
         deadline = broker.redis_time(self.connection) + STALE_AFTER
         page = self._rows.filter(pk__gt=self._last) if self._last else self._rows
         chunk = list(page.order_by("pk")[:CHUNK])
@@ -108,6 +128,7 @@ class Rebuild:
                     "rebuild: %d open jobs of %s were missing in Redis", self.pushed, self.database
                 )
             return False
+
         with self.connection.pipeline(transaction=False) as pipeline:
             for row in chunk:
                 pipeline.hmget(keys.job(row.pk), ["status", "w:gen"])
@@ -115,6 +136,7 @@ class Rebuild:
         missing = [
             row for row, found in zip(chunk, replies, strict=True) if not _is_known(row, found)
         ]
+
         if missing:
             pushed = _push(missing, deadline)
             if pushed is None:

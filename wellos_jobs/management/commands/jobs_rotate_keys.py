@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ... import broker, conf
 from ...database import migrated_databases
-from ...maintenance.key_rotation import Count, rotate_hashes, rotate_rows
+from ...maintenance.key_rotation import RotationCount, rotate_hashes, rotate_rows
 
 
 class Command(BaseCommand):
@@ -40,7 +40,7 @@ class Command(BaseCommand):
                 f"{unreadable} jobs cannot be read with any of the keys: is an old key missing?"
             )
 
-    def _tell(self, place: str, count: Count) -> None:
+    def _tell(self, place: str, count: RotationCount) -> None:
         line = f"{place}: {count.seen} jobs seen, {count.rotated} rotated"
         if count.skipped:
             line += f", {count.skipped} changed meanwhile (run again)"
