@@ -1,8 +1,8 @@
-"""The clock: rq-scheduler's Scheduler, hardened, with the calendar of the database beside its own entries.
+"""Scheduler: rq-scheduler's interface with time zones, exact times and atomic updates.
 
 Set ``RQ = {"SCHEDULER_CLASS": "wellos_jobs.scheduler.Scheduler"}``, so that
-``django_rq.get_scheduler()`` gives it too. Entries made through rq-scheduler's API live in Redis as
-they always did; ``entries`` says what becomes of them.
+``django_rq.get_scheduler()`` returns it. Entries made through rq-scheduler's API live in Redis as
+before; ``schedules.rq_entries`` runs them. Its ``run`` also serves the schedules of the databases.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rq.utils import as_text
 from . import broker, conf
 from .broker import keys, wakeup
 from .schedules.clock import LOCK_MS, Clock
-from .schedules.rq_entries import Entries, first_after, seconds_of
+from .schedules.rq_entries import RqEntries, first_after, seconds_of
 
 SCHEDULER_SET = keys.ENTRIES
 
@@ -43,13 +43,13 @@ _OPTIONS = {
     "on_failure": "on_failure",
     "at_front": "at_front",
 }
-"""The keywords of ``enqueue_at`` that are not the function's, and what they are called elsewhere."""
+"""Keywords of ``enqueue_at`` that are not passed to the function, and their names elsewhere."""
 
 
 class Scheduler(DjangoScheduler):
-    """rq-scheduler's interface on top of zones, exact times and scripts that cannot be torn apart.
+    """A drop-in replacement for rq-scheduler's ``Scheduler``.
 
-    ``clock`` returns Unix seconds; tests give another one.
+    ``clock`` returns Unix seconds; tests pass another one.
     """
 
     redis_scheduler_namespace_prefix = f"{keys.PREFIX}:scheduler_instance:"
@@ -62,11 +62,11 @@ class Scheduler(DjangoScheduler):
         self.clock = clock
         self.token = uuid.uuid4().hex
         source = broker.source_of(self.queue_name)
-        self.entries = Entries(
+        self.entries = RqEntries(
             self.connection, source, self.scheduled_jobs_key, self.job_class, clock
         )
 
-    # --- putting entries in -----------------------------------------------------------------------
+    # --- creating entries -------------------------------------------------------------------------
 
     def enqueue_at(self, scheduled_time: datetime, func: Any, *args: Any, **kwargs: Any) -> Job:
         """Run ``func`` once at a time, exact to the microsecond.
@@ -81,7 +81,7 @@ class Scheduler(DjangoScheduler):
         return self._put(_aware(scheduled_time).timestamp(), func, args, kwargs, options)
 
     def enqueue_in(self, time_delta: timedelta, func: Any, *args: Any, **kwargs: Any) -> Job:
-        """Run ``func`` once after a while."""
+        """Run ``func`` once after a delay."""
         due = datetime.fromtimestamp(self.clock(), tz=UTC) + time_delta
         return self.enqueue_at(due, func, *args, **kwargs)
 
@@ -95,9 +95,9 @@ class Scheduler(DjangoScheduler):
         repeat: int | None = None,
         **options: Any,
     ) -> Job:
-        """Run ``func`` at a time and then every ``interval`` seconds, counted from the first time: no drift.
+        """Run ``func`` at a time and then every ``interval`` seconds.
 
-        With ``repeat`` it runs that many times. Other options, by name, are those of rq-scheduler.
+        Intervals count from the first time, without drift. ``repeat`` limits the number of runs. Other options are those of rq-scheduler.
 
         Raises:
             ValueError: the time is naive, the interval is not above 0, or there is a repeat without
@@ -125,12 +125,13 @@ class Scheduler(DjangoScheduler):
         use_local_timezone: bool = False,
         **options: Any,
     ) -> Job:
-        """Run ``func`` by a cron line in a zone: ``timezone``, the project's with ``use_local_timezone``, else UTC.
+        """Run ``func`` by a cron line in ``timezone``.
 
-        Other options, by name, are those of rq-scheduler.
+        The default zone is UTC, or the project's with ``use_local_timezone``. Other options are
+        those of rq-scheduler.
 
         Raises:
-            CronError: the line or the zone cannot be meant.
+            CronError: the cron line or the zone is invalid.
         """
         zone = str(timezone or (conf.django_setting("TIME_ZONE") if use_local_timezone else "UTC"))
         first = first_after(cron_string, zone, self.clock())
@@ -157,14 +158,14 @@ class Scheduler(DjangoScheduler):
         return self._put(first, func, args, kwargs, options)
 
     def _put(self, score: float, func: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> Job:
-        """Store job and time in one step: a clock that looks in between would run it at the wrong time."""
+        """Store job and time atomically, so that no clock runs it at the wrong time."""
         at_front = options.pop("at_front", None)
         job = self._create_job(func, args, kwargs, commit=False, **options)
         if at_front:
             job.enqueue_at_front = True
         with self.connection.pipeline() as pipeline:
             if not job.meta:
-                pipeline.hdel(job.key, "meta")  # of an entry whose id is used again
+                pipeline.hdel(job.key, "meta")  # of an earlier entry with the same id
             job.save(pipeline=pipeline)
             pipeline.zadd(self.scheduled_jobs_key, {job.id: score})
             pipeline.hdel(keys.BROKEN_ENTRIES, job.id)
@@ -173,7 +174,7 @@ class Scheduler(DjangoScheduler):
         return job
 
     def _create_job(self, func: Any, args: Any = None, kwargs: Any = None, **options: Any) -> Job:
-        """Make an entry's job with the serializer, the timeout and the time to live of its queue.
+        """Create an entry's job with its queue's serializer, timeout and time to live.
 
         Raises:
             UnknownQueue: ``RQ_QUEUES`` does not name the queue.
@@ -187,6 +188,7 @@ class Scheduler(DjangoScheduler):
             options["result_ttl"] = config.get(
                 "DEFAULT_RESULT_TTL", conf.rq_setting("DEFAULT_RESULT_TTL")
             )
+
         job: Job = self.job_class.create(
             func,
             args=args or (),
@@ -201,13 +203,13 @@ class Scheduler(DjangoScheduler):
             job.save()
         return job
 
-    # --- changing and listing them ----------------------------------------------------------------
+    # --- changing and listing entries -------------------------------------------------------------
 
     def change_execution_time(self, job: Job, date_time: datetime) -> None:
-        """Give an entry another time.
+        """Change when an entry runs.
 
         Raises:
-            ValueError: the time is naive, or the entry is not (or no longer) there.
+            ValueError: the time is naive, or there is no such entry.
         """
         score = _aware(date_time).timestamp()
         with self.connection.pipeline() as pipeline:
@@ -219,7 +221,7 @@ class Scheduler(DjangoScheduler):
             raise ValueError("Job not in scheduled jobs queue")
 
     def cancel(self, job: Job | str) -> None:
-        """Take an entry out, also one that was put aside."""
+        """Remove an entry, including one that was put aside."""
         entry = job if isinstance(job, str) else job.id
         with self.connection.pipeline() as pipeline:
             pipeline.zrem(self.scheduled_jobs_key, entry)
@@ -227,7 +229,7 @@ class Scheduler(DjangoScheduler):
             pipeline.execute()
 
     def count(self, until: datetime | timedelta | float | None = None) -> int:
-        """Return how many entries are due until a time: aware, from now, or in Unix seconds."""
+        """Return how many entries are due until a time: aware, relative to now, or Unix seconds."""
         return int(self.connection.zcount(self.scheduled_jobs_key, "-inf", self._until(until)))
 
     def get_jobs(
@@ -237,9 +239,9 @@ class Scheduler(DjangoScheduler):
         offset: int | None = None,
         length: int | None = None,
     ) -> Iterator[Any]:
-        """Yield the entries that are due until a time, as jobs, or as (job, aware time) with ``with_times``.
+        """Yield the entries due until a time, as jobs, or (job, aware time) with ``with_times``.
 
-        An entry that cannot be read is left out, and nothing is changed.
+        Unreadable entries are skipped. Changes nothing.
         """
         found: Any = self.connection.zrangebyscore(
             self.scheduled_jobs_key,
@@ -259,21 +261,21 @@ class Scheduler(DjangoScheduler):
             yield (job, datetime.fromtimestamp(float(score), tz=UTC)) if with_times else job
 
     def get_jobs_to_queue(self, with_times: bool = False) -> Iterator[Any]:
-        """Yield the entries that are due."""
+        """Yield the entries that are due now."""
         return self.get_jobs(self.clock(), with_times=with_times)
 
     def broken_entries(self) -> dict[str, str]:
-        """Return the entries that were put aside because they cannot run, with the reason."""
+        """Return the entries that were put aside because they cannot run, with their errors."""
         return self.entries.broken()
 
-    def mend(self, entry: str, when: datetime) -> None:
-        """Put an entry back that was put aside.
+    def restore(self, entry: str, when: datetime) -> None:
+        """Restore an entry that was put aside, to run at ``when``.
 
         Raises:
             UnknownSchedule: it was not put aside.
             ValueError: the time is naive.
         """
-        self.entries.mend(entry, _aware(when).timestamp())
+        self.entries.restore(entry, _aware(when).timestamp())
         wakeup.ring()
 
     def _until(self, until: datetime | timedelta | float | None) -> float:
@@ -283,43 +285,43 @@ class Scheduler(DjangoScheduler):
             return self.clock() + until.total_seconds()
         return _aware(until).timestamp() if isinstance(until, datetime) else float(until)
 
-    # --- serving them -----------------------------------------------------------------------------
+    # --- running entries --------------------------------------------------------------------------
 
-    def serve(self, keep: Callable[[], None] = lambda: None) -> float | None:
-        """Enqueue what is due; return when the next entry is due (Unix seconds), or None when there is none."""
-        return self.entries.serve(keep)
+    def serve(self, renew: Callable[[], None] = lambda: None) -> float | None:
+        """Enqueue due entries; return when the next is due (Unix seconds) or None."""
+        return self.entries.serve(renew)
 
     def enqueue_job(self, job: Job) -> None:
-        """Enqueue an entry now, and set it to its next time. An entry that is not there is left alone."""
+        """Enqueue an entry now and set its next time. Does nothing if there is no such entry."""
         score: Any = self.connection.zscore(self.scheduled_jobs_key, job.id)
         if score is not None:
             self.entries.serve_one(job.id, float(score))
 
     def enqueue_jobs(self) -> list[Job]:
-        """rq-scheduler's name for one pass; return the entries that were due."""
+        """Run one pass; return the entries that were due. The name is rq-scheduler's."""
         due = list(self.get_jobs_to_queue())
         self.serve()
         return due
 
     def acquire_lock(self) -> bool:
-        """Take or keep the clock's lock, by an owner's token and for five seconds; tell whether it is ours."""
+        """Acquire or renew the clock's lock for five seconds; tell whether it is held."""
         self._lock_acquired = bool(
             broker.run(self.connection, "lead", "clock", self.token, LOCK_MS)
         )
         return self._lock_acquired
 
     def remove_lock(self) -> None:
-        """Let go of the lock, if it still is ours."""
+        """Release the lock if this process still holds it."""
         broker.run(self.connection, "resign", "clock", self.token)
         self._lock_acquired = False
 
     def run(self, burst: bool = False) -> None:
-        """Serve entries and schedules until SIGTERM; with ``burst`` once."""
+        """Run entries and schedules until SIGTERM; with ``burst``, one pass."""
         Clock(broker.source_of(self.queue_name), self).run(burst=burst)
 
 
 def scheduler_of(source: str) -> Scheduler:
-    """Return the project's scheduler for a Redis if it is one of ours, else ours: the clock needs what others lack."""
+    """Return the project's scheduler for a Redis if it is a ``Scheduler``, else a ``Scheduler``."""
     connection = broker.source_client(source, "work")
     made = django_rq.get_scheduler(source, connection=connection)
     if isinstance(made, Scheduler):

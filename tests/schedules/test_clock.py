@@ -21,7 +21,7 @@ from wellos_jobs.cron import Every, next_runs
 from wellos_jobs.models import JobRecord, Schedule
 from wellos_jobs.scheduler import scheduler_of
 from wellos_jobs.schedules import update_schedule
-from wellos_jobs.schedules.clock import Calendar
+from wellos_jobs.schedules.clock import DatabaseSchedules
 
 from ..jobs import noop
 from ..support import test_run
@@ -284,20 +284,20 @@ def test_one_database_away_or_without_tables_holds_up_no_other(
     )
     row.save(using="other")
     make("here", next_run_at=at("2026-03-01 12:00"))
-    calendars = {name: Calendar(name, time.time) for name in ("default", "other")}
+    schedules = {name: DatabaseSchedules(name, time.time) for name in ("default", "other")}
     with _without_table("other"):
-        assert calendars["other"].serve(lambda: None) is None
-        assert calendars["default"].serve(lambda: None) is not None
+        assert schedules["other"].serve(lambda: None) is None
+        assert schedules["default"].serve(lambda: None) is not None
     deadline = time.monotonic() + 5
-    while calendars["other"].serve(lambda: None) is None:
+    while schedules["other"].serve(lambda: None) is None:
         assert time.monotonic() < deadline
     assert len(due_times("here")) == len(due_times("there", "other")) == 1
     with _without_table("other"):
         Schedule.objects.using("other").update(next_run_at=at("2026-03-01 13:00"))
-        assert calendars["other"].serve(lambda: None) is None, "an error of this database alone"
-        assert calendars["other"].serve(lambda: None) is None
+        assert schedules["other"].serve(lambda: None) is None, "an error of this database alone"
+        assert schedules["other"].serve(lambda: None) is None
     deadline = time.monotonic() + 5
-    while calendars["other"].serve(lambda: None) is None:
+    while schedules["other"].serve(lambda: None) is None:
         assert time.monotonic() < deadline
     assert Schedule.objects.using("other").get().next_run_at > timezone.now()  # type: ignore[operator]
 

@@ -525,7 +525,9 @@ def test_a_report_that_cannot_be_meant_is_refused(options: dict[str, Any], text:
 
 def test_an_option_that_does_not_exist_is_refused() -> None:
     make()
-    with pytest.raises(BadOption, match="A schedule has no option 'overlapp'; there are catch_up,"):
+    with pytest.raises(
+        BadOption, match="A schedule has no option 'overlapp'; use one of catch_up,"
+    ):
         update_schedule("test", overlapp="skip")
     with pytest.raises(BadOption, match="no option 'format'"):
         update_schedule("test", format="csv")

@@ -355,7 +355,7 @@ def test_fault_09_one_bad_entry_stops_no_other(
         status="scheduled",
         origin="default",
     )
-    scheduler.mend("bad", moved.go(seconds=5))
+    scheduler.restore("bad", moved.go(seconds=5))
     assert scheduler.broken_entries() == {}
     scheduler.serve()
     assert waiting() == [good.id, "bad"]
@@ -510,7 +510,7 @@ def test_fault_17_naive_times_are_refused(scheduler: Scheduler) -> None:
         lambda: scheduler.change_execution_time(job, naive),
         lambda: scheduler.count(naive),
         lambda: list(scheduler.get_jobs(naive)),
-        lambda: scheduler.mend("x", naive),
+        lambda: scheduler.restore("x", naive),
     ):
         with pytest.raises(ValueError, match="naive datetime: give it a time zone"):
             ask()
@@ -744,7 +744,7 @@ def test_a_broken_entry_can_be_cancelled(scheduler: Scheduler) -> None:
     scheduler.cancel(job.id)
     assert scheduler.broken_entries() == {}
     with pytest.raises(UnknownSchedule, match="was put aside"):
-        scheduler.mend(job.id, NOON)
+        scheduler.restore(job.id, NOON)
 
 
 def test_count_and_get_jobs(scheduler: Scheduler) -> None:

@@ -178,7 +178,7 @@ class Projection:
             row.finished_at = event.at
             self.final.append(event.job_id)
 
-    # --- one method per event --------------------------------------------------------------------
+    # --- one method per event ---------------------------------------------------------------------
 
     def enqueued(self, row: JobRecord, event: Event) -> None:
         due = event.detail.get("run_at")

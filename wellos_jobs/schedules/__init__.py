@@ -1,7 +1,7 @@
 """Schedule rows become jobs: declared schedules, ticks, the clock, rq-scheduler's entries.
 
-Imports ``cron``, ``enqueueing``, ``broker`` and the models. Users import the functions below;
-``Cron`` and ``Every`` declare a schedule.
+Imports ``cron``, ``enqueueing``, ``broker``, ``processes`` and the models. Users import the
+functions below; ``Cron`` and ``Every`` declare a schedule.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Schedules set, changed, removed and run by code, each in the caller's transaction.
+"""Create, change, remove and run schedules from code, in the caller's transaction.
 
-What is declared with ``@job(schedule=...)`` or in settings becomes rows in ``declarations``.
+Schedules declared by ``@job(schedule=...)`` or in settings are in ``declared``.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ def schedule_organization_reports(
     recipients: tuple[str, ...] | list[str] = (),
     **changes: Any,
 ) -> OrganizationReportSchedule:
-    """Set the report schedule of an organization, in the caller's transaction; there is one for each.
+    """Create or change the report schedule of an organization; each has at most one.
 
     ``changes``: ``tz`` (empty: the organization's zone), ``enabled``, ``catch_up``,
     ``catch_up_limit``, ``overlap``, ``starts_at``, ``ends_at``.
 
     Raises:
-        ValidationError: the schedule cannot be meant; nothing is changed.
-        BadOption: an option does not exist.
+        ValidationError: the schedule is invalid; nothing is changed.
+        BadOption: unknown option.
     """
     organization = str(organization_id)
     options = {"report_type": report_type, "format": format, "recipients": list(recipients)}
@@ -76,13 +76,15 @@ def schedule_organization_reports(
         "data": {"organization_id": organization, **options},
         **changes,
     }
-    using, name = router.db_for_write(Schedule), f"{REPORT_PREFIX}{organization}"
+    using = router.db_for_write(Schedule)
+    name = f"{REPORT_PREFIX}{organization}"
+
     with transaction.atomic(using=using):
         row = _report(name, using)
         if row is None:
             row = OrganizationReportSchedule(name=name, job_name=REPORT_JOB)
             _apply(row, cron, changes)
-            row = _inserted(row, using)
+            row = _insert_or_get(row, using)
         _apply(row, cron, changes)
         row.save(using=using)
     return row
@@ -91,15 +93,15 @@ def schedule_organization_reports(
 def update_schedule(name: str, cron: str | Every | Cron | None = None, **changes: Any) -> Schedule:
     """Change a schedule by its name, or an organization's report schedule by the organization's id.
 
-    The old line never fires again once the caller's transaction commits. ``changes`` are those of
-    ``schedule_organization_reports``, ``data`` and ``organization_id``; for a report also
-    ``report_type``, ``format`` and ``recipients``. Without any change it takes note of an
-    organization's new zone.
+    The old cron line never fires again once the caller's transaction commits. ``changes`` are those
+    of ``schedule_organization_reports``, ``data`` and ``organization_id``; for a report also
+    ``report_type``, ``format`` and ``recipients``. Without changes it picks up a new zone of the
+    organization.
 
     Raises:
-        UnknownSchedule: there is none of this name.
-        ValidationError: the change cannot be meant; nothing is changed.
-        BadOption: an option does not exist.
+        UnknownSchedule: there is no schedule with this name.
+        ValidationError: the change is invalid; nothing is changed.
+        BadOption: unknown option.
     """
     using = router.db_for_write(Schedule)
     with transaction.atomic(using=using):
@@ -110,9 +112,10 @@ def update_schedule(name: str, cron: str | Every | Cron | None = None, **changes
 
 
 def remove_schedule(name: str) -> bool:
-    """Remove a schedule; tell whether there was one. One that code declares stays removed over every sync.
+    """Remove a schedule; tell whether there was one.
 
-    To have it back, create a schedule of that name.
+    A schedule that code declares stays removed after every sync: to restore it, create a schedule
+    with its name.
     """
     using = router.db_for_write(Schedule)
     with transaction.atomic(using=using):
@@ -120,7 +123,8 @@ def remove_schedule(name: str) -> bool:
             row = _find(name, using, lock=True)
         except UnknownSchedule:
             return False
-        if row.source:  # the row stays behind, and with it the history of its runs
+
+        if row.source:  # keep the row, and with it the history of its runs
             rows = Schedule._base_manager.using(using).filter(pk=row.pk)
             rows.update(removed_at=timezone.now(), enabled=False, next_run_at=None, planned_for="")
         else:
@@ -129,16 +133,17 @@ def remove_schedule(name: str) -> bool:
 
 
 def run_now(schedule: Schedule | str, *, requested_by: Any = None) -> JobHandle:
-    """Enqueue a schedule's job at once, in the caller's transaction and beside its calendar.
+    """Enqueue a schedule's job now, in the caller's transaction. Its next run does not change.
 
     Raises:
-        UnknownSchedule: there is none of this name.
-        UnknownJob: nobody declares its job.
+        UnknownSchedule: there is no schedule with this name.
+        UnknownJob: its job is not declared.
     """
     row = _find(schedule, router.db_for_write(Schedule)) if isinstance(schedule, str) else schedule
     options = JobOptions(
         organization=row.organization_id or None, requested_by=requested_by, database=row._state.db
     )
+
     job = build(row.job_name, payload.decode(row.data), options, registry.get(row.job_name))
     job.schedule_id = row.pk
     job.context["run_now"] = True
@@ -164,11 +169,10 @@ def _report(name: str, using: str) -> OrganizationReportSchedule | None:
     )
 
 
-def _inserted(row: OrganizationReportSchedule, using: str) -> OrganizationReportSchedule:
-    """Insert a row, or wait for whoever is just inserting one of its name; return the row that is there, locked.
+def _insert_or_get(row: OrganizationReportSchedule, using: str) -> OrganizationReportSchedule:
+    """Insert, or wait for a concurrent insert with the same name; return the stored row, locked.
 
-    By an upsert that changes nothing: after a plain INSERT that fails, those who lost the race
-    deadlock on MySQL.
+    It is an upsert that changes nothing: on MySQL the losers of a plain INSERT would deadlock.
     """
     row.validate_row()
     row.set_first_run()
@@ -176,8 +180,9 @@ def _inserted(row: OrganizationReportSchedule, using: str) -> OrganizationReport
     OrganizationReportSchedule._base_manager.using(using).bulk_create(
         [row], update_conflicts=True, update_fields=["name"], unique_fields=target
     )
+
     found = _report(row.name, using)
-    if found is None:  # the name is that of a removed one: this row is to take its place
+    if found is None:  # the name is taken by a removed row, which this one replaces
         row.pk, row._state.adding = None, True
         return row
     return found
@@ -193,9 +198,9 @@ def _apply(row: Schedule, line: str | Every | Cron | None, changes: Mapping[str,
         elif name in CHANGEABLE:
             setattr(row, name, value)
         else:
-            raise BadOption(
-                f"A schedule has no option {option!r}; there are {', '.join(sorted(CHANGEABLE | {'tz'}))}"
-            )
+            known = ", ".join(sorted(CHANGEABLE | {"tz"}))
+            raise BadOption(f"A schedule has no option {option!r}; use one of {known}")
+
     if isinstance(line, Cron):
         row.cron = line.line
         row.time_zone = line.zone_name or row.time_zone

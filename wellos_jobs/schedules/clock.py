@@ -1,7 +1,6 @@
-"""The clock's loop: one leader among all `rqscheduler` processes serves schedules and rq-scheduler's entries.
+"""The clock: the leader of all `rqscheduler` processes runs schedules and rq-scheduler's entries.
 
-It sleeps until the next due time or until the alarm rings, and survives Redis and databases that
-are away.
+It sleeps until the next due time or a wakeup, and survives outages of Redis and databases.
 """
 
 from __future__ import annotations
@@ -26,33 +25,37 @@ from . import api, ticks
 logger = logging.getLogger("wellos_jobs")
 
 LOCK_MS = 5_000
-KEEP_EVERY = 1.0
+RENEW_EVERY = 1.0
 """Seconds after which a long pass renews the lock."""
+
 STANDBY = 1.0
 LONGEST_SLEEP = 1.0
+
 LOCKED_PAUSE = 0.05
-"""How long a schedule waits that is due while another transaction is changing it."""
+"""Pause before a due schedule is tried again that another transaction has locked."""
+
 RETRY_EVERY = 60.0
-"""How often schedules that were put aside are tried again."""
+"""Interval between retries of schedules that were put aside."""
+
 LOOK_FOR_TABLE_EVERY = 10.0
 LONGEST_PAUSE = 2.0
 
 
-class Deposed(Exception):
-    """Another process has taken the lead in mid-pass."""
+class LeadershipLost(Exception):
+    """Another process has become the leader during a pass."""
 
 
-class Served(Protocol):
-    """What the clock needs of a scheduler: to serve its own entries, and to tell the time (Unix seconds)."""
+class EntryScheduler(Protocol):
+    """What the clock needs of a scheduler. ``clock`` returns Unix seconds."""
 
     clock: Callable[[], float]
 
-    def serve(self, keep: Callable[[], None]) -> float | None:
-        """Enqueue what is due; return when the next entry is due. ``keep`` is called now and then."""
+    def serve(self, renew: Callable[[], None]) -> float | None:
+        """Enqueue due entries; return when the next is due. ``renew`` is called in between."""
 
 
-class Calendar:
-    """The schedules of one database. One that is away is left alone for a little longer each time."""
+class DatabaseSchedules:
+    """The schedules of one database. While it is away, it is retried with growing pauses."""
 
     def __init__(self, database: str, clock: Callable[[], float]) -> None:
         self.database = database
@@ -63,12 +66,12 @@ class Calendar:
         self._not_before = 0.0
         self._pause = 0.0
 
-    def serve(self, keep: Callable[[], None]) -> float | None:
-        """Make the ticks that are due; return when the next is due (Unix seconds), None when that is unknown."""
+    def serve(self, renew: Callable[[], None]) -> float | None:
+        """Run due schedules; return when the next is due (Unix seconds), None if unknown."""
         if time.monotonic() < self._not_before:
             return None
         try:
-            due = self._serve(keep)
+            due = self._serve(renew)
         except (DatabaseError, InterfaceError) as error:
             self._pause = min(LONGEST_PAUSE, self._pause * 2 or 0.1)
             self._not_before = time.monotonic() + self._pause
@@ -78,15 +81,17 @@ class Calendar:
         self._pause = 0.0
         return due
 
-    def _serve(self, keep: Callable[[], None]) -> float | None:
+    def _serve(self, renew: Callable[[], None]) -> float | None:
         if not self._is_ready():
             return None
+
         if time.monotonic() >= self._next_retry:
             ticks.retry(self.database, self._now())
             self._next_retry = time.monotonic() + RETRY_EVERY
+
         due = ticks.next_due(self.database)
         if due is not None and due <= self._now():
-            ticks.tick(self.database, self._now(), keep)
+            ticks.tick(self.database, self._now(), renew)
             due = ticks.next_due(self.database)
         if due is not None and due <= self._now():
             return self.clock() + LOCKED_PAUSE
@@ -98,19 +103,18 @@ class Calendar:
             if not self._has_table:
                 self._not_before = time.monotonic() + LOOK_FOR_TABLE_EVERY
                 return False
+
         if not self._synchronised:
             self._synchronise()
         return True
 
     def _synchronise(self) -> None:
         done = api.synchronise(self.database)
-        for verb in ("created", "changed", "disabled"):
-            if names := getattr(done, verb):
-                logger.info("declared schedules: %s %s", verb, ", ".join(names))
+        for change in ("created", "changed", "disabled"):
+            if names := getattr(done, change):
+                logger.info("declared schedules: %s %s", change, ", ".join(names))
         for name, reason in done.failed.items():
-            logger.error(
-                "declared schedule %r cannot be meant and is left as it was: %s", name, reason
-            )
+            logger.error("declared schedule %r is invalid, its row is unchanged: %s", name, reason)
         self._synchronised = True
 
     def _now(self) -> datetime:
@@ -118,22 +122,27 @@ class Calendar:
 
 
 class Clock:
-    """One process's clock. ``scheduler`` serves rq-scheduler's entries and tells the time."""
+    """One process's clock. ``scheduler`` serves rq-scheduler's entries and provides the time."""
 
-    def __init__(self, source: str, scheduler: Served, slot: Slot | None = None) -> None:
+    def __init__(self, source: str, scheduler: EntryScheduler, slot: Slot | None = None) -> None:
         self.source = source
         self.slot = slot or Slot()
         self.connection = broker.source_client(source, "work")
         self.scheduler = scheduler
-        self.calendars = [Calendar(database, scheduler.clock) for database in job_databases()]
+        self.databases = [
+            DatabaseSchedules(database, scheduler.clock) for database in job_databases()
+        ]
         self.token = uuid.uuid4().hex
         self.stopping = False
         self.leading = False
-        self._kept_at = 0.0
+        self._renewed_at = 0.0
         self._pause = 0.0
 
     def run(self, burst: bool = False) -> int:
-        """Run until SIGTERM or SIGINT; with ``burst`` serve once. Signals take effect between two passes only."""
+        """Run until SIGTERM or SIGINT; with ``burst``, one pass.
+
+        Signals take effect between passes.
+        """
         before = {
             number: signal.signal(number, self._on_stop)
             for number in (signal.SIGTERM, signal.SIGINT)
@@ -141,11 +150,10 @@ class Clock:
         try:
             while not self.stopping:
                 self.slot.beat()
-                self._with_redis(
-                    lambda: self._rest(self.one_pass()) if not burst else self.one_pass()
-                )
                 if burst:
+                    self._with_redis(self.one_pass)
                     break
+                self._with_redis(lambda: self._sleep(self.one_pass()))
             self._with_redis(lambda: broker.run(self.connection, "resign", "clock", self.token))
         finally:
             for number, handler in before.items():
@@ -153,59 +161,59 @@ class Clock:
         return 0
 
     def one_pass(self) -> float | None:
-        """Serve what is due if this process leads; return how long to sleep, in seconds, None if it does not lead."""
+        """Run what is due if this process leads; return seconds to sleep, None if not leading."""
         if not self._lead():
             return None
+
         try:
             due = [
                 self._serve_entries(),
-                *(calendar.serve(self._keep) for calendar in self.calendars),
+                *(database.serve(self._renew) for database in self.databases),
             ]
-        except Deposed:
-            logger.warning("clock: a pass took so long that another process leads")
+        except LeadershipLost:
+            logger.warning("clock: another process became the leader during a long pass")
             self.leading = False
             return None
+
         times = [moment for moment in due if moment is not None]
-        return min(
-            LONGEST_SLEEP, max(0.0, min(times, default=float("inf")) - self.scheduler.clock())
-        )
+        if not times:
+            return LONGEST_SLEEP
+        return min(LONGEST_SLEEP, max(0.0, min(times) - self.scheduler.clock()))
 
     def _lead(self) -> bool:
         led = self.leading
         self.leading = bool(broker.run(self.connection, "lead", "clock", self.token, LOCK_MS))
-        self._kept_at = time.monotonic()
+        self._renewed_at = time.monotonic()
         if self.leading and not led:
             logger.info("clock: leading")
         return self.leading
 
-    def _keep(self) -> None:
-        """In a long pass: show a sign of life and renew the lock."""
+    def _renew(self) -> None:
+        """Record a heartbeat and renew the lock, during a long pass."""
         self.slot.beat()
-        if time.monotonic() - self._kept_at > KEEP_EVERY and not self._lead():
-            raise Deposed
+        if time.monotonic() - self._renewed_at > RENEW_EVERY and not self._lead():
+            raise LeadershipLost
 
     def _serve_entries(self) -> float | None:
         try:
             with broker.refusals_as_away():
-                return self.scheduler.serve(self._keep)
+                return self.scheduler.serve(self._renew)
         except broker.Unavailable:
             raise
-        except (
-            broker.Error
-        ) as error:  # as when a key holds what it should not: the calendar goes on
+        except broker.Error as error:  # such as a key of the wrong type: schedules must go on
             logger.error("scheduler: its entries cannot be served: %s", error)
             return None
 
-    def _rest(self, seconds: float | None) -> None:
+    def _sleep(self, seconds: float | None) -> None:
         if self.stopping:
             return
         if seconds is None:
-            time.sleep(STANDBY)  # not on the alarm, which is for the leader
+            time.sleep(STANDBY)  # not on a wakeup, which is for the leader
         else:
             wakeup.wait(self.source, seconds)
 
     def _with_redis(self, work: Callable[[], Any]) -> None:
-        """Do something; when Redis is away, say so and wait a little longer each time."""
+        """Call ``work``; while Redis is away, log it and pause a little longer each time."""
         try:
             with broker.refusals_as_away():
                 work()

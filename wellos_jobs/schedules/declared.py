@@ -1,8 +1,8 @@
-"""Schedules that code and settings declare, brought into rows that people may then change.
+"""Bring the rows of declared schedules in line with code and settings, keeping users' changes.
 
-Every option of a declaration is remembered beside the row's own: where both agree, nobody has
-changed it, and the row follows the declaration; where they differ, a person has had the last word.
-Job and data are always the code's.
+A row stores the declared value of each option beside its own: where they are equal, the row follows
+the declaration; where they differ, a user has changed it, and it stays. Job and data always follow
+the declaration.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ..errors import BadOption, WellosJobsError
 from ..models import Schedule
 
 OPTIONS = ("organization_id", "catch_up", "catch_up_limit", "overlap", "starts_at", "ends_at")
-"""What an entry of ``WELLOS_JOBS["SCHEDULES"]`` may say besides job, cron, tz and data."""
+"""Options of an entry of ``WELLOS_JOBS["SCHEDULES"]`` besides job, cron, tz and data."""
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """A schedule that code or settings declare. ``columns`` are those that people may change, defaults included."""
+    """A schedule declared in code or settings. ``columns`` holds the options, with defaults."""
 
     name: str
     job_name: str
@@ -38,7 +38,7 @@ class Declaration:
 
 @dataclass
 class Synchronised:
-    """What ``synchronise`` did, by schedule name, and what it could not do, with the reason."""
+    """What ``synchronise`` did, as schedule names; ``failed`` maps names to reasons."""
 
     created: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -50,18 +50,18 @@ class Synchronised:
 
 
 def declarations(failed: dict[str, str] | None = None) -> Iterator[Declaration]:
-    """Yield every declared schedule: those of ``@job`` under the job's name, those of settings under their key.
+    """Yield every declared schedule: of ``@job`` by the job's name, of settings by their key.
 
     Raises:
-        BadOption, CronError: an entry of ``WELLOS_JOBS["SCHEDULES"]`` cannot be meant. With
-        ``failed`` it is noted
-            there instead, and the others are yielded.
+        BadOption, CronError: an entry of ``WELLOS_JOBS["SCHEDULES"]`` is invalid. With ``failed``
+            the error is stored there instead, and the others are yielded.
     """
     for definition in registry.all_jobs():
         if definition.schedule is not None:
             yield Declaration(
                 definition.name, definition.name, "code", _columns(definition.schedule, {})
             )
+
     for name, entry in conf.current().schedules.items():
         try:
             yield _from_settings(name, entry)
@@ -72,23 +72,24 @@ def declarations(failed: dict[str, str] | None = None) -> Iterator[Declaration]:
 
 
 def synchronise(database: str | None = None) -> Synchronised:
-    """Bring the rows in line with what code and settings declare, leaving alone what people changed.
+    """Create, change and disable rows as declared; options changed by users stay.
 
-    A removed schedule stays removed; a declaration that is gone is disabled, and enabled again when
-    it comes back. A declaration that cannot be meant is left out, and its row stays as it is; the
-    others are served.
+    Removed schedules stay removed. A schedule whose declaration is gone is disabled, and enabled
+    again when it returns. The row of an invalid declaration is not changed.
     """
     using = database or router.db_for_write(Schedule)
     done = Synchronised()
     declared = {declaration.name: declaration for declaration in declarations(done.failed)}
+
     for declaration in declared.values():
         try:
             with transaction.atomic(using=using):
-                _bring(declaration, using, done)
+                _synchronise_row(declaration, using, done)
         except ValidationError as error:
             done.failed[declaration.name] = "; ".join(error.messages)
         except WellosJobsError as error:
             done.failed[declaration.name] = str(error)
+
     for row in Schedule.objects.using(using).filter(enabled=True).exclude(source=""):
         if row.name not in declared and row.name not in done.failed:
             _disable(row, using, done)
@@ -104,6 +105,7 @@ def _from_settings(name: str, entry: Any) -> Declaration:
         raise BadOption(f"{place} has unknown keys {sorted(unknown)}; known: {sorted(known)}")
     if not isinstance(entry.get("data", {}), Mapping):
         raise BadOption(f"{place}['data'] must be a dict of the job's arguments")
+
     line = entry["cron"]
     if not isinstance(line, Cron):
         line = Cron(line, tz=entry.get("tz"))
@@ -124,37 +126,40 @@ def _columns(line: Cron, options: Mapping[str, Any]) -> dict[str, Any]:
 # --- rows -----------------------------------------------------------------------------------------
 
 
-def _bring(declaration: Declaration, using: str, done: Synchronised) -> None:
-    """Create the row of a declaration, or let it follow where nobody has changed it."""
+def _synchronise_row(declaration: Declaration, using: str, done: Synchronised) -> None:
+    """Create or update the row of a declaration."""
     rows = Schedule._base_manager.using(using).select_for_update()
     row = rows.filter(name=declaration.name).first()
     if row is not None:
-        if row.removed_at is None and _follow(row, declaration):
+        if row.removed_at is None and _apply_declaration(row, declaration):
             row.save(using=using)
             done.changed.append(row.name)
         return
+
     row = Schedule(name=declaration.name)
-    _follow(row, declaration)
+    _apply_declaration(row, declaration)
     try:
         with transaction.atomic(using=using):
             row.save(using=using)
     except IntegrityError:
-        # Without a lock: on MySQL all who lost the race share one, and could not make it their own.
+        # Read without a lock: on MySQL the losers of the race share one and would deadlock.
         if not Schedule._base_manager.using(using).filter(name=declaration.name).exists():
             raise
-        return  # another process has just synchronised
+        return  # a concurrent sync has inserted it
     done.created.append(row.name)
 
 
-def _follow(row: Schedule, declaration: Declaration) -> bool:
-    """Set what nobody has changed; tell whether anything is different now."""
+def _apply_declaration(row: Schedule, declaration: Declaration) -> bool:
+    """Set the options that no user has changed; tell whether the row has changed."""
     fields = [column.attname for column in row._meta.concrete_fields]
     before = {name: getattr(row, name) for name in fields}
+
     for name, value in declaration.columns.items():
         if row._state.adding or (
             name in row.declared and _plain(getattr(row, name)) == row.declared[name]
         ):
             setattr(row, name, value)
+
     row.declared = {name: _plain(value) for name, value in declaration.columns.items()}
     row.job_name, row.source = declaration.job_name, declaration.source
     data = payload.encode(declaration.data)
@@ -162,12 +167,16 @@ def _follow(row: Schedule, declaration: Declaration) -> bool:
         row.data = data
     if row.orphaned:
         row.orphaned, row.enabled = False, True
+
     return any(getattr(row, name) != value for name, value in before.items())
 
 
 def _disable(row: Schedule, using: str, done: Synchronised) -> None:
-    """Switch off a schedule whose declaration is gone, and remember that it was on. Its job may be gone as well."""
-    if row.orphaned:  # a person has switched it on since
+    """Disable a schedule whose declaration is gone. ``orphaned`` records that it was enabled.
+
+    By an update, not ``save``: its job may no longer be declared either.
+    """
+    if row.orphaned:  # a user has enabled it since
         return
     rows = Schedule._base_manager.using(using).filter(pk=row.pk, enabled=True)
     if rows.update(enabled=False, orphaned=True, next_run_at=None, planned_for=""):
@@ -175,7 +184,7 @@ def _disable(row: Schedule, using: str, done: Synchronised) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a column's value as JSON keeps it."""
+    """Return a column's value as stored in JSON."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     return str(value) if isinstance(value, str | Every) else value

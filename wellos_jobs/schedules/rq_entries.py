@@ -1,8 +1,8 @@
-"""rq-scheduler's entries in Redis: what becomes of one that is due.
+"""rq-scheduler's entries in Redis: enqueue due ones and set their next time.
 
-An entry is a job hash and a score in a sorted set. A repeated entry is a template: each of its runs
-is a job of its own (``<id>-<due time in ms>``). One that cannot be read or planned is put aside and
-shown; the others run.
+An entry is a job hash and a score in a sorted set. A repeated entry is a template: each run is a
+separate job (``<id>-<due time in ms>``). An entry that cannot be read or planned is put aside and
+shown in the admin; the others run.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ logger = logging.getLogger("wellos_jobs")
 
 CHUNK = 200
 DEPENDENT_GRACE = 30.0
-"""Seconds after which an entry with dependencies is looked at again, should its clock have died in between."""
+"""Seconds after which an entry with dependencies is tried again if its clock died meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What becomes of a due entry: when it is due again (None: never), the id of this run, its new meta."""
+class DueEntry:
+    """A due entry: when it is due again (None: never), the id of this run, its new meta."""
 
     next_score: float | None
     run_id: str
     meta: dict[str, Any] | None = None
 
 
-class Entries:
-    """The entries of one Redis. ``clock`` returns Unix seconds."""
+class RqEntries:
+    """The rq-scheduler entries of one Redis. ``clock`` returns Unix seconds."""
 
     def __init__(
         self,
@@ -61,17 +61,17 @@ class Entries:
         self.job_class = job_class
         self.clock = clock
 
-    def serve(self, keep: Callable[[], None]) -> float | None:
-        """Enqueue what is due; return when the next entry is due (Unix seconds), or None when there is none.
+    def serve(self, renew: Callable[[], None]) -> float | None:
+        """Enqueue due entries; return when the next is due (Unix seconds), None if there is none.
 
-        ``keep`` is called between entries: it may stop the pass by raising.
+        ``renew`` is called between entries: it may stop the pass by raising.
         """
         while True:
             due: Any = self.connection.zrangebyscore(
                 self.key, "-inf", self.clock(), start=0, num=CHUNK, withscores=True
             )
             for entry, score in due:
-                keep()
+                renew()
                 self.serve_one(as_text(entry), float(score))
             if len(due) < CHUNK:
                 break
@@ -79,7 +79,7 @@ class Entries:
         return float(first[0][1]) if first else None
 
     def serve_one(self, entry: str, score: float) -> None:
-        """Enqueue an entry that was read with this score, and set it to its next time."""
+        """Enqueue an entry that was read with this score, and set its next time."""
         try:
             with broker.refusals_as_away():
                 job = self.job_class.fetch(
@@ -87,23 +87,23 @@ class Entries:
                 )
             if broker.source_of(job.origin) != self.source:
                 raise ValueError(f"queue {job.origin!r} lives on another Redis")
-            plan = plan_of(job, score, self.clock())
+            due = due_entry(job, score, self.clock())
         except NoSuchJobError:
             self.connection.zrem(self.key, entry)
             logger.warning(
-                "scheduler: the job of entry %s was deleted, the entry is dropped", entry
+                "scheduler: the job of entry %s was deleted: the entry is removed", entry
             )
         except broker.Unavailable:
             raise
-        except Exception as error:  # whatever stands in a stranger's hash must not stop the others
+        except Exception as error:  # an unreadable hash must not stop the others
             self._put_aside(entry, error)
         else:
             if job._dependency_ids:
                 self._hand_over(job, score)
             else:
-                self._rearm(job, score, plan)
+                self._rearm(job, score, due)
 
-    def _rearm(self, job: Job, score: float, plan: Plan) -> None:
+    def _rearm(self, job: Job, score: float, due: DueEntry) -> None:
         broker.run(
             self.connection,
             "rearm",
@@ -111,18 +111,19 @@ class Entries:
             self.key,
             job.id,
             repr(score),
-            "" if plan.next_score is None else repr(plan.next_score),
-            plan.run_id,
-            "" if plan.meta is None else json.dumps(plan.meta),
+            "" if due.next_score is None else repr(due.next_score),
+            due.run_id,
+            "" if due.meta is None else json.dumps(due.meta),
             job.origin,
         )
 
     def _hand_over(self, job: Job, score: float) -> None:
-        """Let RQ see to the dependencies of a job. Should this process die in between, the next one looks again."""
+        """Enqueue a job with dependencies through RQ. If this process dies, it is tried again."""
         if not broker.run(
             self.connection, "postpone", self.key, job.id, repr(score), DEPENDENT_GRACE
         ):
             return
+
         if job.get_status(refresh=False) == JobStatus.SCHEDULED:
             queue = django_rq.get_queue(
                 job.origin,
@@ -146,12 +147,12 @@ class Entries:
             pipeline.execute()
 
     def broken(self) -> dict[str, str]:
-        """Return the entries that were put aside, with the reason."""
+        """Return the entries that were put aside, with their errors."""
         found: Any = self.connection.hgetall(keys.BROKEN_ENTRIES)
         return {as_text(entry): json.loads(text)["reason"] for entry, text in found.items()}
 
-    def mend(self, entry: str, when: float) -> None:
-        """Put an entry back that was put aside, to run at ``when`` (Unix seconds).
+    def restore(self, entry: str, when: float) -> None:
+        """Restore an entry that was put aside, to run at ``when`` (Unix seconds).
 
         Raises:
             UnknownSchedule: it was not put aside.
@@ -167,26 +168,28 @@ class Entries:
 # --- when an entry runs ---------------------------------------------------------------------------
 
 
-def plan_of(job: Job, score: float, now: float) -> Plan:
-    """Return what becomes of an entry that is due since ``score``. Runs missed meanwhile are made up for by one.
+def due_entry(job: Job, score: float, now: float) -> DueEntry:
+    """Plan an entry that is due since ``score``. It runs once for all runs missed meanwhile.
 
     Raises:
-        ValueError: its meta cannot be meant.
-        CronError: its line or zone does not exist.
+        ValueError: its meta is invalid.
+        CronError: its cron line or zone is invalid.
     """
     meta = job.meta
     if not isinstance(meta, dict) or "unserialized" in meta:
         raise ValueError("its meta is not a JSON object")
     if "interval" not in meta and "cron_string" not in meta:
-        return Plan(None, "")
+        return DueEntry(None, "")
+
     run_id = f"{job.id}-{round(score * 1000)}"
     if "repeat" in meta:
         meta = {**meta, "repeat": int(meta["repeat"]) - 1}
         if meta["repeat"] <= 0:
-            return Plan(None, run_id, meta)
+            return DueEntry(None, run_id, meta)
+
     if "interval" in meta:
-        return Plan(_next_on_grid(meta, score, now), run_id, meta)
-    return Plan(
+        return DueEntry(_next_on_grid(meta, score, now), run_id, meta)
+    return DueEntry(
         first_after(meta["cron_string"], meta.get("timezone") or "UTC", max(now, score)),
         run_id,
         meta,
@@ -197,7 +200,7 @@ def first_after(line: str, zone: str, now: float) -> float:
     """Return the first run of a cron line after a time (Unix seconds).
 
     Raises:
-        CronError: the line or the zone does not exist.
+        CronError: the cron line or the zone is invalid.
         ValueError: it never runs again.
     """
     runs = cron.next_runs(line, zone, datetime.fromtimestamp(now, tz=UTC), 1)
@@ -219,7 +222,7 @@ def seconds_of(interval: Any) -> float:
 
 
 def _next_on_grid(meta: dict[str, Any], score: float, now: float) -> float:
-    """Return the first time after now that is a whole number of intervals from the anchor: no drift."""
+    """Return the first time after now that is a whole number of intervals from the anchor."""
     interval = seconds_of(meta["interval"])
     anchor = float(meta.get("anchor", score))
     return anchor + (floor((max(now, score) - anchor) / interval + 1e-9) + 1) * interval
