@@ -97,7 +97,8 @@ class Scheduler(DjangoScheduler):
     ) -> Job:
         """Run ``func`` at a time and then every ``interval`` seconds.
 
-        Intervals count from the first time, without drift. ``repeat`` limits the number of runs. Other options are those of rq-scheduler.
+        Intervals count from the first time, without drift. ``repeat`` limits the number of runs.
+        Other options are those of rq-scheduler.
 
         Raises:
             ValueError: the time is naive, the interval is not above 0, or there is a repeat without
