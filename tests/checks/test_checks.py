@@ -230,10 +230,10 @@ def test_job_on_an_unknown_queue(declared: None) -> None:
     registry.register(registry.define("check-astray", takes_a_token, queue="anywhere"))
     one, two = sorted(fault.msg for fault in jobs.check_declared_queues())
     assert re.fullmatch(
-        r"Job 'check-astray' \(.*\) goes to queue 'anywhere', which RQ_QUEUES does not have\.", one
+        r"Queue 'anywhere' is not in RQ_QUEUES, but is used by 'check-astray' \(.*\)\.", one
     )
     assert re.fullmatch(
-        r"Jobs 'check-lost' \(.*\), 'check-stray' \(.*\) go to queue 'nowhere', which .*", two
+        r"Queue 'nowhere' .* is used by 'check-lost' \(.*\), 'check-stray' \(.*\)\.", two
     )
 
 
@@ -494,5 +494,5 @@ def test_server_that_does_not_tell_its_configuration(tmp_path: Any) -> None:
 )
 def test_kinds_of_server(info: dict[str, Any], ids: list[str]) -> None:
     assert [
-        str(fault.id).removeprefix("wellos_jobs.") for fault in deploy._kind_faults("It", info)
+        str(fault.id).removeprefix("wellos_jobs.") for fault in deploy._server_messages("It", info)
     ] == ids

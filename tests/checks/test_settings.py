@@ -154,7 +154,7 @@ def test_times_without_zones_are_refused_before_any_job_is_taken_on() -> None:
     with pytest.raises(ConfigurationError, match="USE_TZ is False: .* set USE_TZ = True"):
         noop.enqueue()
     assert [(fault.id, fault.hint) for fault in check_settings()] == [
-        ("wellos_jobs.E001", "Correct the settings.")
+        ("wellos_jobs.E001", "Fix the setting.")
     ]
 
 

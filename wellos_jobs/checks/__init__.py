@@ -1,41 +1,44 @@
-"""System checks. Each says what is wrong and how to mend it; none of them starts a connection without --deploy.
+"""System checks. Each message says what is wrong and how to fix it.
 
-========= ================================================================================================
-Id        What is wrong
-========= ================================================================================================
-E001      ``WELLOS_JOBS`` has an unknown key or a value that cannot be meant
-E002      ``"wellos_jobs"`` stands after ``"django_rq"`` in ``INSTALLED_APPS``
-E003      ``RQ_QUEUES`` is missing or names no queue
-E004      a queue's ``SERIALIZER`` is not RQ's JSON serializer (a warning, W001, with ``ALLOW_PICKLE``)
-E005      the queue class is not ``wellos_jobs.queues.LaneQueue``
-E006      a job has sensitive arguments, but there are no ``ENCRYPTION_KEYS``
-E007      an entry of ``ENCRYPTION_KEYS`` is not a Fernet key
-E008      a declared job names a queue that ``RQ_QUEUES`` does not have
-E009      ``decode_responses`` is on for a Redis that carries jobs
-E010      a ``SOCKET_TIMEOUT`` is not above the time an idle worker blocks
-E011      a hook (``CAN_VIEW_JOB``, ``ORGANIZATION_RESOLVER``, ``ADMIN_ORGANIZATIONS``) cannot be imported or called
-E012      jobs are on Redis Cluster or on a sharded cache
-W001      a queue carries pickles, and ``ALLOW_PICKLE`` lets them run
-W002      the default cache and jobs share one logical Redis database
-W003      an SQLite database that holds jobs is not in ``IMMEDIATE`` transaction mode
-W004      an SQLite database that holds jobs is not in WAL journal mode
-W005      ``SCHEDULER_CLASS`` is set, but is not ``wellos_jobs.scheduler.Scheduler``
-I001      ``"django_htmx"`` is not in ``INSTALLED_APPS``: admin pages do not refresh themselves
-========= ================================================================================================
+No check connects to Redis without ``--deploy``. Imports ``conf``, ``broker``, ``definitions``,
+``ledger`` and ``operations``. Users import nothing from here.
 
-With ``check --deploy`` also, and each Redis is asked:
+==== ======================================================================================
+Id   Problem
+==== ======================================================================================
+E001 ``WELLOS_JOBS`` has an unknown key or an invalid value
+E002 ``"wellos_jobs"`` comes after ``"django_rq"`` in ``INSTALLED_APPS``
+E003 ``RQ_QUEUES`` is missing or empty
+E004 a queue's ``SERIALIZER`` is not RQ's JSON serializer (W001 with ``ALLOW_PICKLE``)
+E005 the queue class is not ``wellos_jobs.queues.LaneQueue``
+E006 a job has sensitive arguments, but ``ENCRYPTION_KEYS`` is empty
+E007 an entry of ``ENCRYPTION_KEYS`` is not a Fernet key
+E008 a declared job uses a queue that is not in ``RQ_QUEUES``
+E009 ``decode_responses`` is on for a Redis that is used for jobs
+E010 a ``SOCKET_TIMEOUT`` is not above the time an idle worker blocks
+E011 ``CAN_VIEW_JOB``, ``ORGANIZATION_RESOLVER`` or ``ADMIN_ORGANIZATIONS`` is not callable
+E012 jobs are on Redis Cluster or on a sharded cache
+W001 a queue uses pickle, and ``ALLOW_PICKLE`` permits it
+W002 the default cache and jobs share one logical Redis database
+W003 an SQLite database with jobs is not in ``IMMEDIATE`` transaction mode
+W004 an SQLite database with jobs is not in WAL journal mode
+W005 ``SCHEDULER_CLASS`` is not ``wellos_jobs.scheduler.Scheduler``
+I001 ``"django_htmx"`` is not in ``INSTALLED_APPS``: admin pages do not refresh themselves
+==== ======================================================================================
 
-========= ================================================================================================
-Id        What is wrong
-========= ================================================================================================
-E101      Redis runs in cluster mode
-W101      Redis cannot be reached, or does not tell what is asked
-W102      Redis lets anybody in without a password
-W103      Redis keeps nothing on disk: neither snapshots nor an append-only file
-W104      ``maxmemory-policy`` is not ``noeviction``: jobs would be evicted like cache entries
-W105      Redis is older than version 7
-W106      ``BASE_URL`` is not set, so that links in mails lead nowhere
-========= ================================================================================================
+Only with ``check --deploy``; the checks of Redis connect to it:
+
+==== ======================================================================================
+Id   Problem
+==== ======================================================================================
+E101 Redis runs in cluster mode
+W101 Redis cannot be reached, or refuses to answer
+W102 Redis accepts connections without a password
+W103 Redis has no persistence: neither snapshots nor an append-only file
+W104 ``maxmemory-policy`` is not ``noeviction``: jobs would be evicted like cache entries
+W105 Redis is older than version 7
+W106 ``BASE_URL`` is not set, so links in mails are broken
+==== ======================================================================================
 """
 
 from . import connections, deploy, jobs, links, storage

@@ -1,4 +1,4 @@
-"""Checks of how Redis is configured, read from the settings without connecting: E009, E010, E012 and W002."""
+"""Checks of the Redis settings, without connecting: E009, E010, E012 and W002."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .jobs import configured_queues
 
 _SCHEMES = frozenset({"redis", "rediss", "unix", "valkey", "valkeys"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", ""})
-_YES = frozenset({"1", "true", "yes", "on", "t", "y"})
+_TRUE = frozenset({"1", "true", "yes", "on", "t", "y"})
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a configuration leads, and the options that matter to jobs."""
+    """The Redis database that settings point to, and the options relevant to jobs."""
 
     server: str
     database: int
@@ -34,14 +34,16 @@ class Target:
 
 
 def queue_target(config: Mapping[str, Any]) -> Target | None:
-    """Return where an entry of ``RQ_QUEUES`` leads; None for what cannot be read without connecting."""
+    """Return the target of an entry of ``RQ_QUEUES``; None if that needs a connection."""
     if "URL" in config:
         return _url_target(str(config["URL"]), config.get("DB"), {})
     if "USE_REDIS_CACHE" in config:
         return cache_target(str(config["USE_REDIS_CACHE"]))
+
     options = {**config.get("CONNECTION_KWARGS", {}), **config.get("REDIS_CLIENT_KWARGS", {})}
     options.setdefault("socket_timeout", config.get("SOCKET_TIMEOUT"))
     database = int(config.get("DB") or 0)
+
     if "UNIX_SOCKET_PATH" in config:
         return _target(f"unix:{config['UNIX_SOCKET_PATH']}", database, {})
     if "SENTINELS" in config:
@@ -50,7 +52,7 @@ def queue_target(config: Mapping[str, Any]) -> Target | None:
 
 
 def cache_target(alias: str) -> Target | None:
-    """Return where a cache leads; None when it is not in Redis."""
+    """Return the target of a cache; None if it is not in Redis."""
     config = conf.django_setting("CACHES", {}).get(alias, {})
     location = config.get("LOCATION", "")
     if isinstance(location, str):
@@ -58,6 +60,7 @@ def cache_target(alias: str) -> Target | None:
     first = str(location[0]) if location else ""
     if urlsplit(first).scheme not in _SCHEMES:
         return None
+
     options = config.get("OPTIONS", {})
     pool = {
         **options,
@@ -65,6 +68,7 @@ def cache_target(alias: str) -> Target | None:
         **options.get("REDIS_CLIENT_KWARGS", {}),
     }
     pool.setdefault("socket_timeout", options.get("SOCKET_TIMEOUT"))
+
     target = _url_target(first, options.get("db"), pool)
     if target.client_class.endswith("SentinelClient"):
         return Target(f"sentinel:{urlsplit(first).hostname}", target.database)
@@ -77,6 +81,7 @@ def _url_target(url: str, database: Any, options: Mapping[str, Any]) -> Target:
     path = unquote(parts.path)
     if parts.scheme == "unix":
         return _target(f"unix:{path}", query.get("db", database), {**options, **query})
+
     in_path = path.strip("/")
     chosen = query.get("db", in_path if in_path.isdigit() else database)
     return _target(_server(parts.hostname or "", parts.port), chosen, {**options, **query})
@@ -91,7 +96,7 @@ def _target(server: str, database: Any, options: Mapping[str, Any]) -> Target:
     return Target(
         server=server,
         database=int(database or 0),
-        decode_responses=str(options.get("decode_responses", "")).lower() in _YES,
+        decode_responses=str(options.get("decode_responses", "")).lower() in _TRUE,
         socket_timeout=float(timeout) if timeout else None,
         client_class=_class_path(
             options.get("REDIS_CLIENT_CLASS") or options.get("CLIENT_CLASS") or ""
@@ -112,28 +117,32 @@ def _targets() -> Iterator[tuple[str, Target]]:
 
 @register
 def check_connection_options(**_: Any) -> list[CheckMessage]:
-    return [fault for name, target in _targets() for fault in _option_faults(name, target)]
+    return [message for name, target in _targets() for message in _option_messages(name, target)]
 
 
-def _option_faults(name: str, target: Target) -> Iterator[CheckMessage]:
+def _option_messages(name: str, target: Target) -> Iterator[CheckMessage]:
     where = _where(name)
     if target.decode_responses:
         yield Error(
             f"{where}: decode_responses is on, but RQ reads bytes.",
-            hint="Take decode_responses out for the Redis that carries jobs.",
+            hint="Remove decode_responses for the Redis that is used for jobs.",
             id="wellos_jobs.E009",
         )
+
     if target.socket_timeout is not None and target.socket_timeout <= BLOCK_SECONDS:
         yield Error(
-            f"{where}: the socket timeout is {target.socket_timeout:g} s, but an idle worker blocks for "
-            f"{BLOCK_SECONDS:g} s.",
-            hint=f"Give no socket timeout, or one above {BLOCK_SECONDS:g} seconds (15 is good).",
+            f"{where}: the socket timeout is {target.socket_timeout:g} s, but an idle worker "
+            f"blocks for {BLOCK_SECONDS:g} s.",
+            hint=f"Remove the socket timeout, or set it above {BLOCK_SECONDS:g} s, such as 15.",
             id="wellos_jobs.E010",
         )
+
     if "cluster" in target.client_class.lower() or target.client_class.endswith("ShardClient"):
         yield Error(
-            f"{where}: {target.client_class} spreads keys over several servers, but a job moves in one step on one.",
-            hint="Use one primary, standalone or behind Sentinel; put more queues on more servers.",
+            f"{where}: {target.client_class} distributes keys over several servers, but the "
+            "scripts need all keys of a job on one.",
+            hint="Use one primary, standalone or behind Sentinel. To scale, put queues on "
+            "different servers.",
             id="wellos_jobs.E012",
         )
 
@@ -148,14 +157,17 @@ def check_shared_database(**_: Any) -> list[CheckMessage]:
     cache = cache_target("default")
     if cache is None:
         return []
+
     sharing = [name for name, target in _targets() if target.place == cache.place]
     if not sharing:
         return []
+
     return [
         Warning(
-            f"The default cache and the queues {', '.join(sharing)} share database {cache.database} of "
-            f"{cache.server}: cache.clear() is FLUSHDB and takes every waiting job with it.",
-            hint="Give jobs a logical database of their own; in production a server of their own.",
+            f"The default cache and the queues {', '.join(sharing)} share database "
+            f"{cache.database} of {cache.server}: cache.clear() runs FLUSHDB and deletes every "
+            "waiting job.",
+            hint="Use a separate logical database for jobs; in production a separate server.",
             id="wellos_jobs.W002",
         )
     ]

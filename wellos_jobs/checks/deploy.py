@@ -1,4 +1,4 @@
-"""Checks that ask each Redis itself, run by ``manage.py check --deploy``: E101 and W101 to W105."""
+"""Checks that connect to each Redis, for ``manage.py check --deploy``: E101, W101 to W105."""
 
 from __future__ import annotations
 
@@ -22,74 +22,86 @@ def check_servers(**_: Any) -> list[CheckMessage]:
         where = f"The Redis of the queues {', '.join(queues)}"
         try:
             client = broker.source_client(source, "call")
-            found += _faults(where, client, client.info("all"))
+            found += _messages(where, client, client.info("all"))
         except broker.Error as error:
-            found.append(_unknown(where, f"cannot be asked: {str(error).rstrip('.')}"))
+            found.append(_unreachable(where, f"cannot be reached: {str(error).rstrip('.')}"))
     return found
 
 
-def _faults(where: str, client: Any, info: Mapping[str, Any]) -> Iterator[CheckMessage]:
-    yield from _kind_faults(where, info)
+def _messages(where: str, client: Any, info: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    yield from _server_messages(where, info)
+
     if _is_open(client):
         yield Warning(
-            f"{where} lets anybody in without a password.",
-            hint="Set a password (requirepass or an ACL user) and put it into the URL or PASSWORD.",
+            f"{where} accepts connections without a password.",
+            hint="Set a password (requirepass or an ACL user), and add it to the URL or PASSWORD.",
             id="wellos_jobs.W102",
         )
-    yield from _persistence_faults(where, client, info)
+
+    yield from _persistence_messages(where, client, info)
+
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         yield Warning(
-            f"{where} has maxmemory-policy {policy!r}: when memory is full it deletes jobs like cache entries.",
-            hint="Set maxmemory-policy noeviction, and keep caches on another server.",
+            f"{where} has maxmemory-policy {policy!r}: when memory is full, it evicts jobs like "
+            "cache entries.",
+            hint="Set maxmemory-policy noeviction, and use another server for caches.",
             id="wellos_jobs.W104",
         )
 
 
-def _kind_faults(where: str, info: Mapping[str, Any]) -> Iterator[CheckMessage]:
+def _server_messages(where: str, info: Mapping[str, Any]) -> Iterator[CheckMessage]:
     if info.get("cluster_enabled"):
         yield Error(
-            f"{where} runs in cluster mode, but a job moves in one step on one server.",
-            hint="Use one primary, standalone or behind Sentinel; put more queues on more servers.",
+            f"{where} runs in cluster mode, but the scripts need all keys of a job on one server.",
+            hint="Use one primary, standalone or behind Sentinel. To scale, put queues on "
+            "different servers.",
             id="wellos_jobs.E101",
         )
+
     version = str(info.get("redis_version", ""))
     major = version.partition(".")[0]
     if "valkey_version" not in info and major.isdigit() and int(major) < OLDEST_MAJOR:
         yield Warning(
-            f"{where} is version {version}; scripts and streams are tested from {OLDEST_MAJOR}.0 on.",
+            f"{where} is version {version}, but at least {OLDEST_MAJOR}.0 is required.",
             hint=f"Upgrade to Redis {OLDEST_MAJOR} or later, or to Valkey.",
             id="wellos_jobs.W105",
         )
 
 
 def _is_open(client: Any) -> bool:
-    """Tell whether we came in without credentials. A Unix socket is guarded by its file's permissions."""
+    """Tell whether no credentials are used. File permissions protect a Unix socket."""
     options = client.connection_pool.connection_kwargs
     return not (
         options.get("password") or options.get("credential_provider") or options.get("path")
     )
 
 
-def _persistence_faults(where: str, client: Any, info: Mapping[str, Any]) -> Iterator[CheckMessage]:
+def _persistence_messages(
+    where: str, client: Any, info: Mapping[str, Any]
+) -> Iterator[CheckMessage]:
     if info.get("aof_enabled"):
         return
+
     try:
         snapshots = client.config_get("save").get("save", "")
     except broker.Error as error:  # managed services forbid CONFIG
-        yield _unknown(where, f"does not tell whether it takes snapshots ({error})")
+        yield _unreachable(where, f"does not show whether it takes snapshots ({error})")
         return
+
     if not snapshots:
         yield Warning(
-            f"{where} keeps nothing on disk: after a restart every job comes back from the database, slower.",
-            hint="Set `appendonly yes` (appendfsync everysec).",
+            f"{where} has no persistence: after a restart all jobs are restored from the "
+            "database, which is slower.",
+            hint="Set `appendonly yes` (with appendfsync everysec).",
             id="wellos_jobs.W103",
         )
 
 
-def _unknown(where: str, what: str) -> CheckMessage:
+def _unreachable(where: str, what: str) -> CheckMessage:
     return Warning(
         f"{where} {what}.",
-        hint="Run `manage.py check --deploy` where Redis can be reached, and look at the server's settings by hand.",
+        hint="Run `manage.py check --deploy` where Redis can be reached, or check the server's "
+        "settings by hand.",
         id="wellos_jobs.W101",
     )

@@ -1,4 +1,4 @@
-"""W106: a check of what stands before the links in mails."""
+"""W106: a check of the base URL of links in mails."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import Any
 from django.apps import apps
 from django.core.checks import CheckMessage, Warning, register
 
-from .jobs import settings_in_force
+from .jobs import valid_settings
 
 
 @register(deploy=True)
 def check_base_url(**_: Any) -> list[CheckMessage]:
-    settings = settings_in_force()
+    settings = valid_settings()
     if settings is None or settings.base_url or not apps.is_installed("wellos_jobs.contrib"):
         return []
+
     return [
         Warning(
-            "WELLOS_JOBS has no BASE_URL: links to files of this site lead nowhere when they are read in a mail.",
+            "WELLOS_JOBS has no BASE_URL: links to files in mails are relative, and broken.",
             hint='Set WELLOS_JOBS["BASE_URL"], such as "https://wellos.example".',
             id="wellos_jobs.W106",
         )

@@ -1,4 +1,4 @@
-"""Checks of the databases that hold jobs: W003 and W004."""
+"""Checks of SQLite databases with jobs: W003 and W004."""
 
 from __future__ import annotations
 
@@ -17,31 +17,36 @@ _WAL = re.compile(r"journal_mode\s*=\s*['\"]?wal", re.IGNORECASE)
 @register
 def check_sqlite(**_: Any) -> list[CheckMessage]:
     return [
-        fault for alias in connections if _holds_jobs_in_sqlite(alias) for fault in _faults(alias)
+        message
+        for alias in connections
+        if _is_sqlite_with_jobs(alias)
+        for message in _messages(alias)
     ]
 
 
-def _holds_jobs_in_sqlite(alias: str) -> bool:
+def _is_sqlite_with_jobs(alias: str) -> bool:
     return connections[alias].vendor == "sqlite" and router.allow_migrate_model(alias, JobRecord)
 
 
-def _faults(alias: str) -> Iterator[CheckMessage]:
+def _messages(alias: str) -> Iterator[CheckMessage]:
     settings = connections[alias].settings_dict
     options = settings.get("OPTIONS", {})
+
     if str(options.get("transaction_mode", "")).upper() not in {"IMMEDIATE", "EXCLUSIVE"}:
         yield Warning(
-            f"Database {alias!r}: SQLite transactions begin DEFERRED, so a web request and the ledger that write at "
-            "the same time fail with 'database is locked' instead of waiting.",
+            f"Database {alias!r}: SQLite transactions begin DEFERRED, so concurrent writes by a "
+            "web request and the ledger fail with 'database is locked' instead of waiting.",
             hint=f'Set DATABASES[{alias!r}]["OPTIONS"]["transaction_mode"] = "IMMEDIATE".',
             id="wellos_jobs.W003",
         )
-    if not _WAL.search(str(options.get("init_command", ""))) and not _in_memory(
-        str(settings.get("NAME", ""))
-    ):
+
+    uses_wal = _WAL.search(str(options.get("init_command", "")))
+    if not uses_wal and not _in_memory(str(settings.get("NAME", ""))):
         yield Warning(
-            f"Database {alias!r}: SQLite is not told to use WAL, so a reader stops the ledger and the ledger stops "
-            "readers.",
-            hint=f'Set DATABASES[{alias!r}]["OPTIONS"]["init_command"] = "PRAGMA journal_mode=wal;".',
+            f"Database {alias!r}: SQLite does not use WAL, so readers block the ledger, and the "
+            "ledger blocks readers.",
+            hint=f'Set DATABASES[{alias!r}]["OPTIONS"]["init_command"] = '
+            '"PRAGMA journal_mode=wal;".',
             id="wellos_jobs.W004",
         )
 
