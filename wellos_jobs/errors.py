@@ -1,30 +1,36 @@
-"""Every error this package raises on purpose. Each message names the value and the mend.
+"""All errors this package raises. Each message names the thing, the value and the fix.
 
-Rows store the dotted path of an error's class: it is the path under which users import it, and does
+Rows store the dotted path of an error's class. It is the path users import the class from, and does
 not change.
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
+MAX_LISTED = 12
+"""How many names a message about an unknown name lists."""
+
 
 class WellosJobsError(Exception):
-    """Base of all errors of this package."""
+    """Base class of all errors of this package."""
 
 
 class ConfigurationError(WellosJobsError):
-    """A setting is missing or wrong."""
+    """A setting is missing or invalid."""
 
 
 class UnknownQueue(WellosJobsError, ValueError):
-    """A queue that ``RQ_QUEUES`` does not name."""
+    """No entry of ``RQ_QUEUES`` has this name."""
 
 
 class UnknownJob(WellosJobsError, LookupError):
-    """A job name that nobody has declared with ``@job``."""
+    """No ``@job`` declares this name."""
 
 
 class DuplicateJobName(WellosJobsError, ValueError):
-    """Two functions were declared under one job name."""
+    """Two functions are declared under the same job name."""
 
 
 class UnknownSchedule(WellosJobsError, LookupError):
@@ -32,15 +38,15 @@ class UnknownSchedule(WellosJobsError, LookupError):
 
 
 class BadOption(WellosJobsError, TypeError):
-    """A job option that does not exist, or has a value that cannot be meant."""
+    """An unknown job option, or an invalid value for one."""
 
 
 class TriggerError(WellosJobsError):
-    """A trigger's function raised, or what it gave does not fit its job."""
+    """A function of a trigger raised, or returned a value that its job does not accept."""
 
 
 class PayloadError(WellosJobsError, ValueError):
-    """A job's data cannot be carried as JSON, is too large, or cannot be read back."""
+    """Data or a result cannot be stored as JSON, is too large, or cannot be decoded."""
 
 
 class EncryptionError(WellosJobsError, ValueError):
@@ -48,27 +54,27 @@ class EncryptionError(WellosJobsError, ValueError):
 
 
 class CronError(WellosJobsError, ValueError):
-    """A cron line, an interval or a time zone that does not exist or cannot be meant."""
+    """An invalid cron line, interval or time zone."""
 
 
 class JobNotFound(WellosJobsError, LookupError):
-    """No job with this id is in Redis or in the database."""
+    """Neither Redis nor the database has a job with this id."""
 
 
 class InvalidOperation(WellosJobsError, ValueError):
-    """What was asked for cannot be done in the state the thing is in."""
+    """The operation is not possible in the current state."""
 
 
 class RedisUnavailable(WellosJobsError, ConnectionError):
-    """Redis could not be reached for something that cannot wait."""
+    """Redis could not be reached for an operation that cannot be postponed."""
 
 
 class DatabaseUnavailable(WellosJobsError, ConnectionError):
-    """A database that may hold what is looked for could not be asked."""
+    """A database that may hold the job could not be reached."""
 
 
 class JobTimeout(BaseException):
-    """The run took longer than its timeout. ``except Exception`` in a job cannot swallow it."""
+    """The job ran longer than its timeout. ``except Exception`` in a job does not catch it."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -76,8 +82,26 @@ class JobTimeout(BaseException):
 
 
 class JobStopped(BaseException):
-    """A person cancelled the job while it ran."""
+    """The job was cancelled while it ran."""
 
 
 class JobHandedBack(BaseException):
-    """The worker has to stop: the job goes back to its queue."""
+    """The worker is stopping: the job goes back to its queue."""
+
+
+def suggestion(name: object, known: Iterable[str], what: str) -> str:
+    """Return how a message about an unknown name ends: with the closest name, or the known ones.
+
+    ``what`` is the plural of what is named: ``": did you mean 'queue'?"`` or ``"; known options
+    are priority, queue"``. Empty if there are no known names.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(str(name), names, n=1)
+    if close:
+        return f": did you mean {close[0]!r}?"
+    if not names:
+        return ""
+
+    listed = ", ".join(names[:MAX_LISTED])
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return f"; known {what} are {listed}{more}"

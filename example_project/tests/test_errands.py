@@ -34,7 +34,7 @@ def test_each_urgency_has_its_job(website: Project, ada: User) -> None:
         (jobs.background_sync.name, Priority.NORMAL, "waiting"),
         (jobs.clean_up.name, Priority.LOW, "delayed"),
     ]
-    with pytest.raises(TypeError, match="user-action: there is no argument 'user_id'"):
+    with pytest.raises(TypeError, match="user-action: unknown argument 'user_id'"):
         tasks.add_user_action({"user_id": ada.pk})
 
 

@@ -29,6 +29,7 @@ from wellos_jobs.broker import keys
 from wellos_jobs.contrib import report_types, reports
 from wellos_jobs.cron import Cron
 from wellos_jobs.definitions import ids, registry
+from wellos_jobs.definitions.validation import define
 from wellos_jobs.errors import InvalidOperation
 from wellos_jobs.models import AuditEntry, JobRecord, OrganizationReportSchedule, Schedule
 from wellos_jobs.monitoring import schedule_runs
@@ -106,9 +107,7 @@ def make(name: str = "nightly", **columns: Any) -> Schedule:
 
 def declared(name: str = "test-noop", line: str = "0 2 * * *") -> Schedule:
     """A schedule that code declares."""
-    registry.register(
-        registry.define(name, jobs.noop.function, schedule=Cron(line, tz="Europe/Paris"))
-    )
+    registry.register(define(name, jobs.noop.function, schedule=Cron(line, tz="Europe/Paris")))
     schedules.synchronise()
     return Schedule.objects.get(name=name)
 
@@ -434,7 +433,7 @@ def test_adding_one(root: Client) -> None:
         ({"cron": "61 * * * *"}, "cron", "minute 61 is above 59"),
         ({"cron": ""}, "cron", "required"),
         ({"time_zone": "Mars/Base"}, "time_zone", "is not a time zone"),
-        ({"data": '{"a": 1, "c": 1}'}, "data", "there is no argument 'c'"),
+        ({"data": '{"a": 1, "c": 1}'}, "data", "unknown argument 'c'"),
         ({"data": "[1]"}, "data", "JSON object"),
         ({"data": "{"}, "data", "valid JSON"),
         ({"job_name": "no-such-job"}, "job_name", "Select a valid choice"),

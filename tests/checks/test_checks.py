@@ -19,6 +19,7 @@ from django_rq.queues import DjangoScheduler
 from wellos_jobs.broker.rq_queue import LaneQueue
 from wellos_jobs.checks import connections, deploy, jobs, links, storage
 from wellos_jobs.definitions import registry
+from wellos_jobs.definitions.validation import define
 from wellos_jobs.scheduler import Scheduler
 
 from ..support.servers import RedisServer
@@ -208,7 +209,7 @@ def test_good_scheduler_classes(value: dict[str, Any]) -> None:
 
 
 def test_sensitive_job_without_keys(declared: None) -> None:
-    registry.register(registry.define("check-secret", takes_a_token, sensitive=("token",)))
+    registry.register(define("check-secret", takes_a_token, sensitive=("token",)))
     assert found(jobs.check_encryption, WELLOS_JOBS={}) == ["E006"]
     assert (
         found(jobs.check_encryption, WELLOS_JOBS={"ENCRYPTION_KEYS": [Fernet.generate_key()]}) == []
@@ -225,9 +226,9 @@ def test_keys_that_are_none() -> None:
 
 
 def test_job_on_an_unknown_queue(declared: None) -> None:
-    registry.register(registry.define("check-lost", takes_a_token, queue="nowhere"))
-    registry.register(registry.define("check-stray", takes_a_token, queue="nowhere"))
-    registry.register(registry.define("check-astray", takes_a_token, queue="anywhere"))
+    registry.register(define("check-lost", takes_a_token, queue="nowhere"))
+    registry.register(define("check-stray", takes_a_token, queue="nowhere"))
+    registry.register(define("check-astray", takes_a_token, queue="anywhere"))
     one, two = sorted(fault.msg for fault in jobs.check_declared_queues())
     assert re.fullmatch(
         r"Queue 'anywhere' is not in RQ_QUEUES, but is used by 'check-astray' \(.*\)\.", one

@@ -1,5 +1,4 @@
-"""Options of guards, flows and batches that cannot be meant: each error names the thing, the value
-and the mend."""
+"""Invalid options of guards, flows and batches: each error names the thing, the value and the fix."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from wellos_jobs import Batch, CircuitBreaker, Concurrency, Flow, RateLimit, Unique, errors, job
-from wellos_jobs.definitions import registry
+from wellos_jobs.definitions.validation import define
 
 from ..jobs import noop
 from ..support.guarded_jobs import keyed, once_by_key, per_account
@@ -25,21 +24,21 @@ from ..support.guarded_jobs import keyed, once_by_key, per_account
         (lambda: Concurrency(1, key=""), "Concurrency: key is ''"),
         (lambda: Concurrency(1, key=7), "Concurrency: key is 7"),  # type: ignore[arg-type]
         (lambda: Concurrency(1, key="of {account"), "key is 'of {account'"),
-        (lambda: RateLimit(), "RateLimit: give a rate, such as '10/s'"),
+        (lambda: RateLimit(), "RateLimit: no rate is given: give at least one, such as '10/s'"),
         (lambda: RateLimit("10/s", "1/min", weight=2), "weight 2 is above the rate '1/min'"),
         (
             lambda: RateLimit("fast"),
-            "RateLimit: 'fast' is no rate: write it like '10/s', '100/min' or '5/30s'",
+            "RateLimit: 'fast' is not a valid rate: use the form '10/s', '100/min' or '5/30s'",
         ),
-        (lambda: RateLimit("0/s"), "RateLimit: '0/s' is no rate"),
-        (lambda: RateLimit("10/0s"), "RateLimit: '10/0s' is no rate"),
-        (lambda: RateLimit("-1/s"), "RateLimit: '-1/s' is no rate"),
-        (lambda: RateLimit("10/fortnight"), "RateLimit: '10/fortnight' is no rate"),
-        (lambda: RateLimit(10), "RateLimit: 10 is no rate"),  # type: ignore[arg-type]
+        (lambda: RateLimit("0/s"), "RateLimit: '0/s' is not a valid rate"),
+        (lambda: RateLimit("10/0s"), "RateLimit: '10/0s' is not a valid rate"),
+        (lambda: RateLimit("-1/s"), "RateLimit: '-1/s' is not a valid rate"),
+        (lambda: RateLimit("10/fortnight"), "RateLimit: '10/fortnight' is not a valid rate"),
+        (lambda: RateLimit(10), "RateLimit: 10 is not a valid rate"),  # type: ignore[arg-type]
         (lambda: RateLimit("10/s", weight=0), "RateLimit: weight is 0"),
         (
             lambda: RateLimit("10/s", weight=11),
-            "weight 11 is above the rate '10/s': it could never start",
+            "weight 11 is above the rate '10/s', so the job could never start: give a smaller weight",
         ),
         (lambda: Unique(ttl=0), "Unique: ttl is 0: it must be above 0 seconds"),
         (lambda: Unique(ttl=-1), "Unique: ttl is -1"),
@@ -47,7 +46,7 @@ from ..support.guarded_jobs import keyed, once_by_key, per_account
         (lambda: Unique(ttl="1h"), "Unique: ttl is '1h': give a number of seconds or a timedelta"),  # type: ignore[arg-type]
         (lambda: Unique(ttl=float("nan")), "Unique: ttl is nan"),
         (lambda: Unique(ttl=True), "Unique: ttl is True"),
-        (lambda: Unique(ttl=None), "Unique: give ttl or until"),
+        (lambda: Unique(ttl=None), "so no second job could ever be enqueued: give ttl or until"),
         (
             lambda: Unique(until="finished"),
             "Unique: until is 'finished': it must be 'started', 'done' or None",
@@ -67,7 +66,7 @@ from ..support.guarded_jobs import keyed, once_by_key, per_account
         (lambda: CircuitBreaker("x", on=("no",)), "CircuitBreaker: on has 'no'"),  # type: ignore[arg-type]
     ],
 )
-def test_a_guard_that_cannot_be_meant(make: Callable[[], Any], text: str) -> None:
+def test_invalid_guards(make: Callable[[], Any], text: str) -> None:
     with pytest.raises(ValueError) as caught:
         make()
     assert text in str(caught.value)
@@ -90,15 +89,15 @@ def test_rates(rate: str, most: int, period: float) -> None:
 
 
 def work_on(account: str, token: str = "") -> None:
-    """What the declarations below are about."""
+    """The job of the declarations below."""
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"limits": [Concurrency(1, key="{acount}")]}, "there are organization, account, token"),
-        ({"unique": Unique(key="{acount}")}, "key '{acount}' has the field 'acount'"),
-        ({"limits": [Concurrency(1, key="{account.pk}")]}, "has the field 'account.pk'"),
+        ({"limits": [Concurrency(1, key="{acount}")]}, "use one of organization, account, token"),
+        ({"unique": Unique(key="{acount}")}, "key '{acount}' has the unknown field 'acount'"),
+        ({"limits": [Concurrency(1, key="{account.pk}")]}, "has the unknown field 'account.pk'"),
         (
             {"limits": "one"},
             "limits is 'one': give a list of Concurrency, RateLimit and CircuitBreaker",
@@ -108,37 +107,36 @@ def work_on(account: str, token: str = "") -> None:
         ({"limit": [Concurrency(1)]}, "did you mean 'limits'"),
         (
             {"limits": [RateLimit("1/s", key="by {token}")], "sensitive": ("token",)},
-            "shows the sensitive 'token': keys of limits are plain text",
+            "contains the sensitive argument 'token', and keys of limits are stored as plain text",
         ),
     ],
 )
-def test_a_declaration_that_cannot_be_meant(options: dict[str, Any], text: str) -> None:
+def test_invalid_declarations(options: dict[str, Any], text: str) -> None:
     with pytest.raises(errors.BadOption) as caught:
-        registry.define("test-options", work_on, **options)
+        define("test-options", work_on, **options)
     assert "test-options" in str(caught.value) and text in str(caught.value)
 
 
-def test_one_limit_need_not_stand_in_a_list() -> None:
-    assert registry.define("test-options", work_on, limits=Concurrency(1)).limits == (
-        Concurrency(1),
-    )
+def test_a_single_limit_needs_no_list() -> None:
+    assert define("test-options", work_on, limits=Concurrency(1)).limits == (Concurrency(1),)
 
 
 def test_a_sensitive_value_may_make_a_job_unique() -> None:
-    """Its key is an HMAC, which tells nothing."""
-    registry.define("test-options", work_on, unique=Unique(key="{token}"), sensitive=("token",))
+    """Its key is an HMAC, which reveals nothing."""
+    define("test-options", work_on, unique=Unique(key="{token}"), sensitive=("token",))
 
 
-def test_a_key_function_that_gives_no_text() -> None:
+def test_a_key_function_must_return_a_text() -> None:
     with pytest.raises((ValueError, IndexError)):
         keyed.enqueue(word="")
     with pytest.raises(
-        ValueError, match="the key function of test-options returned 7: it must return a text"
+        ValueError,
+        match="the key function of test-options returned 7: it must return a non-empty text",
     ):
         Concurrency(1, key=lambda data: 7).wire("test-options", {}, "")  # type: ignore[arg-type, return-value]
 
 
-def test_on_the_wire() -> None:
+def test_guards_as_the_scripts_read_them() -> None:
     data = {"account": "main"}
     assert Concurrency(2).wire("job", data, "") == {"id": "c:job", "n": 2}
     assert RateLimit("10/s", key="{account}", weight=2).wire("job", data, "") == {
@@ -177,14 +175,14 @@ def test_on_the_wire() -> None:
         ),
     ],
 )
-def test_a_flow_that_cannot_be_meant(make: Callable[[], Any], text: str) -> None:
+def test_invalid_flows(make: Callable[[], Any], text: str) -> None:
     with pytest.raises(errors.BadOption) as caught:
         make()
     assert text in str(caught.value)
 
 
 @pytest.mark.django_db
-def test_a_batch_that_is_not_there() -> None:
+def test_unknown_batches() -> None:
     with pytest.raises(errors.JobNotFound):
         Batch.get("0b7c1f6e-30f1-4d5c-9a2c-0d2b5ff0a6c1")
     with pytest.raises(errors.JobNotFound):
@@ -197,7 +195,7 @@ def test_a_batch_that_is_not_there() -> None:
 def two_rates() -> None: ...
 
 
-def test_several_rates_are_a_limit_each() -> None:
+def test_each_of_several_rates_is_a_limit() -> None:
     wires = [limit.wire("two", {}, "") for limit in two_rates.definition.limits]
     assert [(wire["id"], wire["n"]) for wire in wires] == [
         ("r:books/1", 10),

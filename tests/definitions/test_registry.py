@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from wellos_jobs.definitions import registry
-from wellos_jobs.definitions.registry import JobDefinition, define, register
+from wellos_jobs.definitions.definition import JobDefinition
+from wellos_jobs.definitions.registry import register
 from wellos_jobs.definitions.retry import RetryPolicy, exponential, fixed
+from wellos_jobs.definitions.validation import define
 from wellos_jobs.errors import BadOption, DuplicateJobName, UnknownJob
 from wellos_jobs.states import Priority
 
@@ -87,7 +89,7 @@ def test_the_defaults_of_a_declaration() -> None:
     assert not definition.is_async
 
 
-def test_everything_that_may_be_declared() -> None:
+def test_all_options_of_a_declaration() -> None:
     definition = invoice(
         queue="reports",
         priority=Priority.BULK,
@@ -120,7 +122,7 @@ def test_everything_that_may_be_declared() -> None:
         "tests.jobs.add",
     ],
 )
-def test_a_name_that_may_be(name: str) -> None:
+def test_valid_names(name: str) -> None:
     assert define(name, nothing).name == name
 
 
@@ -129,19 +131,19 @@ def test_a_name_that_may_be(name: str) -> None:
     ["", " ", "-a", ".a", "a b", "a\n", "é", "a" * 181, "a?", "a\x00", None, 7, b"a"],
     ids=repr,
 )
-def test_a_name_that_may_not_be(name: Any) -> None:
-    with pytest.raises(BadOption, match=re.escape(repr(name)) + ".*no job name"):
+def test_invalid_names(name: Any) -> None:
+    with pytest.raises(BadOption, match=re.escape(repr(name)) + ".*is not a valid job name"):
         define(name, nothing)
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"max_attempt": 3}, "there is no option 'max_attempt': did you mean 'max_attempts'?"),
-        ({"que": "x"}, "there is no option 'que': did you mean 'queue'?"),
+        ({"max_attempt": 3}, "unknown option 'max_attempt': did you mean 'max_attempts'?"),
+        ({"que": "x"}, "unknown option 'que': did you mean 'queue'?"),
         (
             {"zzz": 1},
-            "there is no option 'zzz'; there is backoff, discard_on, limits, max_attempts, priority, queue",
+            "unknown option 'zzz'; known options are backoff, discard_on, limits, max_attempts, priority, queue",
         ),
         ({"name": "x"}, None),
         ({"max_attempts": 0}, "max_attempts is 0: it must be a whole number of at least 1"),
@@ -158,7 +160,10 @@ def test_a_name_that_may_not_be(name: Any) -> None:
         ({"queue": ""}, "queue is ''"),
         ({"queue": None}, "queue is None"),
         ({"queue": 7}, "queue is 7"),
-        ({"priority": 5}, "priority is 5: use Priority.CRITICAL, Priority.HIGH, Priority.NORMAL"),
+        (
+            {"priority": 5},
+            "priority is 5: use one of Priority.CRITICAL, Priority.HIGH, Priority.NORMAL",
+        ),
         ({"priority": "high"}, "priority is 'high'"),
         ({"priority": None}, "priority is None"),
         (
@@ -168,21 +173,19 @@ def test_a_name_that_may_not_be(name: Any) -> None:
         ({"sensitive": 7}, "sensitive is 7"),
         (
             {"sensitive": ("tokn",)},
-            "sensitive names 'tokn', which is no parameter: did you mean 'token'?",
+            "sensitive has the unknown parameter 'tokn': did you mean 'token'?",
         ),
         (
             {"sensitive": ("zzz",)},
-            "sensitive names 'zzz', which is no parameter; there is copies, format",
+            "sensitive has the unknown parameter 'zzz'; known parameters are copies, format",
         ),
-        ({"sensitive": (7,)}, "sensitive names 7"),
+        ({"sensitive": (7,)}, "sensitive has the unknown parameter 7"),
         ({"retry_on": ("KeyError",)}, "retry_on has 'KeyError'"),
         ({"discard_on": 7}, "discard_on has 7"),
     ],
     ids=repr,
 )
-def test_an_option_that_cannot_be_meant_is_named_with_its_job(
-    options: dict[str, Any], text: str | None
-) -> None:
+def test_invalid_options(options: dict[str, Any], text: str | None) -> None:
     if text is None:
         with pytest.raises(TypeError, match="name"):
             invoice(**options)
@@ -206,7 +209,7 @@ def test_an_option_that_cannot_be_meant_is_named_with_its_job(
         (None, "is not a function"),
     ],
 )
-def test_a_function_that_cannot_be_a_job(function: Any, text: str) -> None:
+def test_functions_that_cannot_be_jobs(function: Any, text: str) -> None:
     with pytest.raises(BadOption, match=rf"^Job 'broken': .*{re.escape(text)}"):
         define("broken", function)
 
@@ -225,7 +228,7 @@ def test_a_static_method_and_a_decorated_function_can_be_jobs() -> None:
     assert definition.call({"invoice_id": "42"}) == ("42", "pdf", 1, "")
 
 
-def test_a_function_of_any_names_may_declare_any_name_sensitive() -> None:
+def test_with_kwargs_any_argument_may_be_sensitive() -> None:
     assert define("anything", anything, sensitive=("password",)).sensitive == ("password",)
 
 
@@ -245,7 +248,7 @@ def test_a_registered_job_is_found() -> None:
     assert registry.find("generate-invoice") is definition
 
 
-def test_an_unknown_name_tells_the_near_miss() -> None:
+def test_an_unknown_name_suggests_the_closest() -> None:
     register(invoice())
     with pytest.raises(
         UnknownJob, match="under the name 'generate-invoce': did you mean 'generate-invoice'"
@@ -254,12 +257,12 @@ def test_an_unknown_name_tells_the_near_miss() -> None:
     assert registry.find("generate-invoce") is None
 
 
-def test_an_unknown_name_without_a_near_miss_tells_where_to_declare_it() -> None:
+def test_an_unknown_name_without_a_close_one_says_where_to_declare_it() -> None:
     with pytest.raises(UnknownJob, match=r"'§§§'.*declare it with @job in an app's jobs\.py"):
         registry.get("§§§")
 
 
-def test_a_message_lists_a_dozen_names_at_most() -> None:
+def test_a_message_lists_at_most_twelve_names() -> None:
     with registry.isolated():
         for number in range(15):
             register(define(f"job-{number:02}", nothing))
@@ -282,13 +285,13 @@ def test_two_functions_under_one_name_are_refused() -> None:
     register(define("same", nothing))
     with pytest.raises(
         DuplicateJobName,
-        match=r"'same': tests\.test_registry\.nothing and tests\.test_registry\.any",
+        match=r"'same': tests\.definitions\.test_registry\.nothing and \S+\.anything; rename one",
     ):
         register(define("same", anything))
     assert registry.get("same").function is nothing
 
 
-def test_a_reload_takes_the_old_ones_place() -> None:
+def test_a_reload_replaces_the_declaration() -> None:
     register(invoice(max_attempts=3))
     register(invoice(max_attempts=7))
     assert registry.get("generate-invoice").max_attempts == 7
@@ -300,7 +303,7 @@ def test_one_function_may_have_two_names() -> None:
     assert registry.get("old-name").function is registry.get("new-name").function
 
 
-def test_isolated_forgets_what_was_declared_inside() -> None:
+def test_isolated_undoes_the_declarations_inside() -> None:
     register(define("outside", nothing))
     with pytest.raises(RuntimeError), registry.isolated():  # noqa: PT012
         register(define("inside", nothing))
@@ -341,22 +344,20 @@ def test_arguments_are_bound_by_name_without_defaults(
         (
             (),
             {"invoice_id": 1, "fromat": 2},
-            "there is no argument 'fromat': did you mean 'format'?",
+            "unknown argument 'fromat': did you mean 'format'?",
         ),
-        ((), {"invoice": 1}, "there is no argument 'invoice': did you mean 'invoice_id'?"),
+        ((), {"invoice": 1}, "unknown argument 'invoice': did you mean 'invoice_id'?"),
         (
             (),
             {"invoice_id": 1, "zzz": 2},
-            "there is no argument 'zzz'; there is copies, format, invoice_id, token",
+            "unknown argument 'zzz'; known arguments are copies, format, invoice_id, token",
         ),
-        ((), {"invoice_id": 1, 7: 2}, "there is no argument 7"),
+        ((), {"invoice_id": 1, 7: 2}, "unknown argument 7"),
         (("42",), {"invoice_id": "43"}, "argument 'invoice_id' is given twice"),
         (("42", "pdf", 2), {}, "takes 2 arguments by position, 3 were given"),
     ],
 )
-def test_arguments_that_do_not_fit_are_named_with_the_job(
-    args: Any, kwargs: Any, text: str
-) -> None:
+def test_invalid_arguments(args: Any, kwargs: Any, text: str) -> None:
     with pytest.raises(TypeError, match="^" + re.escape(f"generate-invoice: {text}")):
         invoice().bind(args, kwargs)
 
@@ -367,7 +368,7 @@ def test_a_secret_never_shows_in_the_error() -> None:
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_function_of_any_names_takes_any_name() -> None:
+def test_a_function_with_kwargs_takes_any_argument() -> None:
     definition = define("anything", anything)
     assert definition.bind((1,), {"else": 2}) == {"first": 1, "else": 2}
     with pytest.raises(TypeError, match="anything: missing argument 'first'"):
@@ -377,7 +378,7 @@ def test_a_function_of_any_names_takes_any_name() -> None:
 def test_a_function_without_parameters() -> None:
     definition = define("nothing", nothing)
     assert definition.bind((), {}) == {}
-    with pytest.raises(TypeError, match="nothing: there is no argument 'a'$"):
+    with pytest.raises(TypeError, match="nothing: unknown argument 'a'$"):
         definition.bind((), {"a": 1})
     with pytest.raises(TypeError, match="nothing: takes 0 arguments by position, 1 were given"):
         definition.bind((1,), {})

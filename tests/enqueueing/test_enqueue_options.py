@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -21,6 +21,7 @@ from django.utils import timezone
 from wellos_jobs import JobHandle, JobOptions, JobQueue, JobState, Priority, enqueue, enqueue_bulk
 from wellos_jobs.broker import keys
 from wellos_jobs.definitions import ids
+from wellos_jobs.definitions.definition import JobDefinition
 from wellos_jobs.errors import BadOption, EncryptionError, PayloadError, UnknownQueue
 from wellos_jobs.models import JobRecord
 
@@ -87,7 +88,7 @@ def test_what_the_options_leave_open_the_declaration_says_then_the_queue_then_th
     assert noop.using(queue="slow").enqueue().record().timeout == 900.0
 
 
-def test_nobody_has_asked_for_the_job_of_an_anonymous_visitor() -> None:
+def test_an_anonymous_user_is_not_stored() -> None:
     assert noop.using(requested_by=AnonymousUser()).enqueue().record().requested_by is None
 
 
@@ -103,16 +104,17 @@ def test_nobody_has_asked_for_the_job_of_an_anonymous_visitor() -> None:
         ({"max_attempts": 0}, "max_attempts is 0: it must be a whole number of at least 1"),
         ({"max_attempts": 1.5}, "max_attempts is 1.5: "),
         ({"max_attempts": True}, "max_attempts is True: "),
-        ({"priority": 2}, "priority is 2: use one of CRITICAL, HIGH, NORMAL, LOW, BULK"),
+        (
+            {"priority": 2},
+            "priority is 2: use one of Priority.CRITICAL, Priority.HIGH, Priority.NORMAL",
+        ),
         ({"priority": True}, "priority is True: "),
         ({"run_at": "tomorrow"}, "run_at is 'tomorrow': give an aware datetime"),
-        ({"delay": 1, "run_at": datetime.now(UTC)}, "Give either delay or run_at, not both"),
-        ({"database": "othr"}, "database is 'othr': DATABASES has default, other"),
+        ({"delay": 1, "run_at": datetime.now(UTC)}, ": give one of them, not both"),
+        ({"database": "othr"}, "database is 'othr': use one of DATABASES: default, other"),
     ],
 )
-def test_an_option_that_cannot_be_meant_is_named_with_the_mend(
-    options: dict[str, Any], text: str
-) -> None:
+def test_invalid_options(options: dict[str, Any], text: str) -> None:
     with pytest.raises(BadOption) as caught:
         JobOptions(**options)
     assert text in str(caught.value)
@@ -125,19 +127,21 @@ def test_a_naive_run_at_says_so() -> None:
         noop.using(run_at=datetime(2030, 1, 1))
 
 
-def test_an_unknown_option_is_named_with_the_near_miss() -> None:
+def test_an_unknown_option_suggests_the_closest() -> None:
     with pytest.raises(
-        BadOption, match="test-noop.using: there is no option 'dely': did you mean 'delay'?"
+        BadOption, match="test-noop.using: unknown option 'dely': did you mean 'delay'?"
     ):
         noop.using(dely=5)
     with pytest.raises(
-        BadOption, match="there is no option 'xyzzy': there are max_attempts, priority"
+        BadOption, match="unknown option 'xyzzy'; known options are batch, database, delay"
     ):
         noop.using(xyzzy=5)
 
 
-def test_an_organization_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(BadOption, match="organization is 65 characters long: at most 64 fit"):
+def test_a_long_organization_id_is_refused() -> None:
+    with pytest.raises(
+        BadOption, match="organization is 65 characters long: give an id of at most 64"
+    ):
         noop.using(organization="x" * 65).enqueue()
 
 
@@ -151,7 +155,7 @@ def test_a_job_is_enqueued_by_its_name_with_data_and_options() -> None:
     assert enqueue("test-noop").record().data == {}
 
 
-def test_an_unknown_queue_is_refused_with_the_near_miss() -> None:
+def test_an_unknown_queue_suggests_the_closest() -> None:
     for attempt in (lambda: noop.using(queue="emial").enqueue(), lambda: JobQueue("emial")):
         with pytest.raises(UnknownQueue, match="no queue 'emial': did you mean 'email'"):
             attempt()
@@ -166,8 +170,8 @@ def test_an_undeclared_name_is_enqueued_with_a_warning(caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize("name", ["", "two words", "x" * 181, "line\n", None, 7])
-def test_a_name_that_no_job_could_have_is_refused(name: Any) -> None:
-    with pytest.raises(BadOption, match="is no job name: use at most 180 letters"):
+def test_an_invalid_name_is_refused(name: Any) -> None:
+    with pytest.raises(BadOption, match="is not a valid job name: use at most 180 letters"):
         enqueue(name, {})
     assert not JobRecord.objects.exists()
 
@@ -195,15 +199,30 @@ def test_a_queue_by_name_enqueues_there_and_counts_there(commit: Commit) -> None
 # --- data -----------------------------------------------------------------------------------------
 
 
+def test_data_is_bound_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound: list[Mapping[str, Any]] = []
+    bind = JobDefinition.bind
+
+    def counted(self: JobDefinition, args: tuple[Any, ...], data: Mapping[str, Any]) -> Any:
+        bound.append(data)
+        return bind(self, args, data)
+
+    monkeypatch.setattr(JobDefinition, "bind", counted)
+    add.enqueue(1, b=2)
+    add.enqueue_bulk([{"a": 3}])
+    enqueue("test-add", {"a": 4})
+    assert bound == [{"b": 2}, {"a": 3}, {"a": 4}]
+
+
 @pytest.mark.parametrize(
     ("attempt", "text"),
     [
         (lambda: add.enqueue(), "test-add: missing argument 'a'"),
-        (lambda: add.enqueue(1, c=2), "test-add: there is no argument 'c'"),
+        (lambda: add.enqueue(1, c=2), "test-add: unknown argument 'c'"),
         (lambda: add.enqueue(1, 2, 3), "test-add: takes 2 arguments by position, 3 were given"),
         (lambda: add.enqueue(1, a=2), "test-add: argument 'a' is given twice"),
         (lambda: enqueue("test-add", {"b": 1}), "test-add: missing argument 'a'"),
-        (lambda: add.enqueue_bulk([{"a": 1}, {"aa": 1}]), "test-add: there is no argument 'aa'"),
+        (lambda: add.enqueue_bulk([{"a": 1}, {"aa": 1}]), "test-add: unknown argument 'aa'"),
     ],
 )
 def test_data_that_does_not_fit_the_function_is_a_type_error(

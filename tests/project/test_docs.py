@@ -12,7 +12,7 @@ import wellos_jobs.checks
 import wellos_jobs.management.commands
 from wellos_jobs import JobOptions, operations, signals
 from wellos_jobs.conf import Conf
-from wellos_jobs.definitions import registry
+from wellos_jobs.definitions.definition import JobDefinition
 from wellos_jobs.states import EventName, JobState
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +48,7 @@ def test_every_signal_is_named() -> None:
 def test_every_option_is_named() -> None:
     text = section("Options of a job")
     declared = {option.name for option in dataclasses.fields(JobOptions)}
-    declared |= {option.name for option in dataclasses.fields(registry.JobDefinition)} - {
+    declared |= {option.name for option in dataclasses.fields(JobDefinition)} - {
         "name",
         "function",
     }

@@ -28,6 +28,7 @@ from wellos_jobs import payload, schedules
 from wellos_jobs.broker import keys
 from wellos_jobs.cron import Cron, Every
 from wellos_jobs.definitions import registry
+from wellos_jobs.definitions.validation import define
 from wellos_jobs.enqueueing.decorator import job
 from wellos_jobs.errors import BadOption, UnknownJob, UnknownSchedule
 from wellos_jobs.maintenance import key_rotation
@@ -74,7 +75,7 @@ def _own_registry() -> Iterator[None]:
     nothing."""
     with registry.isolated():
         registry._jobs.pop(schedules.REPORT_JOB, None)
-        registry.register(registry.define(schedules.REPORT_JOB, org_report))
+        registry.register(define(schedules.REPORT_JOB, org_report))
         yield
 
 
@@ -99,7 +100,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"time_zone": "Europe/Pariss"}, "time_zone", "Europe/Paris"),
     ({"time_zone": "x" * 65}, "time_zone", "at most 64 characters"),
     ({"job_name": "test-nop"}, "job_name", "did you mean 'test-noop'?"),
-    ({"data": {"nonsense": 1}}, "data", "test-noop: there is no argument 'nonsense'"),
+    ({"data": {"nonsense": 1}}, "data", "test-noop: unknown argument 'nonsense'"),
     ({"data": [1]}, "data", "Give the job's arguments as a JSON object."),
     ({"job_name": "test-add", "data": {"b": 1}}, "data", "test-add: missing argument 'a'"),
     ({"job_name": "test-echo", "data": {"value": object()}}, "data", "value"),
@@ -162,7 +163,7 @@ def test_a_change_that_is_refused_changes_nothing() -> None:
 
 
 def test_a_job_on_a_queue_that_does_not_exist_is_refused() -> None:
-    registry.register(registry.define("test-elsewhere", org_report, queue="nowhere"))
+    registry.register(define("test-elsewhere", org_report, queue="nowhere"))
     with pytest.raises(ValidationError, match="There is no queue 'nowhere'"):
         make(job="test-elsewhere", data={"organization_id": "1"})
 
@@ -945,7 +946,7 @@ BAD_ENTRIES: list[tuple[Any, str]] = [
     ({"job": "test-noop", "cron": "0 26 * * *"}, "hour 26 is above 23"),
     ({"job": "test-noop", "cron": "0 2 * * *", "tz": "Nowhere"}, "Nowhere"),
     ({"job": "test-nop", "cron": "0 2 * * *"}, "did you mean 'test-noop'?"),
-    ({"job": "test-noop", "cron": "0 2 * * *", "data": {"x": 1}}, "there is no argument 'x'"),
+    ({"job": "test-noop", "cron": "0 2 * * *", "data": {"x": 1}}, "unknown argument 'x'"),
     (
         {"job": "test-noop", "cron": "0 2 * * *", "data": [1]},
         "must be a dict of the job's arguments",

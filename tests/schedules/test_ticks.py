@@ -328,7 +328,7 @@ BREAK: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "CronError: '0 99 * * *'",
     ),
     "zone": ({"time_zone": "Nowhere", "planned_for": ""}, {"time_zone": "UTC"}, "CronError"),
-    "data": ({"data": {"x": 1}}, {"data": {}}, "TypeError: test-noop: there is no argument 'x'"),
+    "data": ({"data": {"x": 1}}, {"data": {}}, "TypeError: test-noop: unknown argument 'x'"),
     "payload": ({"data": {"$uuid": 1, "y": {"$uuid": "z"}}}, {"data": {}}, "PayloadError"),
     "secret": (
         {"job_name": "test-secret", "data": {"token": {"$encrypted": "rubbish"}}},

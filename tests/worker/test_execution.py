@@ -32,6 +32,7 @@ from wellos_jobs import (
 from wellos_jobs.broker import keys
 from wellos_jobs.broker.claims import Claim, Outcome
 from wellos_jobs.definitions import registry
+from wellos_jobs.definitions.validation import define
 from wellos_jobs.errors import InvalidOperation, JobHandedBack, JobStopped
 from wellos_jobs.models import JobRecord
 from wellos_jobs.states import FailureReason
@@ -54,7 +55,7 @@ class Bench:
         self, function: Callable[..., Any], data: dict[str, Any] | None = None, **options: Any
     ) -> JobHandle:
         """Enqueue a function of this module as the job "bench"."""
-        registry.register(registry.define("bench", function, **options))
+        registry.register(define("bench", function, **options))
         with self.commit():
             return enqueue("bench", data or {})
 
@@ -206,7 +207,7 @@ def test_a_function_whose_parameters_have_changed_since_fails_and_names_the_argu
     bench: Bench,
 ) -> None:
     handle = bench.enqueue(give_back, {"value": 1})
-    registry._jobs["bench"] = registry.define("bench", newer)  # as after a deployment
+    registry._jobs["bench"] = define("bench", newer)  # as after a deployment
     outcome = Hand().run()
     assert (outcome.kind, outcome.reason) == ("failed", FailureReason.BAD_PAYLOAD)
     assert handle.error == "bench: missing argument 'plan'"
@@ -350,7 +351,7 @@ async def look_around_later() -> dict[str, Any]:
 
 @pytest.mark.parametrize("function", [look_around, look_around_later])
 def test_a_run_knows_itself(bench: Bench, function: Callable[..., Any]) -> None:
-    registry.register(registry.define("bench", function, max_attempts=4))
+    registry.register(define("bench", function, max_attempts=4))
     with bench.commit():
         handle = enqueue("bench", {}, JobOptions(queue="email", organization="acme"))
     Hand().run()

@@ -14,6 +14,7 @@ from wellos_jobs import JobHandle, current_job, enqueue, report_progress
 from wellos_jobs.broker import keys
 from wellos_jobs.broker.claims import rescue
 from wellos_jobs.definitions import registry
+from wellos_jobs.definitions.validation import define
 from wellos_jobs.enqueueing.context import CurrentJob, running
 from wellos_jobs.signals import job_progressed
 from wellos_jobs.worker.progress import SPACING, Reporter
@@ -98,7 +99,7 @@ def many_rows() -> None:
 
 def test_a_tight_loop_costs_little(commit: Callable[..., Any], round_trips: RoundTrips) -> None:
     with registry.isolated():
-        registry.register(registry.define("bench", many_rows))
+        registry.register(define("bench", many_rows))
         with commit():
             handle = enqueue("bench", {})
         hand = Hand()

@@ -30,7 +30,7 @@ from ..conf import DEFAULT_RETENTION
 from ..cron import Cron
 from ..database import default_database
 from ..definitions import registry
-from ..definitions.retry import in_seconds
+from ..definitions.durations import in_seconds
 from ..errors import ConfigurationError
 from ..maintenance.prune import prune
 

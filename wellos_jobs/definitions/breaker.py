@@ -1,4 +1,4 @@
-"""Circuit breakers: while a dependency is down, its jobs wait instead of failing one after the other."""
+"""Circuit breakers: while a dependency is down, its jobs wait instead of failing one by one."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
-from .limits import above_zero
-from .retry import is_outage
+from .durations import positive_seconds
+from .http_errors import is_outage
+from .limits import check_count
 
 Verdict = Literal["ok", "fail", ""]
 
 
 @dataclass(frozen=True)
 class CircuitBreaker:
-    """Opens when ``failures`` runs have failed ``within`` seconds: then the jobs that name it are parked, and burn no
-    attempts. After ``reset`` seconds one job probes: if it succeeds the breaker closes, else it
-    stays open.
+    """Holds jobs back while their dependency is down.
 
-    Jobs that give the same ``name`` share it, over the whole cluster. ``on`` says which exceptions
-    count; by default failed connections, timeouts and HTTP status 429 or 5xx. Other errors say
-    nothing about the dependency.
+    It opens when ``failures`` runs have failed ``within`` seconds: the jobs that name it are then
+    parked and use up no attempts. After ``reset`` seconds one job runs as a probe: if it succeeds,
+    the breaker closes, else it stays open.
+
+    Jobs that give the same ``name`` share one breaker, across the whole cluster. ``on`` lists the
+    exceptions that count; by default failed connections, timeouts and HTTP status 429 or 5xx.
+    Other errors do not affect the breaker.
 
     Raises:
-        ValueError: a number is not above 0, or ``name`` or ``on`` cannot be meant.
+        ValueError: a number is not above 0, or ``name`` or ``on`` is invalid.
     """
 
     name: str
@@ -40,42 +43,36 @@ class CircuitBreaker:
             raise ValueError(
                 f"CircuitBreaker: name is {self.name!r}: give the name of the dependency"
             )
-        if (
-            isinstance(self.failures, bool)
-            or not isinstance(self.failures, int)
-            or self.failures < 1
-        ):
-            raise ValueError(
-                f"CircuitBreaker: failures is {self.failures!r}: it must be a whole number of at least 1"
-            )
-        for option in ("within", "reset"):
-            above_zero("CircuitBreaker", option, getattr(self, option))
+        check_count("CircuitBreaker", "failures", self.failures)
+        positive_seconds("CircuitBreaker", "within", self.within)
+        positive_seconds("CircuitBreaker", "reset", self.reset)
+
         if not isinstance(self.on, tuple):
             raise ValueError(
                 f"CircuitBreaker: on is {self.on!r}: give a tuple of exception classes"
             )
         for error in self.on:
             if not (isinstance(error, type) and issubclass(error, BaseException)):
-                raise ValueError(
-                    f"CircuitBreaker: on has {error!r}: it must hold exception classes"
-                )
+                raise ValueError(f"CircuitBreaker: on has {error!r}: give exception classes only")
 
     @property
     def id(self) -> str:
-        """What the breaker is called among the limits."""
+        """The breaker's id among the limits."""
         return f"b:{self.name}"
 
     def wire(self, name: str, data: Mapping[str, Any], organization: str) -> dict[str, Any]:
-        """Return the breaker as the scripts read it."""
-        within, reset = (
-            above_zero("CircuitBreaker", option, getattr(self, option))
-            for option in ("within", "reset")
-        )
-        return {"id": self.id, "b": self.failures, "within": within, "reset": reset}
+        """Return the breaker as the Lua scripts read it."""
+        return {
+            "id": self.id,
+            "b": self.failures,
+            "within": positive_seconds("CircuitBreaker", "within", self.within),
+            "reset": positive_seconds("CircuitBreaker", "reset", self.reset),
+        }
 
     def verdict(self, error: BaseException | None) -> Verdict:
-        """Say what the end of a run tells about the dependency."""
+        """Return what the end of a run says about the dependency; '' if nothing."""
         if error is None:
             return "ok"
+
         counts = isinstance(error, self.on) if self.on else is_outage(error)
         return "fail" if counts else ""

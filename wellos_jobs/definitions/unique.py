@@ -1,4 +1,4 @@
-"""Unique: a second enqueue of the same job, while the first still counts, gives the first one's handle."""
+"""Unique jobs: while the first is in force, enqueueing it again returns the first one's handle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
-from .limits import Key, above_zero, check_key, resolve
+from .durations import positive_seconds
+from .limits import Key, check_key, resolve
 
 Until = Literal["started", "done"]
 
@@ -18,12 +19,13 @@ Until = Literal["started", "done"]
 class Unique:
     """One job for each name and data, or for each ``key``.
 
-    It counts for ``ttl`` seconds (None: no end), and with ``until`` no longer than until the job is
-    started, or done (final). One that was cancelled does not count. ``Unique(until="started")``
-    with ``Concurrency(1)`` means: once more if something changed while it ran.
+    A job is in force for ``ttl`` seconds (None: without limit), and with ``until`` at the latest
+    until it has started, or is done (final). A cancelled job is no longer in force.
+    ``Unique(until="started")`` with ``Concurrency(1)`` means: run once more if something changed
+    during the run.
 
     Raises:
-        ValueError: neither an end in time nor ``until`` is given, or a value cannot be meant.
+        ValueError: neither ``ttl`` nor ``until`` is given, or a value is invalid.
     """
 
     ttl: float | timedelta | None = 3600
@@ -36,19 +38,26 @@ class Unique:
                 f"Unique: until is {self.until!r}: it must be 'started', 'done' or None"
             )
         if self.ttl is None and self.until is None:
-            raise ValueError("Unique: give ttl or until, else no second job could ever be enqueued")
+            raise ValueError(
+                "Unique: ttl and until are both None, so no second job could ever be enqueued: "
+                "give ttl or until"
+            )
         if self.ttl is not None:
-            above_zero("Unique", "ttl", self.ttl)
+            positive_seconds("Unique", "ttl", self.ttl)
         check_key("Unique", self.key)
 
     @property
     def seconds(self) -> float | None:
-        """How long it counts, in seconds."""
-        return None if self.ttl is None else above_zero("Unique", "ttl", self.ttl)
+        """``ttl`` in seconds."""
+        return None if self.ttl is None else positive_seconds("Unique", "ttl", self.ttl)
 
     def digest(
         self, secret: str, name: str, data: Mapping[str, Any], organization: str, plain: str
     ) -> str:
-        """Return the claim's key: an HMAC, because the data may be sensitive. ``plain`` is their canonical JSON."""
-        what = plain if self.key is None else resolve(self.key, name, data, organization)
-        return hmac.new(secret.encode(), f"{name}\x1f{what}".encode(), hashlib.sha256).hexdigest()
+        """Return the key of the claim: an HMAC, because the data may be sensitive.
+
+        ``plain`` is the data as canonical JSON.
+        """
+        identity = plain if self.key is None else resolve(self.key, name, data, organization)
+        message = f"{name}\x1f{identity}".encode()
+        return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()

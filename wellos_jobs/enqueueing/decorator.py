@@ -1,4 +1,4 @@
-"""``@job``: declare a function as a job, then call it, enqueue it or hand it on with its data."""
+"""``@job``: declares a function as a job that can be called, enqueued or passed on with its data."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from ..definitions import registry
-from ..definitions.registry import JobDefinition
-from .enqueue import JobOptions, build
+from ..definitions.definition import JobDefinition
+from ..definitions.validation import define
+from .enqueue import JobOptions, build, build_bound
 from .handle import JobHandle
 from .insertion import insert
 
@@ -18,7 +19,7 @@ R = TypeVar("R")
 
 
 class Job(Generic[P, R]):
-    """A declared job. Calling it runs the function here and now, as plain Python."""
+    """A declared job. Calling it runs the function at once, as plain Python."""
 
     def __init__(self, function: Callable[P, R], definition: JobDefinition) -> None:
         self.function = function
@@ -41,14 +42,14 @@ class Job(Generic[P, R]):
         return Prepared(self, JobOptions()).enqueue(*args, **kwargs)
 
     def enqueue_bulk(self, rows: Iterable[Mapping[str, Any]]) -> list[JobHandle]:
-        """Enqueue the job once for each dict of arguments: all or none."""
+        """Enqueue the job once for each dict of arguments, all or none."""
         return Prepared(self, JobOptions()).enqueue_bulk(rows)
 
     def using(self, **options: Any) -> Prepared:
-        """Choose options for the next enqueue, by keyword: see ``JobOptions``.
+        """Set options for the next enqueue, by keyword: see ``JobOptions``.
 
         Raises:
-            BadOption: an option does not exist or cannot be meant.
+            BadOption: an option is unknown or invalid.
         """
         return Prepared(self, JobOptions.of(f"{self.name}.using", options))
 
@@ -56,13 +57,13 @@ class Job(Generic[P, R]):
         """Return the job with its data, not enqueued: for callbacks, flows and schedules.
 
         Raises:
-            TypeError: the data does not fit the job's parameters.
+            TypeError: the data does not match the job's parameters.
         """
         if "batch_id" in self.definition.parameters.known and "batch_id" not in data:
-            self.definition.bind(
-                (), {**data, "batch_id": ""}
-            )  # a batch fills it in for its callback
+            # The batch adds it when the job is its callback.
+            self.definition.bind((), {**data, "batch_id": ""})
             return JobCall(self, data)
+
         return JobCall(self, self.definition.bind((), data))
 
 
@@ -74,13 +75,13 @@ class Prepared:
     options: JobOptions
 
     def enqueue(self, *args: Any, **kwargs: Any) -> JobHandle:
-        """Enqueue the job with these arguments and the chosen options."""
+        """Enqueue the job with these arguments and the options."""
         definition = self.job.definition
         data = definition.bind(args, kwargs)
-        return insert([build(definition.name, data, self.options, definition)])[0]
+        return insert([build_bound(definition.name, data, self.options, definition)])[0]
 
     def enqueue_bulk(self, rows: Iterable[Mapping[str, Any]]) -> list[JobHandle]:
-        """Enqueue the job once for each dict of arguments: all or none."""
+        """Enqueue the job once for each dict of arguments, all or none."""
         definition = self.job.definition
         return insert([build(definition.name, row, self.options, definition) for row in rows])
 
@@ -94,19 +95,19 @@ class JobCall:
 
 
 def job(name: str, **options: Any) -> Callable[[Callable[P, R]], Job[P, R]]:
-    """Declare a function as the job ``name``.
+    """Declare a function as the job ``name``. Use it in your app's ``jobs.py``.
 
-    Options: queue, priority, max_attempts, backoff, timeout (seconds), sensitive (argument names
-        whose values are encrypted), retry_on and discard_on (exception classes). Put it on
-        functions in your app's ``jobs.py``.
+    The options are the fields of ``JobDefinition``: queue, priority, max_attempts, backoff,
+    timeout (seconds), sensitive (arguments whose values are encrypted), retry_on and discard_on
+    (exception classes), schedule, unique and limits.
 
     Raises:
-        BadOption: an option does not exist or cannot be meant.
+        BadOption: an option is unknown or invalid.
         DuplicateJobName: another function has this name.
     """
 
     def declare(function: Callable[P, R]) -> Job[P, R]:
-        definition = registry.define(name, function, **options)
+        definition = define(name, function, **options)
         registry.register(definition)
         return Job(function, definition)
 

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from .. import payload
 from ..definitions import registry
-from ..definitions.registry import JobDefinition
+from ..definitions.definition import JobDefinition
 from ..enqueueing.enqueue import JobOptions, build
 from ..enqueueing.handle import JobHandle
 from ..enqueueing.insertion import insert

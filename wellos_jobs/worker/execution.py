@@ -18,6 +18,7 @@ from .. import payload
 from ..broker.claims import Claim, Outcome
 from ..definitions import registry
 from ..definitions.breaker import CircuitBreaker
+from ..definitions.definition import JobDefinition
 from ..definitions.retry import Fail, RetryAfter, RetryPolicy, SnoozeFor
 from ..enqueueing.context import CurrentJob, running
 from ..errors import (
@@ -123,7 +124,7 @@ def _read(claim: Claim) -> dict[str, Any]:
     return stored
 
 
-def _bound(definition: registry.JobDefinition, data: dict[str, Any]) -> dict[str, Any]:
+def _bound(definition: JobDefinition, data: dict[str, Any]) -> dict[str, Any]:
     """Check the data against the function as it is now: it may have changed since the job was enqueued."""
     try:
         return definition.bind((), data)
