@@ -1,4 +1,4 @@
-"""The words of a job's life: its states, its priorities and the names of its events."""
+"""Job states, priorities, event names, audit actions, and the other stored choices."""
 
 from __future__ import annotations
 
@@ -130,3 +130,34 @@ class DeadLetterStatus(models.TextChoices):
     OPEN = "open", _("open")
     REPLAYED = "replayed", _("replayed")
     DISCARDED = "discarded", _("discarded")
+
+
+class AuditAction(models.TextChoices):
+    """What an audit entry records, in the past tense. All but FAILED are operator actions."""
+
+    FAILED = "failed", _("failed")
+    RETRIED = "retried", _("retried")
+    REPLAYED = "replayed", _("replayed")
+    DISCARDED = "discarded", _("discarded")
+    CANCELED = "canceled", _("canceled")
+    CREATED = "created", _("created")
+    CHANGED = "changed", _("changed")
+    REMOVED = "removed", _("removed")
+    ENABLED = "enabled", _("enabled")
+    DISABLED = "disabled", _("disabled")
+    RAN = "ran", _("run now")
+    ENQUEUED = "enqueued", _("enqueued")
+    PROMOTED = "promoted", _("let run now")
+    CHANGED_PRIORITY = "changed priority", _("changed priority")
+    MOVED = "moved", _("moved")
+    EDITED = "edited", _("edited")
+    ASSIGNED = "assigned", _("assigned")
+    SENT_CANARY = "sent canary", _("sent a canary")
+    PAUSED = "paused", _("paused")
+    RESUMED = "resumed", _("resumed")
+    EMPTIED = "emptied", _("emptied")
+    SET_LIMIT = "set limit", _("set limit")
+    RESET_BREAKER = "reset breaker", _("reset breaker")
+    TRIPPED_BREAKER = "tripped breaker", _("tripped breaker")
+    QUIETED = "quieted", _("quieted")
+    STOPPED = "stopped", _("stopped")

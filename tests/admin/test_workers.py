@@ -12,11 +12,11 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from wellos_jobs import broker as wellos_redis
+from wellos_jobs import operations
 from wellos_jobs.broker import keys
 from wellos_jobs.broker.claims import Outcome
 from wellos_jobs.models import AuditEntry
 from wellos_jobs.monitoring import workers as live_workers
-from wellos_jobs.operations import workers as worker_operations
 from wellos_jobs.processes.child import Child
 from wellos_jobs.processes.slot import Slot
 from wellos_jobs.worker.heartbeat import Presence
@@ -180,12 +180,12 @@ def test_a_worker_that_is_born_to_a_quiet_supervisor_is_quiet(redis_client: redi
     child = Child(hand.name, 1, Slot())
     known.renew([child])
     assert hand.claimer.claim().quiet is False
-    worker_operations.quiet("supervisor", "t1")
+    operations.quiet_workers("supervisor", "t1")
     late = Hand("default", name="late")
     known.renew([child, Child(late.name, 1, Slot())])
     assert known.quiet
     assert late.claimer.claim().quiet
-    worker_operations.resume("worker", "late")
+    operations.resume_workers("worker", "late")
     known.renew([child, Child(late.name, 1, Slot())])
     assert late.claimer.claim().quiet is False, "a person has the last word"
 

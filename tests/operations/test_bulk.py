@@ -301,7 +301,7 @@ def test_a_run_that_is_repeated_goes_on_behind_the_last_row(
     operation = begun(root, LETTERS, "discard_dead_letters")
     hand = Hand("default")
     claim = hand.take()
-    chunks = bulk._chunk
+    chunks = bulk._process_chunk
     calls: list[int] = []
 
     def dies_in_the_third(*args: Any) -> int:
@@ -310,7 +310,7 @@ def test_a_run_that_is_repeated_goes_on_behind_the_last_row(
             raise ConnectionError("killed")
         return chunks(*args)
 
-    monkeypatch.setattr(bulk, "_chunk", dies_in_the_third)
+    monkeypatch.setattr(bulk, "_process_chunk", dies_in_the_third)
     outcome = execution.run(claim, hand.alarm)
     assert outcome.kind == "retried"
     hand.settle(claim, outcome)

@@ -443,7 +443,7 @@ def test_many_with_redis_away(books: Books, use_redis: UseRedis) -> None:
     for operation, done in ((operations.retry_many, 1), (operations.cancel_many, 0)):
         report = operation(JobRecord.objects.all())
         assert (report.done, report.refused, len(report.untried)) == (done, [], 4 - done)
-        assert report.told == [f"Redis cannot be reached: {4 - done} were not tried"]
+        assert report.messages == [f"Redis cannot be reached: {4 - done} were not tried"]
 
 
 def test_replaying_many_costs_a_few_queries_a_chunk(books: Books, round_trips: Any) -> None:

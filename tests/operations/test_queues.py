@@ -211,7 +211,7 @@ def test_many_are_not_tried_once_redis_is_away(
 
     monkeypatch.setattr(control, "promote", away)
     report = operations.promote_many(JobRecord.objects.all())
-    assert (len(tried), report.done, report.told) == (
+    assert (len(tried), report.done, report.messages) == (
         1,
         0,
         ["Redis cannot be reached: 3 were not tried"],
@@ -237,8 +237,8 @@ def test_a_limit_is_set_and_taken_back(redis_client: redis.Redis) -> None:
 @pytest.mark.parametrize(
     ("limit", "most"), [("quickbooks", 5), ("c:quickbooks", -1), ("c:quickbooks", True)]
 )
-def test_a_limit_that_cannot_be_meant_is_refused(limit: str, most: int) -> None:
-    with pytest.raises(ValueError, match=r"is no limit|must be a whole number"):
+def test_an_invalid_limit_is_refused(limit: str, most: int) -> None:
+    with pytest.raises(ValueError, match=r"is not the name of a limit|must be a whole number"):
         operations.set_limit(limit, most)
 
 

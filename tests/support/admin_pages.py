@@ -32,7 +32,8 @@ from wellos_jobs.models import (
 )
 from wellos_jobs.models import Batch as BatchRow
 from wellos_jobs.operations import bulk
-from wellos_jobs.operations.audit import Act
+from wellos_jobs.operations.audit import Actor
+from wellos_jobs.operations.verbs import VERBS
 from wellos_jobs.schedules import schedule_organization_reports
 from wellos_jobs.states import JobState
 
@@ -212,25 +213,25 @@ def fill() -> User:
     """Make rows and keys for all pages; return a superuser. Needs ``report_kinds`` and an empty
     Redis."""
     root = User.objects.create_superuser("root", "root@wellos.example")
-    act = Act(root, "the partner asked for it", "192.0.2.1")
+    actor = Actor(root, "the partner asked for it", "192.0.2.1")
     _ended(root)
     _schedules()
     books = Books()
     books.fold()
     _open(root)
     books.fold()
-    who = {"by": root, "reason": act.reason, "address": act.address}
+    who = {"by": root, "reason": actor.reason, "address": actor.address}
     operations.pause_queue("slow", **who)
     operations.trip_breaker("picky", **who)
     letters = DeadLetter.objects.filter(job__name="test-fail")
     bulk.begin(
-        "replay_dead_letters",
+        VERBS["replay"],
         letters,
         site="admin",
         query="",
         rate=None,
         total=letters.count(),
-        act=act,
+        actor=actor,
     )
     SavedView.objects.create(
         owner=root, page="jobrecord", name="what failed", query="state__exact=failed"

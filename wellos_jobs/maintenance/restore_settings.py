@@ -14,25 +14,28 @@ from django.db.models import Max
 
 from .. import broker
 from ..models import AuditEntry
+from ..states import AuditAction
 
 logger = logging.getLogger("wellos_jobs")
 
 
 def restore(using: str, queues: Sequence[str], connection: redis_py.Redis) -> None:
     """Repeat the last operator action on each queue, limit and breaker. Two queries per kind."""
-    for entry in _last_actions(using, "queue", ("paused", "resumed")):
-        if entry.action == "paused" and entry.target_id in queues:
+    for entry in _last_actions(using, "queue", (AuditAction.PAUSED, AuditAction.RESUMED)):
+        if entry.action == AuditAction.PAUSED and entry.target_id in queues:
             note = json.dumps({"note": entry.reason, "at": broker.rq_time(entry.at)})
             broker.run(connection, "pause", entry.target_id, note)
             logger.info("restored after data loss in Redis: queue %s is paused", entry.target_id)
 
-    for entry in _last_actions(using, "limit", ("set limit",)):
+    for entry in _last_actions(using, "limit", (AuditAction.SET_LIMIT,)):
         if (most := entry.detail.get("most")) is not None:
             broker.run(connection, "limit", entry.target_id, most)
             logger.info("restored after data loss in Redis: limit %s is %s", entry.target_id, most)
 
-    for entry in _last_actions(using, "breaker", ("tripped breaker", "reset breaker")):
-        if entry.action == "tripped breaker":
+    for entry in _last_actions(
+        using, "breaker", (AuditAction.TRIPPED_BREAKER, AuditAction.RESET_BREAKER)
+    ):
+        if entry.action == AuditAction.TRIPPED_BREAKER:
             broker.run(connection, "breaker", f"b:{entry.target_id}", "open")
             logger.info("restored after data loss in Redis: breaker %s is open", entry.target_id)
 

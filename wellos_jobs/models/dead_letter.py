@@ -9,7 +9,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from ..payload.failures import fingerprint
-from ..states import DeadLetterStatus, FailureReason
+from ..states import AuditAction, DeadLetterStatus, FailureReason
 from .audit import AuditEntry
 from .fields import user_key
 from .job import JobRecord
@@ -99,7 +99,7 @@ def bury(
     )
     entry = AuditEntry(
         at=failed_at,
-        action="failed",
+        action=AuditAction.FAILED.value,
         target_type="job",
         target_id=str(record.pk),
         detail={

@@ -13,7 +13,7 @@ from django.db.models import Count, Max, Min, Q, QuerySet
 from django.utils import timezone
 
 from ..models import AuditEntry, DeadLetter
-from ..states import DeadLetterStatus
+from ..states import AuditAction, DeadLetterStatus
 
 DAYS = 14
 """How many days a group's sparkline shows; the last one is today."""
@@ -24,8 +24,6 @@ WINDOWS: dict[str, timedelta] = {
     "30d": timedelta(days=30),
 }
 ORDERS = {"count": ("-number", "-last"), "last": ("-last",), "first": ("first",)}
-CANARY = "sent canary"
-"""The action of the audit entry that remembers a fault's canary."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,9 @@ def group(letters: QuerySet[DeadLetter], fingerprint: str) -> Group | None:
 
 def canary(fingerprint: str) -> AuditEntry | None:
     """Return the entry of the last job of a fault that was sent ahead of the others. One query."""
-    sent = AuditEntry.objects.filter(target_type="fault", target_id=fingerprint, action=CANARY)
+    sent = AuditEntry.objects.filter(
+        target_type="fault", target_id=fingerprint, action=AuditAction.SENT_CANARY
+    )
     return sent.order_by("-at", "-pk").first()
 
 

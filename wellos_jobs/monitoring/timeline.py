@@ -10,7 +10,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from ..models import AuditEntry, DeadLetter, JobAttempt, JobRecord
-from ..states import AttemptOutcome, JobState
+from ..states import AttemptOutcome, AuditAction, JobState
 
 
 @dataclass(frozen=True)
@@ -133,24 +133,26 @@ def _act(entry: AuditEntry) -> Iterator[Moment]:
 
 
 _TEXTS: dict[str, Any] = {
-    "retried": lambda detail: (
+    AuditAction.RETRIED: lambda detail: (
         _("Promoted to run now") if detail.get("promoted") else _("Retried with fresh attempts")
     ),
-    "replayed": lambda detail: _("Replayed with fresh attempts"),
-    "discarded": lambda detail: _("Dead letter discarded"),
-    "assigned": lambda detail: (
+    AuditAction.REPLAYED: lambda detail: _("Replayed with fresh attempts"),
+    AuditAction.DISCARDED: lambda detail: _("Dead letter discarded"),
+    AuditAction.ASSIGNED: lambda detail: (
         _("Dead letter assigned to %(name)s") % {"name": detail.get("to") or _("nobody")}
     ),
-    "canceled": lambda detail: _("Asked to be canceled"),
-    "promoted": lambda detail: _("Promoted to run now"),
-    "moved": lambda detail: _("Moved to queue %(queue)s") % {"queue": detail.get("queue", "")},
-    "changed priority": lambda detail: (
+    AuditAction.CANCELED: lambda detail: _("Asked to be canceled"),
+    AuditAction.PROMOTED: lambda detail: _("Promoted to run now"),
+    AuditAction.MOVED: lambda detail: (
+        _("Moved to queue %(queue)s") % {"queue": detail.get("queue", "")}
+    ),
+    AuditAction.CHANGED_PRIORITY: lambda detail: (
         _("Priority changed to %(priority)s") % {"priority": detail.get("priority", "")}
     ),
-    "edited": lambda detail: (
+    AuditAction.EDITED: lambda detail: (
         _("Data changed: %(names)s") % {"names": ", ".join(detail.get("changed", []))}
     ),
-    "enqueued": lambda detail: (
+    AuditAction.ENQUEUED: lambda detail: (
         _("Made as a copy of job %(job)s") % {"job": detail.get("copy_of", "")}
     ),
 }

@@ -1,34 +1,40 @@
-"""What operators do to jobs, dead letters, queues, schedules, flows and batches, each with its audit entry.
+"""Operator actions on jobs, dead letters, queues, workers, schedules, flows and batches.
 
+Each writes an audit entry in the same transaction. ``verbs`` is the table of what operators can do.
 Imports ``enqueueing``, ``schedules``, ``monitoring``, ``broker`` and the models. Users import all
 names below.
 """
 
 from __future__ import annotations
 
-from .audit import Report
-from .edits import assign, assign_many, enqueue_copy, replay_edited
-from .flows import cancel_batch, cancel_batches, cancel_flow, retry_batch, retry_batches, retry_flow
-from .jobs import (
-    cancel,
-    cancel_many,
+from .audit import BulkResult
+from .bulk import stop_bulk_operation, stop_bulk_operations
+from .dead_letters import (
+    assign,
+    assign_many,
     discard,
     discard_many,
     replay,
     replay_many,
-    retry,
-    retry_many,
     send_canary,
 )
-from .queues import (
+from .edits import enqueue_copy, replay_edited
+from .flows import cancel_batch, cancel_batches, cancel_flow, retry_batch, retry_batches, retry_flow
+from .jobs import (
+    cancel,
+    cancel_many,
     change_priority,
     change_priority_many,
-    empty_queue,
     move,
     move_many,
-    pause_queue,
     promote,
     promote_many,
+    retry,
+    retry_many,
+)
+from .queues import (
+    empty_queue,
+    pause_queue,
     reset_breaker,
     resume_queue,
     set_limit,
@@ -45,9 +51,10 @@ from .schedules import (
     run_schedules_now,
     save_schedule,
 )
+from .workers import quiet_workers, resume_workers, stop_workers
 
 __all__ = [
-    "Report",
+    "BulkResult",
     "assign",
     "assign_many",
     "cancel",
@@ -72,11 +79,13 @@ __all__ = [
     "pause_queue",
     "promote",
     "promote_many",
+    "quiet_workers",
     "replay",
     "replay_edited",
     "replay_many",
     "reset_breaker",
     "resume_queue",
+    "resume_workers",
     "retry",
     "retry_batch",
     "retry_batches",
@@ -87,5 +96,8 @@ __all__ = [
     "save_schedule",
     "send_canary",
     "set_limit",
+    "stop_bulk_operation",
+    "stop_bulk_operations",
+    "stop_workers",
     "trip_breaker",
 ]

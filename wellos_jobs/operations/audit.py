@@ -1,4 +1,4 @@
-"""An act of a person: who, why, from where; its audit entry, Redis when it cannot wait, the walk over many rows."""
+"""Operator actions: actor, reason, audit entry, error translation, bulk iteration."""
 
 from __future__ import annotations
 
@@ -19,52 +19,62 @@ from ..models import AuditEntry, JobRecord
 
 Answer = TypeVar("Answer")
 CHUNK = 200
-"""How many jobs one transaction of a bulk operation takes."""
+"""How many rows one transaction of a bulk operation takes."""
 
 
 @dataclass(frozen=True)
-class Act:
-    """Who does something, why, and from where."""
+class Actor:
+    """Who performs an operation, why, and from which address."""
 
     by: Any
+    """A user, or None for a script."""
     reason: str
     address: str
 
-    def entry(self, action: str, kind: str, target: object, **detail: Any) -> AuditEntry:
-        """Make the unsaved audit entry of this act on one target."""
-        known = self.by is not None and self.by.pk is not None
+    def entry(self, action: str, target_type: str, target: object, **detail: Any) -> AuditEntry:
+        """Build the unsaved audit entry for one target."""
+        is_known = self.by is not None and self.by.pk is not None
         return AuditEntry(
             at=timezone.now(),
-            action=action,
-            actor_id=self.by.pk if known else None,
-            actor_name=self.by.get_username()[:150] if known else "",
+            action=str(action),
+            actor_id=self.by.pk if is_known else None,
+            actor_name=self.by.get_username()[:150] if is_known else "",
             address=self.address[:64],
-            target_type=kind,
+            target_type=target_type,
             target_id=str(target),
             reason=self.reason,
             detail=detail,
         )
 
+    def record(
+        self, using: str, action: str, target_type: str, target: object, **detail: Any
+    ) -> None:
+        """Store the audit entry for one target."""
+        self.entry(action, target_type, target, **detail).save(force_insert=True, using=using)
+
 
 @dataclass
-class Report:
-    """What a bulk operation did: how many rows, and for the others a sentence each."""
+class BulkResult:
+    """Outcome of an operation on many rows: the number done, and a sentence for each refusal."""
 
     done: int = 0
     refused: list[str] = field(default_factory=list)
     untried: list[Any] = field(default_factory=list)
-    """The primary keys of the rows that were not tried any more, since Redis is away."""
+    """Primary keys of the rows that were skipped because Redis cannot be reached."""
 
     @property
-    def told(self) -> list[str]:
-        """The sentences for a person."""
+    def messages(self) -> list[str]:
+        """What to show the operator about the rows that were not done."""
+        if not self.untried:
+            return self.refused
+
         n = len(self.untried)
         away = ngettext(
             "Redis cannot be reached: %(n)d was not tried",
             "Redis cannot be reached: %(n)d were not tried",
             n,
-        ) % {"n": n}
-        return [*self.refused, away] if n else self.refused
+        )
+        return [*self.refused, away % {"n": n}]
 
 
 def record_of(job: JobRecord | JobHandle) -> JobRecord:
@@ -76,48 +86,52 @@ def record_of(job: JobRecord | JobHandle) -> JobRecord:
     return job.record() if isinstance(job, JobHandle) else job
 
 
+def audit_database() -> str:
+    """Return the alias of the database of audit entries for targets without a row."""
+    return str(router.db_for_write(AuditEntry))
+
+
 def with_redis(step: Callable[[], Answer]) -> Answer:
+    """Run ``step``, with errors of Redis as RedisUnavailable."""
     try:
         return step()
     except broker.Unavailable as error:
         text = _("Redis cannot be reached, so nothing was changed: %(error)s")
         raise RedisUnavailable(text % {"error": error}) from error
-    except broker.Error as error:  # as when a job's hash is something else
+    except broker.Error as error:  # for example a job's key that does not hold a hash
         raise RedisUnavailable(_("Redis refuses: %(error)s") % {"error": error}) from error
 
 
 # --- many rows ------------------------------------------------------------------------------------
 
 
-def one_by_one(step: Callable[..., Any], jobs: Iterable[JobRecord], **act: Any) -> Report:
-    """Do ``step`` to each of many jobs, oldest first, and report how it went. It stops where Redis is away."""
-    report = Report()
+def one_by_one(step: Callable[..., Any], jobs: Iterable[JobRecord], **actor: Any) -> BulkResult:
+    """Apply ``step`` to each job, oldest first. It stops when Redis cannot be reached."""
+    result = BulkResult()
     for using, chunk in chunks(jobs):
-        try_each(
-            report,
-            JobRecord.objects.using(using).filter(pk__in=chunk).order_by("pk"),
-            partial(step, **act),
-        )
-    return report
+        rows = JobRecord.objects.using(using).filter(pk__in=chunk).order_by("pk")
+        try_each(result, rows, partial(step, **actor))
+    return result
 
 
-def try_each(report: Report, rows: Iterable[Any], step: Callable[[Any], Any]) -> None:
-    """Do ``step`` to each row and note how it went; not once Redis is away."""
+def try_each(result: BulkResult, rows: Iterable[Any], step: Callable[[Any], Any]) -> None:
+    """Apply ``step`` to each row and count the outcome; skip the rest once Redis is away."""
     for row in rows:
-        if report.untried:
-            report.untried.append(row.pk)
+        if result.untried:
+            result.untried.append(row.pk)
             continue
+
         try:
             step(row)
         except InvalidOperation as error:
-            report.refused.append(str(error))
+            result.refused.append(str(error))
         except RedisUnavailable as error:
             if isinstance(error.__cause__, broker.Unavailable):
-                report.untried.append(row.pk)
+                result.untried.append(row.pk)
             else:
-                report.refused.append(str(error))
+                result.refused.append(str(error))
         else:
-            report.done += 1
+            result.done += 1
 
 
 def database_of(row: models.Model) -> str:
@@ -134,6 +148,7 @@ def chunks(rows: Iterable[Any]) -> Iterator[tuple[str, list[Any]]]:
     else:
         for row in rows:
             by_database.setdefault(database_of(row), []).append(row.pk)
+
     for using, keys in by_database.items():
         for start in range(0, len(keys), CHUNK):
             yield using, keys[start : start + CHUNK]

@@ -1,4 +1,4 @@
-"""Acts of a person on whole flows and batches, each with its ``AuditEntry``, beside those of the jobs."""
+"""Operator actions on whole flows and batches, each with an audit entry beside those of the jobs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..enqueueing.flows import FlowHandle
 from ..errors import InvalidOperation, JobNotFound
 from ..models import Batch as BatchRow
 from ..models import JobRecord
-from ..states import FINAL_STATES, BatchState
-from .audit import Act, Report, try_each, with_redis
+from ..states import FINAL_STATES, AuditAction, BatchState
+from .audit import Actor, BulkResult, try_each, with_redis
 from .replay import revive
 
 
@@ -28,7 +28,7 @@ def cancel_flow(
     address: str = "",
     database: str | None = None,
 ) -> int:
-    """Cancel every job of a flow that is not final; return how many there were.
+    """Cancel every job of a flow that is not final; return how many.
 
     Raises:
         InvalidOperation: all its jobs are final.
@@ -41,7 +41,7 @@ def cancel_flow(
         if not rows.exclude(state__in=FINAL_STATES).exists():
             raise InvalidOperation(_("Every job of flow %(flow)s has ended") % {"flow": flow_id})
         count = with_redis(handle.cancel)
-        Act(by, reason, address).entry("canceled", "flow", flow_id, jobs=count).save(using=using)
+        Actor(by, reason, address).record(using, AuditAction.CANCELED, "flow", flow_id, jobs=count)
     return count
 
 
@@ -53,14 +53,16 @@ def retry_flow(
     address: str = "",
     database: str | None = None,
 ) -> list[JobRecord]:
-    """Run the failed jobs of a flow again, and then what ended only because they had failed. Returns the failed ones.
+    """Run the failed jobs of a flow again, then the dependents that ended because they failed.
+
+    Returns the failed jobs.
 
     Raises:
         InvalidOperation: no job of it has failed.
         JobNotFound: there is no such flow.
     """
     using, rows = _flow(flow_id, database)
-    return _retried(rows, using, Act(by, reason, address), "flow", flow_id)
+    return _retried(rows, using, Actor(by, reason, address), "flow", flow_id)
 
 
 def cancel_batch(
@@ -71,7 +73,7 @@ def cancel_batch(
     address: str = "",
     database: str | None = None,
 ) -> int:
-    """Cancel every job of a batch that is not final, and close it; return how many there were.
+    """Close a batch and cancel its jobs that are not final; return how many.
 
     Raises:
         InvalidOperation: the batch is done.
@@ -83,9 +85,9 @@ def cancel_batch(
         if batch.state == BatchState.DONE:
             raise InvalidOperation(_("Batch %(batch)s is done") % {"batch": batch.name})
         count = with_redis(batch.cancel)
-        Act(by, reason, address).entry(
-            "canceled", "batch", batch.id, name=batch.name, jobs=count
-        ).save(using=batch.database)
+        Actor(by, reason, address).record(
+            batch.database, AuditAction.CANCELED, "batch", batch.id, name=batch.name, jobs=count
+        )
     return count
 
 
@@ -97,7 +99,9 @@ def retry_batch(
     address: str = "",
     database: str | None = None,
 ) -> list[JobRecord]:
-    """Run the failed jobs of a batch again; ``on_success`` runs if then all complete, ``on_complete`` only once.
+    """Run the failed jobs of a batch again.
+
+    ``on_success`` runs if all jobs then complete; ``on_complete`` runs only once.
 
     Raises:
         InvalidOperation: no job of it has failed.
@@ -105,39 +109,39 @@ def retry_batch(
     """
     batch = Batch.get(batch_id, database)
     rows = JobRecord.objects.using(batch.database).filter(batch_id=batch.id)
-    return _retried(rows, batch.database, Act(by, reason, address), "batch", batch.id)
+    return _retried(rows, batch.database, Actor(by, reason, address), "batch", batch.id)
 
 
 def cancel_batches(
     batches: Iterable[BatchRow], *, by: Any = None, reason: str = "", address: str = ""
-) -> Report:
+) -> BulkResult:
     """Cancel all of ``batches`` that are not done."""
     return _each(cancel_batch, batches, by=by, reason=reason, address=address)
 
 
 def retry_batches(
     batches: Iterable[BatchRow], *, by: Any = None, reason: str = "", address: str = ""
-) -> Report:
+) -> BulkResult:
     """Run the failed jobs of all of ``batches`` again."""
     return _each(retry_batch, batches, by=by, reason=reason, address=address)
 
 
-def _each(verb: Callable[..., Any], batches: Iterable[BatchRow], **act: Any) -> Report:
-    report = Report()
-    try_each(report, batches, lambda batch: verb(batch.pk, database=batch._state.db, **act))
-    return report
+def _each(step: Callable[..., Any], batches: Iterable[BatchRow], **actor: Any) -> BulkResult:
+    result = BulkResult()
+    try_each(result, batches, lambda batch: step(batch.pk, database=batch._state.db, **actor))
+    return result
 
 
 def _retried(
-    rows: models.QuerySet[JobRecord], using: str, act: Act, kind: str, target: uuid.UUID | str
+    rows: models.QuerySet[JobRecord], using: str, actor: Actor, kind: str, target: uuid.UUID | str
 ) -> list[JobRecord]:
     with transaction.atomic(using=using):
-        revived = revive(rows, using, act, "retried")
+        revived = revive(rows, using, actor, AuditAction.RETRIED)
         if not revived:
             raise InvalidOperation(
                 _("No job of %(kind)s %(target)s has failed") % {"kind": kind, "target": target}
             )
-        act.entry("retried", kind, target, jobs=len(revived)).save(using=using)
+        actor.record(using, AuditAction.RETRIED, kind, target, jobs=len(revived))
     return revived
 
 

@@ -17,8 +17,8 @@ from ..enqueueing.dependencies import in_chunks
 from ..enqueueing.push import push_records
 from ..errors import InvalidOperation
 from ..models import AuditEntry, Batch, DeadLetter, JobDependency, JobRecord
-from ..states import BatchState, DeadLetterStatus, EventName, JobState
-from .audit import Act
+from ..states import AuditAction, BatchState, DeadLetterStatus, EventName, JobState
+from .audit import Actor
 
 FRESH: dict[str, Any] = {
     "state": JobState.WAITING,
@@ -36,7 +36,9 @@ FRESH: dict[str, Any] = {
 """The columns of a job before its first attempt."""
 
 
-def revive(jobs: models.QuerySet[JobRecord], using: str, act: Act, action: str) -> list[JobRecord]:
+def revive(
+    jobs: models.QuerySet[JobRecord], using: str, actor: Actor, action: AuditAction
+) -> list[JobRecord]:
     """Reset failed jobs to waiting, close their open dead letters, and push them on commit.
 
     The rows are locked. Where a database cannot lock rows (SQLite) the conditional UPDATE decides,
@@ -53,7 +55,7 @@ def revive(jobs: models.QuerySet[JobRecord], using: str, act: Act, action: str) 
             job_id__in=found, status=DeadLetterStatus.OPEN
         )
         letter_of = dict(letters.values_list("job_id", "pk"))
-        close(letters, DeadLetterStatus.REPLAYED, act)
+        close(letters, DeadLetterStatus.REPLAYED, actor)
 
         rows = JobRecord.objects.using(using).filter(pk__in=found, state=JobState.FAILED)
         if rows.update(**FRESH, replays=F("replays") + 1) != len(found):
@@ -62,7 +64,7 @@ def revive(jobs: models.QuerySet[JobRecord], using: str, act: Act, action: str) 
             )
 
         AuditEntry.objects.using(using).bulk_create(
-            _entry(act, action, record, letter_of.get(record.pk)) for record in found.values()
+            _entry(actor, action, record, letter_of.get(record.pk)) for record in found.values()
         )
         blocked = block_again(found.values(), using)
 
@@ -75,12 +77,26 @@ def revive(jobs: models.QuerySet[JobRecord], using: str, act: Act, action: str) 
     return revived
 
 
-def close(letters: models.QuerySet[DeadLetter], status: DeadLetterStatus, act: Act) -> int:
+def close(letters: models.QuerySet[DeadLetter], status: DeadLetterStatus, actor: Actor) -> int:
     """Close dead letters; return how many."""
-    actor = act.by.pk if act.by is not None else None
+    user = actor.by.pk if actor.by is not None else None
     return letters.update(
-        status=status, resolved_by_id=actor, resolved_at=timezone.now(), note=act.reason
+        status=status, resolved_by_id=user, resolved_at=timezone.now(), note=actor.reason
     )
+
+
+def why_not_retried(record: JobRecord) -> str:
+    """Return why a job cannot be retried or replayed."""
+    if record.is_foreign:
+        text = _(
+            "%(job)s was enqueued by plain RQ code: "
+            "requeue it with `rq requeue` or on django-rq's pages"
+        )
+        return text % {"job": record}
+    return _("%(job)s cannot be retried: it is %(state)s, and only failed and delayed jobs can") % {
+        "job": record,
+        "state": record.get_state_display(),
+    }
 
 
 def block_again(records: Iterable[JobRecord], using: str) -> set[uuid.UUID]:
@@ -163,7 +179,7 @@ def _reopen_batches(batches: Collection[uuid.UUID], using: str) -> None:
         _block_dependents(waiting, using)
 
 
-def _entry(act: Act, action: str, record: JobRecord, letter: int | None) -> AuditEntry:
-    if action == "replayed":
-        return act.entry(action, "dead_letter", letter, job=str(record.pk), name=record.name)
-    return act.entry(action, "job", record.pk, name=record.name, dead_letter=letter)
+def _entry(actor: Actor, action: AuditAction, record: JobRecord, letter: int | None) -> AuditEntry:
+    if action == AuditAction.REPLAYED:
+        return actor.entry(action, "dead_letter", letter, job=str(record.pk), name=record.name)
+    return actor.entry(action, "job", record.pk, name=record.name, dead_letter=letter)

@@ -1,7 +1,7 @@
-"""Acts of a person on schedules, each with its ``AuditEntry`` in the same transaction.
+"""Operator actions on schedules, each with an ``AuditEntry`` in the same transaction.
 
-The plain verbs raise ``InvalidOperation`` when the act is not possible; those in the plural do what
-can be done, and report the rest.
+The functions for one schedule raise ``InvalidOperation`` when its state forbids the action; those
+in the plural do what is possible and report the rest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from .. import payload, schedules
 from ..enqueueing.handle import JobHandle
 from ..errors import InvalidOperation, WellosJobsError
 from ..models import Schedule
-from .audit import Act, Report, database_of, try_each
+from ..states import AuditAction
+from .audit import Actor, BulkResult, database_of, try_each
 
 RECORDED = (
     "name",
@@ -35,7 +36,7 @@ RECORDED = (
     "starts_at",
     "ends_at",
 )
-"""The columns whose changes stand in the audit entry."""
+"""The columns whose changes the audit entry lists."""
 
 
 # --- one at a time --------------------------------------------------------------------------------
@@ -44,79 +45,75 @@ RECORDED = (
 def run_schedule_now(
     schedule: Schedule, *, by: Any = None, reason: str = "", address: str = ""
 ) -> JobHandle:
-    """Enqueue a schedule's job at once, beside its calendar; also that of one that is switched off.
+    """Enqueue a schedule's job now, in addition to its regular runs; disabled schedules too.
 
     Raises:
-        InvalidOperation: its job or its data cannot be meant any longer.
+        InvalidOperation: its job or its data is no longer valid.
     """
     with transaction.atomic(using=database_of(schedule)):
         try:
             handle = schedules.run_now(schedule, requested_by=by)
         except (WellosJobsError, TypeError) as error:
-            raise InvalidOperation(_cannot(schedule, error)) from error
-        _note(Act(by, reason, address), "ran", schedule, job=str(handle))
+            raise InvalidOperation(_cannot_run(schedule, error)) from error
+        _record(Actor(by, reason, address), AuditAction.RAN, schedule, job=str(handle))
     return handle
 
 
 def enable_schedule(
     schedule: Schedule, *, by: Any = None, reason: str = "", address: str = ""
 ) -> None:
-    """Switch a schedule on: it runs next when it is due after now.
+    """Enable a schedule: it runs next when it is due after now.
 
     Raises:
-        InvalidOperation: it is on already, was removed, or cannot be meant.
+        InvalidOperation: it is enabled already, was removed, or is invalid.
     """
-    _switch(schedule, True, Act(by, reason, address))
+    _switch(schedule, True, Actor(by, reason, address))
 
 
 def disable_schedule(
     schedule: Schedule, *, by: Any = None, reason: str = "", address: str = ""
 ) -> None:
-    """Switch a schedule off; what it has enqueued stays enqueued.
+    """Disable a schedule; the jobs it has enqueued stay enqueued.
 
     Raises: as ``enable_schedule``.
     """
-    _switch(schedule, False, Act(by, reason, address))
+    _switch(schedule, False, Actor(by, reason, address))
 
 
 def save_schedule(
     schedule: Schedule, *, by: Any = None, reason: str = "", address: str = ""
 ) -> None:
-    """Store a new or a changed schedule. The audit entry says what has changed; without a change there is none.
+    """Store a new or changed schedule. The audit entry lists the changes; without any there is none.
 
     Raises:
-        ValidationError: the schedule cannot be meant; nothing is stored.
+        ValidationError: the schedule is invalid; nothing is stored.
     """
     using = database_of(schedule)
     with transaction.atomic(using=using):
         known = Schedule.objects.using(using).filter(pk=schedule.pk).select_for_update().first()
         schedule.save(using=using)
+
         changes = {
             name: [_plain(getattr(known, name, None)), _plain(getattr(schedule, name))]
             for name in RECORDED
             if getattr(known, name, None) != getattr(schedule, name)
         }
         if changes:
-            _note(
-                Act(by, reason, address),
-                "changed" if known else "created",
-                schedule,
-                changes=changes,
-            )
+            action = AuditAction.CHANGED if known else AuditAction.CREATED
+            _record(Actor(by, reason, address), action, schedule, changes=changes)
 
 
 def delete_schedule(
     schedule: Schedule, *, by: Any = None, reason: str = "", address: str = ""
 ) -> None:
-    """Remove a schedule. One that code declares stays removed over every sync, until one of its name is made.
+    """Delete a schedule. One that code declares stays deleted until a schedule of its name is added.
 
     Raises:
-        InvalidOperation: it is gone already.
+        InvalidOperation: it was deleted already.
     """
+    detail = {"job": schedule.job_name, "cron": schedule.cron}
     with transaction.atomic(using=database_of(schedule)):
-        _note(
-            Act(by, reason, address), "removed", schedule, job=schedule.job_name, cron=schedule.cron
-        )
+        _record(Actor(by, reason, address), AuditAction.REMOVED, schedule, **detail)
         if not schedules.remove_schedule(schedule.name):
             raise InvalidOperation(_("Schedule %(name)s is gone already") % {"name": schedule.name})
 
@@ -126,42 +123,42 @@ def delete_schedule(
 
 def run_schedules_now(
     rows: Iterable[Schedule], *, by: Any = None, reason: str = "", address: str = ""
-) -> Report:
+) -> BulkResult:
     """Run all of ``rows`` now."""
     return _each(rows, run_schedule_now, by=by, reason=reason, address=address)
 
 
 def enable_schedules(
     rows: Iterable[Schedule], *, by: Any = None, reason: str = "", address: str = ""
-) -> Report:
-    """Enable all of ``rows`` that are off."""
+) -> BulkResult:
+    """Enable all of ``rows`` that are disabled."""
     return _each(rows, enable_schedule, by=by, reason=reason, address=address)
 
 
 def disable_schedules(
     rows: Iterable[Schedule], *, by: Any = None, reason: str = "", address: str = ""
-) -> Report:
-    """Disable all of ``rows`` that are on."""
+) -> BulkResult:
+    """Disable all of ``rows`` that are enabled."""
     return _each(rows, disable_schedule, by=by, reason=reason, address=address)
 
 
 def delete_schedules(
     rows: Iterable[Schedule], *, by: Any = None, reason: str = "", address: str = ""
-) -> Report:
-    """Remove all of ``rows``."""
+) -> BulkResult:
+    """Delete all of ``rows``."""
     return _each(rows, delete_schedule, by=by, reason=reason, address=address)
 
 
 # --- steps ----------------------------------------------------------------------------------------
 
 
-def _each(rows: Iterable[Schedule], step: Callable[..., Any], **act: Any) -> Report:
-    report = Report()
-    try_each(report, rows, partial(step, **act))
-    return report
+def _each(rows: Iterable[Schedule], step: Callable[..., Any], **actor: Any) -> BulkResult:
+    result = BulkResult()
+    try_each(result, rows, partial(step, **actor))
+    return result
 
 
-def _switch(schedule: Schedule, on: bool, act: Act) -> None:
+def _switch(schedule: Schedule, on: bool, actor: Actor) -> None:
     using = database_of(schedule)
     with transaction.atomic(using=using):
         row = Schedule.objects.using(using).filter(pk=schedule.pk).select_for_update().first()
@@ -172,26 +169,27 @@ def _switch(schedule: Schedule, on: bool, act: Act) -> None:
             raise InvalidOperation(
                 _("Schedule %(name)s is %(state)s already") % {"name": row.name, "state": state}
             )
+
         row.enabled = on
         try:
             row.save(using=using)
         except ValidationError as error:
-            raise InvalidOperation(_cannot(row, error)) from error
-        _note(act, "enabled" if on else "disabled", row)
+            raise InvalidOperation(_cannot_run(row, error)) from error
+        _record(actor, AuditAction.ENABLED if on else AuditAction.DISABLED, row)
 
 
-def _cannot(schedule: Schedule, error: Exception) -> str:
+def _cannot_run(schedule: Schedule, error: Exception) -> str:
     text = "; ".join(error.messages) if isinstance(error, ValidationError) else str(error)
     return _("Schedule %(name)s cannot run: %(error)s") % {"name": schedule.name, "error": text}
 
 
-def _note(act: Act, action: str, schedule: Schedule, **detail: Any) -> None:
-    entry = act.entry(action, "schedule", schedule.pk, name=schedule.name, **detail)
-    entry.save(using=database_of(schedule))
+def _record(actor: Actor, action: AuditAction, schedule: Schedule, **detail: Any) -> None:
+    using = database_of(schedule)
+    actor.record(using, action, "schedule", schedule.pk, name=schedule.name, **detail)
 
 
 def _plain(value: Any) -> Any:
-    """Return a column's value as it may be read by everybody."""
+    """Return a column's value as JSON, with sensitive data redacted."""
     if isinstance(value, datetime):
         return value.isoformat()
     return payload.mask(value) if isinstance(value, dict) else value

@@ -27,6 +27,7 @@ from django.views.decorators.http import require_POST, require_safe
 from .. import operations, status
 from ..errors import DatabaseUnavailable, InvalidOperation, RedisUnavailable
 from ..models import JobRecord
+from ..operations.verbs import VERBS
 from . import sse
 from .permissions import address_of, has_permission, is_requester, may_see_job, may_see_payload
 
@@ -111,7 +112,7 @@ def job_events(request: HttpRequest, job_id: str) -> HttpResponseBase:
 def job_cancel(request: HttpRequest, job_id: str) -> HttpResponse:
     """Cancel the job: for the person who asked for it, and for holders of the permission ``cancel_job``."""
     record = status.find(job_id)
-    may_cancel = record is not None and has_permission(request, "cancel_job", record)
+    may_cancel = record is not None and has_permission(request, VERBS["cancel"].permission, record)
     if record is None or not (may_cancel or may_see_job(request, record)):
         return _not_found()
     if not may_cancel and not is_requester(request, record):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
@@ -20,27 +19,19 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from ... import operations
 from ...models import BulkOperation
 from ...models.job import PRIORITIES
 from ...operations import bulk
-from ...operations.audit import Report
+from ...operations.verbs import VERBS
 from ..jobs.page import redis_problem, waiting_reason
 from ..ui import display, organization_scope
 from ..ui.bulk_actions import BulkAction, Effect
 from ..ui.read_only import ReadOnlyAdmin
 
-
-def _stop_each(rows: Iterable[BulkOperation], **who: Any) -> Report:
-    report = Report()
-    for operation in rows:
-        bulk.stop(operation, **who)
-        report.done += 1
-    return report
-
-
 STOP = BulkAction(
-    "stop_bulk_operation",
-    bulk.Verb("cancel_job", _stop_each, _("Stop")),
+    VERBS["stop_bulk_operation"],
+    operations.stop_bulk_operations,
     _("Stop"),
     _("Stop"),
     lambda rows: [
@@ -90,7 +81,7 @@ class BulkOperationAdmin(ReadOnlyAdmin):
         if operation is None:
             raise Http404
         if operation.actor_id != request.user.pk and not request.user.has_perm(
-            "wellos_jobs.cancel_job"
+            STOP.verb.permission_on()
         ):
             raise PermissionDenied
         page = reverse(

@@ -12,39 +12,13 @@ from django.utils.translation import gettext_lazy as _
 
 from ...definitions import ids
 from ...models import AuditEntry
+from ...states import AuditAction
 from ..ui import display
 from ..ui.field_filter import Field, FieldFilter
 from ..ui.read_only import ReadOnlyAdmin, WindowedSearch
 from .export import AuditExport
 
-ACTIONS = {
-    "failed": _("failed"),
-    "retried": _("retried"),
-    "replayed": _("replayed"),
-    "discarded": _("discarded"),
-    "canceled": _("canceled"),
-    "created": _("created"),
-    "changed": _("changed"),
-    "removed": _("removed"),
-    "enabled": _("enabled"),
-    "disabled": _("disabled"),
-    "ran": _("run now"),
-    "enqueued": _("enqueued"),
-    "promoted": _("let run now"),
-    "changed priority": _("changed priority"),
-    "moved": _("moved"),
-    "edited": _("edited"),
-    "assigned": _("assigned"),
-    "sent canary": _("sent a canary"),
-    "paused": _("paused"),
-    "resumed": _("resumed"),
-    "emptied": _("emptied"),
-    "set limit": _("set limit"),
-    "reset breaker": _("reset breaker"),
-    "tripped breaker": _("tripped breaker"),
-    "quieted": _("quieted"),
-    "stopped": _("stopped"),
-}
+ACTIONS: dict[str, Any] = dict(AuditAction.choices)
 TARGETS = {
     "job": _("job"),
     "dead_letter": _("dead letter"),

@@ -15,6 +15,7 @@ from ... import broker, operations
 from ...definitions import ids
 from ...monitoring import limits
 from ...monitoring.limits import Holder, LimitLine
+from ...operations.verbs import VERBS
 from ..ui import display
 from ..ui.action_page import PageVerb, PageWithActions, ReasonForm
 from ..ui.page import Text
@@ -46,22 +47,22 @@ class LimitsPage(PageWithActions):
 
     verbs: ClassVar[Mapping[str, PageVerb]] = {
         "change": PageVerb(
-            "change_limit",
-            _("Change"),
+            VERBS["set_limit"],
             _(
                 "The number is in force for all workers at once, until it is taken back; the code keeps its own."
             ),
             LimitForm,
         ),
         "restore": PageVerb(
-            "change_limit", _("Back to the code's"), _("What the jobs declare is in force again.")
+            VERBS["set_limit"],
+            _("What the jobs declare is in force again."),
+            text=_("Back to the code's"),
         ),
         "reset": PageVerb(
-            "reset_breaker", _("Reset"), _("The breaker closes, and the jobs that wait for it run.")
+            VERBS["reset_breaker"], _("The breaker closes, and the jobs that wait for it run.")
         ),
         "trip": PageVerb(
-            "trip_breaker",
-            _("Trip"),
+            VERBS["trip_breaker"],
             _("The breaker opens: its jobs wait until somebody resets it."),
         ),
     }
@@ -108,8 +109,10 @@ class LimitsPage(PageWithActions):
             if not was_open:
                 return gettext("Breaker %(name)s was closed already") % {"name": name}
             return gettext("Breaker %(name)s is closed") % {"name": name}
-        operations.trip_breaker(name, **who)
-        return gettext("Breaker %(name)s is open until it is reset") % {"name": name}
+        if verb == "trip":
+            operations.trip_breaker(name, **who)
+            return gettext("Breaker %(name)s is open until it is reset") % {"name": name}
+        raise self.not_implemented(verb)
 
     def _page(self, request: HttpRequest) -> int:
         text = request.GET.get("page", "0")

@@ -14,6 +14,7 @@ from ... import conf, operations
 from ...errors import UnknownQueue
 from ...monitoring import health, queues
 from ...monitoring.health import Status
+from ...operations.verbs import VERBS
 from ..ui.action_page import PageVerb, PageWithActions, ReasonForm
 from ..ui.page import Text
 from .queue_cards import QueueCards
@@ -36,18 +37,13 @@ class OverviewPage(PageWithActions):
 
     verbs: ClassVar[Mapping[str, PageVerb]] = {
         "pause": PageVerb(
-            "pause_queue",
-            _("Pause"),
+            VERBS["pause_queue"],
             _("No worker takes jobs from this queue any more; what runs, runs on."),
         ),
-        "resume": PageVerb(
-            "pause_queue", _("Resume"), _("Workers take jobs from this queue again.")
-        ),
+        "resume": PageVerb(VERBS["resume_queue"], _("Workers take jobs from this queue again.")),
         "empty": PageVerb(
-            "empty_queue",
-            _("Empty"),
+            VERBS["empty_queue"],
             _("Every job that waits in this queue is canceled. Delayed and active jobs stay."),
-            is_destructive=True,
         ),
     }
 
@@ -87,8 +83,10 @@ class OverviewPage(PageWithActions):
         if verb == "pause":
             operations.pause_queue(target, **who)
             return gettext("Queue %(queue)s is paused") % {"queue": target}
-        operations.resume_queue(target, **who)
-        return gettext("Queue %(queue)s runs again") % {"queue": target}
+        if verb == "resume":
+            operations.resume_queue(target, **who)
+            return gettext("Queue %(queue)s runs again") % {"queue": target}
+        raise self.not_implemented(verb)
 
     def _as_cards(self, request: HttpRequest) -> bool:
         return (

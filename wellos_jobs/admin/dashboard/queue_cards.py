@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ...monitoring.queues import QueueCard
+from ...operations.verbs import VERBS
 from ..ui import charts, display
 
 Html = SafeString | str
@@ -144,17 +145,20 @@ class QueueCards:
     @cached_property
     def _buttons(self) -> Mapping[str, SafeString]:
         """The buttons of this person, by verb."""
-        shown = (
-            ("pause", _("Pause"), ""),
-            ("resume", _("Resume"), ""),
-            ("empty", _("Empty"), " wj-danger"),
-        )
+        verbs = {
+            "pause": VERBS["pause_queue"],
+            "resume": VERBS["resume_queue"],
+            "empty": VERBS["empty_queue"],
+        }
         return {
-            verb: format_html(
-                '<button class="wj-button{}" name="verb" value="{}">{}</button>', css, verb, label
+            name: format_html(
+                '<button class="wj-button{}" name="verb" value="{}">{}</button>',
+                " wj-danger" if verb.is_destructive else "",
+                name,
+                verb.label,
             )
-            for verb, label, css in shown
-            if self.may.get(verb)
+            for name, verb in verbs.items()
+            if self.may.get(name)
         }
 
     def _form(self, queue: QueueCard) -> Html:

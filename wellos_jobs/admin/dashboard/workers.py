@@ -17,7 +17,8 @@ from ...definitions import ids
 from ...models import JobRecord
 from ...monitoring import workers as live_workers
 from ...monitoring.workers import Task, WorkerLine
-from ...operations import workers as worker_operations
+from ...operations.verbs import VERBS
+from ...operations.workers import Kind
 from ...version import __version__
 from ..ui import display
 from ..ui.action_page import PageVerb, PageWithActions, ReasonForm
@@ -40,21 +41,21 @@ class WorkersPage(PageWithActions):
 
     verbs: ClassVar[Mapping[str, PageVerb]] = {
         "quiet": PageVerb(
-            "quiet_worker",
-            _("Quiet"),
+            VERBS["quiet_workers"],
             _("Takes no more jobs, until it is resumed; what runs, runs on."),
         ),
-        "resume": PageVerb("quiet_worker", _("Resume"), _("Takes jobs again.")),
+        "resume": PageVerb(VERBS["resume_workers"], _("Takes jobs again.")),
         "stop": PageVerb(
-            "stop_worker",
-            _("Stop"),
+            VERBS["stop_workers"],
             _(
                 "Ends after the job it is in, and is not replaced. A supervisor ends with the last of its workers;"
                 " whatever started it may start it again."
             ),
         ),
         "stop_job": PageVerb(
-            "cancel_job", _("Stop its job"), _("The job is stopped in its run and canceled.")
+            VERBS["cancel"],
+            _("The job is stopped in its run and canceled."),
+            text=_("Stop its job"),
         ),
     }
 
@@ -101,19 +102,21 @@ class WorkersPage(PageWithActions):
         if verb == "stop_job":
             operations.cancel(self._job(name), **who)
             return gettext("Job %(job)s is being stopped") % {"job": name}
-        chosen: worker_operations.Kind = "worker" if kind == "worker" else "supervisor"
+        chosen: Kind = "worker" if kind == "worker" else "supervisor"
         shown = gettext("Worker %(name)s") if kind == "worker" else gettext("Supervisor %(name)s")
         called = shown % {"name": name if kind == "worker" else self._process(name)}
         if verb == "stop":
-            n = worker_operations.stop(chosen, name, **who)
+            n = operations.stop_workers(chosen, name, **who)
             return ngettext(
                 "%(n)d worker ends after its job", "%(n)d workers end after their jobs", n
             ) % {"n": n}
         if verb == "quiet":
-            worker_operations.quiet(chosen, name, **who)
+            operations.quiet_workers(chosen, name, **who)
             return gettext("%(name)s takes no more jobs") % {"name": called}
-        worker_operations.resume(chosen, name, **who)
-        return gettext("%(name)s takes jobs again") % {"name": called}
+        if verb == "resume":
+            operations.resume_workers(chosen, name, **who)
+            return gettext("%(name)s takes jobs again") % {"name": called}
+        raise self.not_implemented(verb)
 
     def _process(self, token: str) -> str:
         line = next((line for line in live_workers.look().supervisors if line.token == token), None)

@@ -21,7 +21,8 @@ from ...models import DeadLetter, JobRecord
 from ...monitoring import faults
 from ...monitoring.faults import Choice, Group
 from ...operations import bulk
-from ...operations.audit import Act
+from ...operations.audit import Actor
+from ...operations.verbs import VERBS, Verb
 from ...states import FINAL_STATES, DeadLetterStatus, JobState
 from ..ui import display, organization_scope
 from ..ui.action_page import ActionPage, Button, PageVerb, ReasonForm, Redirect
@@ -60,7 +61,7 @@ class FaultPage(Page):
 
     name = "fault"
     path = "faults/<slug:fingerprint>/"
-    title = gettext_lazy("FaultSelection")
+    title = gettext_lazy("Fault")
     permission = "wellos_jobs.view_deadletter"
     template = "admin/wellos_jobs/parts/fault.html"
     is_organization_scoped = True
@@ -199,12 +200,8 @@ class AssignForm(ReasonForm):
         return found
 
 
-BULK = {
-    "replay": "replay_dead_letters",
-    "assign": "assign_dead_letters",
-    "discard": "discard_dead_letters",
-}
-"""What a job does when there are many, by its name there."""
+BULK = {"replay", "assign", "discard"}
+"""The buttons whose verb a job carries out when there are many dead letters."""
 
 
 class FaultActionPage(ActionPage):
@@ -212,14 +209,14 @@ class FaultActionPage(ActionPage):
 
     name = "fault_act"
     path = "faults/<slug:fingerprint>/act/<slug:verb>/"
-    title = gettext_lazy("FaultSelection")
+    title = gettext_lazy("Fault")
     permission = "wellos_jobs.view_deadletter"
 
     verbs: ClassVar[Mapping[str, PageVerb]] = {
-        "canary": PageVerb("replay_deadletter", gettext_lazy("Send a canary")),
-        "replay": PageVerb("replay_deadletter", gettext_lazy("Replay all")),
-        "assign": PageVerb("assign_deadletter", gettext_lazy("Assign"), form=AssignForm),
-        "discard": PageVerb("discard_deadletter", gettext_lazy("Discard all"), is_destructive=True),
+        "canary": PageVerb(VERBS["send_canary"]),
+        "replay": PageVerb(VERBS["replay"], text=gettext_lazy("Replay all")),
+        "assign": PageVerb(VERBS["assign"], form=AssignForm),
+        "discard": PageVerb(VERBS["discard"], text=gettext_lazy("Discard all")),
     }
 
     def heading(self, request: HttpRequest, **values: Any) -> Text:
@@ -247,7 +244,7 @@ class FaultActionPage(ActionPage):
     ) -> Text | Redirect:
         rate = form.cleaned_data.get("rate")
         if verb in BULK and (rate or target.open_dead_letters.count() > MAX_INLINE):
-            return self._begin(target, BULK[verb], rate, form.choice(), who)
+            return self._begin(target, self.verbs[verb].verb, rate, form.choice(), who)
         match verb:
             case "canary":
                 job = operations.send_canary(target.open_dead_letters, **who)
@@ -262,8 +259,12 @@ class FaultActionPage(ActionPage):
                 return ngettext(
                     "%(n)d dead letter discarded", "%(n)d dead letters discarded", n
                 ) % {"n": n}
-        n = operations.replay_many(target.open_dead_letters, **who).done
-        return ngettext("%(n)d dead letter replayed", "%(n)d dead letters replayed", n) % {"n": n}
+            case "replay":
+                n = operations.replay_many(target.open_dead_letters, **who).done
+                return ngettext("%(n)d dead letter replayed", "%(n)d dead letters replayed", n) % {
+                    "n": n
+                }
+        raise self.not_implemented(verb)
 
     def return_url(self, request: HttpRequest, target: FaultSelection) -> str:
         return fault_url(self.site, target.fingerprint, target.query)
@@ -271,7 +272,7 @@ class FaultActionPage(ActionPage):
     def _begin(
         self,
         fault: FaultSelection,
-        action: str,
+        verb: Verb,
         rate: float | None,
         choice: Mapping[str, Any],
         who: dict[str, Any],
@@ -279,13 +280,13 @@ class FaultActionPage(ActionPage):
         """Leave it to a job, which finds the letters as the list would."""
         only_open = dataclasses.replace(fault.choice, status=DeadLetterStatus.OPEN.value)
         operation = bulk.begin(
-            action,
+            verb,
             fault.open_dead_letters,
             site=self.site.name,
             query=list_query(fault.fingerprint, only_open),
             rate=rate,
             total=fault.open_dead_letters.count(),
-            act=Act(**who),
+            actor=Actor(**who),
             choice=choice,
         )
         url = operation_url(
@@ -313,10 +314,12 @@ def _effect(verb: str, n: int) -> str:
                 "%(n)d open letters are given to a person.",
                 n,
             )
-        case _:
+        case "discard":
             told = ngettext(
                 "%(n)d dead letter is closed; its job stays failed.",
                 "%(n)d dead letters are closed; their jobs stay failed.",
                 n,
             )
+        case _:
+            raise NotImplementedError(f"the button {verb!r} has no text that says what it does")
     return told % {"n": n}

@@ -12,8 +12,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from ... import operations
 from ...models import DeadLetter
-from ...operations import bulk
+from ...operations.verbs import VERBS
 from ...states import DeadLetterStatus
 from ..ui import display
 from ..ui.bulk_actions import BulkAction, Effect, Sentence, already, effects
@@ -60,8 +61,8 @@ class DeadLetterAdmin(SavedViews, DeadLetterPages, WindowedSearch, ReadOnlyAdmin
         return super().get_queryset(request).prefetch_related("resolved_by")
 
     replay_dead_letters = BulkAction(
-        "replay_dead_letters",
-        bulk.VERBS["replay_dead_letters"],
+        VERBS["replay"],
+        operations.replay_many,
         _("Replay selected dead letters"),
         _("Replay"),
         lambda dead_letters: _effects(
@@ -75,8 +76,8 @@ class DeadLetterAdmin(SavedViews, DeadLetterPages, WindowedSearch, ReadOnlyAdmin
         lambda n: ngettext("%d dead letter replayed", "%d dead letters replayed", n) % n,
     )
     assign_dead_letters = BulkAction(
-        "assign_dead_letters",
-        bulk.VERBS["assign_dead_letters"],
+        VERBS["assign"],
+        operations.assign_many,
         _("Assign selected dead letters"),
         _("Assign"),
         lambda dead_letters: _effects(
@@ -89,8 +90,8 @@ class DeadLetterAdmin(SavedViews, DeadLetterPages, WindowedSearch, ReadOnlyAdmin
         AssignForm,
     )
     discard_dead_letters = BulkAction(
-        "discard_dead_letters",
-        bulk.VERBS["discard_dead_letters"],
+        VERBS["discard"],
+        operations.discard_many,
         _("Discard selected dead letters"),
         _("Discard"),
         lambda dead_letters: _effects(

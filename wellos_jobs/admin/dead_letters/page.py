@@ -16,6 +16,7 @@ from ... import operations, payload
 from ...errors import EncryptionError, InvalidOperation, PayloadError
 from ...models import AuditEntry, DeadLetter
 from ...operations import edits
+from ...operations.verbs import VERBS
 from ...states import DeadLetterStatus
 from ...views.permissions import may_see_payload
 from ..jobs.data_form import DataForm
@@ -146,27 +147,22 @@ class DeadLetterActionPage(ActionPage):
 
     verbs: ClassVar[Mapping[str, PageVerb]] = {
         "replay": PageVerb(
-            "replay_deadletter",
-            gettext_lazy("Replay"),
+            VERBS["replay"],
             gettext_lazy("The job goes back to its queue with fresh attempts; its history stays."),
         ),
         "edit": PageVerb(
-            "edit_deadletter",
-            gettext_lazy("Edit data and replay"),
+            VERBS["replay_edited"],
             gettext_lazy(
                 "The job goes back to its queue with these data; the letter keeps those it failed with."
             ),
         ),
         "assign": PageVerb(
-            "assign_deadletter",
-            gettext_lazy("Assign"),
+            VERBS["assign"],
             gettext_lazy("The letter is given to a person."),
         ),
         "discard": PageVerb(
-            "discard_deadletter",
-            gettext_lazy("Discard"),
+            VERBS["discard"],
             gettext_lazy("The letter is closed; its job stays failed."),
-            is_destructive=True,
         ),
     }
 
@@ -202,6 +198,9 @@ class DeadLetterActionPage(ActionPage):
 
     def perform(self, verb: str, target: DeadLetter, form: ReasonForm, **who: Any) -> Text:
         match verb:
+            case "replay":
+                operations.replay(target, **who)
+                return _("The job runs again")
             case "edit":
                 try:
                     operations.replay_edited(target, form.cleaned_data["data"], **who)
@@ -220,8 +219,7 @@ class DeadLetterActionPage(ActionPage):
             case "discard":
                 operations.discard(target, **who)
                 return _("The dead letter is discarded")
-        operations.replay(target, **who)
-        return _("The job runs again")
+        raise self.not_implemented(verb)
 
     def return_url(self, request: HttpRequest, target: DeadLetter) -> str:
         return reverse(

@@ -20,7 +20,7 @@ from ... import operations
 from ...models import AuditEntry, Batch, JobRecord
 from ...monitoring import groups
 from ...monitoring.groups import Tally
-from ...operations import bulk
+from ...operations.verbs import VERBS
 from ...states import BatchState, JobState
 from ..ui import display, organization_scope
 from ..ui.bulk_actions import BulkAction, Effect, effects
@@ -168,8 +168,8 @@ class BatchAdmin(ReadOnlyAdmin):
     # --- actions ----------------------------------------------------------------------------------
 
     retry_batches = BulkAction(
-        "retry_batches",
-        bulk.Verb("retry_batch", operations.retry_batches, _("Retry the failed jobs")),
+        VERBS["retry_batch"],
+        operations.retry_batches,
         _("Retry the failed jobs of selected batches"),
         _("Retry"),
         lambda batches: [_failed(batches)],
@@ -178,8 +178,8 @@ class BatchAdmin(ReadOnlyAdmin):
         out_of_scope_text=_hidden_jobs_text,
     )
     cancel_batches = BulkAction(
-        "cancel_batches",
-        bulk.Verb("cancel_batch", operations.cancel_batches, _("Cancel batches")),
+        VERBS["cancel_batch"],
+        operations.cancel_batches,
         _("Cancel selected batches"),
         _("Cancel these batches"),
         lambda batches: effects(

@@ -15,6 +15,7 @@ from ... import operations
 from ...definitions import ids
 from ...models import AuditEntry, JobRecord
 from ...monitoring import groups
+from ...operations.verbs import VERBS
 from ..ui import display, organization_scope
 from ..ui.action_page import PageVerb, PageWithActions, ReasonForm
 from ..ui.page import Page, Text
@@ -87,15 +88,13 @@ class FlowPage(PageWithActions):
 
     verbs: ClassVar[Mapping[str, PageVerb]] = {
         "retry": PageVerb(
-            "retry_flow",
-            _("Retry the failed"),
+            VERBS["retry_flow"],
             _(
                 "Its failed jobs run again from the start, and then what ended only because they had failed."
             ),
         ),
         "cancel": PageVerb(
-            "cancel_flow",
-            _("Cancel"),
+            VERBS["cancel_flow"],
             _("Every job of this flow that has not ended is canceled; those that run are stopped."),
         ),
     }
@@ -152,8 +151,10 @@ class FlowPage(PageWithActions):
         if verb == "cancel":
             n = operations.cancel_flow(target, **who)
             return ngettext("%d job canceled", "%d jobs canceled", n) % n
-        n = len(operations.retry_flow(target, **who))
-        return ngettext("%d job runs again", "%d jobs run again", n) % n
+        if verb == "retry":
+            n = len(operations.retry_flow(target, **who))
+            return ngettext("%d job runs again", "%d jobs run again", n) % n
+        raise self.not_implemented(verb)
 
     def _line(self, depth: int, job: JobRecord) -> dict[str, Any]:
         return {

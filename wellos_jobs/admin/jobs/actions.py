@@ -18,6 +18,7 @@ from ...broker import queues
 from ...definitions import registry
 from ...models import JobRecord
 from ...models.job import PRIORITIES
+from ...operations.verbs import VERBS
 from ...states import OPEN_STATES, JobState, Priority
 from ...views.permissions import may_see_payload
 from ..ui.action_page import ActionPage, Button, PageVerb, ReasonForm
@@ -56,7 +57,7 @@ class QueueForm(ReasonForm):
 
 @dataclass(frozen=True, kw_only=True)
 class JobVerb(PageVerb):
-    """One act on a job: the states it fits, and what it does with the form's fields."""
+    """A button for one job: the states it fits, and what it does with the form's fields."""
 
     states: Collection[JobState]
     run: Callable[..., Any]
@@ -77,8 +78,7 @@ class JobActionPage(ActionPage):
 
     verbs: ClassVar[Mapping[str, JobVerb]] = {
         "retry": JobVerb(
-            "retry_job",
-            gettext_lazy("Retry"),
+            VERBS["retry"],
             gettext_lazy(
                 "The job runs again from the start, with fresh attempts; its history stays."
             ),
@@ -87,8 +87,7 @@ class JobActionPage(ActionPage):
             done=gettext_lazy("The job runs again"),
         ),
         "promote": JobVerb(
-            "promote_job",
-            gettext_lazy("Run now"),
+            VERBS["promote"],
             gettext_lazy(
                 "The job no longer waits for its time: it runs as soon as a worker is free."
             ),
@@ -97,8 +96,7 @@ class JobActionPage(ActionPage):
             done=gettext_lazy("The job runs now"),
         ),
         "priority": JobVerb(
-            "change_job_priority",
-            gettext_lazy("Change priority"),
+            VERBS["change_priority"],
             gettext_lazy("The job goes to the end of the lane of its new priority."),
             states=NOT_STARTED,
             run=lambda job, fields, **who: operations.change_priority(
@@ -107,23 +105,20 @@ class JobActionPage(ActionPage):
             done=gettext_lazy("The job has another priority"),
         ),
         "move": JobVerb(
-            "move_job",
-            gettext_lazy("Move"),
+            VERBS["move"],
             gettext_lazy("The job waits in another queue from now on, at the end of its lane."),
             states=NOT_STARTED,
             run=lambda job, fields, **who: operations.move(job, fields["queue"], **who),
             done=gettext_lazy("The job is in another queue"),
         ),
         "cancel": JobVerb(
-            "cancel_job",
-            gettext_lazy("Cancel"),
+            VERBS["cancel"],
             gettext_lazy(
                 "The job never starts; if it runs, it is stopped in its run. It cannot be brought back."
             ),
             states=OPEN_STATES,
             run=lambda job, fields, **who: operations.cancel(job, **who),
             done=gettext_lazy("The job is canceled"),
-            is_destructive=True,
         ),
     }
 
@@ -162,7 +157,7 @@ def buttons(site: AdminSite, request: HttpRequest, job: JobRecord) -> list[Butto
     """Return what this person may do to this job as it is now."""
     found = JobActionPage.buttons(site, request, job.pk, lambda name: _fits(name, job))
     if (
-        request.user.has_perm("wellos_jobs.enqueue_job")
+        request.user.has_perm(VERBS["enqueue_copy"].permission_on())
         and may_see_payload(request, job)
         and _can_be_copied(job)
     ):

@@ -15,6 +15,7 @@ from ...enqueueing.enqueue import JobOptions
 from ...errors import BadOption, EncryptionError, InvalidOperation, PayloadError
 from ...models import JobRecord
 from ...operations import edits
+from ...operations.verbs import VERBS
 from ...states import Priority
 from ...views.permissions import may_see_payload
 from ..ui.action_page import ActionPage, PageVerb, ReasonForm
@@ -34,8 +35,7 @@ class JobCopy(ActionPage):
 
     verbs: ClassVar[Mapping[str, PageVerb]] = {
         "copy": PageVerb(
-            "enqueue_job",
-            gettext_lazy("Enqueue"),
+            VERBS["enqueue_copy"],
             gettext_lazy(
                 "A new job is enqueued. It is no part of the flow, batch or schedule of this one."
             ),

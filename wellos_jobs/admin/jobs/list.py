@@ -12,8 +12,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from ... import operations
 from ...models import JobRecord
-from ...operations import bulk
+from ...operations.verbs import VERBS
 from ...states import JobState, Priority
 from ..ui import display, search_window
 from ..ui.bulk_actions import BulkAction, Sentence, effects
@@ -100,8 +101,8 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
         return JobChangeList
 
     retry_jobs = BulkAction(
-        "retry_jobs",
-        bulk.VERBS["retry_jobs"],
+        VERBS["retry"],
+        operations.retry_many,
         _("Retry selected jobs"),
         _("Retry"),
         lambda jobs: effects(
@@ -121,8 +122,8 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
         lambda n: ngettext("%d job runs again", "%d jobs run again", n) % n,
     )
     cancel_jobs = BulkAction(
-        "cancel_jobs",
-        bulk.VERBS["cancel_jobs"],
+        VERBS["cancel"],
+        operations.cancel_many,
         _("Cancel selected jobs"),
         _("Cancel these jobs"),
         lambda jobs: effects(
@@ -150,16 +151,16 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
     )
 
     promote_jobs = BulkAction(
-        "promote_jobs",
-        bulk.VERBS["promote_jobs"],
+        VERBS["promote"],
+        operations.promote_many,
         _("Run selected delayed jobs now"),
         _("Run now"),
         lambda jobs: effects(jobs, "state", ([JobState.DELAYED], _run_now), unchanged=_left_alone),
         lambda n: ngettext("%d job runs now", "%d jobs run now", n) % n,
     )
     change_priority = BulkAction(
-        "change_priority",
-        bulk.VERBS["change_priority"],
+        VERBS["change_priority"],
+        operations.change_priority_many,
         _("Change the priority of selected jobs"),
         _("Change priority"),
         lambda jobs: effects(
@@ -179,8 +180,8 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
         PriorityForm,
     )
     move_jobs = BulkAction(
-        "move_jobs",
-        bulk.VERBS["move_jobs"],
+        VERBS["move"],
+        operations.move_many,
         _("Move selected jobs to another queue"),
         _("Move"),
         lambda jobs: effects(

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ... import operations
 from ...models import Schedule
-from ...operations import bulk
+from ...operations.verbs import VERBS
 from ...views.permissions import address_of
 from ..ui.bulk_actions import BulkAction, BulkActionsMixin, Effect, effects
 
@@ -24,8 +24,8 @@ class ScheduleActions(BulkActionsMixin):
     """For an admin of schedules: ``admin.ModelAdmin`` stands behind it in the bases."""
 
     enable_schedules = BulkAction(
-        "enable_schedules",
-        bulk.Verb("change_{model}", operations.enable_schedules, _("Enable schedules")),
+        VERBS["enable_schedule"],
+        operations.enable_schedules,
         _("Enable selected schedules"),
         _("Enable"),
         lambda schedules: effects(
@@ -46,8 +46,8 @@ class ScheduleActions(BulkActionsMixin):
         lambda n: ngettext("%d schedule enabled", "%d schedules enabled", n) % n,
     )
     disable_schedules = BulkAction(
-        "disable_schedules",
-        bulk.Verb("change_{model}", operations.disable_schedules, _("Disable schedules")),
+        VERBS["disable_schedule"],
+        operations.disable_schedules,
         _("Disable selected schedules"),
         _("Disable"),
         lambda schedules: effects(
@@ -68,8 +68,8 @@ class ScheduleActions(BulkActionsMixin):
         lambda n: ngettext("%d schedule disabled", "%d schedules disabled", n) % n,
     )
     run_schedules = BulkAction(
-        "run_schedules",
-        bulk.Verb("run_schedule", operations.run_schedules_now, _("Run schedules now")),
+        VERBS["run_schedule_now"],
+        operations.run_schedules_now,
         _("Run selected schedules now"),
         _("Run now"),
         lambda schedules: [_runs(schedules.count())],
@@ -77,8 +77,8 @@ class ScheduleActions(BulkActionsMixin):
     )
     delete_selected = (
         BulkAction(  # in the place of Django's own action of that name, which asks for no reason
-            "delete_selected",
-            bulk.Verb("delete_{model}", operations.delete_schedules, _("Delete schedules")),
+            VERBS["delete_schedule"],
+            operations.delete_schedules,
             _("Delete selected schedules"),
             _("Delete"),
             lambda schedules: _deletions(schedules),

@@ -17,6 +17,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ...errors import InvalidOperation, JobNotFound, RedisUnavailable, UnknownQueue
+from ...operations.verbs import Verb
 from ...views.permissions import address_of
 from .page import Page, Text
 
@@ -47,13 +48,26 @@ class ReasonForm(forms.Form):
 
 @dataclass(frozen=True)
 class PageVerb:
-    """A button: the permission of this app that it needs, its text, what will happen, and the form that asks why."""
+    """A button of a page: the operator verb behind it, its effect, and the form that asks why."""
 
-    permission: str
-    button: Text
+    verb: Verb
     effect: Text = ""
     form: type[ReasonForm] = ReasonForm
-    is_destructive: bool = False
+    text: Text = ""
+    """The button's text, where it differs from that of the verb."""
+
+    @property
+    def button(self) -> Text:
+        return self.text or self.verb.label
+
+    @property
+    def permission(self) -> str:
+        """The permission it needs, with the app label."""
+        return self.verb.permission_on()
+
+    @property
+    def is_destructive(self) -> bool:
+        return self.verb.is_destructive
 
 
 @dataclass(frozen=True)
@@ -93,6 +107,7 @@ class PageWithActions(Page):
     """A page whose buttons send ``action=ask`` with a ``verb`` and the ``target`` it is meant for."""
 
     verbs: ClassVar[Mapping[str, PageVerb]]
+    """The buttons by the name under which their forms send them."""
 
     # --- what a subclass gives --------------------------------------------------------------------
 
@@ -136,10 +151,7 @@ class PageWithActions(Page):
 
     def allowed_verbs(self, request: HttpRequest) -> dict[str, bool]:
         """Return which buttons this person has."""
-        return {
-            name: request.user.has_perm(f"wellos_jobs.{verb.permission}")
-            for name, verb in self.verbs.items()
-        }
+        return {name: request.user.has_perm(verb.permission) for name, verb in self.verbs.items()}
 
     def do_ask(self, request: HttpRequest, **values: Any) -> HttpResponse:
         """Say what a button will do, and ask why."""
@@ -185,12 +197,16 @@ class PageWithActions(Page):
         name = self.requested_verb(request, **values)
         if name not in self.verbs:
             raise self.unknown_verb(gettext("There is no such action: %(verb)s") % {"verb": name})
-        self.require(request, f"wellos_jobs.{self.verbs[name].permission}")
+        self.require(request, self.verbs[name].permission)
         return name
 
     def requested_verb(self, request: HttpRequest, **values: Any) -> str:
         """Return the name of the verb that was asked for."""
         return request.POST.get("verb", "")
+
+    def not_implemented(self, verb: str) -> Exception:
+        """Return what ``perform`` raises for a verb that it does not handle: a programming error."""
+        return NotImplementedError(f"{type(self).__name__}.perform does not handle {verb!r}")
 
     def unknown_verb(self, text: str) -> Exception:
         """Return what to raise for a verb that there is not."""
@@ -233,7 +249,7 @@ class ActionPage(PageWithActions):
         return [
             Button(cls.url(site, row, name) + query, verb.button, verb.is_destructive)
             for name, verb in cls.verbs.items()
-            if request.user.has_perm(f"wellos_jobs.{verb.permission}") and fits(name)
+            if request.user.has_perm(verb.permission) and fits(name)
         ]
 
     def heading(self, request: HttpRequest, **values: Any) -> Text:
@@ -253,6 +269,10 @@ class ActionPage(PageWithActions):
 
     def requested_verb(self, request: HttpRequest, **values: Any) -> str:
         return str(values.get("verb", next(iter(self.verbs))))
+
+    def not_implemented(self, verb: str) -> Exception:
+        """Return what ``perform`` raises for a verb that it does not handle: a programming error."""
+        return NotImplementedError(f"{type(self).__name__}.perform does not handle {verb!r}")
 
     def unknown_verb(self, text: str) -> Exception:
         return Http404(text)

@@ -21,7 +21,8 @@ from django.utils.translation import gettext_lazy as _
 
 from ...models import BulkOperation
 from ...operations import bulk
-from ...operations.audit import Act
+from ...operations.audit import Actor, BulkResult
+from ...operations.verbs import Verb
 from . import search_window
 from .action_page import ReasonForm, run_operation
 from .page import Text
@@ -110,8 +111,8 @@ def with_rate_field(form: ReasonForm) -> ReasonForm:
 class BulkAction:
     """One action of a list, in words and deeds. The attribute of the ``ModelAdmin`` that holds it has its name."""
 
-    name: str
-    verb: bulk.Verb
+    verb: Verb
+    operation: Callable[..., BulkResult]
     short_description: Text
     """Its text in the list's menu."""
     button: Text
@@ -121,6 +122,10 @@ class BulkAction:
     out_of_scope: Callable[[HttpRequest, QuerySet[Any]], QuerySet[Any]] | None = None
     """Gives those of the rows that this person may see but not act on; ``out_of_scope_text`` says why."""
     out_of_scope_text: Sentence = str
+
+    @property
+    def name(self) -> str:
+        return self.verb.list_action
 
     def __call__(
         self, site_admin: Any, request: HttpRequest, rows: QuerySet[Any], back: str = ""
@@ -133,7 +138,7 @@ class BulkAction:
         rows, told = self._in_scope(request, rows)
         total = Capped(sum(effect.count for effect in told))
         across = request.POST.get("select_across") == "1"
-        as_job = across and self.name in bulk.VERBS and total > MAX_INLINE
+        as_job = across and self.verb.name in bulk.OPERATIONS and total > MAX_INLINE
         confirmed = "confirm" in request.POST
         form = self.form(request.POST if confirmed else None)
         form = with_rate_field(form) if as_job else form
@@ -149,12 +154,9 @@ class BulkAction:
             return run_operation(
                 request, form, partial(self._begin, site_admin, request, rows, form, total)
             )
-        if (
-            report := run_operation(
-                request, form, partial(self.verb.operation, rows, **form.choice())
-            )
-        ) is not None:
-            self._show_report(request, report)
+        result = run_operation(request, form, partial(self.operation, rows, **form.choice()))
+        if result is not None:
+            self._show_result(request, result)
         return None
 
     def _in_scope(
@@ -182,18 +184,20 @@ class BulkAction:
         site, counted = site_admin.admin_site, None if total > MAX_COUNT else total
         told = {"rate": form.cleaned_data["rate"], "total": counted, "choice": form.choice()}
         query = search_window.pinned_query(request)
-        operation = bulk.begin(self.name, rows, site=site.name, query=query, act=Act(**who), **told)
+        operation = bulk.begin(
+            self.verb, rows, site=site.name, query=query, actor=Actor(**who), **told
+        )
         messages.success(request, gettext("A job does this now: here you see how far it is."))
         return HttpResponseRedirect(
             operation_url(operation, site, otherwise=request.get_full_path())
         )
 
-    def _show_report(self, request: HttpRequest, report: Any) -> None:
-        if report.done:
-            messages.success(request, self.done(report.done))
-        for sentence in report.told[:MAX_REFUSALS]:
+    def _show_result(self, request: HttpRequest, result: BulkResult) -> None:
+        if result.done:
+            messages.success(request, self.done(result.done))
+        for sentence in result.messages[:MAX_REFUSALS]:
             messages.warning(request, sentence)
-        if (more := len(report.told) - MAX_REFUSALS) > 0:
+        if (more := len(result.messages) - MAX_REFUSALS) > 0:
             messages.warning(
                 request, ngettext("%d more was left alone", "%d more were left alone", more) % more
             )
@@ -226,6 +230,7 @@ class BulkAction:
             "address": f"{request.path}?{search_window.pinned_query(request)}",
             "refusal": "" if acts else gettext("There is nothing to do for these."),
             "button": self.button,
+            "is_destructive": self.verb.is_destructive,
             "chosen": chosen[:1] if across else chosen,
             "checkbox_name": ACTION_CHECKBOX_NAME,
             **asked,
@@ -242,9 +247,7 @@ class BulkActionsMixin(_ModelAdmin):
         act = getattr(type(self), action, None)
         if not isinstance(act, BulkAction):
             return True
-        return request.user.has_perm(
-            "wellos_jobs." + act.verb.permission.format(model=self.opts.model_name)
-        )
+        return request.user.has_perm(act.verb.permission_on(str(self.opts.model_name)))
 
     def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
         """Return the actions in the list's menu. Django 6.1 asks for those of a page, too, by ``action_location``."""
