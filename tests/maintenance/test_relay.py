@@ -25,6 +25,7 @@ from wellos_jobs.models import JobRecord
 
 from ..jobs import fail, noop, scripted
 from ..support.engine import EPOCH, Books, Hand, event_names
+from ..support.processes import wait_until
 from ..support.rows import row, statistics
 
 BOTH = ["default", "other"]
@@ -122,7 +123,7 @@ def test_a_push_that_comes_after_the_relay_s_changes_nothing(redis_client: redis
 def test_a_delayed_row_keeps_its_time_and_an_overdue_one_waits(redis_client: redis.Redis) -> None:
     later = never_pushed(delay=3600)
     overdue = never_pushed(run_at=timezone.now() + timedelta(seconds=0.01))
-    time.sleep(0.02)
+    wait_until(lambda: row(overdue).run_at < timezone.now(), 5)
     assert relayed(redis_client) == 2
     assert redis_client.zscore(keys.DUE, str(later)) == pytest.approx(
         row(later).run_at.timestamp(), abs=1e-5

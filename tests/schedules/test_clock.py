@@ -26,7 +26,7 @@ from wellos_jobs.schedules.clock import DatabaseSchedules
 from ..jobs import noop
 from ..support import test_run
 from ..support.outages import DatabaseOutage
-from ..support.processes import Fleet, Process
+from ..support.processes import Fleet, Process, wait_until
 from ..support.rows import all_have_state
 from ..support.rq_functions import note
 from ..support.schedules import at, due_times, every, make
@@ -144,12 +144,15 @@ def test_two_clocks_under_kill_9_for_a_minute(
             (time.monotonic() + KILLING / 3, other_redis),
         ]
         until = time.monotonic() + KILLING
-        while time.monotonic() < until:
+
+        def go_on() -> bool:
             for pair in pairs:
                 pair.act()
             while restarts and time.monotonic() > restarts[-1][0]:
                 restarts.pop()[1].restart(empty=True)
-            time.sleep(0.05)
+            return time.monotonic() > until
+
+        processes.wait_until(go_on, KILLING + 30)
         print(f"{pairs[0].kills} kills of rqscheduler, {pairs[1].kills} of moved clocks")
         assert min(pair.kills for pair in pairs) >= 12
         now = timezone.now()
@@ -246,6 +249,14 @@ def test_exact_times_take_over_and_a_clean_end(processes: Fleet, redis_client: A
 # --- Redis away, the database away ----------------------------------------------------------------
 
 
+def wait_for_retries(process: Process, line: str) -> None:
+    """Wait until the clock has logged ``line`` five times: with growing pauses, for over a second.
+
+    So a schedule that runs every second has missed a run.
+    """
+    wait_until(lambda: process.output().count(line) >= 5, 20, f"{line!r} five times", [process])
+
+
 def test_redis_and_the_database_away_and_back(
     processes: Fleet, redis_server: RedisServer, database_outage: DatabaseOutage
 ) -> None:
@@ -254,13 +265,11 @@ def test_redis_and_the_database_away_and_back(
     process = processes.manage("rqscheduler")
     processes.wait_until(lambda: len(due_times("every second")) >= 2)
     with database_outage():
-        process.wait_for_output("clock: database default is away or refuses")
-        time.sleep(2)
+        wait_for_retries(process, "clock: database default is away or refuses")
         back = timezone.now()
     processes.wait_until(lambda: due_times("every second")[-1] > back)
     redis_server.kill9()
-    process.wait_for_output("clock: Redis is away")
-    time.sleep(2)
+    wait_for_retries(process, "clock: Redis is away")
     redis_server.start()
     back = timezone.now()
     processes.wait_until(lambda: due_times("every second")[-1] > back)

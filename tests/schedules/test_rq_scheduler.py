@@ -31,12 +31,12 @@ from wellos_jobs.broker import keys
 from wellos_jobs.errors import CronError, UnknownQueue, UnknownSchedule
 from wellos_jobs.models import JobRecord
 from wellos_jobs.scheduler import SCHEDULER_SET, Scheduler, scheduler_of
-from wellos_jobs.schedules import clock as clock_room
+from wellos_jobs.schedules import clock as clock_module
 from wellos_jobs.schedules.clock import Clock
 
 from ..jobs import foreign_add
 from ..support.engine import Books, Hand, work
-from ..support.processes import Fleet
+from ..support.processes import Fleet, wait_until
 from ..support.proxies import CuttingProxy, script_digest
 from ..support.rq_functions import CALLS, note
 from ..support.schedules import MovedClock, at, every
@@ -241,24 +241,27 @@ def test_fault_06_a_signal_does_not_end_a_pass_in_the_middle() -> None:
 
 
 class _LongPass:
-    """A scheduler that is at it for a second."""
+    """A scheduler whose pass takes a second."""
 
     def __init__(self, during: Callable[[], None]) -> None:
         self.clock = time.time
         self.during = during
 
-    def serve(self, keep: Callable[[], None]) -> float | None:
-        until = time.monotonic() + 1
-        while time.monotonic() < until:
-            keep()
+    def serve(self, renew: Callable[[], None]) -> float | None:
+        end = time.monotonic() + 1
+
+        def go_on() -> bool:
+            renew()
             self.during()
-            time.sleep(0.02)
+            return time.monotonic() > end
+
+        wait_until(go_on, 5)
         return None
 
 
 def test_fault_07_the_lock_is_renewed_in_a_long_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock_room, "LOCK_MS", 300)
-    monkeypatch.setattr(clock_room, "KEEP_EVERY", 0.05)
+    monkeypatch.setattr(clock_module, "LOCK_MS", 300)
+    monkeypatch.setattr(clock_module, "RENEW_EVERY", 0.05)
     rival = Clock("default", scheduler_of("default"))
     led: list[float | None] = []
     clock = Clock("default", _LongPass(lambda: led.append(rival.one_pass())))
@@ -268,7 +271,7 @@ def test_fault_07_the_lock_is_renewed_in_a_long_pass(monkeypatch: pytest.MonkeyP
 
 
 def test_fault_07_a_pass_that_has_lost_the_lock_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock_room, "KEEP_EVERY", 0.05)
+    monkeypatch.setattr(clock_module, "RENEW_EVERY", 0.05)
     connection = django_rq.get_connection()
     seen: list[int] = []
 
@@ -423,10 +426,11 @@ def test_fault_11_redis_away_is_waited_for(processes: Fleet, redis_server: Redis
     process = processes.manage("rqscheduler")
     process.wait_for_output("clock: leading")
     scheduler = scheduler_of("default")
-    job = scheduler.enqueue_at(timezone.now() + timedelta(seconds=1), note, 1)
+    due = timezone.now() + timedelta(seconds=1)
+    job = scheduler.enqueue_at(due, note, 1)
     redis_server.kill9()
     process.wait_for_output("clock: Redis is away")
-    time.sleep(1)  # the time that is to be missed
+    processes.wait_until(lambda: timezone.now() > due, 5, "the entry to be overdue")
     redis_server.start()
     processes.wait_until(lambda: waiting() == [job.id])
     assert process.is_running()
@@ -493,7 +497,7 @@ def test_fault_15_entries_are_written_with_json(scheduler: Scheduler) -> None:
 
 def test_fault_16_the_clock_sleeps_until_the_next_time(moved: MovedClock) -> None:
     clock = Clock("default", scheduler_at(moved))
-    assert clock.one_pass() == clock_room.LONGEST_SLEEP
+    assert clock.one_pass() == clock_module.LONGEST_SLEEP
     clock.scheduler.enqueue_at(NOON + timedelta(seconds=0.321), note)  # type: ignore[attr-defined]
     assert clock.one_pass() == pytest.approx(0.321, abs=1e-6)
     moved.go(seconds=0.321)
@@ -588,15 +592,12 @@ def test_fault_21_a_dead_leader_s_lock_is_taken_over_in_seconds(
 ) -> None:
     """The lock lasts five seconds, and a standby looks each second: with what a pass takes, below
     ten."""
-    assert clock_room.LOCK_MS / 1000 + clock_room.STANDBY < 10
-    monkeypatch.setattr(clock_room, "LOCK_MS", 400)
+    assert clock_module.LOCK_MS / 1000 + clock_module.STANDBY < 10
+    monkeypatch.setattr(clock_module, "LOCK_MS", 400)
     dead, standby = (Clock("default", scheduler_of("default")) for _ in range(2))
     assert dead.one_pass() is not None
     assert standby.one_pass() is None
-    begun = time.monotonic()
-    while standby.one_pass() is None:
-        assert time.monotonic() - begun < 2
-        time.sleep(0.02)
+    wait_until(lambda: standby.one_pass() is not None, 2)
     assert dead.one_pass() is None, "should it not have been dead, it knows now"
 
 
