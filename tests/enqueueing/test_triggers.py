@@ -523,4 +523,4 @@ def test_an_empty_list_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triggers, "_triggers", {})
     out = StringIO()
     call_command("jobs_triggers", stdout=out)
-    assert out.getvalue() == "No trigger is declared: see enqueue_on.\n"
+    assert out.getvalue() == "No triggers are declared (see enqueue_on).\n"

@@ -208,7 +208,7 @@ def test_values_that_no_key_opens_are_told_and_the_others_rotated(
     handle = jobs.secret.enqueue(token=TOKEN)
     redis_client.hset(keys.job("broken"), mapping={"w:name": "x", "data": "{"})
     use(settings, NEW, OLD)
-    with pytest.raises(CommandError, match="3 jobs cannot be read with any of the keys"):
+    with pytest.raises(CommandError, match="3 jobs cannot be decrypted with any key"):
         call_command("jobs_rotate_keys")
     out = capsys.readouterr().out
     assert "database default: 2 jobs seen, 1 rotated" in out

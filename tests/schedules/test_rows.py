@@ -974,7 +974,7 @@ def test_jobs_sync_says_what_it_did() -> None:
     heard = _Nowhere()
     call_command("jobs_sync", stdout=heard)
     call_command("jobs_sync", stdout=heard)
-    assert heard.text == "created declared\nEverything is as declared.\n"
+    assert heard.text == "created declared\nAll schedules are up to date.\n"
 
 
 class _Nowhere:

@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     from wellos_jobs.scheduler import Scheduler
     from wellos_jobs.schedules.clock import Clock
 
-    console_log.to_terminal(1)
+    console_log.configure(1)
     started, seconds = float(arguments[0]), float(arguments[1])
     times = [datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() for text in arguments[2:]]
     windows = list(zip(times[::2], times[1::2], strict=True))

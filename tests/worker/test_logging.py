@@ -189,14 +189,14 @@ def test_a_handler_of_the_project_gets_what_workers_say(
 ) -> None:
     ours, theirs = _quiet(monkeypatch), logging.NullHandler()
     (ours if where == "wellos_jobs" else logging.root).addHandler(theirs)
-    console_log.to_terminal(1)
+    console_log.configure(1)
     assert ours.handlers + logging.root.handlers == [theirs]
     assert (ours.level, ours.propagate) == (logging.INFO, True)
 
 
 def test_without_one_it_goes_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = _quiet(monkeypatch)
-    console_log.to_terminal(0)
+    console_log.configure(0)
     assert [type(handler) for handler in ours.handlers] == [logging.StreamHandler]
     assert (ours.level, ours.propagate) == (logging.WARNING, False)
 

@@ -1,4 +1,4 @@
-"""Counts by minute, hour and day, queue and job name, with histograms of wait and run times: what charts read."""
+"""Add events to the statistics: counts and time histograms by period, queue and job name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Counts:
     histograms: dict[str, list[int]] = field(default_factory=dict)
 
     def add(self, other: _Counts) -> None:
-        """Add the counts of a shorter span."""
+        """Add the counts of a shorter period."""
         for event, number in other.events.items():
             self.events[event] = self.events.get(event, 0) + number
         for kind, seconds in other.seconds.items():
@@ -39,7 +39,7 @@ class _Counts:
 
 
 class MinuteCounts:
-    """Collects what a batch of events adds to the statistics, then adds it to the rows."""
+    """Counts a batch of events by minute, then adds the counts to the rows."""
 
     def __init__(self) -> None:
         self._counts: dict[Key, _Counts] = {}
@@ -51,16 +51,16 @@ class MinuteCounts:
             events[event.value] = events.get(event.value, 0) + 1
 
     def time(self, kind: str, seconds: float, queue: str, name: str, at: datetime) -> None:
-        """Note a duration; ``kind`` is ``wait`` or ``run``."""
+        """Record a duration; ``kind`` is ``wait`` or ``run``."""
         counts = self._at(queue, name, at)
         counts.seconds[kind] = counts.seconds.get(kind, 0.0) + seconds
         histogram = counts.histograms.setdefault(kind, [0] * (len(BUCKETS) + 1))
         histogram[bisect_left(BUCKETS, seconds)] += 1
 
     def save(self, database: str) -> None:
-        """Add everything to the rows of a database, by minute, hour and day.
+        """Add all counts to the rows of a database, by minute, hour and day.
 
-        The caller's transaction keeps others from doing so too.
+        The caller's transaction excludes concurrent ledgers.
         """
         if self._counts:
             for span in (MINUTE, HOUR, DAY):
@@ -79,12 +79,15 @@ class MinuteCounts:
 
 
 def _save(span: Span, added: dict[Key, _Counts], database: str) -> None:
-    rows = {(row.begins_at, row.queue, row.name): row for row in _stored(span, added, database)}
+    stored = _stored(span, added, database)
+    rows = {(row.begins_at, row.queue, row.name): row for row in stored}
+
     for key, counts in added.items():
         begin, queue, name = key
         row = rows.get(key) or span.model(begins_at=begin, queue=queue, name=name)
         rows[key] = row
         _add(row, counts)
+
     target = connections[database].features.supports_update_conflicts_with_target
     span.model.objects.using(database).bulk_create(
         rows.values(),
@@ -109,9 +112,6 @@ def _add(row: Counts, counts: _Counts) -> None:
         setattr(row, f"{kind}_seconds", getattr(row, f"{kind}_seconds") + seconds)
     for kind, histogram in counts.histograms.items():
         stored = getattr(row, f"{kind}_histogram") or [0] * len(histogram)
-        setattr(
-            row,
-            f"{kind}_histogram",
-            [old + new for old, new in zip(stored, histogram, strict=True)],
-        )
-    row.pk = None  # an upsert by the unique key, never by the primary key
+        total = [old + new for old, new in zip(stored, histogram, strict=True)]
+        setattr(row, f"{kind}_histogram", total)
+    row.pk = None  # upsert by the unique key, never by the primary key

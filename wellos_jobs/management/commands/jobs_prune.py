@@ -1,4 +1,4 @@
-"""``manage.py jobs_prune``: delete the rows of jobs that ended longer ago than WELLOS_JOBS["RETENTION"] says."""
+"""``manage.py jobs_prune``: delete rows past WELLOS_JOBS["RETENTION"]."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from django.core.management.base import BaseCommand, CommandParser
 from ...database import migrated_databases
 from ...maintenance.prune import prune
 
-NAMES = {
+LABELS = {
     "dead_letters": "open dead letters",
-    "statistics": "counts for charts",
-    "audit": "entries of the audit log",
+    "statistics": "statistics",
+    "audit": "audit log entries",
 }
-"""What is no job among the kinds of rows."""
+"""Labels of the kinds of rows that are not jobs."""
 
 
 class Command(BaseCommand):
-    help = "Delete the rows of jobs that ended longer ago than WELLOS_JOBS['RETENTION'] says."
+    help = "Delete rows of jobs that ended longer ago than WELLOS_JOBS['RETENTION']."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--dry-run", action="store_true", help="only count what would be deleted"
+            "--dry-run", action="store_true", help="only show how many rows would be deleted"
         )
         parser.add_argument(
             "--database",
             action="append",
             default=[],
-            help="a database alias (default: all that hold jobs)",
+            help="database alias, may be repeated (default: all databases with jobs)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -36,4 +36,4 @@ class Command(BaseCommand):
         for alias in options["database"] or migrated_databases():
             counted = prune(alias, dry_run=options["dry_run"])
             for kind, count in counted.items():
-                self.stdout.write(f"{alias}: {NAMES.get(kind, f'{kind} jobs')}: {count} {verb}")
+                self.stdout.write(f"{alias}: {LABELS.get(kind, f'{kind} jobs')}: {count} {verb}")

@@ -1,4 +1,4 @@
-"""``manage.py jobs_rotate_keys``: encrypt sensitive values anew with the first of ENCRYPTION_KEYS."""
+"""``manage.py jobs_rotate_keys``: re-encrypt sensitive values with the first of ENCRYPTION_KEYS."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from ...maintenance.key_rotation import RotationCount, rotate_hashes, rotate_row
 
 class Command(BaseCommand):
     help = (
-        "Encrypt the sensitive values of all jobs and schedules anew with the first of WELLOS_JOBS['ENCRYPTION_KEYS'], "
-        "in all databases and in Redis. Put the new key in front and restart everything first; take the old key out "
-        "after a run that rotated nothing. Running jobs are not disturbed, and a run may be broken off and repeated."
+        "Re-encrypt the sensitive values of all jobs and schedules with the first of "
+        "WELLOS_JOBS['ENCRYPTION_KEYS'], in all databases and in Redis. First add the new key at "
+        "the front and restart all processes; remove the old key after a run that rotated nothing. "
+        "Safe while jobs run; an interrupted run can be repeated."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not conf.current().encryption_keys:
-            raise CommandError(
-                "WELLOS_JOBS['ENCRYPTION_KEYS'] is empty: there is nothing to rotate to."
-            )
-        # Rows first: what a relay reads after this is new, so that Redis cannot get old values
-        # behind our back.
+            raise CommandError("WELLOS_JOBS['ENCRYPTION_KEYS'] is empty: add a key to rotate to.")
+
+        # Rows first: what the relay pushes afterwards is already re-encrypted.
         counts = {f"database {alias}": rotate_rows(alias) for alias in migrated_databases()}
         for source in broker.sources():
             try:
@@ -33,15 +32,16 @@ class Command(BaseCommand):
                 raise CommandError(
                     f"The Redis of queue {source!r} cannot be reached: {error}"
                 ) from error
+
         for place, count in counts.items():
-            self._tell(place, count)
+            self._print(place, count)
         if unreadable := sum(count.unreadable for count in counts.values()):
             raise CommandError(
-                f"{unreadable} jobs cannot be read with any of the keys: is an old key missing?"
+                f"{unreadable} jobs cannot be decrypted with any key: is an old key missing?"
             )
 
-    def _tell(self, place: str, count: RotationCount) -> None:
+    def _print(self, place: str, count: RotationCount) -> None:
         line = f"{place}: {count.seen} jobs seen, {count.rotated} rotated"
         if count.skipped:
-            line += f", {count.skipped} changed meanwhile (run again)"
+            line += f", {count.skipped} changed meanwhile: run again"
         self.stdout.write(line)

@@ -1,4 +1,4 @@
-"""``manage.py jobs_sync``: bring the schedules' rows in line with what code and settings declare."""
+"""``manage.py jobs_sync``: synchronise schedules with their declarations in code and settings."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from ... import schedules
 
 
 class Command(BaseCommand):
-    help = "Create, change and disable schedules as declared; what people changed by hand stays."
+    help = "Create, change and disable schedules as declared. Options changed by users stay."
 
     def handle(self, *args: Any, **options: Any) -> None:
         done = schedules.synchronise()
-        for verb in ("created", "changed", "disabled"):
-            for name in getattr(done, verb):
-                self.stdout.write(f"{verb} {name}")
+
+        for change in ("created", "changed", "disabled"):
+            for name in getattr(done, change):
+                self.stdout.write(f"{change} {name}")
         if not done:
-            self.stdout.write("Everything is as declared.")
+            self.stdout.write("All schedules are up to date.")
+
         if done.failed:
             raise CommandError(
                 "\n".join(f"Schedule {name!r}: {text}" for name, text in done.failed.items())

@@ -1,4 +1,4 @@
-"""``manage.py jobs_triggers``: which signals enqueue which jobs."""
+"""``manage.py jobs_triggers``: list which signals enqueue which jobs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from ...enqueueing.triggers import all_triggers, sender_name, signal_name
 
 
 class Command(BaseCommand):
-    help = (
-        "List the triggers: the signal, whose it is, what it enqueues, and where that is declared."
-    )
+    help = "List the triggers: signal, sender, job, queue, and where each is declared."
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -34,13 +32,17 @@ class Command(BaseCommand):
             }
             for trigger in all_triggers()
         ]
+
         if options["json"]:
             self.stdout.write(json.dumps(rows, indent=2))
             return
         if not rows:
-            self.stdout.write("No trigger is declared: see enqueue_on.")
+            self.stdout.write("No triggers are declared (see enqueue_on).")
             return
-        shown = ("signal", "sender", "job", "queue", "declared_at")
-        widths = {key: max([len(key), *(len(row[key]) for row in rows)]) for key in shown}
-        for row in [{key: key for key in shown}, *rows]:
-            self.stdout.write("  ".join(row[key].ljust(widths[key]) for key in shown).rstrip())
+
+        columns = ("signal", "sender", "job", "queue", "declared_at")
+        table = [{column: column for column in columns}, *rows]
+        widths = {column: max(len(row[column]) for row in table) for column in columns}
+        for row in table:
+            cells = (row[column].ljust(widths[column]) for column in columns)
+            self.stdout.write("  ".join(cells).rstrip())

@@ -1,4 +1,4 @@
-"""``manage.py rqscheduler``: the clock of schedules and of rq-scheduler's entries, and the housekeeping."""
+"""``manage.py rqscheduler``: run schedules and rq-scheduler's entries, and the housekeeping."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .. import console_log
 
 
 class Command(BaseCommand):
-    help = "Run the scheduler. Start as many as you like: one leads, another takes over within seconds."
+    help = "Run the scheduler. Of several, one leads; another takes over within seconds."
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--queue", default="default", help="any queue of the Redis to serve (default: default)"
+            "--queue", default="default", help="any queue on the Redis to use (default: default)"
         )
         parser.add_argument("--pid", help="file to write the process id to")
         parser.add_argument(
-            "-i", "--interval", type=int, help="accepted: the clock sleeps until the next due time"
+            "-i", "--interval", type=int, help="ignored: the scheduler wakes up when a run is due"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -37,13 +37,13 @@ class Command(BaseCommand):
             conf.queue(options["queue"])
         except UnknownQueue as error:
             raise CommandError(str(error)) from error
-        console_log.to_terminal(options["verbosity"])
+
+        console_log.configure(options["verbosity"])
         if options["interval"] is not None:
             self.stderr.write(
-                _(
-                    "--interval: the clock sleeps until the next due time, the option changes nothing"
-                )
+                _("--interval is ignored: the scheduler sleeps until the next run is due")
             )
+
         source = broker.source_of(options["queue"])
         queues = broker.sources()[source]
         if options["pid"]:

@@ -1,4 +1,4 @@
-"""``manage.py rqworker``: supervised workers for one Redis. Takes django-rq's options of the same name."""
+"""``manage.py rqworker``: supervised workers for one Redis. Accepts django-rq's options."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ from .. import console_log
 
 logger = logging.getLogger("wellos_jobs")
 
-REFUSED = {
-    "worker_class": "our own workers run the jobs",
+UNSUPPORTED = {
+    "worker_class": "wellos_jobs uses its own workers",
     "queue_class": "set RQ['QUEUE_CLASS'] instead",
     "job_class": "set RQ['JOB_CLASS'] instead",
-    "serializer": "set SERIALIZER in RQ_QUEUES instead; only JSON is carried",
+    "serializer": "set SERIALIZER in RQ_QUEUES instead; only JSON is supported",
 }
 
 
 class Command(BaseCommand):
-    help = "Run supervised workers on the named queues (default: all queues of the default queue's Redis)."
-    # checked by ``manage.py check`` and before each deployment, not at each start
+    help = (
+        "Run supervised workers on the named queues (default: all queues on the default queue's "
+        "Redis)."
+    )
+    # Checks belong in ``manage.py check`` before a deployment, not in each start of a worker.
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -40,48 +43,52 @@ class Command(BaseCommand):
         )
         parser.add_argument("--processes", type=int, default=1, help="worker processes (default 1)")
         parser.add_argument("--burst", action="store_true", help="stop when no job is waiting")
+        parser.add_argument("--max-jobs", type=int, help="jobs after which a process stops")
         parser.add_argument(
-            "--max-jobs", type=int, help="jobs that each process runs before it stops"
-        )
-        parser.add_argument(
-            "--recycle-jobs", type=int, help="jobs after which a process makes way for a new one"
+            "--recycle-jobs", type=int, help="jobs after which a process is replaced"
         )
         parser.add_argument(
             "--recycle-memory",
             type=int,
             metavar="MIB",
-            help="MiB above which a process makes way after its job",
+            help="memory in MiB above which a process is replaced after its job",
         )
         parser.add_argument(
-            "--max-idle-time", type=float, help="seconds without a job before a process stops"
+            "--max-idle-time",
+            type=float,
+            help="seconds without a job after which a process stops",
         )
         parser.add_argument(
-            "--name", help="name of the worker; with several processes -1, -2 ... are added"
+            "--name", help="name of the worker; several processes get the suffixes -1, -2 ..."
         )
         parser.add_argument(
             "--shutdown-timeout",
             type=float,
             default=25.0,
-            help="seconds that running jobs get to finish after SIGTERM; then they go back to their queue (default 25)",
+            help="seconds for running jobs to finish after SIGTERM before they return to the queue "
+            "(default 25)",
         )
         parser.add_argument(
-            "--worker-ttl", type=int, default=90, help="seconds RQ shows a worker that fell silent"
+            "--worker-ttl",
+            type=int,
+            default=90,
+            help="seconds for which RQ shows a worker that has stopped responding",
         )
         parser.add_argument("--pid", help="file to write the process id to")
         parser.add_argument(
-            "--with-scheduler", action="store_true", help="accepted: delayed jobs always move"
+            "--with-scheduler", action="store_true", help="ignored: delayed jobs are always moved"
         )
-        for option in REFUSED:
+        for option in UNSUPPORTED:
             parser.add_argument(f"--{option.replace('_', '-')}", dest=option, help="not supported")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self._refuse(options)
+        self._check_options(options)
         source, queues = self._queues(options["queues"])
-        console_log.to_terminal(options["verbosity"])
+
+        console_log.configure(options["verbosity"])
         if options["with_scheduler"]:
-            self.stderr.write(
-                _("--with-scheduler: delayed jobs are always moved, the option changes nothing")
-            )
+            self.stderr.write(_("--with-scheduler is ignored: delayed jobs are always moved"))
+
         supervisor = SupervisorOptions(
             worker=WorkerOptions(
                 source=source,
@@ -98,6 +105,7 @@ class Command(BaseCommand):
             shutdown_timeout=options["shutdown_timeout"],
             worker_ttl=options["worker_ttl"],
         )
+
         self._check_name(source, options["name"])
         if options["pid"]:
             Path(options["pid"]).expanduser().write_text(str(os.getpid()))
@@ -106,12 +114,13 @@ class Command(BaseCommand):
         )
         sys.exit(Supervisor(supervisor).run())
 
-    def _refuse(self, options: dict[str, Any]) -> None:
-        for option, why in REFUSED.items():
+    def _check_options(self, options: dict[str, Any]) -> None:
+        for option, why in UNSUPPORTED.items():
             if options[option] is not None:
                 raise CommandError(
                     f"--{option.replace('_', '-')} is not supported: {why}", returncode=2
                 )
+
         for option in (
             "processes",
             "max_jobs",
@@ -122,6 +131,7 @@ class Command(BaseCommand):
         ):
             if options[option] is not None and options[option] < 1:
                 raise CommandError(f"--{option.replace('_', '-')} must be at least 1", returncode=2)
+
         if options["shutdown_timeout"] < 0:
             raise CommandError("--shutdown-timeout must not be negative", returncode=2)
 
@@ -134,20 +144,24 @@ class Command(BaseCommand):
             sources = {name: broker.source_of(name) for name in named}
         except UnknownQueue as error:
             raise CommandError(str(error)) from error
+
         if len(set(sources.values())) > 1:
             places = ", ".join(f"{name} (Redis of {source})" for name, source in sources.items())
             raise CommandError(
-                f"These queues live on different Redis servers: {places}. Start one rqworker for each."
+                f"These queues are on different Redis servers: {places}. "
+                "Start one rqworker for each."
             )
         return sources[named[0]], list(dict.fromkeys(named))
 
     def _check_name(self, source: str, name: str | None) -> None:
         if name is None:
             return
+
         try:
             taken = rq_workers.is_alive(broker.source_client(source, "call"), name)
         except broker.Unavailable:
-            return  # the supervisor waits for Redis
+            return  # the supervisor will wait for Redis
+
         if taken:
             raise CommandError(
                 f"A worker named {name!r} is registered already: stop it or choose another --name"
