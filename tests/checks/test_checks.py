@@ -62,7 +62,7 @@ def cache(location: Any = "redis://cache.example:6379/1", **options: Any) -> dic
 
 
 def found(check: Callable[..., list[checks.CheckMessage]], **changed: Any) -> list[str]:
-    """The ids a check gives under changed settings; every message must have a mend."""
+    """The ids a check gives under changed settings; every message must have a hint."""
     with override_settings(**changed):
         messages = check(app_configs=None)
     assert all(message.hint for message in messages)
@@ -216,7 +216,7 @@ def test_sensitive_job_without_keys(declared: None) -> None:
     )
 
 
-def test_keys_that_are_none() -> None:
+def test_invalid_keys() -> None:
     good, bad = Fernet.generate_key().decode(), "hunter2"
     with override_settings(WELLOS_JOBS={"ENCRYPTION_KEYS": [good, bad]}):
         (fault,) = jobs.check_encryption()
@@ -412,7 +412,7 @@ def test_sqlite_without_wal(sqlite: dict[str, Any]) -> None:
     assert found(storage.check_sqlite) == []
 
 
-def test_databases_that_hold_no_jobs_are_passed_over(sqlite: dict[str, Any]) -> None:
+def test_databases_without_jobs_are_skipped(sqlite: dict[str, Any]) -> None:
     sqlite["OPTIONS"] = {}
     assert found(storage.check_sqlite, DATABASE_ROUTERS=["tests.checks.test_checks.NoJobs"]) == []
 
@@ -472,7 +472,7 @@ def test_open_server_without_persistence(tmp_path: Any) -> None:
         assert found(deploy.check_servers, **on(server)) == ["W102", "W104"]
 
 
-def test_server_that_does_not_tell_its_configuration(tmp_path: Any) -> None:
+def test_server_that_hides_its_configuration(tmp_path: Any) -> None:
     with RedisServer(tmp_path / "redis") as server:
         server.client().execute_command(
             "ACL", "SETUSER", "jobs", "on", ">sesame", "~*", "&*", "+@all", "-config"

@@ -1,4 +1,4 @@
-"""The settings: defaults, cleaning, and what is said about values that cannot be meant."""
+"""The settings: defaults, cleaning, and messages about invalid values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_defaults() -> None:
     )
 
 
-def test_settings_are_read_at_use_and_anew_after_an_override() -> None:
+def test_settings_are_read_at_use_and_again_after_an_override() -> None:
     before = conf.current()
     assert conf.current() is before
     with given(DEFAULT_TIMEOUT=7):
@@ -126,9 +126,7 @@ def test_retention_takes_seconds_timedeltas_and_none_and_keeps_the_other_default
         ({"MAIL_WAITS": {"deferred": 0}}, "it must be a number above 0"),
     ],
 )
-def test_a_value_that_cannot_be_meant_is_named_with_the_mend(
-    settings: dict[str, object], text: str
-) -> None:
+def test_an_invalid_value_is_named_with_the_fix(settings: dict[str, object], text: str) -> None:
     with given(**settings):
         assert any(text in problem for problem in conf.problems())
         with pytest.raises(ConfigurationError) as caught:
@@ -136,7 +134,7 @@ def test_a_value_that_cannot_be_meant_is_named_with_the_mend(
     assert text in str(caught.value)
 
 
-def test_all_problems_are_told_at_once_and_a_key_is_never_shown() -> None:
+def test_all_problems_are_reported_at_once_and_no_key_is_shown() -> None:
     with (
         given(LEASE=1, NOTIFY_ADMINS=1, ENCRYPTION_KEYS="very-secret"),
         pytest.raises(ConfigurationError) as caught,
@@ -164,7 +162,7 @@ def test_the_whole_must_be_a_dict() -> None:
         conf.current()
 
 
-def test_a_queue_is_found_by_name_and_a_near_miss_is_hinted_at() -> None:
+def test_a_queue_is_found_by_name_and_a_near_miss_is_suggested() -> None:
     assert conf.queue("email")["SERIALIZER"] == "rq.serializers.JSONSerializer"
     with pytest.raises(UnknownQueue, match="no queue 'emial': did you mean 'email'"):
         conf.queue("emial")
@@ -173,7 +171,7 @@ def test_a_queue_is_found_by_name_and_a_near_miss_is_hinted_at() -> None:
 
 
 @override_settings(RQ_QUEUES={})
-def test_no_queues_at_all_says_what_to_write() -> None:
+def test_missing_queues_are_explained() -> None:
     with pytest.raises(
         ConfigurationError,
         match='RQ_QUEUES is not set: name at least one queue, such as {"default"',

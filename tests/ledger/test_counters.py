@@ -44,7 +44,7 @@ def test_counts_go_to_their_minute_queue_and_name() -> None:
 
 
 @pytest.mark.parametrize("database", BOTH)
-def test_what_is_saved_later_is_added(database: str) -> None:
+def test_later_saves_add_to_the_rows(database: str) -> None:
     for turn in range(3):
         counts = MinuteCounts()
         for _ in range(turn + 1):
@@ -66,9 +66,7 @@ def test_what_is_saved_later_is_added(database: str) -> None:
     ("seconds", "bucket"),
     [(0.0, 0), (0.01, 0), (0.0100001, 1), (1.0, 6), (1800.0, 13), (1800.1, 14), (1e9, 14)],
 )
-def test_a_duration_falls_into_the_bucket_whose_bound_it_does_not_pass(
-    seconds: float, bucket: int
-) -> None:
+def test_a_duration_counts_in_the_first_bucket_that_holds_it(seconds: float, bucket: int) -> None:
     counts = MinuteCounts()
     counts.time("run", seconds, "a", "x", NOON)
     counts.save("default")
@@ -85,7 +83,7 @@ def test_progress_and_replays_are_not_counted() -> None:
     assert len(queries) == 0 and not JobStatistic.objects.exists()
 
 
-def test_names_that_differ_in_case_or_accents_are_counted_apart() -> None:
+def test_names_that_differ_in_case_or_accents_are_counted_separately() -> None:
     names = ["import", "Import", "IMPORT", "impört"]
     for _ in range(2):
         counts = MinuteCounts()
@@ -97,7 +95,7 @@ def test_names_that_differ_in_case_or_accents_are_counted_apart() -> None:
     assert stored == {"import": 2, "Import": 4, "IMPORT": 6, "impört": 8}
 
 
-def test_many_kinds_of_jobs_are_a_few_statements() -> None:
+def test_many_job_names_take_a_few_statements() -> None:
     counts = MinuteCounts()
     for number in range(300):
         counts.count(EventName.COMPLETED, "a", f"job-{number}", NOON)
@@ -133,7 +131,7 @@ def test_hours_and_days_add_up_the_same(database: str) -> None:
     ]
 
 
-def test_the_sums_are_those_of_what_happened(
+def test_sums_match_the_events(
     django_capture_on_commit_callbacks: Callable[..., Any],
 ) -> None:
     with django_capture_on_commit_callbacks(execute=True):

@@ -1,4 +1,4 @@
-"""Notices: ADMINS are told of each dead letter by mail, once, and never of a notice that failed."""
+"""Failure mail: one mail per dead letter to ADMINS, a digest for many, none about mail jobs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def notice_jobs(using: str = "default") -> list[JobRecord]:
     return list(JobRecord.objects.using(using).filter(name=failure_mail.JOB_NAME))
 
 
-def test_admins_are_told(books: Books, settings: Any) -> None:
+def test_admins_are_mailed(books: Books, settings: Any) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BASE_URL": "https://wellos.example"}
     jobs.fail.using(organization="acme").enqueue(message="the partner is away")
     work()
@@ -49,7 +49,7 @@ def test_admins_are_told(books: Books, settings: Any) -> None:
         assert part in message.body, part
 
 
-def test_once_for_each_letter(books: Books) -> None:
+def test_one_mail_per_dead_letter(books: Books) -> None:
     jobs.fail.enqueue_bulk([{}, {}, {}])
     work()
     books.fold()
@@ -61,7 +61,7 @@ def test_once_for_each_letter(books: Books) -> None:
     assert len(mail.outbox) == 3
 
 
-def test_a_replay_that_fails_again_is_told_again(books: Books) -> None:
+def test_a_replay_that_fails_again_is_mailed_again(books: Books) -> None:
     jobs.fail.enqueue()
     work()
     books.fold()
@@ -72,7 +72,7 @@ def test_a_replay_that_fails_again_is_told_again(books: Books) -> None:
     assert len(mail.outbox) == 2
 
 
-def test_nothing_is_told_after_a_rollback(books: Books) -> None:
+def test_a_rollback_sends_no_mail(books: Books) -> None:
     jobs.fail.enqueue()
     work()
     with pytest.raises(ZeroDivisionError), transaction.atomic():
@@ -83,7 +83,7 @@ def test_nothing_is_told_after_a_rollback(books: Books) -> None:
     assert mail.outbox == []
 
 
-def test_a_notice_that_fails_makes_no_notice(books: Books, settings: Any) -> None:
+def test_a_failing_mail_job_makes_no_mail_job(books: Books, settings: Any) -> None:
     jobs.fail.enqueue()
     work()
     books.fold()
@@ -103,7 +103,7 @@ def test_a_notice_that_fails_makes_no_notice(books: Books, settings: Any) -> Non
 
 
 @pytest.mark.parametrize("off", ["no admins", "notify_admins"])
-def test_nobody_to_tell(books: Books, settings: Any, off: str) -> None:
+def test_no_recipients(books: Books, settings: Any, off: str) -> None:
     if off == "no admins":
         settings.ADMINS = []
     else:
@@ -122,7 +122,7 @@ def test_both_forms_of_admins(settings: Any) -> None:
     assert failure_mail.recipients() == ["grace@wellos.example"]
 
 
-def test_in_the_database_of_the_letter() -> None:
+def test_the_mail_job_is_in_the_dead_letter_s_database() -> None:
     jobs.fail.using(database="other").enqueue(message="over there")
     work()
     Books("other").fold()
@@ -175,7 +175,9 @@ def later(minutes: float = 11) -> None:
     NoticeWindow.objects.update(since=earlier)
 
 
-def test_beyond_some_mails_the_letters_of_a_fault_are_gathered(books: Books, settings: Any) -> None:
+def test_further_dead_letters_of_a_fault_are_held_back_for_a_digest(
+    books: Books, settings: Any
+) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BASE_URL": "https://wellos.example"}
     fail(100, books)
     assert len(notice_jobs()) == failure_mail.MAILS
@@ -196,7 +198,7 @@ def test_beyond_some_mails_the_letters_of_a_fault_are_gathered(books: Books, set
     assert len(mail.outbox) == failure_mail.MAILS + 1
 
 
-def test_while_it_goes_on_there_is_a_digest_each_window_and_then_mails_again(books: Books) -> None:
+def test_one_digest_per_window_then_individual_mails_again(books: Books) -> None:
     fail(failure_mail.MAILS + 2, books)
     failure_mail.notify_admins_of_many(digests()[0].data["fingerprint"])
     fail(3, books)
@@ -217,9 +219,7 @@ def test_each_fault_has_its_own_mails(books: Books) -> None:
     assert len(digests()) == 1
 
 
-def test_a_digest_that_could_not_be_sent_is_sent_again(
-    books: Books, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_digest_that_failed_is_sent_again(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     fail(failure_mail.MAILS + 4, books)
     fault = digests()[0].data["fingerprint"]
 
@@ -240,7 +240,7 @@ def test_a_digest_that_could_not_be_sent_is_sent_again(
     assert len(mail.outbox) == sent
 
 
-def test_a_digest_that_is_gone_is_made_again(books: Books) -> None:
+def test_a_deleted_digest_is_enqueued_again(books: Books) -> None:
     fail(failure_mail.MAILS + 1, books)
     JobRecord.objects.filter(name=failure_mail.DIGEST_NAME).delete()
     fail(1, books)
@@ -248,7 +248,7 @@ def test_a_digest_that_is_gone_is_made_again(books: Books) -> None:
     assert len(digests()) == 1
 
 
-def test_what_is_gathered_is_part_of_the_transaction(books: Books) -> None:
+def test_the_pending_count_is_part_of_the_transaction(books: Books) -> None:
     fail(failure_mail.MAILS, books)
     jobs.fail.enqueue_bulk([{"message": "the server refuses a1@wellos.example"}] * 5)
     work()
@@ -259,7 +259,7 @@ def test_what_is_gathered_is_part_of_the_transaction(books: Books) -> None:
     assert digests() == []
 
 
-def test_a_digest_that_fails_makes_no_notice(books: Books) -> None:
+def test_a_failing_digest_makes_no_mail_job(books: Books) -> None:
     fail(failure_mail.MAILS + 1, books)
     (digest,) = digests()
     told = len(notice_jobs())
@@ -271,7 +271,7 @@ def test_a_digest_that_fails_makes_no_notice(books: Books) -> None:
     assert (len(notice_jobs()), len(digests())) == (told, 1)
 
 
-def test_windows_that_are_over_are_pruned(books: Books) -> None:
+def test_old_windows_are_pruned(books: Books) -> None:
     fail(failure_mail.MAILS + 1, books)
     fail(1, books, "something else")
     later(minutes=60 * 25)

@@ -1,4 +1,4 @@
-"""The ledger: what each event makes of the rows, in order, once, in one database or several."""
+"""The ledger applies each event to the rows once and in order, in one database or several."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_failed(books: Books, hand: Hand, commit: Commit) -> None:
         (["discard:no"], {}, "not_retryable", "failed"),
     ],
 )
-def test_the_reason_of_a_letter(
+def test_the_reason_of_a_dead_letter(
     books: Books,
     hand: Hand,
     commit: Commit,
@@ -213,7 +213,7 @@ def test_the_reason_of_a_letter(
     assert attempts(handle) == [(1, outcome)]
 
 
-def test_an_unknown_job_is_the_reason_of_its_letter(
+def test_an_unknown_job_is_the_reason_of_its_dead_letter(
     books: Books, hand: Hand, commit: Commit
 ) -> None:
     with commit():
@@ -278,7 +278,7 @@ def test_replayed(books: Books, hand: Hand, commit: Commit) -> None:
     assert statistics("test-fail")["enqueued"] == 1
 
 
-def test_an_event_of_the_life_before_a_replay_leaves_the_row_alone(
+def test_an_event_from_before_a_replay_does_not_change_the_row(
     books: Books, hand: Hand, commit: Commit
 ) -> None:
     with commit():
@@ -364,7 +364,7 @@ def test_batches_of_any_size_give_the_same_rows(
     assert len(stream()) > 10
 
 
-def test_a_ledger_that_opens_again_counts_nothing_twice(commit: Commit, books: Books) -> None:
+def test_reopening_a_ledger_counts_nothing_twice(commit: Commit, books: Books) -> None:
     everything(commit)
     folded = books.fold()
     before = picture()
@@ -374,7 +374,7 @@ def test_a_ledger_that_opens_again_counts_nothing_twice(commit: Commit, books: B
     assert picture() == before
 
 
-def test_a_transaction_that_is_rolled_back_changes_nothing_and_is_made_up_for(
+def test_a_rolled_back_transaction_is_repeated(
     commit: Commit, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from django.db import OperationalError
@@ -393,7 +393,7 @@ def test_a_transaction_that_is_rolled_back_changes_nothing_and_is_made_up_for(
     assert row(handles[0]).state == JobState.COMPLETED
 
 
-def test_two_ledgers_meet_at_the_cursor(commit: Commit) -> None:
+def test_of_two_concurrent_ledgers_one_rolls_back(commit: Commit) -> None:
     one, other = Books(), Books()
     everything(commit)
     one.fold()
@@ -410,7 +410,7 @@ def test_two_ledgers_meet_at_the_cursor(commit: Commit) -> None:
         one.fold()
 
 
-def test_a_redis_that_comes_back_empty_is_noticed(
+def test_an_emptied_redis_is_detected(
     commit: Commit, redis_client: redis.Redis, books: Books
 ) -> None:
     everything(commit)
@@ -426,7 +426,7 @@ def test_a_redis_that_comes_back_empty_is_noticed(
     assert books.row(handle).state == JobState.WAITING
 
 
-def test_events_of_rows_that_were_deleted_are_passed_over(
+def test_events_of_deleted_rows_are_skipped(
     commit: Commit, books: Books, hand: Hand, caplog: pytest.LogCaptureFixture
 ) -> None:
     with commit():
@@ -439,7 +439,7 @@ def test_events_of_rows_that_were_deleted_are_passed_over(
     assert f"event enqueued of job={gone} has no row in default" in caplog.text
 
 
-def test_a_final_job_whose_row_was_deleted_does_not_stay_in_redis(
+def test_an_ended_job_whose_row_was_deleted_expires_in_redis(
     commit: Commit, books: Books, hand: Hand, redis_client: redis.Redis
 ) -> None:
     with commit():
@@ -465,9 +465,7 @@ def test_a_tombstone_outlives_the_transaction_of_its_job(
     assert before > 3600 and redis_client.ttl(keys.job(handle)) == pytest.approx(before, abs=5)
 
 
-def test_a_database_that_refuses_large_statements_gets_small_ones(
-    commit: Commit, books: Books
-) -> None:
+def test_after_a_refused_statement_batches_are_smaller(commit: Commit, books: Books) -> None:
     """MariaDB hangs up on what is above its ``max_allowed_packet``: a few hundred jobs with much
     data are."""
 
@@ -493,7 +491,7 @@ def test_a_database_that_refuses_large_statements_gets_small_ones(
     assert JobRecord.objects.count() == len(handles)
 
 
-def test_an_event_that_a_database_never_takes_is_passed_over_alone(
+def test_only_the_event_that_a_database_rejects_is_skipped(
     commit: Commit,
     books: Books,
     hand: Hand,
@@ -546,7 +544,7 @@ def test_an_event_that_cannot_be_read_does_not_stop_the_ledger(
 # --- several databases ----------------------------------------------------------------------------
 
 
-def test_each_database_folds_its_own_events_and_passes_the_others(commit: Commit) -> None:
+def test_each_database_applies_its_own_events_only(commit: Commit) -> None:
     mine, theirs = Books("default"), Books("other")
     with commit("other"), commit():
         here = noop.enqueue()
@@ -577,7 +575,7 @@ def test_dead_letters_attempts_and_audit_stay_in_the_job_s_database(
 # --- what Redis may forget, and when --------------------------------------------------------------
 
 
-def test_final_jobs_get_a_time_to_live_only_when_the_rows_have_them(
+def test_ended_jobs_get_a_time_to_live_after_the_commit(
     commit: Commit, books: Books, hand: Hand, redis_client: redis.Redis
 ) -> None:
     with commit():
@@ -599,7 +597,7 @@ def test_final_jobs_get_a_time_to_live_only_when_the_rows_have_them(
         assert 55 < score - seconds < 65
 
 
-def test_a_job_that_lives_again_is_not_forgotten(
+def test_a_replayed_job_does_not_expire(
     commit: Commit, books: Books, hand: Hand, redis_client: redis.Redis
 ) -> None:
     with commit():
@@ -612,7 +610,7 @@ def test_a_job_that_lives_again_is_not_forgotten(
     assert redis_client.ttl(keys.job(handle)) == -1
 
 
-def test_the_stream_is_trimmed_only_behind_every_database(
+def test_the_stream_is_trimmed_up_to_the_slowest_database(
     commit: Commit, monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis
 ) -> None:
     from django.db import OperationalError
@@ -641,7 +639,7 @@ def test_the_stream_is_trimmed_only_behind_every_database(
     assert redis_client.xlen(keys.EVENTS) == 0
 
 
-def test_what_was_folded_and_not_trimmed_is_trimmed_though_nothing_new_comes(
+def test_applied_events_are_trimmed_without_new_events(
     commit: Commit, books: Books, monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis
 ) -> None:
     """A leader died between its commit and that. Health would take the events for ones that the
@@ -660,7 +658,7 @@ def test_what_was_folded_and_not_trimmed_is_trimmed_though_nothing_new_comes(
 # --- costs ----------------------------------------------------------------------------------------
 
 
-def test_a_batch_is_a_handful_of_statements(commit: Commit, books: Books) -> None:
+def test_a_batch_takes_a_handful_of_statements(commit: Commit, books: Books) -> None:
     with commit():
         noop.enqueue_bulk([{}] * 100)
     work("default")
@@ -714,7 +712,7 @@ def test_an_event_has_all_that_the_ledger_needs(commit: Commit, hand: Hand) -> N
     assert uuid.UUID(started.job_id) == handle.id
 
 
-def test_the_ledger_of_the_database_that_the_router_writes_to_takes_rq_jobs_jobs(
+def test_the_router_s_write_database_takes_plain_rq_jobs(
     redis_client: redis.Redis,
 ) -> None:
     assert Ledger("default", "default", redis_client).takes_rq_jobs is True

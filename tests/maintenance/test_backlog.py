@@ -1,4 +1,4 @@
-"""Queue build-up is told once, and once that it is over: log, mail to ADMINS, signal."""
+"""Backlog alerts: one log line, mail and signal when a queue exceeds its limits and recovers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def limits(settings: Any) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BACKLOG_ALERTS": {"waiting": 3}}
 
 
-def test_it_is_told_once_and_once_that_it_is_over(
+def test_a_backlog_is_reported_once_and_its_end_once(
     redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "wellos_jobs")
@@ -51,7 +51,7 @@ def test_it_is_told_once_and_once_that_it_is_over(
     ]
 
 
-def test_a_long_wait_is_a_backlog_too(redis_client: redis.Redis, settings: Any) -> None:
+def test_a_long_wait_is_a_backlog(redis_client: redis.Redis, settings: Any) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BACKLOG_ALERTS": {"oldest_wait": 60}}
     handle = noop.enqueue()
     seconds, _ = redis_client.time()
@@ -61,7 +61,7 @@ def test_a_long_wait_is_a_backlog_too(redis_client: redis.Redis, settings: Any) 
     assert [one["over"] for one in heard] == [False]
 
 
-def test_it_can_be_switched_off(redis_client: redis.Redis, settings: Any) -> None:
+def test_alerts_can_be_disabled(redis_client: redis.Redis, settings: Any) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BACKLOG_ALERTS": None}
     noop.enqueue_bulk([{}] * 5)
     with listening(signals.queue_backlog) as heard:
@@ -70,7 +70,7 @@ def test_it_can_be_switched_off(redis_client: redis.Redis, settings: Any) -> Non
 
 
 @pytest.mark.parametrize("value", [{"wating": 1}, {"waiting": 0}, 7])
-def test_limits_that_cannot_be_meant_are_a_problem(settings: Any, value: object) -> None:
+def test_invalid_limits_are_a_problem(settings: Any, value: object) -> None:
     settings.WELLOS_JOBS = {"BACKLOG_ALERTS": value}
     (problem,) = conf.problems()
     assert problem.startswith("WELLOS_JOBS['BACKLOG_ALERTS'] is")

@@ -61,9 +61,7 @@ def rotate(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_schedules_come_under_the_new_key_too(
-    settings: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_schedules_are_rotated(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Else each of their runs would fail once the old key is taken out."""
     schedule = Schedule.objects.create(
         name="nightly", job_name="test-secret", cron="0 2 * * *", data={"token": TOKEN}
@@ -77,7 +75,7 @@ def test_schedules_come_under_the_new_key_too(
     assert schedule.next_run_at == planned
 
 
-def test_rows_and_redis_come_under_the_new_key(
+def test_rows_and_redis_are_rotated(
     settings: Any, redis_client: redis.Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = jobs.secret.enqueue(token=TOKEN)
@@ -130,9 +128,7 @@ def test_a_running_job_is_not_disturbed(settings: Any, redis_client: redis.Redis
     assert handle.result == len(TOKEN)
 
 
-def test_a_hash_that_changed_meanwhile_is_left_alone(
-    settings: Any, redis_client: redis.Redis
-) -> None:
+def test_a_hash_that_changed_meanwhile_is_skipped(settings: Any, redis_client: redis.Redis) -> None:
     """Compare and set: between reading and writing, somebody else may have put other data there."""
     handle = jobs.secret.enqueue(token=TOKEN)
     use(settings, NEW, OLD)
@@ -155,7 +151,7 @@ def test_a_hash_that_changed_meanwhile_is_left_alone(
     assert not redis_client.exists(keys.job("no-such-job"))
 
 
-def test_a_row_that_changed_meanwhile_is_left_alone(
+def test_a_row_that_changed_meanwhile_is_skipped(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handle = jobs.secret.enqueue(token=TOKEN)
@@ -180,7 +176,7 @@ def test_in_batches(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert key_rotation.rotate_hashes("default") == key_rotation.RotationCount(seen=35, rotated=35)
 
 
-def test_a_run_that_was_broken_off_goes_on(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_rotation_continues(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_rotation, "BATCH", 10)
     jobs.secret.enqueue_bulk([{"token": TOKEN}] * 35)
     use(settings, NEW, OLD)
@@ -199,7 +195,7 @@ def test_a_run_that_was_broken_off_goes_on(settings: Any, monkeypatch: pytest.Mo
     assert key_rotation.rotate_rows("default") == key_rotation.RotationCount(seen=35, rotated=21)
 
 
-def test_values_that_no_key_opens_are_told_and_the_others_rotated(
+def test_unreadable_values_are_reported_and_the_others_rotated(
     settings: Any, redis_client: redis.Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use(settings, Fernet.generate_key().decode())
@@ -217,7 +213,7 @@ def test_values_that_no_key_opens_are_told_and_the_others_rotated(
     assert not opens(NEW, token_in_row(lost))
 
 
-def test_foreign_jobs_are_passed_over(settings: Any, redis_client: redis.Redis) -> None:
+def test_plain_rq_jobs_are_skipped(settings: Any, redis_client: redis.Redis) -> None:
     foreign = django_rq.get_queue("default").enqueue(jobs.foreign_add, 1)
     before = redis_client.hgetall(keys.job(foreign.id))
     redis_client.sadd(keys.job(f"{foreign.id}:dependents"), "another key that begins like a job's")

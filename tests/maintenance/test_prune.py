@@ -79,12 +79,12 @@ def test_by_default_completed_and_canceled_stay_30_days_and_failed_180() -> None
 
 
 @pytest.mark.parametrize("state", sorted(set(JobState) - set(FINAL)))
-def test_jobs_that_are_not_final_are_never_pruned(state: str) -> None:
+def test_open_jobs_are_never_pruned(state: str) -> None:
     ended(state, 3650)
     assert prune.prune("default") == NOTHING
 
 
-def test_attempts_and_closed_letters_go_with_their_job_and_the_audit_log_stays() -> None:
+def test_attempts_and_closed_letters_are_deleted_with_their_job_but_not_the_audit_log() -> None:
     job = ended("failed", 200)
     letter(job, 200, DeadLetterStatus.DISCARDED)
     JobAttempt.objects.create(job=job, number=1, outcome="failed", ended_at=timezone.now())
@@ -96,12 +96,12 @@ def test_attempts_and_closed_letters_go_with_their_job_and_the_audit_log_stays()
     assert AuditEntry.objects.count() == 1
 
 
-def test_a_failed_job_with_an_open_letter_stays_for_ever() -> None:
+def test_a_failed_job_with_an_open_letter_is_kept_forever() -> None:
     letter(ended("failed", 3650), 3650)
     assert prune.prune("default") == NOTHING
 
 
-def test_open_letters_too_have_an_end_if_the_project_says_so(settings: Any) -> None:
+def test_open_letters_can_have_a_retention(settings: Any) -> None:
     keep(settings, dead_letters=365, failed=30)
     young = ended("failed", 300)
     letter(young, 300)
@@ -124,7 +124,7 @@ def entry(days: float) -> AuditEntry:
     )
 
 
-def test_statistics_stay_90_days_and_the_audit_log_for_ever() -> None:
+def test_statistics_are_kept_90_days_and_the_audit_log_forever() -> None:
     young, written = statistic(89), entry(3650)
     statistic(91)
     assert prune.prune("default", dry_run=True) == NOTHING | {"statistics": 1}
@@ -133,7 +133,7 @@ def test_statistics_stay_90_days_and_the_audit_log_for_ever() -> None:
     assert list(AuditEntry.objects.all()) == [written]
 
 
-def test_counts_by_minute_and_hour_go_when_no_chart_reads_them() -> None:
+def test_statistics_by_minute_and_hour_are_deleted_when_no_chart_reads_them() -> None:
     now = timezone.now()
     for age in (2, 4, 14, 16):
         at = now - timedelta(days=age)
@@ -145,7 +145,7 @@ def test_counts_by_minute_and_hour_go_when_no_chart_reads_them() -> None:
     assert HourStatistic.objects.count() == 3
 
 
-def test_statistics_and_audit_log_as_the_project_says(settings: Any) -> None:
+def test_retention_of_statistics_and_audit_log(settings: Any) -> None:
     keep(settings, statistics=None, audit=365)
     statistic(3650)
     young = entry(364)
@@ -155,7 +155,7 @@ def test_statistics_and_audit_log_as_the_project_says(settings: Any) -> None:
     assert DayStatistic.objects.count() == 1
 
 
-def test_none_keeps_for_ever(settings: Any) -> None:
+def test_none_keeps_forever(settings: Any) -> None:
     keep(settings, completed=None)
     ended("completed", 3650)
     assert prune.prune("default") == NOTHING
@@ -191,7 +191,7 @@ def once_chosen(act: Callable[[], Any], *texts: str) -> Iterator[None]:
     assert done
 
 
-def test_a_job_that_is_retried_meanwhile_stays() -> None:
+def test_a_job_that_is_retried_meanwhile_is_kept() -> None:
     job, other = ended("failed", 200), ended("failed", 200)
     with once_chosen(lambda: operations.retry(job), "JobState.FAILED"):
         assert prune.prune("default")["failed"] == 1
@@ -199,7 +199,7 @@ def test_a_job_that_is_retried_meanwhile_stays() -> None:
     assert not JobRecord.objects.filter(pk=other.pk).exists()
 
 
-def test_a_unique_key_that_is_taken_over_meanwhile_stays() -> None:
+def test_a_unique_key_that_is_taken_over_meanwhile_is_kept() -> None:
     """Else a second job would get it while the first one counts."""
     cases = (("ended", None, "EXISTS"), ("expired", timezone.now() - timedelta(days=1), "< %s"))
     for key, expires, condition in cases:
@@ -214,7 +214,7 @@ def test_a_unique_key_that_is_taken_over_meanwhile_stays() -> None:
         assert taken.get().job == alive.pk
 
 
-def test_expired_unique_keys_go_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired_unique_keys_are_deleted_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prune, "BATCH", 2)
     over = timezone.now() - timedelta(seconds=1)
     UniqueClaim.objects.bulk_create(
@@ -241,7 +241,7 @@ def test_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     assert left() == []
 
 
-def test_no_more_batches_than_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_batches_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prune, "BATCH", 10)
     for _ in range(25):
         ended("completed", 40)
@@ -252,7 +252,7 @@ def test_the_batch_is_a_thousand() -> None:
     assert prune.BATCH == 1_000
 
 
-def test_only_the_database_it_is_told() -> None:
+def test_only_the_given_database() -> None:
     ended("completed", 40)
     ended("completed", 40, using="other")
     assert prune.prune("other")["completed"] == 1

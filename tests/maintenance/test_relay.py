@@ -75,7 +75,7 @@ def keeper(books: Books) -> DatabaseMaintenance:
     return keeper
 
 
-def test_a_redis_with_an_older_beat_is_looked_through_once(keeper: DatabaseMaintenance) -> None:
+def test_an_older_beat_in_redis_starts_one_rebuild(keeper: DatabaseMaintenance) -> None:
     keeper.pulse(900.0, 1005.0)
     assert keeper.is_busy
     keeper.heal()
@@ -83,7 +83,7 @@ def test_a_redis_with_an_older_beat_is_looked_through_once(keeper: DatabaseMaint
     assert not keeper.is_busy
 
 
-def test_a_clock_of_redis_that_is_set_back_is_no_loss(keeper: DatabaseMaintenance) -> None:
+def test_a_redis_clock_set_back_starts_no_rebuild(keeper: DatabaseMaintenance) -> None:
     """Else all open rows would be looked through, again and again, until the clock has caught
     up."""
     for before, now in ((1000.0, 405.0), (405.0, 410.0), (410.0, 415.0)):
@@ -94,7 +94,7 @@ def test_a_clock_of_redis_that_is_set_back_is_no_loss(keeper: DatabaseMaintenanc
 # --- relay ----------------------------------------------------------------------------------------
 
 
-def test_what_was_never_pushed_is_pushed_once(redis_client: redis.Redis) -> None:
+def test_a_row_that_was_never_pushed_is_pushed_once(redis_client: redis.Redis) -> None:
     handle = never_pushed(priority=Priority.HIGH)
     assert relayed(redis_client) == 1
     assert relayed(redis_client) == 0
@@ -106,12 +106,12 @@ def test_what_was_never_pushed_is_pushed_once(redis_client: redis.Redis) -> None
     assert Hand("default").run().kind == "completed"
 
 
-def test_the_process_that_made_a_row_gets_a_moment_to_push_it(redis_client: redis.Redis) -> None:
+def test_a_new_row_is_left_to_its_own_process(redis_client: redis.Redis) -> None:
     noop.enqueue()
     assert relayed(redis_client) == 0
 
 
-def test_a_push_that_comes_after_the_relay_s_changes_nothing(redis_client: redis.Redis) -> None:
+def test_a_push_after_the_relay_changes_nothing(redis_client: redis.Redis) -> None:
     handle = never_pushed()
     late = row(handle)
     assert relayed(redis_client) == 1
@@ -131,7 +131,7 @@ def test_a_delayed_row_keeps_its_time_and_an_overdue_one_waits(redis_client: red
     assert (later.state, overdue.state) == (JobState.DELAYED, JobState.WAITING)
 
 
-def test_only_served_queues_are_looked_at_and_each_database_has_its_own_relay(
+def test_only_served_queues_of_the_relay_s_database(
     redis_client: redis.Redis,
 ) -> None:
     elsewhere = never_pushed(queue="slow")
@@ -142,7 +142,7 @@ def test_only_served_queues_are_looked_at_and_each_database_has_its_own_relay(
     assert not redis_client.exists(keys.job(elsewhere))
 
 
-def test_a_canceled_row_is_not_pushed_and_its_tombstone_tells_the_ledger_again(
+def test_a_canceled_row_is_not_pushed_and_its_tombstone_repeats_the_event(
     redis_client: redis.Redis,
 ) -> None:
     handle = never_pushed()
@@ -156,7 +156,7 @@ def test_a_canceled_row_is_not_pushed_and_its_tombstone_tells_the_ledger_again(
     assert Hand("default").claim() is None
 
 
-def test_a_push_of_rows_that_were_read_too_long_ago_is_refused(
+def test_a_push_of_outdated_rows_is_refused(
     redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     handle = never_pushed()
@@ -169,7 +169,7 @@ def test_a_push_of_rows_that_were_read_too_long_ago_is_refused(
     assert relayed(redis_client) == 1
 
 
-def test_a_life_that_redis_has_lost_is_rebuilt_although_it_knows_the_one_before(
+def test_a_lost_replay_is_rebuilt_although_redis_has_the_job_before_it(
     redis_client: redis.Redis, commit: Callable[..., Any]
 ) -> None:
     """A failover went back to before a replay: the old hash would live for a minute, and the replay
@@ -191,7 +191,7 @@ def test_a_life_that_redis_has_lost_is_rebuilt_although_it_knows_the_one_before(
     assert rebuilt(redis_client) == 0
 
 
-def test_a_replay_that_was_never_pushed_is_one(
+def test_a_replay_that_was_never_pushed_is_pushed(
     redis_client: redis.Redis, commit: Callable[..., Any]
 ) -> None:
     with commit():
@@ -208,7 +208,7 @@ def test_a_replay_that_was_never_pushed_is_one(
     assert statistics("test-fail")["enqueued"] == 1
 
 
-def test_many_rows_go_in_chunks_oldest_first(
+def test_many_rows_are_pushed_in_chunks_oldest_first(
     redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "CHUNK", 3)
@@ -221,7 +221,7 @@ def test_many_rows_go_in_chunks_oldest_first(
     assert relayed(redis_client) == 2
 
 
-def test_foreign_rows_are_history_and_never_pushed(redis_client: redis.Redis) -> None:
+def test_rows_of_plain_rq_jobs_are_never_pushed(redis_client: redis.Redis) -> None:
     old = timezone.now() - timedelta(seconds=60)
     JobRecord.objects.create(name="a.b", queue="default", rq_id="theirs", created_at=old)
     assert relayed(redis_client) == rebuilt(redis_client) == 0
@@ -230,7 +230,7 @@ def test_foreign_rows_are_history_and_never_pushed(redis_client: redis.Redis) ->
 # --- rebuild --------------------------------------------------------------------------------------
 
 
-def test_every_open_row_that_redis_has_lost_comes_back(
+def test_every_open_job_that_redis_lost_is_restored(
     redis_client: redis.Redis, commit: Callable[..., Any]
 ) -> None:
     with commit():
@@ -286,7 +286,7 @@ def test_a_job_that_was_promoted_is_not_delayed_again(
     assert promoted.state is retried.state is JobState.WAITING, held.name
 
 
-def test_what_redis_has_is_left_alone(
+def test_jobs_that_redis_has_are_not_pushed(
     redis_client: redis.Redis, commit: Callable[..., Any]
 ) -> None:
     with commit():
@@ -298,7 +298,7 @@ def test_what_redis_has_is_left_alone(
     assert redis_client.hgetall(keys.job(handle)) == before and claim.attempt == 1
 
 
-def test_a_rebuild_goes_in_chunks(
+def test_a_rebuild_works_in_chunks(
     redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(relay, "CHUNK", 2)
@@ -309,7 +309,7 @@ def test_a_rebuild_goes_in_chunks(
     assert "rebuild: 5 open jobs of default were missing in Redis" in caplog.text
 
 
-def test_a_chunk_that_was_too_slow_is_taken_again(
+def test_a_chunk_that_was_too_slow_is_repeated(
     redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never_pushed()

@@ -1,5 +1,4 @@
-"""What people have set by hand comes back to a Redis that lost everything: paused queues, limits,
-open breakers."""
+"""Operator settings are restored to an emptied Redis: paused queues, limits, open breakers."""
 
 from __future__ import annotations
 
@@ -59,7 +58,7 @@ def test_limits_and_breakers(redis_client: redis.Redis) -> None:
     assert not redis_client.exists(f"{keys.OWN}breaker:b:books")
 
 
-def test_nothing_is_restored_in_a_redis_that_is_known(redis_client: redis.Redis) -> None:
+def test_nothing_is_restored_in_a_known_epoch(redis_client: redis.Redis) -> None:
     books = Books()
     operations.pause_queue("email")
     queues.resume("email")
@@ -68,9 +67,8 @@ def test_nothing_is_restored_in_a_redis_that_is_known(redis_client: redis.Redis)
     assert not queues.counts("email").paused
 
 
-def test_a_redis_that_fails_again_meanwhile(redis_client: redis.Redis) -> None:
-    """As one that was just started does. What could not be set then is set when it is there to
-    stay."""
+def test_redis_fails_again_during_the_restore(redis_client: redis.Redis) -> None:
+    """As after a restart. Settings that could not be restored then are restored later."""
     operations.pause_queue("email")
     Books()
     redis_client.flushall()
@@ -86,7 +84,7 @@ def test_a_redis_that_fails_again_meanwhile(redis_client: redis.Redis) -> None:
     assert queues.counts("email").paused
 
 
-def test_it_costs_two_queries_for_each_kind(redis_client: redis.Redis) -> None:
+def test_two_queries_per_kind(redis_client: redis.Redis) -> None:
     for name in ("email", "low", "slow"):
         operations.pause_queue(name)
     operations.set_limit("c:exports", 2)

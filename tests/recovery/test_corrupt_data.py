@@ -24,7 +24,7 @@ def spoil(client: redis.Redis, handle: JobHandle) -> None:
 
 
 @pytest.mark.parametrize("delay", [None, 0.001])
-def test_a_job_behind_it_is_claimed(redis_client: redis.Redis, delay: float | None) -> None:
+def test_the_next_job_is_claimed(redis_client: redis.Redis, delay: float | None) -> None:
     first, second = (noop.using(delay=delay).enqueue() for _ in range(2))
     spoil(redis_client, first)
     assert Hand("default").take().id == str(second)
@@ -44,7 +44,7 @@ def test_a_dead_worker_s_other_jobs_are_rescued(redis_client: redis.Redis) -> No
     assert redis_client.zcard(keys.LEASES) == 0
 
 
-def test_it_is_made_anew_from_its_row(
+def test_the_hash_is_recreated_from_its_row(
     redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     books = Books()
@@ -60,7 +60,7 @@ def test_it_is_made_anew_from_its_row(
     assert f"the key of job={first} is not a hash" in caplog.text
 
 
-def test_a_duty_of_the_supervisor_that_fails_ends_nobody(
+def test_a_failing_task_of_the_supervisor_ends_no_process(
     processes: Fleet, redis_client: redis.Redis
 ) -> None:
     supervisor = processes.worker()

@@ -211,7 +211,7 @@ def test_ledger_killed_over_and_over(processes: Fleet, journal: Journal) -> None
 
 
 @in_two_databases
-def test_final_jobs_that_a_dead_ledger_did_not_forget(redis_client: redis.Redis) -> None:
+def test_ended_jobs_left_by_a_killed_ledger_expire(redis_client: redis.Redis) -> None:
     """It died between its commit and the forgetting: the next clean-up makes up for it, for folded
     jobs only."""
     books, hand = Books(), Hand()
@@ -229,7 +229,7 @@ def test_final_jobs_that_a_dead_ledger_did_not_forget(redis_client: redis.Redis)
 
 
 @in_two_databases
-def test_a_large_clean_up_does_not_hold_the_ledger_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_prune_does_not_hold_up_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows go one batch at a time, and events are folded in between."""
     monkeypatch.setattr(prune, "BATCH", 10)
     at = timezone.now() - timedelta(days=40)
@@ -254,10 +254,10 @@ def test_a_large_clean_up_does_not_hold_the_ledger_up(monkeypatch: pytest.Monkey
 
 
 @in_two_databases
-def test_an_event_that_no_database_takes(
+def test_an_event_that_every_database_rejects(
     redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is passed over with a line in the log; the events before and behind it are folded."""
+    """It is logged and skipped; the events before and after it are applied."""
     books, hand = Books(), Hand()
     before, bad, after = noop.enqueue(), noop.enqueue(), noop.enqueue()
     hand.run()
@@ -273,7 +273,7 @@ def test_an_event_that_no_database_takes(
 
 
 @in_two_databases
-def test_foreign_data_that_some_database_refuses() -> None:
+def test_rq_data_that_some_databases_reject() -> None:
     """NUL, half a surrogate pair, NaN and infinity are JSON to RQ's serializer, but not to every
     database."""
     books = Books()

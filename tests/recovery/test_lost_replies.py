@@ -106,7 +106,7 @@ def test_lost_replies_everywhere(
 
 
 @in_two_databases
-def test_lost_reply_to_the_forgetting_of_final_jobs(redis_proxy: CuttingProxy) -> None:
+def test_lost_reply_to_forget(redis_proxy: CuttingProxy) -> None:
     """The rows were committed: the same events must not be folded again, although the call after it
     failed."""
     books, hand = Books(), Hand()
@@ -123,7 +123,7 @@ def test_lost_reply_to_the_forgetting_of_final_jobs(redis_proxy: CuttingProxy) -
 
 
 @in_two_databases
-def test_a_namesake_does_not_get_the_answer_of_the_dead() -> None:
+def test_a_new_worker_of_the_same_name_gets_no_stored_answer() -> None:
     """A new process counts from 1 again, as its dead predecessor of the same name did."""
     noop.enqueue_bulk([{}, {}])
     first, second = Hand(name="solo"), Hand(name="solo")
@@ -169,7 +169,7 @@ def test_a_job_cancelled_while_it_runs_is_not_run_again(kind: str) -> None:
 
 
 @in_two_databases
-def test_a_kill_that_comes_late_is_not_put_down_to_the_next_job() -> None:
+def test_a_late_kill_is_not_attributed_to_the_next_job() -> None:
     """The supervisor killed a worker for a run that hung; that run had just ended, and its settle
     claimed another."""
     first, second = scripted.enqueue(), scripted.enqueue()

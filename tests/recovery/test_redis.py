@@ -71,7 +71,8 @@ def test_enqueue_while_redis_is_down(
     back = time.time()
     started = journal.wait_for_starts(1, handle)[0].at
     print(
-        f"two enqueues without Redis took {took:.3f} s; Redis back to the run {started - back:.2f} s"
+        f"two enqueues without Redis took {took:.3f} s; "
+        f"Redis back to the run {started - back:.2f} s"
     )
     assert started - back < 5
     processes.wait_until(lambda: all_have_state("completed", 22))
@@ -245,8 +246,10 @@ looks = 0
 while True:
     for name in ("default", "email"):
         queue = Queue(name, connection=connection, serializer=JSONSerializer)
-        for registry in (queue.started_job_registry, queue.finished_job_registry, queue.failed_job_registry,
-                         queue.deferred_job_registry, queue.scheduled_job_registry, queue.canceled_job_registry):
+        for registry in (
+            queue.started_job_registry, queue.finished_job_registry, queue.failed_job_registry,
+            queue.deferred_job_registry, queue.scheduled_job_registry, queue.canceled_job_registry,
+        ):
             len(registry), registry.count, registry.get_job_ids()
             registry.cleanup()
         clean_registries(queue)
@@ -255,7 +258,7 @@ while True:
 """
 
 
-def test_a_viewer_counting_registries_all_the_while(
+def test_registries_are_counted_during_the_load(
     processes: Fleet, journal: Journal, redis_client: redis.Redis
 ) -> None:
     """Each count runs RQ's clean-up, with whatever it thinks is abandoned: no job fails, none is
@@ -287,7 +290,7 @@ def test_a_viewer_counting_registries_all_the_while(
 def test_redis_with_its_memory_full(
     processes: Fleet, journal: Journal, use_redis: UseRedis, redis_server: RedisServer
 ) -> None:
-    """A full Redis takes no new jobs, but what is there runs and is folded; what came meanwhile is
+    """A full Redis takes no new jobs, but jobs that are there run and reach their rows; what came meanwhile is
     pushed later."""
     worker = processes.worker("--processes", "2")
     handles = enqueue_load(journal, 100, seconds=0.05)

@@ -84,7 +84,7 @@ def test_workers_that_start_while_the_memory_is_full_empty_it(
     assert len(journal.starts()) == len(handles)
 
 
-def test_a_worker_that_cannot_say_what_it_works_on_waits(
+def test_a_worker_that_cannot_record_its_job_waits(
     server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does not ask again at once, for ever, and ends when it is told to."""
@@ -106,7 +106,7 @@ def test_a_worker_that_cannot_say_what_it_works_on_waits(
 
 
 @pytest.mark.parametrize("replica", [False, True])
-def test_those_who_wait_are_woken_by_an_error(
+def test_blocked_workers_are_woken_by_an_error(
     processes: Fleet, server: RedisServer, replica: bool
 ) -> None:
     """As in a failover: the primary that idle processes block on becomes a replica of another

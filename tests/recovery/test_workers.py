@@ -141,11 +141,12 @@ def test_job_that_hangs_beyond_its_timeout(processes: Fleet, journal: Journal) -
 
 
 def test_receiver_of_the_start_that_hangs(processes: Fleet) -> None:
-    """It counts as a run that hangs: the attempt is spent, so that the job does not come back for
-    ever."""
+    """It counts as a hanging run and uses up the attempt, so the job does not come back forever."""
     processes.start(
         "-c",
-        "import sys, time; from wellos_jobs import signals; from tests.support.run_supervisor import main\n"
+        "import sys, time\n"
+        "from wellos_jobs import signals\n"
+        "from tests.support.run_supervisor import main\n"
         "signals.job_started.connect(lambda **sent: time.sleep(600), weak=False)\n"
         "sys.exit(main(['timeout_grace=1']))",
     )

@@ -1,5 +1,7 @@
-"""The clock in real processes: killed, stopped, without Redis, without the database. No tick twice,
-none missing."""
+"""The clock in real processes: killed, stopped, without Redis, without the database.
+
+Every tick is made exactly once.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ def empty_database(folder: Path) -> str:
 
 
 class Pair:
-    """Two processes of one kind, each killed with -9 again and again, and started anew."""
+    """Two processes of one kind, repeatedly killed with -9 and restarted."""
 
     def __init__(self, start: Callable[[], Process], chance: random.Random) -> None:
         self.start = start
@@ -109,11 +111,11 @@ def schedules_on_the_edge(
 def test_two_clocks_under_kill_9_for_a_minute(
     processes: Fleet, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    """`rqscheduler` with a schedule every second; and, in a world of its own, moved clocks over
-    both clock changes.
+    """`rqscheduler` with a schedule every second; and, on another Redis and database, moved clocks
+    over both clock changes.
 
-    In both worlds Redis is restarted empty in between. Every due time is one job, and each job of
-    the first world runs.
+    Each Redis is restarted empty in between. Every due time is one job, and each job of the first
+    database runs.
     """
     chance = random.Random(20261124)
     urls = test_run.child_environment()
@@ -189,7 +191,7 @@ def leader_of(pair: list[Process]) -> Process | None:
 
 
 def test_exact_times_take_over_and_a_clean_end(processes: Fleet, redis_client: Any) -> None:
-    """Below a second; within ten seconds of a dead leader, at once after one that was stopped."""
+    """Exact below a second; takeover within ten seconds of a kill, at once after SIGTERM."""
     pair = [processes.manage("rqscheduler") for _ in range(2)]
     leader = processes.wait_until(lambda: leader_of(pair))
     standby = pair[1 - pair.index(leader)]
@@ -260,7 +262,7 @@ def wait_for_retries(process: Process, line: str) -> None:
 def test_redis_and_the_database_away_and_back(
     processes: Fleet, redis_server: RedisServer, database_outage: DatabaseOutage
 ) -> None:
-    """The clock waits, the process stays, and what became due meanwhile is made up for."""
+    """The process survives and waits; runs that became due meanwhile are caught up."""
     make("every second", Every(1))
     process = processes.manage("rqscheduler")
     processes.wait_until(lambda: len(due_times("every second")) >= 2)
@@ -283,7 +285,7 @@ def test_redis_and_the_database_away_and_back(
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
-def test_one_database_away_or_without_tables_holds_up_no_other(
+def test_a_database_away_or_without_tables_does_not_block_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And one whose tables come later is served from then on."""
@@ -325,9 +327,8 @@ def _rename(database: str, table: str, name: str) -> None:
         cursor.execute(f"ALTER TABLE {table} RENAME TO {name}")
 
 
-def test_a_change_is_followed_by_a_running_clock(processes: Fleet) -> None:
-    """Within the second, in whatever process it was made; a job that was run now does not disturb
-    it."""
+def test_a_running_clock_follows_changes(processes: Fleet) -> None:
+    """Within the second, from any process; other jobs do not disturb it."""
     row = make("far", "0 0 1 1 *")
     process = processes.manage("rqscheduler")
     process.wait_for_output(LEADING)

@@ -145,13 +145,13 @@ def test_refused_at_save(fields: dict[str, Any], column: str, text: str) -> None
     assert not Schedule.objects.exists()
 
 
-def test_all_faults_of_a_row_are_told_at_once() -> None:
+def test_all_errors_of_a_row_are_reported_at_once() -> None:
     with pytest.raises(ValidationError) as caught:
         make(cron="* * * *", time_zone="Nowhere", job="test-nop")
     assert set(caught.value.message_dict) == {"cron", "time_zone", "job_name"}
 
 
-def test_a_change_that_is_refused_changes_nothing() -> None:
+def test_an_invalid_change_changes_nothing() -> None:
     row = make(cron="0 8 * * *")
     row.cron = "0 25 * * *"
     with pytest.raises(ValidationError):
@@ -162,13 +162,13 @@ def test_a_change_that_is_refused_changes_nothing() -> None:
     assert stored(row).cron == "0 8 * * *"
 
 
-def test_a_job_on_a_queue_that_does_not_exist_is_refused() -> None:
+def test_a_job_on_an_unknown_queue_is_refused() -> None:
     registry.register(define("test-elsewhere", org_report, queue="nowhere"))
     with pytest.raises(ValidationError, match="There is no queue 'nowhere'"):
         make(job="test-elsewhere", data={"organization_id": "1"})
 
 
-def test_what_is_stored_is_plain_to_read() -> None:
+def test_stored_data_are_readable() -> None:
     """Lines with single spaces, zones by name, dates as a job's data has them."""
     row = make(cron="  0   8 * * * ", time_zone=ZoneInfo("Europe/Paris"))
     assert (stored(row).cron, stored(row).time_zone) == ("0 8 * * *", "Europe/Paris")
@@ -184,7 +184,7 @@ def test_what_is_stored_is_plain_to_read() -> None:
 # --- sensitive data -------------------------------------------------------------------------------
 
 
-def test_sensitive_arguments_are_never_stored_plain() -> None:
+def test_sensitive_arguments_are_never_stored_as_plain_text() -> None:
     row = make(job="test-secret", data={"token": "tk-very-secret", "fail": False})
     assert "tk-very-secret" not in json.dumps(row.data)
     with connection.cursor() as cursor:
@@ -193,7 +193,7 @@ def test_sensitive_arguments_are_never_stored_plain() -> None:
     assert payload.decode(stored(row).data) == {"token": "tk-very-secret", "fail": False}
 
 
-def test_sensitive_arguments_are_not_encrypted_anew_at_each_save() -> None:
+def test_sensitive_arguments_are_not_encrypted_again_by_each_save() -> None:
     row = make(job="test-secret", data={"token": "tk-1"})
     before = row.data
     row = stored(row)
@@ -206,7 +206,7 @@ def test_sensitive_arguments_are_not_encrypted_anew_at_each_save() -> None:
     assert "tk-2" not in json.dumps(stored(row).data)
 
 
-def test_sensitive_arguments_are_encrypted_by_an_update_too() -> None:
+def test_an_update_encrypts_sensitive_arguments() -> None:
     row = make(job="test-secret", data={"token": "tk-1"})
     Schedule.objects.filter(pk=row.pk).update(data={"token": "tk-2"})
     assert "tk-2" not in json.dumps(stored(row).data)
@@ -216,7 +216,7 @@ def test_sensitive_arguments_are_encrypted_by_an_update_too() -> None:
     assert "tk-3" not in json.dumps(Schedule.objects.get(name="b").data)
 
 
-def test_a_tick_and_run_now_carry_sensitive_arguments_encrypted_and_whole() -> None:
+def test_ticks_and_run_now_keep_sensitive_arguments_encrypted() -> None:
     row = make(job="test-secret", data={"token": "tk-1"}, next_run_at=timezone.now())
     ticks.tick("default", timezone.now())
     handle = run_now(row)
@@ -253,12 +253,12 @@ def test_a_new_schedule_gets_its_next_run() -> None:
     assert stored(row).next_run_at == row.next_run_at
 
 
-def test_a_schedule_that_is_switched_off_or_over_never_runs() -> None:
+def test_a_disabled_or_ended_schedule_never_runs() -> None:
     assert make("off", enabled=False).next_run_at is None
     assert make("over", ends_at=at("2020-01-01")).next_run_at is None
 
 
-def test_a_schedule_starts_at_its_start_and_ends_with_its_end() -> None:
+def test_runs_are_within_start_and_end() -> None:
     start = (timezone.now() + timedelta(days=2)).replace(hour=8, minute=0, second=0, microsecond=0)
     row = make(cron="0 8 * * *", starts_at=start, ends_at=start + timedelta(days=1))
     assert row.runs_after(timezone.now(), 5) == [start, start + timedelta(days=1)], (
@@ -283,7 +283,7 @@ def test_a_schedule_starts_at_its_start_and_ends_with_its_end() -> None:
 @pytest.mark.parametrize(
     "way", ["save", "save_fields", "update", "bulk_update", "update_or_create"]
 )
-def test_a_change_of_timing_sets_the_next_run_anew(change: dict[str, Any], way: str) -> None:
+def test_a_timing_change_resets_the_next_run(change: dict[str, Any], way: str) -> None:
     row = make(cron="0 8 * * *")
     before = row.next_run_at
     rows = Schedule.objects.filter(pk=row.pk)
@@ -303,7 +303,7 @@ def test_a_change_of_timing_sets_the_next_run_anew(change: dict[str, Any], way: 
     assert found.next_run_at == found.first_run_after(timezone.now())
 
 
-def test_a_save_that_leaves_the_timing_alone_leaves_the_next_run_alone() -> None:
+def test_a_save_without_timing_change_keeps_the_next_run() -> None:
     row = make(cron="0 8 * * *", next_run_at=at("2020-01-01 08:00"))
     row = stored(row)
     row.overlap = "skip"
@@ -311,7 +311,7 @@ def test_a_save_that_leaves_the_timing_alone_leaves_the_next_run_alone() -> None
     assert stored(row).next_run_at == at("2020-01-01 08:00"), "it is still due"
 
 
-def test_switching_off_and_on_does_not_make_up_for_the_time_between() -> None:
+def test_disabling_and_enabling_does_not_catch_up() -> None:
     row = make(cron="0 8 * * *", next_run_at=at("2020-01-01 08:00"))
     for enabled in (False, True):
         row.enabled = enabled
@@ -319,7 +319,7 @@ def test_switching_off_and_on_does_not_make_up_for_the_time_between() -> None:
     assert stored(row).next_run_at > timezone.now()  # type: ignore[operator]
 
 
-def test_a_run_can_be_put_off_by_hand() -> None:
+def test_a_run_can_be_postponed_by_hand() -> None:
     row = make(cron="0 8 * * *")
     later = at("2031-05-06 07:08")
     row.next_run_at = later
@@ -331,7 +331,7 @@ def test_a_run_can_be_put_off_by_hand() -> None:
     assert stored(row).next_run_at == at("2032-05-06 07:08"), "that was no wish of this save"
 
 
-def test_a_copy_of_a_row_gets_a_next_run_of_its_own() -> None:
+def test_a_copied_row_gets_its_own_next_run() -> None:
     row = stored(make(cron="0 8 * * *", next_run_at=at("2020-01-01 08:00")))
     row.pk, row._state.adding, row.name = None, True, "copy"
     row.save()
@@ -339,7 +339,7 @@ def test_a_copy_of_a_row_gets_a_next_run_of_its_own() -> None:
     assert Schedule.objects.get(name="test").next_run_at == at("2020-01-01 08:00")
 
 
-def test_a_bulk_create_checks_and_plans() -> None:
+def test_bulk_create_validates_and_sets_the_next_run() -> None:
     rows = [Schedule(name=f"b{number}", cron="@daily", job_name="test-noop") for number in range(3)]
     Schedule.objects.bulk_create(rows)
     assert all(row.next_run_at > timezone.now() for row in Schedule.objects.all())  # type: ignore[operator]
@@ -367,7 +367,7 @@ def test_a_stale_save_does_not_undo_a_tick() -> None:
     )
 
 
-def test_a_stale_save_of_another_timing_keeps_what_the_clock_noted() -> None:
+def test_a_stale_save_with_a_new_timing_keeps_the_clock_s_columns() -> None:
     make(cron="* * * * *", next_run_at=at("2020-01-01"))
     stale = Schedule.objects.get()
     ticks.tick("default", timezone.now())
@@ -384,7 +384,7 @@ def test_a_stale_save_of_another_timing_keeps_what_the_clock_noted() -> None:
     assert found.missed > 0
 
 
-def test_a_stale_save_that_brings_back_an_old_line_does_not_leave_the_new_line_s_time() -> None:
+def test_a_stale_save_of_an_old_cron_line_resets_the_next_run() -> None:
     """A form that was open for long writes all its fields: then the row says the old line, and runs
     by it."""
     make(cron="0 8 * * *")
@@ -397,7 +397,7 @@ def test_a_stale_save_that_brings_back_an_old_line_does_not_leave_the_new_line_s
     assert (found.cron, local(found.next_run_at, "UTC")) == ("0 8 * * *", "08:00:00")
 
 
-def test_a_stale_save_does_not_bring_back_what_was_removed() -> None:
+def test_a_stale_save_does_not_restore_a_removed_schedule() -> None:
     make()
     stale = Schedule.objects.get()
     remove_schedule("test")
@@ -410,7 +410,7 @@ def test_a_stale_save_does_not_bring_back_what_was_removed() -> None:
 
 
 @override_settings(WELLOS_JOBS={"ORGANIZATION_RESOLVER": RESOLVER}, TIME_ZONE="Europe/Paris")
-def test_the_zone_is_its_own_or_the_organization_s_or_the_project_s() -> None:
+def test_the_zone_is_the_schedule_s_or_the_organization_s_or_the_project_s() -> None:
     assert make("a", organization_id="acme", time_zone="Asia/Tokyo").zone == "Asia/Tokyo"
     assert make("b", organization_id="acme").zone == "America/New_York"
     assert make("c", organization_id="without").zone == "Europe/Paris"
@@ -427,12 +427,12 @@ def test_a_change_of_organization_is_a_change_of_timing() -> None:
 
 
 @override_settings(WELLOS_JOBS={"ORGANIZATION_RESOLVER": RESOLVER})
-def test_an_organization_in_a_zone_that_does_not_exist_is_refused() -> None:
+def test_an_unknown_zone_of_an_organization_is_refused() -> None:
     with pytest.raises(ValidationError, match="Mars/Olympus"):
         make(organization_id="lost")
 
 
-def test_an_organization_that_moved_is_followed() -> None:
+def test_a_changed_organization_zone_is_followed() -> None:
     """By the next save; a tick that comes first does not run at the old zone's time."""
     soon = timezone.now().astimezone(ZoneInfo("America/New_York")) + timedelta(
         hours=2
@@ -491,7 +491,7 @@ def test_schedule_organization_reports_sets_the_one_schedule_of_an_organization(
     assert local(found.next_run_at, "Europe/Paris") == "09:00:00"
 
 
-def test_a_report_schedule_takes_the_place_of_a_removed_one() -> None:
+def test_a_report_schedule_replaces_a_removed_one() -> None:
     """One that was declared, under the name of a report."""
     schedule_organization_reports("acme", "0 8 * * 1")
     Schedule.objects.update(source="code")
@@ -518,13 +518,13 @@ def test_report_schedules_are_those_of_reports() -> None:
         ({"starts_at": datetime(2026, 1, 1)}, "naive datetime"),
     ],
 )
-def test_a_report_that_cannot_be_meant_is_refused(options: dict[str, Any], text: str) -> None:
+def test_an_invalid_report_is_refused(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ValidationError, match=text):
         schedule_organization_reports("acme", "@weekly", **options)
     assert not Schedule.objects.exists()
 
 
-def test_an_option_that_does_not_exist_is_refused() -> None:
+def test_an_unknown_option_is_refused() -> None:
     make()
     with pytest.raises(
         BadOption, match="A schedule has no option 'overlapp'; use one of catch_up,"
@@ -554,7 +554,7 @@ def test_update_schedule_by_its_name_or_the_organization_s_id() -> None:
     assert local(Schedule.objects.get(name="test").next_run_at, "UTC") == "09:00:00"
 
 
-def test_what_is_not_there_cannot_be_changed_run_or_removed() -> None:
+def test_an_unknown_schedule_cannot_be_changed_run_or_removed() -> None:
     with pytest.raises(UnknownSchedule, match="There is no schedule 'nope'"):
         update_schedule("nope", "@daily")
     with pytest.raises(UnknownSchedule):
@@ -589,7 +589,7 @@ def test_run_now_by_name_needs_no_transaction() -> None:
     assert run_now("test").state == "waiting"
 
 
-def test_run_now_runs_beside_the_calendar(admin_user: Any) -> None:
+def test_run_now_does_not_change_the_next_run(admin_user: Any) -> None:
     before = make(
         cron="0 8 * * *", job="test-echo", data={"value": date(2026, 1, 2)}, organization_id="acme"
     )
@@ -609,7 +609,7 @@ def test_run_now_runs_beside_the_calendar(admin_user: Any) -> None:
     )
 
 
-def test_run_now_runs_one_that_is_switched_off_but_none_whose_job_is_unknown() -> None:
+def test_run_now_runs_a_disabled_schedule_but_no_unknown_job() -> None:
     row = make(enabled=False)
     assert run_now(row).record().schedule_id == row.pk
     Schedule._base_manager.filter(pk=row.pk).update(job_name="gone")
@@ -640,7 +640,7 @@ def test_schedules_of_another_database_stay_there() -> None:
 # --- deleting -------------------------------------------------------------------------------------
 
 
-def test_a_deleted_schedule_leaves_its_jobs() -> None:
+def test_deleting_a_schedule_keeps_its_jobs() -> None:
     make(next_run_at=timezone.now())
     ticks.tick("default", timezone.now())
     Schedule.objects.get().delete()
@@ -680,14 +680,14 @@ def at_once(work: Callable[[], Any], count: int = 4) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_who_set_an_organization_s_reports_at_once_set_one() -> None:
+def test_concurrent_calls_make_one_report_schedule() -> None:
     for number in range(5):
         at_once(partial(schedule_organization_reports, f"org-{number}", "@weekly"))
     assert OrganizationReportSchedule.objects.count() == 5
 
 
 @pytest.mark.django_db(transaction=True)
-def test_processes_that_synchronise_at_once_make_each_declaration_one_row() -> None:
+def test_concurrent_syncs_make_one_row_per_declaration() -> None:
     for number in range(5):
         declare(name=f"declared-{number}")
     at_once(synchronise)
@@ -703,7 +703,7 @@ def is_rung(client: redis.Redis) -> bool:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_every_change_wakes_the_clock_on_commit_and_none_that_is_rolled_back(
+def test_every_committed_change_wakes_the_clock(
     redis_client: redis.Redis,
 ) -> None:
     with rolled_back():
@@ -791,7 +791,7 @@ def test_a_declaration_that_changes_is_followed() -> None:
     assert declared().time_zone == ""
 
 
-def test_what_people_changed_stays_over_every_sync() -> None:
+def test_options_changed_by_users_survive_every_sync() -> None:
     declare()
     synchronise()
     update_schedule("declared", "30 10 * * *", overlap="skip", enabled=False)
@@ -802,7 +802,7 @@ def test_what_people_changed_stays_over_every_sync() -> None:
         assert (row.cron, row.overlap, row.enabled) == ("30 10 * * *", "skip", False)
 
 
-def test_an_override_that_is_taken_back_follows_again() -> None:
+def test_an_option_changed_back_follows_the_declaration_again() -> None:
     declare()
     synchronise()
     update_schedule("declared", "30 10 * * *")
@@ -814,7 +814,7 @@ def test_an_override_that_is_taken_back_follows_again() -> None:
     assert declared().cron == "0 11 * * *"
 
 
-def test_a_declaration_that_is_gone_is_disabled_and_one_that_is_back_enabled() -> None:
+def test_a_missing_declaration_disables_and_its_return_enables() -> None:
     declare()
     synchronise()
     undeclare()
@@ -828,7 +828,7 @@ def test_a_declaration_that_is_gone_is_disabled_and_one_that_is_back_enabled() -
     assert local(declared().next_run_at, "UTC") == "09:00:00"
 
 
-def test_one_that_a_person_switched_off_stays_off_when_its_declaration_comes_back() -> None:
+def test_a_schedule_disabled_by_a_user_stays_disabled_when_its_declaration_returns() -> None:
     declare()
     synchronise()
     update_schedule("declared", enabled=False)
@@ -839,7 +839,7 @@ def test_one_that_a_person_switched_off_stays_off_when_its_declaration_comes_bac
     assert not declared().enabled
 
 
-def test_one_that_a_person_switched_on_again_without_a_declaration_stays_on() -> None:
+def test_a_schedule_enabled_by_a_user_stays_enabled_without_a_declaration() -> None:
     """As when the job is still there and only ``schedule=`` is gone."""
     declare()
     synchronise()
@@ -872,7 +872,7 @@ def test_a_removed_schedule_stays_removed_over_sync_and_restart(way: str) -> Non
     assert remove_schedule("declared") is False
 
 
-def test_removing_in_a_transaction_that_is_rolled_back_removes_nothing() -> None:
+def test_a_rolled_back_removal_removes_nothing() -> None:
     declare()
     synchronise()
     with transaction.atomic():
@@ -882,7 +882,7 @@ def test_removing_in_a_transaction_that_is_rolled_back_removes_nothing() -> None
     assert not synchronise()
 
 
-def test_a_removed_schedule_comes_back_when_a_person_makes_one_of_its_name() -> None:
+def test_creating_a_schedule_restores_a_removed_one_of_its_name() -> None:
     declare()
     synchronise()
     handle = run_now("declared")
@@ -894,7 +894,7 @@ def test_a_removed_schedule_comes_back_when_a_person_makes_one_of_its_name() -> 
     assert declared().cron == "0 7 * * *", "and its line is the person's"
 
 
-def test_a_schedule_made_by_hand_that_is_declared_later_keeps_its_line() -> None:
+def test_a_schedule_made_by_hand_keeps_its_cron_line_when_declared_later() -> None:
     make("declared", "0 7 * * *")
     declare()
     synchronise()
@@ -932,7 +932,7 @@ def test_declared_in_settings() -> None:
     assert synchronise().disabled == ["nightly"]
 
 
-def test_sensitive_data_in_settings_are_encrypted_and_change_nothing_at_the_next_sync() -> None:
+def test_sensitive_data_in_settings_are_encrypted_once() -> None:
     with in_settings(secret={"job": "test-secret", "cron": "@daily", "data": {"token": "tk-1"}}):
         synchronise()
         assert "tk-1" not in json.dumps(Schedule.objects.get().data)
@@ -956,7 +956,7 @@ BAD_ENTRIES: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("entry", "text"), BAD_ENTRIES, ids=[text[:30] for _, text in BAD_ENTRIES])
-def test_a_declaration_that_cannot_be_meant_does_not_stop_the_others(entry: Any, text: str) -> None:
+def test_an_invalid_declaration_does_not_stop_the_others(entry: Any, text: str) -> None:
     with in_settings(bad={"job": "test-noop", "cron": "0 1 * * *"}):
         synchronise()
     with in_settings(bad=entry, good={"job": "test-noop", "cron": "0 2 * * *"}):
@@ -969,7 +969,7 @@ def test_a_declaration_that_cannot_be_meant_does_not_stop_the_others(entry: Any,
             call_command("jobs_sync", stdout=_Nowhere())
 
 
-def test_jobs_sync_says_what_it_did() -> None:
+def test_jobs_sync_prints_the_changes() -> None:
     declare()
     heard = _Nowhere()
     call_command("jobs_sync", stdout=heard)
@@ -986,7 +986,7 @@ class _Nowhere:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_sync_costs_the_same_whatever_schedules_people_have(
+def test_the_cost_of_a_sync_does_not_depend_on_other_schedules(
     django_assert_max_num_queries: Any,
 ) -> None:
     declare()

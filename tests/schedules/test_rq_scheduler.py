@@ -411,7 +411,7 @@ def test_fault_10_an_entry_outlives_its_runs(scheduler: Scheduler, moved: MovedC
 
 
 @pytest.mark.parametrize(("given", "kept"), [(None, None), (-1, None), (77, "77")])
-def test_fault_10_for_ever_is_meant_for_the_entry_only(
+def test_fault_10_keeping_forever_concerns_the_entry_only(
     given: int | None, kept: str | None, scheduler: Scheduler
 ) -> None:
     entry = scheduler.schedule(NOON, note, [1], interval=60, result_ttl=given)
@@ -422,7 +422,7 @@ def test_fault_10_for_ever_is_meant_for_the_entry_only(
 
 
 def test_fault_11_redis_away_is_waited_for(processes: Fleet, redis_server: RedisServer) -> None:
-    """The process stays, and what became due meanwhile is enqueued."""
+    """The process survives, and entries that became due meanwhile are enqueued."""
     process = processes.manage("rqscheduler")
     process.wait_for_output("clock: leading")
     scheduler = scheduler_of("default")
@@ -547,7 +547,8 @@ def test_fault_19_keys_follow_the_prefix() -> None:
     code = (
         "import django; django.setup()\n"
         "from wellos_jobs.scheduler import Scheduler as s\n"
-        "print(s.scheduled_jobs_key, s.scheduler_key, s.scheduler_lock_key, s.redis_scheduler_namespace_prefix)"
+        "print(s.scheduled_jobs_key, s.scheduler_key, s.scheduler_lock_key, end=' ')\n"
+        "print(s.redis_scheduler_namespace_prefix)"
     )
     environment = {
         **os.environ,

@@ -73,7 +73,7 @@ def hours(*numbers: int) -> list[datetime]:
         (timedelta(minutes=30), "all", 1, hours(12), 2),
     ],
 )
-def test_what_is_made_up_for(
+def test_missed_runs(
     late: timedelta, policy: str, most: int, runs: list[datetime], passed_over: int
 ) -> None:
     """Due since 10:00, served at 12:00 or somewhat later."""
@@ -82,21 +82,21 @@ def test_what_is_made_up_for(
 
 
 @pytest.mark.parametrize("policy", CatchUp)
-def test_a_take_over_of_a_few_seconds_misses_nothing_under_any_policy(policy: CatchUp) -> None:
+def test_a_takeover_of_a_few_seconds_misses_nothing_under_any_policy(policy: CatchUp) -> None:
     due = SECONDLY.due(NOON, NOON + timedelta(seconds=12, milliseconds=300), policy, 100)
     assert list(due.runs) == every(1, NOON, 13)
     assert (due.passed_over, due.next_run) == (0, NOON + timedelta(seconds=13))
 
 
 @pytest.mark.parametrize("policy", CatchUp)
-def test_there_are_never_more_runs_at_once_than_the_limit(policy: CatchUp) -> None:
+def test_the_catch_up_limit_is_kept(policy: CatchUp) -> None:
     due = SECONDLY.due(NOON, NOON + timedelta(seconds=12), policy, 5)
     assert list(due.runs) == every(1, NOON + timedelta(seconds=8), 5)
     assert due.passed_over == 8
 
 
 @pytest.mark.parametrize("line", ["@every 1", "* * * * * *"])
-def test_a_week_away_of_a_schedule_every_second_costs_little(line: str) -> None:
+def test_a_week_of_missed_seconds_is_cheap(line: str) -> None:
     """604,801 runs: an interval counts them, a cron line says that there were at least so many."""
     now = NOON + timedelta(days=7)
     due = Timing(line, "America/New_York").due(NOON, now, CatchUp.ALL, 100)
@@ -113,14 +113,14 @@ def test_a_long_absence_ends_with_the_schedule() -> None:
     assert (due.runs, due.next_run) == ((end,), None)
 
 
-def test_an_end_that_is_a_run_belongs_to_the_schedule() -> None:
+def test_a_run_at_the_end_is_included() -> None:
     timing = Timing("0 * * * *", "UTC", ends_at=hours(11)[0])
     due = timing.due(hours(10)[0], NOON, CatchUp.ALL, 100)
     assert (list(due.runs), due.next_run) == (hours(10, 11), None)
     assert timing.after(hours(10)[0], 5) == hours(11)
 
 
-def test_a_start_that_is_a_run_belongs_to_the_schedule() -> None:
+def test_a_run_at_the_start_is_included() -> None:
     timing = Timing("0 * * * *", "UTC", starts_at=hours(11)[0])
     assert timing.after(hours(2)[0], 2) == hours(11, 12)
     assert timing.after(hours(11)[0], 1) == hours(12)
@@ -183,7 +183,7 @@ def test_ids_differ_between_schedules_due_times_and_databases() -> None:
     assert ids.tick_id(rows[0].key, hours(1)[0]) not in found
 
 
-def test_a_tick_that_was_made_already_is_not_made_again() -> None:
+def test_a_tick_is_not_made_twice() -> None:
     """As after a commit that was reported as failed, or with an older copy of the schedules'
     table."""
     make_due(hours(10)[0], cron="0 * * * *", catch_up="all")
@@ -213,7 +213,7 @@ def test_overlap() -> None:
     assert due_times("skipping") == hours(13), "a job that was pruned has ended"
 
 
-def test_overlap_skip_makes_one_job_even_when_many_runs_are_made_up_for() -> None:
+def test_overlap_skip_makes_one_job_even_when_catching_up() -> None:
     make_due(hours(10)[0], cron="0 * * * *", overlap="skip", catch_up="all")
     tick(NOON)
     assert due_times("test") == hours(12)
@@ -229,7 +229,7 @@ def test_a_schedule_that_has_ended_is_not_due_again() -> None:
     assert ticks.next_due("default") is None
 
 
-def test_a_unique_job_that_still_waits_stands_for_the_next_tick() -> None:
+def test_a_waiting_unique_job_counts_for_the_next_tick() -> None:
     with registry.isolated():
         job("test-unique", unique=Unique(until="done"))(jobs.foreign_fail)
         make_due(hours(10)[0], cron="0 * * * *", job="test-unique", catch_up="all")
@@ -240,7 +240,7 @@ def test_a_unique_job_that_still_waits_stands_for_the_next_tick() -> None:
         assert JobRecord.objects.get() == first
 
 
-def test_a_schedule_that_was_switched_off_behind_its_back_does_not_run() -> None:
+def test_a_schedule_disabled_by_sql_does_not_run() -> None:
     """By SQL, or by code that goes round ``save`` and ``update``."""
     make_due(hours(10)[0], cron="0 * * * *")
     Schedule._base_manager.update(enabled=False)
@@ -296,7 +296,7 @@ def test_an_hourly_schedule_runs_every_real_hour(day: str) -> None:
 
 
 def resolve(organization_id: str) -> dict[str, str]:
-    """The project's hook, failing as told."""
+    """The project's hook, failing as configured."""
     if organization_id == "raises":
         raise KeyError("nobody")
     if organization_id == "asks":
@@ -350,7 +350,7 @@ BREAK: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fault", BREAK)
-def test_one_that_cannot_run_is_put_aside_and_shown_and_mended(fault: str) -> None:
+def test_a_schedule_that_cannot_run_is_put_aside_until_fixed(fault: str) -> None:
     """It stops no other, is not fired, keeps the run it missed, and makes up for it once it can run
     again."""
     broken, mended, reason = BREAK[fault]
@@ -375,7 +375,7 @@ def _keys() -> dict[str, Any]:
     return {"ENCRYPTION_KEYS": settings.WELLOS_JOBS["ENCRYPTION_KEYS"]}
 
 
-def test_saving_one_that_was_put_aside_mends_it() -> None:
+def test_saving_a_schedule_that_was_put_aside_enables_it() -> None:
     row = make_due(hours(10)[0], "bad", "0 * * * *")
     go_round(data={"x": 1})
     tick(NOON)
@@ -388,7 +388,7 @@ def test_saving_one_that_was_put_aside_mends_it() -> None:
     assert tick(NOON) == 1
 
 
-def test_changing_the_timing_of_one_that_was_put_aside_starts_anew() -> None:
+def test_a_timing_change_resets_a_schedule_that_was_put_aside() -> None:
     make_due(hours(10)[0], "bad", "0 * * * *")
     go_round(job_name="gone")
     tick(NOON)
@@ -400,7 +400,7 @@ def test_changing_the_timing_of_one_that_was_put_aside_starts_anew() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_that_the_database_refuses_stops_no_other() -> None:
+def test_a_job_that_the_database_rejects_stops_no_other() -> None:
     """Here its user-defined organization does not fit the column; SQLite takes everything, so a
     trigger refuses it."""
     for number in range(3):
@@ -417,13 +417,16 @@ def test_a_job_that_the_database_refuses_stops_no_other() -> None:
 
 _TRIGGERS = {
     "sqlite": (
-        "CREATE TRIGGER refuse BEFORE INSERT ON wellos_jobs_jobrecord WHEN NEW.organization_id = '{0}' "
+        "CREATE TRIGGER refuse BEFORE INSERT ON wellos_jobs_jobrecord "
+        "WHEN NEW.organization_id = '{0}' "
         "BEGIN SELECT RAISE(ABORT, 'refused'); END",
     ),
     "postgresql": (
         "CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN IF NEW.organization_id = '{0}' THEN "
-        "RAISE EXCEPTION 'refused' USING ERRCODE = '23514'; END IF; RETURN NEW; END $$ LANGUAGE plpgsql",
-        "CREATE TRIGGER refuse BEFORE INSERT ON wellos_jobs_jobrecord FOR EACH ROW EXECUTE FUNCTION refuse()",
+        "RAISE EXCEPTION 'refused' USING ERRCODE = '23514'; END IF; RETURN NEW; END $$ "
+        "LANGUAGE plpgsql",
+        "CREATE TRIGGER refuse BEFORE INSERT ON wellos_jobs_jobrecord "
+        "FOR EACH ROW EXECUTE FUNCTION refuse()",
     ),
     "mysql": (
         "CREATE TRIGGER refuse BEFORE INSERT ON wellos_jobs_jobrecord FOR EACH ROW "
@@ -489,7 +492,7 @@ def _old_and_new_databases(request: pytest.FixtureRequest, monkeypatch: pytest.M
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("_old_and_new_databases")
-def test_passes_at_once_make_each_tick_once() -> None:
+def test_concurrent_passes_make_each_tick_once() -> None:
     since = timezone.now().replace(microsecond=0)
     for number in range(60):
         make_due(since - timedelta(seconds=number % 3), f"s{number}", Every(1), catch_up="all")
@@ -714,7 +717,7 @@ def test_the_job_of_a_tick_runs() -> None:
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
-def test_a_due_schedule_that_another_transaction_holds_does_not_make_the_clock_spin() -> None:
+def test_a_locked_due_schedule_does_not_make_the_clock_spin() -> None:
     if not connection.features.has_select_for_update_skip_locked:
         pytest.skip("here a pass waits for the transaction")
     clock = Clock("default", scheduler_of("default"))
