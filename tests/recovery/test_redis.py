@@ -290,8 +290,10 @@ def test_registries_are_counted_during_the_load(
 def test_redis_with_its_memory_full(
     processes: Fleet, journal: Journal, use_redis: UseRedis, redis_server: RedisServer
 ) -> None:
-    """A full Redis takes no new jobs, but jobs that are there run and reach their rows; what came meanwhile is
-    pushed later."""
+    """A full Redis takes no new jobs, but existing jobs run and reach their rows.
+
+    Jobs enqueued meanwhile are pushed later.
+    """
     worker = processes.worker("--processes", "2")
     handles = enqueue_load(journal, 100, seconds=0.05)
     journal.wait_for_ends(5)
