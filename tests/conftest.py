@@ -22,7 +22,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.test.utils import override_settings
 
-from .support import optional_parts, servers, test_run
+from .support import clean_tables, optional_parts, servers, test_run
 from .support.browser import chromium, page, site  # noqa: F401  # fixtures
 from .support.engine import Books
 from .support.journal import Journal
@@ -75,6 +75,7 @@ def _uses_database(item: pytest.Item) -> bool:
 
 
 def pytest_configure() -> None:
+    clean_tables.install()
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # As in the background of a shell: the processes that are started here would ignore Ctrl-C,
         # too.
