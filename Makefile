@@ -20,17 +20,26 @@ STAMP := $(VENV)/.installed-$(CHOICE)
 
 BEGUN := $(shell date +%s)
 
-.PHONY: help demo test lint bench bench-coordination docs screenshots clean
+# Python compiles each module once: demo and tests start many processes.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test test-fast test-all lint bench bench-coordination docs screenshots clean
 .DELETE_ON_ERROR:
 
 help: ## Show this help.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP)-example ## Run the example: every kind of job, for real. ARGS=--exit ends it when it is done.
 	@WELLOS_MAKE_BEGUN=$(BEGUN) $(BIN)/python manage.py demo $(ARGS)
 
-test: $(STAMP)-test ## Run the tests. ARGS="-k retry" picks some, WELLOS_REQUIRE=postgres,mariadb makes parts compulsory.
+test: $(STAMP)-test ## Run the tests a change is judged by, on SQLite: about 5 minutes. ARGS="-k retry" picks some.
 	@$(BIN)/python -m tests $(ARGS)
+
+test-fast: $(STAMP)-test ## Run the unit tests: no worker process, no browser; about a minute.
+	@$(BIN)/python -m tests fast $(ARGS)
+
+test-all: $(STAMP)-test ## Run all tests, on PostgreSQL and MariaDB too. WELLOS_REQUIRE=postgres,mariadb: these must be there.
+	@$(BIN)/python -m tests all $(ARGS)
 
 lint: $(STAMP)-lint ## Check style, types and migrations.
 	$(BIN)/ruff check .

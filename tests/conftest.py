@@ -46,25 +46,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if "processes" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.processes)
-            item.add_marker(
-                pytest.mark.django_db(transaction=True, databases=list(test_run.ALIASES))
-            )
-        if item.get_closest_marker("browser") and optional_parts.chromium() is None:
-            item.add_marker(pytest.mark.skip(reason=optional_parts.HOW["chromium"]))
+        _mark(item)
     if config.getoption("--database-tests-only"):
         kept = [item for item in items if _uses_database(item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
-    slow = Counter(item.path for item in items if _is_slow(item))
-    items.sort(
-        key=lambda item: -slow[item.path]
-    )  # a slow file that begins last is waited for by all the others
+    # A slow file that begins last is waited for by all the others.
+    slow = Counter(item.path for item in items if not item.get_closest_marker("unit"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
-def _is_slow(item: pytest.Item) -> bool:
-    return any(item.iter_markers("processes")) or any(item.iter_markers("browser"))
+def _mark(item: pytest.Item) -> None:
+    """Give a test the mark of its tier; what has none is a unit test."""
+    fixtures = getattr(item, "fixturenames", ())
+    if "processes" in fixtures:
+        item.add_marker(pytest.mark.processes)
+        item.add_marker(pytest.mark.django_db(transaction=True, databases=list(test_run.ALIASES)))
+    if item.get_closest_marker("browser") and optional_parts.chromium() is None:
+        item.add_marker(pytest.mark.skip(reason=optional_parts.HOW["chromium"]))
+    if not any(item.get_closest_marker(tier) for tier in ("processes", "browser", "system")):
+        item.add_marker(pytest.mark.unit)
 
 
 def _uses_database(item: pytest.Item) -> bool:
