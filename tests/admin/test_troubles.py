@@ -164,6 +164,7 @@ def test_every_key_is_damaged(
 # --- texts without end ----------------------------------------------------------------------------
 
 
+@pytest.mark.system
 def test_five_megabytes(root: Client) -> None:
     for rows, column, value in (  # one at a time: MariaDB takes no statement above 16 MB
         (JobAttempt.objects, "traceback", LONG),

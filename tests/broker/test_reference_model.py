@@ -587,6 +587,7 @@ RQ_STATUS = {
 PLACES = {"waiting": ["lane"], "delayed": ["due"], "active": ["lease", "wip"]}
 
 
+@pytest.mark.system
 @pytest.mark.timeout(0 if RUNS else 600)
 def test_engine_and_guards_do_what_the_model_says(settings: Any) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "FAIR_QUEUES": [FAIR], "NOTIFY_ADMINS": False}

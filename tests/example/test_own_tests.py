@@ -15,7 +15,7 @@ from ..support import demo_process
 from ..support.processes import Process
 from ..support.servers import RedisServer
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 
 def test_the_example_passes_its_own_tests(tmp_path: Path, db: None) -> None:

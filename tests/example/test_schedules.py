@@ -11,7 +11,7 @@ import pytest
 
 from ..support import demo_process
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 SCRIPT = r"""
 import json, sys

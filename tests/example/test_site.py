@@ -17,7 +17,7 @@ from ..support import demo_process
 from ..support.demo_process import Demo
 from ..support.processes import wait_until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from ..support.demo_process import Demo
 from ..support.processes import wait_until
 from ..support.servers import free_port
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.timeout(300)]
 
 PATIENCE = 60_000
 """Milliseconds that jobs may take on a machine that is busy."""

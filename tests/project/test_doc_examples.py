@@ -74,6 +74,7 @@ def test_each_page_is_in_the_navigation() -> None:
     assert named == {page.name for page in PAGES[1:]}
 
 
+@pytest.mark.system
 def test_it_builds_without_a_warning(tmp_path: Path) -> None:
     command = [
         sys.executable,

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 PROJECT = Path(__file__).resolve().parents[2]
 VERSION = "0.1.0"
 
