@@ -89,11 +89,12 @@ def test_every_class_of_ours_that_has_a_base_of_theirs_is_on_the_list() -> None:
     listed = {override.ours for override in OVERRIDES}
     for path in PACKAGE.rglob("*.py"):
         names = {alias.asname or alias.name for _, alias in imports(path)}
+        module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef) and any(
                 isinstance(b, ast.Name) and b.id in names for b in node.bases
             ):
-                assert f"wellos_jobs.{path.stem}:{node.name}" in listed, path
+                assert f"{module}:{node.name}" in listed, path
 
 
 @pytest.mark.parametrize(

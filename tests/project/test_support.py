@@ -42,7 +42,7 @@ def test_nothing_outlives_a_run_that_is_killed(tmp_path: Path) -> None:
     script = """
 import sys, time
 from pathlib import Path
-from tests import servers
+from tests.support import servers
 from tests.support.processes import Process
 server = servers.RedisServer()
 server.start()

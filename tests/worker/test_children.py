@@ -8,8 +8,8 @@ import sys
 FORKS = 50
 FORK_AND_END = f"""
 import os, signal, time
-from wellos_jobs.children import fork
-from wellos_jobs.slots import Slot
+from wellos_jobs.processes.child import fork
+from wellos_jobs.processes.slot import Slot
 
 signal.signal(signal.SIGTERM, lambda *_: None)  # as a supervisor, which goes on
 swallowed = 0

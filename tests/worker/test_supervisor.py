@@ -497,10 +497,10 @@ def test_a_worker_that_cannot_start_makes_no_fork_storm(processes: Fleet) -> Non
     time."""
     script = """
 import os, sys
-from tests import supervisor
-from wellos_jobs import worker
+from tests.support import run_supervisor
+from wellos_jobs.worker import worker
 worker.Worker.work = lambda self: os._exit(9)
-sys.exit(supervisor.main([]))
+sys.exit(run_supervisor.main([]))
 """
     broken = processes.start("-c", script)
     processes.wait_until(lambda: broken.output().count("started, pid") >= 6, 40)
