@@ -127,7 +127,9 @@ def test_a_job_s_life_touches_the_keys_that_python_knows_and_no_others(
 
 
 def test_rq_s_prefix_is_followed() -> None:
-    script = "from wellos_jobs.broker import keys; print(keys.job(1), keys.EVENTS, keys.lane('a', 1))"
+    script = (
+        "from wellos_jobs.broker import keys; print(keys.job(1), keys.EVENTS, keys.lane('a', 1))"
+    )
     environment = {
         **os.environ,
         "RQ_KEY_PREFIX": "shop",

@@ -50,7 +50,6 @@ def _query(alias: str) -> str:
     tables = {model._meta.db_table for model in models if model._meta.managed}
     quote = connections[alias].ops.quote_name
     return " UNION ALL ".join(
-        f"SELECT '{name}' FROM (SELECT 1 AS one) AS one"
-        f" WHERE EXISTS (SELECT 1 FROM {quote(name)})"
+        f"SELECT '{name}' FROM (SELECT 1 AS one) AS one WHERE EXISTS (SELECT 1 FROM {quote(name)})"
         for name in sorted(tables - WRITTEN_BY_MIGRATIONS)
     )
