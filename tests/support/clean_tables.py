@@ -35,12 +35,16 @@ def empty(alias: str) -> None:
         cursor.execute(_query(alias))
         filled = [name for (name,) in cursor.fetchall()]
 
-    if filled:
-        # Foreign keys are checked at the commit, on MariaDB not at all: the order does not matter.
-        with connection.constraint_checks_disabled(), transaction.atomic(using=alias):
-            with connection.cursor() as cursor:
-                for name in filled:
-                    cursor.execute(f"DELETE FROM {connection.ops.quote_name(name)}")
+    if not filled:
+        return
+    # Foreign keys are checked at the commit, on MariaDB not at all: the order does not matter.
+    with (
+        connection.constraint_checks_disabled(),
+        transaction.atomic(using=alias),
+        connection.cursor() as cursor,
+    ):
+        for name in filled:
+            cursor.execute(f"DELETE FROM {connection.ops.quote_name(name)}")
 
 
 @cache
