@@ -20,8 +20,8 @@ import pytest
 from cronsim import CronSim, CronSimError
 
 from wellos_jobs.cron import edges, iterate, next_runs, parse, previous_run
-from wellos_jobs.cron.description import tell
-from wellos_jobs.cron.fields import read
+from wellos_jobs.cron.description import describe_fields
+from wellos_jobs.cron.fields import parse_fields
 from wellos_jobs.errors import CronError
 
 SECOND, MINUTE, HOUR, DAY = (
@@ -418,7 +418,7 @@ def test_any_line_that_can_be_read_can_be_walked_and_told() -> None:
             where = chance.randrange(len(line))
             line = line[:where] + chance.choice(alphabet) + line[where + chance.randint(0, 1) :]
         try:
-            fields = read(line)
+            fields = parse_fields(line)
         except CronError:
             continue
         read_well += 1
@@ -426,6 +426,6 @@ def test_any_line_that_can_be_read_can_be_walked_and_told() -> None:
             CronSim(line, datetime(2026, 1, 1))
         except CronSimError as error:
             assert str(error) == "Bad day-of-month", line  # its word for a date that never comes
-        words = tell(fields)
+        words = describe_fields(fields)
         assert words and "  " not in words and "None" not in words, line
     assert read_well > 5_000

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from wellos_jobs import JobHandle, payload
 from wellos_jobs.cron import Every
-from wellos_jobs.cron.timing import MOST_COUNTED, Timing
+from wellos_jobs.cron.timing import MAX_COUNTED, Timing
 from wellos_jobs.definitions import ids, registry
 from wellos_jobs.definitions.unique import Unique
 from wellos_jobs.enqueueing.decorator import job
@@ -59,7 +59,7 @@ def hours(*numbers: int) -> list[datetime]:
 
 
 @pytest.mark.parametrize(
-    ("late", "policy", "most", "runs", "passed_over"),
+    ("late", "policy", "most", "runs", "skipped"),
     [
         (timedelta(0), "skip", 100, hours(12), 2),
         (timedelta(0), "once", 100, hours(12), 2),
@@ -74,25 +74,25 @@ def hours(*numbers: int) -> list[datetime]:
     ],
 )
 def test_missed_runs(
-    late: timedelta, policy: str, most: int, runs: list[datetime], passed_over: int
+    late: timedelta, policy: str, most: int, runs: list[datetime], skipped: int
 ) -> None:
     """Due since 10:00, served at 12:00 or somewhat later."""
     due = HOURLY.due(hours(10)[0], NOON + late, CatchUp(policy), most)
-    assert (list(due.runs), due.passed_over, due.next_run) == (runs, passed_over, hours(13)[0])
+    assert (list(due.runs), due.skipped, due.next_run) == (runs, skipped, hours(13)[0])
 
 
 @pytest.mark.parametrize("policy", CatchUp)
 def test_a_takeover_of_a_few_seconds_misses_nothing_under_any_policy(policy: CatchUp) -> None:
     due = SECONDLY.due(NOON, NOON + timedelta(seconds=12, milliseconds=300), policy, 100)
     assert list(due.runs) == every(1, NOON, 13)
-    assert (due.passed_over, due.next_run) == (0, NOON + timedelta(seconds=13))
+    assert (due.skipped, due.next_run) == (0, NOON + timedelta(seconds=13))
 
 
 @pytest.mark.parametrize("policy", CatchUp)
 def test_the_catch_up_limit_is_kept(policy: CatchUp) -> None:
     due = SECONDLY.due(NOON, NOON + timedelta(seconds=12), policy, 5)
     assert list(due.runs) == every(1, NOON + timedelta(seconds=8), 5)
-    assert due.passed_over == 8
+    assert due.skipped == 8
 
 
 @pytest.mark.parametrize("line", ["@every 1", "* * * * * *"])
@@ -102,7 +102,7 @@ def test_a_week_of_missed_seconds_is_cheap(line: str) -> None:
     due = Timing(line, "America/New_York").due(NOON, now, CatchUp.ALL, 100)
     assert list(due.runs) == every(1, now - timedelta(seconds=99), 100)
     assert due.next_run == now + timedelta(seconds=1)
-    assert due.passed_over == (604_701 if line == "@every 1" else MOST_COUNTED - 100)
+    assert due.skipped == (604_701 if line == "@every 1" else MAX_COUNTED - 100)
     assert Timing(line, "UTC").due(NOON, now, CatchUp.ONCE, 1).runs == (now,)
 
 

@@ -1,7 +1,7 @@
-"""Cron lines, intervals, time zones and daylight saving time: which runs a schedule has, and how it reads in words.
+"""Cron lines, intervals, time zones and daylight saving time: when a schedule runs, in words too.
 
-Pure: imports ``errors`` and ``states`` only. Users import ``Cron``, ``Every``, ``next_runs`` and
-    ``describe``.
+Pure: imports only ``errors`` and ``states``. Users import ``Cron``, ``Every``, ``next_runs`` and
+``describe``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A cron line in plain English: "every 15 minutes", "at 08:00 every day". Pure."""
+"""Cron lines and intervals in plain English: "every 15 minutes", "at 08:00 every day". Pure."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _MONTHS = (
 _WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 _ORDINALS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth", LAST: "last"}
 _FEW = 4
-"""So many times of the day are told one by one, where a rule would be as short."""
+"""Up to this many times of day are listed individually."""
 _MANY = 6
-"""More values than these are told as a rule where there is one."""
+"""From more values than this a rule is made, if there is one."""
 
 
-def tell_interval(period: timedelta) -> str:
-    """Return a fixed interval in the largest unit that needs no fraction: ``every 15 minutes``."""
+def describe_interval(period: timedelta) -> str:
+    """Describe an interval in the largest unit that needs no fraction: ``every 15 minutes``."""
     for name, unit in (("hour", 3600), ("minute", 60)):
         if period % timedelta(seconds=unit) == timedelta(0):
             return _every(period // timedelta(seconds=unit), name)
@@ -42,25 +42,27 @@ def tell_interval(period: timedelta) -> str:
 
 
 def plain_seconds(period: timedelta) -> str:
-    """Return seconds as a decimal number, exact to the microsecond, without an exponent: ``90``, ``1.5``."""
+    """Return seconds as a decimal number without an exponent, to the microsecond: ``1.5``."""
     whole, rest = divmod(period, timedelta(seconds=1))
     return str(whole) if not rest else f"{whole}.{rest.microseconds:06d}".rstrip("0")
 
 
-def tell(fields: Fields) -> str:
-    """Return what a cron line means, beginning in lower case: it goes on a sentence such as "Runs ..."."""
+def describe_fields(fields: Fields) -> str:
+    """Describe a cron line, in lower case, so that it can continue a sentence: "Runs ..."."""
     times, on_each_day = _times(fields)
     days = _days(fields)
     if not days and on_each_day:
         days = "every day"
-    within = _seconds(fields)
-    if (
-        within and times == "every minute"
-    ):  # "every 10 seconds", not "every minute, every 10 seconds of it"
-        times, within = within.removesuffix(" of the minute").replace("past the", "past every"), ""
+
+    seconds = _seconds(fields)
+    if seconds and times == "every minute":
+        # "every 10 seconds", not "every minute, every 10 seconds of the minute"
+        times = seconds.removesuffix(" of the minute").replace("past the", "past every")
+        seconds = ""
+
     joint = " " if days.startswith("on ") or (on_each_day and days.startswith("every ")) else ", "
-    said = f"{times}{joint}{days}" if days else times
-    return f"{said}, {within}" if within else said
+    text = f"{times}{joint}{days}" if days else times
+    return f"{text}, {seconds}" if seconds else text
 
 
 def listed(words: Sequence[str]) -> str:
@@ -68,27 +70,30 @@ def listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def tell_gap(walls: Sequence[datetime], run: datetime, *, once: bool) -> str:
-    """Return what happens to wall times that never come.
+def describe_gap(walls: Sequence[datetime], run: datetime, *, once: bool) -> str:
+    """Describe what happens to wall times that a clock change skips.
 
     Args:
         walls: those wall times, in order; at least one.
         run: the first moment after the gap, aware.
-        once: whether one run there stands for them; else they fall away.
+        once: whether one run there replaces them; else they are skipped.
     """
-    if len(walls) == 1:
-        missing, stands, falls = "does not exist", "it runs", "that run falls away"
-    else:
-        missing, stands, falls = "do not exist", "one run stands for them,", "those runs fall away"
     day = walls[0].date()
     at = f"{run:%H:%M}" if run.date() == day else f"{run:%H:%M} on {run.date()}"
-    return f"{_clocks(walls)} {missing} on {day}; {f'{stands} at {at}' if once else falls}"
+
+    if len(walls) == 1:
+        effect = f"it runs at {at}" if once else "that run is skipped"
+        return f"{_clocks(walls)} does not exist on {day}; {effect}"
+
+    effect = f"one run replaces them, at {at}" if once else "those runs are skipped"
+    return f"{_clocks(walls)} do not exist on {day}; {effect}"
 
 
-def tell_repeat(walls: Sequence[datetime], *, once: bool) -> str:
-    """Return what happens to wall times that come twice, where they run once or both times."""
+def describe_repeat(walls: Sequence[datetime], *, once: bool) -> str:
+    """Describe what happens to wall times that occur twice: they run once or both times."""
     come, runs = ("comes", "it runs") if len(walls) == 1 else ("come", "they run")
-    return f"{_clocks(walls)} {come} twice on {walls[0].date()}; {runs} {'once' if once else 'both times'}"
+    times = "once" if once else "both times"
+    return f"{_clocks(walls)} {come} twice on {walls[0].date()}; {runs} {times}"
 
 
 def _clocks(walls: Sequence[datetime]) -> str:
@@ -109,25 +114,23 @@ def _plural(count: int, name: str) -> str:
 
 
 def _times(fields: Fields) -> tuple[str, bool]:
-    """Return the times of the day, and whether "every day" must follow where no days are chosen."""
+    """Return the times of the day, and whether "every day" must follow if all days are chosen."""
     hours, minutes = fields.hour.values, fields.minute.values
     minute_step, hour_step = _even(fields.minute), _even(fields.hour)
     if fields.hour.is_any:
         return _times_of_every_hour(minutes, minute_step), False
+
     if len(hours) * len(minutes) <= _FEW:
         return f"at {listed([_at(hour, minute) for hour in hours for minute in minutes])}", True
     if len(minutes) == 1:
         return _hourly(hours, minutes[0], hour_step)
+
+    first, last = _at(hours[0], minutes[0]), _at(hours[-1], minutes[-1])
     if len(hours) == 1 and _step(minutes):
-        return (
-            f"{_every(_step(minutes), 'minute')} from {_at(hours[0], minutes[0])} to {_at(hours[0], minutes[-1])}",
-            True,
-        )
+        return f"{_every(_step(minutes), 'minute')} from {first} to {last}", True
     if minute_step and _step(hours) == 1:
-        return (
-            f"{_every(minute_step, 'minute')} from {_at(hours[0], minutes[0])} to {_at(hours[-1], minutes[-1])}",
-            True,
-        )
+        return f"{_every(minute_step, 'minute')} from {first} to {last}", True
+
     past = _past(minutes, minute_step)
     if hour_step:
         return f"{past} every {_ordinal(hour_step)} hour", False
@@ -143,18 +146,15 @@ def _times_of_every_hour(minutes: tuple[int, ...], step: int) -> str:
 
 
 def _hourly(hours: tuple[int, ...], minute: int, step: int) -> tuple[str, bool]:
-    """One minute of several hours."""
+    """Describe one minute of several hours, as ``_times`` does."""
     if step and hours[0] == 0:
-        return (
-            _every(step, "hour")
-            if minute == 0
-            else f"{_every(step, 'hour')}, at {_plural(minute, 'minute')} past the hour"
-        ), False
+        past = f", at {_plural(minute, 'minute')} past the hour" if minute else ""
+        return f"{_every(step, 'hour')}{past}", False
+
     if _step(hours):
-        return (
-            f"{_every(_step(hours), 'hour')} from {_at(hours[0], minute)} to {_at(hours[-1], minute)}",
-            True,
-        )
+        first, last = _at(hours[0], minute), _at(hours[-1], minute)
+        return f"{_every(_step(hours), 'hour')} from {first} to {last}", True
+
     return f"at {listed([_at(hour, minute) for hour in hours])}", True
 
 
@@ -166,7 +166,8 @@ def _past(minutes: tuple[int, ...], even: int) -> str:
         return (
             f"{_every(step, 'minute')} from {minutes[0]} to {_plural(minutes[-1], 'minute')} past"
         )
-    return f"at {listed([str(minute) for minute in minutes])} {'minute' if minutes == (1,) else 'minutes'} past"
+    unit = "minute" if minutes == (1,) else "minutes"
+    return f"at {listed([str(minute) for minute in minutes])} {unit} past"
 
 
 def _hours(hours: tuple[int, ...]) -> str:
@@ -185,8 +186,11 @@ def _seconds(fields: Fields) -> str:
     if step and seconds[0] == 0 and len(seconds) > 1:
         return f"{_every(step, 'second')} of the minute"
     if len(seconds) > _MANY and _step(seconds):
-        return f"{_every(_step(seconds), 'second')} from {seconds[0]} to {_plural(seconds[-1], 'second')} past the minute"
-    return f"at {listed([str(second) for second in seconds])} {'second' if seconds == (1,) else 'seconds'} past the minute"
+        span = f"from {seconds[0]} to {_plural(seconds[-1], 'second')}"
+        return f"{_every(_step(seconds), 'second')} {span} past the minute"
+
+    unit = "second" if seconds == (1,) else "seconds"
+    return f"at {listed([str(second) for second in seconds])} {unit} past the minute"
 
 
 def _at(hour: int, minute: int) -> str:
@@ -194,13 +198,13 @@ def _at(hour: int, minute: int) -> str:
 
 
 def _step(values: tuple[int, ...]) -> int:
-    """Return the distance between the values where it is always the same, else 0."""
+    """Return the distance between values if it is always the same, else 0."""
     steps = {after - before for before, after in pairwise(values)}
     return steps.pop() if len(steps) == 1 else 0
 
 
 def _even(field: Field) -> int:
-    """Return the step of values that go on evenly from one minute, hour or day into the next, else 0."""
+    """Return the step of values that continue evenly across the end of the unit, else 0."""
     step, size = _step(field.values), field.unit.high + 1
     return step if step and len(field.values) * step == size else 0
 
@@ -209,15 +213,15 @@ def _even(field: Field) -> int:
 
 
 def _days(fields: Fields) -> str:
-    """Return which days, or nothing where it is every day of the year."""
-    months = (
-        ""
-        if fields.month.is_any
-        else _span([_MONTHS[month] for month in fields.month.values], fields.month.values)
-    )
+    """Describe the days; '' for every day of the year."""
+    months = ""
+    if not fields.month.is_any:
+        months = _span([_MONTHS[month] for month in fields.month.values], fields.month.values)
+
     by_day, by_weekday = not fields.day.is_any, not fields.weekday.is_any
     if not fields.needs_both_days and not (by_day and by_weekday):
-        by_day = by_weekday = False  # one of them is enough, and one of them always fits
+        by_day = by_weekday = False  # one of them is enough, and one of them always matches
+
     if by_day and by_weekday and fields.needs_both_days:
         return f"{_of_month(fields.day, months)} if it is {_weekday_names(fields.weekday, 'a ')}"
     if by_day and by_weekday:
@@ -233,23 +237,22 @@ def _days(fields: Fields) -> str:
 def _of_month(day: Field, months: str) -> str:
     if len(day.values) == 1 and day.values[0] > 0 and months and " " not in months:
         return f"on {day.values[0]} {months}"
+
     numbers = tuple(value for value in day.values if value > 0)
     words = []
     if len(numbers) > _MANY and _step(numbers) > 1:
-        words.append(
-            f"every {_ordinal(_step(numbers))} day from the {_nth(numbers[0])} to the {_nth(numbers[-1])}"
-        )
+        span = f"from the {_nth(numbers[0])} to the {_nth(numbers[-1])}"
+        words.append(f"every {_ordinal(_step(numbers))} day {span}")
     elif numbers:
         words.append(_span([f"the {_nth(number)}" for number in numbers], numbers))
+
     words += ["the last workday"] if LAST_WORKDAY in day.values else []
     words += ["the last day"] if LAST in day.values else []
     return f"on {listed(words)} of {months or 'every month'}"
 
 
 def _weekdays(weekday: Field) -> str:
-    nths = [
-        f"on the {_ORDINALS[nth.nth]} {_WEEKDAYS[nth.weekday]} of the month" for nth in weekday.nths
-    ]
+    nths = [f"on {name}" for name in _nth_weekdays(weekday)]
     plain = ["every " + _weekday_names(weekday, "")] if weekday.values else []
     if plain and " to " in plain[0]:
         plain = [plain[0].removeprefix("every ")]
@@ -257,17 +260,18 @@ def _weekdays(weekday: Field) -> str:
 
 
 def _weekday_names(weekday: Field, article: str) -> str:
-    # Sunday is told last, so that 0,5,6 is "Friday to Sunday".
+    # Sunday comes last, so that 0,5,6 is "Friday to Sunday".
     days = tuple(sorted(value or 7 for value in weekday.values))
     words = [f"{article}{_WEEKDAYS[day % 7]}" for day in days]
-    nths = (
-        [f"the {_ORDINALS[nth.nth]} {_WEEKDAYS[nth.weekday]} of the month" for nth in weekday.nths]
-        if article
-        else []
-    )
     if article:
-        return " or ".join(words + nths)
+        return " or ".join(words + _nth_weekdays(weekday))
     return _span(words, days)
+
+
+def _nth_weekdays(weekday: Field) -> list[str]:
+    return [
+        f"the {_ORDINALS[nth.nth]} {_WEEKDAYS[nth.weekday]} of the month" for nth in weekday.nths
+    ]
 
 
 def _span(words: list[str], values: tuple[int, ...]) -> str:
@@ -277,9 +281,8 @@ def _span(words: list[str], values: tuple[int, ...]) -> str:
 
 
 def _ordinal(number: int) -> str:
-    return _ORDINALS.get(
-        number, f"{number}th"
-    )  # a step is never 21 and more here, where "th" would be wrong
+    # A step is always below 21 here, so "th" is right.
+    return _ORDINALS.get(number, f"{number}th")
 
 
 def _nth(number: int) -> str:

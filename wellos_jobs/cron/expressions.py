@@ -1,4 +1,4 @@
-"""A cron line, a macro or an interval, read into a plan: wall times, or a period. Pure."""
+"""Parses cron lines, macros and intervals. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cronsim import CronSim, CronSimError
 
 from ..errors import CronError
 from . import description
-from .fields import Fields, read
+from .fields import Fields, parse_fields
 
 MACROS: Final = {
     "@yearly": "0 0 1 1 *",
@@ -28,7 +28,7 @@ MACROS: Final = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-LONGEST_INTERVAL: Final = timedelta(days=3650)
+MAX_INTERVAL: Final = timedelta(days=3650)
 
 _EVERY = re.compile(r"@every\s+([0-9]{1,12}(?:\.[0-9]{1,9})?)\s?([smhd]?)", re.IGNORECASE)
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -42,13 +42,14 @@ _ANY_DAY = datetime(2000, 1, 1)
 
 @dataclass(frozen=True, init=False)
 class Every:
-    """A fixed interval in real seconds: it takes no notice of clock changes. Give it wherever a cron line can stand.
+    """A fixed interval, for use in place of a cron line. Clock changes do not affect it.
 
     Runs are at ``anchor + n * seconds`` for every whole n, so they never drift. Exact to the
     microsecond.
 
     Raises:
-        CronError: not a number of seconds or a ``timedelta`` between a microsecond and ten years.
+        CronError: it is not a number of seconds or a ``timedelta`` between a microsecond and ten
+            years.
     """
 
     seconds: float
@@ -57,45 +58,45 @@ class Every:
         object.__setattr__(self, "seconds", _period(seconds, repr(seconds)) / _SECOND)
 
     def __str__(self) -> str:
-        """The line: ``@every 90``."""
+        """Return the line: ``@every 90``."""
         return f"@every {description.plain_seconds(_period(self.seconds, repr(self.seconds)))}"
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A plan that counts real seconds."""
+    """An interval, parsed."""
 
     line: str
-    """As it was given, with single spaces."""
+    """As given, with single spaces."""
     period: timedelta
 
     def describe(self) -> str:
-        """Return it in plain English."""
-        return description.tell_interval(self.period)
+        """Describe it in plain English."""
+        return description.describe_interval(self.period)
 
 
 @dataclass(frozen=True)
-class Calendar:
-    """A plan that names wall times: the minutes its fields choose, and seconds within each of them."""
+class CronExpression:
+    """A cron line, parsed: the wall times it matches, in minutes, and the seconds within each."""
 
     line: str
-    """As it was given, with single spaces."""
+    """As given, with single spaces."""
     fields: Fields = field(repr=False)
     is_fixed: bool = field(repr=False)
-    """Whether each wall time it names runs exactly once, whatever the clock does."""
+    """Whether each wall time runs exactly once, also where the clock changes."""
     seconds: tuple[int, ...] = field(repr=False)
     _times: tuple[int, ...] = field(repr=False)
-    """The chosen minutes of a day, counted from midnight, in order."""
+    """The matching minutes of a day, counted from midnight, in order."""
     _upwards: CronSim = field(repr=False, compare=False)
-    """Walks the chosen days, at their first minute."""
+    """Iterates over the matching days, at their first minute."""
     _downwards: CronSim = field(repr=False, compare=False)
-    """Walks the chosen days backwards, at their last minute."""
+    """Iterates over the matching days backwards, at their last minute."""
 
-    # cronsim finds the days, here the minutes of a day are added: by its own steps it goes through
+    # cronsim finds the days; the minutes of a day are added here. cronsim alone would step through
     # every hour, which takes three times as long.
 
     def walls_after(self, wall: datetime) -> Iterator[datetime]:
-        """Yield the chosen minutes after the minute of a wall time, upwards, until the calendar ends."""
+        """Yield the matching minutes after the minute of a wall time, up to the year 9999."""
         today = datetime.combine(wall, time.min)
         start = bisect_right(self._times, (wall - today) // _MINUTE)
         days = copy.copy(self._upwards)
@@ -106,9 +107,9 @@ class Calendar:
             days.dt = day + _LAST_MINUTE
 
     def walls_before(self, wall: datetime) -> Iterator[datetime]:
-        """Yield the chosen minutes before a wall time, downwards, until the calendar begins."""
+        """Yield the matching minutes before a wall time, latest first, down to the year 1."""
         today = datetime.combine(wall, time.min)
-        # A minute that has begun is one of those before, hence rounded up.
+        # A minute that has begun counts as before the wall time, hence rounded up.
         end = bisect_left(self._times, -((today - wall) // _MINUTE))
         days = copy.copy(self._downwards)
         days.dt = today + _DAY if end else today
@@ -119,19 +120,18 @@ class Calendar:
             days.dt = day
 
     def describe(self) -> str:
-        """Return it in plain English."""
-        return description.tell(self.fields)
+        """Describe it in plain English."""
+        return description.describe_fields(self.fields)
 
 
-Plan = Interval | Calendar
+Expression = Interval | CronExpression
 
 
-def parse(line: str | Every) -> Plan:
-    """Return the plan of a line.
+def parse(line: str | Every) -> Expression:
+    """Parse a cron line, a macro or an interval.
 
     Raises:
-        CronError: it is no line, or one that can never run; the text names line, field, value and
-            mend.
+        CronError: it is invalid, or can never run. The message names line, field, value and fix.
     """
     if not isinstance(line, str | Every):
         raise CronError(
@@ -141,7 +141,7 @@ def parse(line: str | Every) -> Plan:
 
 
 @lru_cache(maxsize=2048)
-def _parse(line: str) -> Plan:
+def _parse(line: str) -> Expression:
     try:
         return _interval(line) if line.lower().startswith("@every") else _cron(line)
     except CronError as error:
@@ -149,7 +149,7 @@ def _parse(line: str) -> Plan:
         raise CronError(f"{shown!r} is not a cron line: {error}") from None
 
 
-def _interval(line: str) -> Plan:
+def _interval(line: str) -> Expression:
     match = _EVERY.fullmatch(line)
     if match is None:
         raise CronError(
@@ -165,32 +165,35 @@ def _period(seconds: float | Decimal | timedelta, shown: str) -> timedelta:
         raise CronError(f"interval {shown} is not a number of seconds or a timedelta")
     if isinstance(seconds, timedelta):
         period = seconds
-    elif 0 <= seconds <= LONGEST_INTERVAL / _SECOND:  # False for NaN
+    elif 0 <= seconds <= MAX_INTERVAL / _SECOND:  # False for NaN
         period = round(seconds * 1_000_000) * _MICROSECOND
     else:
         period = timedelta(0)
-    if not _MICROSECOND <= period <= LONGEST_INTERVAL:
+    if not _MICROSECOND <= period <= MAX_INTERVAL:
         raise CronError(
-            f"interval {shown} is not between a microsecond and {LONGEST_INTERVAL.days} days"
+            f"interval {shown} is not between a microsecond and {MAX_INTERVAL.days} days"
         )
     return period
 
 
-def _cron(line: str) -> Plan:
-    fields = read(_without_macro(line))
+def _cron(line: str) -> Expression:
+    fields = parse_fields(_without_macro(line))
     days = " ".join(_without_macro(line).split()[-3:])
     try:
         upwards = CronSim(f"0 0 {days}", _ANY_DAY)
         downwards = CronSim(f"59 23 {days}", _ANY_DAY, reverse=True)
-    except CronSimError:  # the fields are right one by one, so it is the date
+    except CronSimError:  # each field is valid by itself, so no date matches all of them
         raise CronError(_never(days)) from None
-    # Days of the month fall on the same weekdays again after 28 years; cronsim gives up after 50.
+    # Dates fall on the same weekdays again after 28 years; cronsim gives up after 50.
     if next(copy.copy(upwards), None) is None:
         raise CronError(_never(days))
+
     times = tuple(
         hour * 60 + minute for hour in fields.hour.values for minute in fields.minute.values
     )
-    return Calendar(line, fields, fields.is_fixed, fields.second.values, times, upwards, downwards)
+    return CronExpression(
+        line, fields, fields.is_fixed, fields.second.values, times, upwards, downwards
+    )
 
 
 def _without_macro(line: str) -> str:
@@ -198,10 +201,10 @@ def _without_macro(line: str) -> str:
         return line
     if line.lower() in MACROS:
         return MACROS[line.lower()]
-    near = difflib.get_close_matches(line.lower(), [*MACROS, "@every 60"], n=1)
-    raise CronError(
-        f"did you mean {near[0]!r}?" if near else f"there is {', '.join(MACROS)} and '@every 60'"
-    )
+    close = difflib.get_close_matches(line.lower(), [*MACROS, "@every 60"], n=1)
+    if close:
+        raise CronError(f"did you mean {close[0]!r}?")
+    raise CronError(f"use {', '.join(MACROS)} or '@every 60'")
 
 
 def _never(days: str) -> str:

@@ -1,4 +1,7 @@
-"""The fields of a cron line, read with errors that name the field, the value and the mend. Pure."""
+"""The fields of a cron line, checked one by one. Pure.
+
+Errors name the field, the value and the fix.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT",
 _WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _HOLE = re.compile(r"(?:^|[-,/#])(?:$|[-,/#])")
-_LONGEST = 255
-"""Characters of a line. A longer one is no schedule, and reading it would cost more than it should."""
+MAX_LENGTH = 255
+"""Characters of a line: longer ones are rejected, as they would take too long to parse."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one field counts: its name in errors, the least and the greatest value, and names for the values."""
+    """What a field counts: its name in errors, its lowest and highest value, names of values."""
 
     name: str
     low: int
@@ -26,7 +29,11 @@ class Unit:
     names: tuple[str, ...] = ()
 
     def number(self, text: str) -> int:
-        """Return a value of this field; CronError when it is none."""
+        """Return a value of this field.
+
+        Raises:
+            CronError: it is not one.
+        """
         if text.upper() in self.names:
             return self.names.index(text.upper()) + self.low
         if not _NUMBER.fullmatch(text):
@@ -34,14 +41,14 @@ class Unit:
             raise CronError(f"{self.name} {text!r} is not a number{such_as}")
         value = int(text)
         if value > self.high:
-            mend = ": midnight is 0" if self.name == "hour" and value == 24 else ""
-            raise CronError(f"{self.name} {value} is above {self.high}{mend}")
+            fix = ": midnight is 0" if self.name == "hour" and value == 24 else ""
+            raise CronError(f"{self.name} {value} is above {self.high}{fix}")
         if value < self.low:
             raise CronError(f"{self.name} {value} is below {self.low}")
         return value
 
     def ends(self, *, named: bool) -> tuple[str, str]:
-        """Return the last and the first value as one writes them."""
+        """Return the last and the first value as they are written."""
         if named:
             return self.names[-1], self.names[0]
         return ("6" if self.name == "weekday" else str(self.high)), str(self.low)
@@ -56,7 +63,7 @@ WEEKDAY = Unit("weekday", 0, 7, _WEEKDAYS)
 
 
 class Nth(NamedTuple):
-    """The nth such weekday of a month; the last one when ``nth`` is ``LAST``."""
+    """The nth such weekday of a month; the last one if ``nth`` is ``LAST``."""
 
     weekday: int
     nth: int
@@ -71,9 +78,8 @@ LAST_WORKDAY = -2
 class Field:
     """The values one field chooses, in order.
 
-    ``values`` of the day of the month may hold ``LAST`` and ``LAST_WORKDAY``; Sunday is always 0.
-    ``star`` says that it is written with a star anywhere, ``leads`` that a star is its first
-    character.
+    ``values`` of the day of the month may contain ``LAST`` and ``LAST_WORKDAY``; Sunday is always
+    0. ``star``: the text contains a star; ``leads``: it begins with one.
     """
 
     unit: Unit
@@ -91,7 +97,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """A cron line, read."""
+    """The six fields of a cron line."""
 
     second: Field
     minute: Field
@@ -102,32 +108,36 @@ class Fields:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether it names times of the day: no star in the minute or the hour. It then runs once for each of them."""
+        """Whether it names times of day, with no star in minute or hour: each of them runs once."""
         return not (self.minute.star or self.hour.star)
 
     @property
     def needs_both_days(self) -> bool:
-        """Whether day of the month *and* weekday must fit; else one of them is enough (as in Debian's cron)."""
+        """Whether day of the month *and* weekday must match; else one is enough.
+
+        The rule of Debian's cron.
+        """
         return self.day.leads or self.weekday.leads
 
 
-def read(line: str) -> Fields:
-    """Read a cron line of five fields, or of six with the seconds first.
+def parse_fields(line: str) -> Fields:
+    """Parse a cron line of five fields, or of six with the seconds first.
 
     Raises:
-        CronError: it is none. The text names the fault only; who knows the whole line puts that
-            before it.
+        CronError: it is invalid. The message says only why; the caller adds the line.
     """
-    if len(line) > _LONGEST:
-        raise CronError(f"it has {len(line)} characters, more than {_LONGEST}")
+    if len(line) > MAX_LENGTH:
+        raise CronError(f"it has {len(line)} characters, more than {MAX_LENGTH}")
     parts = line.split()
     if not parts:
         raise CronError("it is empty: write one such as '0 8 * * *', minute hour day month weekday")
+
     if len(parts) not in (5, 6):
         have = f"it has {len(parts)} {'field' if len(parts) == 1 else 'fields'}"
         raise CronError(
             f"{have}, not 5 (minute hour day month weekday) or 6 (with the seconds first)"
         )
+
     if len(parts) == 5:
         parts.insert(0, "0")
     units = (SECOND, MINUTE, HOUR, DAY, MONTH, WEEKDAY)
@@ -136,7 +146,8 @@ def read(line: str) -> Fields:
 
 def _field(unit: Unit, text: str) -> Field:
     if _HOLE.search(text):
-        raise CronError(f"{unit.name} {text!r} leaves a value out")
+        raise CronError(f"{unit.name} {text!r} has a missing value")
+
     values: set[int] = set()
     nths: set[Nth] = set()
     for term in text.split(","):
@@ -145,25 +156,33 @@ def _field(unit: Unit, text: str) -> Field:
             nths.add(nth)
         else:
             values.update(_values(unit, term))
+
     if unit is WEEKDAY:
         values = {value % 7 for value in values}
+
     return Field(
-        unit, tuple(sorted(values)), tuple(sorted(nths)), "*" in text, text.startswith("*")
+        unit,
+        values=tuple(sorted(values)),
+        nths=tuple(sorted(nths)),
+        star="*" in text,
+        leads=text.startswith("*"),
     )
 
 
 def _nth(unit: Unit, term: str) -> Nth | None:
-    """Read ``MON#2`` (the second Monday) and ``5L`` (the last Friday); None when it is something else."""
+    """Parse ``MON#2`` (the second Monday) or ``5L`` (the last Friday); None for other terms."""
     if unit is not WEEKDAY:
         return None
     if "#" in term:
         day, _, nth = term.partition("#")
         if nth not in ("1", "2", "3", "4", "5"):
-            raise CronError(f"weekday {term!r}: after # comes a number from 1 to 5")
+            raise CronError(f"weekday {term!r} is invalid: after # write a number from 1 to 5")
         return Nth(unit.number(day) % 7, int(nth))
     if term.upper().endswith("L"):
         if not _NUMBER.fullmatch(term[:-1]):
-            raise CronError(f"weekday {term!r} is none: for the last Friday of the month write 5L")
+            raise CronError(
+                f"weekday {term!r} is invalid: for the last Friday of the month write 5L"
+            )
         return Nth(unit.number(term[:-1]) % 7, LAST)
     return None
 
@@ -172,7 +191,8 @@ def _values(unit: Unit, term: str) -> list[int]:
     if unit is DAY and term.upper() in ("L", "LW"):
         return [LAST if term.upper() == "L" else LAST_WORKDAY]
     if term == "?":
-        raise CronError(f"{unit.name} '?' is not known here: write *")
+        raise CronError(f"{unit.name} '?' is not supported: write *")
+
     base, slash, step_text = term.partition("/")
     low, high = _span(unit, base)
     if not slash:
@@ -188,6 +208,7 @@ def _span(unit: Unit, text: str) -> tuple[int, int]:
     if "-" not in text:
         value = unit.number(text)
         return value, value
+
     low_text, _, high_text = text.partition("-")
     low, high = unit.number(low_text), unit.number(high_text)
     if low > high:
@@ -204,6 +225,6 @@ def _step(unit: Unit, text: str) -> int:
     step = int(text)
     if step > unit.high:
         letter = {SECOND: "s", MINUTE: "m", HOUR: "h", DAY: "d"}.get(unit)
-        mend = f": for an interval write '@every {step}{letter}'" if letter else ""
-        raise CronError(f"{unit.name} step {step} is above {unit.high}{mend}")
+        fix = f": for an interval write '@every {step}{letter}'" if letter else ""
+        raise CronError(f"{unit.name} step {step} is above {unit.high}{fix}")
     return step

@@ -1,14 +1,14 @@
-"""When a schedule runs: ``(line, zone, after) -> next runs``. Pure: no clock, no Redis, no database.
+"""When a schedule runs: ``(line, zone, after) -> next runs``.
 
-A line is five cron fields, six with the seconds first, a macro such as ``@daily``, or ``@every
-90``, an interval. The rule where a zone changes its clock, in words and as a table, is in
-``docs/schedules-dst.md``.
+Pure: no clock, no Redis, no database. A line is five cron fields, six with the seconds first, a
+macro such as ``@daily``, or ``@every 90``, an interval. ``docs/schedules-dst.md`` has the rule for
+clock changes, in words and as a table.
 
-How it works: the fields choose *wall* times; cronsim walks the days on naive datetimes, where no
-clock ever changes. Each wall time stands for instants: a fixed time (no star in minute and hour)
-for exactly one, a time of a wildcard line for as many as there are. The runs are thereby one fixed
-set of instants, and the next run is the least one of the set after ``after``: asking again from any
-run gives the same answer, whatever happened in between.
+How it works: the fields match *wall* times; cronsim finds the days in naive datetimes, where the
+clock never changes. Each wall time has instants: a fixed time (no star in minute and hour) exactly
+one, a time of a wildcard line as many as it occurs (none in a gap, two in a repeated hour). So the
+runs are one fixed set of instants, and the next run is the first of the set after ``after``: the
+answer does not depend on where the search started.
 """
 
 from __future__ import annotations
@@ -20,14 +20,22 @@ from itertools import islice, takewhile
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from .description import tell_gap, tell_repeat
-from .expressions import Calendar, Every, Interval, Plan, parse
-from .zones import Turn, every_instant, one_instant, to_wall, turn_at, turns, zone
+from .description import describe_gap, describe_repeat
+from .expressions import CronExpression, Every, Interval, Expression, parse
+from .zones import (
+    ClockChange,
+    every_instant,
+    one_instant,
+    to_wall,
+    clock_change_at,
+    clock_changes,
+    zone,
+)
 
 __all__ = [
     "Cron",
     "Every",
-    "Plan",
+    "Expression",
     "describe",
     "edges",
     "iterate",
@@ -38,7 +46,7 @@ __all__ = [
 ]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""The anchor of an interval that is given none."""
+"""The default anchor of intervals."""
 
 _SECOND = timedelta(seconds=1)
 _MINUTE = timedelta(minutes=1)
@@ -46,15 +54,14 @@ _MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True, init=False)
 class Cron:
-    """A line and the zone it is meant in, checked when it is made.
+    """A cron line and its time zone, validated at once.
 
     Args:
         line: cron fields, a macro, or an interval.
-        tz: an IANA name or a ``ZoneInfo``; None leaves it to who uses it (organization, then
-            project).
+        tz: an IANA name or a ``ZoneInfo``; None: the organization's time zone, else the project's.
 
     Raises:
-        CronError: the line or the zone does not exist.
+        CronError: the line or the zone is invalid.
     """
 
     line: str
@@ -75,16 +82,16 @@ def next_runs(
     count: int,
     anchor: datetime | None = None,
 ) -> list[datetime]:
-    """Return the next runs, in the zone, strictly after ``after``; fewer only when the calendar ends (year 9999).
+    """Return the next runs, in the zone, strictly after ``after``; fewer only at the year 9999.
 
-    Compare them in UTC: Python compares two datetimes of one zone by the wall, so that a run of the
-    second pass of a repeated hour seems to come before one of the first.
+    Compare them in UTC: Python compares two datetimes of one zone by their wall time, so a run in
+    the second pass of a repeated hour can seem to come before one in the first.
 
     Args:
-        anchor: where an interval is counted from; cron lines take no notice of it.
+        anchor: where an interval is counted from; ignored by cron lines.
 
     Raises:
-        CronError: the line or the zone does not exist.
+        CronError: the line or the zone is invalid.
         ValueError: a naive datetime, or a negative count.
     """
     if count < 0:
@@ -95,9 +102,9 @@ def next_runs(
 def iterate(
     line: str | Every, zone_: str | ZoneInfo, after: datetime, anchor: datetime | None = None
 ) -> Iterator[datetime]:
-    """Return an iterator over the runs strictly after ``after``. As good as endless: stop it yourself.
+    """Return an iterator over the runs strictly after ``after``. It is practically endless.
 
-    Raises: as ``next_runs``, and at once.
+    Raises: as ``next_runs``, before the first run.
     """
     return _runs(
         parse(line), zone(zone_), _instant("after", after), _instant("anchor", anchor or EPOCH)
@@ -107,15 +114,15 @@ def iterate(
 def previous_run(
     line: str | Every, zone_: str | ZoneInfo, before: datetime, anchor: datetime | None = None
 ) -> datetime | None:
-    """Return the last run strictly before ``before``, in the zone; None when the calendar begins with none.
+    """Return the last run strictly before ``before``, in the zone; None if there is none.
 
     Raises: as ``next_runs``.
     """
-    plan, place = parse(line), zone(zone_)
+    expression, tz = parse(line), zone(zone_)
     before, anchor = _instant("before", before), _instant("anchor", anchor or EPOCH)
     try:
-        run = _previous(plan, place, before, anchor)
-        return run and run.astimezone(place)
+        run = _previous(expression, tz, before, anchor)
+        return run and run.astimezone(tz)
     except OverflowError:  # before the year 1
         return None
 
@@ -126,109 +133,110 @@ def _instant(name: str, value: datetime) -> datetime:
     return value.astimezone(UTC)
 
 
-def _runs(plan: Plan, place: ZoneInfo, after: datetime, anchor: datetime) -> Iterator[datetime]:
+def _runs(
+    expression: Expression, tz: ZoneInfo, after: datetime, anchor: datetime
+) -> Iterator[datetime]:
     try:
-        run = _next(plan, place, after, anchor)
+        run = _next(expression, tz, after, anchor)
         while run is not None:
-            yield run.astimezone(place)
-            run = _next(plan, place, run, anchor)
+            yield run.astimezone(tz)
+            run = _next(expression, tz, run, anchor)
     except OverflowError:  # after the year 9999
         return
 
 
-def _next(plan: Plan, place: ZoneInfo, after: datetime, anchor: datetime) -> datetime | None:
-    if isinstance(plan, Interval):
-        return anchor + ((after - anchor) // plan.period + 1) * plan.period
-    if plan.seconds == (0,):
-        return _next_minute(plan, place, after)
-    minute = _next_minute(plan, place, after - _MINUTE)
+def _next(
+    expression: Expression, tz: ZoneInfo, after: datetime, anchor: datetime
+) -> datetime | None:
+    if isinstance(expression, Interval):
+        return anchor + ((after - anchor) // expression.period + 1) * expression.period
+    if expression.seconds == (0,):
+        return _next_minute(expression, tz, after)
+    minute = _next_minute(expression, tz, after - _MINUTE)
     while minute is not None:
-        for second in plan.seconds:
+        for second in expression.seconds:
             if minute + second * _SECOND > after:
                 return minute + second * _SECOND
-        minute = _next_minute(plan, place, minute)
+        minute = _next_minute(expression, tz, minute)
     return None
 
 
-def _previous(plan: Plan, place: ZoneInfo, before: datetime, anchor: datetime) -> datetime | None:
-    if isinstance(plan, Interval):
-        return anchor - ((anchor - before) // plan.period + 1) * plan.period
-    minute = _previous_minute(plan, place, before)
+def _previous(
+    expression: Expression, tz: ZoneInfo, before: datetime, anchor: datetime
+) -> datetime | None:
+    if isinstance(expression, Interval):
+        return anchor - ((anchor - before) // expression.period + 1) * expression.period
+    minute = _previous_minute(expression, tz, before)
     while minute is not None:
-        for second in reversed(plan.seconds):
+        for second in reversed(expression.seconds):
             if minute + second * _SECOND < before:
                 return minute + second * _SECOND
-        minute = _previous_minute(plan, place, minute)
+        minute = _previous_minute(expression, tz, minute)
     return None
 
 
 # --- minutes under clock changes ------------------------------------------------------------------
 
 
-def _next_minute(plan: Calendar, place: ZoneInfo, after: datetime) -> datetime | None:
-    """The first minute the fields choose, after an instant."""
-    wall = to_wall(place, after)
-    run = _first(plan, place, wall, after)
-    if plan.is_fixed or wall.fold:
+def _next_minute(expression: CronExpression, tz: ZoneInfo, after: datetime) -> datetime | None:
+    """Return the first matching minute after an instant."""
+    wall = to_wall(tz, after)
+    run = _first(expression, tz, wall, after)
+    if expression.is_fixed or wall.fold:
         return run
-    turn = turn_at(place, wall)
-    if turn is None or turn.is_gap or (run is not None and run < turn.at):
+    change = clock_change_at(tz, wall)
+    if change is None or change.is_gap or (run is not None and run < change.at):
         return run
-    # In the first pass of a repeated hour, with no run left in it: the wall times of the hour begin
-    # again.
-    return _first(plan, place, turn.start - _SECOND, turn.at - _SECOND)
+    # In the first pass of a repeated hour with no run left: the wall times of the hour start over.
+    return _first(expression, tz, change.start - _SECOND, change.at - _SECOND)
 
 
-def _previous_minute(plan: Calendar, place: ZoneInfo, before: datetime) -> datetime | None:
-    """The last minute the fields choose, before an instant: the mirror of ``_next_minute``."""
-    wall = to_wall(place, before)
+def _previous_minute(expression: CronExpression, tz: ZoneInfo, before: datetime) -> datetime | None:
+    """Return the last matching minute before an instant: ``_next_minute`` in reverse."""
+    wall = to_wall(tz, before)
     if not wall.fold:
-        return _last(plan, place, wall, before)
-    turn = turn_at(place, wall)
-    run = None if plan.is_fixed else _last(plan, place, wall, before)
-    if turn is None or (run is not None and run >= turn.at):
+        return _last(expression, tz, wall, before)
+    change = clock_change_at(tz, wall)
+    run = None if expression.is_fixed else _last(expression, tz, wall, before)
+    if change is None or (run is not None and run >= change.at):
         return run
-    return _last(plan, place, turn.end, before if plan.is_fixed else turn.at)
+    return _last(expression, tz, change.end, before if expression.is_fixed else change.at)
 
 
-def _first(plan: Calendar, place: ZoneInfo, wall: datetime, after: datetime) -> datetime | None:
-    """The first instant after ``after`` of the wall times after ``wall``."""
-    return next(
-        (
-            run
-            for later in plan.walls_after(wall)
-            for run in _instants(plan, place, later)
-            if run > after
-        ),
-        None,
-    )
+def _first(
+    expression: CronExpression, tz: ZoneInfo, wall: datetime, after: datetime
+) -> datetime | None:
+    """Return the first instant after ``after`` of the wall times after ``wall``."""
+    for later in expression.walls_after(wall):
+        for run in _instants(expression, tz, later):
+            if run > after:
+                return run
+    return None
 
 
-def _last(plan: Calendar, place: ZoneInfo, wall: datetime, before: datetime) -> datetime | None:
-    """The last instant before ``before`` of the wall times before ``wall``."""
-    return next(
-        (
-            run
-            for earlier in plan.walls_before(wall)
-            for run in reversed(_instants(plan, place, earlier))
-            if run < before
-        ),
-        None,
-    )
+def _last(
+    expression: CronExpression, tz: ZoneInfo, wall: datetime, before: datetime
+) -> datetime | None:
+    """Return the last instant before ``before`` of the wall times before ``wall``."""
+    for earlier in expression.walls_before(wall):
+        for run in reversed(_instants(expression, tz, earlier)):
+            if run < before:
+                return run
+    return None
 
 
-def _instants(plan: Calendar, place: ZoneInfo, wall: datetime) -> tuple[datetime, ...]:
-    return (one_instant(place, wall),) if plan.is_fixed else every_instant(place, wall)
+def _instants(expression: CronExpression, tz: ZoneInfo, wall: datetime) -> tuple[datetime, ...]:
+    return (one_instant(tz, wall),) if expression.is_fixed else every_instant(tz, wall)
 
 
-# --- for people -----------------------------------------------------------------------------------
+# --- in words ------------------------------------------------------------------------------------
 
 
 def describe(line: str | Every) -> str:
-    """Return what a line means in plain English, beginning in lower case: ``at 08:00 every day``.
+    """Describe a line in plain English, in lower case: ``at 08:00 every day``.
 
     Raises:
-        CronError: it is no line.
+        CronError: the line is invalid.
     """
     return parse(line).describe()
 
@@ -236,31 +244,41 @@ def describe(line: str | Every) -> str:
 def edges(
     line: str | Every, zone_: str | ZoneInfo, after: datetime, days: float = 400
 ) -> list[tuple[datetime, str]]:
-    """Return the runs of the coming days that a clock change touches, with what happens to them.
+    """Return the runs of the coming days that a clock change affects, with what happens to them.
 
-    One entry for each clock change that touches any; lines that run every hour of the day, and
-    intervals, have none, because no clock change makes them wait longer than they say.
+    One entry for each clock change that affects any. Intervals and lines that run every hour of the
+    day have none, because clock changes do not make them wait longer than they say.
 
     Raises: as ``next_runs``.
     """
-    plan, place = parse(line), zone(zone_)
+    expression, tz = parse(line), zone(zone_)
     after = _instant("after", after)
-    if isinstance(plan, Interval) or (not plan.is_fixed and plan.fields.hour.is_any):
+    if isinstance(expression, Interval) or (
+        not expression.is_fixed and expression.fields.hour.is_any
+    ):
         return []
     found = []
-    for turn in turns(place, after, after + timedelta(days=days)):
-        walls = _walls_within(plan, turn)
+    for change in clock_changes(tz, after, after + timedelta(days=days)):
+        walls = _walls_within(expression, change)
         if walls:
-            run = (turn.at if turn.is_gap else one_instant(place, walls[0])).astimezone(place)
-            note = (
-                tell_gap(walls, run, once=plan.is_fixed)
-                if turn.is_gap
-                else tell_repeat(walls, once=plan.is_fixed)
-            )
-            found.append((run, note))
+            found.append(_edge(expression, tz, change, walls))
     return [(run, note) for run, note in found if run > after]
 
 
-def _walls_within(plan: Calendar, turn: Turn) -> list[datetime]:
-    """The chosen minutes that fall out, or come twice."""
-    return list(takewhile(lambda wall: wall < turn.end, plan.walls_after(turn.start - _SECOND)))
+def _edge(
+    expression: CronExpression, tz: ZoneInfo, change: ClockChange, walls: list[datetime]
+) -> tuple[datetime, str]:
+    """Return the run of the wall times that a clock change affects, and what happens to them."""
+    if change.is_gap:
+        run = change.at.astimezone(tz)
+        return run, describe_gap(walls, run, once=expression.is_fixed)
+
+    run = one_instant(tz, walls[0]).astimezone(tz)
+    return run, describe_repeat(walls, once=expression.is_fixed)
+
+
+def _walls_within(expression: CronExpression, change: ClockChange) -> list[datetime]:
+    """Return the matching minutes that are skipped, or occur twice."""
+    return list(
+        takewhile(lambda wall: wall < change.end, expression.walls_after(change.start - _SECOND))
+    )

@@ -1,10 +1,10 @@
-"""When a schedule runs, and which of the runs it is late for are made. Pure: no clock, no Redis, no database.
+"""When a schedule runs, and which of its overdue runs are made.
 
-A run that comes less than a minute late, as when one clock takes over from another, is late and no
-more: it is always made. An older one is *missed*, and the catch-up policy says what becomes of it.
+Pure: no clock, no Redis, no database. A run less than a minute late, as when another scheduler
+takes over, is always made. An older one is *missed*, and the catch-up policy decides about it.
 
-All comparing is done in UTC: Python compares two datetimes of one zone by the wall, which is wrong
-in a repeated hour.
+All comparisons are in UTC: Python compares two datetimes of one zone by their wall time, which is
+wrong in a repeated hour.
 """
 
 from __future__ import annotations
@@ -21,28 +21,29 @@ from . import runs as cron
 from .expressions import Interval
 
 MISSED_AFTER: Final = timedelta(seconds=60)
+"""A run that is later than this is missed."""
 
-MOST_COUNTED: Final = 1_000
-"""From here on the missed runs of a cron line are no longer counted one by one: the number is then "at least"."""
+MAX_COUNTED: Final = 1_000
+"""Up to this many missed runs of a cron line are counted; beyond, the number is a minimum."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What is to be done at one moment about a schedule that is due."""
+    """What to do at one moment about a schedule that is due."""
 
     runs: tuple[datetime, ...]
     """The due times for which a job is made, oldest first."""
-    passed_over: int
-    """How many due times get no job of their own."""
+    skipped: int
+    """The number of due times without a job."""
     next_run: datetime | None
-    """When the schedule is due next; None when it never is again. All times are in UTC."""
+    """When the schedule is due next; None if never again. All times are in UTC."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """A line in a zone, between a start and an end (both inclusive). Intervals count from the start."""
+    """A line in a zone, from start to end (both inclusive). Intervals count from the start."""
 
     line: str
     zone: str
@@ -56,17 +57,16 @@ class Timing:
 
     @property
     def digest(self) -> str:
-        """A short text that changes whenever any part of the timing does."""
+        """A short text that changes with any part of the timing."""
         bounds = ("" if at is None else at.isoformat() for at in (self.starts_at, self.ends_at))
-        return hashlib.sha256("\x1f".join([self.line, self.zone, *bounds]).encode()).hexdigest()[
-            :32
-        ]
+        text = "\x1f".join([self.line, self.zone, *bounds])
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def after(self, moment: datetime, count: int = 1) -> list[datetime]:
-        """Return the next runs after a moment, in the zone; fewer when there are no more.
+        """Return the next runs after a moment, in the zone; fewer if there are no more.
 
         Raises:
-            CronError: the line or the zone does not exist.
+            CronError: the line or the zone is invalid.
         """
         if self.starts_at is not None and _utc(moment) < self.starts_at:
             moment = self.starts_at - _MICROSECOND
@@ -74,9 +74,9 @@ class Timing:
         return [run for run in runs if not self._is_over(run)]
 
     def due(self, first: datetime, now: datetime, catch_up: CatchUp, most: int) -> Due:
-        """Say what to do at ``now`` about a schedule that has been due since ``first``.
+        """Decide what to do at ``now`` about a schedule that has been due since ``first``.
 
-        Never more than ``most`` runs, whatever the policy: the latest ones.
+        At most ``most`` runs, whatever the policy: the latest ones.
 
         Raises: as ``after``.
         """
@@ -101,14 +101,17 @@ def _due(timing: Timing, first: datetime, now: datetime, catch_up: CatchUp, most
 def _walk(
     timing: Timing, first: datetime, now: datetime, most: int
 ) -> tuple[list[datetime], int, datetime | None]:
-    """Return the latest due times up to now, at most ``most``, how many there are in all, and the one after now."""
+    """Return the latest due times up to now, the number of all of them, and the one after now.
+
+    At most ``most`` due times are returned.
+    """
     latest, count = deque([first], maxlen=most), 1
     for run in map(_utc, cron.iterate(timing.line, timing.zone, first, anchor=timing.starts_at)):
         if run > now or timing._is_over(run):
             return list(latest), count, None if timing._is_over(run) else run
         latest.append(run)
         count += 1
-        if count >= max(MOST_COUNTED, most):
+        if count >= max(MAX_COUNTED, most):
             return _jump(timing, first, now, most, count)
     return list(latest), count, None
 
@@ -116,7 +119,7 @@ def _walk(
 def _jump(
     timing: Timing, first: datetime, now: datetime, most: int, count: int
 ) -> tuple[list[datetime], int, datetime | None]:
-    """The same for a schedule that was away for so long that walking would take too long: walk back from now."""
+    """Do the same backwards from now, for a schedule with too many due times to go through."""
     before = (now if timing.ends_at is None else min(now, timing.ends_at)) + _MICROSECOND
     latest: deque[datetime] = deque()
     while len(latest) < most:
@@ -125,9 +128,9 @@ def _jump(
             break
         before = _utc(run)
         latest.appendleft(before)
-    plan = cron.parse(timing.line)
-    if isinstance(plan, Interval):
-        count = (latest[-1] - first) // plan.period + 1
+    expression = cron.parse(timing.line)
+    if isinstance(expression, Interval):
+        count = (latest[-1] - first) // expression.period + 1
     later = timing.after(now)
     return list(latest), count, _utc(later[0]) if later else None
 

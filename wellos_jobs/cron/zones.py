@@ -1,8 +1,8 @@
-"""IANA time zones, and what their clock changes do to a wall time. Pure: only ``zoneinfo``.
+"""IANA time zones, and how their clock changes affect wall times. Pure: only ``zoneinfo``.
 
-Two kinds of ``datetime`` occur here. An *instant* is aware and in UTC. A *wall* time is naive: what
-a clock on the wall of the zone shows. Where clocks are put forward some wall times never come (a
-gap); where they are put back some come twice.
+There are two kinds of ``datetime`` here. An *instant* is aware and in UTC. A *wall* time is naive:
+what a clock in the zone shows. When clocks go forward, some wall times are skipped (a gap); when
+they go back, some occur twice.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ def zone(value: str | ZoneInfo) -> ZoneInfo:
     """Return the time zone of an IANA name such as ``"America/New_York"``.
 
     Raises:
-        CronError: there is no such zone; the text names the near miss. A ``ZoneInfo`` without a key
-            (made from a file)
-            is refused too, because its name could not be stored.
+        CronError: there is no such zone; the message suggests the closest. A ``ZoneInfo`` without
+            a key (made from a file) is refused too, because it has no name to store.
     """
     if isinstance(value, ZoneInfo):
         if value.key is None:
             raise CronError(
-                f"{value!r} has no name that could be stored: use ZoneInfo('Area/City')"
+                f"{value!r} has no key, so it cannot be stored: use ZoneInfo('Area/City')"
             )
         return value
     if not isinstance(value, str):
@@ -48,11 +47,12 @@ def zone(value: str | ZoneInfo) -> ZoneInfo:
 def _named(name: str) -> ZoneInfo:
     if name in _OF_THIS_HOST or name.startswith(_OTHER_CLOCKS):
         raise CronError(
-            f"{name!r} means something else on each host: use a name such as 'UTC' or 'Europe/Paris'"
+            f"{name!r} is not the same zone on every host: use a name such as 'UTC' or "
+            "'Europe/Paris'"
         )
     try:
         return ZoneInfo(name)
-    except (LookupError, ValueError, OSError):  # unknown; no relative path; the name of a directory
+    except (LookupError, ValueError, OSError):  # unknown, an invalid path, or a directory
         raise CronError(f"{name!r} is not a time zone: {_near(name)}") from None
 
 
@@ -68,7 +68,7 @@ def _near(name: str) -> str:
     return "use an IANA name such as 'Europe/Paris'"
 
 
-class Turn(NamedTuple):
+class ClockChange(NamedTuple):
     """One change of a zone's clock."""
 
     at: datetime
@@ -78,51 +78,52 @@ class Turn(NamedTuple):
 
     @property
     def is_gap(self) -> bool:
-        """Whether clocks are put forward, so that wall times fall out; else some come twice."""
+        """Whether clocks go forward, so that wall times are skipped; else some occur twice."""
         return self.new > self.old
 
     @property
     def start(self) -> datetime:
-        """The first wall time that falls out, or comes twice."""
+        """The first wall time that is skipped, or occurs twice."""
         return _wall(self.at, min(self.old, self.new))
 
     @property
     def end(self) -> datetime:
-        """The first wall time after those that fall out, or come twice."""
+        """The first wall time after those that are skipped, or occur twice."""
         return _wall(self.at, max(self.old, self.new))
 
 
-def to_wall(place: ZoneInfo, instant: datetime) -> datetime:
-    """Return what the clock shows at an instant; ``fold`` is 1 in the second pass of a repeated hour."""
-    return instant.astimezone(place).replace(tzinfo=None)
+def to_wall(tz: ZoneInfo, instant: datetime) -> datetime:
+    """Return the wall time of an instant; ``fold`` is 1 in the second pass of a repeated hour."""
+    return instant.astimezone(tz).replace(tzinfo=None)
 
 
-def turn_at(place: ZoneInfo, wall: datetime) -> Turn | None:
-    """Return the clock change because of which this wall time never comes or comes twice; None when it comes once."""
-    first, second = _offsets(place, wall)
+def clock_change_at(tz: ZoneInfo, wall: datetime) -> ClockChange | None:
+    """Return the clock change that skips or repeats a wall time; None if it occurs once."""
+    first, second = _offsets(tz, wall)
     if first == second:
         return None
-    return _search(place, _instant(wall, max(first, second)), _instant(wall, min(first, second)))
+    return _search(tz, _instant(wall, max(first, second)), _instant(wall, min(first, second)))
 
 
-def turns(place: ZoneInfo, after: datetime, until: datetime) -> Iterator[Turn]:
+def clock_changes(tz: ZoneInfo, after: datetime, until: datetime) -> Iterator[ClockChange]:
     """Yield the clock changes after one instant, up to and with another, in order.
 
-    It looks once in three days: since 1970 no zone has changed its clock twice within seven.
+    Looks at one instant every three days: no zone has changed its clock twice within seven since
+    1970.
     """
     low, until = after.astimezone(UTC), until.astimezone(UTC)
-    old = _offset(place, low)
+    old = _offset(tz, low)
     while low < until:
         high = min(low + _STRIDE, until)
-        new = _offset(place, high)
+        new = _offset(tz, high)
         if new != old:
-            yield _search(place, low, high)
+            yield _search(tz, low, high)
         low, old = high, new
 
 
-def every_instant(place: ZoneInfo, wall: datetime) -> tuple[datetime, ...]:
-    """Return the instants at which the clock shows this wall time: none in a gap, two in a repeated hour."""
-    first, second = _offsets(place, wall)
+def every_instant(tz: ZoneInfo, wall: datetime) -> tuple[datetime, ...]:
+    """Return the instants of a wall time: none in a gap, two in a repeated hour."""
+    first, second = _offsets(tz, wall)
     if first == second:
         return (_instant(wall, first),)
     if first < second:
@@ -130,19 +131,19 @@ def every_instant(place: ZoneInfo, wall: datetime) -> tuple[datetime, ...]:
     return (_instant(wall, first), _instant(wall, second))
 
 
-def one_instant(place: ZoneInfo, wall: datetime) -> datetime:
-    """Return the one instant that stands for a wall time: the end of its gap, the first pass of a repeated hour."""
-    first, second = _offsets(place, wall)
+def one_instant(tz: ZoneInfo, wall: datetime) -> datetime:
+    """Return one instant for a wall time: the end of its gap, the first pass of a repeat."""
+    first, second = _offsets(tz, wall)
     if first < second:
-        return _search(place, _instant(wall, second), _instant(wall, first)).at
+        return _search(tz, _instant(wall, second), _instant(wall, first)).at
     return _instant(wall, first)
 
 
-def _offsets(place: ZoneInfo, wall: datetime) -> tuple[timedelta, timedelta]:
-    """Both offsets that a wall time may be read with: equal when it comes once, rising in a gap (PEP 495)."""
-    # A ZoneInfo answers None only when it is asked about None.
-    first = cast(timedelta, place.utcoffset(wall.replace(fold=0)))
-    return first, cast(timedelta, place.utcoffset(wall.replace(fold=1)))
+def _offsets(tz: ZoneInfo, wall: datetime) -> tuple[timedelta, timedelta]:
+    """Return both offsets of a wall time: equal if it occurs once, rising in a gap (PEP 495)."""
+    # A ZoneInfo returns None only for None.
+    first = cast(timedelta, tz.utcoffset(wall.replace(fold=0)))
+    return first, cast(timedelta, tz.utcoffset(wall.replace(fold=1)))
 
 
 def _instant(wall: datetime, offset: timedelta) -> datetime:
@@ -153,18 +154,18 @@ def _wall(instant: datetime, offset: timedelta) -> datetime:
     return instant.replace(tzinfo=None) + offset
 
 
-def _search(place: ZoneInfo, low: datetime, high: datetime) -> Turn:
-    """Find, by halving, the clock change after ``low`` and not after ``high``."""
-    old, new = (_offset(place, instant) for instant in (low, high))
+def _search(tz: ZoneInfo, low: datetime, high: datetime) -> ClockChange:
+    """Find the clock change after ``low`` and not after ``high``, by bisection."""
+    old, new = (_offset(tz, instant) for instant in (low, high))
     low, high = low.replace(microsecond=0), high.replace(microsecond=0)
     while high - low > _SECOND:
         middle = low + (high - low) // _SECOND // 2 * _SECOND
-        if _offset(place, middle) == old:
+        if _offset(tz, middle) == old:
             low = middle
         else:
             high = middle
-    return Turn(high, old, new)
+    return ClockChange(high, old, new)
 
 
-def _offset(place: ZoneInfo, instant: datetime) -> timedelta:
-    return to_wall(place, instant) - instant.replace(tzinfo=None)
+def _offset(tz: ZoneInfo, instant: datetime) -> timedelta:
+    return to_wall(tz, instant) - instant.replace(tzinfo=None)

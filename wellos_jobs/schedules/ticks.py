@@ -213,7 +213,7 @@ def _due_jobs(schedule: Schedule, now: datetime, *, busy: bool) -> list[JobRecor
     schedule.next_run_at, schedule.planned_for, schedule.broken = due.next_run, timing.digest, ""
     if jobs:
         schedule.last_run_at = runs[-1]
-    if missed := due.passed_over + len(due.runs) - len(runs):
+    if missed := due.skipped + len(due.runs) - len(runs):
         schedule.missed += missed
         schedule.missed_at = now
     return jobs
