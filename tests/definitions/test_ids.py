@@ -71,7 +71,7 @@ def test_a_chosen_id_that_is_a_uuid_stays_and_other_text_gets_a_derived_one() ->
 
 @pytest.mark.parametrize("text", ["", "  ", "\n"])
 def test_an_empty_chosen_id_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="must not be empty: leave the id out"):
+    with pytest.raises(ValueError, match="id is empty: give a UUID or a text, or leave it out"):
         ids.job_id(text)
 
 

@@ -357,7 +357,7 @@ def test_a_chosen_id_may_be_a_uuid_its_text_or_any_text() -> None:
     chosen = uuid.uuid4()
     assert noop.using(id=chosen).enqueue().id == noop.using(id=str(chosen)).enqueue().id == chosen
     assert noop.using(id="any text: ä").enqueue().id == ids.job_id("any text: ä")
-    with pytest.raises(ValueError, match="must not be empty"):
+    with pytest.raises(ValueError, match="id is empty"):
         noop.using(id="").enqueue()
 
 

@@ -107,7 +107,7 @@ def test_a_token_of_something_else_is_a_payload_error() -> None:
     encoded = {"a": {"$encrypted": encryption.encrypt("s3cret {")}}
     for read in (payload.decode, payload.secrets_in):
         with pytest.raises(
-            PayloadError, match=r'^data\["a"\] was encrypted from something'
+            PayloadError, match=r'^data\["a"\] is encrypted, but its plain text is not JSON'
         ) as caught:
             read(encoded)
         assert "s3cret" not in str(caught.value)

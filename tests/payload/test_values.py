@@ -29,7 +29,7 @@ from django.utils.translation import gettext_lazy
 from wellos_jobs import payload
 from wellos_jobs.errors import PayloadError
 from wellos_jobs.payload import tags
-from wellos_jobs.payload.values import MOST_LEVELS
+from wellos_jobs.payload.values import MAX_LEVELS
 from wellos_jobs.states import JobState, Priority
 
 from ..support.payload_values import BERLIN, CARRIED, PLAIN, TAGGED, nested, same, stored
@@ -126,8 +126,8 @@ def test_every_database_gives_back_what_a_row_was_given() -> None:
     from wellos_jobs.models import JobRecord
 
     values = {f"v{place}": value for place, value in enumerate(CARRIED)}
-    values["deep"] = nested(MOST_LEVELS - 1, uuid.UUID(int=1))
-    values["deep_dict"] = nested(MOST_LEVELS - 3, {"$a": uuid.UUID(int=1)})
+    values["deep"] = nested(MAX_LEVELS - 1, uuid.UUID(int=1))
+    values["deep_dict"] = nested(MAX_LEVELS - 3, {"$a": uuid.UUID(int=1)})
     record = JobRecord.objects.create(
         name="carry",
         queue="default",
@@ -135,11 +135,11 @@ def test_every_database_gives_back_what_a_row_was_given() -> None:
         data=payload.encode(values, sensitive=("v1",)),
     )
     JobRecord.objects.filter(pk=record.pk).update(
-        result=payload.encode_result(nested(MOST_LEVELS, Decimal(1)))
+        result=payload.encode_result(nested(MAX_LEVELS, Decimal(1)))
     )
     record.refresh_from_db()
     assert payload.decode(record.data) == values
-    assert payload.decode_result(record.result) == nested(MOST_LEVELS, Decimal(1))
+    assert payload.decode_result(record.result) == nested(MAX_LEVELS, Decimal(1))
     for name, value in values.items():  # equal is not enough: 1.0 must not come back as 1
         same_type = type(payload.decode(record.data)[name]) is type(value)
         assert same_type, name
@@ -258,25 +258,25 @@ REFUSED = [
     (math.nan, "is NaN or Infinity"),
     (math.inf, "is NaN or Infinity"),
     (-math.inf, "is NaN or Infinity"),
-    (Decimal("NaN"), "is a Decimal that is no number"),
-    (Decimal("sNaN"), "is a Decimal that is no number"),
-    (Decimal("-Infinity"), "is a Decimal that is no number"),
+    (Decimal("NaN"), "is a Decimal that is NaN or Infinity"),
+    (Decimal("sNaN"), "is a Decimal that is NaN or Infinity"),
+    (Decimal("-Infinity"), "is a Decimal that is NaN or Infinity"),
     (10**5000, "is an integer with too many digits"),
     (dt.datetime(2026, 3, 1), "is a naive datetime: give it a time zone"),
     (dt.datetime(2026, 3, 1, tzinfo=_NoOffset()), "is a naive datetime"),
     (dt.time(12, tzinfo=BERLIN), "is a time whose zone has no fixed offset"),
-    ("a\x00b", "holds a NUL character"),
-    ("\\u0000\x00", "holds a NUL character"),
-    ("\ud800", "holds a lone surrogate"),
-    ({"a\x00": 1}, "has a key that holds a NUL character"),
-    ({"\udfff": 1}, "has a key that holds a lone surrogate"),
+    ("a\x00b", "contains a NUL character"),
+    ("\\u0000\x00", "contains a NUL character"),
+    ("\ud800", "contains a lone surrogate"),
+    ({"a\x00": 1}, "has a key that contains a NUL character"),
+    ({"\udfff": 1}, "has a key that contains a lone surrogate"),
     ({1: 2}, "has a key that is an int"),
     ({None: 2}, "has a key that is a NoneType"),
     ({("a", "b"): 2}, "has a key that is a tuple"),
-    (nested(MOST_LEVELS), f"is nested deeper than {MOST_LEVELS} levels"),
+    (nested(MAX_LEVELS), f"is nested deeper than {MAX_LEVELS} levels"),
     (nested(500), "is nested deeper"),
     (_looping(), "is nested deeper than .* or contains itself"),
-    (nested(MOST_LEVELS - 2, {"$a": 1}), "is nested deeper"),
+    (nested(MAX_LEVELS - 2, {"$a": 1}), "is nested deeper"),
 ]
 
 
@@ -324,14 +324,14 @@ def test_a_name_that_is_no_text_is_refused(name: Any, text: str) -> None:
 
 @pytest.mark.parametrize("name", ["a\x00", "\ud800"])
 def test_a_name_that_databases_refuse_is_refused(name: str) -> None:
-    with pytest.raises(PayloadError, match="^data has a key that holds a "):
+    with pytest.raises(PayloadError, match="^data has a key that contains a "):
         payload.encode({name: 2})
 
 
 def test_the_deepest_data_that_is_carried() -> None:
-    data = {"a": nested(MOST_LEVELS - 1, uuid.UUID(int=1))}
+    data = {"a": nested(MAX_LEVELS - 1, uuid.UUID(int=1))}
     assert payload.decode(stored(data)) == data
-    result = nested(MOST_LEVELS, uuid.UUID(int=1))
+    result = nested(MAX_LEVELS, uuid.UUID(int=1))
     assert payload.decode_result(payload.encode_result(result)) == result
 
 
@@ -341,7 +341,7 @@ def test_the_deepest_data_that_is_carried() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ({"$uuid": "nonsense"}, "has a broken $uuid: its text cannot be read"),
+        ({"$uuid": "nonsense"}, "has a broken $uuid: its text is invalid"),
         ({"$uuid": 7}, "has a broken $uuid: its value is int, not text"),
         ({"$uuid": None}, "has a broken $uuid: its value is NoneType"),
         ({"$decimal": "ten"}, "has a broken $decimal"),
@@ -355,10 +355,10 @@ def test_the_deepest_data_that_is_carried() -> None:
         ({"$timedelta": "1" + "0" * 30}, "has a broken $timedelta"),
         ({"$int": "1.5"}, "has a broken $int"),
         ({"$float": "x"}, "has a broken $float"),
-        ({"$dict": [1]}, "has a broken $dict: it holds a list"),
-        ({"$dict": None}, "has a broken $dict: it holds a NoneType"),
-        ({"$colour": "red"}, "has the tag '$colour', which this version does not know"),
-        ({"$": 1}, "has the tag '$'"),
+        ({"$dict": [1]}, "has a broken $dict: it contains a list"),
+        ({"$dict": None}, "has a broken $dict: it contains a NoneType"),
+        ({"$colour": "red"}, "has the unknown tag '$colour', perhaps of a newer version"),
+        ({"$": 1}, "has the unknown tag '$'"),
     ],
 )
 def test_a_broken_tag_is_refused_with_its_place(value: Any, text: str) -> None:

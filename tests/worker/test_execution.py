@@ -220,7 +220,7 @@ def test_a_function_whose_parameters_have_changed_since_fails_and_names_the_argu
         ("[1,2]", "is not the JSON that enqueue wrote"),
         ('["p",null,[],[1]]', "is list, not an object"),
         ('["p",null,[],{"value":{"$date":"no"}}]', "has a broken $date"),
-        ('["p",null,[],{"value":{"$later":"x"}}]', "which this version does not know"),
+        ('["p",null,[],{"value":{"$later":"x"}}]', "unknown tag '$later'"),
         ('["p",null,[],{"value":{"$encrypted":"x"}}]', ""),
     ],
 )

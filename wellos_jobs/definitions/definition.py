@@ -136,7 +136,7 @@ class JobDefinition:
         return data
 
     def call(self, data: Mapping[str, Any]) -> Any:
-        """Run the function and return its result; ``async def`` runs in an event loop of its own."""
+        """Run the function and return its result; ``async def`` in an event loop of its own."""
         if self.is_async:
             return asyncio.run(self.function(**data))
         return self.function(**data)

@@ -1,7 +1,7 @@
 """Job ids: UUIDs of version 7 (RFC 9562), so that ids sort by the time they were made.
 
-Ids that must come out the same each time they are computed (a job of foreign code, an id given as
-text) have the shape of a version 8 UUID made from a SHA-256 digest.
+Ids that can be computed again (of a plain RQ job, or from an id given as text) are UUIDs of
+version 8, made from a SHA-256 digest.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_MILLISECOND = 253_402_300_800_000
-"""Where Python's calendar ends, after the year 9999."""
+"""The end of Python's calendar, after the year 9999."""
 
 SPANS = (
     ("00000000-0000-7000-8000-000000000000", "ffffffff-ffff-7fff-bfff-ffffffffffff"),
     ("00000000-0000-8000-a000-000000000000", "ffffffff-ffff-8fff-bfff-ffffffffffff"),
 )
-"""The first and the last of the ids that are made here: of version 7, and derived ones."""
+"""The first and last possible id: of version 7, and of derived ids."""
 
 _VARIANT = 0x8000000000000000
 _STORABLE = 0x2000000000000000
-"""A bit that is set in derived ids: MariaDB's uuid type refuses one in 64 of version 8 without it."""
+"""A bit set in derived ids: without it, MariaDB's uuid type refuses one in 64 of version 8."""
 
 
 def new_id() -> uuid.UUID:
@@ -34,14 +34,14 @@ def new_id() -> uuid.UUID:
 
 
 def derived_id(*parts: str) -> uuid.UUID:
-    """Return the id that belongs to ``parts``: the same parts give the same id on every machine."""
+    """Return the id made from ``parts``: the same parts give the same id on every machine."""
     digest = hashlib.sha256("\x1f".join(parts).encode()).digest()
     randomness = int.from_bytes(digest[6:16], "big") | _STORABLE
     return _assemble(int.from_bytes(digest[:6], "big"), randomness, version=8)
 
 
 def tick_id(schedule: str, due: datetime) -> uuid.UUID:
-    """Return the id of the job that a schedule makes for a due time: one job, however many schedulers make it.
+    """Return the id of a schedule's job for a due time: the same in every scheduler.
 
     It has the shape of version 7: 48 bits of the due time in milliseconds, the rest from
     SHA-256(schedule, due).
@@ -52,9 +52,9 @@ def tick_id(schedule: str, due: datetime) -> uuid.UUID:
 
 
 def moment_of(chosen: uuid.UUID) -> datetime | None:
-    """Return the time in an id: when the job was made, or, for the job of a schedule, when it was due.
+    """Return the time in an id: when the job was enqueued, or when its schedule was due.
 
-    To the millisecond, and whatever has happened to the job since. None for an id without a time.
+    To the millisecond; retries do not change it. None for an id without a time.
     """
     if chosen.version != 7:
         return None
@@ -63,7 +63,7 @@ def moment_of(chosen: uuid.UUID) -> datetime | None:
 
 
 def parse_id(text: object) -> uuid.UUID | None:
-    """Return the id that ``text`` spells, or None if it spells none."""
+    """Return the id in a text, or None if it is not a UUID."""
     if isinstance(text, uuid.UUID):
         return text
     try:
@@ -73,13 +73,13 @@ def parse_id(text: object) -> uuid.UUID | None:
 
 
 def job_id(value: uuid.UUID | str) -> uuid.UUID:
-    """Return the job id for an id a caller chose: a UUID stays itself, any other text gets a derived id.
+    """Return the job id for an id chosen by the caller: a UUID as it is, a derived id for text.
 
     Raises:
         ValueError: the text is empty.
     """
     if isinstance(value, str) and not value.strip():
-        raise ValueError("A job id must not be empty: leave the id out to get a new one")
+        raise ValueError("id is empty: give a UUID or a text, or leave it out to get a new one")
     return parse_id(value) or derived_id("id", str(value))
 
 

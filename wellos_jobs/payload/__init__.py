@@ -1,6 +1,6 @@
 """Arguments and results as JSON: encode, decode, encrypt, mask; and what is stored of a failure.
 
-Pure: no Redis, no database. Imports ``conf`` and ``errors`` only. Users need nothing from here.
+Pure: no Redis, no database. Imports only ``conf`` and ``errors``. Users need nothing from here.
 """
 
 from __future__ import annotations

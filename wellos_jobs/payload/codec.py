@@ -1,7 +1,6 @@
 """A job's data and result as they are stored: plain JSON, with sensitive values encrypted.
 
-``data`` is an object whose keys are argument names; it is never itself read as a tag (see
-``values``).
+``data`` is an object whose keys are argument names; it is never a tag itself (see ``values``).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from . import encryption, tags
 from .redaction import MASK, redact
 from .values import (
     AS_IS,
-    Fault,
+    EncodingProblem,
     check_text,
     described,
     encode_value,
@@ -39,7 +38,7 @@ def encode(
     ``limit`` is in bytes of compact UTF-8 JSON; None takes ``MAX_PAYLOAD_BYTES``.
 
     Raises:
-        PayloadError: a value cannot be carried, or the whole is too large; the text names the
+        PayloadError: a value cannot be encoded, or the data is too large. The message names the
             place.
         EncryptionError: there are sensitive values and no usable key.
     """
@@ -54,18 +53,18 @@ def encode(
                 encoded[key] = {tags.ENCRYPTED: _sealed(key, value)}
             else:
                 encoded[key] = value if type(value) in AS_IS else encode_value(value, 2)
-    except Fault as fault:
-        fault.step(name)
-        raise fault.at("data") from None
+    except EncodingProblem as problem:
+        problem.step(name)
+        raise problem.at("data") from None
     _check_size("data", encoded, "pass an id instead", limit)
     return encoded
 
 
 def canonical(data: Mapping[str, Any]) -> str:
-    """Return the plain data as JSON that is the same for equal data, whatever the order of their keys.
+    """Return the plain data as JSON that is the same for equal data, in any order of keys.
 
     Raises:
-        PayloadError: the data cannot be carried as JSON.
+        PayloadError: the data cannot be encoded as JSON.
     """
     return json.dumps(encode(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -74,29 +73,29 @@ def decode(data: Any) -> dict[str, Any]:
     """Return the arguments that ``encode`` was given, the sensitive ones decrypted.
 
     Raises:
-        PayloadError: this is not what ``encode`` writes.
-        EncryptionError: a sensitive value does not fit the configured keys.
+        PayloadError: the data was not written by ``encode``.
+        EncryptionError: none of the configured keys decrypts a sensitive value.
     """
     if type(data) is not dict:
         raise PayloadError(f"data is {described(data)}, not an object of named arguments")
     try:
         return map_items(data, _untag)
-    except Fault as fault:
-        raise fault.at("data") from None
+    except EncodingProblem as problem:
+        raise problem.at("data") from None
 
 
 def encode_result(value: Any, *, limit: int | None = None) -> Any:
-    """Return what a job returned as plain JSON, by the rules of ``encode``.
+    """Return a job's result as plain JSON, by the rules of ``encode``.
 
     Raises:
-        PayloadError: it cannot be carried or is too large.
+        PayloadError: it cannot be encoded or is too large.
     """
     if value is None:
         return None
     try:
         encoded = encode_value(value)
-    except Fault as fault:
-        raise fault.at("result") from None
+    except EncodingProblem as problem:
+        raise problem.at("result") from None
     _check_size("result", encoded, "store it and return an id instead", limit)
     return encoded
 
@@ -105,33 +104,33 @@ def decode_result(value: Any) -> Any:
     """Return the value that ``encode_result`` was given.
 
     Raises:
-        PayloadError: this is not what ``encode_result`` writes.
+        PayloadError: it was not written by ``encode_result``.
     """
     try:
         return map_tags(value, _untag)
-    except Fault as fault:
-        raise fault.at("result") from None
+    except EncodingProblem as problem:
+        raise problem.at("result") from None
 
 
 def mask(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return stored data for people: sensitive values as ``MASK``, tags as readable text. Never raises."""
+    """Return stored data for display: sensitive values masked, tags as text. Never raises."""
     return {name: mask_value(value) for name, value in data.items()}
 
 
 def mask_value(value: Any) -> Any:
-    """Return one stored value, or a stored result, for people. Never raises."""
+    """Return one stored value, or a stored result, for display. Never raises."""
     try:
         return map_tags(value, _shown)
-    except RecursionError:  # only data of foreign code can be that deep
+    except RecursionError:  # only the data of plain RQ jobs can be nested that deep
         return "…"
 
 
 def secrets_in(data: Mapping[str, Any]) -> list[str]:
-    """Return the texts by which the sensitive values of stored data could show, for ``redact``.
+    """Return the texts in the sensitive values of stored data, for ``redact``.
 
     Raises:
-        EncryptionError: a sensitive value does not fit the configured keys.
-        PayloadError: what was encrypted is not what ``encode`` writes.
+        EncryptionError: none of the configured keys decrypts a sensitive value.
+        PayloadError: an encrypted value was not written by ``encode``.
     """
     found: list[str] = []
 
@@ -143,16 +142,16 @@ def secrets_in(data: Mapping[str, Any]) -> list[str]:
 
     try:
         map_items(data, collect)
-    except Fault as fault:
-        raise fault.at("data") from None
+    except EncodingProblem as problem:
+        raise problem.at("data") from None
     return list(dict.fromkeys(found))
 
 
 def rotate(data: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Return stored data with every sensitive value under the first key, and whether that changed any.
+    """Return stored data with all sensitive values under the first key, and whether any changed.
 
     Raises:
-        EncryptionError: a sensitive value fits none of the keys.
+        EncryptionError: none of the keys decrypts a sensitive value.
     """
     changed = False
 
@@ -169,27 +168,28 @@ def rotate(data: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     return map_items(data, renew), changed
 
 
-def _check_size(root: str, encoded: Any, mend: str, limit: int | None) -> None:
+def _check_size(root: str, encoded: Any, fix: str, limit: int | None) -> None:
     try:
         size = check_text(encoded)
-    except Fault as fault:
-        raise fault.at(root) from None
-    most = conf.current().max_payload_bytes if limit is None else limit
-    if size > most:
+    except EncodingProblem as problem:
+        raise problem.at(root) from None
+
+    allowed = conf.current().max_payload_bytes if limit is None else limit
+    if size > allowed:
         raise PayloadError(
-            f"The {root} is {size:,} bytes as JSON and at most {most:,} are allowed "
-            f'(WELLOS_JOBS["MAX_PAYLOAD_BYTES"]): {mend}'
+            f"The {root} is {size:,} bytes as JSON and at most {allowed:,} are allowed "
+            f'(WELLOS_JOBS["MAX_PAYLOAD_BYTES"]): {fix}'
         )
 
 
 def _sealed(name: str, value: Any) -> str:
-    """Encrypt a sensitive value. A fault names no place inside it, because keys may be secret too."""
+    """Encrypt a sensitive value. Errors name no place inside it, because keys may be secret too."""
     try:
         encoded = encode_value(value, 2)
         check_text(encoded)
         return encryption.encrypt(to_json(encoded))
-    except Fault as fault:
-        raise Fault(fault.text) from None
+    except EncodingProblem as problem:
+        raise EncodingProblem(problem.text) from None
     except EncryptionError as error:
         raise EncryptionError(f"Argument {name!r}: {error}") from None
 
@@ -199,15 +199,15 @@ def _untag(tag: str, inner: Any) -> Any:
         try:
             return map_tags(json.loads(encryption.decrypt(inner)), _untag)
         except json.JSONDecodeError:
-            raise Fault("was encrypted from something that is not JSON") from None
+            raise EncodingProblem("is encrypted, but its plain text is not JSON") from None
     if tag == tags.DICT:
         if not isinstance(inner, dict):
-            raise Fault(f"has a broken {tag}: it holds {described(inner)}")
+            raise EncodingProblem(f"has a broken {tag}: it contains {described(inner)}")
         return map_items(inner, _untag)
     try:
         return tags.read(tag, inner)
     except ValueError as error:
-        raise Fault(str(error)) from None
+        raise EncodingProblem(str(error)) from None
 
 
 def _shown(tag: str, inner: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Fernet encryption of sensitive values. The first key encrypts, every key decrypts, so keys can be rotated.
+"""Fernet encryption of sensitive values. The first key encrypts, all keys decrypt.
 
-``keys`` defaults to ``WELLOS_JOBS["ENCRYPTION_KEYS"]`` everywhere. No error text ever holds a value
-or a key.
+``keys`` defaults to ``WELLOS_JOBS["ENCRYPTION_KEYS"]`` in all functions. No error text
+contains a value or a key.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ MAKE_A_KEY = (
 
 
 def encrypt(text: str, keys: tuple[str, ...] | None = None) -> str:
-    """Return a token that hides ``text``, under the first key.
+    """Encrypt a text with the first key and return the token.
 
     Raises:
-        EncryptionError: there are no keys, one is malformed, or the text is not Unicode (a lone
-            surrogate).
+        EncryptionError: there are no keys, one is malformed, or the text is not valid Unicode.
     """
     try:
         plain = text.encode()
     except UnicodeEncodeError:
         raise EncryptionError(
-            "A sensitive text holds a lone surrogate: it is no valid Unicode"
+            "A sensitive text contains a lone surrogate, which is not valid Unicode: "
+            "decode the text correctly"
         ) from None
     return _all_keys(_chosen(keys)).encrypt(plain).decode("ascii")
 
 
 def decrypt(token: str, keys: tuple[str, ...] | None = None) -> str:
-    """Return the text inside a token.
+    """Return the text of a token.
 
     Raises:
         EncryptionError: there are no keys, or none of them made this token.
@@ -59,7 +59,7 @@ def needs_rotation(token: str, keys: tuple[str, ...] | None = None) -> bool:
 
 
 def rotate(token: str, keys: tuple[str, ...] | None = None) -> str:
-    """Return a token of the same text under the first key; a token that is so already comes back unchanged.
+    """Return the token under the first key; unchanged if it is already.
 
     Raises:
         EncryptionError: there are no keys, or none of them made this token.
@@ -78,8 +78,8 @@ def _open(fernet: Fernet | MultiFernet, token: str) -> bytes:
     except (InvalidToken, TypeError, ValueError):
         raise EncryptionError(
             "A sensitive value cannot be decrypted: it was encrypted with a key that is not in "
-            'WELLOS_JOBS["ENCRYPTION_KEYS"], or was changed since; keep old keys behind the first one until '
-            "jobs_rotate_keys has run"
+            'WELLOS_JOBS["ENCRYPTION_KEYS"], or was changed since; keep old keys behind the first '
+            "one until jobs_rotate_keys has run"
         ) from None
 
 
@@ -87,9 +87,10 @@ def _open(fernet: Fernet | MultiFernet, token: str) -> bytes:
 def _all_keys(keys: tuple[str, ...]) -> MultiFernet:
     if not keys:
         raise EncryptionError(
-            f'A sensitive value needs a key in WELLOS_JOBS["ENCRYPTION_KEYS"]: make one with {MAKE_A_KEY}'
+            'A sensitive value needs a key in WELLOS_JOBS["ENCRYPTION_KEYS"]: '
+            f"make one with {MAKE_A_KEY}"
         )
-    return MultiFernet([_fernet(place, key) for place, key in enumerate(keys)])
+    return MultiFernet([_fernet(position, key) for position, key in enumerate(keys)])
 
 
 @functools.lru_cache(maxsize=16)
@@ -97,10 +98,11 @@ def _first_key(keys: tuple[str, ...]) -> Fernet | MultiFernet:
     return _all_keys(keys[:1])
 
 
-def _fernet(place: int, key: str) -> Fernet:
+def _fernet(position: int, key: str) -> Fernet:
     try:
         return Fernet(key)
     except (TypeError, ValueError):
         raise EncryptionError(
-            f'WELLOS_JOBS["ENCRYPTION_KEYS"][{place}] is not a Fernet key: make one with {MAKE_A_KEY}'
+            f'WELLOS_JOBS["ENCRYPTION_KEYS"][{position}] is not a Fernet key: '
+            f"make one with {MAKE_A_KEY}"
         ) from None

@@ -1,4 +1,4 @@
-"""Redaction: takes secrets out of texts that people or logs get to see."""
+"""Redaction: removes secrets from messages, tracebacks and logs."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
 MASK = "********"
-"""What stands where a sensitive value was."""
+"""Replaces a sensitive value."""
 
 _SHORT = 3
 _SHORTEST_LINE = 8
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Return ``text`` with every secret replaced by ``MASK``, also where it stands escaped.
+    """Return ``text`` with each secret replaced by ``MASK``, also where it is escaped.
 
-    Found are the secret itself, as Python, JSON, a URL or HTML would write it, and the long lines
-    of one that has several. A secret of up to 3 characters is replaced only where it stands alone:
-    else a PIN of "1" would blot out every line number of a traceback.
+    A secret is found as it is, as Python, JSON, a URL or HTML would write it, and by its long lines
+    if it has several. A secret of up to 3 characters is replaced only as a whole word: else a PIN
+    of "1" would mask every line number of a traceback.
     """
     forms = {form for secret in secrets for form in _forms(secret)}
     for form in sorted(forms, key=len, reverse=True):
@@ -34,7 +34,7 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 
 def _forms(secret: str) -> Iterable[str]:
-    """Yield the texts by which a secret may show."""
+    """Yield the forms in which a secret may appear."""
     lines = [line.strip() for line in secret.splitlines()]
     long_lines = [line for line in lines if len(line) >= _SHORTEST_LINE]
     for part in {secret, *long_lines}:

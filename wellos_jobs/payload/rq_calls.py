@@ -1,4 +1,4 @@
-"""What a job of foreign code calls, read from its payload without ever unpickling it."""
+"""Reads what a plain RQ job calls from its payload, without unpickling it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from .values import storable
 
 
 def unzipped(data: bytes) -> bytes:
-    """Return a payload as it was before RQ compressed it; ours are not, until RQ's own code saves such a job again."""
+    """Return a payload without RQ's compression, if it has one.
+
+    Ours have none, unless RQ's own code has saved the job since.
+    """
     try:
         return zlib.decompress(data)
     except zlib.error:
@@ -18,7 +21,7 @@ def unzipped(data: bytes) -> bytes:
 
 
 def read_call(data: bytes) -> dict[str, Any] | None:
-    """Return name and data of a foreign job from its payload, or None if that is not JSON (it is never unpickled)."""
+    """Return name and data of a plain RQ job; None if its payload is not JSON."""
     try:
         path, instance, args, kwargs = json.loads(unzipped(data))
         shown = dict(kwargs or {})
@@ -31,6 +34,6 @@ def read_call(data: bytes) -> dict[str, Any] | None:
 
 
 def name_of(data: bytes) -> str:
-    """Return what a foreign job calls, for people."""
+    """Return what a plain RQ job calls, for display."""
     call = read_call(data)
     return call["name"] if call else "(pickled)"

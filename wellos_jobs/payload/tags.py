@@ -1,4 +1,4 @@
-"""Values that JSON lacks, as text under a tag: a ``UUID`` under ``$uuid``, a ``date`` under ``$date``, ..."""
+"""Types that JSON lacks, as text under a tag: ``UUID`` under ``$uuid``, and so on."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 ENCRYPTED = "$encrypted"
-"""The Fernet token of a sensitive value's JSON."""
+"""A sensitive value: the Fernet token of its JSON."""
 DICT = "$dict"
-"""A dict of the caller's whose only key begins with ``$``."""
+"""A dict of the caller whose only key begins with ``$``."""
 
 LARGEST_INT = 2**63 - 1
 """Larger ones become text: MySQL would keep them as inexact doubles."""
 LARGEST_FLOAT = 1e16
-"""From here on Python writes an exponent, which PostgreSQL's ``jsonb`` would give back as an int."""
+"""From here on Python writes an exponent, which PostgreSQL's ``jsonb`` returns as an int."""
 
 
 def write(value: object) -> dict[str, str] | None:
     """Return the tagged form of a value, or None if its type has no tag.
 
     Raises:
-        ValueError: it has one, but this value cannot be carried; the text goes on from "it ...".
+        ValueError: it has one, but this value cannot be encoded. The message continues "it ...".
     """
     entry = _OF_TYPE.get(type(value))
     if entry is None:
@@ -45,18 +45,19 @@ def read(tag: str, text: object) -> Any:
     reader = _READERS.get(tag)
     if reader is None:
         raise ValueError(
-            f"has the tag {tag!r}, which this version does not know: a newer one may have written it"
+            f"has the unknown tag {tag!r}, perhaps of a newer version of wellos_jobs: "
+            "upgrade this process"
         )
     if not isinstance(text, str):
         raise ValueError(f"has a broken {tag}: its value is {type(text).__name__}, not text")
     try:
         return reader(text)
     except (ValueError, ArithmeticError) as error:
-        raise ValueError(f"has a broken {tag}: its text cannot be read") from error
+        raise ValueError(f"has a broken {tag}: its text is invalid") from error
 
 
 def readable(tag: str, text: object) -> object:
-    """Return what people get to see for a tag; never raises."""
+    """Return the value of a tag for display; never raises."""
     if tag != "$timedelta":
         return text
     try:
@@ -74,7 +75,7 @@ def _int(value: int) -> str:
 
 def _decimal(value: Decimal) -> str:
     if not value.is_finite():
-        raise ValueError("is a Decimal that is no number: NaN and Infinity cannot be carried")
+        raise ValueError("is a Decimal that is NaN or Infinity: pass None or text")
     return str(value)
 
 
@@ -111,19 +112,19 @@ def _read_datetime(text: str) -> dt.datetime:
     try:
         zone = ZoneInfo(zone_name.removesuffix("]"))
     except (KeyError, ValueError, OSError):
-        return moment  # this machine lacks the zone: the moment itself is still exact
+        return moment  # this machine lacks the zone; the moment is still exact
     for fold in (0, 1):
         local = moment.replace(tzinfo=zone, fold=fold)
         if local.utcoffset() == moment.utcoffset():
             return local
-    return moment.astimezone(zone)  # the zone's rules have changed since: the moment counts
+    return moment.astimezone(zone)  # the zone's rules have changed since; the moment stays
 
 
 def _read_timedelta(text: str) -> dt.timedelta:
     return dt.timedelta(microseconds=int(Fraction(text) * 1_000_000))
 
 
-# A datetime is a date: it has to come first.
+# A datetime is a date, so it must come first.
 _OF_TYPE: Mapping[type, tuple[str, Callable[[Any], str]]] = {
     UUID: ("$uuid", str),
     Decimal: ("$decimal", _decimal),

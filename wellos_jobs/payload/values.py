@@ -1,8 +1,8 @@
-"""One Python value into plain JSON and back, with the place of whatever cannot be carried.
+"""Encodes one Python value as plain JSON, and decodes it.
 
-What JSON lacks stands as an object with one key that begins with ``$`` (see ``tags``); a dict of
-the caller's that looks like one is wrapped in ``{"$dict": ...}``. Error texts name the place and
-the type, never a value.
+Types that JSON lacks become an object with one key that begins with ``$`` (see ``tags``); a dict of
+the caller that looks like one is wrapped in ``{"$dict": ...}``. Error texts name the place and the
+type, never a value.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from django.utils.functional import Promise
 from ..errors import PayloadError
 from . import tags
 
-MOST_LEVELS = 30
-"""How deep a value may be nested: MariaDB takes at most 31 levels of JSON, and a tag is one."""
+MAX_LEVELS = 30
+"""How deep a value may be nested: MariaDB takes 31 levels of JSON, and a tag is one."""
 
 AS_IS = frozenset({str, bool, type(None)})
-"""Types that go into JSON and come back without a look at them."""
+"""Types that need no encoding."""
 
 to_json: Callable[[Any], str] = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
 ).encode
-"""Return compact JSON. ValueError for NaN and Infinity, TypeError for what is no plain JSON."""
+"""Return compact JSON. ValueError for NaN and Infinity, TypeError for other types than JSON's."""
 
-_MENDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+_FIXES: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (Model, "pass its pk and load it in the job"),
     (QuerySet, "pass a list of primary keys"),
     (File, "save it with a storage and pass its name"),
@@ -48,13 +48,16 @@ _MENDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (BaseException, "pass str() of it"),
     (Mapping, "pass a dict"),
 )
-_OTHERWISE = (
+_OTHER_FIX = (
     "pass text, numbers, lists, dicts, UUIDs, Decimals, aware datetimes, dates, times or timedeltas"
 )
 
 
-class Fault(Exception):  # never leaves the package: it becomes a PayloadError
-    """What is wrong with a value; each container it passes on its way up adds its step to the place."""
+class EncodingProblem(Exception):
+    """What is wrong with a value. On its way up, each container adds its step to the place.
+
+    It never leaves the package: ``at`` turns it into a PayloadError.
+    """
 
     def __init__(self, text: str, *, of_key: bool = False) -> None:
         super().__init__(text)
@@ -63,22 +66,22 @@ class Fault(Exception):  # never leaves the package: it becomes a PayloadError
         self._steps: list[str | int] = []
 
     def step(self, step: Any) -> None:
-        """Add a key or an index. A fault of a key is its dict's: it leaves out that first step."""
+        """Add a key or an index. A problem with a key belongs to its dict: no first step."""
         if not self._of_key:
             self._steps.append(step if isinstance(step, int) else str(step))
         self._of_key = False
 
     def at(self, root: str) -> PayloadError:
-        """Return the error to raise, such as ``data["lines"][2]["price"] is a set: pass a sorted list``."""
+        """Return the error, such as ``data["lines"][2] is a set: pass a sorted list``."""
         place = "".join(f"[{json.dumps(step)}]" for step in reversed(self._steps))
         return PayloadError(f"{root}{place} {self.text}")
 
 
 def encode_value(value: Any, level: int = 1) -> Any:
-    """Return a value as plain JSON; ``level`` is how deep it stands.
+    """Return a value as plain JSON; ``level`` is how deep it is nested.
 
     Raises:
-        Fault: it cannot be carried.
+        EncodingProblem: it cannot be encoded.
     """
     kind = type(value)
     if kind in AS_IS:
@@ -98,15 +101,17 @@ def text_key(key: Any) -> str:
     """Return the key of a dict as plain text.
 
     Raises:
-        Fault: it is no text.
+        EncodingProblem: it is not a text.
     """
     if not isinstance(key, str):
-        raise Fault(f"has a key that is {described(key)}: JSON has only text for keys", of_key=True)
+        raise EncodingProblem(
+            f"has a key that is {described(key)}: use text for keys, as JSON does", of_key=True
+        )
     return str.__str__(key.value if isinstance(key, enum.Enum) else key)
 
 
 def described(value: Any) -> str:
-    """Return the type of a value with its article."""
+    """Return the type of a value with an article: ``a set``."""
     name = value.__class__.__name__
     return f"{'an' if name[:1] in 'AEIOUaeiou' else 'a'} {name}"
 
@@ -114,23 +119,23 @@ def described(value: Any) -> str:
 def check_text(value: Any) -> int:
     """Return the size in bytes of an encoded value as compact UTF-8 JSON.
 
-    The checks are made on the whole JSON text, which is far cheaper than a look at each string.
+    The whole JSON text is checked at once, which is far cheaper than checking each string.
 
     Raises:
-        Fault: a text in it cannot be stored by every database.
+        EncodingProblem: not every database can store a text in it.
     """
     text = to_json(value)
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
         size = -1
-    if size < 0 or "\\u0000" in text:  # the latter may also be an innocent backslash: look closely
+    if size < 0 or "\\u0000" in text:  # the latter may also be an escaped backslash
         _check_strings(value)
     return size
 
 
 def storable(value: Any) -> Any:
-    """Return JSON data without what some database refuses: NUL characters, halves of surrogate pairs, NaN, infinity."""
+    """Return JSON data without what some databases refuse: NUL, lone surrogates, NaN, infinity."""
     if isinstance(value, str):
         return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, float) and not math.isfinite(value):
@@ -143,10 +148,10 @@ def storable(value: Any) -> Any:
 
 
 def map_tags(value: Any, tagged: Callable[[str, Any], Any]) -> Any:
-    """Return an encoded value with ``tagged(tag, inner)`` in the place of each tag.
+    """Return an encoded value with each tag replaced by ``tagged(tag, inner)``.
 
     Raises:
-        Fault: ``tagged`` did, with the place.
+        EncodingProblem: ``tagged`` raised it; the place is added.
     """
     kind = type(value)
     if kind is dict:
@@ -160,23 +165,23 @@ def map_tags(value: Any, tagged: Callable[[str, Any], Any]) -> Any:
         try:
             for item in value:
                 mapped.append(map_tags(item, tagged) if type(item) in (dict, list) else item)
-        except Fault as fault:
-            fault.step(len(mapped))
+        except EncodingProblem as problem:
+            problem.step(len(mapped))
             raise
         return mapped
     return value
 
 
 def map_items(value: Mapping[str, Any], tagged: Callable[[str, Any], Any]) -> dict[str, Any]:
-    """Do as ``map_tags`` for the values of an object that is itself no tag."""
+    """Apply ``map_tags`` to the values of an object that is not itself a tag."""
     mapped: dict[str, Any] = {}
     name = ""
     try:
         for name, item in value.items():
             kind = type(item)
             mapped[name] = map_tags(item, tagged) if kind is dict or kind is list else item
-    except Fault as fault:
-        fault.step(name)
+    except EncodingProblem as problem:
+        problem.step(name)
         raise
     return mapped
 
@@ -189,8 +194,8 @@ def _encode_dict(value: dict[Any, Any], level: int) -> dict[str, Any]:
         for name, item in value.items():
             key = name if type(name) is str else text_key(name)
             encoded[key] = item if type(item) in AS_IS else encode_value(item, level + 1)
-    except Fault as fault:
-        fault.step(name)
+    except EncodingProblem as problem:
+        problem.step(name)
         raise
     if len(encoded) == 1 and key[:1] == "$":
         _check_level(level + 1)
@@ -204,20 +209,20 @@ def _encode_list(value: list[Any] | tuple[Any, ...], level: int) -> list[Any]:
     try:
         for item in value:
             encoded.append(item if type(item) in AS_IS else encode_value(item, level + 1))
-    except Fault as fault:
-        fault.step(len(encoded))
+    except EncodingProblem as problem:
+        problem.step(len(encoded))
         raise
     return encoded
 
 
 def _encode_float(value: float) -> dict[str, str]:
     if not math.isfinite(value):
-        raise Fault("is NaN or Infinity, which JSON lacks: pass None or text")
+        raise EncodingProblem("is NaN or Infinity, which JSON lacks: pass None or text")
     return _tagged(value)
 
 
 def _encode_other(value: Any, level: int) -> Any:
-    """Encode what is none of JSON's own types: subclasses of these, lazy text, and what has a tag."""
+    """Encode subclasses of JSON's types, lazy text, and types with a tag."""
     if isinstance(value, Promise):
         return str(value)
     if isinstance(value, enum.Enum):
@@ -239,28 +244,29 @@ def _tagged(value: Any) -> dict[str, str]:
     try:
         return tags.write(value) or _refuse(value)
     except ValueError as error:
-        raise Fault(str(error)) from None
+        raise EncodingProblem(str(error)) from None
 
 
 def _refuse(value: Any) -> NoReturn:
-    mend = next((mend for kind, mend in _MENDS if isinstance(value, kind)), _OTHERWISE)
-    raise Fault(f"is {described(value)}: {mend}")
+    fix = next((fix for kind, fix in _FIXES if isinstance(value, kind)), _OTHER_FIX)
+    raise EncodingProblem(f"is {described(value)}: {fix}")
 
 
 def _check_level(level: int) -> None:
-    if level > MOST_LEVELS:
-        raise Fault(
-            f"is nested deeper than {MOST_LEVELS} levels, or contains itself: pass less, or an id"
+    if level > MAX_LEVELS:
+        raise EncodingProblem(
+            f"is nested deeper than {MAX_LEVELS} levels, or contains itself: pass a flatter "
+            "structure, or an id"
         )
 
 
 def _check_strings(value: Any) -> None:
     if isinstance(value, str):
         if "\x00" in value:
-            raise Fault("holds a NUL character, which databases refuse: remove it")
+            raise EncodingProblem("contains a NUL character, which databases refuse: remove it")
         if any("\ud800" <= character <= "\udfff" for character in value):
-            raise Fault(
-                "holds a lone surrogate, which is no valid Unicode: decode the text properly first"
+            raise EncodingProblem(
+                "contains a lone surrogate, which is not valid Unicode: decode the text correctly"
             )
     if not isinstance(value, (dict, list)):
         return
@@ -268,11 +274,11 @@ def _check_strings(value: Any) -> None:
     for step, item in value.items() if isinstance(value, dict) else enumerate(value):
         try:
             _check_strings(item)
-        except Fault as fault:
+        except EncodingProblem as problem:
             if not is_tag:
-                fault.step(step)
+                problem.step(step)
             raise
         try:
             _check_strings(step)
-        except Fault as fault:
-            raise Fault(f"has a key that {fault.text}") from None
+        except EncodingProblem as problem:
+            raise EncodingProblem(f"has a key that {problem.text}") from None
