@@ -21,14 +21,14 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from .description import describe_gap, describe_repeat
-from .expressions import CronExpression, Every, Interval, Expression, parse
+from .expressions import CronExpression, Every, Expression, Interval, parse
 from .zones import (
     ClockChange,
+    clock_change_at,
+    clock_changes,
     every_instant,
     one_instant,
     to_wall,
-    clock_change_at,
-    clock_changes,
     zone,
 )
 
