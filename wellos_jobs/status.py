@@ -13,7 +13,7 @@ from django.db import InterfaceError, OperationalError
 from django.db.models import Count
 
 from . import broker, conf, payload
-from .broker import keys, queues
+from .broker import job_hash, keys, queues
 from .database import has_job_table, job_databases
 from .definitions import ids
 from .errors import DatabaseUnavailable, JobNotFound
@@ -191,12 +191,12 @@ def _from_row(record: JobRecord) -> dict[str, Any]:
 
 def _from_hash(record: JobRecord, values: Sequence[bytes | str | None]) -> dict[str, Any]:
     """Return what Redis knows better than the row; nothing if it has forgotten the job or holds an earlier life."""
-    found = {name: broker.text(value) for name, value in zip(FIELDS, values, strict=True)}
-    if not found["status"] or int(found["w:gen"] or 0) < record.replays:
+    found = job_hash.decode(FIELDS, values)
+    if not found[job_hash.STATUS] or int(found[job_hash.GENERATION] or 0) < record.replays:
         return {}
-    if found["status"] not in STATE_OF_RQ_STATUS:
+    if found[job_hash.STATUS] not in STATE_OF_RQ_STATUS:
         raise ValueError(f"its status is {found['status']!r}")
-    live: dict[str, Any] = {"state": STATE_OF_RQ_STATUS[found["status"]].value}
+    live: dict[str, Any] = {"state": STATE_OF_RQ_STATUS[found[job_hash.STATUS]].value}
     if (
         not record.is_foreign
     ):  # what our hash lacks is not there any more, such as the error of an attempt before
@@ -220,17 +220,17 @@ def _moment(text: str) -> datetime:
 # The fields of a job hash that may be newer than the row: what they are called here, and how they
 # are read.
 _LIVE: Mapping[str, tuple[str, Callable[[str], Any]]] = {
-    "w:progress": ("progress", int),
-    "w:message": ("progress_message", str),
-    "w:result": ("result", _result),
-    "w:error": ("error", str),
-    "w:attempt": ("attempts", int),
-    "w:max": ("max_attempts", int),
-    "enqueued_at": ("enqueued_at", _moment),
-    "started_at": ("started_at", _moment),
-    "ended_at": ("finished_at", _moment),
+    job_hash.PROGRESS: ("progress", int),
+    job_hash.MESSAGE: ("progress_message", str),
+    job_hash.RESULT: ("result", _result),
+    job_hash.ERROR: ("error", str),
+    job_hash.ATTEMPT: ("attempts", int),
+    job_hash.MAX_ATTEMPTS: ("max_attempts", int),
+    job_hash.ENQUEUED_AT: ("enqueued_at", _moment),
+    job_hash.STARTED_AT: ("started_at", _moment),
+    job_hash.ENDED_AT: ("finished_at", _moment),
 }
-FIELDS = ("status", "w:gen", *_LIVE)
+FIELDS = (job_hash.STATUS, job_hash.GENERATION, *_LIVE)
 """The fields of a job hash that its status is made from."""
 
 

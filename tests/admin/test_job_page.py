@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from wellos_jobs import Flow, Priority, operations
 from wellos_jobs.admin.groups import layers
-from wellos_jobs.broker import keys, queues
+from wellos_jobs.broker import job_hash, keys, queues
 from wellos_jobs.errors import InvalidOperation, PayloadError
 from wellos_jobs.models import (
     AuditEntry,
@@ -177,7 +177,7 @@ def test_a_hash_that_is_corrupt_or_missing(
             redis_client.delete(key)
         case "limits":
             Hand()  # a worker, else the page says only that there is none
-            redis_client.hset(key, mapping={"w:parked": "c:x", "w:limits": "{"})
+            redis_client.hset(key, mapping={job_hash.PARKED_AT: "c:x", job_hash.LIMITS: "{"})
     shown = text(root.get(url_of(handle)))
     expected = {
         "status": "cannot be read",

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from wellos_jobs import operations
-from wellos_jobs.broker import keys
+from wellos_jobs.broker import job_hash, keys
 from wellos_jobs.models import AuditEntry
 from wellos_jobs.monitoring import limits
 from wellos_jobs.monitoring.limits import LimitLine
@@ -101,7 +101,7 @@ def test_a_key_that_is_sought(redis_client: redis.Redis) -> None:
     operations.set_limit("c:account:acme", 7)
     assert [one.id for one in limits.look("account:g").limits] == ["c:account:globex"]
     assert limits.look("nothing like it").limits == []
-    redis_client.zadd(f"{keys.OWN}running:c:account:idle", {"some-job": 1})
+    redis_client.zadd(keys.running("c:account:idle"), {"some-job": 1})
     assert line("c:account:idle", "account:idle").used == 1, "found by its whole key"
     assert line("c:account:acme").set == 7
 
@@ -110,7 +110,7 @@ def test_the_busiest_come_first_a_page_at_a_time(redis_client: redis.Redis) -> N
     for number in range(4):
         operations.set_limit(f"c:account:{number}", 1)
         redis_client.zadd(
-            f"{keys.OWN}parked:c:account:{number}", {f"job-{n}": n for n in range(number + 1)}
+            keys.parked(f"c:account:{number}"), {f"job-{n}": n for n in range(number + 1)}
         )
     board = limits.look("account:", most=3)
     assert [one.key for one in board.limits] == ["account:3", "account:2", "account:1"]
@@ -131,8 +131,8 @@ def test_breakers(redis_client: redis.Redis) -> None:
     assert found.is_open and found.open_for is not None and found.waiting >= 1
     assert found.probe_in is not None and 0 <= found.probe_in <= 3
     assert limits.look().breakers[0].id == "b:partner", "an open one comes first"
-    redis_client.hset(f"{keys.OWN}breaker:b:partner", "until", "1")
-    redis_client.zadd(f"{keys.OWN}gates", {"b:partner": 0})
+    redis_client.hset(keys.breaker("b:partner"), "until", "1")
+    redis_client.zadd(keys.GATES, {"b:partner": 0})
     probe = hand.take()
     found = line("b:partner")
     assert found.is_probing and found.holders[0].id == probe.id
@@ -174,11 +174,11 @@ def test_a_corrupt_hash_of_a_job_and_an_id_of_no_kind(
 ) -> None:
     handle, hand = single.enqueue(), Hand("default")
     hand.take()
-    redis_client.hset(keys.job(handle), "w:limits", "{nonsense")
-    redis_client.hset(f"{keys.OWN}limits", "nonsense", "3")
+    redis_client.hset(keys.job(handle), job_hash.LIMITS, "{nonsense")
+    redis_client.hset(keys.LIMITS, "nonsense", "3")
     assert "test-single" in text(root.get(LIMITS))
-    redis_client.delete(f"{keys.OWN}running:c:test-single")
-    redis_client.set(f"{keys.OWN}running:c:test-single", "not a set")
+    redis_client.delete(keys.running("c:test-single"))
+    redis_client.set(keys.running("c:test-single"), "not a set")
     assert "Redis cannot be asked" in text(root.get(LIMITS))
 
 

@@ -18,7 +18,7 @@ from .test_limits import GATES, parked
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_notices")]
 
-BREAKER = "rq:wellos:breaker:b:partner"
+BREAKER = keys.breaker("b:partner")
 DOWN = ["raise:ConnectionError:refused"]
 OK = Outcome("completed", verdicts='{"b:partner":"ok"}')
 FAILS = Outcome("failed", message="down", verdicts='{"b:partner":"fail"}')
@@ -169,10 +169,10 @@ def test_only_chosen_errors_count(hand: Hand, redis_client: redis.Redis) -> None
     for step in ("raise:ConnectionError:refused", "raise:ValueError:odd"):
         picky.enqueue(steps=[step])
         hand.run()
-    assert not redis_client.exists("rq:wellos:breaker:b:picky")
+    assert not redis_client.exists(keys.breaker("b:picky"))
     picky.enqueue(steps=["raise:KeyError:it"])
     hand.run()
-    assert redis_client.exists("rq:wellos:breaker:b:picky")
+    assert redis_client.exists(keys.breaker("b:picky"))
 
 
 @pytest.mark.parametrize("step", ["raise:ValueError:ours", "status:404", "discard:no", "snooze:60"])
@@ -196,7 +196,7 @@ def test_outages_count(hand: Hand, redis_client: redis.Redis, step: str) -> None
 def test_failures_long_ago_do_not_count(hand: Hand, redis_client: redis.Redis) -> None:
     partner.using(max_attempts=1).enqueue(steps=DOWN)
     hand.run()
-    failures = "rq:wellos:failures:b:partner"
+    failures = keys.failures("b:partner")
     member = redis_client.zrange(failures, 0, -1)[0]
     redis_client.zincrby(failures, -61, member)
     partner.using(max_attempts=1).enqueue(steps=DOWN)

@@ -13,7 +13,7 @@ from rq.suspension import resume as rq_resume
 from rq.suspension import suspend as rq_suspend
 
 from wellos_jobs import JobHandle, JobState, Priority, enqueue_bulk
-from wellos_jobs.broker import keys, queues
+from wellos_jobs.broker import job_hash, keys, queues
 from wellos_jobs.broker.claims import Outcome, QueueSetUnknown, rescue
 from wellos_jobs.enqueueing import control
 from wellos_jobs.enqueueing.enqueue import JobOptions
@@ -289,7 +289,11 @@ def test_a_claim_moves_the_job_under_a_lease_in_one_step(
         name.decode(): value.decode()
         for name, value in redis_client.hgetall(keys.job(handle)).items()
     }
-    assert (fields["status"], fields["worker_name"], fields["w:run"]) == ("started", "w", claim.run)
+    assert (fields["status"], fields["worker_name"], fields[job_hash.RUN]) == (
+        "started",
+        "w",
+        claim.run,
+    )
     worker = redis_client.hgetall(keys.worker("w"))
     assert (worker[b"current_job"], worker[b"state"]) == (str(handle).encode(), b"busy")
     assert (claim.attempt, claim.generation, claim.database, claim.name) == (

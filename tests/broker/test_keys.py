@@ -36,9 +36,10 @@ JOB = "0190a6b2-7c1d-7e3f-8a5b-0123456789ab"
 
 
 def lua(client: redis.Redis, expression: str, *arguments: str) -> str:
-    """Return what an expression means behind ``common.lua``."""
-    lib = (resources.files("wellos_jobs.broker") / "scripts" / "include" / "common.lua").read_text()
-    return client.eval(f"{lib}\nreturn {expression}", 1, keys.PREFIX, *arguments).decode()
+    """Return the value of an expression in a script."""
+    include = resources.files("wellos_jobs.broker") / "scripts" / "include"
+    common = "\n".join((include / name).read_text() for name in ("common.lua", "limits.lua"))
+    return client.eval(f"{common}\nreturn {expression}", 1, keys.PREFIX, *arguments).decode()
 
 
 @pytest.mark.parametrize("priority", list(Priority))
@@ -55,9 +56,40 @@ def test_lua_and_python_build_the_same_lane_keys(
     [
         ("job_key(ARGV[1])", keys.job(JOB)),
         ("worker_key(ARGV[1])", keys.worker(JOB)),
+        ("execution_key(ARGV[1])", keys.execution(JOB)),
+        ("wip_key(ARGV[1])", keys.wip(JOB)),
+        ("scheduled_key(ARGV[1])", keys.scheduled(JOB)),
+        ("deferred_key(ARGV[1])", keys.deferred(JOB)),
+        ("final_key('finished', ARGV[1])", keys.finished(JOB)),
+        ("final_key('failed', ARGV[1])", keys.failed(JOB)),
+        ("final_key('canceled', ARGV[1])", keys.canceled(JOB)),
+        ("supervisor_key(ARGV[1])", keys.supervisor(JOB)),
+        ("set_key(ARGV[1])", keys.queue_set(JOB)),
+        ("sets_key(ARGV[1])", keys.sets_of(JOB)),
+        ("ready_key(ARGV[1])", keys.ready(JOB)),
+        ("age_key(ARGV[1])", keys.age(JOB)),
+        ("bell_key(ARGV[1])", keys.bell(JOB)),
+        ("turns_key(ARGV[1])", keys.turns(JOB)),
+        ("parked_key(ARGV[1])", keys.parked(JOB)),
+        ("parked_of_key(ARGV[1])", keys.parked_of(JOB)),
+        ("running_key(ARGV[1])", keys.running(JOB)),
+        ("starts_key(ARGV[1])", keys.starts(JOB)),
+        ("breaker_key(ARGV[1])", keys.breaker(JOB)),
+        ("failures_key(ARGV[1])", keys.failures(JOB)),
+        ("QUEUES", keys.QUEUES),
+        ("WORKERS", keys.WORKERS),
+        ("SUSPENDED", keys.SUSPENDED),
         ("EVENTS", keys.EVENTS),
         ("DUE", keys.DUE),
         ("LEASES", keys.LEASES),
+        ("PAUSED", keys.PAUSED),
+        ("FAIR", keys.FAIR),
+        ("SUPERVISORS", keys.SUPERVISORS),
+        ("GATES", keys.GATES),
+        ("GATED", keys.GATED),
+        ("LIMITS", keys.LIMITS),
+        ("PARKED_FROM", keys.PARKED_FROM),
+        ("FAR", str(keys.FAR)),
         ("W", keys.OWN),
     ],
 )

@@ -35,7 +35,7 @@ from ..support.processes import wait_until
 pytestmark = pytest.mark.django_db(transaction=True)
 
 DONE = Outcome("completed")
-GATES = "rq:wellos:gates"
+GATES = keys.GATES
 METER = "r:meter/1000"
 
 
@@ -50,7 +50,7 @@ def waiting(queue: str = "default") -> int:
 
 def parked(client: redis.Redis, limit: str) -> list[str]:
     """The ids parked at a limit, in line."""
-    return [found.decode() for found in client.zrange(f"rq:wellos:parked:{limit}", 0, -1)]
+    return [found.decode() for found in client.zrange(keys.parked(limit), 0, -1)]
 
 
 def look_again(client: redis.Redis) -> None:
@@ -121,7 +121,7 @@ def test_however_a_run_ends_its_slot_is_free(
     hand.settle(held, outcome)
     assert hand.claim() is not None
     assert hand.claim() is None
-    assert redis_client.zcard("rq:wellos:running:c:test-single") == 1
+    assert redis_client.zcard(keys.running("c:test-single")) == 1
 
 
 def test_owner_killed_while_holding_a_slot(hand: Hand) -> None:
@@ -250,7 +250,7 @@ def test_release_after_expiry_gives_no_start_back(hand: Hand, redis_client: redi
     came after."""
     metered.enqueue_bulk([{}] * 6)
     first = hand.take()
-    redis_client.delete(f"rq:wellos:starts:{METER}")
+    redis_client.delete(keys.starts(METER))
     hand.names(3)
     assert hand.claim() is None
     hand.settle(first, DONE)
@@ -264,9 +264,7 @@ def test_limit_lowered_while_full_of_starts(hand: Hand, redis_client: redis.Redi
     assert hand.claim() is None
     operations.set_limit(METER, 1)
     assert hand.claim() is None
-    redis_client.zremrangebyrank(
-        f"rq:wellos:starts:{METER}", 0, 1
-    )  # two of the three leave the period
+    redis_client.zremrangebyrank(keys.starts(METER), 0, 1)  # two of the three leave the period
     look_again(redis_client)
     assert hand.claim() is None, "one started, and one may"
     operations.set_limit(METER, 3)

@@ -253,12 +253,12 @@ class Engine(RuleBasedStateMachine):
 
     def look_again(self) -> None:
         """Let the time come at which every limit is looked at again."""
-        for gate in self.redis.zrange("rq:wellos:gates", 0, -1):
-            self.redis.zadd("rq:wellos:gates", {gate: 0})
+        for gate in self.redis.zrange(keys.GATES, 0, -1):
+            self.redis.zadd(keys.GATES, {gate: 0})
 
     @rule()
     def period_ends(self) -> None:
-        starts = f"rq:wellos:starts:{METER}"
+        starts = keys.starts(METER)
         for member in self.redis.zrange(starts, 0, -1):
             self.redis.zadd(starts, {member: 1})
         self.model.starts.clear()
@@ -267,7 +267,7 @@ class Engine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.breaker.state == "open")
     @rule()
     def reset_time_passes(self) -> None:
-        self.redis.hset("rq:wellos:breaker:b:fragile", "until", 0)
+        self.redis.hset(keys.breaker("b:fragile"), "until", 0)
         self.model.breaker.state = "due"
         self.look_again()
 
@@ -488,8 +488,8 @@ class Engine(RuleBasedStateMachine):
             for queue in QUEUES:
                 for priority in Priority:
                     lane = keys.lane(queue, priority)
-                    pipe.lrange(lane, 0, -1).zrange(f"rq:wellos:turns:{lane}", 0, -1)
-                pipe.zrange(f"rq:wellos:parked_of:{queue}", 0, -1)
+                    pipe.lrange(lane, 0, -1).zrange(keys.turns(lane), 0, -1)
+                pipe.zrange(keys.parked_of(queue), 0, -1)
             in_lanes = [entry for part in pipe.execute() for entry in part]
         lists = {
             "lane": in_lanes,
@@ -509,11 +509,11 @@ class Engine(RuleBasedStateMachine):
     def slots_are_those_of_the_running(self) -> None:
         for limit in LIMITS:
             if limit.startswith("c:"):
-                running = set(self.redis.zrange(f"rq:wellos:running:{limit}", 0, -1))
+                running = set(self.redis.zrange(keys.running(limit), 0, -1))
                 assert running == self.model.running_in(limit), f"slots of {limit}"
-        starts = self.redis.zcount(f"rq:wellos:starts:{METER}", 2, "+inf")
+        starts = self.redis.zcount(keys.starts(METER), 2, "+inf")
         assert starts == self.model.starts.get(METER, 0)
-        is_open = bool(self.redis.exists("rq:wellos:breaker:b:fragile"))
+        is_open = bool(self.redis.exists(keys.breaker("b:fragile")))
         assert is_open == (self.model.breaker.state != "closed")
 
     @invariant()

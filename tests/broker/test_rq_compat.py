@@ -197,7 +197,7 @@ def test_everything_that_we_import_of_theirs_is_on_the_list() -> None:
                 continue
             if f"{module}:{alias.name}" not in objects:
                 missing.append(f"{path.relative_to(PACKAGE)}: {module}:{alias.name}")
-    assert not missing, "add to rq_surface: " + ", ".join(missing)
+    assert not missing, "add to rq_compat: " + ", ".join(missing)
 
 
 def test_everything_that_we_use_of_django_rq_by_attribute_is_on_the_list() -> None:

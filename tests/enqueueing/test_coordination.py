@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from wellos_jobs import Batch, Flow, operations
+from wellos_jobs.broker import keys
 from wellos_jobs.models import Batch as Row
 from wellos_jobs.models import JobAttempt, JobRecord
 
@@ -122,7 +123,7 @@ def test_idle_workers_do_not_busy_loop_at_a_full_limit(
     held = single.enqueue(steps=[f"wait_file:{journal.path}.go"], journal=str(journal))
     journal.wait_for_starts(1, held)
     single.enqueue_bulk([{}] * 1_000)
-    processes.wait_until(lambda: redis_client.zcard("rq:wellos:parked:c:test-single") == 1_000)
+    processes.wait_until(lambda: redis_client.zcard(keys.parked("c:test-single")) == 1_000)
     before, begun = redis_client.info("stats")["total_commands_processed"], time.monotonic()
     scripts = redis_client.info("commandstats")["cmdstat_evalsha"]["calls"]
     processes.wait_until(lambda: time.monotonic() - begun > 3)
@@ -133,7 +134,7 @@ def test_idle_workers_do_not_busy_loop_at_a_full_limit(
     assert called < 60
     noop.enqueue().wait(5)
     journal.path.with_name(f"{journal.path.name}.go").touch()
-    processes.wait_until(lambda: redis_client.zcard("rq:wellos:parked:c:test-single") < 900)
+    processes.wait_until(lambda: redis_client.zcard(keys.parked("c:test-single")) < 900)
 
 
 def test_a_slot_that_is_freed_is_taken_at_once(processes: Fleet, journal: Journal) -> None:
@@ -151,14 +152,14 @@ def test_the_probes_worker_is_killed(processes: Fleet, journal: Journal, redis_c
     operations.trip_breaker("partner")
     probe = partner.enqueue(steps=["on:1:kill"], journal=str(journal))
     others = partner.enqueue_bulk([{"journal": str(journal)}] * 5)
-    processes.wait_until(lambda: redis_client.zcard("rq:wellos:parked:b:partner") == 6)
-    redis_client.hset("rq:wellos:breaker:b:partner", "until", 0)
-    redis_client.zadd("rq:wellos:gates", {"b:partner": 0})
+    processes.wait_until(lambda: redis_client.zcard(keys.parked("b:partner")) == 6)
+    redis_client.hset(keys.breaker("b:partner"), "until", 0)
+    redis_client.zadd(keys.GATES, {"b:partner": 0})
     noop.enqueue()
     processes.wait_until(
         lambda: all(has_state(handle, "completed") for handle in [probe, *others]), 30
     )
-    assert not redis_client.exists("rq:wellos:breaker:b:partner")
+    assert not redis_client.exists(keys.breaker("b:partner"))
 
 
 def test_redis_emptied_in_the_middle(

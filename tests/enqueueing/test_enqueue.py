@@ -13,7 +13,8 @@ from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 
 from wellos_jobs import JobOptions, JobState, enqueue, enqueue_bulk
-from wellos_jobs.broker import keys
+from wellos_jobs.broker import job_hash, keys
+from wellos_jobs.broker.connection import script_digest
 from wellos_jobs.errors import JobNotFound
 from wellos_jobs.models import JobRecord
 from wellos_jobs.signals import job_enqueued
@@ -22,7 +23,7 @@ from ..conftest import UseRedis
 from ..jobs import add, noop
 from ..support.engine import CountingProxy, Hand, event_names, listening
 from ..support.processes import wait_until
-from ..support.proxies import CuttingProxy, script_digest
+from ..support.proxies import CuttingProxy
 from ..support.servers import RedisServer
 
 BOTH = ["default", "other"]
@@ -48,7 +49,7 @@ def test_a_job_is_pushed_when_the_transaction_of_its_database_commits(
         assert handle.database == database and handle.state is JobState.WAITING
         assert not is_pushed(redis_client, handle)
     assert is_pushed(redis_client, handle)
-    assert redis_client.hget(keys.job(handle), "w:db").decode() == database
+    assert redis_client.hget(keys.job(handle), job_hash.DATABASE).decode() == database
     assert event_names(handle) == ["enqueued"]
 
 
@@ -106,7 +107,7 @@ def test_the_router_picks_the_database_when_the_caller_does_not(redis_client: re
         handle = noop.enqueue()
     assert handle.database == "other"
     assert JobRecord.objects.using("other").filter(pk=handle.id).exists()
-    assert redis_client.hget(keys.job(handle), "w:db") == b"other"
+    assert redis_client.hget(keys.job(handle), job_hash.DATABASE) == b"other"
 
 
 @committed

@@ -19,7 +19,7 @@ from django.dispatch import Signal
 from django.utils import timezone
 
 from wellos_jobs import JobHandle, enqueue_on, job
-from wellos_jobs.broker import keys
+from wellos_jobs.broker import job_hash, keys
 from wellos_jobs.broker.claims import Outcome
 from wellos_jobs.enqueueing import replacement, triggers
 from wellos_jobs.maintenance.per_database import DatabaseMaintenance
@@ -192,7 +192,7 @@ def test_the_one_before_has_just_been_claimed() -> None:
     claim = hand.take()
     second = change("b")
     assert first.state == "active" and second.state == "waiting"
-    assert hand.connection.hget(keys.job(first.id), "w:cancel") == b"1"
+    assert hand.connection.hget(keys.job(first.id), job_hash.CANCEL_REQUESTED) == b"1"
     hand.settle(claim, Outcome("canceled"))
     assert states() == {"a": "canceled", "b": "waiting"}
     assert not replacement.finish("default", ["default"])

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from wellos_jobs import operations
+from wellos_jobs.broker import job_hash
 from wellos_jobs.ledger import failure_mail
 from wellos_jobs.maintenance import prune
 from wellos_jobs.models import DeadLetter, JobRecord, NoticeWindow
@@ -93,7 +94,7 @@ def test_a_failing_mail_job_makes_no_mail_job(books: Books, settings: Any) -> No
     from wellos_jobs import broker
     from wellos_jobs.broker import keys
 
-    broker.client("default").hset(keys.job(notice.pk), "w:max", 1)
+    broker.client("default").hset(keys.job(notice.pk), job_hash.MAX_ATTEMPTS, 1)
     work()
     books.fold()
     (notice,) = notice_jobs()

@@ -10,6 +10,7 @@ import redis
 from django.core import mail
 
 from wellos_jobs import conf, operations, signals
+from wellos_jobs.broker import job_hash, keys
 from wellos_jobs.maintenance import backlog
 
 from ..jobs import noop
@@ -55,7 +56,7 @@ def test_a_long_wait_is_a_backlog(redis_client: redis.Redis, settings: Any) -> N
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BACKLOG_ALERTS": {"oldest_wait": 60}}
     handle = noop.enqueue()
     seconds, _ = redis_client.time()
-    redis_client.hset(f"rq:job:{handle}", "w:since", seconds - 61)
+    redis_client.hset(keys.job(handle), job_hash.WAITING_SINCE, seconds - 61)
     with listening(signals.queue_backlog) as heard:
         backlog.watch(redis_client, ["default"])
     assert [one["over"] for one in heard] == [False]

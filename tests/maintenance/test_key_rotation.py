@@ -13,7 +13,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from django.core.management import CommandError, call_command
 
 from wellos_jobs import payload
-from wellos_jobs.broker import keys
+from wellos_jobs.broker import job_hash, keys
 from wellos_jobs.maintenance import key_rotation
 from wellos_jobs.models import JobRecord, Schedule
 from wellos_jobs.states import JobState
@@ -202,7 +202,7 @@ def test_unreadable_values_are_reported_and_the_others_rotated(
     lost = jobs.secret.enqueue(token=TOKEN)
     use(settings, OLD)
     handle = jobs.secret.enqueue(token=TOKEN)
-    redis_client.hset(keys.job("broken"), mapping={"w:name": "x", "data": "{"})
+    redis_client.hset(keys.job("broken"), mapping={job_hash.NAME: "x", "data": "{"})
     use(settings, NEW, OLD)
     with pytest.raises(CommandError, match="3 jobs cannot be decrypted with any key"):
         call_command("jobs_rotate_keys")

@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from wellos_jobs import JobHandle, JobState, Priority, operations
-from wellos_jobs.broker import keys
+from wellos_jobs.broker import job_hash, keys
 from wellos_jobs.broker.claims import Outcome
 from wellos_jobs.enqueueing.push import push
 from wellos_jobs.maintenance import relay
@@ -138,7 +138,7 @@ def test_only_served_queues_of_the_relay_s_database(
     theirs = never_pushed(database="other")
     assert relayed(redis_client) == 0
     assert relayed(redis_client, "other") == 1
-    assert redis_client.hget(keys.job(theirs), "w:db") == b"other"
+    assert redis_client.hget(keys.job(theirs), job_hash.DATABASE) == b"other"
     assert not redis_client.exists(keys.job(elsewhere))
 
 
@@ -258,7 +258,7 @@ def test_every_open_job_that_redis_lost_is_restored(
     assert {handle for handle in states if redis_client.exists(keys.job(handle))} == set(open_rows)
     assert active.state is JobState.WAITING and delayed.state is retried.state is JobState.DELAYED
     assert (
-        int(redis_client.hget(keys.job(active), "w:attempt")) == 1
+        int(redis_client.hget(keys.job(active), job_hash.ATTEMPT)) == 1
     )  # the attempt it was in counts
     assert rebuilt(redis_client) == 0
 

@@ -51,11 +51,11 @@ def test_limits_and_breakers(redis_client: redis.Redis) -> None:
     operations.trip_breaker("bank")
     operations.trip_breaker("books")
     operations.reset_breaker("books")
-    set_before = redis_client.hgetall(f"{keys.OWN}limits")
+    set_before = redis_client.hgetall(keys.LIMITS)
     emptied(redis_client)
-    assert redis_client.hgetall(f"{keys.OWN}limits") == set_before == {b"c:exports": b"2"}
-    assert redis_client.exists(f"{keys.OWN}breaker:b:bank")
-    assert not redis_client.exists(f"{keys.OWN}breaker:b:books")
+    assert redis_client.hgetall(keys.LIMITS) == set_before == {b"c:exports": b"2"}
+    assert redis_client.exists(keys.breaker("b:bank"))
+    assert not redis_client.exists(keys.breaker("b:books"))
 
 
 def test_nothing_is_restored_in_a_known_epoch(redis_client: redis.Redis) -> None:

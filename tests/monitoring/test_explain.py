@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from wellos_jobs import Concurrency, JobHandle, Priority, RateLimit, job, operations
-from wellos_jobs.broker import keys
+from wellos_jobs.broker import job_hash, keys
 from wellos_jobs.contrib import tasks
 from wellos_jobs.definitions import registry
 
@@ -57,7 +57,7 @@ def test_the_queue_is_paused_or_all_is_suspended(redis_client: redis.Redis) -> N
 def test_it_is_delayed_or_tried_again(redis_client: redis.Redis) -> None:
     handle = noop.using(delay=3600).enqueue()
     says(handle, r"It is delayed until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \w+\.")
-    redis_client.hset(keys.job(handle.id), "w:error", "503")
+    redis_client.hset(keys.job(handle.id), job_hash.ERROR, "503")
     says(handle, r"Its last attempt failed; it is tried again at .*")
 
 

@@ -229,9 +229,9 @@ def test_a_delayed_job_is_promoted_and_a_waiting_one_is_not(redis_client: redis.
 
 def test_a_limit_is_set_and_taken_back(redis_client: redis.Redis) -> None:
     operations.set_limit("c:quickbooks", 5)
-    assert redis_client.hgetall(f"{keys.OWN}limits") == {b"c:quickbooks": b"5"}
+    assert redis_client.hgetall(keys.LIMITS) == {b"c:quickbooks": b"5"}
     operations.set_limit("c:quickbooks", None)
-    assert redis_client.hgetall(f"{keys.OWN}limits") == {}
+    assert redis_client.hgetall(keys.LIMITS) == {}
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_an_invalid_limit_is_refused(limit: str, most: int) -> None:
 
 def test_a_breaker_is_opened_and_closed_by_hand(redis_client: redis.Redis) -> None:
     assert operations.trip_breaker("quickbooks", reason="they announced it")
-    assert redis_client.exists(f"{keys.OWN}breaker:b:quickbooks")
+    assert redis_client.exists(keys.breaker("b:quickbooks"))
     assert operations.reset_breaker("quickbooks")
     assert not operations.reset_breaker("quickbooks")
     assert [action for action, *_ in entries()] == [

@@ -9,6 +9,7 @@ import redis
 from wellos_jobs import broker as store
 from wellos_jobs.broker import keys
 from wellos_jobs.broker.claims import Claimer, Outcome, rescue
+from wellos_jobs.broker.connection import script_digest
 from wellos_jobs.enqueueing import control
 from wellos_jobs.models import JobAttempt, JobRecord
 from wellos_jobs.processes.child import Child
@@ -18,7 +19,7 @@ from ..jobs import noop, scripted
 from ..support.engine import Books, Hand, event_names
 from ..support.journal import Journal
 from ..support.processes import Fleet
-from ..support.proxies import CuttingProxy, script_digest
+from ..support.proxies import CuttingProxy
 from ..support.rows import all_have_state, attempts, has_state, row, statistics
 
 in_two_databases = pytest.mark.django_db(transaction=True, databases=["default", "other"])

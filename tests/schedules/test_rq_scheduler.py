@@ -28,6 +28,7 @@ from rq.serializers import JSONSerializer
 
 from wellos_jobs import broker as store
 from wellos_jobs.broker import keys
+from wellos_jobs.broker.connection import script_digest
 from wellos_jobs.errors import CronError, UnknownQueue, UnknownSchedule
 from wellos_jobs.models import JobRecord
 from wellos_jobs.scheduler import SCHEDULER_SET, Scheduler, scheduler_of
@@ -37,7 +38,7 @@ from wellos_jobs.schedules.clock import Clock
 from ..jobs import foreign_add
 from ..support.engine import Books, Hand, work
 from ..support.processes import Fleet, wait_until
-from ..support.proxies import CuttingProxy, script_digest
+from ..support.proxies import CuttingProxy
 from ..support.rq_functions import CALLS, note
 from ..support.schedules import MovedClock, at, every
 from ..support.servers import RedisServer

@@ -177,7 +177,7 @@ class CuttingProxy(Proxy):
         contains ``text``.
 
         The server has then carried the command out. ``text`` is looked for in the command's bytes;
-        a script called by its hash is found by that hash (see ``script_digest``). Replies that say
+        a script called by its hash is found by that hash (see ``broker.connection.script_digest``). Replies that say
         NOSCRIPT are passed on and do not
         count: nothing was carried out.
         """
@@ -236,11 +236,3 @@ class RedisLink(Link):
         with self._lock:
             request = self._open.pop(0) if self._open else b""
         return self._proxy.due(request, reply)
-
-
-def script_digest(name: str) -> str:
-    """Return the hash by which a script of ``wellos_jobs/scripts`` is called, for
-    ``CuttingProxy.cut_reply``."""
-    from wellos_jobs.broker import connection
-
-    return connection._script(name)[1]

@@ -402,8 +402,8 @@ async def test_a_hash_that_cannot_be_read(ada: User, redis_client: redis.Redis) 
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     async with opened(ada, handle) as page:
         await page.job(state="waiting")
-        redis_client.delete(f"rq:job:{handle}")
-        redis_client.lpush(f"rq:job:{handle}", "what?")
+        redis_client.delete(keys.job(handle))
+        redis_client.lpush(keys.job(handle), "what?")
         while "cannot be read" not in (await page.job()).get("problem", ""):
             pass
 

@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from wellos_jobs import JobHandle, JobQueue, Priority, errors, operations, status
-from wellos_jobs.broker import keys, queues
+from wellos_jobs.broker import job_hash, keys, queues
 from wellos_jobs.definitions import ids
 from wellos_jobs.enqueueing import control
 from wellos_jobs.models import AuditEntry, JobRecord
@@ -241,9 +241,9 @@ def test_a_corrupt_hash(books: Books, redis_client: redis.Redis, corrupt: str) -
         case "unknown status":
             redis_client.hset(key, "status", "puzzled")
         case "bad number":
-            redis_client.hset(key, "w:progress", "half")
+            redis_client.hset(key, job_hash.PROGRESS, "half")
         case "bad result":
-            redis_client.hset(key, "w:result", "{")
+            redis_client.hset(key, job_hash.RESULT, "{")
         case "bad time":
             redis_client.hset(key, "started_at", "yesterday")
     found = status.job_status(handle.id)

@@ -11,14 +11,15 @@ import redis
 
 from example_project.demo.books import Mood
 from example_project.demo.partner import Partner
+from wellos_jobs.broker import keys
 from wellos_jobs.models import JobAttempt, JobRecord
 
 from ..support.guarded_jobs import post_to_books
 from ..support.processes import Fleet
 from ..support.rows import all_have_state
 
-BREAKER = "rq:wellos:breaker:b:books"
-PARKED = "rq:wellos:parked:b:books"
+BREAKER = keys.breaker("b:books")
+PARKED = keys.parked("b:books")
 RESET = 1.0
 COUNT = 10
 

@@ -13,6 +13,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from wellos_jobs import Retry, Snooze, conf, fixed, job, operations
+from wellos_jobs.broker import job_hash, keys
 from wellos_jobs.models import DeadLetter, JobLog, JobRecord
 from wellos_jobs.worker import execution, log_capture
 from wellos_jobs.worker.log_capture import (
@@ -279,7 +280,7 @@ def test_a_stale_run_leaves_no_log() -> None:
     slow.enqueue()
     hand = Hand()
     claim = hand.take()
-    hand.connection.hset(f"rq:job:{claim.id}", "w:run", "somebody-else")
+    hand.connection.hset(keys.job(claim.id), job_hash.RUN, "somebody-else")
     outcome = execution.run(claim, hand.alarm)
     assert outcome.log
     assert not hand.settle(claim, outcome)

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from wellos_jobs import JobHandle, current_job, enqueue, report_progress
-from wellos_jobs.broker import keys
+from wellos_jobs.broker import job_hash, keys
 from wellos_jobs.broker.claims import rescue
 from wellos_jobs.definitions import registry
 from wellos_jobs.definitions.validation import define
@@ -141,7 +141,7 @@ def test_a_run_that_lost_its_claim_reports_nothing(
     with listening(job_progressed) as heard:
         report(50, "still here", False)
     assert heard == [] and reported() == []
-    assert redis_client.hget(keys.job(handle), "w:progress") is None
+    assert redis_client.hget(keys.job(handle), job_hash.PROGRESS) is None
 
 
 def test_with_redis_away_the_run_goes_on(

@@ -1,4 +1,4 @@
-"""A claim: one worker's right to run one job once; and the calls that make, settle and end claims."""
+"""Claims: the right of one worker to run one job once. Make, settle and end them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import redis as redis_py
 
 from .. import conf, payload
 from ..states import EventName, FailureReason
 from . import connection as broker
+from . import job_hash
 
 OutcomeKind = Literal["completed", "retried", "snoozed", "failed", "canceled", "handed_back"]
 
@@ -26,13 +27,58 @@ EVENT_OF: dict[OutcomeKind, EventName] = {
 }
 
 
+CLAIM_FIELDS = (
+    job_hash.NAME,
+    job_hash.DATA,
+    job_hash.QUEUE,
+    job_hash.ATTEMPT,
+    job_hash.MAX_ATTEMPTS,
+    job_hash.TIMEOUT,
+    job_hash.DATABASE,
+    job_hash.GENERATION,
+    job_hash.ORGANIZATION,
+    job_hash.USER,
+    job_hash.CONTEXT,
+    job_hash.RUN,
+    job_hash.WAITING_SINCE,
+    job_hash.PRIORITY,
+    job_hash.RQ_TIMEOUT,
+)
+"""What an answer holds of a claimed job, in the order of ``scripts/include/claiming.lua``."""
+
+
+class ClaimCall(NamedTuple):
+    """The arguments of ``claim.lua``, and the first ones of ``settle.lua``, in order."""
+
+    worker: str
+    number: int
+    nonce: str
+    queue_set: str
+    time: str
+    lease: float
+
+
+class SettleCall(NamedTuple):
+    """The further arguments of ``settle.lua``, in order."""
+
+    job_id: str
+    run: str
+    outcome: OutcomeKind
+    after: str
+    seconds: str
+    detail: str
+    result: str
+    error: str
+    verdicts: str
+
+
 class QueueSetUnknown(Exception):
-    """Redis does not know the worker's set of queues: it came back empty."""
+    """The queue set of the worker is not registered: Redis has lost its data, or it expired."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job in the hands of a worker. ``name`` is '' for a job that foreign code put in through RQ."""
+    """A job that a worker holds. ``name`` is '' for a job enqueued through RQ."""
 
     id: str
     name: str
@@ -57,7 +103,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended. ``after`` is the delay in seconds of a retry or snooze, ``seconds`` the run time."""
+    """How a run ended: ``after`` is the delay of a retry or snooze in seconds, ``seconds`` the run time."""
 
     kind: OutcomeKind
     seconds: float = 0.0
@@ -68,44 +114,45 @@ class Outcome:
     message: str = ""
     traceback: str = ""
     verdicts: str = ""
-    """What the run tells about the dependencies of its circuit breakers, as JSON by breaker; '' for none."""
+    """What the run says about its circuit breakers, as JSON by breaker; '' for nothing."""
     log: Mapping[str, Any] = field(default_factory=dict)
-    """What the run has logged (``RunLog.told``)."""
+    """What the run has logged (``RunLog.as_detail``)."""
 
     def detail(self) -> str:
-        """Return what the event tells the ledger, as JSON."""
-        told: dict[str, Any] = {"run": round(self.seconds, 6)}
+        """Return the detail of the event for the ledger, as JSON."""
+        detail: dict[str, Any] = {"run": round(self.seconds, 6)}
         if self.kind == "completed":
-            told["result"] = self.result
+            detail["result"] = self.result
         if self.kind in ("retried", "snoozed"):
-            told["after"] = round(self.after, 6)
+            detail["after"] = round(self.after, 6)
         if self.reason is not None:
-            told["reason"] = self.reason.value
+            detail["reason"] = self.reason.value
         if self.error_class or self.message:
-            told |= {
-                "error_class": self.error_class,
-                "message": self.message,
-                "traceback": self.traceback,
-            }
-        return payload.to_json({**told, **self.log})
+            detail["error_class"] = self.error_class
+            detail["message"] = self.message
+            detail["traceback"] = self.traceback
+        return payload.to_json({**detail, **self.log})
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What Redis says to a claim or settle. ``next_due``: seconds until the next delayed job, None if there is none."""
+    """The answer to a claim or settle.
+
+    ``next_due`` is the number of seconds until the next delayed job is due, None if there is none.
+    """
 
     settled: bool
     claim: Claim | None
     next_due: float | None
     canceled: bool = False
-    """The job was cancelled while it ran, and this outcome would have let it run again."""
+    """The job was cancelled while it ran, and this outcome would have made it run again."""
     quiet: bool = False
-    """Somebody has told this worker to take no more jobs."""
+    """An operator has told this worker to take no more jobs."""
 
 
 @dataclass(slots=True)
 class Claimer:
-    """One worker process towards Redis. Its calls are numbered, so that each may be sent again after a lost reply."""
+    """The calls of one worker process. They are numbered: each may be resent after a lost reply."""
 
     worker: str
     queue_set: str
@@ -114,35 +161,34 @@ class Claimer:
     number: int = 0
 
     def claim(self) -> Answer:
-        """Ask for a job. Raises QueueSetUnknown, or redis-py's errors: then ``repeat`` is safe."""
+        """Ask for a job. Raises QueueSetUnknown, or redis-py's errors: then ``repeat_claim`` is safe."""
         self.number += 1
         return self._claim()
 
     def settle(self, claim: Claim, outcome: Outcome, *, claim_next: bool) -> Answer:
-        """Store an outcome and, if wanted, claim the next job in the same round trip."""
+        """Store an outcome and, if ``claim_next``, claim the next job in the same round trip."""
         self.number += 1
         return self._settle(claim, outcome, claim_next)
 
     def repeat_claim(self) -> Answer:
-        """Send the last claim again, after its reply was lost."""
+        """Resend the last claim after a lost reply."""
         return self._claim()
 
     def repeat_settle(self, claim: Claim, outcome: Outcome, *, claim_next: bool) -> Answer:
-        """Send the last settle again, after its reply was lost."""
+        """Resend the last settle after a lost reply."""
         return self._settle(claim, outcome, claim_next)
 
     def foreign_done(self, claim: Claim, *, ran_well: bool, detail: str) -> EventName | None:
-        """Tell that RQ's code has run a foreign job and stored its end; None if the claim was lost meanwhile."""
+        """End the claim of a foreign job that RQ's code has run; None if the claim was lost."""
         arguments = (claim.id, claim.run, self.worker, "1" if ran_well else "", detail)
         name = broker.text(broker.run(self.connection, "foreign", *arguments))
         return EventName(name) if name else None
 
     def report_progress(self, claim: Claim, percent: int, message: str) -> bool:
-        """Store progress; False if the claim was lost meanwhile."""
+        """Store progress; False if the claim was lost."""
         detail = payload.to_json({"percent": percent, "message": message})
-        return bool(
-            broker.run(self.connection, "progress", claim.id, claim.run, percent, message, detail)
-        )
+        arguments = (claim.id, claim.run, percent, message, detail)
+        return bool(broker.run(self.connection, "progress", *arguments))
 
     def _claim(self) -> Answer:
         try:
@@ -153,38 +199,34 @@ class Claimer:
             raise
 
     def _settle(self, claim: Claim, outcome: Outcome, claim_next: bool) -> Answer:
-        arguments = self._call(self.queue_set if claim_next else "")
-        return _answer(
-            broker.run(
-                self.connection,
-                "settle",
-                *arguments,
-                claim.id,
-                claim.run,
-                outcome.kind,
-                f"{outcome.after:.6f}",
-                f"{outcome.seconds:.6f}",
-                outcome.detail(),
-                outcome.result,
-                outcome.message,
-                outcome.verdicts,
-            )
+        call = self._call(self.queue_set if claim_next else "")
+        settle = SettleCall(
+            job_id=claim.id,
+            run=claim.run,
+            outcome=outcome.kind,
+            after=f"{outcome.after:.6f}",
+            seconds=f"{outcome.seconds:.6f}",
+            detail=outcome.detail(),
+            result=outcome.result,
+            error=outcome.message,
+            verdicts=outcome.verdicts,
         )
+        return _answer(broker.run(self.connection, "settle", *call, *settle))
 
-    def _call(self, queue_set: str) -> tuple[Any, ...]:
-        return (
-            self.worker,
-            self.number,
-            self.nonce,
-            queue_set,
-            broker.rq_time(),
-            conf.current().lease,
+    def _call(self, queue_set: str) -> ClaimCall:
+        return ClaimCall(
+            worker=self.worker,
+            number=self.number,
+            nonce=self.nonce,
+            queue_set=queue_set,
+            time=broker.rq_time(),
+            lease=conf.current().lease,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Rescued:
-    """A job whose claim was ended from outside, and what became of it: waiting, failed, canceled or ended."""
+    """A job whose claim was ended by a rescue. ``ending``: waiting, failed, canceled or ended."""
 
     id: str
     name: str
@@ -199,50 +241,58 @@ RescueReason = Literal["crashed", "timeout", "canceled", "handed_back"]
 def rescue(
     connection: redis_py.Redis, why: RescueReason, message: str, worker: str = "", job_id: str = ""
 ) -> list[Rescued]:
-    """End the claim of a dead worker, on ``job_id`` only if given; without a worker, at most 100 that have run out."""
+    """End the claim of a dead worker, only on ``job_id`` if given.
+
+    Without a worker: end up to 100 claims whose lease has run out.
+    """
     jobs = [job_id] if job_id else []
-    flat = [
-        broker.text(part)
-        for part in broker.run(connection, "rescue", broker.rq_time(), why, worker, message, *jobs)
-    ]
-    rows = zip(*[iter(flat)] * 5, strict=True)
-    return [
-        Rescued(job_id, name, queue, int(attempt), ending)
-        for job_id, name, queue, attempt, ending in rows
-    ]
+    reply = broker.run(connection, "rescue", broker.rq_time(), why, worker, message, *jobs)
+
+    parts = [broker.text(part) for part in reply]
+    rescued = []
+    for start in range(0, len(parts), 5):
+        id, name, queue, attempt, ending = parts[start : start + 5]
+        rescued.append(Rescued(id, name, queue, int(attempt), ending))
+    return rescued
 
 
 def _answer(reply: list[Any]) -> Answer:
-    settled, due, job_id, *fields = reply
+    settled, due, job_id, *values = reply
     quiet = due == b"quiet"
-    next_due = float(due) if due and not quiet else None
-    claim = _claim(broker.text(job_id), fields) if job_id else None
-    return Answer(bool(settled), claim, next_due, canceled=settled == 2, quiet=quiet)
-
-
-def _claim(job_id: str, fields: list[bytes | None]) -> Claim:
-    name, data, queue, attempt, most, timeout, database, *fields = fields
-    generation, organization, user, context, run, since, priority, rq_timeout = fields
-    return Claim(
-        id=job_id,
-        name=broker.text(name),
-        data=data or b"",
-        queue=broker.text(queue),
-        attempt=int(attempt or 1),
-        max_attempts=int(most or 3),
-        timeout=_seconds(timeout or rq_timeout),
-        database=broker.text(database) or "default",
-        generation=int(generation or 0),
-        organization_id=broker.text(organization),
-        user_id=broker.text(user),
-        context=broker.text(context),
-        run=broker.text(run),
-        since=float(since) if since else None,
-        priority=int(priority or 5),
+    return Answer(
+        settled=bool(settled),
+        claim=_claim(broker.text(job_id), values) if job_id else None,
+        next_due=float(due) if due and not quiet else None,
+        canceled=settled == 2,
+        quiet=quiet,
     )
 
 
-def _seconds(timeout: bytes | None) -> float:
-    """Return how long a run may take. RQ writes -1 for a job of foreign code without a limit."""
+def _claim(job_id: str, values: list[bytes | None]) -> Claim:
+    stored = dict(zip(CLAIM_FIELDS, values, strict=True))
+    data = stored.pop(job_hash.DATA)
+    found = {name: broker.text(value) for name, value in stored.items()}
+    since = found[job_hash.WAITING_SINCE]
+    return Claim(
+        id=job_id,
+        name=found[job_hash.NAME],
+        data=data or b"",
+        queue=found[job_hash.QUEUE],
+        attempt=int(found[job_hash.ATTEMPT] or 1),
+        max_attempts=int(found[job_hash.MAX_ATTEMPTS] or 3),
+        timeout=_seconds(found[job_hash.TIMEOUT] or found[job_hash.RQ_TIMEOUT]),
+        database=found[job_hash.DATABASE] or "default",
+        generation=int(found[job_hash.GENERATION] or 0),
+        organization_id=found[job_hash.ORGANIZATION],
+        user_id=found[job_hash.USER],
+        context=found[job_hash.CONTEXT],
+        run=found[job_hash.RUN],
+        since=float(since) if since else None,
+        priority=int(found[job_hash.PRIORITY] or 5),
+    )
+
+
+def _seconds(timeout: str) -> float:
+    """Return the time limit of a run. RQ writes -1 for a foreign job without a limit."""
     seconds = float(timeout or 0)
     return math.inf if seconds < 0 else seconds or conf.current().default_timeout

@@ -150,6 +150,11 @@ def text(value: bytes | str | None) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
+def script_digest(name: str) -> str:
+    """Return the hash by which a script is called."""
+    return _script(name)[1]
+
+
 def _execute(connection: redis.Redis, *command: Any) -> Any:
     with refusals_as_away():
         return connection.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types here

@@ -30,10 +30,19 @@ LEADER = f"{OWN}leader"
 LEASES = f"{OWN}leases"
 DUE = f"{OWN}due"
 PAUSED = f"{OWN}paused"
+FAIR = f"{OWN}fair"
 BACKLOG = f"{OWN}backlog"
 ALARM = f"{OWN}alarm"
 CLOCK = f"{OWN}clock"
 SUPERVISORS = f"{OWN}supervisors"
+LIMITS = f"{OWN}limits"
+"""The numbers of limits that operators have set, as a hash by limit."""
+GATES = f"{OWN}gates"
+"""Limits at which jobs wait, by the time at which there may be room."""
+GATED = f"{OWN}gated"
+"""The definitions of these limits, as a hash of JSON by limit."""
+PARKED_FROM = f"{OWN}parked_from"
+"""The queues of parked jobs, as a hash by job id."""
 BROKEN_ENTRIES = f"{OWN}broken"
 ENTRIES = f"{PREFIX}:scheduler:scheduled_jobs"
 
@@ -59,6 +68,11 @@ def lanes(queue: str) -> list[str]:
 
 def wip(queue: str) -> str:
     return f"{PREFIX}:wip:{queue}"
+
+
+def execution(name: str) -> str:
+    """RQ's hash of a run, named ``<job id>:<run>``."""
+    return f"{PREFIX}:execution:{name}"
 
 
 def scheduled(queue: str) -> str:
@@ -102,6 +116,36 @@ def pubsub(worker_name: str) -> str:
 def set_id(queues: Sequence[str]) -> str:
     """Return the id of an ordered set of queues, under which a worker registers what it serves."""
     return hashlib.sha256("\x1f".join(queues).encode()).hexdigest()[:12]
+
+
+def parked(limit: str) -> str:
+    """The jobs that wait at a limit, first in line first."""
+    return f"{OWN}parked:{limit}"
+
+
+def parked_of(queue: str) -> str:
+    """The parked jobs of a queue, by the time since which they wait."""
+    return f"{OWN}parked_of:{queue}"
+
+
+def running(limit: str) -> str:
+    """The running jobs that hold a slot of a concurrency limit."""
+    return f"{OWN}running:{limit}"
+
+
+def starts(limit: str) -> str:
+    """The starts that count in the period of a rate limit, by time."""
+    return f"{OWN}starts:{limit}"
+
+
+def breaker(limit: str) -> str:
+    """The hash of an open circuit breaker; a closed one has none."""
+    return f"{OWN}breaker:{limit}"
+
+
+def failures(limit: str) -> str:
+    """The recent failures that a circuit breaker counts, by time."""
+    return f"{OWN}failures:{limit}"
 
 
 def queue_set(set_id: str) -> str:

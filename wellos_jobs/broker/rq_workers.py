@@ -92,5 +92,5 @@ def _sweep_runs(connection: redis_py.Redis, queue: str) -> None:
         if not connection.exists(keys.job(run.rpartition(":")[0])):
             with connection.pipeline() as pipeline:
                 pipeline.zrem(keys.wip(queue), run)
-                pipeline.delete(f"{keys.PREFIX}:execution:{run}")
+                pipeline.delete(keys.execution(run))
                 pipeline.execute()

@@ -8,7 +8,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from .. import broker, payload
-from ..broker import keys
+from ..broker import job_hash
 from ..errors import JobNotFound
 from ..states import STATE_OF_RQ_STATUS, JobState
 from . import control
@@ -16,7 +16,14 @@ from . import control
 if TYPE_CHECKING:
     from ..models import JobRecord
 
-_FIELDS = ["status", "w:progress", "w:message", "w:result", "w:error", "w:attempt"]
+_FIELDS = (
+    job_hash.STATUS,
+    job_hash.PROGRESS,
+    job_hash.MESSAGE,
+    job_hash.RESULT,
+    job_hash.ERROR,
+    job_hash.ATTEMPT,
+)
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 0.25
 
@@ -126,19 +133,21 @@ class JobHandle:
 
     def _in_redis(self) -> dict[str, Any] | None:
         try:
-            values = broker.client(self.queue).hmget(keys.job(self.id), _FIELDS)
+            found = job_hash.read(broker.client(self.queue), self.id, _FIELDS)
         except broker.Unavailable:
             return None
-        status, progress, message, result, error, attempt = map(broker.text, values)
+        status = found[job_hash.STATUS]
         if not status:
             return None
+
+        result = found[job_hash.RESULT]
         return {
             "state": STATE_OF_RQ_STATUS.get(status, JobState.WAITING),
-            "progress": int(progress or 0),
-            "progress_message": message,
+            "progress": int(found[job_hash.PROGRESS] or 0),
+            "progress_message": found[job_hash.MESSAGE],
             "result": payload.decode_result(json.loads(result)) if result else None,
-            "error": error,
-            "attempts": int(attempt or 0),
+            "error": found[job_hash.ERROR],
+            "attempts": int(found[job_hash.ATTEMPT] or 0),
         }
 
     def _in_row(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from .. import broker, conf, payload, signals
+from ..broker import job_hash
 from ..definitions import registry
 from ..states import EventName, JobState
 
@@ -101,28 +102,28 @@ def _message(record: JobRecord, event: EventName) -> dict[str, Any]:
 
 
 def _hash(record: JobRecord) -> dict[str, str]:
-    """Return the fields of the job hash."""
+    """Return the hash of a new job; the script adds its status and when it was enqueued."""
     definition = registry.find(record.name)
     path = definition.path if definition else record.name
     fields = {
-        "data": payload.to_json([path, None, [], record.data]),
-        "origin": record.queue,
-        "created_at": broker.rq_time(record.created_at),
-        "timeout": str(max(1, round(record.timeout))),
-        "description": record.name,
-        "w:name": record.name,
-        "w:prio": str(record.priority),
-        "w:attempt": str(record.attempts),
-        "w:max": str(record.max_attempts),
-        "w:timeout": str(record.timeout),
-        "w:db": record._state.db or "default",
-        "w:gen": str(record.replays),
-        "w:org": record.organization_id,
-        "w:user": str(record.requested_by_id or ""),
-        "w:ctx": payload.to_json(record.context) if record.context else "",
+        job_hash.DATA: payload.to_json([path, None, [], record.data]),
+        job_hash.QUEUE: record.queue,
+        job_hash.CREATED_AT: broker.rq_time(record.created_at),
+        job_hash.RQ_TIMEOUT: str(max(1, round(record.timeout))),
+        job_hash.DESCRIPTION: record.name,
+        job_hash.NAME: record.name,
+        job_hash.PRIORITY: str(record.priority),
+        job_hash.ATTEMPT: str(record.attempts),
+        job_hash.MAX_ATTEMPTS: str(record.max_attempts),
+        job_hash.TIMEOUT: str(record.timeout),
+        job_hash.DATABASE: record._state.db or "default",
+        job_hash.GENERATION: str(record.replays),
+        job_hash.ORGANIZATION: record.organization_id,
+        job_hash.USER: str(record.requested_by_id or ""),
+        job_hash.CONTEXT: payload.to_json(record.context) if record.context else "",
     }
     if "limits" in record.context:
-        fields["w:limits"] = payload.to_json(record.context["limits"])
+        fields[job_hash.LIMITS] = payload.to_json(record.context["limits"])
     return fields
 
 

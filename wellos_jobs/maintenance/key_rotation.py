@@ -15,7 +15,7 @@ from typing import Any
 from django.db import models
 
 from .. import broker, payload
-from ..broker import keys
+from ..broker import job_hash, keys
 from ..errors import EncryptionError, PayloadError
 from ..models import DeadLetter, JobRecord, Schedule
 from ..payload.rq_calls import unzipped
@@ -64,7 +64,7 @@ def rotate_hashes(source: str) -> RotationCount:
     for batch in _batches(connection):
         with connection.pipeline(transaction=False) as pipeline:
             for job_id in batch:
-                pipeline.hmget(keys.job(job_id), ["w:name", "data"])
+                pipeline.hmget(keys.job(job_id), [job_hash.NAME, job_hash.DATA])
             stored = pipeline.execute()
 
         arguments: list[Any] = []

@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from .. import broker
-from ..broker import keys
+from ..broker import job_hash, keys
 from ..enqueueing.push import push
 from ..models import JobRecord
 from ..states import OPEN_STATES, EventName, JobState
@@ -131,7 +131,7 @@ class Rebuild:
 
         with self.connection.pipeline(transaction=False) as pipeline:
             for row in chunk:
-                pipeline.hmget(keys.job(row.pk), ["status", "w:gen"])
+                pipeline.hmget(keys.job(row.pk), [job_hash.STATUS, job_hash.GENERATION])
             replies = pipeline.execute(raise_on_error=False)
         missing = [
             row for row, found in zip(chunk, replies, strict=True) if not _is_known(row, found)

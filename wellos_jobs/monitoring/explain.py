@@ -12,21 +12,21 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import broker
-from ..broker import keys
+from ..broker import job_hash, keys
 from ..states import FINAL_STATES, STATE_OF_RQ_STATUS, JobState, Priority
 
 if TYPE_CHECKING:
     from ..models import JobRecord
 
 _FIELDS = (
-    "status",
-    "origin",
-    "w:prio",
-    "w:parked",
-    "w:limits",
-    "worker_name",
-    "w:error",
-    "w:cancel",
+    job_hash.STATUS,
+    job_hash.QUEUE,
+    job_hash.PRIORITY,
+    job_hash.PARKED_AT,
+    job_hash.LIMITS,
+    job_hash.WORKER,
+    job_hash.ERROR,
+    job_hash.CANCEL_REQUESTED,
 )
 MOST_NAMED = 3
 
@@ -49,18 +49,17 @@ def explain(handle: Asked) -> str:
     """
     try:
         connection = broker.client(handle.queue)
-        values = [broker.text(value) for value in connection.hmget(keys.job(handle.id), _FIELDS)]
+        found = job_hash.read(connection, handle.id, _FIELDS)
     except broker.Unavailable:
         return _("Redis cannot be reached: the job waits for it.")
-    found = dict(zip(_FIELDS, values, strict=True))
-    if not found["status"]:
+    if not found[job_hash.STATUS]:
         return _from_row(handle)
-    state = STATE_OF_RQ_STATUS.get(found["status"], JobState.WAITING)
+    state = STATE_OF_RQ_STATUS.get(found[job_hash.STATUS], JobState.WAITING)
     if state in FINAL_STATES:
         return _ended(state)
     if state is JobState.ACTIVE:
-        stopping = _(" It was asked to stop.") if found["w:cancel"] else ""
-        return _("It runs on worker %(worker)s.") % {"worker": found["worker_name"]} + stopping
+        stopping = _(" It was asked to stop.") if found[job_hash.CANCEL_REQUESTED] else ""
+        return _("It runs on worker %(worker)s.") % {"worker": found[job_hash.WORKER]} + stopping
     if state is JobState.DELAYED:
         return _delayed(connection, handle, found)
     if state is JobState.BLOCKED:
@@ -105,20 +104,20 @@ def _delayed(connection: Any, handle: Asked, found: dict[str, str]) -> str:
         return _("It is due at any moment.")
     due = timezone.localtime(datetime.fromtimestamp(float(score), tz=UTC))
     when = f"{due:%Y-%m-%d %H:%M:%S %Z}"
-    if found["w:error"]:
+    if found[job_hash.ERROR]:
         return _("Its last attempt failed; it is tried again at %(when)s.") % {"when": when}
     return _("It is delayed until %(when)s.") % {"when": when}
 
 
 def _waiting(connection: Any, handle: Asked, found: dict[str, str]) -> str:
-    queue = found["origin"]
+    queue = found[job_hash.QUEUE]
     if connection.exists(keys.SUSPENDED):
         return _("All work is suspended (rqsuspend); `rqresume` lets it go on.")
     if connection.hexists(keys.PAUSED, queue):
         return _("The queue %(queue)s is paused.") % {"queue": queue}
     if not _has_worker(connection, queue):
         return _("No worker serves the queue %(queue)s.") % {"queue": queue}
-    if found["w:parked"]:
+    if found[job_hash.PARKED_AT]:
         return _limited(connection, found)
     return _in_line(connection, handle, found)
 
@@ -132,14 +131,14 @@ def _has_worker(connection: Any, queue: str) -> bool:
 
 
 def _limited(connection: Any, found: dict[str, str]) -> str:
-    parked = found["w:parked"]
+    parked = found[job_hash.PARKED_AT]
     limit = next(
-        (one for one in json.loads(found["w:limits"] or "[]") if one["id"] == parked), None
+        (one for one in json.loads(found[job_hash.LIMITS] or "[]") if one["id"] == parked), None
     )
     key = parked.partition(":")[2]
     if limit is None:
         return _("A limit holds it back: %(limit)s.") % {"limit": key}
-    most = broker.text(connection.hget(f"{keys.OWN}limits", parked)) or limit.get("n", "")
+    most = broker.text(connection.hget(keys.LIMITS, parked)) or limit.get("n", "")
     if "b" in limit:
         return _(
             "The circuit breaker %(name)s is open: a probe tells when the dependency is back."
@@ -147,7 +146,7 @@ def _limited(connection: Any, found: dict[str, str]) -> str:
     if "p" in limit:
         rate = {"key": key.rpartition("/")[0], "most": most, "period": f"{limit['p']:g}"}
         return _("The rate limit %(key)s is used up: %(most)s in %(period)s s.") % rate
-    holders = connection.zrange(f"{keys.OWN}running:{parked}", 0, MOST_NAMED - 1)
+    holders = connection.zrange(keys.running(parked), 0, MOST_NAMED - 1)
     names = ", ".join(broker.text(one) for one in holders)
     return _("%(most)s runs of %(key)s are allowed at once, and they are taken: %(holders)s.") % {
         "most": most,
@@ -157,11 +156,13 @@ def _limited(connection: Any, found: dict[str, str]) -> str:
 
 
 def _in_line(connection: Any, handle: Asked, found: dict[str, str]) -> str:
-    priority = int(found["w:prio"] or Priority.NORMAL)
+    priority = int(found[job_hash.PRIORITY] or Priority.NORMAL)
     before = sum(
-        _length(connection, keys.lane(found["origin"], one)) for one in Priority if one < priority
+        _length(connection, keys.lane(found[job_hash.QUEUE], one))
+        for one in Priority
+        if one < priority
     )
-    place = _place(connection, keys.lane(found["origin"], priority), str(handle.id))
+    place = _place(connection, keys.lane(found[job_hash.QUEUE], priority), str(handle.id))
     if place is None:
         return _("It is about to start.")
     ahead = before + int(place)
@@ -169,7 +170,7 @@ def _in_line(connection: Any, handle: Asked, found: dict[str, str]) -> str:
         "It waits for a free worker: %(jobs)d job of %(queue)s comes before it.",
         "It waits for a free worker: %(jobs)d jobs of %(queue)s come before it.",
         ahead,
-    ) % {"jobs": ahead, "queue": found["origin"]}
+    ) % {"jobs": ahead, "queue": found[job_hash.QUEUE]}
 
 
 def _length(connection: Any, lane: str) -> int:

@@ -1,13 +1,14 @@
--- claim: give a worker its next job under a lease, in one step: there is no moment in which a popped job is in no
--- structure. Needs lib and claiming.
--- ARGV: worker · number of the call · the process's nonce · queue set · iso time · lease in seconds
--- Returns {0, next due, id, fields}; an error NOSET when the queue set is not registered (Redis came back empty).
-local worker, seq, nonce, set, iso, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
-local settled, id, due = answered(worker, nonce, seq)
+-- claim: give a worker its next job under a lease, in one step: a popped job is never without a structure.
+-- Returns the answer of claiming.lua with 0 for settled; an error NOSET if the queue set is not registered (Redis has
+-- lost its data, or the set has expired).
+
+local call = arguments({'worker', 'number', 'nonce', 'queue_set', 'time', 'lease'})
+
+local settled, id, due = answered(call)
 if not settled then
   local quiet = id
-  if redis.call('EXISTS', W .. 'set:' .. set) == 0 then return redis.error_reply('NOSET ' .. set) end
-  id, due = claim_next(set, worker, nonce, seq, iso, lease, quiet)
-  remember(worker, nonce, seq, 0, id, due)
+  if redis.call('EXISTS', set_key(call.queue_set)) == 0 then return redis.error_reply('NOSET ' .. call.queue_set) end
+  id, due = claim_next(call, quiet)
+  remember(call, 0, id, due)
 end
 return answer(0, id, due)

@@ -1,26 +1,42 @@
--- counts: what stands in Redis for each queue. Reads only. ARGV: queue names
--- Returns for each queue {waiting, active, delayed, blocked, seconds the oldest has waited ('' = nothing waits), paused}
+-- counts: how many jobs of each queue are in which state. Read-only.
+-- ARGV: queue names
+-- Returns for each queue {waiting, active, delayed, blocked, seconds the oldest job has waited ('' if none waits), paused}
+
 local now = clock()
-local reply = {}
-for i = 1, #ARGV do
-  local queue = ARGV[i]
-  local waiting, oldest = 0, nil
-  for _, priority in ipairs({'1', '3', '5', '7', '10'}) do
-    local key = lane_key(queue, priority)
-    local length = lane_length(key)
+
+local function older(since, oldest)
+  if since and (not oldest or tonumber(since) < oldest) then return tonumber(since) end
+  return oldest
+end
+
+-- Return how many jobs of a queue wait, and since when the oldest.
+local function waiting_in(queue)
+  local parked = parked_of_key(queue)
+  local count = redis.call('ZCARD', parked)
+  local oldest = older(redis.call('ZRANGE', parked, 0, 0, 'WITHSCORES')[2])
+
+  for _, priority in ipairs(PRIORITIES) do
+    local lane = lane_key(queue, priority)
+    local length = lane_length(lane)
     if length > 0 then
-      waiting = waiting + length
-      local first = redis.call('LINDEX', key, 0)
-      local since = first and field(first, 'w:since')
-      if since and (not oldest or tonumber(since) < oldest) then oldest = tonumber(since) end
+      count = count + length
+      local first = redis.call('LINDEX', lane, 0)
+      oldest = older(first and field(first, 'w:since'), oldest)
     end
   end
-  local parked = W .. 'parked_of:' .. queue
-  local since = redis.call('ZRANGE', parked, 0, 0, 'WITHSCORES')[2]
-  if since and (not oldest or tonumber(since) < oldest) then oldest = tonumber(since) end
-  waiting = waiting + redis.call('ZCARD', parked)
-  reply[i] = {waiting, redis.call('ZCARD', P .. ':wip:' .. queue), redis.call('ZCARD', P .. ':scheduled:' .. queue),
-    redis.call('ZCARD', P .. ':deferred:' .. queue), oldest and string.format('%.3f', math.max(0, now - oldest)) or '',
-    redis.call('HEXISTS', W .. 'paused', queue)}
+  return count, oldest
+end
+
+local reply = {}
+for i, queue in ipairs(ARGV) do
+  local waiting, oldest = waiting_in(queue)
+  reply[i] = {
+    waiting,
+    redis.call('ZCARD', wip_key(queue)),
+    redis.call('ZCARD', scheduled_key(queue)),
+    redis.call('ZCARD', deferred_key(queue)),
+    oldest and string.format('%.3f', math.max(0, now - oldest)) or '',
+    redis.call('HEXISTS', PAUSED, queue),
+  }
 end
 return reply

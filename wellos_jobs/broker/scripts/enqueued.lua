@@ -1,7 +1,9 @@
--- enqueued: foreign code has put in a job through RQ's API: tell the ledger and wake a worker.
--- ARGV: id · queue · when it is to run, in seconds ('' = now)
-local _, text_now = clock()
+-- enqueued: a job was enqueued through RQ's API: tell the ledger and wake a worker.
+-- ARGV: id · queue · time at which it is to run, in seconds ('' for now)
+
 local id, queue, at = ARGV[1], ARGV[2], ARGV[3]
+local _, text_now = clock()
+
 if at == '' then
   redis.call('HSETNX', job_key(id), 'w:since', text_now)
   announce(queue, '5', text_now)

@@ -1,6 +1,8 @@
--- fair: say in which queues the organizations take turns. What waits already keeps its place.
--- ARGV: queue · 1 or 0, and so on
+-- fair: set in which queues organizations take turns. Waiting jobs keep their place.
+-- ARGV: for each queue its name and 1 (fair) or 0
+
 for i = 1, #ARGV, 2 do
-  if ARGV[i + 1] == '1' then redis.call('HSET', W .. 'fair', ARGV[i], 1) else redis.call('HDEL', W .. 'fair', ARGV[i]) end
+  local queue, is_fair = ARGV[i], ARGV[i + 1] == '1'
+  if is_fair then redis.call('HSET', FAIR, queue, 1) else redis.call('HDEL', FAIR, queue) end
 end
 return 1

@@ -1,15 +1,19 @@
--- forget: the rows know how these jobs ended, so their hashes may go. ARGV: seconds to live · ids
--- One that has less time to live already keeps that.
+-- forget: let the hashes of ended jobs expire, once the rows are written.
+-- ARGV: seconds to live · ids. A hash that already has less time to live keeps it.
+-- Returns the number of ids.
+
 local ttl = tonumber(ARGV[1])
 local now = clock()
-local registries = {finished = 'finished', failed = 'failed', canceled = 'canceled'}
+local FINAL = {finished = true, failed = true, canceled = true}
+
 for i = 2, #ARGV do
   local id = ARGV[i]
   local v = redis.call('HMGET', job_key(id), 'status', 'origin', 'w:name')
+  local status, queue, name = v[1], v[2], v[3]
   local left = redis.call('TTL', job_key(id))
-  if v[1] and v[3] and registries[v[1]] and (left < 0 or left > ttl) then
+  if FINAL[status] and name and (left < 0 or left > ttl) then
     redis.call('EXPIRE', job_key(id), ttl)
-    redis.call('ZADD', P .. ':' .. registries[v[1]] .. ':' .. v[2], 'XX', string.format('%.6f', now + ttl), id)
+    redis.call('ZADD', final_key(status, queue), 'XX', string.format('%.6f', now + ttl), id)
   end
 end
 return #ARGV - 1

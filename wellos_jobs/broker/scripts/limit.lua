@@ -1,9 +1,11 @@
--- limit: set the number of a limit in force for every worker, or ('') go back to what the jobs say.
--- ARGV: id of the limit · number or ''
+-- limit: set the number of a limit for all workers, or return to the number that the jobs give.
+-- ARGV: id of the limit · number ('' to return)
+
 local id, number = ARGV[1], ARGV[2]
-if number == '' then redis.call('HDEL', W .. 'limits', id) else redis.call('HSET', W .. 'limits', id, number) end
+if number == '' then redis.call('HDEL', LIMITS, id) else redis.call('HSET', LIMITS, id, number) end
+
 local now, text_now = clock()
-if redis.call('HEXISTS', W .. 'gated', id) == 1 then -- somebody waits: look at once
+if redis.call('HEXISTS', GATED, id) == 1 then -- jobs wait: check at once
   redis.call('ZADD', GATES, '0', id)
   open_gates(now, text_now)
 end

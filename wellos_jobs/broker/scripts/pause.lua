@@ -1,9 +1,14 @@
--- pause: claims pass this queue by. ARGV: queue · who and when (JSON)
-redis.call('HSET', W .. 'paused', ARGV[1], ARGV[2])
-for _, set in ipairs(redis.call('SMEMBERS', W .. 'sets:' .. ARGV[1])) do
-  for _, priority in ipairs({'1', '3', '5', '7', '10'}) do
-    redis.call('ZREM', W .. 'ready:' .. set, priority .. '|' .. ARGV[1])
-    redis.call('ZREM', W .. 'age:' .. set, priority .. '|' .. ARGV[1])
+-- pause: let no worker claim from a queue.
+-- ARGV: queue · note and time (JSON)
+
+local queue = ARGV[1]
+redis.call('HSET', PAUSED, queue, ARGV[2])
+
+for _, set in ipairs(redis.call('SMEMBERS', sets_key(queue))) do
+  for _, priority in ipairs(PRIORITIES) do
+    local lane = priority .. '|' .. queue
+    redis.call('ZREM', ready_key(set), lane)
+    redis.call('ZREM', age_key(set), lane)
   end
 end
 return 1

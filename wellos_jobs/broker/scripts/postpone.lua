@@ -1,8 +1,9 @@
--- postpone: take an entry of rq-scheduler's set in hand, for a while. ARGV: key of the set · entry id · the score it was
--- read with · seconds. Returns 1, or 0 when the entry was changed or taken meanwhile.
-local key, id, score = ARGV[1], ARGV[2], ARGV[3]
-local held = redis.call('ZSCORE', key, id)
-if not held or tonumber(held) ~= tonumber(score) then return 0 end
-local now = clock()
-redis.call('ZADD', key, now + tonumber(ARGV[4]), id)
+-- postpone: reserve an entry of rq-scheduler's set for a while, by moving its time.
+-- ARGV: key of the set · entry id · the score it was read with · seconds
+-- Returns 1, or 0 if the entry was changed or taken since.
+
+local key, id, score, seconds = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+if not has_score(key, id, score) then return 0 end
+
+redis.call('ZADD', key, clock() + seconds, id)
 return 1

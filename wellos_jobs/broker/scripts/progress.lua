@@ -1,8 +1,11 @@
--- progress: how far a run has come, from the run that holds the claim.
--- ARGV: id · run · percent · message · detail (JSON of the event). Returns 1, or 0 for a stale run.
-local id, run = ARGV[1], ARGV[2]
+-- progress: store the progress of a run, if it still holds the claim.
+-- ARGV: id · run · percent · message · detail (JSON of the event)
+-- Returns 1, or 0 for a stale run.
+
+local id, run, percent, message, detail = unpack(ARGV)
 local h = head(id)
 if h.run ~= run then return 0 end
-redis.call('HSET', job_key(id), 'w:progress', ARGV[3], 'w:message', ARGV[4])
-event('progressed', id, h, ARGV[5])
+
+redis.call('HSET', job_key(id), 'w:progress', percent, 'w:message', message)
+event('progressed', id, h, detail)
 return 1

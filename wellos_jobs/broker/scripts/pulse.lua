@@ -1,15 +1,18 @@
--- pulse: how this Redis lives. Its epoch (made if there is none: it came back empty), and the leader's beat.
--- ARGV: an epoch to take if there is none · '1' to beat. Returns {epoch, the beat before ('' = none), now}
--- DEL comes first: after one write that needs no memory Redis lets a script finish although its memory is full.
+-- pulse: read the epoch of this Redis, and set the leader's beat. Without an epoch Redis has lost its data: make one.
+-- ARGV: a new epoch, used if there is none · '1' to set the beat
+-- Returns {epoch, the previous beat ('' if none), now}
+
+local EPOCH, BEAT = W .. 'epoch', W .. 'beat'
 local _, text_now = clock()
-local epoch = redis.call('GET', W .. 'epoch')
-local before = redis.call('GET', W .. 'beat') or ''
+local epoch = redis.call('GET', EPOCH)
+local before = redis.call('GET', BEAT) or ''
+
 if ARGV[2] == '1' then
-  redis.call('DEL', W .. 'beat')
-  redis.call('SET', W .. 'beat', text_now)
+  redis.call('DEL', BEAT) -- the first write needs no memory: Redis then allows the next ones even if its memory is full
+  redis.call('SET', BEAT, text_now)
 end
 if not epoch then
   epoch = ARGV[1]
-  redis.call('SET', W .. 'epoch', epoch)
+  redis.call('SET', EPOCH, epoch)
 end
 return {epoch, before, text_now}

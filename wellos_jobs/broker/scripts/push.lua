@@ -1,52 +1,71 @@
--- push: bring committed rows to Redis. Pushing an id that Redis knows changes nothing, so it may be resent.
--- ARGV: iso time · deadline on the Redis clock ('' for none: the relay gives one, so that a stale reader of rows
---       cannot revive jobs that have ended since) · one JSON object a job: {id, q, prio, due, gen, event, hash}
--- Returns {length of the event stream, now, code a job}: 1 pushed, 0 known already, -1 cancelled before it came.
+-- push: bring committed rows to Redis. A known id is skipped, so the call may be resent.
+-- ARGV: iso time · deadline on the Redis clock ('' for none; the relay sets one, so that rows it read long ago cannot revive
+--   jobs that have ended since) · for each job a JSON object {id, q, prio, due, gen, event, hash, fair}
+-- Returns {length of the event stream, now, a code for each job}: 1 pushed, 0 known, -1 cancelled before it was pushed.
+
 local iso, deadline = ARGV[1], ARGV[2]
 local now, text_now = clock()
 if deadline ~= '' and now > tonumber(deadline) then return redis.error_reply('LATE the rows were read too long ago') end
-local reply = {redis.call('XLEN', EVENTS), text_now}
 
-for i = 3, #ARGV do
-  local j = cjson.decode(ARGV[i])
-  local key = job_key(j.id)
-  local known = redis.pcall('HMGET', key, 'status', 'w:gen')
-  if known.err then -- something else was put under its key
-    redis.call('DEL', key)
-    known = {}
+-- Return the status and generation of the hash, if there is one.
+local function known(id)
+  local v = redis.pcall('HMGET', job_key(id), 'status', 'w:gen')
+  if v.err then -- the key holds another type
+    redis.call('DEL', job_key(id))
+    return
   end
+  return v[1], tonumber(v[2] or '0')
+end
+
+-- Remove what is left of a job that is replayed.
+local function clear(job)
+  redis.call('DEL', job_key(job.id))
+  for _, status in ipairs({'failed', 'canceled', 'finished'}) do
+    redis.call('ZREM', final_key(status, job.q), job.id)
+  end
+end
+
+local function write_hash(job, status)
+  local fields = {'status', status, 'enqueued_at', iso}
+  for name, value in pairs(job.hash) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  redis.call('HSET', job_key(job.id), unpack(fields))
+end
+
+local function push(job, position)
+  local delayed = job.due ~= '' and tonumber(job.due) > now
+  write_hash(job, delayed and 'scheduled' or 'queued')
+  if job.fair then redis.call('HSET', FAIR, job.q, 1) end
+
+  local detail = ''
+  if delayed then
+    to_delayed(job.id, job.q, job.due)
+    detail = '{"run_at":' .. job.due .. '}'
+  else -- microseconds apart, so that jobs parked at a limit keep their order
+    to_lane(job.id, job.q, job.prio, string.format('%.6f', now + position * 4e-6))
+  end
+
+  event(job.event, job.id, {name = job.hash['w:name'], queue = job.q, attempt = job.hash['w:attempt'], worker = '',
+    db = job.hash['w:db'], gen = job.gen}, detail)
+end
+
+local reply = {redis.call('XLEN', EVENTS), text_now}
+for i = 3, #ARGV do
+  local job = cjson.decode(ARGV[i])
+  local status, generation = known(job.id)
   local code = 1
-  if known[1] and tonumber(known[2] or '0') >= j.gen then
+
+  if status and generation >= job.gen then
     code = 0
-    if known[1] == 'canceled' then -- the row may have come after the tombstone's event: tell the ledger again
-      event('canceled', j.id, head(j.id))
+    if status == 'canceled' then -- the row may be younger than the event of the tombstone: repeat it
+      event('canceled', job.id, head(job.id))
       code = -1
     end
   else
-    if known[1] then -- a replay of a job whose last life is still here
-      redis.call('DEL', key)
-      redis.call('ZREM', P .. ':failed:' .. j.q, j.id)
-      redis.call('ZREM', P .. ':canceled:' .. j.q, j.id)
-      redis.call('ZREM', P .. ':finished:' .. j.q, j.id)
-    end
-    local delayed = j.due ~= '' and tonumber(j.due) > now
-    local fields = {'status', delayed and 'scheduled' or 'queued', 'enqueued_at', iso}
-    for name, value in pairs(j.hash) do
-      fields[#fields + 1] = name
-      fields[#fields + 1] = value
-    end
-    redis.call('HSET', key, unpack(fields))
-    local detail = ''
-    if j.fair then redis.call('HSET', W .. 'fair', j.q, 1) end
-    if delayed then
-      to_delayed(j.id, j.q, j.due)
-      detail = '{"run_at":' .. j.due .. '}'
-    else
-      -- microseconds apart, so that those parked at a limit keep their order
-      to_lane(j.id, j.q, j.prio, string.format('%.6f', now + (i - 3) * 4e-6))
-    end
-    event(j.event, j.id, {name = j.hash['w:name'], queue = j.q, attempt = j.hash['w:attempt'], worker = '',
-      db = j.hash['w:db'], gen = j.gen}, detail)
+    if status then clear(job) end
+    push(job, i - 3)
   end
   reply[#reply + 1] = code
 end

@@ -1,22 +1,26 @@
--- relocate: give a job that has not started another queue or priority. ARGV: id · queue · priority
--- Returns 1, or 0 when it has started or ended. A job that is not here, as a blocked one, is only a row.
+-- relocate: change the queue or priority of a job that has not started.
+-- ARGV: id · queue · priority
+-- Returns 1, or 0 if it has started or ended. A job unknown to Redis, such as a blocked one, exists as a row only.
+
 local id, queue, priority = ARGV[1], ARGV[2], ARGV[3]
 local _, text_now = clock()
 local h = head(id)
 if not h.status then return 1 end
+
 if h.status == 'queued' then
   leave_lane(id, h.queue, h.priority)
   if h.parked then unpark_one(id, h) end
 elseif h.status == 'scheduled' then
   local at = redis.call('ZSCORE', DUE, id)
-  redis.call('ZREM', P .. ':scheduled:' .. h.queue, id)
-  if at then redis.call('ZADD', P .. ':scheduled:' .. queue, at, id) end
+  redis.call('ZREM', scheduled_key(h.queue), id)
+  if at then redis.call('ZADD', scheduled_key(queue), at, id) end
 elseif h.status == 'deferred' then
-  redis.call('ZREM', P .. ':deferred:' .. h.queue, id)
-  redis.call('ZADD', P .. ':deferred:' .. queue, FAR, id)
+  redis.call('ZREM', deferred_key(h.queue), id)
+  redis.call('ZADD', deferred_key(queue), FAR, id)
 else
   return 0
 end
+
 redis.call('HSET', job_key(id), 'origin', queue, 'w:prio', priority)
 if h.status == 'queued' then to_lane(id, queue, priority, text_now, false, true) end
 return 1

@@ -1,39 +1,59 @@
--- renew: a supervisor says that it lives, and that these workers do: their leases and RQ worker keys last on.
--- ARGV: iso time · lease · ttl of the keys · the supervisor's token · what it is (JSON) · for each worker its name, the job
--- it is in ('' = none) and its memory in bytes ('' = unknown).
--- Returns {1 if it is to take no more jobs, the names Redis has forgotten...}. A key that ran out while Redis was away
--- carried the claim: the supervisor knows it.
--- EXPIRE comes first: after one write that needs no memory Redis lets a script finish although its memory is full.
-local iso, lease, ttl, token = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+-- renew: the heartbeat of a supervisor: renews its own key, the RQ keys of its workers and the leases of their jobs.
+-- ARGV: iso time · lease in seconds · ttl of the keys · token of the supervisor · facts about it (JSON) · for each worker
+--   its name, the id of its job ('' if none) and its memory in bytes ('' if unknown)
+-- Returns {1 if it is to take no more jobs, names of workers that Redis has forgotten...}. If the key of a worker has expired,
+-- as while Redis was down, the claim in it is restored: the supervisor knows it.
+-- EXPIRE comes first: a first write that needs no memory lets the script finish even if the memory of Redis is full.
+
+local iso, lease, ttl, token, facts = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local now, text_now = clock()
-local supervisor = W .. 'supervisor:' .. token
-redis.call('EXPIRE', supervisor, ttl)
-redis.call('HSET', supervisor, 'facts', ARGV[5], 'beat', text_now)
-redis.call('EXPIRE', supervisor, ttl)
-redis.call('ZADD', W .. 'supervisors', text_now, token)
-redis.call('ZREMRANGEBYSCORE', W .. 'supervisors', '-inf', now - tonumber(ttl))
-local reply = {redis.call('HEXISTS', supervisor, 'quiet')}
-for i = 6, #ARGV, 3 do
-  local key = worker_key(ARGV[i])
-  if redis.call('HEXISTS', key, 'birth') == 0 then reply[#reply + 1] = ARGV[i] end
+
+local function renew_supervisor()
+  local key = supervisor_key(token)
   redis.call('EXPIRE', key, ttl)
-  if reply[1] == 1 and redis.call('HEXISTS', key, 'w:memory') == 0 then -- it was born since the others were told
-    redis.call('HSET', key, 'w:quiet', '1')
-  end
-  redis.call('HSET', key, 'last_heartbeat', iso, 'w:supervisor', token, 'w:memory', ARGV[i + 2])
+  redis.call('HSET', key, 'facts', facts, 'beat', text_now)
+  redis.call('EXPIRE', key, ttl)
+  redis.call('ZADD', SUPERVISORS, text_now, token)
+  redis.call('ZREMRANGEBYSCORE', SUPERVISORS, '-inf', now - tonumber(ttl))
+  return redis.call('HEXISTS', key, 'quiet')
+end
+
+-- Return the job of a worker, restored from what the supervisor knows if the worker's key has expired.
+local function job_of(worker, job_id)
+  local key = worker_key(worker)
   local id = redis.call('HGET', key, 'current_job')
-  if not id and ARGV[i + 1] ~= '' then
-    local h = head(ARGV[i + 1])
-    if h.status == 'started' and h.worker == ARGV[i] then
-      id = ARGV[i + 1]
+  if not id and job_id ~= '' then
+    local h = head(job_id)
+    if h.status == 'started' and h.worker == worker then
+      id = job_id
       redis.call('HSET', key, 'current_job', id, 'state', 'busy')
     end
   end
-  if id and id ~= '' then
-    redis.call('ZADD', LEASES, 'XX', string.format('%.6f', now + lease), id)
-    redis.call('HSET', job_key(id), 'last_heartbeat', iso)
-    local execution = P .. ':execution:' .. id .. ':' .. (redis.call('HGET', job_key(id), 'w:run') or '')
-    if redis.call('EXISTS', execution) == 1 then redis.call('HSET', execution, 'last_heartbeat', text_now) end
+  return id
+end
+
+local function renew_job(id)
+  redis.call('ZADD', LEASES, 'XX', string.format('%.6f', now + lease), id)
+  redis.call('HSET', job_key(id), 'last_heartbeat', iso)
+
+  local execution = execution_key(id .. ':' .. (redis.call('HGET', job_key(id), 'w:run') or ''))
+  if redis.call('EXISTS', execution) == 1 then redis.call('HSET', execution, 'last_heartbeat', text_now) end
+end
+
+local quiet = renew_supervisor()
+local reply = {quiet}
+for i = 6, #ARGV, 3 do
+  local worker, job_id, memory = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local key = worker_key(worker)
+  if redis.call('HEXISTS', key, 'birth') == 0 then reply[#reply + 1] = worker end
+
+  redis.call('EXPIRE', key, ttl)
+  if quiet == 1 and redis.call('HEXISTS', key, 'w:memory') == 0 then -- started after the others were told
+    redis.call('HSET', key, 'w:quiet', '1')
   end
+  redis.call('HSET', key, 'last_heartbeat', iso, 'w:supervisor', token, 'w:memory', memory)
+
+  local id = job_of(worker, job_id)
+  if id and id ~= '' then renew_job(id) end
 end
 return reply

@@ -1,66 +1,80 @@
--- rescue: end somebody else's claim, because its owner is dead. The only script that may.
--- ARGV: iso time · why (crashed, timeout, canceled, handed_back) · worker ('' = only claims whose lease has run out) ·
---       error text · job ids; with a worker and no ids: the job that worker holds; with neither: 100 whose lease
---       has run out
--- Returns for each job rescued: id, name, queue, attempt, what became of it (waiting, failed, canceled or ended).
-local iso, why, worker, message = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+-- rescue: end the claims of dead workers. Only this script may end a claim that the caller does not hold.
+-- ARGV: iso time · reason (crashed, timeout, canceled, handed_back) · worker · error text · job ids
+-- Rescued are: with a worker and job ids, these jobs if the worker holds them; with a worker only, the job it holds; without
+-- both, up to 100 jobs whose lease has run out.
+-- Returns for each rescued job: id, name, queue, attempt, outcome (waiting, failed, canceled or ended).
+
+local iso, reason, worker, message = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local now, text_now = clock()
 local MOST_FOREIGN_ATTEMPTS = 3
 
-local function requeue(id, h, name, detail)
-  redis.call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', iso)
-  redis.call('HDEL', job_key(id), 'w:progress', 'w:message')
-  to_lane(id, h.queue, h.priority, text_now, true)
-  event(name, id, h, detail)
-  return 'waiting'
-end
+local detail = cjson.encode({
+  reason = reason,
+  message = message,
+  error_class = reason == 'timeout' and 'JobTimeout' or 'WorkerDied',
+})
 
+-- Decide what becomes of a job whose claim was released.
 local function rescue(id, h)
-  local detail = cjson.encode({reason = why, message = message, error_class = why == 'timeout' and 'JobTimeout'
-    or 'WorkerDied'})
-  if h.foreign and h.status ~= 'started' then -- RQ's own code had ended it; only our lease was left
+  if h.foreign and h.status ~= 'started' then -- RQ's code had stored its end; only our lease was left
     if h.status then
       event(h.status == 'finished' and 'completed' or (h.status == 'failed' and 'failed' or 'retried'), id, h, detail)
     end
     return 'ended'
   end
-  if why == 'canceled' or h.cancel then
-    finish(id, h, 'canceled', 'canceled', iso)
+
+  if reason == 'canceled' or h.cancel then
+    finish(id, h, 'canceled', iso)
     event('canceled', id, h, detail)
     return 'canceled'
   end
-  if why == 'handed_back' then
-    redis.call('HSET', job_key(id), 'w:attempt', h.attempt - 1)
-    return requeue(id, h, 'snoozed', detail)
+
+  if reason == 'handed_back' then
+    uncount_attempt(id, h)
+    requeue(id, h, iso, text_now)
+    event('snoozed', id, h, detail)
+    return 'waiting'
   end
+
   local most = h.foreign and MOST_FOREIGN_ATTEMPTS or h.max
-  if h.attempt < most then return requeue(id, h, 'rescued', detail) end
-  finish(id, h, 'failed', 'failed', iso)
+  if h.attempt < most then
+    requeue(id, h, iso, text_now)
+    event('rescued', id, h, detail)
+    return 'waiting'
+  end
+
+  finish(id, h, 'failed', iso)
   redis.call('HSET', job_key(id), 'w:error', message)
   event('failed', id, h, detail)
   return 'failed'
 end
 
-local ids = {}
-for i = 5, #ARGV do ids[#ids + 1] = ARGV[i] end
-if #ids == 0 and worker ~= '' then
+local function chosen()
+  if #ARGV > 4 then return {unpack(ARGV, 5)} end
+  if worker == '' then return redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, 100) end
+
   local held = redis.call('HGET', worker_key(worker), 'current_job')
-  if held and held ~= '' then ids[1] = held end
-elseif #ids == 0 then
-  ids = redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, 100)
+  return held and held ~= '' and {held} or {}
+end
+
+-- Whether the worker holds the job; without a worker, whether its lease has run out.
+local function is_lost(h, lease)
+  if worker ~= '' then return h.worker == worker end
+  return lease and tonumber(lease) <= now
 end
 
 local reply = {}
-for _, id in ipairs(ids) do
+for _, id in ipairs(chosen()) do
   local h = head(id)
   local lease = redis.call('ZSCORE', LEASES, id)
-  local ours = worker ~= '' and h.worker == worker or worker == '' and lease and tonumber(lease) <= now
-  if ours and h.run then
-    release(id, h)
-    local ending = rescue(id, h)
-    for _, part in ipairs({id, h.name, h.queue, h.attempt, ending}) do reply[#reply + 1] = part end
-  elseif ours and lease then -- a lease without a claim: the hash was deleted by foreign code
-    redis.call('ZREM', LEASES, id)
+  if is_lost(h, lease) then
+    if h.run then
+      release(id, h)
+      local outcome = rescue(id, h)
+      for _, part in ipairs({id, h.name, h.queue, h.attempt, outcome}) do reply[#reply + 1] = part end
+    elseif lease then -- a lease without a claim: foreign code has deleted the hash
+      redis.call('ZREM', LEASES, id)
+    end
   end
 end
 return reply

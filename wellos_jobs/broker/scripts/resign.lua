@@ -1,4 +1,6 @@
--- resign: let go of a lock, if it is still ours. ARGV: name of the lock · token
-local key = W .. ARGV[1]
-if redis.call('GET', key) == ARGV[2] then return redis.call('DEL', key) end
+-- resign: release a lock, if the token holds it.
+-- ARGV: name of the lock · token
+
+local key, token = W .. ARGV[1], ARGV[2]
+if redis.call('GET', key) == token then return redis.call('DEL', key) end
 return 0

@@ -1,3 +1,6 @@
--- ring: an idle worker leaves and may have taken the token along: if work waits, wake another. ARGV: queue set
-if redis.call('EXISTS', W .. 'ready:' .. ARGV[1]) == 1 then ring(ARGV[1]) end
+-- ring: an idle worker leaves, and may have taken the token of the bell: if work waits, wake another one.
+-- ARGV: queue set
+
+local set = ARGV[1]
+if redis.call('EXISTS', ready_key(set)) == 1 then ring(set) end
 return 1

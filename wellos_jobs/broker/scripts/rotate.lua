@@ -1,10 +1,12 @@
--- rotate: put re-encrypted data into job hashes, each only if its data is still what was read.
--- ARGV: id, old data, new data; again for each job. Returns how many were changed. A resend changes nothing.
+-- rotate: store re-encrypted data in job hashes, each only if its data is still what was read. May be resent.
+-- ARGV: for each job its id, the old data and the new data
+-- Returns the number of jobs changed.
+
 local changed = 0
 for i = 1, #ARGV, 3 do
-  local key = job_key(ARGV[i])
-  if redis.call('HGET', key, 'data') == ARGV[i + 1] then
-    redis.call('HSET', key, 'data', ARGV[i + 2])
+  local key, old, new = job_key(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
+  if redis.call('HGET', key, 'data') == old then
+    redis.call('HSET', key, 'data', new)
     changed = changed + 1
   end
 end

@@ -1,67 +1,84 @@
--- settle: store how a run ended, announce it, and, when a queue set is given, claim the next job in the same step.
--- Only the run that still holds the claim is settled: a stale finisher changes nothing. Needs lib and claiming.
--- ARGV: worker · number of the call · nonce · queue set ('' = claim nothing) · iso time · lease ·
---       id · run · outcome · seconds until it runs again (retried, snoozed) · run time in seconds · detail (JSON of the event) ·
---       result (JSON) · error text · verdicts of its circuit breakers (JSON, '' for none)
--- Returns {1 settled, 2 settled as canceled or 0 stale, next due, id, fields of the job claimed}
-local worker, seq, nonce, set, iso, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
-local id, run, outcome, after, seconds, detail = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
+-- settle: store how a run ended, announce it and, if a queue set is given, claim the next job in the same step.
+-- Only the run that still holds the claim is settled: a stale run changes nothing.
+-- queue_set: '' claims nothing. outcome: completed, retried, snoozed, failed, canceled or handed_back. after: seconds until
+-- it runs again (retried, snoozed). seconds: run time. detail: JSON of the event. result: JSON. verdicts: JSON, what the
+-- run says about its circuit breakers, '' for nothing.
+-- Returns the answer of claiming.lua; settled is 1, 2 if the job was canceled while it ran, 0 if the run is stale.
 
-local function settle()
-  local h = head(id)
-  if not h.status then -- foreign code has deleted the job while it ran
-    local queue = redis.call('HGET', P .. ':execution:' .. id .. ':' .. run, 'w:queue')
-    if queue then
-      close_execution(id .. ':' .. run, queue)
-      redis.call('ZREM', LEASES, id)
-    end
+local call = arguments({'worker', 'number', 'nonce', 'queue_set', 'time', 'lease',
+  'job_id', 'run', 'outcome', 'after', 'seconds', 'detail', 'result', 'error', 'verdicts'})
+local id, iso, outcome = call.job_id, call.time, call.outcome
+
+-- The hash was deleted by foreign code while the job ran.
+local function clean_up()
+  local name = id .. ':' .. call.run
+  local queue = redis.call('HGET', execution_key(name), 'w:queue')
+  if queue then
+    close_execution(name, queue)
+    redis.call('ZREM', LEASES, id)
   end
-  if h.run ~= run then return 0 end
+end
+
+local function store(h)
   local key = job_key(id)
   local now, text_now = clock()
-  release(id, h, ARGV[15] ~= '' and cjson.decode(ARGV[15]))
-  local canceled = h.cancel and outcome ~= 'completed' and outcome ~= 'failed'
-  if canceled then outcome = 'canceled' end -- asked for while it ran: it must not run again
+
   if outcome == 'completed' then
-    finish(id, h, 'finished', 'finished', iso)
-    redis.call('HSET', key, 'w:result', ARGV[13], 'w:progress', '100')
-    if h.attempt > 1 then redis.call('HDEL', key, 'w:error') end -- of an attempt before
+    finish(id, h, 'finished', iso)
+    redis.call('HSET', key, 'w:result', call.result, 'w:progress', '100')
+    if h.attempt > 1 then redis.call('HDEL', key, 'w:error') end -- of an earlier attempt
   elseif outcome == 'failed' then
-    finish(id, h, 'failed', 'failed', iso)
-    redis.call('HSET', key, 'w:error', ARGV[14])
+    finish(id, h, 'failed', iso)
+    redis.call('HSET', key, 'w:error', call.error)
   elseif outcome == 'canceled' then
-    finish(id, h, 'canceled', 'canceled', iso)
-  elseif outcome == 'handed_back' then -- the worker stops: to the front of its lane, the attempt does not count
-    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', iso, 'w:attempt', h.attempt - 1)
-    redis.call('HDEL', key, 'w:progress', 'w:message')
-    to_lane(id, h.queue, h.priority, text_now, true)
+    finish(id, h, 'canceled', iso)
+  elseif outcome == 'handed_back' then -- the worker stops
+    uncount_attempt(id, h)
+    requeue(id, h, iso, text_now)
   else -- retried or snoozed
     redis.call('HSET', key, 'status', 'scheduled', 'w:progress', '0')
     if outcome == 'snoozed' then
-      redis.call('HSET', key, 'w:attempt', h.attempt - 1, 'w:message', ARGV[14])
+      redis.call('HSET', key, 'w:attempt', h.attempt - 1, 'w:message', call.error)
     else
-      redis.call('HSET', key, 'w:error', ARGV[14], 'w:message', '')
+      redis.call('HSET', key, 'w:error', call.error, 'w:message', '')
     end
-    to_delayed(id, h.queue, string.format('%.6f', now + tonumber(after)))
+    to_delayed(id, h.queue, string.format('%.6f', now + tonumber(call.after)))
   end
-  event(outcome == 'handed_back' and 'snoozed' or outcome, id, h, detail)
+end
+
+local function count()
+  local worker = worker_key(call.worker)
   if outcome == 'completed' then
-    redis.call('HINCRBY', worker_key(worker), 'successful_job_count', 1)
+    redis.call('HINCRBY', worker, 'successful_job_count', 1)
   elseif outcome == 'failed' or outcome == 'retried' then
-    redis.call('HINCRBY', worker_key(worker), 'failed_job_count', 1)
+    redis.call('HINCRBY', worker, 'failed_job_count', 1)
   end
-  redis.call('HINCRBYFLOAT', worker_key(worker), 'total_working_time', seconds)
+  redis.call('HINCRBYFLOAT', worker, 'total_working_time', call.seconds)
+end
+
+local function settle()
+  local h = head(id)
+  if not h.status then clean_up() end
+  if h.run ~= call.run then return 0 end
+
+  release(id, h, call.verdicts ~= '' and cjson.decode(call.verdicts))
+  local canceled = h.cancel and outcome ~= 'completed' and outcome ~= 'failed'
+  if canceled then outcome = 'canceled' end -- requested while it ran: it must not run again
+
+  store(h)
+  event(outcome == 'handed_back' and 'snoozed' or outcome, id, h, call.detail)
+  count()
   return canceled and 2 or 1
 end
 
-local settled, next_id, due = answered(worker, nonce, seq)
+local settled, next_id, due = answered(call)
 if not settled then
   local quiet = next_id
   next_id = nil
   settled = settle()
-  if set ~= '' and redis.call('EXISTS', W .. 'set:' .. set) == 1 then
-    next_id, due = claim_next(set, worker, nonce, seq, iso, lease, quiet)
+  if call.queue_set ~= '' and redis.call('EXISTS', set_key(call.queue_set)) == 1 then
+    next_id, due = claim_next(call, quiet)
   end
-  remember(worker, nonce, seq, settled, next_id, due)
+  remember(call, settled, next_id, due)
 end
 return answer(settled, next_id, due)

@@ -1,14 +1,21 @@
--- claiming: how a worker gets its next job; shared by claim and settle, which are put behind it.
+-- claiming: how a worker gets its next job; loaded for claim and settle only, in front of them.
+-- `call` holds the arguments that both begin with: worker, number, nonce, queue_set, time, lease.
 
-local MOST_HINTS = 500
+local MOST_HINTS = 500 -- list entries that one call may drop
 
--- The lane to take from: the best one, or in one claim of 16 the one whose oldest job has waited longest.
-local function choose_lane(set, fair_turn)
-  if not fair_turn then return redis.call('ZRANGE', W .. 'ready:' .. set, 0, 0)[1] end
-  local ages = W .. 'age:' .. set
-  for _ = 1, 16 do -- the ages are hints: put those right that are too old, then look again
+-- A process numbers its calls; the nonce tells it from an earlier process of the same worker name.
+local function call_id(call) return call.nonce .. '-' .. call.number end
+
+-- Return the lane to take from: the best one, or in one claim of 16 the one whose oldest job has waited longest.
+local function choose_lane(set, longest_wait)
+  local ready = ready_key(set)
+  if not longest_wait then return redis.call('ZRANGE', ready, 0, 0)[1] end
+
+  local ages = age_key(set)
+  for _ = 1, 16 do -- ages are hints: correct the outdated ones, then look again
     local oldest = redis.call('ZRANGE', ages, 0, 0, 'WITHSCORES')
-    if not oldest[1] then return redis.call('ZRANGE', W .. 'ready:' .. set, 0, 0)[1] end
+    if not oldest[1] then return redis.call('ZRANGE', ready, 0, 0)[1] end
+
     local priority, queue = string.match(oldest[1], '^(%d+)|(.*)$')
     local first = redis.call('LINDEX', lane_key(queue, priority), 0)
     local since = first and field(first, 'w:since')
@@ -23,91 +30,104 @@ local function choose_lane(set, fair_turn)
   return redis.call('ZRANGE', ages, 0, 0)[1]
 end
 
-local function take(id, h, worker, run, now, text_now, iso, lease)
-  local attempt = h.attempt + 1
-  redis.call('HSET', job_key(id), 'status', 'started', 'started_at', iso, 'last_heartbeat', iso,
-    'worker_name', worker, 'w:run', run, 'w:attempt', attempt)
-  redis.call('PERSIST', job_key(id)) -- a final job that RQ's own code requeued had a time to live
-  if not h.foreign then open_execution(id, run, h.queue, worker, text_now) end
-  redis.call('ZADD', LEASES, string.format('%.6f', now + lease), id)
-  h.attempt, h.worker = attempt, worker
+-- Claim a job that was popped from its lane.
+local function take(id, h, call, now, text_now)
+  local attempt, run = h.attempt + 1, call_id(call)
+  redis.call('HSET', job_key(id), 'status', 'started', 'started_at', call.time, 'last_heartbeat', call.time,
+    'worker_name', call.worker, 'w:run', run, 'w:attempt', attempt)
+  redis.call('PERSIST', job_key(id)) -- a final job that was requeued by RQ had a time to live
+  if not h.foreign then open_execution(id, run, h.queue, call.worker, text_now) end
+  redis.call('ZADD', LEASES, string.format('%.6f', now + tonumber(call.lease)), id)
+
+  h.attempt, h.worker = attempt, call.worker
   local since = redis.call('HGET', job_key(id), 'w:since')
-  event('started', id, h, since and string.format('{"wait":%.6f}', math.max(0, now - tonumber(since))) or '')
+  local waited = since and string.format('{"wait":%.6f}', math.max(0, now - tonumber(since)))
+  event('started', id, h, waited or '')
 end
 
--- Claim the next job of a set of queues. Returns its id, or false and the time the next delayed job is due. A quiet worker
--- takes none: the token of the bell that it may have taken is for another.
-local function claim_next(set, worker, nonce, seq, iso, lease, quiet)
-  local now, text_now = clock()
-  move_due(now, text_now, iso, 20)
+-- Pop the next entry of a lane, if its queue is not paused. A lane without further entries leaves the queue set.
+local function pop(lane, set)
+  local priority, queue = string.match(lane, '^(%d+)|(.*)$')
+  local key = lane_key(queue, priority)
+  local paused = redis.call('HEXISTS', PAUSED, queue) == 1
+  local id = not paused and redis.call('LPOP', key)
+  if id then refill(key) end
+
+  if paused or redis.call('EXISTS', key) == 0 then
+    redis.call('ZREM', ready_key(set), lane)
+    redis.call('ZREM', age_key(set), lane)
+    if not paused then forget_turns(key) end
+  end
+  return id
+end
+
+-- Claim the next job of a queue set. Returns its id, or false and when to ask again (see next_due). A quiet worker gets
+-- none; it passes on the token of the bell that it may have taken.
+local function claim_next(call, quiet)
+  local set, now, text_now = call.queue_set, clock()
+  local ready = ready_key(set)
+  move_due(now, text_now, call.time, 20)
   if quiet then
-    if redis.call('EXISTS', W .. 'ready:' .. set) == 1 then ring(set) end
+    if redis.call('EXISTS', ready) == 1 then ring(set) end
     return false, 'quiet'
   end
-  if redis.call('EXISTS', P .. ':suspended') == 1 then return false end
-  local ready = W .. 'ready:' .. set
-  local fair_turn = seq % 16 == 0
+  if redis.call('EXISTS', SUSPENDED) == 1 then return false end
+
+  local longest_wait = tonumber(call.number) % 16 == 0
   for step = 1, MOST_HINTS do
-    local lane = choose_lane(set, fair_turn)
+    local lane = choose_lane(set, longest_wait)
     if not lane then break end
-    local priority, queue = string.match(lane, '^(%d+)|(.*)$')
-    local key = lane_key(queue, priority)
-    local paused = redis.call('HEXISTS', W .. 'paused', queue) == 1
-    local id = not paused and redis.call('LPOP', key)
-    if id then refill(key) end
-    if paused or redis.call('EXISTS', key) == 0 then
-      redis.call('ZREM', ready, lane)
-      redis.call('ZREM', W .. 'age:' .. set, lane)
-      if not paused then forget_turns(key) end
-    end
+
+    local id = pop(lane, set)
     if id then
       local h = head(id)
-      -- a list entry is only a hint: anything but 'queued' is dropped, and so is a second entry of a parked job
-      if h.status == 'queued' and not h.parked and (not h.limits or admit(id, h, nonce .. '-' .. seq, now)) then
-        take(id, h, worker, nonce .. '-' .. seq, now, text_now, iso, lease)
-        if redis.call('EXISTS', ready) == 1 then ring(set) end -- baton: leave no idle worker asleep over work
+      -- A list entry is only a hint: drop it unless the job is queued, and not a second entry of a parked job.
+      local wanted = h.status == 'queued' and not h.parked
+      if wanted and (not h.limits or admit(id, h, call_id(call), now)) then
+        take(id, h, call, now, text_now)
+        if redis.call('EXISTS', ready) == 1 then ring(set) end -- pass the baton: more work waits for an idle worker
         return id
       end
     end
-    if step == MOST_HINTS then return false, '0' end -- more hints than one call may drop: ask again at once
+    if step == MOST_HINTS then return false, '0' end -- ask again at once
   end
   return false, next_due()
 end
 
--- A worker process numbers its calls. A number that comes again is a call resent after a lost reply: it gets the stored
--- answer. The nonce tells the process from an earlier one of the same name. A job whose lease has run out meanwhile is not
--- in the answer: it may be another worker's by now, and its run with it.
--- Returns settled, the job's id and when the next is due; nothing and whether the worker is quiet when the call is new.
-local function answered(worker, nonce, seq)
-  local v = redis.call('HMGET', worker_key(worker), 'w:seq', 'w:settled', 'w:claimed', 'w:due', 'w:quiet')
-  if v[1] ~= nonce .. '-' .. seq then return nil, v[5] end
+-- A call that comes again was resent after a lost reply: return its stored answer, that is settled, the job's id and when
+-- to ask again. A job whose lease has run out since is not in it: another worker may have it by now.
+-- For a new call, return nil and whether the worker is quiet.
+local function answered(call)
+  local v = redis.call('HMGET', worker_key(call.worker), 'w:seq', 'w:settled', 'w:claimed', 'w:due', 'w:quiet')
+  if v[1] ~= call_id(call) then return nil, v[5] end
+
   local id = v[3] ~= '' and v[3]
   if id and redis.call('HGET', job_key(id), 'w:run') ~= v[1] then return tonumber(v[2]), false, '0' end
   return tonumber(v[2]), id, v[4]
 end
 
-local function remember(worker, nonce, seq, settled, id, due)
-  local fields = {'w:seq', nonce .. '-' .. seq, 'w:settled', settled, 'w:claimed', id or '', 'w:due', due or ''}
+-- Store the answer of a call for `answered`.
+local function remember(call, settled, id, due)
+  local fields = {'w:seq', call_id(call), 'w:settled', settled, 'w:claimed', id or '', 'w:due', due or ''}
   if id then
     fields[9], fields[10], fields[11], fields[12] = 'current_job', id, 'state', 'busy'
   end
-  redis.call('HSET', worker_key(worker), unpack(fields))
+  redis.call('HSET', worker_key(call.worker), unpack(fields))
 end
 
-local PAYLOAD = {'w:name', 'data', 'origin', 'w:attempt', 'w:max', 'w:timeout', 'w:db', 'w:gen', 'w:org', 'w:user',
-  'w:ctx', 'w:run', 'w:since', 'w:prio', 'timeout'}
+-- The fields of a claimed job's hash that its worker needs: broker/claims.py has the same list.
+local CLAIM_FIELDS = {'w:name', 'data', 'origin', 'w:attempt', 'w:max', 'w:timeout', 'w:db', 'w:gen', 'w:org',
+  'w:user', 'w:ctx', 'w:run', 'w:since', 'w:prio', 'timeout'}
 
--- {settled, seconds until the next delayed job is due ('' = none; 'quiet' = it takes no jobs), id, then the fields above}
+-- Return the answer: {settled, next_due, job_id, then CLAIM_FIELDS}. next_due is in seconds from now; '' if nothing is
+-- due, 'quiet' if the worker is to take no jobs.
 local function answer(settled, id, due)
-  local wait = ''
-  if due == 'quiet' then
-    wait = due
-  elseif due and due ~= '' then
-    wait = string.format('%.3f', math.max(0, tonumber(due) - clock()))
-  end
-  local reply = {settled, wait, id or ''}
+  local next_due = due or ''
+  if next_due ~= '' and next_due ~= 'quiet' then next_due = seconds_until(due, (clock())) end
+
+  local reply = {settled, next_due, id or ''}
   if id then
-    for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(PAYLOAD))) do reply[3 + i] = value end
+    for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(CLAIM_FIELDS))) do reply[3 + i] = value end
   end
   return reply
 end

@@ -1,54 +1,74 @@
--- lifecycle: how a job leaves a state, for every script. Needs lib and limits.
+-- lifecycle: how a job changes its state; loaded for all scripts, after common and limits.
 
--- Move at most `limit` delayed jobs whose time has come into their lanes.
+local YEAR = 31536000 -- seconds; RQ keeps failed jobs that long
+
+-- A job that was delayed, or enqueued through RQ, may run now: put it into its lane and tell the ledger.
+local function make_ready(id, h, queue, iso, text_now, in_front)
+  redis.call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', iso)
+  to_lane(id, queue, h.priority, text_now, in_front)
+  h.worker = ''
+  event('enqueued', id, h)
+end
+
+-- Move at most `limit` delayed jobs that are due into their lanes.
 local function move_due(now, text_now, iso, limit)
   open_gates(now, text_now)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, limit)) do
     redis.call('ZREM', DUE, id)
     local h = head(id)
-    redis.call('ZREM', P .. ':scheduled:' .. h.queue, id)
-    if h.status == 'scheduled' then
-      redis.call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', iso)
-      to_lane(id, h.queue, h.priority, text_now)
-      h.worker = ''
-      event('enqueued', id, h)
-    end
+    redis.call('ZREM', scheduled_key(h.queue), id)
+    if h.status == 'scheduled' then make_ready(id, h, h.queue, iso, text_now) end
   end
 end
 
--- What RQ calls an execution: `rq:wip` and the pages of django-rq know a run by it. Foreign jobs' are made by RQ.
--- It is not listed under its worker: django-rq's page of a worker reads that job as a pickle and ends in an error 500.
+-- Put a job whose run was broken off back to the front of its lane.
+local function requeue(id, h, iso, text_now)
+  redis.call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', iso)
+  redis.call('HDEL', job_key(id), 'w:progress', 'w:message')
+  to_lane(id, h.queue, h.priority, text_now, true)
+end
+
+-- The run does not count as an attempt.
+local function uncount_attempt(id, h)
+  redis.call('HSET', job_key(id), 'w:attempt', h.attempt - 1)
+end
+
+-- RQ calls a run an execution: `rq:wip` and django-rq's pages list them. RQ itself makes those of foreign jobs.
+-- Ours is not listed under its worker: django-rq's worker page reads that job as a pickle and fails with an error 500.
 local function open_execution(id, run, queue, worker, text_now)
   local name = id .. ':' .. run
-  redis.call('ZADD', P .. ':wip:' .. queue, FAR, name)
-  redis.call('HSET', P .. ':execution:' .. name, 'id', run, 'job_id', id, 'created_at', text_now,
+  redis.call('ZADD', wip_key(queue), FAR, name)
+  redis.call('HSET', execution_key(name), 'id', run, 'job_id', id, 'created_at', text_now,
     'last_heartbeat', text_now, 'worker_name', worker, 'w:queue', queue)
 end
 
 local function close_execution(name, queue)
-  redis.call('ZREM', P .. ':wip:' .. queue, name)
-  redis.call('DEL', P .. ':execution:' .. name)
+  redis.call('ZREM', wip_key(queue), name)
+  redis.call('DEL', execution_key(name))
 end
 
--- End a claim: the job is in no structure after this until the caller puts it into its next one, in this script.
+-- End a claim. Afterwards the job is in no structure: the calling script must put it into its next one.
 local function release(id, h, verdicts)
-  if h.foreign then -- RQ's own code has closed its executions, unless its process died
-    for _, name in ipairs(redis.call('ZRANGE', P .. ':wip:' .. h.queue, 0, -1)) do
+  if h.foreign then -- RQ closes the executions of foreign jobs, unless its process died
+    for _, name in ipairs(redis.call('ZRANGE', wip_key(h.queue), 0, -1)) do
       if string.sub(name, 1, #id + 1) == id .. ':' then close_execution(name, h.queue) end
     end
   else
     close_execution(id .. ':' .. (h.run or ''), h.queue)
   end
+
   redis.call('ZREM', LEASES, id)
   redis.call('HDEL', job_key(id), 'w:run', 'w:cancel')
-  local key = worker_key(h.worker)
-  if redis.call('HGET', key, 'current_job') == id then
-    redis.call('HSET', key, 'current_job', '', 'state', 'idle')
+
+  local worker = worker_key(h.worker)
+  if redis.call('HGET', worker, 'current_job') == id then
+    redis.call('HSET', worker, 'current_job', '', 'state', 'idle')
   end
+
   if h.limits then free(id, h.limits, verdicts or {}, clock()) end
 end
 
--- When something waits for a time to come: the next delayed job, or the next gate of a limit. nil when nothing does.
+-- When the next delayed job is due or the next gate of a limit opens; nil if there is neither.
 local function next_due()
   local due = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
   local gate = redis.call('ZRANGE', GATES, 0, 0, 'WITHSCORES')[2]
@@ -56,14 +76,21 @@ local function next_due()
   return due or gate
 end
 
--- Give a job its final status. No time to live: the ledger sets it once the rows know. That of a foreign job is RQ's own
--- for failed jobs, a year, so that RQ's tools can requeue it.
-local function finish(id, h, status, registry, iso)
-  local upto = FAR
+-- Give a job its final status: finished, failed or canceled. It gets no time to live: the ledger sets that once the
+-- rows are written. A foreign job gets RQ's time to live for failed jobs, so that RQ's tools can requeue it.
+local function finish(id, h, status, iso)
+  local expires = FAR
   redis.call('HSET', job_key(id), 'status', status, 'ended_at', iso)
   if h.foreign then
-    redis.call('EXPIRE', job_key(id), 31536000)
-    upto = string.format('%.6f', clock() + 31536000)
+    redis.call('EXPIRE', job_key(id), YEAR)
+    expires = string.format('%.6f', clock() + YEAR)
   end
-  redis.call('ZADD', P .. ':' .. registry .. ':' .. h.queue, upto, id)
+  redis.call('ZADD', final_key(status, h.queue), expires, id)
+end
+
+-- Cancel a job that is not running. The caller has taken it out of the structure it was in.
+local function finish_canceled(id, h, iso, detail)
+  h.worker = ''
+  finish(id, h, 'canceled', iso)
+  event('canceled', id, h, detail)
 end

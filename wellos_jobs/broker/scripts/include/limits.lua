@@ -1,49 +1,60 @@
--- limits: which job may start now. Needs lib.
--- A limit is {id, n, p, w}: with a period p at most n starts in any p seconds, a start counting w; without one at most n
--- at once; with b it is a circuit breaker {id, b failures, within, reset}. A job that finds no room is parked, out of its
--- lane but still waiting, and comes back to the front of its lane when there is room: when a run ends, or when the
--- limit's gate opens, at the time at which there will be room.
+-- limits: which job may start now; loaded for all scripts, after common.
+-- A rate limit is {id, n, p, w}: at most n starts in any p seconds, each start counting w. A concurrency limit is {id, n}:
+-- at most n runs at once. A circuit breaker is {id, b, within, reset}: it opens after b failures within that many seconds.
+-- A job without room is parked: it leaves its lane, still waiting, and comes back to the front of its lane when there is
+-- room. That is when a run ends, or when the gate of the limit opens: the time at which there will be room.
+
 local GATES = W .. 'gates'
-local LOOK_AGAIN = 5 -- seconds after which a full limit is looked at again, in case a slot was lost
-local SOON = 0.05 -- seconds in which those who were let go have started
-local MOST_PASSES = 32 -- in one call: a job that another limit holds leaves its room to the next in line
+local GATED = W .. 'gated'
+local LIMITS = W .. 'limits'
+local PARKED_FROM = W .. 'parked_from' -- not in the hash of a job, which foreign code may delete
 
-local function parked_in(limit) return W .. 'parked:' .. limit end
-local function running_in(limit) return W .. 'running:' .. limit end
-local function starts_of(limit) return W .. 'starts:' .. limit end
+local LOOK_AGAIN = 5 -- seconds after which a full limit is checked again, in case a slot was lost
+local SOON = 0.05 -- seconds within which unparked jobs have started
+local MOST_PASSES = 32 -- in one call: a job that is held by another limit leaves its room to the next in line
 
--- The number in force: set by a person, else the job's own.
+local function parked_key(limit) return W .. 'parked:' .. limit end
+local function parked_of_key(queue) return W .. 'parked_of:' .. queue end
+local function running_key(limit) return W .. 'running:' .. limit end
+local function starts_key(limit) return W .. 'starts:' .. limit end
+local function breaker_key(limit) return W .. 'breaker:' .. limit end
+local function failures_key(limit) return W .. 'failures:' .. limit end
+
+local function is_parked_at(limit_id) return redis.call('EXISTS', parked_key(limit_id)) == 1 end
+
+-- The number in force: set by an operator, else the job's own.
 local function most(limit)
-  return tonumber(redis.call('HGET', W .. 'limits', limit.id) or limit.n)
+  return tonumber(redis.call('HGET', LIMITS, limit.id) or limit.n)
 end
 
--- Take back the slots of jobs that no longer run, as when somebody deleted a hash.
+-- Take back the slots of jobs that no longer run, for example because their hash was deleted.
 local function scrub(key)
   for _, id in ipairs(redis.call('ZRANGE', key, 0, 99)) do
     if not redis.call('ZSCORE', LEASES, id) then redis.call('ZREM', key, id) end
   end
 end
 
--- A breaker is open from the moment its failures are too many until a probe succeeds; only its hash says so.
-local function breaker_of(limit) return W .. 'breaker:' .. limit end
-local function failures_of(limit) return W .. 'failures:' .. limit end
-
+-- A breaker is open while its hash exists: from the last failure it allows until a probe succeeds.
 local function breaker_room(limit, now)
-  local v = redis.call('HMGET', breaker_of(limit.id), 'until', 'probe')
-  if not v[1] then return 1000 end
-  if v[2] and redis.call('ZSCORE', LEASES, v[2]) then return 0 end
-  if v[2] then redis.call('HDEL', breaker_of(limit.id), 'probe') end -- somebody deleted its hash while it ran
-  return now < tonumber(v[1]) and 0 or 1 -- time for a probe
+  local v = redis.call('HMGET', breaker_key(limit.id), 'until', 'probe')
+  local open_until, probe = v[1], v[2]
+  if not open_until then return 1000 end
+
+  if probe and redis.call('ZSCORE', LEASES, probe) then return 0 end
+  if probe then redis.call('HDEL', breaker_key(limit.id), 'probe') end -- its hash was deleted while it ran
+  return now < tonumber(open_until) and 0 or 1 -- time for a probe
 end
 
--- How many more may start now.
+-- How many more starts there is room for now.
 local function room(limit, now)
   if limit.b then return breaker_room(limit, now) end
+
   if limit.p then
-    redis.call('ZREMRANGEBYSCORE', starts_of(limit.id), '-inf', now - limit.p)
-    return most(limit) - redis.call('ZCARD', starts_of(limit.id))
+    redis.call('ZREMRANGEBYSCORE', starts_key(limit.id), '-inf', now - limit.p)
+    return most(limit) - redis.call('ZCARD', starts_key(limit.id))
   end
-  local key = running_in(limit.id)
+
+  local key = running_key(limit.id)
   local left = most(limit) - redis.call('ZCARD', key)
   if left <= 0 then
     scrub(key)
@@ -52,7 +63,7 @@ local function room(limit, now)
   return left
 end
 
--- How much a job counts in one of its limits.
+-- How much a start of this job counts in one of its limits.
 local function weight_of(id, limit_id)
   local text = redis.call('HGET', job_key(id), 'w:limits')
   for _, limit in ipairs(text and cjson.decode(text) or {}) do
@@ -61,80 +72,82 @@ local function weight_of(id, limit_id)
   return 1
 end
 
--- When those parked at a limit of starts will have room: when enough starts have left the period for the first in line.
+-- When a rate limit will have room: once enough starts have left its period for the first job in line.
 local function time_of_room(limit, now)
-  local first = redis.call('ZRANGE', parked_in(limit.id), 0, 0)[1]
+  local first = redis.call('ZRANGE', parked_key(limit.id), 0, 0)[1]
   local weight = first and weight_of(first, limit.id) or limit.w or 1
-  if weight > most(limit) then weight = 1 end -- the number was lowered: that one is passed over
+  if weight > most(limit) then weight = 1 end -- the number was lowered: that job is skipped
+
   local missing = weight - room(limit, now)
   if missing <= 0 then return now + SOON end
-  local start = redis.call('ZRANGE', starts_of(limit.id), missing - 1, missing - 1, 'WITHSCORES')[2]
+  local start = redis.call('ZRANGE', starts_key(limit.id), missing - 1, missing - 1, 'WITHSCORES')[2]
   return start and math.max(tonumber(start) + limit.p, now + 0.005) or now + LOOK_AGAIN
 end
 
--- Set the moment at which a limit is looked at again; an earlier one stays.
+-- Set the time at which a limit is checked again; an earlier one stays.
 local function set_gate(limit, now, at)
   if not at and limit.p then at = time_of_room(limit, now) end
   if not at and limit.b then
-    local v = redis.call('HMGET', breaker_of(limit.id), 'until', 'probe')
-    if v[1] and not v[2] then at = tonumber(v[1]) > now and tonumber(v[1]) or now + 1 end
+    local v = redis.call('HMGET', breaker_key(limit.id), 'until', 'probe')
+    local open_until, probe = tonumber(v[1] or ''), v[2]
+    if open_until and not probe then at = open_until > now and open_until or now + 1 end
   end
   at = at or now + LOOK_AGAIN
+
   local held = redis.call('ZSCORE', GATES, limit.id)
   if not held or at < tonumber(held) then redis.call('ZADD', GATES, string.format('%.6f', at), limit.id) end
 end
 
--- A job's place in the lines of its limits: the most urgent first, then the one that has waited longest. And since when
--- it waits.
+-- Return a job's place in line, the most urgent first, then the longest waiting; and the time since which it waits.
 local function place_of(id, h, now)
   local since = tonumber(redis.call('HGET', job_key(id), 'w:since') or now)
   return tonumber(h.priority) * 1e9 + since - 1.7e9, since -- small enough for a score to tell microseconds apart
 end
 
--- The queue that a job is parked from stands beside its hash, for somebody may delete that.
-local PARKED_FROM = W .. 'parked_from'
-
+-- A job of this queue is no longer parked.
 local function uncount(id, queue)
-  redis.call('ZREM', W .. 'parked_of:' .. queue, id)
+  redis.call('ZREM', parked_of_key(queue), id)
   redis.call('HDEL', PARKED_FROM, id)
 end
 
 local function park(id, h, limit, now)
   local place, since = place_of(id, h, now)
   local before = redis.call('HGET', PARKED_FROM, id)
-  if before then uncount(id, before) end -- of a life whose hash was deleted
+  if before then uncount(id, before) end -- of an earlier job with this id, whose hash was deleted
+
   redis.call('HSET', PARKED_FROM, id, h.queue)
-  redis.call('ZADD', parked_in(limit.id), string.format('%.6f', place), id)
-  redis.call('ZADD', W .. 'parked_of:' .. h.queue, string.format('%.6f', since), id)
+  redis.call('ZADD', parked_key(limit.id), string.format('%.6f', place), id)
+  redis.call('ZADD', parked_of_key(h.queue), string.format('%.6f', since), id)
   redis.call('HSET', job_key(id), 'w:parked', limit.id)
-  redis.call('HSET', W .. 'gated', limit.id, cjson.encode(limit))
+  redis.call('HSET', GATED, limit.id, cjson.encode(limit))
   set_gate(limit, now)
 end
 
 local function unpark_one(id, h)
-  redis.call('ZREM', parked_in(h.parked), id)
+  redis.call('ZREM', parked_key(h.parked), id)
   uncount(id, h.queue)
   redis.call('HDEL', job_key(id), 'w:parked')
 end
 
--- Drop the entry of a job whose hash was deleted while it was parked; it may have come back since, and be parked elsewhere.
+-- Drop the entry of a job whose hash was deleted while it was parked. It may be back since, and parked elsewhere.
 local function drop_stale(id, h, limit_id)
-  redis.call('ZREM', parked_in(limit_id), id)
+  redis.call('ZREM', parked_key(limit_id), id)
   local queue = not h.parked and redis.call('HGET', PARKED_FROM, id)
   if queue then uncount(id, queue) end
 end
 
--- Let the first in line come back to the front of their lanes, as many as fit into `left`. Those of a paused queue do
--- not count: they take no room. With `top`, the number of a limit of starts, a job counts its weight: one that does not
--- fit keeps its place and those behind it wait, unless it never will.
+-- Return the first jobs in line to the front of their lanes, as many as fit into `left`. Jobs of a paused queue need no
+-- room. With `top`, the number of a rate limit, jobs count their weight: one that does not fit keeps its place, and the
+-- jobs behind it wait too, unless it can never fit.
 local function unpark(limit_id, left, text_now, top)
   local found, skip = {}, 0
   for _ = 1, 1000 do
-    local id = left > 0 and redis.call('ZRANGE', parked_in(limit_id), skip, skip)[1]
+    local id = left > 0 and redis.call('ZRANGE', parked_key(limit_id), skip, skip)[1]
     if not id then break end
+
     local h = head(id)
     local weight = top and weight_of(id, limit_id) or 1
-    local counts = h.status == 'queued' and redis.call('HEXISTS', W .. 'paused', h.queue) == 0
+    local counts = h.status == 'queued' and redis.call('HEXISTS', PAUSED, h.queue) == 0
     if h.parked ~= limit_id then
       drop_stale(id, h, limit_id)
     elseif counts and top and weight > top then
@@ -147,6 +160,7 @@ local function unpark(limit_id, left, text_now, top)
       if h.status == 'queued' then found[#found + 1] = {id, h} end
     end
   end
+
   for i = #found, 1, -1 do
     local id, h = found[i][1], found[i][2]
     redis.call('HSET', job_key(id), 'w:from', limit_id)
@@ -154,22 +168,24 @@ local function unpark(limit_id, left, text_now, top)
   end
 end
 
--- Whether the room there is, is kept for the first in line, who needs more of it and came before this job.
+-- Whether the room that is left is kept for the first job in line: it came earlier and needs more than is left.
 local function is_kept(limit, left, id, h, now)
-  local first = redis.call('ZRANGE', parked_in(limit.id), 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', parked_key(limit.id), 0, 0, 'WITHSCORES')
   if not first[1] or tonumber(first[2]) >= (place_of(id, h, now)) then return false end
+
   local weight = weight_of(first[1], limit.id)
   return weight > left and weight <= most(limit)
 end
 
--- A job that one limit has let go and another one holds leaves its room in the first to the next in line there.
+-- A job that one limit has let go and another one now holds: give its room in the first one to the next job in line.
 local passes = 0
 local function pass_on(id, limits, holder, now)
   local from = redis.call('HGET', job_key(id), 'w:from')
   if not from then return end
+
   redis.call('HDEL', job_key(id), 'w:from')
   for _, limit in ipairs(limits) do
-    if limit.id == from and from ~= holder.id and redis.call('EXISTS', parked_in(from)) == 1 then
+    if limit.id == from and from ~= holder.id and is_parked_at(from) then
       passes = passes + 1
       if passes > MOST_PASSES then
         set_gate(limit, now, now + SOON)
@@ -180,7 +196,22 @@ local function pass_on(id, limits, holder, now)
   end
 end
 
--- May this job start? Then it counts in all its limits; else it is parked at the first that is full.
+-- Count the start of a job in one of its limits.
+local function count_start(limit, id, run, now)
+  local at = string.format('%.6f', now)
+  if limit.b then
+    local breaker = breaker_key(limit.id)
+    if redis.call('EXISTS', breaker) == 1 then redis.call('HSET', breaker, 'probe', id) end
+  elseif limit.p then
+    local starts = starts_key(limit.id)
+    for i = 1, limit.w or 1 do redis.call('ZADD', starts, at, run .. ':' .. i) end
+    redis.call('EXPIRE', starts, math.ceil(limit.p) + 60)
+  else
+    redis.call('ZADD', running_key(limit.id), at, id)
+  end
+end
+
+-- Whether a job may start. If so, its start counts in all its limits; else it is parked at the first that is full.
 local function admit(id, h, run, now)
   local limits = cjson.decode(h.limits)
   for _, limit in ipairs(limits) do
@@ -191,77 +222,70 @@ local function admit(id, h, run, now)
       return false
     end
   end
-  for _, limit in ipairs(limits) do
-    if limit.b then
-      if redis.call('EXISTS', breaker_of(limit.id)) == 1 then redis.call('HSET', breaker_of(limit.id), 'probe', id) end
-    elseif limit.p then
-      local starts, at = starts_of(limit.id), string.format('%.6f', now)
-      for i = 1, limit.w or 1 do redis.call('ZADD', starts, at, run .. ':' .. i) end
-      redis.call('EXPIRE', starts_of(limit.id), math.ceil(limit.p) + 60)
-    else
-      redis.call('ZADD', running_in(limit.id), string.format('%.6f', now), id)
-    end
-  end
+
+  for _, limit in ipairs(limits) do count_start(limit, id, run, now) end
   return true
 end
 
 local function open_breaker(limit, now)
-  local key = breaker_of(limit.id)
+  local key = breaker_key(limit.id)
   redis.call('HSETNX', key, 'since', string.format('%.3f', now))
   redis.call('HSET', key, 'until', string.format('%.6f', now + limit.reset))
   redis.call('HDEL', key, 'probe')
-  redis.call('DEL', failures_of(limit.id))
-  if redis.call('EXISTS', parked_in(limit.id)) == 1 then set_gate(limit, now) end
+  redis.call('DEL', failures_key(limit.id))
+  if is_parked_at(limit.id) then set_gate(limit, now) end
 end
 
 local function close_breaker(limit_id, text_now)
-  redis.call('DEL', breaker_of(limit_id), failures_of(limit_id))
+  redis.call('DEL', breaker_key(limit_id), failures_key(limit_id))
   unpark(limit_id, 1000, text_now)
-  if redis.call('EXISTS', parked_in(limit_id)) == 1 then redis.call('ZADD', GATES, '0', limit_id) end
+  if is_parked_at(limit_id) then redis.call('ZADD', GATES, '0', limit_id) end
 end
 
--- What the end of a run says about the dependency: ok, fail or nothing. A probe that says nothing leaves it to another.
+-- Update a breaker by what a run says about the dependency: ok, fail or nothing. After a probe that says nothing, another
+-- job is the probe.
 local function judge(limit, id, verdict, now, text_now)
-  local key = breaker_of(limit.id)
-  local probes = redis.call('HGET', key, 'probe') == id
+  local key = breaker_key(limit.id)
+  local is_probe = redis.call('HGET', key, 'probe') == id
+
   if verdict == 'ok' then
-    if probes then close_breaker(limit.id, text_now) end
+    if is_probe then close_breaker(limit.id, text_now) end
   elseif verdict == 'fail' then
-    local failures = failures_of(limit.id)
+    local failures = failures_key(limit.id)
     redis.call('ZADD', failures, string.format('%.6f', now), id .. ':' .. text_now)
     redis.call('ZREMRANGEBYSCORE', failures, '-inf', now - limit.within)
     redis.call('EXPIRE', failures, math.ceil(limit.within) + 60)
     local open = redis.call('EXISTS', key) == 1
-    if probes or not open and redis.call('ZCARD', failures) >= limit.b then open_breaker(limit, now) end
-  elseif probes then
+    if is_probe or not open and redis.call('ZCARD', failures) >= limit.b then open_breaker(limit, now) end
+  elseif is_probe then
     redis.call('HDEL', key, 'probe')
-    if redis.call('EXISTS', parked_in(limit.id)) == 1 then set_gate(limit, now, now) end
+    if is_parked_at(limit.id) then set_gate(limit, now, now) end
   end
 end
 
--- A run has ended: its slots are free, and the next in line may come. `verdicts` are those of its breakers, by id; none
--- when its worker died.
+-- A run has ended: free its slots and let the next jobs in line go. `verdicts` are what the run says about its breakers,
+-- by limit id; empty when its worker died.
 local function free(id, limits, verdicts, now, text_now)
   for _, limit in ipairs(cjson.decode(limits)) do
     if limit.b then
       judge(limit, id, verdicts[limit.id], now, text_now)
-    elseif not limit.p and redis.call('ZREM', running_in(limit.id), id) == 1 then unpark(limit.id, 1, text_now) end
+    elseif not limit.p and redis.call('ZREM', running_key(limit.id), id) == 1 then unpark(limit.id, 1, text_now) end
   end
 end
 
--- Look again at the limits whose time has come.
+-- Check the limits whose gate opens now.
 local function open_gates(now, text_now)
   for _, limit_id in ipairs(redis.call('ZRANGEBYSCORE', GATES, '-inf', now, 'LIMIT', 0, 20)) do
     redis.call('ZREM', GATES, limit_id)
-    local text = redis.call('HGET', W .. 'gated', limit_id)
+    local text = redis.call('HGET', GATED, limit_id)
     if text then
       local limit = cjson.decode(text)
       local left = room(limit, now)
       if left > 0 then unpark(limit_id, left, text_now, limit.p and most(limit)) end
-      if redis.call('EXISTS', parked_in(limit_id)) == 1 then
+      if is_parked_at(limit_id) then
         set_gate(limit, now)
       else
-        redis.call('HDEL', W .. 'gated', limit_id)
+        redis.call('HDEL', GATED, limit_id)
       end
     end
   end

@@ -1,0 +1,67 @@
+"""The hash of a job in Redis: the names of its fields, and how they are read.
+
+Names without a prefix are RQ's, ours begin with ``w:``. The Lua scripts use the same names; a test
+compares the two. The hash of a new job is written by ``enqueueing.push``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from . import keys
+from .connection import Client, text
+
+# RQ's fields.
+STATUS = "status"
+QUEUE = "origin"
+DATA = "data"
+DESCRIPTION = "description"
+RQ_TIMEOUT = "timeout"
+"""The time limit in whole seconds; ``TIMEOUT`` is the exact one."""
+WORKER = "worker_name"
+CREATED_AT = "created_at"
+ENQUEUED_AT = "enqueued_at"
+STARTED_AT = "started_at"
+ENDED_AT = "ended_at"
+HEARTBEAT = "last_heartbeat"
+
+# Our fields.
+NAME = "w:name"
+"""The name of the job. A job enqueued through RQ does not have it."""
+PRIORITY = "w:prio"
+ATTEMPT = "w:attempt"
+MAX_ATTEMPTS = "w:max"
+TIMEOUT = "w:timeout"
+DATABASE = "w:db"
+"""The alias of the database that holds the row."""
+GENERATION = "w:gen"
+"""How often the job was replayed. A row with more replays is newer than the hash."""
+ORGANIZATION = "w:org"
+USER = "w:user"
+CONTEXT = "w:ctx"
+LIMITS = "w:limits"
+"""The limits and circuit breakers of the job, as JSON."""
+WAITING_SINCE = "w:since"
+RUN = "w:run"
+"""The run that holds the claim: only it may settle the job."""
+CANCEL_REQUESTED = "w:cancel"
+PARKED_AT = "w:parked"
+"""The limit at which the job is parked."""
+LET_GO_BY = "w:from"
+"""The limit that has just let the job go."""
+PROGRESS = "w:progress"
+MESSAGE = "w:message"
+RESULT = "w:result"
+ERROR = "w:error"
+
+
+def read(connection: Client, job_id: object, fields: Sequence[str]) -> dict[str, str]:
+    """Return fields of a job's hash as text, '' for those it does not have. One round trip."""
+    values: Any = connection.hmget(keys.job(job_id), fields)
+    return decode(fields, values)
+
+
+def decode(fields: Sequence[str], values: Iterable[bytes | str | None]) -> dict[str, str]:
+    """Return the values of an HMGET as text by field, '' for those that are missing."""
+    return {name: text(value) for name, value in zip(fields, values, strict=True)}
