@@ -3,11 +3,13 @@
 #   PYTHON=python3.13     the interpreter to use
 #   VENV=.venv313         the folder of the virtual environment
 #   DJANGO="django>=6.1"  a narrower choice of Django than the newest that PYTHON can run
+#   CONSTRAINTS=FILE      versions to keep to, as pip's --constraint takes them
 #   ARGS="..."            arguments for the program that a target runs
 
 PYTHON ?= python3
 VENV ?= .venv
 DJANGO ?= django
+CONSTRAINTS ?=
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -15,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 # The browser tests need Playwright: where there is a browser, or must be one.
 BROWSER := $(if $(findstring chromium,$(WELLOS_REQUIRE) $(shell command -v chromium || command -v chromium-browser)),--group browser)
 # Installations are made again when pyproject.toml or what was chosen changes.
-CHOICE := $(shell printf '%s' '$(DJANGO) $(BROWSER)' | cksum | cut -d' ' -f1)
+CHOICE := $(shell printf '%s' '$(DJANGO) $(BROWSER) $(CONSTRAINTS)' | cksum | cut -d' ' -f1)
 STAMP := $(VENV)/.installed-$(CHOICE)
 
 BEGUN := $(shell date +%s)
@@ -82,5 +84,5 @@ $(STAMP)-test: EXTRA := --group databases $(BROWSER)
 $(STAMP)-lint: EXTRA := --group example --group databases
 $(STAMP)-%: $(VENV)/.ready pyproject.toml
 	@echo "Installing what \`$*\` needs ..."
-	@$(PIP) install --editable . --group $* $(EXTRA) '$(DJANGO)'
+	@$(PIP) install --editable . --group $* $(EXTRA) '$(DJANGO)' $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 	@touch $@
