@@ -252,6 +252,7 @@ class Scheduler(DjangoScheduler):
             num=length,
             withscores=True,
         )
+
         for entry, score in found:
             try:
                 job = self.job_class.fetch(

@@ -839,7 +839,7 @@ def test_an_entry_for_a_queue_of_another_redis_is_put_aside(tmp_path: Any, setti
             scheduler = scheduler_at(MovedClock(NOON))
             job = scheduler.enqueue_at(NOON, note, queue_name="far")
             scheduler.serve()
-            assert "queue 'far' lives on another Redis" in scheduler.broken_entries()[job.id]
+            assert "queue 'far' is on another Redis" in scheduler.broken_entries()[job.id]
             there = scheduler_at(MovedClock(NOON), "far")
             job = there.enqueue_at(NOON, note)
             there.serve()

@@ -100,10 +100,12 @@ def check_queues(**_: Any) -> list[CheckMessage]:
 
 def _serializer_messages(queues: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckMessage]:
     settings = valid_settings()
+
     for name, config in queues.items():
         serializer = config.get("SERIALIZER")
         if _path(serializer) in _JSON_SERIALIZERS:
             continue
+
         shown = "not set, which means pickle" if serializer is None else f"{_path(serializer)!r}"
         if settings is not None and settings.allow_pickle:
             yield Warning(

@@ -44,6 +44,7 @@ class Housekeeping:
             DatabaseMaintenance(source, database, self.queues, self.connection)
             for database in job_databases()
         ]
+
         self.epoch = ""
         self.server_run = ""
         self.stopping = False

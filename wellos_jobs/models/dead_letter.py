@@ -1,4 +1,4 @@
-"""DeadLetter, a final failure of a job, and the one function that writes what a failure leaves."""
+"""DeadLetter, a final failure of a job, and ``bury``, which makes it and its audit entry."""
 
 from __future__ import annotations
 
@@ -97,6 +97,7 @@ def bury(
         fingerprint=fingerprint(record.name, error_class, message, traceback),
         created_at=failed_at,
     )
+
     entry = AuditEntry(
         at=failed_at,
         action=AuditAction.FAILED.value,
@@ -109,4 +110,5 @@ def bury(
             "failed_at": failed_at.isoformat(),
         },
     )
+
     return letter, entry

@@ -147,6 +147,7 @@ class Clock:
             number: signal.signal(number, self._on_stop)
             for number in (signal.SIGTERM, signal.SIGINT)
         }
+
         try:
             while not self.stopping:
                 self.slot.beat()
@@ -154,10 +155,12 @@ class Clock:
                     self._with_redis(self.one_pass)
                     break
                 self._with_redis(lambda: self._sleep(self.one_pass()))
+
             self._with_redis(lambda: broker.run(self.connection, "resign", "clock", self.token))
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
         return 0
 
     def one_pass(self) -> float | None:

@@ -81,12 +81,7 @@ class RqEntries:
     def serve_one(self, entry: str, score: float) -> None:
         """Enqueue an entry that was read with this score, and set its next time."""
         try:
-            with broker.refusals_as_away():
-                job = self.job_class.fetch(
-                    entry, connection=self.connection, serializer=JSONSerializer
-                )
-            if broker.source_of(job.origin) != self.source:
-                raise ValueError(f"queue {job.origin!r} lives on another Redis")
+            job = self._fetch(entry)
             due = due_entry(job, score, self.clock())
         except NoSuchJobError:
             self.connection.zrem(self.key, entry)
@@ -102,6 +97,13 @@ class RqEntries:
                 self._hand_over(job, score)
             else:
                 self._rearm(job, score, due)
+
+    def _fetch(self, entry: str) -> Job:
+        with broker.refusals_as_away():
+            job = self.job_class.fetch(entry, connection=self.connection, serializer=JSONSerializer)
+        if broker.source_of(job.origin) != self.source:
+            raise ValueError(f"queue {job.origin!r} is on another Redis")
+        return job
 
     def _rearm(self, job: Job, score: float, due: DueEntry) -> None:
         broker.run(

@@ -42,6 +42,28 @@ class Command(BaseCommand):
             "queues", nargs="*", metavar="queue", help="queues to work on, most important first"
         )
         parser.add_argument("--processes", type=int, default=1, help="worker processes (default 1)")
+
+        self._add_lifetime_arguments(parser)
+
+        parser.add_argument(
+            "--name", help="name of the worker; several processes get the suffixes -1, -2 ..."
+        )
+        parser.add_argument(
+            "--worker-ttl",
+            type=int,
+            default=90,
+            help="seconds for which RQ shows a worker that has stopped responding",
+        )
+        parser.add_argument("--pid", help="file to write the process id to")
+
+        parser.add_argument(
+            "--with-scheduler", action="store_true", help="ignored: delayed jobs are always moved"
+        )
+        for option in UNSUPPORTED:
+            parser.add_argument(f"--{option.replace('_', '-')}", dest=option, help="not supported")
+
+    def _add_lifetime_arguments(self, parser: ArgumentParser) -> None:
+        """Add the options that say when worker processes stop or are replaced."""
         parser.add_argument("--burst", action="store_true", help="stop when no job is waiting")
         parser.add_argument("--max-jobs", type=int, help="jobs after which a process stops")
         parser.add_argument(
@@ -59,27 +81,12 @@ class Command(BaseCommand):
             help="seconds without a job after which a process stops",
         )
         parser.add_argument(
-            "--name", help="name of the worker; several processes get the suffixes -1, -2 ..."
-        )
-        parser.add_argument(
             "--shutdown-timeout",
             type=float,
             default=25.0,
             help="seconds for running jobs to finish after SIGTERM before they return to the queue "
             "(default 25)",
         )
-        parser.add_argument(
-            "--worker-ttl",
-            type=int,
-            default=90,
-            help="seconds for which RQ shows a worker that has stopped responding",
-        )
-        parser.add_argument("--pid", help="file to write the process id to")
-        parser.add_argument(
-            "--with-scheduler", action="store_true", help="ignored: delayed jobs are always moved"
-        )
-        for option in UNSUPPORTED:
-            parser.add_argument(f"--{option.replace('_', '-')}", dest=option, help="not supported")
 
     def handle(self, *args: Any, **options: Any) -> None:
         self._check_options(options)
