@@ -75,6 +75,16 @@ def test_links_between_pages_lead_somewhere() -> None:
             )
 
 
+def test_every_package_is_in_the_table_of_the_architecture() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    table = page.split("## Packages")[1].split("\n\n| package")[1].split("\n\n")[0]
+    named = {
+        name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])
+    }
+    packages = {path.parent.name for path in (ROOT / "wellos_jobs").glob("*/__init__.py")}
+    assert named == packages - {"migrations", "templatetags"}
+
+
 def glossary(title: str) -> list[list[str]]:
     """Return the rows of one table of the glossary, without its heading."""
     page = (ROOT / "docs" / "concepts.md").read_text()
