@@ -1,6 +1,6 @@
 """Background jobs for Django: RQ runs them, Redis carries them, the database remembers them.
 
-Everything here can be imported before the apps are ready.
+The public names to declare and enqueue jobs. They can be imported before the apps are ready.
 """
 
 from __future__ import annotations

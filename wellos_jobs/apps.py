@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class WellosJobsConfig(AppConfig):
-    """Talks to neither Redis nor the database."""
+    """Loading the app connects to neither Redis nor the database."""
 
     name = "wellos_jobs"
     verbose_name = _("Background jobs")

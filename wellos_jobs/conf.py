@@ -1,12 +1,12 @@
-"""The settings: one frozen object made from ``settings.WELLOS_JOBS``, and the one door to Django's settings.
+"""The settings: one frozen object made from ``settings.WELLOS_JOBS``.
 
-``current()`` is read at use, never at import, and made anew after ``override_settings``.
+Call ``current()`` where a setting is used, never at import: it follows ``override_settings``. This
+is the only module that reads Django's settings.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import logging
 import math
@@ -19,7 +19,7 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from .errors import ConfigurationError, UnknownQueue
+from .errors import ConfigurationError, UnknownQueue, suggestion
 
 DEFAULT_RETENTION: Mapping[str, timedelta | None] = {
     "completed": timedelta(days=30),
@@ -35,91 +35,92 @@ DEFAULT_MAIL_WAITS: Mapping[str, float] = {"deferred": 300.0, "unreachable": 30.
 
 @dataclass(frozen=True)
 class Conf:
-    """``WELLOS_JOBS`` with its defaults. Field names are the setting keys in lower case; times are seconds."""
+    """``WELLOS_JOBS`` with its defaults: the keys in lower case, times in seconds."""
 
     encryption_keys: tuple[str, ...] = field(default=(), repr=False)
-    """Fernet keys: the first encrypts, all decrypt."""
+    """Fernet keys for sensitive values: the first encrypts, all decrypt."""
     max_payload_bytes: int = 65_536
-    """The largest data, and the largest result, of a job, as JSON."""
+    """The maximum size of a job's data, and of its result, as JSON."""
     default_timeout: float = 300.0
-    """How long a run may take when neither the job nor its queue says so."""
+    """The timeout of a run, unless the job or its queue sets one."""
     retention: Mapping[str, timedelta | None] = field(
         default_factory=lambda: dict(DEFAULT_RETENTION)
     )
-    """How long rows are kept, by a job's state or by kind; None keeps them for ever. ``dead_letters``: open ones."""
+    """How long rows are kept, by state of the job or kind of row; None: forever.
+
+    ``dead_letters`` are the open ones.
+    """
     lease: float = 20.0
-    """How long a claim lasts without renewal; a machine that dies is noticed after this."""
+    """How long a claim lasts without renewal, and so when a dead machine is noticed."""
     notify_admins: bool = True
     """Whether ``settings.ADMINS`` get a mail for each dead letter."""
     can_view_job: str | None = None
-    """Dotted path of ``(request, record) -> bool`` that lets further people see a job's status."""
+    """Dotted path of ``(request, record) -> bool``: who else may see a job's status."""
     organization_resolver: str | None = None
-    """Dotted path of ``(organization_id) -> {"label", "url", "time_zone", "sender", "reply_to"}``."""
+    """Dotted path of ``(id) -> {"label", "url", "time_zone", "sender", "reply_to"}``."""
     admin_organizations: str | None = None
-    """Dotted path of ``(user) -> organization ids, None for all``: how far permissions of a member of staff reach."""
+    """Dotted path of ``(user) -> organization ids, or None for all``: what staff may see."""
     operations_queue: str | None = None
-    """The queue of the jobs that do bulk operations of the admin; None: ``default``, or the first there is."""
+    """The queue for the admin's bulk operations; None: ``default``, else the first queue."""
     stream_max: int = 1_000_000
-    """How many events may wait for the ledger before an alert fires and enqueue slows down."""
+    """How many events may wait for the ledger before an alert is sent and enqueue slows down."""
     fair_queues: frozenset[str] = frozenset()
     """Queues in which the organizations take turns."""
     schedules: Mapping[str, Any] = field(default_factory=dict)
-    """Schedules by name: ``{"job", "cron", "tz", "data"}`` and options of a schedule."""
+    """Schedules by name: dicts of ``job``, ``cron``, ``tz``, ``data`` and schedule options."""
     backlog_alerts: Mapping[str, float] | None = field(
         default_factory=lambda: dict(DEFAULT_BACKLOG)
     )
-    """When a queue has built up: more jobs ``waiting``, or the oldest waiting longer than ``oldest_wait`` seconds."""
+    """The backlog that raises an alert: jobs ``waiting``, or seconds the oldest has waited."""
     health_token: str | None = field(default=None, repr=False)
-    """What a monitor sends as a bearer token to be told the details of the health URLs."""
+    """The bearer token with which a monitor gets the details of the health URLs."""
     job_log_level: str | None = "INFO"
-    """The lowest level of the log lines of a run that are kept as ``JobLog``; None keeps none."""
+    """The lowest level of log lines that are stored as a run's ``JobLog``; None: no log."""
     allow_pickle: bool = False
-    """Whether foreign jobs with pickled payloads are run."""
+    """Whether plain RQ jobs with pickled payloads are run."""
     base_url: str = ""
-    """What goes before the links in mails, such as ``https://wellos.example``."""
+    """The beginning of links in mails, such as ``https://wellos.example``."""
     files_storage: str = "default"
-    """The entry of ``STORAGES`` for the files that ``wellos_jobs.contrib`` makes."""
+    """The entry of ``STORAGES`` for the files that ``wellos_jobs.contrib`` creates."""
     file_link_age: float = 7 * 86_400.0
-    """How long a signed link to a file is good."""
+    """How long a signed link to a file is valid."""
     mail_waits: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_MAIL_WAITS))
-    """How long a mail waits that the server has ``deferred`` (4xx), and while no server is to be reached."""
+    """How long a mail waits if the server ``deferred`` it (4xx), or is ``unreachable``."""
 
 
 def current() -> Conf:
     """Return the settings in force.
 
     Raises:
-        ConfigurationError: a key is unknown or a value cannot be meant; the text names all of them.
+        ConfigurationError: a key is unknown or a value invalid. The message names all of them.
     """
     return _current()
 
 
 @functools.cache
 def _current() -> Conf:
-    if faults := list(problems()):
-        raise ConfigurationError("; ".join(faults))
-    given = _given()
-    values = {key.lower(): _CLEAN.get(key, _same)(value) for key, value in given.items()}
+    if found := list(problems()):
+        raise ConfigurationError("; ".join(found))
+
+    values = {key.lower(): _CHECKS.get(key, _unchecked)(value) for key, value in _given().items()}
     return Conf(**values)
 
 
 def problems() -> Iterator[str]:
-    """Yield what is wrong with ``settings.WELLOS_JOBS``, or with what it stands on, a sentence each."""
+    """Yield a sentence for each problem of ``WELLOS_JOBS``, and of settings it depends on."""
     if not getattr(settings, "USE_TZ", True):
-        yield "USE_TZ is False: jobs have aware times, which Django then cannot store everywhere; set USE_TZ = True"
+        yield (
+            "USE_TZ is False: jobs have aware times, which not every database then stores; "
+            "set USE_TZ = True"
+        )
+
     known = {option.name.upper() for option in dataclasses.fields(Conf)}
     for key, value in _given().items():
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = (
-                f": did you mean {close[0]!r}?"
-                if close
-                else f"; known keys are {', '.join(sorted(known))}"
-            )
-            yield f"WELLOS_JOBS has an unknown key {key!r}{hint}"
+            yield f"WELLOS_JOBS has an unknown key {key!r}{suggestion(key, known, 'keys', most=99)}"
             continue
         try:
-            _CLEAN.get(key, _same)(value)
+            _CHECKS.get(key, _unchecked)(value)
         except (TypeError, ValueError, OverflowError) as error:
             yield f"WELLOS_JOBS[{key!r}] is {_shown(key, value)}: {error}"
 
@@ -135,7 +136,7 @@ def _shown(key: str, value: object) -> str:
     return "set" if key in {"ENCRYPTION_KEYS", "HEALTH_TOKEN"} else repr(value)
 
 
-def _same(value: Any) -> Any:
+def _unchecked(value: Any) -> Any:
     return value
 
 
@@ -184,7 +185,9 @@ def _token(value: Any) -> str | None:
 def _lease(value: Any) -> float:
     seconds = float(_positive(float)(value))
     if seconds < 5:
-        raise ValueError("it must be at least 5 seconds: a lease is renewed every quarter of it")
+        raise ValueError(
+            "it must be at least 5 seconds, because a lease is renewed four times as often"
+        )
     return seconds
 
 
@@ -194,12 +197,12 @@ def _retention(value: Any) -> dict[str, timedelta | None]:
     kept = dict(DEFAULT_RETENTION)
     for state, age in value.items():
         if state not in DEFAULT_RETENTION:
-            raise ValueError(f"{state!r} is not one of {', '.join(DEFAULT_RETENTION)}")
+            raise ValueError(f"the key {state!r} is not one of {', '.join(DEFAULT_RETENTION)}")
         if isinstance(age, (int, float)) and not isinstance(age, bool):
             age = timedelta(seconds=age)
         if age is not None and (not isinstance(age, timedelta) or age <= timedelta(0)):
             raise ValueError(
-                f"{state!r} must be a timedelta, a number of seconds, or None to keep for ever"
+                f"{state!r} must be a timedelta, a number of seconds, or None to keep rows forever"
             )
         kept[state] = age
     return kept
@@ -214,14 +217,18 @@ def _fair_queues(value: Any) -> frozenset[str]:
         raise TypeError("it must be a list of queue names")
     named = frozenset(value)
     if unknown := named - queues().keys():
-        raise ValueError(f"RQ_QUEUES has no queue {min(unknown)!r}")
+        raise ValueError(_unknown_queue(min(unknown)))
     return named
 
 
 def _known_queue(value: Any) -> str | None:
     if value is not None and value not in queues():
-        raise ValueError(f"RQ_QUEUES has no queue {value!r}")
+        raise ValueError(_unknown_queue(value))
     return None if value is None else str(value)
+
+
+def _unknown_queue(name: object) -> str:
+    return f"RQ_QUEUES has no queue {name!r}{suggestion(name, queues(), 'queues')}"
 
 
 def _backlog(value: Any) -> dict[str, float] | None:
@@ -250,14 +257,15 @@ def _base_url(value: Any) -> str:
 
 def _files_storage(value: Any) -> str:
     if value not in settings.STORAGES:
-        raise ValueError(f"STORAGES has {', '.join(sorted(settings.STORAGES))}")
+        raise ValueError(f"it must be one of STORAGES: {', '.join(sorted(settings.STORAGES))}")
     return str(value)
 
 
 def _schedules(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise TypeError(
-            'it must be a dict of schedules by name, such as {"nightly": {"job": "x", "cron": "0 2 * * *"}}'
+            "it must be a dict of schedules by name, such as "
+            '{"nightly": {"job": "cleanup", "cron": "0 2 * * *"}}'
         )
     return dict(value)
 
@@ -269,7 +277,7 @@ def _level(value: Any) -> str | None:
     return value
 
 
-_CLEAN: Mapping[str, Callable[[Any], Any]] = {
+_CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "ENCRYPTION_KEYS": _keys,
     "MAX_PAYLOAD_BYTES": _positive(int),
     "DEFAULT_TIMEOUT": _positive(float),
@@ -294,7 +302,7 @@ _CLEAN: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-# --- what other Django settings say that jobs depend on -------------------------------------------
+# --- other settings that jobs depend on -----------------------------------------------------------
 
 
 def queues() -> Mapping[str, Mapping[str, Any]]:
@@ -302,7 +310,8 @@ def queues() -> Mapping[str, Mapping[str, Any]]:
     configured: Mapping[str, Mapping[str, Any]] | None = getattr(settings, "RQ_QUEUES", None)
     if not configured:
         raise ConfigurationError(
-            'RQ_QUEUES is not set: name at least one queue, such as {"default": {"URL": "redis://localhost:6379/0"}}'
+            "RQ_QUEUES is not set: name at least one queue, such as "
+            '{"default": {"URL": "redis://localhost:6379/0"}}'
         )
     return configured
 
@@ -311,17 +320,11 @@ def queue(name: str) -> Mapping[str, Any]:
     """Return the configuration of one queue.
 
     Raises:
-        UnknownQueue: ``RQ_QUEUES`` does not name it.
+        UnknownQueue: ``RQ_QUEUES`` has no such queue. The message suggests the closest.
     """
     configured = queues()
     if name not in configured:
-        close = difflib.get_close_matches(str(name), configured, n=1)
-        hint = (
-            f"did you mean {close[0]!r}?"
-            if close
-            else f"RQ_QUEUES has {', '.join(sorted(configured))}"
-        )
-        raise UnknownQueue(f"There is no queue {name!r}: {hint}")
+        raise UnknownQueue(_unknown_queue(name))
     return configured[name]
 
 
@@ -331,7 +334,7 @@ def rq_setting(name: str, default: Any = None) -> Any:
 
 
 def django_setting(name: str, default: Any = None) -> Any:
-    """Return a setting of Django's or of another app's."""
+    """Return a setting of Django or of another app."""
     return getattr(settings, name, default)
 
 

@@ -89,11 +89,11 @@ class JobHandedBack(BaseException):
     """The worker is stopping: the job goes back to its queue."""
 
 
-def suggestion(name: object, known: Iterable[str], what: str) -> str:
+def suggestion(name: object, known: Iterable[str], what: str, most: int = MAX_LISTED) -> str:
     """Return how a message about an unknown name ends: with the closest name, or the known ones.
 
     ``what`` is the plural of what is named: ``": did you mean 'queue'?"`` or ``"; known options
-    are priority, queue"``. Empty if there are no known names.
+    are priority, queue"``, at most ``most`` of them. Empty if there are no known names.
     """
     names = sorted(known)
     close = difflib.get_close_matches(str(name), names, n=1)
@@ -102,6 +102,6 @@ def suggestion(name: object, known: Iterable[str], what: str) -> str:
     if not names:
         return ""
 
-    listed = ", ".join(names[:MAX_LISTED])
-    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    listed = ", ".join(names[:most])
+    more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"; known {what} are {listed}{more}"

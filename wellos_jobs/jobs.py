@@ -1,4 +1,4 @@
-"""This app's own jobs, found as those of any installed app are."""
+"""The jobs of this app, found by autodiscovery like those of any other app."""
 
 from __future__ import annotations
 

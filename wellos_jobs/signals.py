@@ -1,15 +1,17 @@
 """Django signals for every transition of a job.
 
 All carry ``job_id`` (text), ``name``, ``queue``, ``attempt`` and ``at`` (aware datetime), and are
-sent with ``send_robust``: a receiver that raises is logged and harms nothing. ``job_enqueued`` is
-sent where the job is pushed, the others in the worker, or in the process that rescued the job,
-after Redis has stored the transition. ``dead_letter_created`` (``dead_letter``) is sent by the
-ledger after its commit, ``queue_backlog`` (``queue``, ``waiting``, ``oldest_wait``, ``over``) by
-the housekeeping when a queue builds up, and again when that is over.
+sent with ``send_robust``: exceptions of receivers are logged and have no other effect.
 
-Receivers in the worker hold up its next job. Those of ``job_started`` may take as long as the job's
-timeout, whose time begins after them; those of the run's end 30 seconds. A worker that takes longer
-is killed as hung.
+``job_enqueued`` is sent by the process that pushes the job, the others by the worker, or the
+process that rescued the job, after Redis has stored the transition. ``dead_letter_created``
+(``dead_letter``) is sent by the ledger after its commit, ``queue_backlog`` (``queue``, ``waiting``,
+``oldest_wait``, ``over``) by the maintenance process when a backlog builds up, and again when it is
+cleared.
+
+Receivers in the worker delay its next job. Those of ``job_started`` may take as long as the job's
+timeout, which begins after them; those of the end of a run 30 seconds. A worker whose receivers
+take longer is killed as hung.
 """
 
 from __future__ import annotations
@@ -95,11 +97,12 @@ def announce(
             f" {note}" if note else "",
             extra=extra,
         )
+
     signal = BY_EVENT[event]
     if signal.receivers:
         send(signal, job_id=job_id, name=name, queue=queue, attempt=attempt, at=at)
 
 
 def send(signal: Signal, **arguments: Any) -> None:
-    """Send a signal; Django logs what its receivers raise (``django.dispatch``)."""
+    """Send a signal; Django logs exceptions of its receivers (logger ``django.dispatch``)."""
     signal.send_robust(sender=None, **arguments)

@@ -27,7 +27,7 @@ class JobState(models.TextChoices):
 FINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELED})
 OPEN_STATES = frozenset(JobState) - FINAL_STATES
 
-# RQ's word for each of our states, as it stands in the ``status`` field of a job hash.
+# RQ's name for each of our states, in the ``status`` field of a job hash.
 RQ_STATUS = {
     JobState.WAITING: "queued",
     JobState.DELAYED: "scheduled",
@@ -37,8 +37,7 @@ RQ_STATUS = {
     JobState.FAILED: "failed",
     JobState.CANCELED: "canceled",
 }
-# RQ has further words for jobs of foreign code: one that a person stopped while it ran, and those
-# on their way.
+# Plain RQ jobs have further states: stopped while running, and not yet queued.
 STATE_OF_RQ_STATUS = {status: state for state, status in RQ_STATUS.items()} | {
     "stopped": JobState.CANCELED,
     "rate_limited": JobState.BLOCKED,
@@ -58,7 +57,7 @@ class Priority(enum.IntEnum):
 
 
 class EventName(enum.StrEnum):
-    """The name of a transition, in the past tense: what stands in the event stream."""
+    """The name of a transition, in the past tense, as in the event stream."""
 
     ENQUEUED = "enqueued"
     STARTED = "started"
@@ -73,10 +72,10 @@ class EventName(enum.StrEnum):
 
 
 class FailureReason(models.TextChoices):
-    """Why a job was given up: the ``reason`` of its dead letter."""
+    """Why a job failed for good: the ``reason`` of its dead letter."""
 
     EXHAUSTED = "exhausted", _("all attempts failed")
-    NOT_RETRYABLE = "not_retryable", _("an error that a retry cannot mend")
+    NOT_RETRYABLE = "not_retryable", _("an error that a retry cannot fix")
     TIMEOUT = "timeout", _("ran longer than its timeout")
     CRASHED = "crashed", _("its worker died")
     UNKNOWN_JOB = "unknown_job", _("no job has this name")
@@ -84,7 +83,7 @@ class FailureReason(models.TextChoices):
 
 
 class AttemptOutcome(models.TextChoices):
-    """How an attempt that did not complete ended."""
+    """How an attempt ended that did not complete."""
 
     RETRIED = "retried", _("failed, retried later")
     FAILED = "failed", _("failed for good")
@@ -94,7 +93,7 @@ class AttemptOutcome(models.TextChoices):
 
 
 class CatchUp(models.TextChoices):
-    """What a schedule does about runs that were missed while no scheduler ran."""
+    """What a schedule does about runs missed while no scheduler was running."""
 
     SKIP = "skip", _("skip them")
     ONCE = "once", _("run once for all of them")
@@ -104,12 +103,12 @@ class CatchUp(models.TextChoices):
 class Overlap(models.TextChoices):
     """What a schedule does when its last job has not ended."""
 
-    ALLOW = "allow", _("run all the same")
+    ALLOW = "allow", _("run anyway")
     SKIP = "skip", _("skip the run")
 
 
 class BatchState(models.TextChoices):
-    """Where a batch is: open to more jobs, closed, or done (all its jobs are final)."""
+    """State of a batch: open to more jobs, closed, or done (all its jobs are final)."""
 
     OPEN = "open", _("open")
     CLOSED = "closed", _("closed")
@@ -117,15 +116,15 @@ class BatchState(models.TextChoices):
 
 
 class OnFailure(models.TextChoices):
-    """What becomes of a job when one it needs fails for good or is cancelled."""
+    """What happens to a job when one it depends on fails for good or is cancelled."""
 
     CANCEL = "cancel", _("it is cancelled")
-    RUN = "run", _("it runs all the same")
+    RUN = "run", _("it runs anyway")
     FAIL = "fail", _("it fails too")
 
 
 class DeadLetterStatus(models.TextChoices):
-    """What has become of a dead letter."""
+    """State of a dead letter."""
 
     OPEN = "open", _("open")
     REPLAYED = "replayed", _("replayed")

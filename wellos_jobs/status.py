@@ -1,4 +1,4 @@
-"""The read model: how a job fares and how full the queues are. Reading changes nothing, in Redis or in rows."""
+"""Job status and queue metrics. Read-only, in Redis and in the database."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ from .states import STATE_OF_RQ_STATUS, JobState
 
 logger = logging.getLogger("wellos_jobs")
 
-_LONGEST_ID = 180
-"""Characters of an id of foreign code that fit into its column."""
+_MAX_RQ_ID = 180
+"""Characters of a plain RQ job's id that its column holds."""
 
 
 def find(job_id: object) -> JobRecord | None:
-    """Return the row of a job by its id (a UUID, its text, or the id RQ gave to a job of foreign code).
+    """Return the row of a job by its id: a UUID, its text, or the id of a plain RQ job.
 
     Raises:
-        DatabaseUnavailable: no database that answers has it, and another one cannot be asked.
+        DatabaseUnavailable: no available database has it, and another one is unavailable.
     """
     chosen, text = ids.parse_id(job_id), str(job_id)
-    if chosen is None and not (text.isprintable() and 0 < len(text) <= _LONGEST_ID):
+    if chosen is None and not (text.isprintable() and 0 < len(text) <= _MAX_RQ_ID):
         return None
-    away: dict[str, Exception] = {}
+
+    unavailable: dict[str, Exception] = {}
     first = JobRecord.objects.db
     for alias in (first, *(other for other in job_databases() if other != first)):
         try:
@@ -43,13 +44,14 @@ def find(job_id: object) -> JobRecord | None:
                 _find_in(alias, chosen, text) if alias == first or has_job_table(alias) else None
             )
         except (OperationalError, InterfaceError) as error:
-            away[alias] = error
+            unavailable[alias] = error
             continue
         if record is not None:
             return record
-    for alias, cause in away.items():
+
+    for alias, cause in unavailable.items():
         raise DatabaseUnavailable(
-            f"Job {text} may be in the database {alias!r}, which is away: {cause}"
+            f"Job {text} may be in the database {alias!r}, which is unavailable: {cause}"
         ) from cause
     return None
 
@@ -61,16 +63,16 @@ def _find_in(alias: str, chosen: uuid.UUID | None, text: str) -> JobRecord | Non
 
 
 def job_status(job: JobRecord | uuid.UUID | str) -> dict[str, Any]:
-    """Return where a job is: Redis first, the row if Redis does not know better.
+    """Return a job's status: from Redis if it has newer values, else from the row.
 
     Keys: id, name, queue, priority, state, progress (0 to 100), progress_message, data (sensitive
-        values masked), result, error, attempts, max_attempts, and the moments created_at, run_at,
-        enqueued_at, started_at, finished_at (aware, None if not yet). ``problem`` is there, as a
-        sentence, only when Redis could not be asked.
+    values masked), result, error, attempts, max_attempts, and the times created_at, run_at,
+    enqueued_at, started_at, finished_at (aware, None if not yet). ``problem``, a sentence, is
+    present only if Redis could not be read.
 
     Raises:
         JobNotFound: no database has a row with this id.
-        DatabaseUnavailable: none that answers has one, and another cannot be asked.
+        DatabaseUnavailable: no available database has one, and another one is unavailable.
     """
     record = job if isinstance(job, JobRecord) else find(job)
     if record is None:
@@ -87,7 +89,7 @@ def job_status(job: JobRecord | uuid.UUID | str) -> dict[str, Any]:
 
 
 def has_ended(record: JobRecord) -> bool:
-    """Tell whether a row says how this life of its job has ended: then Redis cannot know better."""
+    """Tell whether the row is final, so that Redis has nothing newer."""
     return JobState(record.state).is_final and not record.is_foreign
 
 
@@ -97,7 +99,7 @@ def hash_key(record: JobRecord) -> str:
 
 
 def with_hash(record: JobRecord, values: Sequence[bytes | str | None]) -> dict[str, Any]:
-    """Return the status by a row and by what Redis says of ``FIELDS``. Asks nobody."""
+    """Return the status from a row and the values of ``FIELDS`` in Redis. No query."""
     try:
         return _from_row(record) | _from_hash(record, values)
     except ValueError as error:
@@ -105,7 +107,7 @@ def with_hash(record: JobRecord, values: Sequence[bytes | str | None]) -> dict[s
 
 
 def with_problem(record: JobRecord, problem: str) -> dict[str, Any]:
-    """Return the status by the row alone, with the reason why Redis was not asked."""
+    """Return the status from the row alone, with the reason why Redis was not read."""
     return _from_row(record) | {"problem": problem}
 
 
@@ -115,20 +117,21 @@ def _unreadable(record: JobRecord, error: Exception) -> dict[str, Any]:
 
 
 def why(error: Exception) -> str:
-    """Say in a sentence why Redis could not be asked about a job."""
-    away = isinstance(error, broker.Unavailable)
-    what = "Redis cannot be reached" if away else "The job's hash in Redis cannot be read"
-    return f"{what} ({error}): this is what the database knows"
+    """Return a sentence that says why Redis could not be read."""
+    unavailable = isinstance(error, broker.Unavailable)
+    what = "Redis cannot be reached" if unavailable else "The job's hash in Redis cannot be read"
+    return f"{what} ({error}): these are the values of the database"
 
 
 def queue_metrics(queue: str) -> dict[str, Any]:
-    """Return name, waiting, active, completed, failed, delayed, total, blocked, oldest_wait and paused.
+    """Return the metrics of a queue.
 
-    ``oldest_wait`` is in seconds, None when nothing waits. completed and failed count the rows that
-    are kept. When Redis cannot be asked, what it would know is None and ``problem`` says why.
+    Keys: name, waiting, active, completed, failed, delayed, total, blocked, oldest_wait (seconds,
+    None if nothing waits) and paused. completed and failed count the kept rows. If Redis cannot be
+    reached, its values are None and ``problem`` says why.
 
     Raises:
-        UnknownQueue: ``RQ_QUEUES`` does not name the queue.
+        UnknownQueue: ``RQ_QUEUES`` has no such queue.
     """
     conf.queue(queue)
     return _metrics([queue])[0]
@@ -138,8 +141,8 @@ def metrics(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the metrics by queue: one round trip for each Redis and one query.
 
     waiting, active, delayed and oldest_wait are read from Redis, completed and failed are counted
-    in the kept rows. Jobs of ours that are blocked exist in rows only, those of foreign code in
-    Redis only. Raises redis-py's errors.
+    in the kept rows. Our blocked jobs exist only in rows, those of plain RQ only in Redis. Raises
+    redis-py's errors.
     """
     live = queues.all_counts(names)
     kept = _count_rows(names, (JobState.COMPLETED, JobState.FAILED, JobState.BLOCKED))
@@ -163,7 +166,10 @@ def metrics(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def all_queue_metrics() -> list[dict[str, Any]]:
-    """Return the metrics of every queue, in the order of ``RQ_QUEUES``: one query, one round trip a Redis."""
+    """Return the metrics of all queues, in the order of ``RQ_QUEUES``.
+
+    One query, and one round trip for each Redis.
+    """
     return _metrics(list(conf.queues()))
 
 
@@ -190,17 +196,18 @@ def _from_row(record: JobRecord) -> dict[str, Any]:
 
 
 def _from_hash(record: JobRecord, values: Sequence[bytes | str | None]) -> dict[str, Any]:
-    """Return what Redis knows better than the row; nothing if it has forgotten the job or holds an earlier life."""
+    """Return the values that are newer in Redis; none if it lacks the job or has an earlier run."""
     found = job_hash.decode(FIELDS, values)
     if not found[job_hash.STATUS] or int(found[job_hash.GENERATION] or 0) < record.replays:
         return {}
     if found[job_hash.STATUS] not in STATE_OF_RQ_STATUS:
         raise ValueError(f"its status is {found['status']!r}")
+
     live: dict[str, Any] = {"state": STATE_OF_RQ_STATUS[found[job_hash.STATUS]].value}
-    if (
-        not record.is_foreign
-    ):  # what our hash lacks is not there any more, such as the error of an attempt before
+    if not record.is_foreign:
+        # A field that our hash lacks is empty by now, such as the error of an earlier attempt.
         live |= {"progress": 0, "progress_message": "", "error": "", "result": None}
+
     for field, (name, read) in _LIVE.items():
         if found[field]:
             live[name] = read(found[field])
@@ -212,13 +219,12 @@ def _result(text: str) -> Any:
 
 
 def _moment(text: str) -> datetime:
-    """Read a time as RQ writes it; old hashes have no zone and mean UTC."""
+    """Parse a time as RQ writes it; old hashes have no zone and mean UTC."""
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-# The fields of a job hash that may be newer than the row: what they are called here, and how they
-# are read.
+# The fields of a job hash that may be newer than the row: their names here, and how to read them.
 _LIVE: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     job_hash.PROGRESS: ("progress", int),
     job_hash.MESSAGE: ("progress_message", str),
@@ -231,7 +237,7 @@ _LIVE: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     job_hash.ENDED_AT: ("finished_at", _moment),
 }
 FIELDS = (job_hash.STATUS, job_hash.GENERATION, *_LIVE)
-"""The fields of a job hash that its status is made from."""
+"""The fields of a job hash that make up its status."""
 
 
 def _metrics(names: list[str]) -> list[dict[str, Any]]:
@@ -243,12 +249,12 @@ def _metrics(names: list[str]) -> list[dict[str, Any]]:
         try:
             found.update(metrics(chosen))
         except broker.Error as error:
-            found.update(_without_redis(chosen, f"Redis cannot be asked: {error}"))
+            found.update(_without_redis(chosen, f"Redis cannot be reached: {error}"))
     return [found[name] for name in names]
 
 
 def _without_redis(names: list[str], problem: str) -> dict[str, dict[str, Any]]:
-    """Return what the rows alone tell of queues."""
+    """Return the metrics of queues from the rows alone."""
     counted = _count_rows(names, (JobState.COMPLETED, JobState.FAILED))
     unknown = dict.fromkeys(
         ("waiting", "active", "delayed", "total", "blocked", "oldest_wait", "paused")

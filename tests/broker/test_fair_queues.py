@@ -145,7 +145,8 @@ def test_an_unknown_queue_is_refused(settings: object) -> None:
 
     settings.WELLOS_JOBS = {"FAIR_QUEUES": ["defualt"]}  # type: ignore[attr-defined]
     assert list(conf.problems()) == [
-        "WELLOS_JOBS['FAIR_QUEUES'] is ['defualt']: RQ_QUEUES has no queue 'defualt'"
+        "WELLOS_JOBS['FAIR_QUEUES'] is ['defualt']: RQ_QUEUES has no queue 'defualt': "
+        "did you mean 'default'?"
     ]
 
 

@@ -116,7 +116,7 @@ def test_retention_takes_seconds_timedeltas_and_none_and_keeps_the_other_default
         ({"BASE_URL": "wellos.example"}, "it must be empty or begin with http:// or https://"),
         (
             {"FILES_STORAGE": "archive"},
-            "WELLOS_JOBS['FILES_STORAGE'] is 'archive': STORAGES has default, staticfiles",
+            "WELLOS_JOBS['FILES_STORAGE'] is 'archive': it must be one of STORAGES: default, ",
         ),
         ({"FILE_LINK_AGE": 0}, "it must be a number above 0"),
         (
@@ -166,7 +166,7 @@ def test_a_queue_is_found_by_name_and_a_near_miss_is_suggested() -> None:
     assert conf.queue("email")["SERIALIZER"] == "rq.serializers.JSONSerializer"
     with pytest.raises(UnknownQueue, match="no queue 'emial': did you mean 'email'"):
         conf.queue("emial")
-    with pytest.raises(UnknownQueue, match="no queue 'xyzzy': RQ_QUEUES has cleanup, default"):
+    with pytest.raises(UnknownQueue, match="no queue 'xyzzy'; known queues are cleanup, default"):
         conf.queue("xyzzy")
 
 

@@ -164,7 +164,7 @@ def test_an_invalid_change_changes_nothing() -> None:
 
 def test_a_job_on_an_unknown_queue_is_refused() -> None:
     registry.register(define("test-elsewhere", org_report, queue="nowhere"))
-    with pytest.raises(ValidationError, match="There is no queue 'nowhere'"):
+    with pytest.raises(ValidationError, match="RQ_QUEUES has no queue 'nowhere'"):
         make(job="test-elsewhere", data={"organization_id": "1"})
 
 

@@ -331,7 +331,7 @@ BAD: dict[str, tuple[Callable[[Job], None], str]] = {
     ),
     "created_at": (lambda job: _spoil(job, created_at="yesterday"), "ValueError"),
     "status": (lambda job: _spoil(job, status="dreaming"), "dreaming"),
-    "queue": (lambda job: _spoil(job, origin="nowhere"), "There is no queue 'nowhere'"),
+    "queue": (lambda job: _spoil(job, origin="nowhere"), "RQ_QUEUES has no queue 'nowhere'"),
 }
 
 
@@ -583,7 +583,9 @@ def test_fault_20_a_job_goes_to_its_queue_with_that_queue_s_options(
 
 
 def test_fault_20_a_queue_that_does_not_exist_is_refused(scheduler: Scheduler) -> None:
-    with pytest.raises(UnknownQueue, match="There is no queue 'report': did you mean 'reports'"):
+    with pytest.raises(
+        UnknownQueue, match="RQ_QUEUES has no queue 'report': did you mean 'reports'"
+    ):
         scheduler.enqueue_at(NOON, note, queue_name="report")
     with pytest.raises(UnknownQueue):
         scheduler.cron("@daily", note, queue_name="nowhere")

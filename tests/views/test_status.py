@@ -317,7 +317,7 @@ def test_metrics_while_redis_is_away(books: Books, use_redis: UseRedis) -> None:
     metrics = status.queue_metrics("reports")
     assert metrics["completed"] == 1
     assert metrics["waiting"] is metrics["total"] is metrics["oldest_wait"] is None
-    assert "Redis cannot be asked" in metrics["problem"]
+    assert "Redis cannot be reached" in metrics["problem"]
 
 
 def test_a_paused_queue(books: Books) -> None:

@@ -247,7 +247,7 @@ def test_pid_file(processes: Fleet, tmp_path: Path) -> None:
         (["--recycle-memory", "0"], 2, "--recycle-memory must be at least 1"),
         (["--shutdown-timeout", "-1"], 2, "--shutdown-timeout must not be negative"),
         (["--no-such-option"], 2, "unrecognized arguments"),
-        (["defualt"], 1, "There is no queue 'defualt': did you mean 'default'?"),
+        (["defualt"], 1, "RQ_QUEUES has no queue 'defualt': did you mean 'default'?"),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(
