@@ -26,8 +26,7 @@ FORGET_AFTER = 60
 """Seconds that an ended job stays in Redis after its row was updated."""
 
 FORGET_ROWLESS_AFTER = 86_400
-"""The same for a job without a row: a tombstone must outlive the transaction that commits its job.
-"""
+"""The same for a job without a row: its tombstone must outlive the transaction that commits it."""
 
 
 class Overtaken(Exception):
