@@ -232,7 +232,7 @@ def _break_the_books(run: Run, by_id: Mapping[uuid.UUID, JobRecord]) -> str | No
         return (
             f"the partner's bookkeeping breaks; {len(run.synced)} invoices are on their way there"
         )
-    breaker = next((line for line in limits.look().breakers if line.key == BREAKER.name), None)
+    breaker = next((line for line in limits.board().breakers if line.key == BREAKER.name), None)
     if (
         run.synced
         and run.opened_at is None

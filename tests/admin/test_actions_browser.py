@@ -321,7 +321,9 @@ def test_a_worker_is_quiet_resumes_and_stops(page: Any) -> None:
     row = page.locator("tr", has_text="docile")
     row.get_by_role("button", name="Quiet").click()
     confirm(page, "docile takes no more jobs")
-    assert next(worker for worker in workers.look().workers if worker.name == "docile").is_quiet
+    assert next(
+        worker for worker in workers.workforce().workers if worker.name == "docile"
+    ).is_quiet
     row.get_by_role("button", name="Resume").click()
     confirm(page, "docile takes jobs again")
     row.get_by_role("button", name="Stop", exact=True).click()

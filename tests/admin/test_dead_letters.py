@@ -83,7 +83,7 @@ def test_letters_are_grouped_by_fault(root: Client) -> None:
     now = timezone.localtime().replace(hour=12)
     for letter, days in zip(away, (0, 1, 13), strict=True):
         DeadLetter.objects.filter(pk=letter.pk).update(created_at=now - timedelta(days=days))
-    group, other = faults.groups(faults.Choice().of(DeadLetter.objects.all()))
+    group, other = faults.faults_of(faults.FaultFilter().apply(DeadLetter.objects.all()))
     assert (group.number, group.organizations, group.name, group.error_class) == (
         3,
         2,
@@ -479,7 +479,7 @@ def test_the_canary(root: Client, ending: str) -> None:
     }
     assert expected[ending] in text(page)
     assert ("data-wj-live" in page.content.decode()) == (ending == "waiting")
-    entry = faults.canary(newest.fingerprint)
+    entry = faults.last_canary(newest.fingerprint)
     assert entry is not None
     assert (entry.actor_name, entry.detail["job"]) == ("root", str(newest.job_id))
 

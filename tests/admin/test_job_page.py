@@ -182,7 +182,7 @@ def test_a_hash_that_is_corrupt_or_missing(
     expected = {
         "status": "cannot be read",
         "kind": "cannot be read",
-        "missing": "Redis has not heard of it yet",
+        "missing": "Redis does not know it yet",
         "limits": "The reason for waiting is unknown",
     }
     assert expected[fault] in shown

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 
 def line(limit_id: str, sought: str = "") -> LimitLine:
-    board = limits.look(sought)
+    board = limits.board(sought)
     [found] = [one for one in board.limits + board.breakers if one.id == limit_id]
     return found
 
@@ -80,14 +80,14 @@ def test_a_limit_of_starts_says_what_is_left() -> None:
 
 
 def test_limits_of_the_data_are_shown_while_a_job_is_under_them() -> None:
-    assert not [one for one in limits.look().limits if one.key.startswith("account:")]
+    assert not [one for one in limits.board().limits if one.key.startswith("account:")]
     per_account.enqueue(account="acme")
     hand = Hand("default")
     claim = hand.take()
     found = line("c:account:acme")
     assert (found.used, list(found.declared)) == (1, [1])
     hand.run(claim)
-    assert not [one for one in limits.look().limits if one.key == "account:acme"]
+    assert not [one for one in limits.board().limits if one.key == "account:acme"]
 
 
 def test_a_limit_of_a_function_is_known_by_its_jobs() -> None:
@@ -99,8 +99,8 @@ def test_a_limit_of_a_function_is_known_by_its_jobs() -> None:
 def test_a_key_that_is_sought(redis_client: redis.Redis) -> None:
     operations.set_limit("c:account:globex", 0)
     operations.set_limit("c:account:acme", 7)
-    assert [one.id for one in limits.look("account:g").limits] == ["c:account:globex"]
-    assert limits.look("nothing like it").limits == []
+    assert [one.id for one in limits.board("account:g").limits] == ["c:account:globex"]
+    assert limits.board("nothing like it").limits == []
     redis_client.zadd(keys.running("c:account:idle"), {"some-job": 1})
     assert line("c:account:idle", "account:idle").used == 1, "found by its whole key"
     assert line("c:account:acme").set == 7
@@ -112,10 +112,10 @@ def test_the_busiest_come_first_a_page_at_a_time(redis_client: redis.Redis) -> N
         redis_client.zadd(
             keys.parked(f"c:account:{number}"), {f"job-{n}": n for n in range(number + 1)}
         )
-    board = limits.look("account:", most=3)
+    board = limits.board("account:", most=3)
     assert [one.key for one in board.limits] == ["account:3", "account:2", "account:1"]
     assert board.total == 4
-    assert [one.key for one in limits.look("account:", 3, 3).limits] == ["account:0"]
+    assert [one.key for one in limits.board("account:", 3, 3).limits] == ["account:0"]
 
 
 def test_breakers(redis_client: redis.Redis) -> None:
@@ -130,7 +130,7 @@ def test_breakers(redis_client: redis.Redis) -> None:
     found = line("b:partner")
     assert found.is_open and found.open_for is not None and found.waiting >= 1
     assert found.probe_in is not None and 0 <= found.probe_in <= 3
-    assert limits.look().breakers[0].id == "b:partner", "an open one comes first"
+    assert limits.board().breakers[0].id == "b:partner", "an open one comes first"
     redis_client.hset(keys.breaker("b:partner"), "until", "1")
     redis_client.zadd(keys.GATES, {"b:partner": 0})
     probe = hand.take()

@@ -51,7 +51,7 @@ def test_each_window(window: str, inside: timedelta, outside: timedelta, spans: 
     count(NOW, completed=3)
     count(NOW - inside, completed=2, failed=1)
     count(NOW - outside, completed=50, failed=50)
-    found = trends.look(window, now=NOW)
+    found = trends.trends(window, now=NOW)
     assert len(found.begins) == spans
     assert (found.completed[-1], found.completed[0], found.failed[0]) == (3, 2, 1)
     assert (sum(found.completed), sum(found.failed)) == (5, 1)
@@ -63,20 +63,20 @@ def test_durations_and_how_sure_they_are() -> None:
     count(NOW, completed=98, seconds=0.02)
     count(NOW, completed=2, seconds=9.0)
     count(NOW, completed=1, seconds=4000.0, name="long")
-    lines = {line.name: line for line in trends.look("1h", now=NOW).lines}
+    lines = {line.name: line for line in trends.trends("1h", now=NOW).lines}
     assert (lines["x"].run.p50, lines["x"].run.p95, lines["x"].run.p99) == (0.025, 0.025, 10.0)
     assert not lines["x"].run.is_small
     assert lines["long"].run.is_small
     assert (lines["long"].run.p50, lines["long"].failure_rate) == (None, 0.0)
-    assert trends.Tail.of([]) == trends.Tail()
+    assert trends.Percentiles.of([]) == trends.Percentiles()
 
 
 def test_of_one_queue_and_one_job() -> None:
     count(NOW, completed=1)
     count(NOW, completed=2, name="y")
-    assert sum(trends.look("24h", job="y", now=NOW).completed) == 2
-    assert sum(trends.look("24h", queue="email", now=NOW).completed) == 3
-    assert trends.look("24h", queue="default", now=NOW).lines == []
+    assert sum(trends.trends("24h", job="y", now=NOW).completed) == 2
+    assert sum(trends.trends("24h", queue="email", now=NOW).completed) == 3
+    assert trends.trends("24h", queue="default", now=NOW).lines == []
 
 
 def test_the_page(root: Client) -> None:

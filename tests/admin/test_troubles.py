@@ -90,7 +90,7 @@ def test_redis_has_lost_all(root: Client, redis_client: redis.Redis) -> None:
         if page.label in {"waiting", "delayed", "active"}
     }
     assert len(open_jobs) == 3
-    assert silent(open_jobs, "Redis has not heard of it yet") == []
+    assert silent(open_jobs, "Redis does not know it yet") == []
 
 
 # --- damage ---------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ CANNOT = r"cannot be (read|told|asked)"
 
 @pytest.mark.parametrize(
     ("harm", "told"),
-    [(_another_type, CANNOT), (_garbage, CANNOT), (_missing, "Redis has not heard of it yet")],
+    [(_another_type, CANNOT), (_garbage, CANNOT), (_missing, "Redis does not know it yet")],
     ids=["another type", "garbage", "missing"],
 )
 def test_the_hashes_of_jobs_are_damaged(

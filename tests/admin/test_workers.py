@@ -59,7 +59,7 @@ def test_a_worker_and_the_job_it_is_in(redis_client: redis.Redis) -> None:
     hand.take()
     presence()
     redis_client.hset(keys.worker("hand-1"), mapping={"w:supervisor": "t1", "w:memory": "1048576"})
-    [line] = live_workers.look().supervisors
+    [line] = live_workers.workforce().supervisors
     [worker] = line.workers
     assert (worker.name, worker.memory, worker.is_quiet, list(worker.queues)) == (
         "hand-1",
@@ -81,8 +81,8 @@ def test_a_worker_and_the_job_it_is_in(redis_client: redis.Redis) -> None:
 def test_workers_without_a_supervisor_and_in_order() -> None:
     for number in (10, 9, 1):
         Hand("default", name=f"hand-{number}")
-    assert names(live_workers.look()) == ["hand-1", "hand-9", "hand-10"]
-    assert len(live_workers.look().alone) == 3
+    assert names(live_workers.workforce()) == ["hand-1", "hand-9", "hand-10"]
+    assert len(live_workers.workforce().alone) == 3
 
 
 def test_it_costs_the_same_however_many_there_are(root: Client, round_trips: Any) -> None:
@@ -252,7 +252,7 @@ def crew(processes: Fleet, *arguments: str) -> Process:
     """A supervisor that is known, with two workers that are known to be its own."""
     process = processes.worker("default", "--processes", "2", "--name", "crew", *arguments)
     processes.wait_until(
-        lambda: [len(line.workers) for line in live_workers.look().supervisors] == [2],
+        lambda: [len(line.workers) for line in live_workers.workforce().supervisors] == [2],
         40,
         "two workers",
     )
@@ -261,20 +261,22 @@ def crew(processes: Fleet, *arguments: str) -> Process:
 
 def task_of(name: str) -> live_workers.Task | None:
     return next(
-        (worker.task for worker in live_workers.look().workers if worker.name == name), None
+        (worker.task for worker in live_workers.workforce().workers if worker.name == name), None
     )
 
 
 def test_a_supervisor_that_is_quiet_takes_no_jobs(processes: Fleet, root: Client) -> None:
     crew(processes)
-    [line] = live_workers.look().supervisors
+    [line] = live_workers.workforce().supervisors
     processes.wait_until(
-        lambda: all(worker.memory for worker in live_workers.look().workers), 20, "their memory"
+        lambda: all(worker.memory for worker in live_workers.workforce().workers),
+        20,
+        "their memory",
     )
     assert line.kind == "workers" and list(line.queues) == ["default"]
-    processes.wait_until(lambda: live_workers.look().supervisors[0].leads, 20, "it leads")
+    processes.wait_until(lambda: live_workers.workforce().supervisors[0].leads, 20, "it leads")
     act(root, "quiet", f"supervisor:{line.token}")
-    assert all(worker.is_quiet for worker in live_workers.look().workers)
+    assert all(worker.is_quiet for worker in live_workers.workforce().workers)
     handles = noop.enqueue_bulk([{}] * 4)
     hand = Hand("default", name="other")
     for handle in handles:
@@ -289,16 +291,18 @@ def test_a_worker_is_stopped_after_its_job(processes: Fleet, root: Client, tmp_p
     process = crew(processes)
     handle = scripted.enqueue(steps=[f"wait_file:{tmp_path / 'go'}"])
     [busy] = processes.wait_until(
-        lambda: [worker for worker in live_workers.look().workers if worker.task], 30
+        lambda: [worker for worker in live_workers.workforce().workers if worker.task], 30
     )
     act(root, "stop", f"worker:{busy.name}")
     (tmp_path / "go").touch()
     processes.wait_until(lambda: has_state(handle, "completed"), 30)
-    processes.wait_until(lambda: len(live_workers.look().workers) == 1, 30, "one worker is left")
-    [line] = live_workers.look().supervisors
+    processes.wait_until(
+        lambda: len(live_workers.workforce().workers) == 1, 30, "one worker is left"
+    )
+    [line] = live_workers.workforce().supervisors
     act(root, "stop", f"supervisor:{line.token}")
     assert process.wait(40) == 0
-    assert live_workers.look().supervisors == []
+    assert live_workers.workforce().supervisors == []
     stopped = AuditEntry.objects.filter(action="stopped").order_by("pk")
     assert [entry.target_type for entry in stopped] == ["worker", "supervisor"]
 
@@ -306,7 +310,9 @@ def test_a_worker_is_stopped_after_its_job(processes: Fleet, root: Client, tmp_p
 def test_the_job_of_a_worker_is_stopped(processes: Fleet, root: Client, tmp_path: Path) -> None:
     crew(processes)
     handle = scripted.enqueue(steps=[f"wait_file:{tmp_path / 'never'}"])
-    processes.wait_until(lambda: any(worker.task for worker in live_workers.look().workers), 30)
+    processes.wait_until(
+        lambda: any(worker.task for worker in live_workers.workforce().workers), 30
+    )
     act(root, "stop_job", f"job:{handle}")
     processes.wait_until(lambda: has_state(handle, "canceled"), 30)
 
@@ -314,9 +320,9 @@ def test_the_job_of_a_worker_is_stopped(processes: Fleet, root: Client, tmp_path
 def test_a_scheduler_is_shown(processes: Fleet, root: Client) -> None:
     processes.manage("rqscheduler")
     processes.wait_until(
-        lambda: [line.kind for line in live_workers.look().supervisors] == ["clock"], 40
+        lambda: [line.kind for line in live_workers.workforce().supervisors] == ["clock"], 40
     )
-    processes.wait_until(lambda: live_workers.look().has_clock, 20)
+    processes.wait_until(lambda: live_workers.workforce().has_clock, 20)
     assert "Scheduler" in text(root.get(WORKERS))
 
 
@@ -325,7 +331,9 @@ def test_workers_in_the_browser(page: Any, processes: Fleet, tmp_path: Path) -> 
     login(page, User.objects.create_superuser("root"))
     crew(processes)
     handle = scripted.enqueue(steps=[f"wait_file:{tmp_path / 'never'}"])
-    processes.wait_until(lambda: any(worker.task for worker in live_workers.look().workers), 30)
+    processes.wait_until(
+        lambda: any(worker.task for worker in live_workers.workforce().workers), 30
+    )
     page.goto(WORKERS)
     axe(page)
     narrow(page)

@@ -112,7 +112,7 @@ def test_a_limit_holds_it_back(
 def test_redis_has_not_heard_of_it(redis_client: redis.Redis) -> None:
     handle = noop.enqueue()
     redis_client.delete(keys.job(handle.id))
-    says(handle, "Redis has not heard of it yet: .*")
+    says(handle, "Redis does not know it yet: .*")
 
 
 def test_the_four_levels_of_urgency(redis_client: redis.Redis) -> None:

@@ -23,7 +23,7 @@ from wellos_jobs import conf
 from wellos_jobs.broker import keys
 from wellos_jobs.models import JobRecord, Schedule
 from wellos_jobs.monitoring import health, health_checks, health_probes
-from wellos_jobs.monitoring.health import Check, Report, Status
+from wellos_jobs.monitoring.health import Check, HealthReport, Status
 from wellos_jobs.monitoring.health_probes import DatabaseFacts, RedisFacts
 
 from .. import jobs
@@ -40,7 +40,7 @@ BOUND = 10.0
 minutes."""
 
 
-def only(name: str, found: Report | None = None) -> Check:
+def only(name: str, found: HealthReport | None = None) -> Check:
     """Return the one check of a name that is not ok, or else the first."""
     checks = (found or health.report()).named(name)
     return next((check for check in checks if check.status is not Status.OK), checks[0])
@@ -113,15 +113,15 @@ def probing() -> list[str]:
     [
         (facts(), "redis", "ok", "answers"),
         (redis.ConnectionError("refused"), "redis", "critical", "refused"),
-        (redis.ConnectionError("refused"), "ledger", "unknown", "cannot be asked"),
+        (redis.ConnectionError("refused"), "ledger", "unknown", "does not respond"),
         (facts(), "memory", "ok", "5 MB are used"),
         (info(maxmemory=10_000_000), "memory", "ok", "5 of 10 MB"),
         (info(maxmemory=6_000_000), "memory", "warning", "raise `maxmemory`"),
         (info(maxmemory=5_000_001), "memory", "critical", "raise `maxmemory`"),
-        (facts(info={}), "memory", "unknown", "does not tell"),
+        (facts(info={}), "memory", "unknown", "may not read"),
         (facts(), "eviction", "ok", "Nothing"),
         (info(maxmemory_policy="allkeys-lru"), "eviction", "warning", "allkeys-lru"),
-        (facts(info={}), "eviction", "unknown", "does not tell"),
+        (facts(info={}), "eviction", "unknown", "may not read"),
         (facts(), "persistence", "ok", "on disk"),
         (info(aof_enabled=0), "persistence", "warning", "appendonly yes"),
         (
@@ -134,14 +134,14 @@ def probing() -> list[str]:
             facts(info={**info(aof_enabled=0).info}, snapshots=None),
             "persistence",
             "unknown",
-            "does not tell",
+            "may not read",
         ),
         (info(aof_last_write_status="err"), "persistence", "critical", "aof_last_write_status"),
         (info(rdb_last_bgsave_status="err"), "persistence", "critical", "disk full"),
-        (facts(), "leader", "ok", "runs"),
-        (facts(beat_age=31.0), "leader", "warning", "no sign of life"),
-        (facts(beat_age=None), "leader", "warning", "no sign of life"),
-        (facts(beat_age=121.0), "leader", "critical", "no sign of life"),
+        (facts(), "leader", "ok", "running"),
+        (facts(beat_age=31.0), "leader", "warning", "no heartbeat"),
+        (facts(beat_age=None), "leader", "warning", "no heartbeat"),
+        (facts(beat_age=121.0), "leader", "critical", "no heartbeat"),
         (facts(has_leader=False), "leader", "warning", "takes over"),
         (
             facts(has_leader=False, beat_age=31.0),
@@ -158,11 +158,11 @@ def probing() -> list[str]:
         (facts(), "ledger", "ok", "up to date"),
         (facts(lag=11.0), "ledger", "warning", "3 events wait"),
         (facts(lag=61.0), "ledger", "critical", "the oldest for 61 s"),
-        (facts(lag=None), "ledger", "unknown", "does not tell"),
+        (facts(lag=None), "ledger", "unknown", "may not read"),
         (facts(events=500), "stream", "ok", "500 of"),
         (facts(events=501), "stream", "warning", "slows down"),
         (facts(events=1001), "stream", "critical", "slows down"),
-        (facts(events=None), "stream", "unknown", "does not tell"),
+        (facts(events=None), "stream", "unknown", "may not read"),
     ],
 )
 def test_a_redis(seen: Any, name: str, status: str, said: str) -> None:

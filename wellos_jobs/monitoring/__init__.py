@@ -1,5 +1,5 @@
-"""Read-only questions that people and probes ask: queues, workers, limits, health, trends, "why is it waiting?".
+"""Read-only queries for people and probes: queues, workers, limits, health, trends, explain().
 
-Reads Redis and the models; changes nothing. Users reach it through the admin,
+Imports ``broker`` and the models; it never changes anything. Users reach it through the admin,
 ``wellos_jobs.status`` and the URLs.
 """

@@ -1,4 +1,4 @@
-"""CSV as text (RFC 4180), line by line, in which no cell is a formula."""
+"""CSV text (RFC 4180), line by line, safe against formula injection in spreadsheets."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ _STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def lines(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """Yield a table line by line, each with its end. Text that a spreadsheet would run gets an apostrophe before it."""
-    writer = csv.writer(_Returned())
+    """Yield the lines of a table, with line ends.
+
+    Text that a spreadsheet would evaluate is prefixed with an apostrophe.
+    """
+    writer = csv.writer(_Echo())
     yield writer.writerow(map(_cell, headings))
     for row in rows:
         yield writer.writerow(map(_cell, row))
 
 
-class _Returned:
-    """A file that keeps nothing: what is written comes back."""
+class _Echo:
+    """A file that stores nothing: ``write`` returns the text."""
 
     def write(self, text: str) -> str:
         return text

@@ -1,4 +1,4 @@
-"""Why is it waiting? What a job waits for, in words, from live state. Reads only."""
+"""What a job is waiting for, as a sentence, from live state. Read-only."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ _FIELDS = (
     job_hash.CANCEL_REQUESTED,
 )
 MOST_NAMED = 3
+"""Jobs that a sentence names at most."""
 
 
-class Asked(Protocol):
-    """The job that is asked about: a handle."""
+class Handle(Protocol):
+    """What ``explain`` needs of a JobHandle, which imports this module."""
 
     id: uuid.UUID
     queue: str
@@ -41,8 +42,8 @@ class Asked(Protocol):
         """Return the row."""
 
 
-def explain(handle: Asked) -> str:
-    """Return in a sentence or two what a job is waiting for, or what has become of it.
+def explain(handle: Handle) -> str:
+    """Return in a sentence or two what a job is waiting for, or how it ended.
 
     Raises:
         JobNotFound: neither Redis nor the database has it.
@@ -52,8 +53,10 @@ def explain(handle: Asked) -> str:
         found = job_hash.read(connection, handle.id, _FIELDS)
     except broker.Unavailable:
         return _("Redis cannot be reached: the job waits for it.")
+
     if not found[job_hash.STATUS]:
         return _from_row(handle)
+
     state = STATE_OF_RQ_STATUS.get(found[job_hash.STATUS], JobState.WAITING)
     if state in FINAL_STATES:
         return _ended(state)
@@ -75,15 +78,17 @@ def _ended(state: JobState) -> str:
     }[state]
 
 
-def _from_row(handle: Asked) -> str:
+def _from_row(handle: Handle) -> str:
     record = handle.record()
     state = JobState(record.state)
     if state in FINAL_STATES:
         return _ended(state)
     if state is not JobState.BLOCKED:
         return _(
-            "Redis has not heard of it yet: it is pushed within seconds of its commit, or of Redis coming back."
+            "Redis does not know it yet: it is pushed within seconds of its commit, "
+            "or once Redis is back."
         )
+
     needs = record.dependencies.exclude(needs__state__in=FINAL_STATES).order_by("pk")
     names = [
         f"{name} ({pk})"
@@ -91,6 +96,7 @@ def _from_row(handle: Asked) -> str:
     ]
     if not names:
         return _("It waits for its batch to be done.")
+
     more = _(" and others") if len(names) > MOST_NAMED else ""
     return _("It waits for %(jobs)s%(more)s.") % {
         "jobs": ", ".join(names[:MOST_NAMED]),
@@ -98,10 +104,11 @@ def _from_row(handle: Asked) -> str:
     }
 
 
-def _delayed(connection: Any, handle: Asked, found: dict[str, str]) -> str:
+def _delayed(connection: Any, handle: Handle, found: dict[str, str]) -> str:
     score = connection.zscore(keys.DUE, str(handle.id))
     if score is None:
-        return _("It is due at any moment.")
+        return _("It is due now.")
+
     due = timezone.localtime(datetime.fromtimestamp(float(score), tz=UTC))
     when = f"{due:%Y-%m-%d %H:%M:%S %Z}"
     if found[job_hash.ERROR]:
@@ -109,7 +116,7 @@ def _delayed(connection: Any, handle: Asked, found: dict[str, str]) -> str:
     return _("It is delayed until %(when)s.") % {"when": when}
 
 
-def _waiting(connection: Any, handle: Asked, found: dict[str, str]) -> str:
+def _waiting(connection: Any, handle: Handle, found: dict[str, str]) -> str:
     queue = found[job_hash.QUEUE]
     if connection.exists(keys.SUSPENDED):
         return _("All work is suspended (rqsuspend); `rqresume` lets it go on.")
@@ -125,9 +132,8 @@ def _waiting(connection: Any, handle: Asked, found: dict[str, str]) -> str:
 def _has_worker(connection: Any, queue: str) -> bool:
     sets = connection.smembers(keys.sets_of(queue))
     workers = connection.smembers(keys.workers_of(queue))
-    return any(connection.exists(keys.queue_set(broker.text(one))) for one in sets) and bool(
-        workers
-    )
+    is_served = any(connection.exists(keys.queue_set(broker.text(one))) for one in sets)
+    return is_served and bool(workers)
 
 
 def _limited(connection: Any, found: dict[str, str]) -> str:
@@ -138,6 +144,7 @@ def _limited(connection: Any, found: dict[str, str]) -> str:
     key = parked.partition(":")[2]
     if limit is None:
         return _("A limit holds it back: %(limit)s.") % {"limit": key}
+
     most = broker.text(connection.hget(keys.LIMITS, parked)) or limit.get("n", "")
     if "b" in limit:
         return _(
@@ -155,22 +162,22 @@ def _limited(connection: Any, found: dict[str, str]) -> str:
     }
 
 
-def _in_line(connection: Any, handle: Asked, found: dict[str, str]) -> str:
+def _in_line(connection: Any, handle: Handle, found: dict[str, str]) -> str:
     priority = int(found[job_hash.PRIORITY] or Priority.NORMAL)
-    before = sum(
-        _length(connection, keys.lane(found[job_hash.QUEUE], one))
-        for one in Priority
-        if one < priority
-    )
-    place = _place(connection, keys.lane(found[job_hash.QUEUE], priority), str(handle.id))
+    queue = found[job_hash.QUEUE]
+    more_urgent = [keys.lane(queue, other) for other in Priority if other < priority]
+    before = sum(_length(connection, lane) for lane in more_urgent)
+
+    place = _place(connection, keys.lane(queue, priority), str(handle.id))
     if place is None:
         return _("It is about to start.")
-    ahead = before + int(place)
+
+    ahead = before + place
     return ngettext(
         "It waits for a free worker: %(jobs)d job of %(queue)s comes before it.",
         "It waits for a free worker: %(jobs)d jobs of %(queue)s come before it.",
         ahead,
-    ) % {"jobs": ahead, "queue": found[job_hash.QUEUE]}
+    ) % {"jobs": ahead, "queue": queue}
 
 
 def _length(connection: Any, lane: str) -> int:
@@ -178,7 +185,10 @@ def _length(connection: Any, lane: str) -> int:
 
 
 def _place(connection: Any, lane: str, job_id: str) -> int | None:
-    """Return how many of its lane come before a job, in the list or waiting for a turn; None if it is in neither."""
+    """Return the number of jobs before this one in its lane; None if it is not in the lane.
+
+    A lane is a list, followed by the jobs that wait for their turn in a fair queue.
+    """
     place = connection.lpos(lane, job_id)
     if place is not None:
         return int(place)

@@ -1,4 +1,7 @@
-"""Triage: dead letters grouped by the fault that made them, for people who decide what becomes of them. Reads only."""
+"""Dead letters grouped by fault: those with the same fingerprint failed for the same reason.
+
+Read-only.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from ..models import AuditEntry, DeadLetter
 from ..states import AuditAction, DeadLetterStatus
 
 DAYS = 14
-"""How many days a group's sparkline shows; the last one is today."""
+"""The number of days in a fault's sparkline; the last one is today."""
 WINDOWS: dict[str, timedelta] = {
     "1h": timedelta(hours=1),
     "24h": timedelta(hours=24),
@@ -27,8 +30,8 @@ ORDERS = {"count": ("-number", "-last"), "last": ("-last",), "first": ("first",)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which letters are looked at; '' leaves a column alone."""
+class FaultFilter:
+    """Which dead letters to group; '' does not filter by that column."""
 
     status: str = DeadLetterStatus.OPEN.value
     queue: str = ""
@@ -36,23 +39,23 @@ class Choice:
     organization: str = ""
     window: str = ""
 
-    def of(self, letters: QuerySet[DeadLetter]) -> QuerySet[DeadLetter]:
-        """Leave of a query what was chosen."""
+    def apply(self, dead_letters: QuerySet[DeadLetter]) -> QuerySet[DeadLetter]:
+        """Return the dead letters that match."""
         exact = {
             "status": self.status,
             "queue": self.queue,
             "name": self.name,
             "organization_id": self.organization,
         }
-        chosen = letters.filter(**{column: value for column, value in exact.items() if value})
+        chosen = dead_letters.filter(**{column: value for column, value in exact.items() if value})
         if self.window in WINDOWS:
             chosen = chosen.filter(created_at__gte=timezone.now() - WINDOWS[self.window])
         return chosen
 
 
 @dataclass(frozen=True)
-class Group:
-    """The letters of one fault. Job name, error and message are those of the last one."""
+class Fault:
+    """The dead letters of one fingerprint. Job name, error and message are those of the newest."""
 
     fingerprint: str
     number: int
@@ -66,28 +69,33 @@ class Group:
     days: Sequence[int]
 
 
-def groups(
-    letters: QuerySet[DeadLetter], order: str = "count", start: int = 0, most: int = 25
-) -> list[Group]:
-    """Return the groups of the letters, largest first, or by ``order``. Three queries, whatever there is."""
-    found = _counted(letters, order, start, most)
+def faults_of(
+    dead_letters: QuerySet[DeadLetter], order: str = "count", start: int = 0, most: int = 25
+) -> list[Fault]:
+    """Return a page of the faults of some dead letters, most frequent first or by ``order``.
+
+    Three queries, however many there are.
+    """
+    found = _counted(dead_letters, order, start, most)
     if not found:
         return []
-    mine = letters.filter(fingerprint__in=[row["fingerprint"] for row in found]).order_by()
-    samples, more = _samples(mine, found), _details(mine)
+
+    chosen = dead_letters.filter(fingerprint__in=[row["fingerprint"] for row in found]).order_by()
+    newest = _newest(chosen, found)
+    details = _details(chosen)
     return [
-        _group(row, samples.get(row["fingerprint"]), more.get(row["fingerprint"], {}))
+        _fault(row, newest.get(row["fingerprint"]), details.get(row["fingerprint"], {}))
         for row in found
     ]
 
 
-def group(letters: QuerySet[DeadLetter], fingerprint: str) -> Group | None:
-    """Return one group, None if no letter is of it. Three queries."""
-    return next(iter(groups(letters.filter(fingerprint=fingerprint), most=1)), None)
+def fault_of(dead_letters: QuerySet[DeadLetter], fingerprint: str) -> Fault | None:
+    """Return one fault; None if no dead letter has this fingerprint. Three queries."""
+    return next(iter(faults_of(dead_letters.filter(fingerprint=fingerprint), most=1)), None)
 
 
-def canary(fingerprint: str) -> AuditEntry | None:
-    """Return the entry of the last job of a fault that was sent ahead of the others. One query."""
+def last_canary(fingerprint: str) -> AuditEntry | None:
+    """Return the audit entry of the last canary of a fault. One query."""
     sent = AuditEntry.objects.filter(
         target_type="fault", target_id=fingerprint, action=AuditAction.SENT_CANARY
     )
@@ -95,37 +103,43 @@ def canary(fingerprint: str) -> AuditEntry | None:
 
 
 def _counted(
-    letters: QuerySet[DeadLetter], order: str, start: int, most: int
+    dead_letters: QuerySet[DeadLetter], order: str, start: int, most: int
 ) -> list[dict[str, Any]]:
-    counted = letters.order_by().values("fingerprint")
-    summed = counted.annotate(
+    grouped = dead_letters.order_by().values("fingerprint")
+    counted = grouped.annotate(
         number=Count("fingerprint"), first=Min("created_at"), last=Max("created_at")
     )
-    rows: Any = summed.order_by(*ORDERS.get(order, ORDERS["count"]), "fingerprint")
+    rows: Any = counted.order_by(*ORDERS.get(order, ORDERS["count"]), "fingerprint")
     return list(rows[start : start + most])
 
 
-def _samples(mine: QuerySet[DeadLetter], found: Sequence[dict[str, Any]]) -> dict[str, DeadLetter]:
-    """Return the last letter of each group, found through the index: one place in it for each."""
-    last = reduce(
+def _newest(
+    dead_letters: QuerySet[DeadLetter], found: Sequence[dict[str, Any]]
+) -> dict[str, DeadLetter]:
+    """Return the newest dead letter of each fault: one index lookup each, in one query."""
+    newest = reduce(
         operator.or_, (Q(fingerprint=row["fingerprint"], created_at=row["last"]) for row in found)
     )
     columns = ("fingerprint", "name", "queue", "error_class", "message")
-    return {letter.fingerprint: letter for letter in mine.filter(last).only(*columns)}
+    rows = dead_letters.filter(newest).only(*columns)
+    return {dead_letter.fingerprint: dead_letter for dead_letter in rows}
 
 
-def _details(mine: QuerySet[DeadLetter]) -> dict[str, dict[str, int]]:
-    """Count organizations, and letters by day: by comparing with the days' bounds, as few databases know time zones."""
+def _details(dead_letters: QuerySet[DeadLetter]) -> dict[str, dict[str, int]]:
+    """Count organizations, and dead letters by day.
+
+    It compares with the bounds of each day, because few databases know time zones.
+    """
     today = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
     bounds = [today - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
-    counts: dict[str, Any] = {
-        f"day{at}": Count(
-            "fingerprint", filter=Q(created_at__gte=bound) & _before(bounds[at + 1 :])
-        )
-        for at, bound in enumerate(bounds)
-    }
+
+    counts: dict[str, Any] = {}
+    for place, bound in enumerate(bounds):
+        of_day = Q(created_at__gte=bound) & _before(bounds[place + 1 :])
+        counts[f"day{place}"] = Count("fingerprint", filter=of_day)
     counts["organizations"] = Count("organization_id", distinct=True, filter=~Q(organization_id=""))
-    rows: Any = mine.values("fingerprint").annotate(**counts)
+
+    rows: Any = dead_letters.values("fingerprint").annotate(**counts)
     return {row["fingerprint"]: row for row in rows}
 
 
@@ -133,17 +147,17 @@ def _before(bounds: Sequence[datetime]) -> Q:
     return Q(created_at__lt=bounds[0]) if bounds else Q()
 
 
-def _group(row: dict[str, Any], sample: DeadLetter | None, more: dict[str, int]) -> Group:
-    sample = sample or DeadLetter()  # gone meanwhile
-    return Group(
-        row["fingerprint"],
-        row["number"],
-        row["first"],
-        row["last"],
-        more.get("organizations", 0),
-        sample.name,
-        sample.queue,
-        sample.error_class,
-        sample.message[:300],
-        [more.get(f"day{at}", 0) for at in range(DAYS)],
+def _fault(row: dict[str, Any], newest: DeadLetter | None, details: dict[str, int]) -> Fault:
+    newest = newest or DeadLetter()  # deleted since it was counted
+    return Fault(
+        fingerprint=row["fingerprint"],
+        number=row["number"],
+        first=row["first"],
+        last=row["last"],
+        organizations=details.get("organizations", 0),
+        name=newest.name,
+        queue=newest.queue,
+        error_class=newest.error_class,
+        message=newest.message[:300],
+        days=[details.get(f"day{place}", 0) for place in range(DAYS)],
     )

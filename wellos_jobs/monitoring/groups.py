@@ -1,4 +1,4 @@
-"""Jobs that belong together, in flows and in batches, counted by state. Reads only."""
+"""Flows and batches: their jobs counted by state. Read-only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ENDINGS = ("completed", "failed", "canceled")
 
 @dataclass(frozen=True)
 class Tally:
-    """How many jobs of a group are in which state. A state in which there is none is left out."""
+    """The number of jobs of a group by state; states without jobs are left out."""
 
     states: Mapping[str, int] = field(default_factory=dict)
 
@@ -28,12 +28,12 @@ class Tally:
 
     @property
     def ended(self) -> int:
-        """How many are final."""
+        """The number of final jobs."""
         return sum(self.states.get(state, 0) for state in FINAL_STATES)
 
     @property
     def open(self) -> int:
-        """How many are not final."""
+        """The number of jobs that are not final."""
         return self.total - self.ended
 
     @property
@@ -42,18 +42,21 @@ class Tally:
 
     @property
     def percent(self) -> int:
-        """How many of a hundred are final."""
+        """The percentage of final jobs."""
         return 100 * self.ended // self.total if self.total else 0
 
     def in_order(self) -> list[tuple[JobState, int]]:
-        """Return the states that occur, in the order of a job's life."""
+        """Return the states that occur, in the order of the lifecycle."""
         return [(state, self.states[state]) for state in JobState if self.states.get(state)]
 
 
 @dataclass(frozen=True)
 class FlowLine:
-    """One flow of a list. ``root`` is the job at its top, None once that is no longer kept; ``begun`` is when the flow
-    was enqueued, None for an id that does not tell."""
+    """One flow of a list.
+
+    ``root`` is its topmost job, None once that was pruned; ``begun`` is when the flow was enqueued,
+    None for an id without a timestamp.
+    """
 
     id: uuid.UUID
     root: JobRecord | None
@@ -64,10 +67,11 @@ class FlowLine:
 def tallies(
     rows: QuerySet[JobRecord], column: str, groups: Collection[uuid.UUID]
 ) -> dict[uuid.UUID, Tally]:
-    """Count the jobs of some groups by state, in one query; ``column`` is ``batch`` or ``flow_id``."""
+    """Count the jobs of groups by state, in one query; ``column``: ``batch`` or ``flow_id``."""
     counted: dict[uuid.UUID, dict[str, int]] = {group: {} for group in groups}
     if not groups:
         return {}
+
     chosen = rows.filter(**{f"{column}__in": groups}).order_by()
     found: Iterable[tuple[uuid.UUID, str, int]] = chosen.values_list(column, "state").annotate(
         number=Count("pk")
@@ -78,10 +82,9 @@ def tallies(
 
 
 def batch_tallies(rows: QuerySet[JobRecord], batches: Sequence[Batch]) -> dict[uuid.UUID, Tally]:
-    """Count the jobs of batches by state: of those that are done as their rows have it, of the others in one query.
+    """Count the jobs of batches by state, in one query.
 
-    The row counts for what is done, because the jobs themselves are deleted one by one when they
-    are old.
+    The counts of a done batch come from its row, because its jobs are pruned one by one.
     """
     done = {batch.pk: batch for batch in batches if batch.state == BatchState.DONE}
     stored = {
@@ -94,10 +97,10 @@ def batch_tallies(rows: QuerySet[JobRecord], batches: Sequence[Batch]) -> dict[u
 def newest_flows(
     rows: QuerySet[JobRecord], most: int, before: uuid.UUID | None = None
 ) -> list[FlowLine]:
-    """Return the newest flows among some jobs, in three queries; with ``before`` those that come after that one.
+    """Return the newest flows of some jobs, older than ``before`` if given. Three queries.
 
-    Ids of flows begin with the time at which they were made, so the newest are the last of the
-    index, and no table is grouped to find them.
+    Flow ids start with a timestamp, so the newest flows are at the end of the index, and the table
+    is not grouped to find them.
     """
     flows = rows.filter(flow_id__isnull=False)
     if before is not None:
@@ -106,6 +109,7 @@ def newest_flows(
     chosen = [flow for flow in newest[:most] if flow is not None]
     if not chosen:
         return []
+
     counted = tallies(rows, "flow_id", chosen)
     roots: dict[uuid.UUID | None, JobRecord] = {}
     for job in (
@@ -118,7 +122,7 @@ def newest_flows(
 
 
 def speed(tally: Tally, begun: datetime, now: datetime) -> tuple[float, timedelta | None]:
-    """Return how many jobs of a group have ended a second on average, and how long the others take at that speed.
+    """Return the jobs that ended per second, and the time the others will take at that rate.
 
     The time is None while nothing has ended.
     """
@@ -128,12 +132,13 @@ def speed(tally: Tally, begun: datetime, now: datetime) -> tuple[float, timedelt
 
 
 def as_tree(jobs: Iterable[JobRecord]) -> list[tuple[int, JobRecord]]:
-    """Return the jobs of a flow, each with its depth below the root, parents before their children."""
+    """Return the jobs of a flow with their depth below the root, parents before children."""
     below: dict[uuid.UUID | None, list[JobRecord]] = {}
     known = list(jobs)
     present = {job.pk for job in known}
     for job in known:
         below.setdefault(job.parent_id if job.parent_id in present else None, []).append(job)
+
     found: list[tuple[int, JobRecord]] = []
     stack = [(0, job) for job in reversed(below.get(None, []))]
     while stack:

@@ -1,4 +1,4 @@
-"""Health: is everything there that jobs need, and does it keep up? Reading only, and never for longer than asked."""
+"""Health report: is everything available that jobs need, and does it keep up? Read-only."""
 
 from __future__ import annotations
 
@@ -16,27 +16,36 @@ from . import health_checks, health_probes
 from .health_checks import NAMES, Check, Status, worst
 from .health_probes import DatabaseFacts, RedisFacts
 
-__all__ = ["NAMES", "Check", "Report", "Status", "backlog", "database_answers", "report", "worst"]
+__all__ = [
+    "NAMES",
+    "Check",
+    "HealthReport",
+    "Status",
+    "backlog",
+    "database_answers",
+    "report",
+    "worst",
+]
 
 TIMEOUT = 1.5
-"""Seconds after which a Redis or a database that has not answered counts as away."""
-SECOND_LOOK = 0.5
-"""Seconds that Redis gets at most to say which of the unpushed rows it knows."""
+"""Seconds after which a Redis or a database that has not answered counts as down."""
+UNPUSHED_TIMEOUT = 0.5
+"""Seconds that Redis has to answer which of the unpushed rows it knows."""
 
 Stores = Mapping[str, DatabaseFacts | Exception]
 Servers = Mapping[str, RedisFacts | Exception]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What was found at one moment: a check for each database, Redis and queue, in a fixed order."""
+class HealthReport:
+    """The checks of each database, Redis and queue at one moment, in a fixed order."""
 
     checks: tuple[Check, ...]
     at: datetime
 
     @property
     def status(self) -> Status:
-        """The worst of all."""
+        """The worst status of all checks."""
         return worst(self.checks)
 
     def named(self, *names: str) -> tuple[Check, ...]:
@@ -44,20 +53,23 @@ class Report:
         return tuple(check for check in self.checks if check.name in names)
 
 
-def report(timeout: float = TIMEOUT) -> Report:
-    """Look at every database, Redis and queue at once. Changes nothing, and raises nothing because of what is away.
+def report(timeout: float = TIMEOUT) -> HealthReport:
+    """Check every database, Redis and queue, concurrently.
 
-    It takes some milliseconds, and hardly more than ``timeout`` seconds when somebody does not
-    answer. It asks on connections of its own, so the caller's transaction is neither seen nor
-    disturbed.
+    It takes milliseconds, and hardly more than ``timeout`` seconds when a server does not respond.
+    A server that is down is a finding, not an exception. It uses its own connections, independent
+    of the caller's transaction.
     """
     stores, servers = _ask(job_databases(), timeout)
     unknown = _unpushed(stores)
-    return Report(tuple(_judge(stores, servers, unknown)), timezone.now())
+    return HealthReport(tuple(_evaluate(stores, servers, unknown)), timezone.now())
 
 
 def backlog(timeout: float = TIMEOUT) -> tuple[Check, ...]:
-    """Return the checks ``backlog`` alone: one for each queue, none without ``BACKLOG_ALERTS``. Asks Redis only."""
+    """Return only the checks ``backlog``, one per queue; none without ``BACKLOG_ALERTS``.
+
+    It queries Redis only.
+    """
     _stores, servers = _ask([], timeout)
     return tuple(
         check
@@ -67,7 +79,7 @@ def backlog(timeout: float = TIMEOUT) -> tuple[Check, ...]:
 
 
 def database_answers(timeout: float = TIMEOUT) -> bool:
-    """Tell whether the database where jobs go answers, so that more may be asked of it."""
+    """Tell whether the default database for jobs responds."""
     alias = default_database()
     found = health_probes.ask(
         {("database", alias): partial(health_probes.database_facts, alias)}, timeout
@@ -91,26 +103,32 @@ def _ask(aliases: Sequence[str], timeout: float) -> tuple[Stores, Servers]:
 
 
 def _unpushed(stores: Stores) -> dict[str, list[datetime]]:
-    """Return, by database, when the rows were made that Redis has not heard of; those of a Redis that is away count."""
+    """Return the creation times of the rows that Redis does not know, by database.
+
+    Rows of a Redis that is down count as unknown.
+    """
     rows = {
         alias: facts.unpushed for alias, facts in stores.items() if isinstance(facts, DatabaseFacts)
     }
-    asked: dict[tuple[str, ...], Callable[[], Any]] = {}
+    questions: dict[tuple[str, ...], Callable[[], Any]] = {}
     for alias, found in rows.items():
         for source, names in broker.sources().items():
             if here := [pk for pk, queue, _created in found if queue in names]:
-                asked["known", alias, source] = partial(health_probes.known_to_redis, source, here)
-    answers = health_probes.ask(asked, SECOND_LOOK) if asked else {}
-    known = {
-        pk for answer in answers.values() if not isinstance(answer, Exception) for pk in answer
-    }
+                question = partial(health_probes.known_to_redis, source, here)
+                questions["known", alias, source] = question
+
+    answers = health_probes.ask(questions, UNPUSHED_TIMEOUT) if questions else {}
+    known: set[Any] = set()
+    for answer in answers.values():
+        if not isinstance(answer, Exception):
+            known |= answer
     return {
         alias: [created for pk, _queue, created in found if pk not in known]
         for alias, found in rows.items()
     }
 
 
-def _judge(
+def _evaluate(
     stores: Stores, servers: Servers, unpushed: Mapping[str, list[datetime]]
 ) -> Iterator[Check]:
     now, settings = timezone.now(), conf.current()
@@ -119,12 +137,15 @@ def _judge(
         if isinstance(store, DatabaseFacts) and store.has_tables:
             yield health_checks.relay(alias, unpushed[alias], now)
             yield health_checks.schedules(alias, store)
+
     for source, facts in servers.items():
         yield from health_checks.server(source, facts, settings.stream_max)
-    told = [store for store in stores.values() if isinstance(store, DatabaseFacts)]
+
+    databases = [store for store in stores.values() if isinstance(store, DatabaseFacts)]
     up = [facts for facts in servers.values() if isinstance(facts, RedisFacts)]
-    complete = len(told) == len(stores) and len(up) == len(servers)
-    yield health_checks.scheduler(told, up, complete=complete, now=now)
+    complete = len(databases) == len(stores) and len(up) == len(servers)
+    yield health_checks.scheduler(databases, up, complete=complete, now=now)
+
     for source, facts in servers.items():
         for queue in broker.sources()[source]:
             yield health_checks.workers(queue, facts)

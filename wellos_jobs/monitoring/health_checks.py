@@ -1,4 +1,4 @@
-"""What facts about a Redis or a database mean: a status, and in words what is and how to mend it. Pure."""
+"""Health checks: a status and advice for each, from the facts of the probes. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from ..broker.queues import Counts
 from .health_probes import DatabaseFacts, RedisFacts
 
 LAG = (10.0, 60.0)
-"""Seconds that the oldest event may wait for the ledger: a warning above the first, critical above the second."""
+"""Seconds that the oldest event may wait for the ledger: above the first a warning, above the
+second critical."""
 SILENCE = (30.0, 120.0)
-"""Seconds since the leader's last beat, which comes every five."""
+"""Seconds since the leader's last heartbeat, which it sends every five seconds."""
 UNPUSHED = (30.0, 300.0)
-"""Seconds for which a row may be unknown to Redis: the push takes milliseconds, the relay some seconds."""
+"""Seconds that a row may be unknown to Redis: a push takes milliseconds, the relay seconds."""
 STREAM = (0.5, 1.0)
 """Shares of ``STREAM_MAX``."""
 MEMORY = (0.8, 0.95)
@@ -29,7 +30,10 @@ OVERDUE = 60.0
 
 
 class Status(enum.StrEnum):
-    """How a check ended, from good to bad. Unknown: it could not be looked at, because of another fault."""
+    """The result of a check, from good to bad.
+
+    Unknown: it could not be checked because something else is down.
+    """
 
     OK = "ok"
     UNKNOWN = "unknown"
@@ -42,11 +46,11 @@ _RANK = {status: rank for rank, status in enumerate(Status)}
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
-    ``name`` says what (one of ``NAMES``), ``where`` which one: the alias of a database, a Redis (by
-    the first of its queues) or a queue. ``value`` is the number behind the status (seconds, a count
-    or a share), None if there is none. ``text`` is for people: what is, and how to mend it.
+    ``name`` is one of ``NAMES``, ``where`` its target: the alias of a database, a Redis (by the
+    first of its queues) or a queue. ``value`` is the number behind the status (seconds, a count or
+    a share), None if there is none. ``text`` says what was found and how to fix it.
     """
 
     name: str
@@ -57,20 +61,21 @@ class Check:
 
 
 NAMES = (
-    *(
-        "database",
-        "relay",
-        "redis",
-        "memory",
-        "eviction",
-        "persistence",
-        "leader",
-        "ledger",
-        "stream",
-    ),
-    *("scheduler", "schedules", "workers", "backlog"),
+    "database",
+    "relay",
+    "redis",
+    "memory",
+    "eviction",
+    "persistence",
+    "leader",
+    "ledger",
+    "stream",
+    "scheduler",
+    "schedules",
+    "workers",
+    "backlog",
 )
-"""What is looked at."""
+"""All checks."""
 
 
 def worst(checks: Iterable[Check]) -> Status:
@@ -89,7 +94,7 @@ def _level(value: float, limits: tuple[float, float]) -> Status:
 def database(alias: str, facts: DatabaseFacts | Exception, *, is_default: bool) -> Check:
     if isinstance(facts, Exception):
         text = _(
-            "The database cannot be asked (%(error)s): no job can be taken on. Is the server up?"
+            "The database does not respond (%(error)s): no job can be enqueued. Is the server up?"
         )
         return Check("database", alias, Status.CRITICAL, None, text % {"error": facts})
     if is_default and not facts.has_tables:
@@ -99,13 +104,15 @@ def database(alias: str, facts: DatabaseFacts | Exception, *, is_default: bool) 
 
 
 def relay(alias: str, unpushed: Sequence[datetime], now: datetime) -> Check:
-    """``unpushed``: when the rows were made that Redis has not heard of, oldest first."""
+    """``unpushed``: creation times of the rows that Redis does not know, oldest first."""
     age = (now - unpushed[0]).total_seconds() if unpushed else 0.0
     if not unpushed:
         return Check("relay", alias, Status.OK, 0.0, _("Every committed job has reached Redis."))
     text = ngettext(
-        "%(n)d committed job has not reached Redis for %(age).0f s: is Redis up, does a `rqworker` run?",
-        "%(n)d committed jobs have not reached Redis, the oldest for %(age).0f s: is Redis up, does a `rqworker` run?",
+        "%(n)d committed job has not reached Redis for %(age).0f s: "
+        "is Redis up, and is a `rqworker` running?",
+        "%(n)d committed jobs have not reached Redis, the oldest for %(age).0f s: "
+        "is Redis up, and is a `rqworker` running?",
         len(unpushed),
     )
     return Check(
@@ -117,15 +124,17 @@ def relay(alias: str, unpushed: Sequence[datetime], now: datetime) -> Check:
 
 
 def server(source: str, facts: RedisFacts | Exception, stream_max: int) -> Iterator[Check]:
-    """Judge one Redis: reachable, memory, eviction, persistence, leader, ledger and stream."""
+    """Check one Redis: reachable, memory, eviction, persistence, leader, ledger and stream."""
     if isinstance(facts, Exception):
         text = _(
-            "Redis cannot be asked (%(error)s): jobs are taken on, but none runs. Is the server up?"
+            "Redis does not respond (%(error)s): jobs are enqueued, but none runs. "
+            "Is the server up?"
         )
         yield Check("redis", source, Status.CRITICAL, None, text % {"error": facts})
         for name in ("memory", "eviction", "persistence", "leader", "ledger", "stream"):
-            yield Check(name, source, Status.UNKNOWN, None, _("Redis cannot be asked."))
+            yield Check(name, source, Status.UNKNOWN, None, _("Redis does not respond."))
         return
+
     yield Check("redis", source, Status.OK, facts.seconds, _("Redis answers."))
     yield _memory(source, facts.info)
     yield _eviction(source, facts.info)
@@ -138,7 +147,7 @@ def server(source: str, facts: RedisFacts | Exception, stream_max: int) -> Itera
 def _memory(source: str, info: Mapping[str, Any]) -> Check:
     used, most = info.get("used_memory"), info.get("maxmemory")
     if used is None or most is None:
-        return _untold("memory", source)
+        return _not_readable("memory", source)
     megabytes = {"used": used / 1e6, "most": most / 1e6}
     if not most:
         text = _("%(used).0f MB are used; `maxmemory` sets no limit, the machine's memory does.")
@@ -148,7 +157,7 @@ def _memory(source: str, info: Mapping[str, Any]) -> Check:
     text = _("%(used).0f of %(most).0f MB are used.") % megabytes
     if status is not Status.OK:
         text += " " + _(
-            "When memory is full no job can be pushed: raise `maxmemory`, or find what fills it."
+            "When memory is full, no job can be pushed: raise `maxmemory`, or find what fills it."
         )
     return Check("memory", source, status, share, text)
 
@@ -156,11 +165,12 @@ def _memory(source: str, info: Mapping[str, Any]) -> Check:
 def _eviction(source: str, info: Mapping[str, Any]) -> Check:
     policy = info.get("maxmemory_policy")
     if policy is None:
-        return _untold("eviction", source)
+        return _not_readable("eviction", source)
     if policy == "noeviction":
         return Check("eviction", source, Status.OK, None, _("Nothing is evicted."))
     text = _(
-        "`maxmemory-policy` is %(policy)s: when memory is full, jobs are deleted. Set it to `noeviction`."
+        "`maxmemory-policy` is %(policy)s: when memory is full, jobs are deleted. "
+        "Set it to `noeviction`."
     )
     return Check("eviction", source, Status.WARNING, None, text % {"policy": policy})
 
@@ -168,7 +178,7 @@ def _eviction(source: str, info: Mapping[str, Any]) -> Check:
 def _persistence(source: str, facts: RedisFacts) -> Check:
     info = facts.info
     if "aof_enabled" not in info:
-        return _untold("persistence", source)
+        return _not_readable("persistence", source)
     failed = [
         field
         for field in (
@@ -188,9 +198,10 @@ def _persistence(source: str, facts: RedisFacts) -> Check:
     if info["aof_enabled"] or facts.snapshots:
         return Check("persistence", source, Status.OK, None, _("Redis keeps its data on disk."))
     if facts.snapshots is None:
-        return _untold("persistence", source)
+        return _not_readable("persistence", source)
     text = _(
-        "Redis keeps nothing on disk: after a restart jobs come back from the database, slower. Set `appendonly yes`."
+        "Redis does not persist its data: after a restart jobs are restored from the database, "
+        "which is slower. Set `appendonly yes`."
     )
     return Check("persistence", source, Status.WARNING, None, text)
 
@@ -198,31 +209,32 @@ def _persistence(source: str, facts: RedisFacts) -> Check:
 def _leader(source: str, facts: RedisFacts) -> Check:
     age = facts.beat_age
     if facts.has_leader and age is not None and age <= SILENCE[0]:
-        return Check("leader", source, Status.OK, age, _("The housekeeping runs."))
+        return Check("leader", source, Status.OK, age, _("Maintenance is running."))
     if facts.has_leader:
         status = Status.CRITICAL if age is not None and age > SILENCE[1] else Status.WARNING
         text = _(
-            "A process leads, but its housekeeping has given no sign of life lately: look at its log."
+            "A process leads, but its maintenance has sent no heartbeat lately: check its log."
         )
         return Check("leader", source, status, age, text)
     if age is not None and age <= SILENCE[0]:
-        text = _("No process leads at this moment: another one takes over within seconds.")
+        text = _("No process leads at the moment: another one takes over within seconds.")
         return Check("leader", source, Status.WARNING, age, text)
     text = _(
-        "No housekeeping runs, so rows lag behind and nothing heals: start `manage.py rqworker` or `rqscheduler`."
+        "Maintenance is not running, so rows lag behind and lost jobs are not recovered: "
+        "start `manage.py rqworker` or `rqscheduler`."
     )
     return Check("leader", source, Status.CRITICAL, age, text)
 
 
 def _ledger(source: str, facts: RedisFacts) -> Check:
     if facts.lag is None or facts.events is None:
-        return _untold("ledger", source)
+        return _not_readable("ledger", source)
     status = _level(facts.lag, LAG)
     if status is Status.OK:
         return Check("ledger", source, status, facts.lag, _("The rows are up to date."))
     text = _(
-        "%(events)d events wait for the ledger, the oldest for %(lag).0f s: is a database away or slow, does the "
-        "housekeeping run?"
+        "%(events)d events wait for the ledger, the oldest for %(lag).0f s: "
+        "is a database down or slow, is maintenance running?"
     )
     return Check(
         "ledger", source, status, facts.lag, text % {"events": facts.events, "lag": facts.lag}
@@ -231,27 +243,30 @@ def _ledger(source: str, facts: RedisFacts) -> Check:
 
 def _stream(source: str, facts: RedisFacts, most: int) -> Check:
     if facts.events is None:
-        return _untold("stream", source)
+        return _not_readable("stream", source)
     status = _level(facts.events / most, STREAM)
     text = _("The event stream holds %(events)d of `STREAM_MAX` %(most)d events.")
     if status is not Status.OK:
-        text += " " + _("Above it enqueueing slows down: mend what holds the ledger up.")
+        text += " " + _("Above it enqueueing slows down: fix what holds up the ledger.")
     return Check(
         "stream", source, status, facts.events, text % {"events": facts.events, "most": most}
     )
 
 
-def _untold(name: str, source: str) -> Check:
-    return Check(name, source, Status.UNKNOWN, None, _("Redis does not tell this user."))
+def _not_readable(name: str, source: str) -> Check:
+    return Check(name, source, Status.UNKNOWN, None, _("This Redis user may not read it."))
 
 
-# --- the calendar ---------------------------------------------------------------------------------
+# --- schedules -----------------------------------------------------------------------------------
 
 
 def scheduler(
     stores: Sequence[DatabaseFacts], servers: Sequence[RedisFacts], *, complete: bool, now: datetime
 ) -> Check:
-    """Judge the clock over all databases and Redis servers that answered; ``complete`` tells whether all did."""
+    """Check the scheduler, over all databases and Redis servers that answered.
+
+    ``complete``: all of them answered.
+    """
     due = min(
         (facts.next_run_at for facts in stores if facts.next_run_at is not None), default=None
     )
@@ -260,19 +275,23 @@ def scheduler(
     if any(facts.has_clock for facts in servers):
         if late <= OVERDUE:
             return Check(
-                "scheduler", "", Status.OK, late, _("A scheduler runs, and no run is late.")
+                "scheduler", "", Status.OK, late, _("A scheduler is running, and no run is late.")
             )
-        text = _("A scheduler runs, but a run is %(late).0f s late: look at its log.")
+        text = _("A scheduler is running, but a run is %(late).0f s late: check its log.")
         return Check("scheduler", "", Status.CRITICAL, late, text % {"late": late})
     if not complete:
         return Check(
-            "scheduler", "", Status.UNKNOWN, None, _("Not every database and Redis can be asked.")
+            "scheduler", "", Status.UNKNOWN, None, _("Not every database and Redis responds.")
         )
     if not is_needed:
         return Check(
-            "scheduler", "", Status.OK, None, _("No scheduler runs, and no schedule needs one.")
+            "scheduler",
+            "",
+            Status.OK,
+            None,
+            _("No scheduler is running, and no schedule needs one."),
         )
-    text = _("No scheduler runs, but there are schedules: start `manage.py rqscheduler`.")
+    text = _("No scheduler is running, but there are schedules: start `manage.py rqscheduler`.")
     return Check("scheduler", "", Status.CRITICAL, late, text)
 
 
@@ -293,9 +312,9 @@ def schedules(alias: str, facts: DatabaseFacts) -> Check:
 
 def workers(queue: str, facts: RedisFacts | Exception) -> Check:
     if isinstance(facts, Exception):
-        return Check("workers", queue, Status.UNKNOWN, None, _("Redis cannot be asked."))
+        return Check("workers", queue, Status.UNKNOWN, None, _("Redis does not respond."))
     if queue not in facts.counts:
-        return _untold("workers", queue)
+        return _not_readable("workers", queue)
     alive, waiting = facts.workers[queue], facts.counts[queue].waiting
     numbers = {"alive": alive, "waiting": waiting, "queue": queue}
     if alive:
@@ -312,8 +331,10 @@ def workers(queue: str, facts: RedisFacts | Exception) -> Check:
             _("No worker serves the queue, and nothing waits in it."),
         )
     text = ngettext(
-        "%(waiting)d job waits, but no worker serves the queue: start `manage.py rqworker %(queue)s`.",
-        "%(waiting)d jobs wait, but no worker serves the queue: start `manage.py rqworker %(queue)s`.",
+        "%(waiting)d job waits, but no worker serves the queue: "
+        "start `manage.py rqworker %(queue)s`.",
+        "%(waiting)d jobs wait, but no worker serves the queue: "
+        "start `manage.py rqworker %(queue)s`.",
         waiting,
     )
     return Check("workers", queue, Status.CRITICAL, 0, text % numbers)
@@ -322,9 +343,9 @@ def workers(queue: str, facts: RedisFacts | Exception) -> Check:
 def backlog(queue: str, facts: RedisFacts | Exception, limits: Mapping[str, float]) -> Check:
     """``limits`` is ``BACKLOG_ALERTS``."""
     if isinstance(facts, Exception):
-        return Check("backlog", queue, Status.UNKNOWN, None, _("Redis cannot be asked."))
+        return Check("backlog", queue, Status.UNKNOWN, None, _("Redis does not respond."))
     if queue not in facts.counts:
-        return _untold("backlog", queue)
+        return _not_readable("backlog", queue)
     now = facts.counts[queue]
     if not now.waiting:
         return Check("backlog", queue, Status.OK, 0, _("Nothing waits."))
@@ -334,11 +355,11 @@ def backlog(queue: str, facts: RedisFacts | Exception, limits: Mapping[str, floa
         "%(n)d jobs wait, the oldest for %(oldest).0f s.",
         now.waiting,
     )
-    if not _is_built_up(now, limits):
+    if not _exceeds(now, limits):
         return Check("backlog", queue, Status.OK, now.waiting, text % numbers)
     text += " " + _("Are there enough workers, is the queue paused, is a limit used up?")
     return Check("backlog", queue, Status.WARNING, now.waiting, text % numbers)
 
 
-def _is_built_up(now: Counts, limits: Mapping[str, float]) -> bool:
+def _exceeds(now: Counts, limits: Mapping[str, float]) -> bool:
     return now.waiting > limits["waiting"] or (now.oldest_wait or 0.0) > limits["oldest_wait"]

@@ -1,7 +1,7 @@
-"""Questions about Redis and the databases that are given up after a while, however the other side hangs.
+"""Health probes: queries of Redis and the databases with a deadline, even if the server hangs.
 
-Each is asked in a thread of its own, and only once at a time: while one hangs, whoever asks the
-same waits for that one's answer. So a thousand probes of a black hole cost one thread.
+Each runs in its own thread, and only once at a time: while one hangs, further callers wait for the
+same answer. So concurrent probes of an unresponsive server share one thread.
 """
 
 from __future__ import annotations
@@ -29,71 +29,71 @@ from ..states import JobState
 Key = tuple[str, ...]
 
 UNPUSHED_AFTER = timedelta(seconds=30)
-"""How old a row is that should have reached Redis: the push takes milliseconds, the relay some seconds."""
+"""Age of a row that should have reached Redis: a push takes milliseconds, the relay seconds."""
 MOST_UNPUSHED = 100
 
 
 class NoAnswer(Exception):
-    """The other side has not answered in time."""
+    """The server has not answered in time."""
 
 
-class _Flight:
-    """A question on its way."""
+class _Probe:
+    """A query that runs in a thread."""
 
     def __init__(self, question: Callable[[], Any]) -> None:
         self.question = question
         self.since = time.monotonic()
-        self.landed = threading.Event()
+        self.finished = threading.Event()
         self.answer: Any = None
 
-    def fly(self) -> None:
+    def run(self) -> None:
         try:
             self.answer = self.question()
         except Exception as error:
             self.answer = error
         finally:
-            self.landed.set()
+            self.finished.set()
 
 
-_flights: dict[Key, _Flight] = {}
+_probes: dict[Key, _Probe] = {}
 _lock = threading.Lock()
 
 
-def _forget_flights() -> None:
-    """In a forked process the threads are gone that would have landed."""
+def _forget_probes() -> None:
+    """Reset after a fork: the threads of the parent do not exist in the child."""
     global _lock
     _lock = threading.Lock()
-    _flights.clear()
+    _probes.clear()
 
 
-os.register_at_fork(after_in_child=_forget_flights)
+os.register_at_fork(after_in_child=_forget_probes)
 
 
 def ask(questions: Mapping[Key, Callable[[], Any]], timeout: float) -> dict[Key, Any]:
-    """Ask all at once; return each answer, the error it raised, or ``NoAnswer``. Takes ``timeout`` seconds at most.
+    """Run all queries concurrently; return each answer, the error it raised, or ``NoAnswer``.
 
-    The key of a question says what is asked: two questions of one key are the same one.
+    It takes at most ``timeout`` seconds. Queries with the same key share one answer.
     """
-    flights = {key: _start(key, question) for key, question in questions.items()}
+    probes = {key: _start(key, question) for key, question in questions.items()}
     deadline = time.monotonic() + timeout
-    return {key: _wait(flight, deadline) for key, flight in flights.items()}
+    return {key: _wait(probe, deadline) for key, probe in probes.items()}
 
 
-def _start(key: Key, question: Callable[[], Any]) -> _Flight:
+def _start(key: Key, question: Callable[[], Any]) -> _Probe:
     with _lock:
-        flight = _flights.get(key)
-        if flight is None or flight.landed.is_set():
-            flight = _flights[key] = _Flight(question)
+        probe = _probes.get(key)
+        if probe is None or probe.finished.is_set():
+            probe = _probes[key] = _Probe(question)
             threading.Thread(
-                target=flight.fly, name=f"wellos_jobs probe {' '.join(key)}", daemon=True
+                target=probe.run, name=f"wellos_jobs probe {' '.join(key)}", daemon=True
             ).start()
-        return flight
+        return probe
 
 
-def _wait(flight: _Flight, deadline: float) -> Any:
-    if not flight.landed.wait(max(0.0, deadline - time.monotonic())):
-        return NoAnswer(f"no answer for {time.monotonic() - flight.since:.1f} s")
-    return flight.answer
+def _wait(probe: _Probe, deadline: float) -> Any:
+    if not probe.finished.wait(max(0.0, deadline - time.monotonic())):
+        return NoAnswer(f"no answer for {time.monotonic() - probe.since:.1f} s")
+    return probe.answer
 
 
 # --- a database -----------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def _wait(flight: _Flight, deadline: float) -> Any:
 
 @dataclass(frozen=True)
 class DatabaseFacts:
-    """What one database says. ``unpushed`` are its oldest rows that Redis may not have heard of."""
+    """The state of one database. ``unpushed`` are its oldest rows that Redis may not know."""
 
     seconds: float
     has_tables: bool
@@ -112,13 +112,14 @@ class DatabaseFacts:
 
 
 def database_facts(alias: str) -> DatabaseFacts:
-    """Ask a database on a connection of this thread's own, which is closed again."""
+    """Query a database on this thread's own connection, and close it."""
     start = time.monotonic()
     try:
         has_tables = has_job_table(alias)
         seconds = time.monotonic() - start
         if not has_tables:
             return DatabaseFacts(seconds, has_tables)
+
         works = Q(broken="")
         sums = Schedule.objects.using(alias).filter(enabled=True).order_by()
         found = sums.aggregate(
@@ -148,10 +149,10 @@ def _unpushed(alias: str) -> list[tuple[uuid.UUID, str, datetime]]:
 
 @dataclass(frozen=True)
 class RedisFacts:
-    """What one Redis says. Times are seconds; what it does not tell this user is None.
+    """The state of one Redis. Times are in seconds; None is what this Redis user may not read.
 
-    ``info`` is its answer to INFO, ``snapshots`` its ``save`` setting, ``workers`` how many live
-    workers serve a queue.
+    ``info`` is the reply to INFO, ``snapshots`` the ``save`` setting, ``workers`` the number of
+    live workers of each queue.
     """
 
     seconds: float
@@ -168,7 +169,10 @@ class RedisFacts:
 
 
 def redis_facts(source: str, names: Sequence[str]) -> RedisFacts:
-    """Ask a Redis in three round trips. What this user may not ask stays unknown; raises redis-py's errors else."""
+    """Query a Redis in three round trips.
+
+    What this Redis user may not read is None; other errors of redis-py are raised.
+    """
     connection = broker.source_client(source, "probe")
     start = time.monotonic()
     with connection.pipeline(transaction=False) as pipeline:
@@ -185,9 +189,11 @@ def redis_facts(source: str, names: Sequence[str]) -> RedisFacts:
     seconds = time.monotonic() - start
     if isinstance(replies[0], Exception):
         raise replies[0]
-    (whole, micro), info, save, events, first, singles, entries, *served = map(_known, replies)
+
+    (whole, micro), info, save, events, first, singles, entries, *served = map(_or_none, replies)
     now = whole + micro / 1_000_000
     leader, beat, clock = singles or (None, None, None)
+
     return RedisFacts(
         seconds=seconds,
         info=info or {},
@@ -204,7 +210,7 @@ def redis_facts(source: str, names: Sequence[str]) -> RedisFacts:
 
 
 def known_to_redis(source: str, job_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
-    """Return those of the jobs that a Redis has."""
+    """Return those of the jobs that exist in a Redis."""
     with broker.source_client(source, "probe").pipeline(transaction=False) as pipeline:
         for job_id in job_ids:
             pipeline.exists(keys.job(job_id))
@@ -220,17 +226,17 @@ def _counts(connection: broker.Client, names: Sequence[str]) -> dict[str, Counts
         return {}
 
 
-def _known(reply: Any) -> Any:
+def _or_none(reply: Any) -> Any:
     return None if isinstance(reply, Exception) else reply
 
 
 def _age(first: list[tuple[bytes, Any]], now: float) -> float:
-    """Return for how many seconds the oldest event has waited; 0 when none waits."""
+    """Return the seconds that the oldest event has waited; 0 when none waits."""
     return max(0.0, now - int(first[0][0].split(b"-")[0]) / 1000) if first else 0.0
 
 
 def _alive(connection: broker.Client, served: Mapping[str, Any]) -> dict[str, int]:
-    """Count the workers of each queue whose hash is still there: the others died with their machine."""
+    """Count the workers of each queue whose hash exists; the hashes of dead ones have expired."""
     workers = sorted({worker for members in served.values() for worker in members or ()})
     with connection.pipeline(transaction=False) as pipeline:
         for worker in workers:

@@ -1,7 +1,7 @@
-"""How full each limit is, who holds it, who waits for it, and which circuit breakers are open. Reads only.
+"""Limits and circuit breakers: usage, the jobs that hold a limit, and those that wait for it.
 
-Shown are the limits that the code names without a field, those whose number a person has set, those
-at which jobs wait, and those of active jobs; another one is found by its key.
+Listed are the limits that jobs declare with a constant key, those whose number an operator has set,
+those with waiting jobs, and those of active jobs; others can be found by their key. Read-only.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ..definitions.breaker import CircuitBreaker
 from ..definitions.limits import Concurrency, RateLimit, fields_of
 
 MOST = 2_000
-"""How many limits of one Redis are looked at."""
+"""Limits read from one Redis at most."""
 SHOWN = 3
-"""How many of those who hold a limit, and of those who wait for it, are named."""
+"""Holders of a limit, and waiting jobs, that are named at most."""
 
 Kind = Literal["concurrency", "rate", "breaker"]
 Guard = Concurrency | RateLimit | CircuitBreaker
@@ -34,7 +34,10 @@ KINDS: dict[str, Kind] = {"c:": "concurrency", "r:": "rate", "b:": "breaker"}
 
 @dataclass(frozen=True)
 class Holder:
-    """A job that holds a limit or waits for it; ``since``: how many seconds it has run, or waited (None: not known)."""
+    """A job that holds a limit or waits for it.
+
+    ``since``: seconds since it started, or began to wait; None: unknown.
+    """
 
     id: str
     name: str
@@ -43,10 +46,10 @@ class Holder:
 
 @dataclass
 class LimitLine:
-    """One limit on one Redis. ``declared`` are the numbers that the code gives it, ``set`` the one a person has.
+    """One limit on one Redis.
 
-    ``used`` counts runs, starts in the ``period`` (seconds), or failures of a breaker ``within``
-    its time.
+    ``declared`` are the numbers that jobs declare, ``set`` the one an operator has set. ``used``
+    counts runs, starts in the ``period`` (seconds), or failures ``within`` the time of a breaker.
     """
 
     id: str
@@ -57,11 +60,11 @@ class LimitLine:
     waiting: int
     period: float | None = None
     room_in: float | None = None
-    """Seconds until the first start of the period has left it, when the limit is full."""
+    """Seconds until the oldest start leaves the period, when the limit is full."""
     open_for: float | None = None
-    """Seconds for which a breaker has been open; None: it is closed."""
+    """Seconds since a breaker opened; None: it is closed."""
     probe_in: float | None = None
-    """Seconds until the next probe; None: none is to come by itself."""
+    """Seconds until the next probe; None: there is no automatic probe."""
     is_probing: bool = False
     within: float | None = None
     holders: list[Holder] = field(default_factory=list)
@@ -73,13 +76,13 @@ class LimitLine:
 
     @property
     def key(self) -> str:
-        """The key without what tells its kind and period."""
+        """The key without kind and period."""
         key = self.id[2:]
         return key.rpartition("/")[0] if self.kind == "rate" else key
 
     @property
     def most(self) -> int | None:
-        """The number in force; None where only a job could tell."""
+        """The effective number; None if only a job's data determine it."""
         return self.set if self.set is not None else min(self.declared, default=None)
 
     @property
@@ -92,7 +95,7 @@ class LimitLine:
 
     @property
     def load(self) -> float:
-        """How full it is, to sort by."""
+        """The share that is used, to sort by."""
         return self.used / self.most if self.most else float(self.used)
 
     @property
@@ -102,49 +105,49 @@ class LimitLine:
 
 @dataclass
 class LimitBoard:
-    """A page of limits, the busiest first, and all breakers. ``total`` counts the limits that were found."""
+    """A page of limits, the busiest first, and all breakers. ``total``: the limits on all pages."""
 
     breakers: list[LimitLine] = field(default_factory=list)
     limits: list[LimitLine] = field(default_factory=list)
     total: int = 0
     unseen: int = 0
-    """At how many limits jobs wait that were not looked at, because there are too many."""
+    """Limits with waiting jobs that were not read because there are too many."""
     problems: list[str] = field(default_factory=list)
-    """What could not be asked or read, in sentences."""
+    """What could not be read, as sentences."""
 
 
-def look(sought: str = "", start: int = 0, most: int = 50) -> LimitBoard:
-    """Return the limits whose key holds ``sought``: two round trips for each Redis."""
-    board = LimitBoard()
+def board(sought: str = "", start: int = 0, most: int = 50) -> LimitBoard:
+    """Return the limits whose key contains ``sought``: two round trips per Redis."""
+    page = LimitBoard()
     found: list[LimitLine] = []
     guards = list(_guards())
     for source in broker.sources():
         try:
-            found += _found(source, guards, sought, board)
+            found += _found(source, guards, sought, page)
         except broker.Error as error:
-            board.problems.append(_not_asked(error))
+            page.problems.append(_not_asked(error))
+
     found = [line for line in found if sought in line.key]
     found.sort(key=lambda line: (not line.is_open, -line.waiting, -line.load, line.id))
-    board.breakers = [line for line in found if line.kind == "breaker"]
+    page.breakers = [line for line in found if line.kind == "breaker"]
     limits = [line for line in found if line.kind != "breaker"]
-    board.total, board.limits = len(limits), limits[start : start + most]
+    page.total = len(limits)
+    page.limits = limits[start : start + most]
+
+    shown = [line for line in page.breakers + page.limits if _has_jobs(line)]
     for source in broker.sources():
-        shown = [
-            line
-            for line in board.breakers + board.limits
-            if line.source == source and _has_jobs(line)
-        ]
-        if shown:
-            _name_jobs(source, shown, board)
-    return board
+        here = [line for line in shown if line.source == source]
+        if here:
+            _name_jobs(source, here, page)
+    return page
 
 
-# --- what the code says ---------------------------------------------------------------------------
+# --- declared by jobs -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Declared:
-    """A limit as a job declares it: ``pattern`` fits the ids it may have; ``id`` is the only one or ''."""
+    """A limit as a job declares it: ``pattern`` matches its ids; ``id`` is the only one or ''."""
 
     guard: Guard
     pattern: re.Pattern[str]
@@ -155,16 +158,13 @@ def _guards() -> Iterator[_Declared]:
     for definition in registry.all_jobs():
         for guard in definition.limits:
             if callable(guard.key):
-                continue  # only a job's data could tell
+                continue  # the key depends on the job's data
             if not fields_of(guard.key):
                 known = str(guard.wire(definition.name, {}, "")["id"])
                 yield _Declared(guard, re.compile(re.escape(known)), known)
             else:
-                yield _Declared(
-                    guard,
-                    re.compile(_prefix(guard) + _pattern(str(guard.key)) + _suffix(guard)),
-                    "",
-                )
+                text = _prefix(guard) + _pattern(str(guard.key)) + _suffix(guard)
+                yield _Declared(guard, re.compile(text), "")
 
 
 def _prefix(guard: Guard) -> str:
@@ -189,7 +189,7 @@ def _number(guard: Guard) -> int:
 
 
 def _sought_ids(guards: Sequence[_Declared], sought: str) -> Iterator[str]:
-    """Yield the ids under which a key that somebody looks for may stand."""
+    """Yield the ids that a searched key may have."""
     for declared in guards:
         chosen = f"{_prefix(declared.guard)}{sought}"
         if isinstance(declared.guard, RateLimit):
@@ -198,25 +198,24 @@ def _sought_ids(guards: Sequence[_Declared], sought: str) -> Iterator[str]:
             yield chosen
 
 
-# --- what Redis says ------------------------------------------------------------------------------
+# --- read from Redis ------------------------------------------------------------------------------
 
 
 def _found(
-    source: str, guards: Sequence[_Declared], sought: str, board: LimitBoard
+    source: str, guards: Sequence[_Declared], sought: str, page: LimitBoard
 ) -> Iterator[LimitLine]:
     asked = {declared.id: _within(declared.guard) for declared in guards if declared.id}
     always = set(asked)
     if sought:
         asked |= dict.fromkeys(_sought_ids(guards, sought), "")
+
     arguments = [part for pair in asked.items() for part in pair]
     stamp, waiting, rows = broker.run(
         broker.source_client(source, "call"), "limit_board", MOST, *arguments
     )
-    board.unseen += max(0, int(waiting) - MOST)
+    page.unseen += max(0, int(waiting) - MOST)
     lines = [
-        line
-        for row in rows
-        if (line := _read(source, float(stamp), row, guards, board)) is not None
+        line for row in rows if (line := _read(source, float(stamp), row, guards, page)) is not None
     ]
     return (
         line
@@ -226,16 +225,14 @@ def _found(
 
 
 def _read(
-    source: str, now: float, row: Sequence[Any], guards: Sequence[_Declared], board: LimitBoard
+    source: str, now: float, row: Sequence[Any], guards: Sequence[_Declared], page: LimitBoard
 ) -> LimitLine | None:
-    """Return a line, None for what is no limit; a limit whose keys are damaged is told as a problem."""
+    """Return a line, None for an unknown kind; a limit with damaged keys becomes a problem."""
     try:
         return _line(source, now, row, guards)
     except (ValueError, TypeError, AttributeError) as error:
-        told = {"limit": broker.text(row[0]), "error": error}
-        board.problems.append(
-            gettext("What Redis holds on limit %(limit)s cannot be read: %(error)s") % told
-        )
+        text = gettext("What Redis holds on limit %(limit)s cannot be read: %(error)s")
+        page.problems.append(text % {"limit": broker.text(row[0]), "error": error})
         return None
 
 
@@ -250,15 +247,22 @@ def _within(guard: Guard) -> str:
 def _line(
     source: str, now: float, row: Sequence[Any], guards: Sequence[_Declared]
 ) -> LimitLine | None:
-    limit_id, told, chosen = (broker.text(part) for part in row[:3])
+    limit_id, stored, chosen = (broker.text(part) for part in row[:3])
     since, until, probe = (broker.text(part) for part in row[5:])
     if limit_id[:2] not in KINDS:
         return None
+
     known = [declared.guard for declared in guards if declared.pattern.fullmatch(limit_id)]
     number = int(chosen) if chosen.isdigit() else None
     line = LimitLine(
-        limit_id, source, _declared(known, told), number, used=int(row[4]), waiting=int(row[3])
+        id=limit_id,
+        source=source,
+        declared=_declared(known, stored),
+        set=number,
+        used=int(row[4]),
+        waiting=int(row[3]),
     )
+
     if line.kind == "rate":
         line.period = float(limit_id.rpartition("/")[2])
         if since and line.is_full:
@@ -274,11 +278,11 @@ def _line(
     return line
 
 
-def _declared(known: Sequence[Guard], told: str) -> list[int]:
-    """Return the numbers of a limit as the code has them, or else as its jobs have brought them."""
+def _declared(known: Sequence[Guard], stored: str) -> list[int]:
+    """Return the numbers that jobs declare, or else the one that its last jobs have stored."""
     numbers = {_number(guard) for guard in known}
-    if not numbers and told:
-        limit = json.loads(told)
+    if not numbers and stored:
+        limit = json.loads(stored)
         numbers = {int(limit.get("b") or limit.get("n") or 0)} - {0}
     return sorted(numbers)
 
@@ -287,13 +291,14 @@ def _has_jobs(line: LimitLine) -> bool:
     return bool(line.waiting or line.is_open or (line.kind == "concurrency" and line.used))
 
 
-def _name_jobs(source: str, lines: Sequence[LimitLine], board: LimitBoard) -> None:
+def _name_jobs(source: str, lines: Sequence[LimitLine], page: LimitBoard) -> None:
     try:
         connection = broker.source_client(source, "call")
         rows = broker.run(connection, "limit_jobs", SHOWN, *(line.id for line in lines))
     except broker.Error as error:
-        board.problems.append(_not_asked(error))
+        page.problems.append(_not_asked(error))
         return
+
     now = datetime.now(UTC).timestamp()
     for line, (holders, waiting) in zip(lines, rows, strict=True):
         line.holders = [_holder(now, row, of_run=True) for row in holders]

@@ -1,4 +1,4 @@
-"""How all queues fare at a glance: what stands in Redis now, and what the statistics tell of the last day."""
+"""Queue cards: the state of each queue in Redis, and its counts of the last day. Read-only."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ..broker.queues import Counts
 from ..models import HourStatistic, JobStatistic
 
 MINUTES = 60
-"""How far back the throughput of a queue goes, a value a minute."""
+"""How far back the throughput of a queue goes, one value per minute."""
 DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class QueueCard:
-    """One queue. What Redis knows is None when it cannot be asked; ``problem`` then says why.
+    """One queue. Values from Redis are None when it cannot be reached; ``problem`` then says why.
 
-    ``oldest_wait`` is in seconds, and None too when nothing waits. ``completed`` and ``failed``
-    count runs of the last 24 hours, ``throughput`` completed runs minute by minute.
+    ``oldest_wait`` is in seconds, and None when nothing waits. ``completed`` and ``failed`` count
+    runs of the last 24 hours, ``throughput`` completed runs minute by minute.
     """
 
     name: str
@@ -44,22 +44,23 @@ class QueueCard:
 
 
 def cards(*, with_throughput: bool = True) -> list[QueueCard]:
-    """Return every queue in the order of ``RQ_QUEUES``: two queries, and two round trips for each Redis.
+    """Return every queue in the order of ``RQ_QUEUES``: two queries, and two round trips per Redis.
 
-    Without the throughput, which of many queues is thousands of rows, it is one query.
+    Without the throughput, which is thousands of rows for many queues, it is one query.
     """
-    moment = timezone.now()
+    now = timezone.now()
     live: dict[str, dict[str, Any]] = {}
     for source, names in broker.sources().items():
         live.update(_live(source, names))
-    days = _day(moment)
-    flows = _throughput(moment) if with_throughput else {}
+
+    last_day = _last_day(now)
+    throughput = _throughput(now) if with_throughput else {}
     return [
         QueueCard(
             name=name,
-            completed=days.get(name, (0, 0))[0],
-            failed=days.get(name, (0, 0))[1],
-            throughput=flows.get(name, [0] * MINUTES),
+            completed=last_day.get(name, (0, 0))[0],
+            failed=last_day.get(name, (0, 0))[1],
+            throughput=throughput.get(name, [0] * MINUTES),
             **live[name],
         )
         for name in conf.queues()
@@ -67,6 +68,7 @@ def cards(*, with_throughput: bool = True) -> list[QueueCard]:
 
 
 def _live(source: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return what one Redis knows of its queues, as arguments of QueueCard."""
     try:
         counts = queues.all_counts(names)
         with broker.source_client(source, "call").pipeline(transaction=False) as pipeline:
@@ -76,34 +78,42 @@ def _live(source: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
             backlog, *workers = pipeline.execute()
     except broker.Error as error:
         return {name: {"problem": str(error)} for name in names}
-    built_up = {broker.text(name) for name in backlog}
-    served = dict(zip(names, workers, strict=True))
+
+    with_backlog = {broker.text(name) for name in backlog}
+    workers_of = dict(zip(names, workers, strict=True))
     return {
-        name: {**_standing(counts[name]), "workers": served[name], "has_backlog": name in built_up}
+        name: {
+            **_counts(counts[name]),
+            "workers": workers_of[name],
+            "has_backlog": name in with_backlog,
+        }
         for name in names
     }
 
 
-def _standing(now: Counts) -> dict[str, Any]:
-    shown = {
-        name: getattr(now, name)
-        for name in ("waiting", "active", "delayed", "blocked", "oldest_wait")
+def _counts(now: Counts) -> dict[str, Any]:
+    return {
+        "waiting": now.waiting,
+        "active": now.active,
+        "delayed": now.delayed,
+        "blocked": now.blocked,
+        "oldest_wait": now.oldest_wait,
+        "is_paused": now.paused,
     }
-    return shown | {"is_paused": now.paused}
 
 
-def _day(moment: datetime) -> dict[str, tuple[int, int]]:
-    """Return how many runs completed and failed in the last 24 hours, to the full hour, by queue."""
-    rows = HourStatistic.objects.filter(begins_at__gt=moment - DAY).order_by()
+def _last_day(now: datetime) -> dict[str, tuple[int, int]]:
+    """Return the completed and failed runs of the last 24 hours, to the full hour, by queue."""
+    rows = HourStatistic.objects.filter(begins_at__gt=now - DAY).order_by()
     sums: Iterable[tuple[str, int, int]] = rows.values_list("queue").annotate(
         Sum("completed"), Sum("failed")
     )
     return {queue: (completed, failed) for queue, completed, failed in sums}
 
 
-def _throughput(moment: datetime) -> dict[str, list[int]]:
+def _throughput(now: datetime) -> dict[str, list[int]]:
     """Return the completed runs of each of the last minutes, by queue, oldest first."""
-    last = moment.replace(second=0, microsecond=0)
+    last = now.replace(second=0, microsecond=0)
     first = last - timedelta(minutes=MINUTES - 1)
     rows: Iterable[tuple[str, datetime, int]] = (
         JobStatistic.objects.filter(begins_at__gte=first, begins_at__lte=last)
@@ -111,6 +121,7 @@ def _throughput(moment: datetime) -> dict[str, list[int]]:
         .values_list("queue", "begins_at")
         .annotate(completed_sum=Sum("completed"))
     )
+
     places = {first + timedelta(minutes=place): place for place in range(MINUTES)}
     found: dict[str, list[int]] = {}
     for queue, minute, completed in rows:

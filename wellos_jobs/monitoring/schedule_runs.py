@@ -1,4 +1,4 @@
-"""How the last runs of schedules went, for many schedules in one query. Reads only."""
+"""The last runs of schedules, for many schedules in one query. Read-only."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..models import JobRecord, Schedule
 from ..states import JobState
 
 MOST = 10
-"""How many runs of a schedule are told."""
+"""Runs of one schedule at most."""
 MOST_ROWS = 2_000
 
 
 @dataclass
 class PastRuns:
-    """The last runs of one schedule, oldest first: how many seconds each took (None: it has not ended), its state."""
+    """The last runs of one schedule, oldest first: seconds (None: not ended) and state of each."""
 
     seconds: list[float | None] = field(default_factory=list)
     states: list[JobState] = field(default_factory=list)
@@ -36,32 +36,33 @@ class PastRuns:
 def last_runs(rows: QuerySet[JobRecord], schedules: Sequence[Schedule]) -> dict[int, PastRuns]:
     """Return the last runs of each schedule that has run, among some jobs. One query.
 
-    Each schedule is asked for the time in which its line makes ``MOST`` runs, so that one that runs
-    each minute does not bring its whole past; of an uneven line there may be fewer.
+    Only the time span in which a schedule's cron line makes ``MOST`` runs is read, so that a
+    schedule that runs every minute does not load its whole history. An irregular line may yield
+    fewer runs.
     """
-    asked = Q()
+    wanted = Q()
     for schedule in schedules:
         since = _since(schedule)
         if since is not None:
-            asked |= Q(schedule=schedule.pk, created_at__gte=since)
-    if not asked:
+            wanted |= Q(schedule=schedule.pk, created_at__gte=since)
+    if not wanted:
         return {}
+
     columns = ("schedule_id", "state", "started_at", "finished_at")
+    newest = rows.filter(wanted).order_by("-created_at").values_list(*columns)[:MOST_ROWS]
     found: dict[int, PastRuns] = {}
-    for pk, state, started, finished in (
-        rows.filter(asked).order_by("-created_at").values_list(*columns)[:MOST_ROWS]
-    ):
+    for pk, state, started, finished in newest:
         runs = found.setdefault(pk, PastRuns())
-        if len(runs) < MOST:
-            runs.states.insert(0, JobState(state))
-            runs.seconds.insert(
-                0, (finished - started).total_seconds() if started and finished else None
-            )
+        if len(runs) == MOST:
+            continue
+        seconds = (finished - started).total_seconds() if started and finished else None
+        runs.states.insert(0, JobState(state))
+        runs.seconds.insert(0, seconds)
     return found
 
 
 def _since(schedule: Schedule) -> datetime | None:
-    """Return a time before which the last runs of a schedule need not be sought; None if it has not run."""
+    """Return the time from which on to look for the last runs; None if the schedule never ran."""
     if schedule.last_run_at is None:
         return None
     try:

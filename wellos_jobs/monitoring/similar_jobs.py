@@ -1,4 +1,4 @@
-"""Jobs like one: how the last ones of its name went, and how long runs take. For people; reads only."""
+"""Recent jobs with the same name: success rate and run-time percentiles. Read-only."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..models.statistic import percentile, sum_histograms
 from ..states import JobState
 
 SAMPLE = 100
-"""How many of the last jobs are counted."""
+"""The number of recent jobs that are counted."""
 SHOWN = 8
 WINDOW = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
-class Alike:
-    """The last jobs of one name, newest first, and how many of the last ``SAMPLE`` ended which way."""
+class SimilarJobs:
+    """The newest jobs of one name, and the outcomes of the last ``SAMPLE``."""
 
     jobs: Sequence[JobRecord]
     counted: int
@@ -36,11 +36,10 @@ class Alike:
 
 
 @dataclass(frozen=True)
-class Times:
-    """Percentiles in seconds over the last 24 hours, with the number of runs they come from.
+class RunTimes:
+    """Percentiles in seconds over the last 24 hours, and the number of runs.
 
-    They come from the buckets of a histogram: each is the upper bound of the bucket it falls in.
-    None: longer than the last bound.
+    Each is the upper bound of a bucket of the histogram; None: above the last bound.
     """
 
     runs: int
@@ -48,8 +47,8 @@ class Times:
     p95: float | None
 
 
-def alike(job: JobRecord, rows: QuerySet[JobRecord]) -> Alike:
-    """Return the last jobs with the name of ``job``, itself left out, of those that ``rows`` has. One query."""
+def similar_jobs(job: JobRecord, rows: QuerySet[JobRecord]) -> SimilarJobs:
+    """Return the newest other jobs with the name of ``job`` among ``rows``. One query."""
     columns = (
         "id",
         "name",
@@ -61,22 +60,24 @@ def alike(job: JobRecord, rows: QuerySet[JobRecord]) -> Alike:
         "run_at",
         "attempts",
     )
-    last = [
-        other
-        for other in rows.filter(name=job.name).order_by("-created_at").only(*columns)[: SAMPLE + 1]
-        if other.pk != job.pk
-    ][:SAMPLE]
-    states = [other.state for other in last]
-    return Alike(
-        last[:SHOWN], len(last), states.count(JobState.COMPLETED), states.count(JobState.FAILED)
+    newest = rows.filter(name=job.name).order_by("-created_at").only(*columns)[: SAMPLE + 1]
+    others = [other for other in newest if other.pk != job.pk][:SAMPLE]
+
+    states = [other.state for other in others]
+    return SimilarJobs(
+        jobs=others[:SHOWN],
+        counted=len(others),
+        completed=states.count(JobState.COMPLETED),
+        failed=states.count(JobState.FAILED),
     )
 
 
-def run_times(job: JobRecord, database: str | None = None) -> Times | None:
-    """Return how long runs of this name in this queue took in the last 24 hours; None if there were none. One query."""
+def run_times(job: JobRecord, database: str | None = None) -> RunTimes | None:
+    """Return the run times of this name in this queue; None if nothing ran. One query."""
     rows = JobStatistic.objects.using(database) if database else JobStatistic.objects.all()
     since = timezone.now() - WINDOW
     found = rows.filter(name=job.name, queue=job.queue, begins_at__gte=since).order_by()
+
     total = sum_histograms(found.values_list("run_histogram", flat=True))
     runs = sum(total)
-    return Times(runs, percentile(total, 0.5), percentile(total, 0.95)) if runs else None
+    return RunTimes(runs, percentile(total, 0.5), percentile(total, 0.95)) if runs else None

@@ -1,9 +1,9 @@
-"""The timeline of a job: what happened to it and when, from its rows. Pure: rows in, moments out."""
+"""The timeline of a job: what happened and when, from its rows. Pure functions, no queries."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..states import AttemptOutcome, AuditAction, JobState
 
 @dataclass(frozen=True)
 class Moment:
-    """One thing that happened. ``word`` is its badge, ``took`` the seconds that what ended here had lasted."""
+    """One entry. ``word`` selects its badge; ``took`` is the duration in seconds, if any."""
 
     at: datetime
     word: str
@@ -23,9 +23,9 @@ class Moment:
     detail: str = ""
     took: float | None = None
     gap: float | None = None
-    """Seconds since the moment before."""
+    """Seconds since the previous entry."""
     is_due: bool = False
-    """Whether it is still to come."""
+    """Whether it is in the future."""
 
 
 def timeline(
@@ -34,31 +34,28 @@ def timeline(
     letters: Iterable[DeadLetter] = (),
     entries: Iterable[AuditEntry] = (),
 ) -> list[Moment]:
-    """Return what happened to a job, oldest first, each with the time since the moment before.
+    """Return what happened to a job, oldest first, each with the time since the previous entry.
 
-    The row knows its last run and the last time it was enqueued; earlier ones are told by the
-    attempts.
+    The row has the last run and the last time it was enqueued; earlier runs come from the attempts.
     """
     tried = list(attempts)
     found = [
         *_beginning(job, tried),
         *(moment for attempt in tried for moment in _attempt(attempt)),
         *_last_run(job, tried),
-        *(_letter(letter) for letter in letters),
-        *(moment for entry in entries for moment in _act(entry)),
-        *_coming(job),
+        *(_dead_letter(letter) for letter in letters),
+        *(moment for entry in entries for moment in _operator_action(entry)),
+        *_upcoming(job),
     ]
     return list(_with_gaps(sorted(found, key=lambda moment: moment.at)))
 
 
 def _with_gaps(moments: Sequence[Moment]) -> Iterator[Moment]:
-    before: datetime | None = None
+    previous: datetime | None = None
     for moment in moments:
-        gap = (moment.at - before).total_seconds() if before else None
-        yield Moment(
-            moment.at, moment.word, moment.text, moment.detail, moment.took, gap, moment.is_due
-        )
-        before = moment.at
+        gap = (moment.at - previous).total_seconds() if previous else None
+        yield replace(moment, gap=gap)
+        previous = moment.at
 
 
 def _beginning(job: JobRecord, tried: list[JobAttempt]) -> Iterator[Moment]:
@@ -79,9 +76,9 @@ def _attempt(attempt: JobAttempt) -> Iterator[Moment]:
             _("Attempt %(n)d started") % number,
             _on_worker(attempt.worker),
         )
-    error = f"{attempt.error_class.rpartition('.')[2]}: {attempt.message}".removeprefix(": ").strip(
-        ": "
-    )
+
+    class_name = attempt.error_class.rpartition(".")[2]
+    error = f"{class_name}: {attempt.message}".removeprefix(": ").strip(": ")
     yield Moment(
         attempt.ended_at,
         attempt.outcome,
@@ -93,7 +90,7 @@ def _attempt(attempt: JobAttempt) -> Iterator[Moment]:
 
 
 def _last_run(job: JobRecord, tried: list[JobAttempt]) -> Iterator[Moment]:
-    """Tell of the run that the row knows, unless it is one of the attempts that did not complete."""
+    """Yield the run that the row has, unless it is one of the attempts that did not complete."""
     if job.started_at is not None and all(
         attempt.started_at != job.started_at for attempt in tried
     ):
@@ -103,6 +100,7 @@ def _last_run(job: JobRecord, tried: list[JobAttempt]) -> Iterator[Moment]:
             _("Attempt %(n)d started") % {"n": job.attempts},
             _on_worker(job.worker),
         )
+
     if job.finished_at is None or job.state not in (JobState.COMPLETED, JobState.CANCELED):
         return
     text = _("Completed") if job.state == JobState.COMPLETED else _("Canceled")
@@ -110,7 +108,7 @@ def _last_run(job: JobRecord, tried: list[JobAttempt]) -> Iterator[Moment]:
     yield Moment(job.finished_at, job.state, text, "", took)
 
 
-def _letter(letter: DeadLetter) -> Moment:
+def _dead_letter(letter: DeadLetter) -> Moment:
     return Moment(
         letter.created_at,
         "failed",
@@ -119,9 +117,9 @@ def _letter(letter: DeadLetter) -> Moment:
     )
 
 
-def _act(entry: AuditEntry) -> Iterator[Moment]:
-    """Tell what a person did. A cancellation without an actor, as of a flow, has its own moment in the row."""
-    if entry.action not in _TEXTS:  # a failure has its attempt
+def _operator_action(entry: AuditEntry) -> Iterator[Moment]:
+    """Yield the entry of an operator action. A final failure is shown by its attempt."""
+    if entry.action not in _TEXTS:
         return
     who = _("by %(name)s") % {"name": entry.actor_name} if entry.actor_name else ""
     yield Moment(
@@ -158,7 +156,7 @@ _TEXTS: dict[str, Any] = {
 }
 
 
-def _coming(job: JobRecord) -> Iterator[Moment]:
+def _upcoming(job: JobRecord) -> Iterator[Moment]:
     if job.state == JobState.DELAYED and job.run_at is not None:
         text = _("Due for its next attempt") if job.attempts else _("Due")
         yield Moment(job.run_at, "delayed", text, is_due=True)

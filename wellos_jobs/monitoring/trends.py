@@ -1,4 +1,4 @@
-"""How jobs have fared over a time: throughput, failures, how long they waited and ran. Reads nothing but counts."""
+"""Throughput, failure rate and latency over a time window, from the statistics. Read-only."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from django.utils import timezone
 
 from ..models.statistic import DAY, HOUR, MINUTE, Span, percentile, sum_histograms
 
-FEW = 100
-"""With fewer runs than this, a percentile says little."""
+SMALL_SAMPLE = 100
+"""With fewer runs than this, a percentile is not meaningful."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A time up to now. ``counts`` is how fine its counts are, ``times`` how fine its durations: those cost more."""
+    """A time window up to now, with the span of its counts and that of its durations."""
 
     counts: Span
     number: int
     times: Span
 
     def begin(self, now: datetime) -> datetime:
-        """Return when the first span of it began; the last one is the one that runs."""
+        """Return the beginning of its first span; the last span is the current one."""
         return self.counts.begin(now) - self.counts.length * (self.number - 1)
 
     def begins(self, span: Span, now: datetime) -> list[datetime]:
-        """Return when each span of it began."""
+        """Return the beginning of each of its spans."""
         first, last = span.begin(self.begin(now)), span.begin(now)
         return [
             first + span.length * place for place in range(round((last - first) / span.length) + 1)
@@ -49,9 +49,11 @@ WINDOWS: Mapping[str, Window] = {
 
 
 @dataclass(frozen=True)
-class Tail:
-    """Durations in seconds below which half, 95 and 99 of a hundred runs lay, to the upper end of a bucket of the
-    histogram; None: there are none, or they are above the last."""
+class Percentiles:
+    """Percentiles of durations in seconds, as upper bounds of the histogram's buckets.
+
+    None: there are no runs, or it is above the last bound.
+    """
 
     runs: int = 0
     p50: float | None = None
@@ -60,47 +62,45 @@ class Tail:
 
     @property
     def is_small(self) -> bool:
-        """Whether the sample is too small to say much."""
-        return self.runs < FEW
+        """Whether the sample is too small to be meaningful."""
+        return self.runs < SMALL_SAMPLE
 
     @classmethod
-    def of(cls, histograms: Iterable[Sequence[int]]) -> Tail:
+    def of(cls, histograms: Iterable[Sequence[int]]) -> Percentiles:
         total = sum_histograms(histograms)
-        return (
-            cls(sum(total), *(percentile(total, share) for share in (0.5, 0.95, 0.99)))
-            if any(total)
-            else cls()
-        )
+        if not any(total):
+            return cls()
+        return cls(sum(total), *(percentile(total, share) for share in (0.5, 0.95, 0.99)))
 
 
 @dataclass(frozen=True)
 class JobLine:
-    """How the jobs of one name fared in one queue."""
+    """The jobs of one name in one queue."""
 
     queue: str
     name: str
     completed: int
     failed: int
-    wait: Tail
-    run: Tail
+    wait: Percentiles
+    run: Percentiles
 
     @property
     def failure_rate(self) -> float | None:
-        """The share of ended jobs that failed, None if none ended."""
+        """The share of ended jobs that failed; None if none ended."""
         return share(self.failed, self.completed + self.failed)
 
 
 @dataclass(frozen=True)
 class Trends:
-    """One window: what ended in each span of ``begins``, durations in those of ``time_begins``, a line for each job."""
+    """One window: ended jobs per span of ``begins``, durations per span of ``time_begins``."""
 
     window: Window
     begins: Sequence[datetime]
     completed: Sequence[int]
     failed: Sequence[int]
     time_begins: Sequence[datetime]
-    waits: Sequence[Tail]
-    runs: Sequence[Tail]
+    waits: Sequence[Percentiles]
+    runs: Sequence[Percentiles]
     lines: Sequence[JobLine] = field(default_factory=list)
     total: JobLine | None = None
 
@@ -121,37 +121,38 @@ _Key = TypeVar("_Key")
 
 
 def share(part: int, whole: int) -> float | None:
-    """Return a part of a whole, None of nothing."""
+    """Return a part divided by the whole; None if the whole is 0."""
     return part / whole if whole else None
 
 
-def look(name: str, queue: str = "", job: str = "", now: datetime | None = None) -> Trends:
-    """Return one of ``WINDOWS``, of one queue or of one job name if they are given. Two queries.
+def trends(name: str, queue: str = "", job: str = "", now: datetime | None = None) -> Trends:
+    """Return the trends of one of ``WINDOWS``, for one queue or job name if given. Two queries.
 
     Raises:
         KeyError: there is no such window.
     """
-    window, moment = WINDOWS[name], now or timezone.now()
+    window = WINDOWS[name]
+    moment = now or timezone.now()
+
     begins = window.begins(window.counts, moment)
     ended = _ended(_rows(window.counts, begins[0], queue, job))
+
     time_begins = window.begins(window.times, moment)
     rows = _durations(_rows(window.times, time_begins[0], queue, job))
-    by_time, by_job = (
-        _grouped(rows, lambda row: row.at),
-        _grouped(rows, lambda row: (row.queue, row.name)),
-    )
-    lines = [_line(found, *key) for key, found in by_job.items()]
-    tails = [_tails(by_time.get(at, [])) for at in time_begins]
+    by_time = _grouped(rows, lambda row: row.at)
+    by_job = _grouped(rows, lambda row: (row.queue, row.name))
+    percentiles = [_percentiles(by_time.get(at, [])) for at in time_begins]
+
     return Trends(
-        window,
-        begins,
-        [ended.get(at, (0, 0))[0] for at in begins],
-        [ended.get(at, (0, 0))[1] for at in begins],
-        time_begins,
-        [wait for wait, _run in tails],
-        [run for _wait, run in tails],
-        lines,
-        _line(rows, queue, job),
+        window=window,
+        begins=begins,
+        completed=[ended.get(at, (0, 0))[0] for at in begins],
+        failed=[ended.get(at, (0, 0))[1] for at in begins],
+        time_begins=time_begins,
+        waits=[wait for wait, _run in percentiles],
+        runs=[run for _wait, run in percentiles],
+        lines=[_line(found, *key) for key, found in by_job.items()],
+        total=_line(rows, queue, job),
     )
 
 
@@ -169,14 +170,15 @@ def _ended(rows: QuerySet[Any]) -> dict[datetime, tuple[int, int]]:
 def _durations(rows: QuerySet[Any]) -> list[_Row]:
     """Return the rows with their histograms.
 
-    There may be tens of thousands, so times and JSON come as text: each time is read once, and each
-    column of histograms in one go.
+    There may be tens of thousands, so times and JSON are read as text: each distinct time is parsed
+    once, and each column of histograms in one go.
     """
     texts = {
         f"{name}_text": Cast(name, TextField())
         for name in ("begins_at", "wait_histogram", "run_histogram")
     }
     found = list(rows.annotate(**texts).values_list(*texts, "queue", "name", "completed", "failed"))
+
     zone = connections[rows.db].timezone or UTC
     moments = {text: _moment(text, zone) for text in {row[0] for row in found}}
     waits, runs = (json.loads(f"[{','.join(row[place] for row in found)}]") for place in (1, 2))
@@ -187,7 +189,7 @@ def _durations(rows: QuerySet[Any]) -> list[_Row]:
 
 
 def _moment(text: str, zone: tzinfo) -> datetime:
-    """Read a time as a database writes it."""
+    """Parse a time as text of the database."""
     at = datetime.fromisoformat(text)
     return at if at.tzinfo else at.replace(tzinfo=zone)
 
@@ -199,10 +201,10 @@ def _grouped(rows: Sequence[_Row], key: Callable[[_Row], _Key]) -> dict[_Key, li
     return found
 
 
-def _tails(rows: Sequence[_Row]) -> tuple[Tail, Tail]:
-    return Tail.of(row.wait for row in rows), Tail.of(row.run for row in rows)
+def _percentiles(rows: Sequence[_Row]) -> tuple[Percentiles, Percentiles]:
+    return Percentiles.of(row.wait for row in rows), Percentiles.of(row.run for row in rows)
 
 
 def _line(rows: Sequence[_Row], queue: str, name: str) -> JobLine:
     completed, failed = sum(row.completed for row in rows), sum(row.failed for row in rows)
-    return JobLine(queue, name, completed, failed, *_tails(rows))
+    return JobLine(queue, name, completed, failed, *_percentiles(rows))

@@ -1,4 +1,7 @@
-"""Who works: supervisors, schedulers and workers, what each is in, and which queues nobody serves. Reads only."""
+"""Live workers, supervisors and schedulers: current job, queues, and queues without a worker.
+
+Read-only.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,15 @@ from ..broker import queues
 from ..version import __version__
 
 MOST = 1_000
-"""How many workers, and how many supervisors, of one Redis are read."""
+"""Workers, and supervisors, read from one Redis at most."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """The job that a worker is in. ``running`` and ``lease_left`` in seconds; None: not known, and without a lease."""
+    """The job that a worker runs.
+
+    ``running`` (None: unknown) and ``lease_left`` (None: no lease) are in seconds.
+    """
 
     id: str
     name: str
@@ -29,7 +35,7 @@ class Task:
 
 @dataclass(frozen=True)
 class WorkerLine:
-    """One worker process. ``silent`` is how many seconds ago it was heard of, ``memory`` is in bytes."""
+    """One worker process. ``silent``: seconds since its last heartbeat; ``memory``: bytes."""
 
     name: str
     source: str
@@ -51,7 +57,10 @@ class WorkerLine:
 
 @dataclass
 class SupervisorLine:
-    """A supervisor or scheduler and its workers. ``kind``: ``workers`` or ``clock``; ``age``, ``silent`` in seconds."""
+    """A supervisor or scheduler and its workers.
+
+    ``kind`` is ``workers`` or ``clock``; ``age`` and ``silent`` are in seconds.
+    """
 
     token: str
     source: str
@@ -70,15 +79,18 @@ class SupervisorLine:
 
     @property
     def is_other_version(self) -> bool:
-        """Whether it runs another version of this app than who asks."""
+        """Whether it runs another version of this app than this process."""
         return self.version != __version__
 
 
 @dataclass
 class Workforce:
-    """All who work on all Redis servers. ``alone`` are workers without a supervisor of ours; ``unserved`` are queues in
-    which jobs wait while no worker serves them, with how many; ``more`` is how many workers are not
-    listed."""
+    """All processes on all Redis servers.
+
+    ``alone`` are workers without a supervisor of this app; ``unserved`` are queues in which jobs
+    wait while no worker serves them, with the number of jobs; ``more`` is the number of workers
+    that are not listed.
+    """
 
     supervisors: list[SupervisorLine] = field(default_factory=list)
     alone: list[WorkerLine] = field(default_factory=list)
@@ -94,8 +106,8 @@ class Workforce:
         return [worker for each in self.supervisors for worker in each.workers] + self.alone
 
 
-def look() -> Workforce:
-    """Return who works now: two round trips for each Redis."""
+def workforce() -> Workforce:
+    """Return the processes that run now: two round trips per Redis."""
     found = Workforce()
     for source, names in broker.sources().items():
         try:
@@ -104,6 +116,7 @@ def look() -> Workforce:
         except broker.Error as error:
             found.problems.append(str(error))
             continue
+
         workers = _add(found, source, reply)
         served = {queue for worker in workers for queue in worker.queues}
         found.unserved += [
@@ -111,6 +124,7 @@ def look() -> Workforce:
             for name in names
             if counts[name].waiting and name not in served
         ]
+
     found.supervisors.sort(key=lambda each: (each.kind != "workers", each.host, each.pid))
     return found
 
@@ -118,6 +132,7 @@ def look() -> Workforce:
 def _add(found: Workforce, source: str, reply: Sequence[Any]) -> list[WorkerLine]:
     stamp, leader, clock, suspended, registered, supervisors, rows = reply
     now = float(stamp)
+
     workers = sorted(
         (_worker(source, now, row) for row in rows), key=lambda worker: _natural(worker.name)
     )
@@ -127,8 +142,9 @@ def _add(found: Workforce, source: str, reply: Sequence[Any]) -> list[WorkerLine
         if (line := _supervisor(source, now, row, broker.text(leader)))
     }
     for worker in workers:
-        home = lines.get(worker.supervisor)
-        (found.alone if home is None else home.workers).append(worker)
+        supervisor = lines.get(worker.supervisor)
+        (found.alone if supervisor is None else supervisor.workers).append(worker)
+
     found.supervisors += lines.values()
     found.has_clock = found.has_clock or bool(clock)
     found.suspended += [source] if suspended else []
@@ -140,25 +156,26 @@ def _add(found: Workforce, source: str, reply: Sequence[Any]) -> list[WorkerLine
 def _supervisor(
     source: str, now: float, row: Sequence[bytes], leader: str
 ) -> SupervisorLine | None:
-    token, facts, beat, quiet = map(broker.text, row)
+    token, text, beat, quiet = map(broker.text, row)
     try:
-        told = json.loads(facts)
+        facts = json.loads(text)
     except ValueError:
-        return None  # nobody of ours wrote that
+        return None  # not written by this app
+
     return SupervisorLine(
         token=token,
         source=source,
         leads=token == leader,
         is_quiet=bool(quiet),
         silent=_ago(now, beat),
-        age=_ago(now, told.get("started")),
-        queues=told.get("queues") or [],
-        kind=str(told.get("kind", "")),
-        host=str(told.get("host", "")),
-        pid=str(told.get("pid", "")),
-        version=str(told.get("version", "")),
-        python=str(told.get("python", "")),
-        django=str(told.get("django", "")),
+        age=_ago(now, facts.get("started")),
+        queues=facts.get("queues") or [],
+        kind=str(facts.get("kind", "")),
+        host=str(facts.get("host", "")),
+        pid=str(facts.get("pid", "")),
+        version=str(facts.get("version", "")),
+        python=str(facts.get("python", "")),
+        django=str(facts.get("django", "")),
     )
 
 
@@ -214,7 +231,7 @@ def _ago(now: float, stamp: Any) -> float | None:
 
 
 def _since(now: float, iso: str) -> float | None:
-    """Return the seconds since a time as RQ writes it."""
+    """Return the seconds since a time in RQ's format."""
     try:
         at = datetime.fromisoformat(iso)
     except ValueError:
@@ -223,6 +240,6 @@ def _since(now: float, iso: str) -> float | None:
 
 
 def _natural(name: str) -> tuple[str, int]:
-    """Return what sorts ``worker-10`` behind ``worker-9``."""
+    """Return a sort key that puts ``worker-10`` after ``worker-9``."""
     base, _, number = name.rpartition("-")
     return (base, int(number)) if number.isdigit() else (name, 0)

@@ -89,7 +89,7 @@ def _set_quiet_everywhere(kind: Kind, name: str, is_quiet: bool) -> int:
 
 
 def _workers(kind: Kind, name: str) -> Sequence[WorkerLine]:
-    found = live_workers.look()
+    found = live_workers.workforce()
     if kind == "worker":
         chosen = [worker for worker in found.workers if worker.name == name]
     else:

@@ -70,7 +70,7 @@ class LimitsPage(PageWithActions):
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
         sought = request.GET.get("q", "").strip()[:180]
         page = self._page(request)
-        board = limits.look(sought, page * LIMITS, LIMITS)
+        board = limits.board(sought, page * LIMITS, LIMITS)
         pages = range(max(1, -(-board.total // LIMITS)))
         return {
             "board": board,

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from ... import conf
 from ...definitions import registry
 from ...monitoring import csv_export, trends
-from ...monitoring.trends import JobLine, Tail, Trends
+from ...monitoring.trends import JobLine, Percentiles, Trends
 from ..ui import charts, display, organization_scope
 from ..ui.charts import Chart, Series
 from ..ui.page import Page, Text
@@ -72,7 +72,7 @@ class StatisticsPage(Page):
             "name": request.GET.get("name", "")[:180],
             "order": _one_of(request.GET.get("order", ""), ORDERS, "runs"),
         }
-        found = trends.look(chosen["window"], chosen["queue"], chosen["name"])
+        found = trends.trends(chosen["window"], chosen["queue"], chosen["name"])
         lines = sorted(found.lines, key=ORDERS[chosen["order"]][1])
         return {
             "found": found,
@@ -87,7 +87,7 @@ class StatisticsPage(Page):
             "lines": [(line, _percent(line)) for line in lines[:LINES]],
             "more": max(0, len(lines) - LINES),
             "csv": _link(chosen, format="csv"),
-            "few": trends.FEW,
+            "few": trends.SMALL_SAMPLE,
         }
 
 
@@ -99,7 +99,7 @@ def _link(chosen: dict[str, str], **other: str) -> str:
     return "?" + urlencode({key: value for key, value in {**chosen, **other}.items() if value})
 
 
-def _at_least(tail: Tail) -> float:
+def _at_least(tail: Percentiles) -> float:
     """Return the 95th percentile to sort by; what is above the last bucket is longest."""
     return tail.p95 if tail.p95 is not None else (float("inf") if tail.runs else -1.0)
 
@@ -130,7 +130,7 @@ def _charts(found: Trends) -> Iterator[Any]:
     yield charts.lines(Chart(gettext("Run"), labels, _tails(found.runs), unit="s"))
 
 
-def _tails(tails: Sequence[Tail]) -> list[Series]:
+def _tails(tails: Sequence[Percentiles]) -> list[Series]:
     return [
         Series(name, [getattr(tail, name) for tail in tails], colour)
         for colour, name in ((0, "p50"), (4, "p95"), (1, "p99"))

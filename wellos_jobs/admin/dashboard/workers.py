@@ -60,7 +60,7 @@ class WorkersPage(PageWithActions):
     }
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
-        found = live_workers.look()
+        found = live_workers.workforce()
         workers = found.workers
         return {
             "found": found,
@@ -119,7 +119,9 @@ class WorkersPage(PageWithActions):
         raise self.not_implemented(verb)
 
     def _process(self, token: str) -> str:
-        line = next((line for line in live_workers.look().supervisors if line.token == token), None)
+        line = next(
+            (line for line in live_workers.workforce().supervisors if line.token == token), None
+        )
         return f"{line.host}:{line.pid}" if line is not None else token
 
     def _job(self, name: str) -> JobRecord:

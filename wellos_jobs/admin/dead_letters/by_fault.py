@@ -18,7 +18,7 @@ from ... import conf
 from ...definitions import registry
 from ...models import DeadLetter
 from ...monitoring import faults
-from ...monitoring.faults import Choice, Group
+from ...monitoring.faults import Fault, FaultFilter
 from ...states import DeadLetterStatus
 from ..ui import charts, organization_scope
 from ..ui.page import Page
@@ -67,10 +67,10 @@ class ChoiceForm(forms.Form):
         self.fields[field].choices = choices  # type: ignore[attr-defined]
 
 
-def chosen(request: HttpRequest) -> Choice:
+def chosen(request: HttpRequest) -> FaultFilter:
     """Return what the address chooses; without a word about it, the open letters."""
     status = request.GET.get("status") or DeadLetterStatus.OPEN.value
-    return Choice(
+    return FaultFilter(
         status if status in DeadLetterStatus.values else "",
         *(request.GET.get(key, "").strip() for key in KEYS[1:]),
     )
@@ -82,7 +82,7 @@ def query_of(request: HttpRequest) -> str:
     return f"?{urlencode(given)}" if given else ""
 
 
-def list_query(fingerprint: str, choice: Choice) -> str:
+def list_query(fingerprint: str, choice: FaultFilter) -> str:
     """Return the query string by which the list of letters shows the same letters of a fault."""
     since = (
         (timezone.now() - faults.WINDOWS[choice.window]).isoformat()
@@ -100,9 +100,9 @@ def list_query(fingerprint: str, choice: Choice) -> str:
     return urlencode({key: value for key, value in query.items() if value})
 
 
-def dead_letters_of(request: HttpRequest, choice: Choice) -> QuerySet[DeadLetter]:
+def dead_letters_of(request: HttpRequest, choice: FaultFilter) -> QuerySet[DeadLetter]:
     """Return the letters that were chosen and that this person may see."""
-    return choice.of(organization_scope.visible(request, DeadLetter.objects.all()))
+    return choice.apply(organization_scope.visible(request, DeadLetter.objects.all()))
 
 
 def fault_url(site: AdminSite, fingerprint: str, query: str = "") -> str:
@@ -110,7 +110,7 @@ def fault_url(site: AdminSite, fingerprint: str, query: str = "") -> str:
     return reverse("admin:wellos_jobs_fault", args=[fingerprint], current_app=site.name) + query
 
 
-def spark(group: Group) -> Any:
+def spark(group: Fault) -> Any:
     """Draw a group's letters day by day."""
     n = sum(group.days)
     label = ngettext(
@@ -134,7 +134,7 @@ class FaultsPage(Page):
         form, dead_letters = ChoiceForm(request.GET), dead_letters_of(request, chosen(request))
         number = self._page_number(request)
         order = request.GET.get("order", "count")
-        found = faults.groups(dead_letters, order, (number - 1) * PER_PAGE, PER_PAGE + 1)
+        found = faults.faults_of(dead_letters, order, (number - 1) * PER_PAGE, PER_PAGE + 1)
         query = query_of(request)
         count = dead_letters.order_by()[: CAP + 1].count()
         return {

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from ... import operations, status
 from ...models import DeadLetter, JobRecord
 from ...monitoring import faults
-from ...monitoring.faults import Choice, Group
+from ...monitoring.faults import Fault, FaultFilter
 from ...operations import bulk
 from ...operations.audit import Actor
 from ...operations.verbs import VERBS, Verb
@@ -39,7 +39,7 @@ class FaultSelection:
 
     fingerprint: str
     dead_letters: QuerySet[DeadLetter]
-    choice: Choice
+    choice: FaultFilter
     query: str
 
     @property
@@ -47,7 +47,7 @@ class FaultSelection:
         return self.dead_letters.filter(status=DeadLetterStatus.OPEN)
 
 
-def find_fault(request: HttpRequest, fingerprint: str, choice: Choice) -> FaultSelection:
+def find_fault(request: HttpRequest, fingerprint: str, choice: FaultFilter) -> FaultSelection:
     """Return a fault of which this person may see a letter, whatever its status. Raises Http404."""
     every = organization_scope.visible(request, DeadLetter.objects.filter(fingerprint=fingerprint))
     if not every.exists():
@@ -72,7 +72,7 @@ class FaultPage(Page):
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
         fault = find_fault(request, values["fingerprint"], chosen(request))
-        group = faults.group(fault.dead_letters, fault.fingerprint)
+        group = faults.fault_of(fault.dead_letters, fault.fingerprint)
         count = fault.open_dead_letters.count()
         canary = canary_status(self, request, fault.fingerprint)
         list_url = reverse("admin:wellos_jobs_deadletter_changelist", current_app=self.site.name)
@@ -119,7 +119,7 @@ class FaultPage(Page):
         ]
 
     def _buttons(
-        self, request: HttpRequest, fault: FaultSelection, group: Group | None, count: int
+        self, request: HttpRequest, fault: FaultSelection, group: Fault | None, count: int
     ) -> list[Button]:
         if group is None or not count:
             return []
@@ -134,7 +134,7 @@ class FaultPage(Page):
 
 def canary_status(page: Page, request: HttpRequest, fingerprint: str) -> dict[str, Any] | None:
     """Return how the last canary of a fault fares, if this person may see its job."""
-    entry = faults.canary(fingerprint)
+    entry = faults.last_canary(fingerprint)
     if entry is None:
         return None
     job = organization_scope.visible(

@@ -116,7 +116,7 @@ class JobPage(Page):
             .order_by("created_at")
             .only(*graph.COLUMNS)[: MAX_RELATIVES + 1]
         )
-        like = similar_jobs.alike(job, visible)
+        like = similar_jobs.similar_jobs(job, visible)
         sees_all = organization_scope.sees_everything(request)
         return {
             "parent": next(
