@@ -20,12 +20,12 @@ from ..enqueueing.insertion import insert
 from ..errors import BadOption, UnknownSchedule
 from ..models import OrganizationReportSchedule, Schedule
 from ..models.report_data import REPORT_PREFIX
-from .declared import Synchronised, synchronise
+from .declared import SyncResult, synchronise
 
 __all__ = [
     "Cron",
     "Every",
-    "Synchronised",
+    "SyncResult",
     "remove_schedule",
     "run_now",
     "schedule_organization_reports",

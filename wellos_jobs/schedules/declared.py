@@ -37,7 +37,7 @@ class Declaration:
 
 
 @dataclass
-class Synchronised:
+class SyncResult:
     """What ``synchronise`` did, as schedule names; ``failed`` maps names to reasons."""
 
     created: list[str] = field(default_factory=list)
@@ -71,14 +71,14 @@ def declarations(failed: dict[str, str] | None = None) -> Iterator[Declaration]:
             failed[name] = str(error)
 
 
-def synchronise(database: str | None = None) -> Synchronised:
+def synchronise(database: str | None = None) -> SyncResult:
     """Create, change and disable rows as declared; options changed by users stay.
 
     Removed schedules stay removed. A schedule whose declaration is gone is disabled, and enabled
     again when it returns. The row of an invalid declaration is not changed.
     """
     using = database or router.db_for_write(Schedule)
-    done = Synchronised()
+    done = SyncResult()
     declared = {declaration.name: declaration for declaration in declarations(done.failed)}
 
     for declaration in declared.values():
@@ -126,7 +126,7 @@ def _columns(line: Cron, options: Mapping[str, Any]) -> dict[str, Any]:
 # --- rows -----------------------------------------------------------------------------------------
 
 
-def _synchronise_row(declaration: Declaration, using: str, done: Synchronised) -> None:
+def _synchronise_row(declaration: Declaration, using: str, done: SyncResult) -> None:
     """Create or update the row of a declaration."""
     rows = Schedule._base_manager.using(using).select_for_update()
     row = rows.filter(name=declaration.name).first()
@@ -171,7 +171,7 @@ def _apply_declaration(row: Schedule, declaration: Declaration) -> bool:
     return any(getattr(row, name) != value for name, value in before.items())
 
 
-def _disable(row: Schedule, using: str, done: Synchronised) -> None:
+def _disable(row: Schedule, using: str, done: SyncResult) -> None:
     """Disable a schedule whose declaration is gone. ``orphaned`` records that it was enabled.
 
     By an update, not ``save``: its job may no longer be declared either.
