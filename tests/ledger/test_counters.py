@@ -35,6 +35,7 @@ def test_counts_go_to_their_minute_queue_and_name() -> None:
     ):
         counts.count(EventName.COMPLETED, queue, name, at)
     counts.save("default")
+
     assert sorted(JobStatistic.objects.values_list("begins_at", "queue", "name", "completed")) == [
         (NOON, "a", "x", 2),
         (NOON, "a", "y", 1),
@@ -54,6 +55,7 @@ def test_later_saves_add_to_the_rows(database: str) -> None:
         counts.count(EventName.FAILED, "b", "x", NOON)
         counts.save(database)
     [row] = JobStatistic.objects.using(database).filter(queue="a")
+
     assert (row.started, row.completed) == (6, 0)
     assert (row.wait_seconds, row.run_seconds) == (pytest.approx(0.12), pytest.approx(6.0))
     assert (row.wait_histogram[1], sum(row.wait_histogram)) == (6, 6)
@@ -124,6 +126,7 @@ def test_hours_and_days_add_up_the_same(database: str) -> None:
         (NOON + timedelta(hours=1), 1, 2.0, 1),
         (NOON + timedelta(hours=12), 1, 2.0, 1),
     ]
+
     days = DayStatistic.objects.using(database).order_by("begins_at")
     assert [(row.begins_at, row.completed) for row in days] == [
         (NOON - timedelta(hours=12), 3),
@@ -153,6 +156,7 @@ def test_sums_match_the_events(
     ) == (21, 20, 1)
     assert (found["test-add"].queue, found["test-add"].completed) == ("email", 10)
     assert (found["test-scripted"].started, found["test-scripted"].retried) == (5, 5)
+
     for name, number in (("test-noop", 20), ("test-add", 10), ("test-scripted", 5)):
         assert sum(found[name].wait_histogram) == sum(found[name].run_histogram) == number
         assert found[name].wait_seconds > 0 and found[name].run_seconds > 0

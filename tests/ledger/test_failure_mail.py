@@ -38,6 +38,7 @@ def test_admins_are_mailed(books: Books, settings: Any) -> None:
     assert message.subject == "Job Failed After All Retries"
     assert message.to == ["ops@wellos.example"]
     assert message.from_email == settings.SERVER_EMAIL
+
     for part in (
         "Job test-fail failed after 1 attempt.",
         "Error: ValueError: the partner is away",
@@ -182,13 +183,17 @@ def test_further_dead_letters_of_a_fault_are_held_back_for_a_digest(
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BASE_URL": "https://wellos.example"}
     fail(100, books)
     assert len(notice_jobs()) == failure_mail.MAILS
+
     (digest,) = digests()
     assert digest.state == JobState.DELAYED
     assert digest.run_at - timezone.now() > failure_mail.WINDOW - timedelta(minutes=1)
+
     fail(30, books)
     assert (len(notice_jobs()), len(digests())) == (failure_mail.MAILS, 1)
+
     work()
     assert len(mail.outbox) == failure_mail.MAILS
+
     operations.promote(digest)
     work()
     message = mail.outbox[-1]

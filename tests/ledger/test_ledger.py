@@ -113,6 +113,7 @@ def test_retried(books: Books, hand: Hand, commit: Commit) -> None:
     delayed = books.row(handle)
     assert (delayed.state, delayed.attempts, delayed.error) == (JobState.DELAYED, 1, "HTTP 503")
     assert near(delayed.run_at, 40) and delayed.finished_at is None
+
     [attempt] = JobAttempt.objects.filter(job_id=handle.id)
     assert (attempt.number, attempt.outcome, attempt.worker, attempt.replay) == (
         1,
@@ -122,6 +123,7 @@ def test_retried(books: Books, hand: Hand, commit: Commit) -> None:
     )
     assert (attempt.error_class, attempt.message) == ("tests.jobs.HttpError", "HTTP 503")
     assert "_status" in attempt.traceback and near(attempt.started_at) and near(attempt.ended_at)
+
     control.promote(row(handle))
     hand.run()
     control.promote(books.row(handle))
@@ -170,6 +172,7 @@ def test_failed(books: Books, hand: Hand, commit: Commit) -> None:
         failed = books.row(handle)
     assert (failed.state, failed.attempts, failed.error) == (JobState.FAILED, 1, "no luck")
     assert near(failed.finished_at) and attempts(handle) == [(1, "failed")]
+
     letter = DeadLetter.objects.get(job=failed)
     assert (letter.reason, letter.status, letter.error_class, letter.message) == (
         *("exhausted", "open", "ValueError", "no luck"),
@@ -178,6 +181,7 @@ def test_failed(books: Books, hand: Hand, commit: Commit) -> None:
         "in fail" in letter.traceback and len(letter.fingerprint) == 16 and near(letter.created_at)
     )
     assert [one["dead_letter"] for one in heard] == [letter]
+
     entry = AuditEntry.objects.get(action="failed")
     assert (entry.target_type, entry.target_id, entry.actor) == ("job", str(handle), None)
     assert entry.detail == {
@@ -233,6 +237,7 @@ def test_rescued_and_crashed(books: Books, hand: Hand, commit: Commit) -> None:
         1,
         "worker w-1 died (signal 9)",
     )
+
     hand.take()
     rescue(hand.connection, "timeout", "it hung", worker="w-1")
     failed = books.row(handle)
@@ -262,6 +267,7 @@ def test_replayed(books: Books, hand: Hand, commit: Commit) -> None:
         operations.retry(row(handle))
     fresh = books.row(handle)
     assert (fresh.state, fresh.attempts, fresh.error, fresh.replays) == (JobState.WAITING, 0, "", 1)
+
     hand.run()
     again = books.row(handle)
     assert (again.state, again.attempts) == (JobState.FAILED, 1)
@@ -401,8 +407,10 @@ def test_of_two_concurrent_ledgers_one_rolls_back(commit: Commit) -> None:
     with pytest.raises(Overtaken):
         other.fold()
     assert picture() == before
+
     other.ledger.open(EPOCH)
     assert other.fold() == 0
+
     with commit():
         handle = noop.enqueue()
     assert other.row(handle).state == JobState.WAITING
@@ -589,8 +597,10 @@ def test_ended_jobs_get_a_time_to_live_after_the_commit(
     assert all(
         redis_client.zrange(key, 0, -1, withscores=True)[0][1] == keys.FAR for key in registries
     )
+
     books.fold()
     assert [0 < redis_client.ttl(key) <= 60 for key in hashes] == [True, True, True, False]
+
     seconds, _ = redis_client.time()
     for registry in registries:
         [(_, score)] = redis_client.zrange(registry, 0, -1, withscores=True)

@@ -38,6 +38,7 @@ def test_a_backlog_is_reported_once_and_its_end_once(
         operations.empty_queue("default")
         for _ in range(3):
             backlog.watch(redis_client, ["default", "email"])
+
     assert [(one["queue"], one["waiting"], one["over"]) for one in heard] == [
         ("default", 4, False),
         ("default", 0, True),

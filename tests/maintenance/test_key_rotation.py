@@ -206,6 +206,7 @@ def test_unreadable_values_are_reported_and_the_others_rotated(
     use(settings, NEW, OLD)
     with pytest.raises(CommandError, match="3 jobs cannot be decrypted with any key"):
         call_command("jobs_rotate_keys")
+
     out = capsys.readouterr().out
     assert "database default: 2 jobs seen, 1 rotated" in out
     assert TOKEN not in out

@@ -186,6 +186,7 @@ def test_a_lost_replay_is_rebuilt_although_redis_has_the_job_before_it(
     JobRecord.objects.exclude(pk=handle.id).delete()  # the notice of the letter
     redis_client.delete(*keys.lanes("default"))
     redis_client.restore(keys.job(handle), 60_000, before, replace=True)
+
     assert rebuilt(redis_client) == 1
     assert handle.state == JobState.WAITING
     assert rebuilt(redis_client) == 0
@@ -245,6 +246,7 @@ def test_every_open_job_that_redis_lost_is_restored(
     hand.settle(hand.take(), Outcome("handed_back"))
     first, second, third = hand.take(), hand.take(), hand.take()
     assert (first.id, second.id, third.id) == (str(waiting), str(active), str(done))
+
     hand.settle(first, Outcome("handed_back"))
     hand.run(third)
     hand.run(hand.take())
@@ -281,6 +283,7 @@ def test_a_job_that_was_promoted_is_not_delayed_again(
         JobState.ACTIVE,
         JobState.WAITING,
     }
+
     redis_client.flushall()
     assert rebuilt(redis_client) == 2
     assert promoted.state is retried.state is JobState.WAITING, held.name

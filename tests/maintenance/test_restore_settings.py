@@ -81,6 +81,7 @@ def test_redis_fails_again_during_the_restore(redis_client: redis.Redis) -> None
     finally:
         redis_client.config_set("maxmemory", 0)
     keeper.drain("later", lambda: None)
+
     assert queues.counts("email").paused
 
 

@@ -70,6 +70,7 @@ def test_database_unreachable_for_a_while(
         (1, "crashed"): 1,
     }
     assert DeadLetter.objects.count() == 1
+
     runs = LOAD + LOAD // 10 + 3
     assert statistics() == {
         "enqueued": LOAD + 2,
@@ -111,6 +112,7 @@ def test_database_away_longer_than_any_time_to_live(
         processes.wait_until(
             lambda handle=handle: 0 < redis_client.ttl(keys.job(handle.id)) <= FORGET_AFTER
         )  # type: ignore[misc]
+
     assert len(journal.starts()) == 50
     assert statistics()["completed"] == 50
 
@@ -167,6 +169,7 @@ def test_two_leaders_at_once(processes: Fleet, journal: Journal) -> None:
     processes.wait_until(lambda: all(has_state(handle, "failed") for handle in doomed))
     logs = "".join(process.output() for process in [worker, *keepers])
     assert "another process was faster" in logs, "they never met: this shows nothing"
+
     retried = LOAD // 5
     assert len(journal.starts()) == LOAD + retried
     assert Counter(JobAttempt.objects.values_list("outcome", flat=True)) == {
@@ -200,6 +203,7 @@ def test_ledger_killed_over_and_over(processes: Fleet, journal: Journal) -> None
         processes.wait_until(lambda seen=seen: worker.output().count("housekeeping started") > seen)  # type: ignore[misc]
     processes.wait_until(lambda: all_have_state("completed", LOAD), 30)
     retried = LOAD // 10
+
     assert JobAttempt.objects.count() == retried
     assert statistics() == {
         "enqueued": LOAD,
@@ -250,6 +254,7 @@ def test_a_large_prune_does_not_hold_up_the_ledger(monkeypatch: pytest.MonkeyPat
         assert row(handle).enqueued_at is not None
         keeper.heal()
         left.append(JobRecord.objects.filter(name="old").count())
+
     assert left == [15, 5, 0]
 
 

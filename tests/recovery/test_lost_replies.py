@@ -58,6 +58,7 @@ def test_lost_reply_to_a_settle(
     for cut in cuts:
         cut.wait()
     processes.wait_until(lambda: all_have_state("completed", 4))
+
     assert len(journal.starts()) == 5
     assert attempts(handles[0]) == [(1, "retried")]
     assert [row(handle).attempts for handle in handles] == [2, 1, 1, 1]
@@ -97,6 +98,7 @@ def test_lost_replies_everywhere(
         cut.wait()
     assert len(journal.starts()) == count * 5 // 4
     assert JobAttempt.objects.count() == count // 4
+
     retried = count // 4
     assert statistics() == {
         "enqueued": count,
@@ -180,6 +182,7 @@ def test_a_late_kill_is_not_attributed_to_the_next_job() -> None:
     child = Child(hand.name, 0, slot)
     hung = slot.run
     assert hung is not None
+
     hand.claimer.settle(claim, Outcome("completed"), claim_next=True)
     child.killed_for, child.killed_job = "timeout", hung.job_id
     rescued = [

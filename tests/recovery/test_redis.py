@@ -66,6 +66,7 @@ def test_enqueue_while_redis_is_down(
     assert took < 2, f"two enqueues took {took:.1f} s"
     assert handle.state == "waiting"
     assert JobRecord.objects.filter(enqueued_at=None).count() == 21
+
     worker.wait_for_output("housekeeping: Redis is away")
     redis_server.start()
     back = time.time()
@@ -75,6 +76,7 @@ def test_enqueue_while_redis_is_down(
         f"Redis back to the run {started - back:.2f} s"
     )
     assert started - back < 5
+
     processes.wait_until(lambda: all_have_state("completed", 22))
     assert set(runs_of(journal).values()) == {1}
     assert {row(each).attempts for each in bulk} == {1}
@@ -97,6 +99,7 @@ def test_redis_away_longer_than_it_takes_to_give_up(
     worker.wait_for_output("housekeeping: Redis is away")
     redis_server.start()
     processes.wait_until(lambda: has_state(handle, "completed"))
+
     assert row(handle).result == "kept"
     assert set(runs_of(journal).values()) == {1}
     assert worker.is_running()
@@ -128,6 +131,7 @@ def test_redis_restarted_in_mid_load_with_persistence(
     assert len(runs) == LOAD + LOAD // 10
     assert set(runs.values()) == {1}
     assert JobAttempt.objects.count() == LOAD // 10
+
     retried = LOAD // 10
     assert statistics() == {
         "enqueued": LOAD,
@@ -152,6 +156,7 @@ def test_redis_emptied_in_mid_load(processes: Fleet, journal: Journal, emptied: 
     """Every enqueued job completes at least once, delayed ones not before their time, and the rows
     agree."""
     assert callable(emptied)
+
     processes.worker("--processes", "2")
     delayed = scripted.using(delay=6).enqueue(journal=str(journal))
     handles = enqueue_load(journal)
@@ -161,13 +166,16 @@ def test_redis_emptied_in_mid_load(processes: Fleet, journal: Journal, emptied: 
     processes.wait_until(lambda: all_have_state("completed", LOAD + 2), 60)
     ended = {entry.job for entry in journal.ends() if not entry.error}
     assert ended == {str(handle) for handle in [*handles, delayed]}
+
     due = row(delayed).run_at
     assert due is not None
     assert journal.starts(delayed)[0].at >= due.timestamp()
     assert row(after).attempts == 1
+
     sums = statistics()
     assert sums["enqueued"] == LOAD + 1
     assert LOAD + 1 <= sums["completed"] <= len(journal.ends())
+
     doubled = Counter(JobAttempt.objects.values_list("job_id", "replay", "number"))
     assert not [key for key, times in doubled.items() if times > 1]
 
@@ -190,6 +198,7 @@ def test_redis_emptied_twice_with_nothing_running(
         )
     processes.worker()
     processes.wait_until(lambda: has_state(handle, "completed"))
+
     assert len(journal.starts()) == 1
     assert row(delayed).state == delayed.state == "delayed"
 
@@ -221,13 +230,16 @@ def test_process_killed_between_commit_and_push(
     processes.wait_until(lambda: has_state(first, "completed"))
     script = DIES.format(death=death, journal=str(journal))
     assert processes.start("-c", script).wait() == status
+
     found = JobRecord.objects.get(name="test-scripted")
     assert (found.state, found.enqueued_at) == ("waiting", None)
     assert not redis_client.exists(keys.job(found.pk))
+
     started = journal.wait_for_starts()[0]
     print(f"commit to run, by the relay: {started.at - found.created_at.timestamp():.2f} s")
     processes.wait_until(lambda: all_have_state("completed", 2))
     assert len(journal.starts()) == 1
+
     worker.wait_for_output("1 jobs of default had not reached Redis")
 
 
@@ -276,6 +288,7 @@ def test_registries_are_counted_during_the_load(
     )
     assert "2 workers" in shown.stdout, shown
     assert processes.manage("rqstats").wait() == 0
+
     processes.wait_until(lambda: all_have_state("completed", LOAD + 1), 40)
     assert all(viewer.is_running() for viewer in viewers)
     assert set(runs_of(journal).values()) == {1}
@@ -308,5 +321,6 @@ def test_redis_with_its_memory_full(
         assert worker.is_running()
         client.config_set("maxmemory", 0)
     processes.wait_until(lambda: all_have_state("completed", len(handles) + 1))
+
     assert set(runs_of(journal).values()) == {1}
     assert JobAttempt.objects.count() == 10

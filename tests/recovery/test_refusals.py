@@ -129,6 +129,7 @@ def test_blocked_workers_are_woken_by_an_error(
                     client.client_unblock(int(found["id"]), error=True)
         handle = scripted.enqueue()
         processes.wait_until(lambda: completed() == 2)
+
     assert handle.id != done.id
     assert [children_of(process.pid) for process in ours] == before
     assert "Traceback" not in "".join(process.output() for process in ours)

@@ -40,6 +40,7 @@ def test_worker_killed_in_mid_job(processes: Fleet, journal: Journal) -> None:
     assert (crash.number, crash.outcome) == (1, "crashed")
     assert "SIGKILL" in crash.message
     assert crash.worker in crash.message
+
     found = row(handle)
     assert (found.attempts, found.result, found.error) == (2, "done", "")
     assert second.pid != first.pid
@@ -69,6 +70,7 @@ def test_supervisor_killed(processes: Fleet, journal: Journal) -> None:
     processes.worker()
     orphans = first.children()
     assert len(orphans) >= 2
+
     killed_at = time.time()
     first.kill9()
     processes.wait_until(lambda: not any(map(is_alive, orphans)), 3, "the workers to end")
@@ -118,9 +120,11 @@ def test_timeout_that_a_job_swallows(processes: Fleet, journal: Journal) -> None
     processes.wait_until(lambda: has_state(after, "completed"))
     assert attempts(handle) == [(1, "timeout"), (2, "timeout")]
     assert DeadLetter.objects.get(job_id=handle.id).reason == "timeout"
+
     starts, ends = journal.starts(handle), journal.ends(handle)
     assert [entry.error for entry in ends] == ["JobTimeout"] * 2
     assert all(1.3 < end.at - start.at < 3 for start, end in zip(starts, ends, strict=True))
+
     pids = [entry.pid for entry in journal.starts()]
     assert len(set(pids)) == 3, "each timeout costs the process"
     assert worker.is_running()
@@ -169,10 +173,12 @@ def test_stale_finisher(
     owner = store.text(redis_client.hget(keys.job(handle.id), "worker_name"))
     rescued = claims.rescue(redis_client, "crashed", "its lease ran out", worker=owner)
     assert [job.id for job in rescued] == [str(handle)]
+
     processes.wait_until(lambda: has_state(handle, "completed"))
     gate.touch()
     worker.wait_for_output(f"stale run of job={handle}")
     assert len(journal.ends()) == 2
+
     noop.enqueue()
     processes.wait_until(lambda: statistics("test-noop").get("completed") == 1)
     assert row(handle).result == "fresh"
@@ -203,6 +209,7 @@ def test_stale_finisher_after_the_job_was_started_again(
     worker.wait_for_output(f"stale run of job={handle}")
     assert handle.state == "active"
     assert redis_client.zcard(keys.LEASES) == redis_client.zcard(keys.wip("default")) == 1
+
     second_gate.touch()
     processes.wait_until(lambda: has_state(handle, "completed"))
     assert row(handle).result == "fresh"

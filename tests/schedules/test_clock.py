@@ -280,6 +280,7 @@ def test_redis_and_the_database_away_and_back(
     assert not Schedule.objects.exclude(missed=0).exists()
     assert process.is_running()
     assert "Traceback" not in process.output()
+
     logged = process.output().count("clock: database default is away")
     assert logged <= 8, "it does not fill the log"
 
@@ -303,6 +304,7 @@ def test_a_database_away_or_without_tables_does_not_block_others(
     while schedules["other"].serve(lambda: None) is None:
         assert time.monotonic() < deadline
     assert len(due_times("here")) == len(due_times("there", "other")) == 1
+
     with _without_table("other"):
         Schedule.objects.using("other").update(next_run_at=at("2026-03-01 13:00"))
         assert schedules["other"].serve(lambda: None) is None, "an error of this database alone"

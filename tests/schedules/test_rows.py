@@ -299,6 +299,7 @@ def test_a_timing_change_resets_the_next_run(change: dict[str, Any], way: str) -
         else:
             row.save(update_fields=list(change) if way == "save_fields" else None)
     found = stored(row)
+
     assert found.next_run_at != before
     assert found.next_run_at == found.first_run_after(timezone.now())
 
@@ -356,6 +357,7 @@ def test_a_stale_save_does_not_undo_a_tick() -> None:
     ticks.tick("default", timezone.now())
     ticked = Schedule.objects.get()
     assert ticked.last_job_id is not None
+
     stale.overlap = "skip"
     stale.save()
     found = Schedule.objects.get()
@@ -375,6 +377,7 @@ def test_a_stale_save_with_a_new_timing_keeps_the_clock_s_columns() -> None:
     stale.cron = "0 8 * * *"
     stale.save()
     found = Schedule.objects.get()
+
     assert local(found.next_run_at, "UTC") == "08:00:00"
     assert (found.missed, found.missed_at, found.last_job_id) == (
         ticked.missed,
@@ -451,6 +454,7 @@ def test_a_changed_organization_zone_is_followed() -> None:
         assert other.next_run_at is not None
         assert ticks.tick("default", other.next_run_at) == 0
         assert local(stored(other).next_run_at, "Asia/Tokyo") == f"{soon:%H:%M}:00"
+
     assert due_times("other") == []
 
 
@@ -477,10 +481,12 @@ def test_schedule_organization_reports_sets_the_one_schedule_of_an_organization(
     )
     assert (row.report_type, row.format, row.recipients) == ("hours", "csv", ["boss@acme.example"])
     assert (row.cron, row.time_zone, row.enabled) == ("0 8 * * 1", "Asia/Tokyo", True)
+
     again = schedule_organization_reports(
         "acme", Cron("0 9 * * 1", tz="Europe/Paris"), report_type="hours"
     )
     assert again.pk == row.pk
+
     found = OrganizationReportSchedule.objects.get()
     assert (found.cron, found.time_zone, found.format, found.recipients) == (
         "0 9 * * 1",
@@ -541,6 +547,7 @@ def test_update_schedule_by_its_name_or_the_organization_s_id() -> None:
     )
     assert update_schedule("test", "0 9 * * *", overlap="skip").overlap == "skip"
     assert update_schedule("acme", Cron("0 7 * * *", tz="Asia/Tokyo")).name == "org-report:acme"
+
     row = update_schedule(
         "acme", format="csv", recipients=("b@acme.example",), time_zone=None, enabled=False
     )
@@ -575,6 +582,7 @@ def test_helpers_follow_the_caller_s_transaction() -> None:
     assert local(Schedule.objects.get(name="test").next_run_at, "UTC") == "08:00:00"
     assert Schedule.objects.count() == 2
     assert not JobRecord.objects.filter(pk=handle.id).exists()
+
     with transaction.atomic():
         update_schedule("test", "0 9 * * *")
         handle = run_now("test")
@@ -601,6 +609,7 @@ def test_run_now_does_not_change_the_next_run(admin_user: Any) -> None:
     )
     assert (record.schedule_id, record.run_at, record.context["run_now"]) == (before.pk, None, True)
     assert payload.decode(record.data) == {"value": date(2026, 1, 2)}
+
     after = stored(before)
     assert (after.next_run_at, after.last_run_at, after.last_job_id) == (
         before.next_run_at,
@@ -622,17 +631,21 @@ def test_schedules_of_another_database_stay_there() -> None:
     row = Schedule(name="there", cron="@daily", job_name="test-noop")
     row.save(using="other")
     assert not Schedule.objects.exists()
+
     loaded = Schedule.objects.using("other").get()
     loaded.cron = "0 9 * * *"
     loaded.save()
     assert local(Schedule.objects.using("other").get().next_run_at, "UTC") == "09:00:00"
+
     handle = run_now(loaded)
     assert handle.database == "other"
     assert handle.record().schedule_id == loaded.pk
+
     Schedule.objects.using("other").update(next_run_at=at("2026-01-01"))
     assert ticks.tick("other", timezone.now()) == 1
     assert due_times("there") == []
     assert len(due_times("there", "other")) == 1
+
     loaded.delete()
     assert not Schedule.objects.using("other").exists()
 
@@ -709,15 +722,19 @@ def test_every_committed_change_wakes_the_clock(
     with rolled_back():
         make()
     assert not is_rung(redis_client)
+
     with transaction.atomic():
         row = make()
         assert not is_rung(redis_client)
     assert is_rung(redis_client)
+
     row.cron = "0 9 * * *"
     row.save()
     assert is_rung(redis_client)
+
     Schedule.objects.update(enabled=False)
     assert is_rung(redis_client)
+
     for _ in range(3):
         schedule_organization_reports("acme", "@weekly")
     assert redis_client.llen(keys.ALARM) == 1, "however often: one token"
@@ -866,6 +883,7 @@ def test_a_removed_schedule_stays_removed_over_sync_and_restart(way: str) -> Non
         assert not synchronise()
         call_command("jobs_sync", stdout=_Nowhere())
         assert not Schedule.objects.filter(name="declared").exists()
+
     assert ticks.next_due("default") is None
     with pytest.raises(UnknownSchedule):
         update_schedule("declared", enabled=True)
@@ -929,6 +947,7 @@ def test_declared_in_settings() -> None:
         assert (row.catch_up, row.overlap) == ("once", "allow"), (
             "what is no longer said is the default again"
         )
+
     assert synchronise().disabled == ["nightly"]
 
 

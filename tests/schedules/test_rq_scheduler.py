@@ -134,6 +134,7 @@ def test_fault_01_cron_lines_run_in_their_zone_whatever_the_process_s_zone_is(
         else:
             os.environ["TZ"] = before
         time.tzset()
+
     assert scores == {at("2026-03-01 14:00").timestamp()}
 
 
@@ -204,6 +205,7 @@ def test_fault_05_enqueueing_and_arming_anew_are_one_step(
             continue
     for cut in cuts:
         cut.wait()
+
     assert sorted(waiting()) == sorted([f"per-{int(NOON.timestamp() * 1000)}", once.id])
     assert score(repeated) == NOON.timestamp() + 60
     assert score(once) is None
@@ -352,6 +354,7 @@ def test_fault_09_one_bad_entry_stops_no_other(
     assert reason in scheduler.broken_entries()["bad"]
     assert "bad" not in scheduler
     assert scheduler.connection.exists(bad.key)
+
     _spoil(
         bad,
         meta="{}",
@@ -361,6 +364,7 @@ def test_fault_09_one_bad_entry_stops_no_other(
     )
     scheduler.restore("bad", moved.go(seconds=5))
     assert scheduler.broken_entries() == {}
+
     scheduler.serve()
     assert waiting() == [good.id, "bad"]
 
@@ -405,6 +409,7 @@ def test_fault_10_an_entry_outlives_its_runs(scheduler: Scheduler, moved: MovedC
     moved.go(minutes=1)
     scheduler.serve()
     work("default")
+
     assert CALLS == [("note", 1)]
     assert scheduler.connection.ttl(entry.key) == -1
     assert entry in scheduler
@@ -443,9 +448,11 @@ def test_fault_12_times_are_exact(scheduler: Scheduler, moved: MovedClock) -> No
     job = scheduler.enqueue_at(due, note, 1)
     assert score(job) == due.timestamp()
     assert scheduler.serve() == due.timestamp()
+
     moved.moment = due - timedelta(microseconds=1)
     scheduler.serve()
     assert waiting() == []
+
     moved.moment = due
     scheduler.serve()
     assert waiting() == [job.id]
@@ -519,6 +526,7 @@ def test_fault_17_naive_times_are_refused(scheduler: Scheduler) -> None:
     ):
         with pytest.raises(ValueError, match="naive datetime: give it a time zone"):
             ask()
+
     assert scheduler.count() == 1
 
 
@@ -559,6 +567,7 @@ def test_fault_19_keys_follow_the_prefix() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
+
     assert done.stdout.split() == [
         "shop:scheduler:scheduled_jobs",
         "shop:scheduler",
@@ -630,13 +639,16 @@ def test_enqueue_at_runs_once_with_its_arguments(scheduler: Scheduler) -> None:
         "scheduled",
     )
     assert score("mine") == NOON.timestamp()
+
     scheduler.serve()
     assert "mine" not in scheduler
+
     work("default")
     assert (
         Job.fetch("mine", connection=scheduler.connection, serializer=JSONSerializer).return_value()
         == 7
     )
+
     scheduler.serve()
     assert waiting() == []
 
@@ -676,6 +688,7 @@ def test_schedule_takes_what_rq_scheduler_s_takes(
     for _ in range(4):
         scheduler.serve()
         moved.go(minutes=1)
+
     assert len(waiting()) == 2, "as often as repeat says"
     assert job not in scheduler
     with pytest.raises(NoSuchJobError):
@@ -708,6 +721,7 @@ def test_cron_takes_what_rq_scheduler_s_takes(scheduler: Scheduler, moved: Moved
     )
     assert job.meta == {"mine": 1, "cron_string": "0 * * * *", "timezone": "UTC", "repeat": 2}
     assert (job.id, job.origin, job.result_ttl, job.description) == ("hourly", "email", 500, "d")
+
     for _ in range(4):
         moved.go(hours=1)
         scheduler.serve()
@@ -757,6 +771,7 @@ def test_count_and_get_jobs(scheduler: Scheduler) -> None:
     entries = [scheduler.enqueue_at(moment, note, number) for number, moment in enumerate(expected)]
     ids = [job.id for job in entries]
     assert scheduler.count() == 4
+
     for until in (NOON + timedelta(seconds=90), timedelta(seconds=90), NOON.timestamp() + 90):
         assert scheduler.count(until) == 2
         assert [job.id for job in scheduler.get_jobs(until)] == ids[:2]
@@ -808,14 +823,18 @@ def test_depends_on_survives_the_death_of_the_clock(
     assert store.run(
         scheduler.connection, "postpone", SCHEDULER_SET, job.id, repr(NOON.timestamp()), 30
     )
+
     scheduler.serve()
     assert waiting() == [first.id], "somebody has it in hand"
+
     moved.moment = timezone.now() + timedelta(seconds=31)
     scheduler.serve()
     assert job.get_status() == "deferred"
+
     scheduler.connection.zadd(SCHEDULER_SET, {job.id: 1.0})  # died before it took the entry out
     scheduler.serve()
     assert score(job) is None
+
     work_twice()
     assert CALLS == [("note", "first"), ("note", "second")]
 

@@ -203,11 +203,14 @@ def test_overlap() -> None:
         tick(hours(hour)[0])
     assert due_times("allowing") == hours(10, 11)
     assert due_times("skipping") == hours(10)
+
     row = Schedule.objects.get(name="skipping")
     assert (row.missed, row.missed_at, row.last_run_at) == (1, hours(11)[0], hours(10)[0])
+
     JobRecord.objects.update(state="completed")
     tick(hours(12)[0])
     assert due_times("skipping") == hours(10, 12)
+
     JobRecord.objects.all().delete()
     tick(hours(13)[0])
     assert due_times("skipping") == hours(13), "a job that was pruned has ended"
@@ -559,6 +562,7 @@ def test_a_change_that_is_rolled_back_leaves_the_old_time_and_makes_no_new_one()
     tick_now.end()
     tick(timezone.now())
     assert due_times("test") == [due]
+
     row = only()
     assert (row.cron, row.next_run_at.minute) == ("0 * * * *", 0)  # type: ignore[union-attr]
     assert tick(row.next_run_at - timedelta(seconds=1)) == 0  # type: ignore[operator]
@@ -668,6 +672,7 @@ def test_a_pass_over_ten_thousand_schedules_that_are_not_due_costs_what_one_over
     Schedule.objects.bulk_create(rows, batch_size=1000)
     with cost(round_trips) as many:
         clock.one_pass()
+
     assert none == many == {"queries": 1, "round trips": 3}
 
 
@@ -688,6 +693,7 @@ def test_a_pass_costs_the_same_for_few_due_schedules_as_for_many(round_trips: Ro
         with cost(round_trips) as counted:
             assert tick(NOON) == count
         costs.append(counted)
+
     assert costs[0] == costs[1]
     assert costs[0]["queries"] <= 10
 
