@@ -161,13 +161,13 @@ def test_guards_as_the_scripts_read_them() -> None:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Flow(noop), "is no job with its data: use job.with_data(...)"),  # type: ignore[arg-type]
+        (lambda: Flow(noop), "is not a job with data: use job.with_data(...)"),  # type: ignore[arg-type]
         (lambda: Flow(noop.with_data(), order="sideways"), "order is 'sideways'"),  # type: ignore[arg-type]
         (
             lambda: Flow(noop.with_data(), on_failure="shrug"),
             "on_failure is 'shrug': it must be one of cancel, run",
         ),
-        (lambda: Flow(noop.with_data(), children=[noop]), "is no job with its data"),  # type: ignore[list-item]
+        (lambda: Flow(noop.with_data(), children=[noop]), "is not a job with data"),  # type: ignore[list-item]
         (lambda: Flow(noop.with_data()).enqueue(prioritty=1), "did you mean 'priority'?"),
         (
             lambda: noop.using(depends_on=["nothing"]).enqueue(),

@@ -389,7 +389,7 @@ def test_an_exception_while_redis_is_away_is_the_one_raised(
     with pytest.raises(KeyError), Batch(name="import", **callbacks(journal)) as batch:
         batch.enqueue(noop)
         raise KeyError("row 2")
-    assert "stays open, for Redis is away" in caplog.text and batch.state == "open"
+    assert "stays open, because Redis is down" in caplog.text and batch.state == "open"
 
 
 def test_a_broken_transaction_in_the_block(journal: Journal) -> None:
@@ -463,7 +463,7 @@ def test_a_job_that_needs_its_own_batchs_callback_is_refused(callback: str) -> N
     with Batch(name="import", on_complete=noop.with_data(), on_success=noop.with_data()) as batch:
         waits = getattr(Row.objects.get(), callback)
         with pytest.raises(
-            errors.BadOption, match=f"'test-noop' is of batch 'import' and needs {waits.pk}"
+            errors.BadOption, match=f"'test-noop' belongs to batch 'import' and needs {waits.pk}"
         ):
             noop.using(batch=batch.id, depends_on=[waits]).enqueue()
     assert JobRecord.objects.count() == 2

@@ -140,8 +140,8 @@ def test_written_in_the_callers_transaction(books: Books) -> None:
     assert Hand().claim() is None
 
 
-def test_a_needed_job_that_is_not_there() -> None:
-    with pytest.raises(errors.BadOption, match="which is no job in the database 'default'"):
+def test_an_unknown_needed_job_is_refused() -> None:
+    with pytest.raises(errors.BadOption, match="but the database 'default' has no such job"):
         noop.using(depends_on=[uuid.uuid4()]).enqueue()
     assert JobRecord.objects.count() == 0
 

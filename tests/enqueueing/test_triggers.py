@@ -306,7 +306,7 @@ def test_a_loop_whose_data_change_each_time_is_cut() -> None:
     enqueue_on(post_save, sender=Group, job=rename, data=number)
     Group.objects.create(name="0")
     work()
-    assert list(range(triggers.LONGEST_CHAIN)) == RUNS
+    assert list(range(triggers.MAX_CHAIN)) == RUNS
 
 
 def test_reentrant() -> None:
@@ -365,7 +365,7 @@ def test_what_does_not_fit_names_the_trigger(more: dict[str, Any], text: str) ->
     assert not Group.objects.exists()
 
 
-def test_declarations_that_cannot_be_meant() -> None:
+def test_invalid_declarations() -> None:
     with pytest.raises(BadOption, match="is not a signal"):
         enqueue_on("post_save", job=greet)  # type: ignore[arg-type]
     with pytest.raises(BadOption, match="only a model's signals take a name"):

@@ -1,5 +1,6 @@
-"""From ``@job`` and ``enqueue()`` to the row and the push: handles, dependencies, flows, batches, triggers.
+"""From ``@job`` and ``enqueue()`` to the row and its push to Redis.
 
-Imports ``definitions``, ``payload``, ``broker``, ``signals`` and the models (inside functions: it is imported
-before the apps are ready). Users import all of it from ``wellos_jobs``.
+Imports ``definitions``, ``payload``, ``broker``, ``signals``, ``database`` and, inside functions
+because it is imported before the apps are ready, the models. Users import everything from
+``wellos_jobs``.
 """

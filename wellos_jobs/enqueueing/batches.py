@@ -1,10 +1,10 @@
-"""Batches: many jobs under one name, watched together, with jobs called back when all are done.
+"""Batches: many jobs under one name, with common progress and callback jobs when all are done.
 
     with Batch(name="import", on_complete=report.with_data(file="x.csv")) as batch:
         batch.enqueue_bulk(import_row, rows)
 
-Leaving the block closes the batch; an exception cancels it. From inside one of its jobs more can be
-added: ``Batch.get(batch_id).enqueue(...)``.
+Leaving the block closes the batch; an exception cancels it. One of its jobs can add more:
+``Batch.get(batch_id).enqueue(...)``.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("wellos_jobs")
 
 CHUNK = 1_000
-"""How many jobs one INSERT takes when rows are streamed in."""
+"""Jobs per INSERT when a long iterable is added."""
 CALLED_OFF = "The batch was cancelled"
 
 
 class Batch:
-    """A batch in code. Its row is written when the block is entered, in the caller's transaction."""
+    """A batch. Entering the block inserts its row, in the caller's transaction."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Batch:
 
     @classmethod
     def get(cls, batch_id: uuid.UUID | str, database: str | None = None) -> Batch:
-        """Return a batch that exists.
+        """Return an existing batch.
 
         Raises:
             JobNotFound: there is none with this id.
@@ -107,8 +107,8 @@ class Batch:
         elif not transaction.get_connection(self.database).needs_rollback:
             try:
                 self.cancel()
-            except broker.Unavailable as error:  # the exception on its way tells more than this one
-                logger.error("batch %s stays open, for Redis is away: %s", self.id, error)
+            except broker.Unavailable as error:  # must not hide the exception of the block
+                logger.error("batch %s stays open, because Redis is down: %s", self.id, error)
 
     def enqueue(self, job: Job[..., Any], **data: Any) -> JobHandle:
         """Add one job."""
@@ -117,7 +117,7 @@ class Batch:
     def enqueue_bulk(
         self, job: Job[..., Any], rows: Iterable[Mapping[str, Any]]
     ) -> list[JobHandle]:
-        """Add the job once for each dict of arguments; a long iterable is taken in chunks.
+        """Add the job once for each dict of arguments; a long iterable is inserted in chunks.
 
         Raises:
             InvalidOperation: the batch is done.
@@ -134,7 +134,7 @@ class Batch:
         return handles
 
     def close(self) -> None:
-        """Say that no more jobs come from here. A batch whose jobs are all final, or that has none, is done."""
+        """Close the batch to more jobs. It is done at once if all its jobs are final."""
         from ..models import Batch as Row
 
         with transaction.atomic(using=self.database):
@@ -143,12 +143,12 @@ class Batch:
                 dependencies.settle_batches([self.id], self.database)
 
     def cancel(self) -> int:
-        """Cancel every job that is not final, and close the batch; return how many there were.
+        """Cancel all jobs that are not final and close the batch; return how many there were.
 
-        ``on_complete`` still runs when they have ended, ``on_success`` does not, unless the batch
+        ``on_complete`` still runs after they have ended; ``on_success`` does not, unless the batch
         was done already.
         """
-        self._call_off()
+        self._cancel_on_success()
         canceled = sum(
             control.cancel(record) != "final"
             for record in self._jobs().exclude(state__in=FINAL_STATES)
@@ -156,8 +156,8 @@ class Batch:
         self.close()
         return canceled
 
-    def _call_off(self) -> None:
-        """Cancel ``on_success``, also of a batch in which nothing is left to cancel."""
+    def _cancel_on_success(self) -> None:
+        """Cancel ``on_success``, even if no job is left to cancel."""
         from ..models import Batch as Row
 
         with transaction.atomic(using=self.database):
@@ -171,7 +171,7 @@ class Batch:
 
     @property
     def progress(self) -> dict[str, int]:
-        """How far the batch is: total, completed, failed, canceled, open, and percent of jobs that are final."""
+        """Numbers of jobs: total, completed, failed, canceled, open; and percent that is final."""
         from django.db.models import Count
 
         counted = self._jobs().order_by().values_list("state").annotate(Count("pk"))
@@ -187,7 +187,7 @@ class Batch:
 
     @property
     def state(self) -> BatchState:
-        """Where the batch is, by its row."""
+        """The state of the batch, from its row."""
         from ..models import Batch as Row
 
         return BatchState(
@@ -195,8 +195,10 @@ class Batch:
         )
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the batch is done, at most ``timeout`` seconds; tell whether it is. Delayed and retrying jobs are
-        not done."""
+        """Block until the batch is done, at most ``timeout`` seconds; tell whether it is.
+
+        Jobs that are delayed or will be retried are not done.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         while self.state != BatchState.DONE:
             if deadline is not None and time.monotonic() >= deadline:
@@ -210,19 +212,22 @@ class Batch:
         return JobRecord.objects.using(self.database).filter(batch_id=self.id)
 
     def _hold_open(self) -> None:
-        """Lock the row, so that the batch cannot be done before the jobs about to be added are in it."""
+        """Lock the row, so that the batch cannot finish before the new jobs are in it."""
         from ..models import Batch as Row
 
         row = Row.objects.using(self.database).select_for_update().filter(pk=self.id).first()
         if row is None:
             raise JobNotFound(
-                f"There is no batch {self.id} in the database {self.database!r}: enter its block first"
+                f"There is no batch {self.id} in the database {self.database!r}: "
+                "enter its block first"
             )
         if row.state == BatchState.DONE:
-            raise InvalidOperation(f"Batch {self.name!r} is done: no more jobs can be added")
+            raise InvalidOperation(
+                f"Batch {self.name!r} is done: no more jobs can be added, make a new batch"
+            )
 
     def _callback(self, call: JobCall) -> JobRecord:
-        """Write a callback's row, blocked until the batch is done."""
+        """Insert a callback job, blocked until the batch is done."""
         definition = call.job.definition
         data = dict(call.data)
         if "batch_id" in definition.parameters.known and "batch_id" not in data:

@@ -1,4 +1,4 @@
-"""Circles: jobs that would wait for one another, and so for ever. They are refused when they are enqueued."""
+"""Detects dependency cycles when jobs are enqueued."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ CHUNK = 500
 
 
 def refuse(records: Sequence[JobRecord], database: str) -> None:
-    """Refuse a new job that needs a callback of its own batch, itself or by way of others that wait.
+    """Refuse a new job that needs a callback of its own batch, directly or through blocked jobs.
 
-    The callback waits until the batch is done, and so for that job. A flow has no such circle in
-    itself, since its jobs are new and those they need come before them. No query where no job of a
-    batch needs another.
+    The callback waits until the batch is done, and so for that job. A flow by itself has no cycle,
+    since each of its jobs needs only earlier ones. No query if no job of a batch needs another.
 
     Raises:
-        BadOption: it names the job, the batch and the callback.
+        BadOption: there is a cycle. The message names the job, the batch and the callback.
     """
-    needy = [record for record in records if record.batch_id is not None and record.needs]
-    batch_of = _callbacks(
-        {record.batch_id for record in needy if record.batch_id is not None}, database
-    )
+    in_batches = [record for record in records if record.batch_id is not None and record.needs]
+    batches = {record.batch_id for record in in_batches if record.batch_id is not None}
+    batch_of = _callbacks(batches, database)
     if not batch_of:
         return
+
     new = {record.pk: record.needs for record in records}
-    together = {needed for record in needy for needed in record.needs}
+    together = {needed for record in in_batches for needed in record.needs}
     if batch_of.keys().isdisjoint(_all_needs(together, new, database)):
         return
-    for record in needy:
+
+    for record in in_batches:
         for callback in _all_needs(record.needs, new, database) & batch_of.keys():
             batch, name = batch_of[callback]
             if batch == record.batch_id:
                 raise BadOption(
-                    f"Job {record.name!r} is of batch {name!r} and needs {callback}, a callback of that batch: "
-                    "each would wait for the other for ever"
+                    f"Job {record.name!r} belongs to batch {name!r} and needs {callback}, a "
+                    "callback of that batch: each would wait for the other forever; remove one "
+                    "of the two"
                 )
 
 
@@ -52,23 +53,22 @@ def _callbacks(
     from ..models import Batch
 
     wanted = list(batches)
-    rows = (
-        Batch.objects.using(database).filter(pk__in=wanted).exclude(state=BatchState.DONE)
-        if wanted
-        else ()
-    )
-    return {
-        callback: (row.pk, row.name)
-        for row in rows
-        for callback in (row.on_complete_id, row.on_success_id)
-        if callback
-    }
+    if not wanted:
+        return {}
+
+    callbacks: dict[uuid.UUID, tuple[uuid.UUID, str]] = {}
+    rows = Batch.objects.using(database).filter(pk__in=wanted).exclude(state=BatchState.DONE)
+    for row in rows:
+        for callback in (row.on_complete_id, row.on_success_id):
+            if callback:
+                callbacks[callback] = (row.pk, row.name)
+    return callbacks
 
 
 def _all_needs(
     needs: Iterable[uuid.UUID], new: Mapping[uuid.UUID, Sequence[uuid.UUID]], database: str
 ) -> set[uuid.UUID]:
-    """Return what jobs need, what that needs in turn, and so on, as far as it waits."""
+    """Return what jobs need, what those need in turn, and so on through blocked jobs."""
     from ..models import JobDependency
 
     edges = JobDependency.objects.using(database).filter(job__state=JobState.BLOCKED)
@@ -77,12 +77,9 @@ def _all_needs(
     while frontier:
         found |= frontier
         further = {needed for one in frontier for needed in new.get(one, ())}
-        asked = sorted(frontier)
-        for start in range(0, len(asked), CHUNK):
-            further.update(
-                edges.filter(job_id__in=asked[start : start + CHUNK]).values_list(
-                    "needs_id", flat=True
-                )
-            )
+        ordered = sorted(frontier)
+        for start in range(0, len(ordered), CHUNK):
+            rows = edges.filter(job_id__in=ordered[start : start + CHUNK])
+            further.update(rows.values_list("needs_id", flat=True))
         frontier = further - found
     return found

@@ -1,4 +1,4 @@
-"""``@job``: declares a function as a job that can be called, enqueued or passed on with its data."""
+"""``@job``: declares a function as a job, to be called, enqueued or passed on with its data."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Blocking: jobs that need others first, from their INSERT until the last of those has ended.
+"""Dependencies: jobs that need others first, from their INSERT until the last of those has ended.
 
-The rows decide. A new job that needs others is blocked; the ledger releases it when the last of
-them has ended, and the transaction that made it looks once more after its commit, in case that was
-meanwhile. So neither ever waits for the other. Redis hears of a job only when it may run.
+The rows decide. A new job that needs others is blocked. The ledger releases it when the last of
+them has ended; the transaction that inserted it checks again after its commit, in case that
+happened in the meantime. So neither waits for the other. A job is pushed to Redis only when it may
+run.
 """
 
 from __future__ import annotations
@@ -19,14 +20,7 @@ from django.utils import timezone
 
 from ..database import run_on_commit
 from ..errors import BadOption
-from ..states import (
-    FINAL_STATES,
-    OPEN_STATES,
-    BatchState,
-    FailureReason,
-    JobState,
-    OnFailure,
-)
+from ..states import FINAL_STATES, OPEN_STATES, BatchState, FailureReason, JobState, OnFailure
 from . import cycles
 from .push import push_records
 
@@ -37,36 +31,36 @@ if TYPE_CHECKING:
 
 NEEDED_FAILED = "A job it needs did not complete"
 NEEDED_JOB_FAILED = "NeededJobFailed"
-"""What stands as the class of the error, though none was raised."""
+"""Stored as the class of the error, though none was raised."""
 NOT_CLEAN = "Not every job of the batch has completed"
 CHUNK = 500
-"""Ids in one statement: databases have a limit on parameters."""
+"""Ids in one statement, because databases limit its parameters."""
 
 T = TypeVar("T")
 
 
 def before_insert(records: Sequence[JobRecord], database: str) -> None:
-    """Block new jobs that need others, whatever the state of those; ``after_commit`` looks at that.
+    """Block new jobs that need others, whatever their state; ``after_commit`` checks that.
 
     Raises:
-        BadOption: a needed job is neither in the database nor among the new ones, or would wait for
-            the one that
-            needs it.
+        BadOption: a needed job is neither in the database nor among the new ones, or the
+            dependency is a cycle.
     """
     from ..models import JobRecord
 
-    wanted = {needed for record in records for needed in record.needs} - {
-        record.pk for record in records
-    }
+    new = {record.pk for record in records}
+    wanted = {needed for record in records for needed in record.needs} - new
     known: set[uuid.UUID] = set()
     for chunk in in_chunks(wanted):
-        known.update(
-            JobRecord.objects.using(database).filter(pk__in=chunk).values_list("pk", flat=True)
-        )
+        rows = JobRecord.objects.using(database).filter(pk__in=chunk)
+        known.update(rows.values_list("pk", flat=True))
+
     if missing := wanted - known:
         raise BadOption(
-            f"depends_on names {min(map(str, missing))}, which is no job in the database {database!r}"
+            f"depends_on has {min(map(str, missing))}, but the database {database!r} has no such "
+            "job: enqueue it first, in the same database"
         )
+
     cycles.refuse(records, database)
     for record in records:
         if record.needs:
@@ -74,7 +68,7 @@ def before_insert(records: Sequence[JobRecord], database: str) -> None:
 
 
 def after_insert(records: Iterable[JobRecord], database: str) -> None:
-    """Store what new jobs need."""
+    """Store the dependencies of new jobs."""
     from ..models import JobDependency
 
     JobDependency.objects.using(database).bulk_create(
@@ -85,7 +79,10 @@ def after_insert(records: Iterable[JobRecord], database: str) -> None:
 
 
 def after_commit(records: Iterable[JobRecord], database: str) -> None:
-    """Release new jobs whose needed jobs had ended before their rows could be seen. The ledger may do so as well."""
+    """Release new jobs whose dependencies ended before their rows were visible to the ledger.
+
+    The ledger may release them too.
+    """
     from ..models import JobRecord
 
     needed = {needed for record in records for needed in record.needs}
@@ -93,15 +90,16 @@ def after_commit(records: Iterable[JobRecord], database: str) -> None:
     for chunk in in_chunks(needed):
         rows = JobRecord.objects.using(database).filter(pk__in=chunk, state__in=FINAL_STATES)
         ended.update(rows.values_list("pk", flat=True))
+
     if ended:
         with transaction.atomic(using=database):
             release(ended, database)
 
 
 def release(ended: Collection[uuid.UUID], database: str) -> None:
-    """Let go on what waited for jobs that have ended: jobs that need them, and batches they belong to.
+    """Release what waited for jobs that have ended: jobs that need them, and their batches.
 
-    Call it inside the transaction that stored their end. Whatever runs twice changes nothing.
+    Call it inside the transaction that stored their end. A second call changes nothing.
     """
     from ..models import JobRecord
 
@@ -116,23 +114,26 @@ def release(ended: Collection[uuid.UUID], database: str) -> None:
             freed, ended_now = _release_dependents(chunk, database)
             ready += freed
             ended_too |= ended_now
+
         frontier = ended_too
         if not frontier and batches:
             callbacks, frontier = finish_batches(batches, database)
             ready += callbacks
             batches = set()
+
     push_on_commit(ready, database)
 
 
 def finish_batches(
     batches: Collection[uuid.UUID], database: str
 ) -> tuple[list[JobRecord], set[uuid.UUID]]:
-    """Finish those of these batches that are closed and have no open job; only then are their jobs counted.
+    """Finish the batches that are closed and have no open job.
 
-    So the end of a job costs the same in a batch of ten and of a hundred thousand. Returns the
-    callbacks that may run now, and the ids of those that never will. A batch whose row is locked is
-    passed over, for somebody is adding jobs to it, and must not hold the ledger up; ``heal`` comes
-    back to it.
+    Their jobs are counted only then, so that the end of a job costs the same in a small batch and
+    in a large one. Returns the callbacks that may run now, and the ids of those that never will.
+
+    A batch whose row is locked is skipped: jobs are being added to it, and the ledger must not
+    wait. ``heal`` finishes it later.
     """
     from ..models import Batch, JobRecord
 
@@ -143,9 +144,11 @@ def finish_batches(
     for batch in rows.filter(pk__in=batches).order_by("pk"):
         if batch.state != BatchState.CLOSED or _has_open_job(batch, database):
             continue
+
         counts = _counts(batch, database)
         row = Batch.objects.using(database).filter(pk=batch.pk)
         row.update(state=BatchState.DONE, finished_at=timezone.now(), **counts)
+
         clean = not counts["failed"] and not counts["canceled"]
         for callback, runs in ((batch.on_complete_id, True), (batch.on_success_id, clean)):
             if callback is None:
@@ -158,7 +161,7 @@ def finish_batches(
 
 
 def settle_batches(batches: Collection[uuid.UUID], database: str) -> None:
-    """Finish what can be finished of these batches, with all that follows from it. Call it inside a transaction."""
+    """Finish batches as far as possible, with all that follows. Call it inside a transaction."""
     ready, ended = finish_batches(batches, database)
     push_on_commit(ready, database)
     if ended:
@@ -166,38 +169,35 @@ def settle_batches(batches: Collection[uuid.UUID], database: str) -> None:
 
 
 def unblock(rows: QuerySet[JobRecord], database: str) -> list[JobRecord]:
-    """Make blocked jobs wait or delayed; return those that were blocked."""
-    found: list[JobRecord] = []
+    """Set blocked jobs to waiting or delayed; return those that were blocked."""
+    from ..models import JobRecord
+
     blocked = list(rows.filter(state=JobState.BLOCKED).order_by("pk").select_for_update())
     now = timezone.now()
     for record in blocked:
-        record.state = (
-            JobState.DELAYED
-            if record.run_at is not None and record.run_at > now
-            else JobState.WAITING
-        )
+        is_delayed = record.run_at is not None and record.run_at > now
+        record.state = JobState.DELAYED if is_delayed else JobState.WAITING
+
+    unblocked: list[JobRecord] = []
+    still_blocked = JobRecord.objects.using(database).filter(state=JobState.BLOCKED)
     for state in (JobState.WAITING, JobState.DELAYED):
-        chosen = [record for record in blocked if record.state == state]
-        same = (
-            type(chosen[0]).objects.using(database).filter(state=JobState.BLOCKED)
-            if chosen
-            else None
-        )
-        if same is not None and same.filter(pk__in=[r.pk for r in chosen]).update(
-            state=state, enqueued_at=None
-        ):
-            found += chosen
-    return found
+        group = [record for record in blocked if record.state == state]
+        if not group:
+            continue
+        same = still_blocked.filter(pk__in=[record.pk for record in group])
+        if same.update(state=state, enqueued_at=None):
+            unblocked += group
+    return unblocked
 
 
 def push_on_commit(records: Sequence[JobRecord], database: str) -> None:
-    """Push jobs that may run now once the transaction commits."""
+    """Push jobs when the transaction commits."""
     if records:
         run_on_commit(database, push_records, list(records))
 
 
 def heal(database: str, limit: int = CHUNK) -> None:
-    """Release what no open job holds back any more, in case a release was lost or a locked batch was passed over."""
+    """Release what waits for no open job: after a lost release, or for a batch that was locked."""
     from ..models import Batch, JobDependency, JobRecord
 
     edges = JobDependency.objects.using(database).filter(job=OuterRef("pk"))
@@ -209,38 +209,36 @@ def heal(database: str, limit: int = CHUNK) -> None:
     needed = JobDependency.objects.using(database).filter(
         job__in=list(blocked.values_list("pk", flat=True)[:limit])
     )
+
     open_jobs = JobRecord.objects.using(database).filter(
         batch=OuterRef("pk"), state__in=OPEN_STATES
     )
     closed = Batch.objects.using(database).filter(~Exists(open_jobs), state=BatchState.CLOSED)
+
     with transaction.atomic(using=database):
-        release(
-            set(needed.filter(needs__state__in=FINAL_STATES).values_list("needs_id", flat=True)),
-            database,
-        )
+        ended = needed.filter(needs__state__in=FINAL_STATES)
+        release(set(ended.values_list("needs_id", flat=True)), database)
         settle_batches(list(closed.values_list("pk", flat=True)[:limit]), database)
 
 
 def _release_dependents(
     ended: Collection[uuid.UUID], database: str
 ) -> tuple[list[JobRecord], set[uuid.UUID]]:
-    """Return the dependents that may run now, and those that have ended because what they need has."""
+    """Return the dependents that may run now, and the ids of those that were ended instead."""
     from ..models import JobDependency, JobRecord
 
     edges = JobDependency.objects.using(database)
-    waiting = set(
-        edges.filter(needs_id__in=ended, job__state=JobState.BLOCKED).values_list(
-            "job_id", flat=True
-        )
-    )
+    dependents = edges.filter(needs_id__in=ended, job__state=JobState.BLOCKED)
+    waiting = set(dependents.values_list("job_id", flat=True))
+
     ready: list[JobRecord] = []
     ended_too: set[uuid.UUID] = set()
     for chunk in in_chunks(waiting):
         verdicts = verdicts_on(chunk, database)
         free = [job_id for job_id, verdict in verdicts.items() if verdict == JobState.WAITING]
-        ready += (
-            unblock(JobRecord.objects.using(database).filter(pk__in=free), database) if free else []
-        )
+        if free:
+            ready += unblock(JobRecord.objects.using(database).filter(pk__in=free), database)
+
         for job_id, verdict in verdicts.items():
             over = verdict in FINAL_STATES
             if over and end(job_id, JobState(str(verdict)), NEEDED_FAILED, database):
@@ -249,7 +247,10 @@ def _release_dependents(
 
 
 def verdicts_on(jobs: Collection[uuid.UUID], database: str) -> dict[uuid.UUID, JobState | None]:
-    """Return what becomes of jobs that need others, by the states of those: WAITING to run, None to stay blocked."""
+    """Return the next state of blocked jobs, by the states of the jobs they need.
+
+    WAITING to run, a final state to end, None to stay blocked.
+    """
     from ..models import JobDependency
 
     edges = JobDependency.objects.using(database).filter(job_id__in=jobs)
@@ -269,7 +270,10 @@ def _verdict(states: Sequence[str], on_failure: str) -> JobState | None:
 
 
 def end(job_id: uuid.UUID, state: JobState, why: str, database: str) -> bool:
-    """End a blocked job, which never ran; a failed one gets its dead letter. Tells whether it was blocked."""
+    """End a blocked job that never ran; tell whether it was blocked.
+
+    A failed one gets its dead letter.
+    """
     from ..models import JobRecord
 
     rows = JobRecord.objects.using(database).filter(pk=job_id, state=JobState.BLOCKED)
@@ -297,16 +301,15 @@ def _bury(record: JobRecord, why: str, now: datetime) -> None:
 
 
 def _has_open_job(batch: Batch, database: str) -> bool:
-    """Tell it by one entry of the index on batch and state.
+    """Tell whether a batch has an open job, by one entry of the index on batch and state.
 
-    A range and its order make PostgreSQL take that index. Asked for any row in a state that is
-    frequent, it would begin to read the table, which begins with what has ended.
+    A range with an order makes PostgreSQL use that index. For a state that is frequent it would
+    otherwise scan the table, which begins with the jobs that have ended.
     """
     from ..models import JobRecord
 
-    rows = (
-        JobRecord.objects.using(database).filter(batch=batch).order_by("state").values_list("state")
-    )
+    in_batch = JobRecord.objects.using(database).filter(batch=batch)
+    rows = in_batch.order_by("state").values_list("state")
     return any(
         rows.filter(state__gte=state, state__lte=state)[:1]
         for state in sorted(OPEN_STATES, reverse=True)

@@ -1,10 +1,12 @@
 """Flows: trees of jobs over several queues, written in one transaction.
 
-    Flow(calculate.with_data(month="2026-11"), children=[pdf.with_data(),
-    mail.with_data()]).enqueue()
+    Flow(
+        calculate.with_data(month="2026-11"),
+        children=[pdf.with_data(), mail.with_data()],
+    ).enqueue()
 
-``parent_first``: the children run once the parent has completed. ``children_first``: the parent
-runs once all children have. For other shapes give jobs ``depends_on`` when you enqueue them.
+``parent_first``: the children run after the parent has completed. ``children_first``: the parent
+runs after all children have. For other shapes, enqueue jobs with ``depends_on``.
 """
 
 from __future__ import annotations
@@ -29,10 +31,11 @@ Order = Literal["parent_first", "children_first"]
 
 
 class Flow:
-    """A job, and flows or jobs under it.
+    """A job, with flows or jobs below it.
 
     Raises:
-        BadOption: a part is no job with its data, or ``order`` or ``on_failure`` cannot be meant.
+        BadOption: an item is not a job call (use ``job.with_data(...)``), or ``order`` or
+            ``on_failure`` is invalid.
     """
 
     def __init__(
@@ -43,15 +46,15 @@ class Flow:
         on_failure: str = "cancel",
     ) -> None:
         if not isinstance(job, JobCall):
-            raise BadOption(f"Flow: {job!r} is no job with its data: use job.with_data(...)")
+            raise BadOption(f"Flow: {job!r} is not a job with data: use job.with_data(...)")
         if order not in ("parent_first", "children_first"):
             raise BadOption(
                 f"Flow: order is {order!r}: it must be 'parent_first' or 'children_first'"
             )
         if on_failure not in OnFailure.values:
-            raise BadOption(
-                f"Flow: on_failure is {on_failure!r}: it must be one of {', '.join(OnFailure.values)}"
-            )
+            choices = ", ".join(OnFailure.values)
+            raise BadOption(f"Flow: on_failure is {on_failure!r}: it must be one of {choices}")
+
         self.job = job
         self.children = [
             child if isinstance(child, Flow) else Flow(child, (), order, on_failure)
@@ -61,12 +64,15 @@ class Flow:
         self.on_failure = on_failure
 
     def enqueue(self, **options: Any) -> FlowHandle:
-        """Write all jobs of the flow, in the caller's transaction; options are those of ``using`` for each job."""
+        """Insert all jobs of the flow in the caller's transaction.
+
+        The options are those of ``using``, and apply to each job.
+        """
         from ..models import JobRecord
 
-        chosen = JobOptions.of("Flow.enqueue", options)
-        records = self.records(chosen)
-        database = chosen.database or router.db_for_write(JobRecord)
+        job_options = JobOptions.of("Flow.enqueue", options)
+        records = self.records(job_options)
+        database = job_options.database or router.db_for_write(JobRecord)
         with transaction.atomic(using=database):
             handles = insert(records)
         return FlowHandle(records[0].flow_id, handles, str(database))
@@ -76,7 +82,7 @@ class Flow:
         return [self.job, *(call for child in self.children for call in child.calls())]
 
     def records(self, options: JobOptions) -> list[Any]:
-        """Return the rows of all its jobs, the root first, under a new id of a flow; not yet inserted."""
+        """Return the unsaved rows of all its jobs, the root first, with a new flow id."""
         built: list[Any] = []
         self._build(options, ids.new_id(), None, built)
         return built
@@ -89,6 +95,7 @@ class Flow:
         record.flow_id, record.on_failure = flow_id, self.on_failure
         record.parent_id = parent.pk if parent is not None else None
         records.append(record)
+
         children = [child._build(options, flow_id, record, records) for child in self.children]
         if self.order == "children_first":
             record.needs = [*record.needs, *(child.pk for child in children)]
@@ -99,7 +106,7 @@ class Flow:
 
 
 class FlowHandle:
-    """A flow that was enqueued; ``handles`` are its jobs, a parent before its children."""
+    """An enqueued flow; ``handles`` are its jobs, a parent before its children."""
 
     def __init__(self, id: uuid.UUID, handles: list[JobHandle], database: str = "default") -> None:
         self.id = id
@@ -126,7 +133,7 @@ class FlowHandle:
     def cancel(self) -> int:
         """Cancel every job that is not final; return how many there were.
 
-        Blocked ones first: else the end of what they wait for might still let them run.
+        Blocked jobs first: else the end of a job they wait for could still release them.
         """
         rows = self._rows().exclude(state__in=FINAL_STATES)
         open_jobs = sorted(rows, key=lambda record: record.state != JobState.BLOCKED)

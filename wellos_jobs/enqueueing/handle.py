@@ -1,4 +1,4 @@
-"""JobHandle: what enqueue gives back, to ask later how the job fares."""
+"""JobHandle, returned by ``enqueue()``: read a job's state and result, wait for it, cancel it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LONGEST_PAUSE = 0.25
 
 
 class JobHandle:
-    """One job by its id. Every property asks anew: Redis first, the row if Redis has forgotten the job."""
+    """One job by its id. Each property reads again: from Redis, else from the row."""
 
     __slots__ = ("database", "duplicate", "id", "queue")
 
@@ -55,21 +55,21 @@ class JobHandle:
 
     @property
     def state(self) -> JobState:
-        """Where the job is now.
+        """The current state of the job.
 
         Raises:
-            JobNotFound: neither Redis nor the database has it, as after a rollback.
+            JobNotFound: neither Redis nor the database has it, for example after a rollback.
         """
         return self.snapshot()["state"]  # type: ignore[no-any-return]
 
     @property
     def progress(self) -> int:
-        """How far the run has come, in percent."""
+        """The progress of the run, in percent."""
         return int(self.snapshot()["progress"])
 
     @property
     def result(self) -> Any:
-        """What the job returned; None until it has completed."""
+        """The return value of the job; None until it has completed."""
         return self.snapshot()["result"]
 
     @property
@@ -90,7 +90,7 @@ class JobHandle:
         """Return the row.
 
         Raises:
-            JobNotFound: it is not (or no longer) in the database.
+            JobNotFound: it is not, or no longer, in the database.
         """
         from ..models import JobRecord
 
@@ -102,7 +102,7 @@ class JobHandle:
             ) from None
 
     def snapshot(self) -> dict[str, Any]:
-        """Return state, progress, progress_message, result, error and attempts at one moment."""
+        """Return state, progress, progress_message, result, error and attempts, read at once."""
         return self._in_redis() or self._in_row()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -118,7 +118,7 @@ class JobHandle:
         return True
 
     def explain(self) -> str:
-        """Return in words what the job waits for, or what has become of it.
+        """Return in words what the job is waiting for, or how it ended.
 
         Raises:
             JobNotFound: neither Redis nor the database has it.
@@ -128,7 +128,7 @@ class JobHandle:
         return explain(self)
 
     def cancel(self) -> bool:
-        """Cancel the job, or ask its worker to stop it if it runs; tell whether it was not final yet."""
+        """Cancel the job, also while it runs; tell whether it was not final yet."""
         return control.cancel(self.record()) != "final"
 
     def _in_redis(self) -> dict[str, Any] | None:

@@ -1,13 +1,13 @@
-"""Admission: which new jobs get a row, in the caller's transaction, and are pushed to Redis when that commits.
+"""INSERT of new jobs in the caller's transaction, and their push to Redis when that commits.
 
-A job whose chosen id exists already, or whose unique key another job holds, gets none: its handle
-leads to that job.
+A job whose chosen id exists already, or whose unique key another job holds, is not inserted: its
+handle points to that job.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
@@ -23,76 +23,94 @@ if TYPE_CHECKING:
 
 
 def insert(records: Sequence[JobRecord]) -> list[JobHandle]:
-    """Write rows and push them when the caller's transaction commits. Ids that exist already make no job."""
-    new: set[int] = set()
+    """Insert rows and push them when the caller's transaction commits; return a handle for each.
+
+    A chosen id that exists already creates no job.
+    """
     by_database: dict[str, list[JobRecord]] = {}
     for record in records:
         by_database.setdefault(str(record._state.db), []).append(record)
+
+    new: set[int] = set()
     for database, group in by_database.items():
-        if any(record.needs for record in group):
-            with transaction.atomic(using=database):
-                dependencies.before_insert(group, database)
-                fresh = _insert_group(group, database)
-                dependencies.after_insert(fresh, database)
-            run_on_commit(database, dependencies.after_commit, fresh, database)
-        else:
-            fresh = _insert_group(group, database)
-        new.update(map(id, fresh))
-        ready = [record for record in fresh if record.state != JobState.BLOCKED]
+        inserted = _insert_with_dependencies(group, database)
+        new.update(map(id, inserted))
+
+        ready = [record for record in inserted if record.state != JobState.BLOCKED]
         if ready:
             run_on_commit(database, push_records, ready)
+
     return [
         JobHandle(record.pk, record.queue, str(record._state.db), duplicate=id(record) not in new)
         for record in records
     ]
 
 
-def _insert_group(records: list[JobRecord], database: str) -> list[JobRecord]:
-    """Insert rows into one database; return those that are new."""
-    if any(record.unique is not None for record in records):
-        with transaction.atomic(using=database):
-            held = _claim_keys(records, database)
-            return _insert_rows(held, database) if held else []
-    return _insert_rows(records, database)
+def _insert_with_dependencies(records: list[JobRecord], database: str) -> list[JobRecord]:
+    if not any(record.needs for record in records):
+        return _insert_unique(records, database)
+
+    with transaction.atomic(using=database):
+        dependencies.before_insert(records, database)
+        inserted = _insert_unique(records, database)
+        dependencies.after_insert(inserted, database)
+    run_on_commit(database, dependencies.after_commit, inserted, database)
+    return inserted
+
+
+def _insert_unique(records: list[JobRecord], database: str) -> list[JobRecord]:
+    """Insert the rows whose unique keys are free; return those that are new."""
+    if not any(record.unique is not None for record in records):
+        return _insert_rows(records, database)
+
+    with transaction.atomic(using=database):
+        claimed = _claim_keys(records, database)
+        return _insert_rows(claimed, database) if claimed else []
 
 
 def _insert_rows(records: list[JobRecord], database: str) -> list[JobRecord]:
+    """Insert rows; return those that are new."""
     if len(records) == 1:
         record = records[0]
-        if not _is_chosen(record):
+        if not _has_chosen_id(record):
             record.save(force_insert=True, using=database)
             return records
-        return records if _inserted(record, database) else []
+        return records if _insert_chosen(record, database) else []
+
     with transaction.atomic(using=database):
-        wanted = _unknown(records, database)
-        if not any(map(_is_chosen, wanted)):
+        wanted = _without_known_ids(records, database)
+        if not any(map(_has_chosen_id, wanted)):
             insert_many(wanted, database)
             return wanted
-        ordered = sorted(
-            wanted, key=lambda record: record.pk
-        )  # so that two who enqueue the same do not deadlock
+
+        # In the order of ids, so that two transactions with the same ids do not deadlock.
+        ordered = sorted(wanted, key=lambda record: record.pk)
         try:
             with transaction.atomic(using=database):
                 insert_many(ordered, database)
             return wanted
-        except (
-            IntegrityError
-        ):  # somebody else has just inserted one of the chosen ids: find out which
-            new = {id(record) for record in ordered if _inserted(record, database)}
+        except IntegrityError:
+            # Another transaction has just inserted one of the chosen ids: find out which.
+            new = {id(record) for record in ordered if _insert_chosen(record, database)}
             return [record for record in wanted if id(record) in new]
 
 
-def _claim_keys(records: list[JobRecord], database: str) -> list[JobRecord]:
-    """Claim the unique keys of new jobs; return the jobs to insert. The others stand for the jobs that hold their keys.
+# --- unique keys ----------------------------------------------------------------------------------
 
-    In the order of the keys, so that two who enqueue the same do not deadlock.
+
+def _claim_keys(records: list[JobRecord], database: str) -> list[JobRecord]:
+    """Claim the unique keys of new jobs; return the jobs to insert.
+
+    The others get the id of the job that holds their key. The keys are claimed in order, so that
+    two transactions with the same keys do not deadlock.
     """
+    keyed = [record for record in records if record.unique is not None]
+    keyed.sort(key=lambda record: record.unique_key)
+
     holders: dict[str, JobRecord] = {}
     replaced: dict[uuid.UUID, uuid.UUID] = {}
     duplicates: set[int] = set()
-    for record in sorted(
-        (one for one in records if one.unique is not None), key=lambda one: one.unique_key
-    ):
+    for record in keyed:
         holder = holders.get(record.unique_key)
         if holder is None and record.unique is not None:
             holder = uniqueness.claim(record, record.unique_key, record.unique, database)
@@ -100,41 +118,48 @@ def _claim_keys(records: list[JobRecord], database: str) -> list[JobRecord]:
         if holder is not None:
             replaced[record.pk] = holder.pk
             duplicates.add(id(record))
-            record.pk, record.queue = (
-                holder.pk,
-                holder.queue,
-            )  # the handle leads to the job that counts
+            # The handle points to the job that holds the key.
+            record.pk, record.queue = holder.pk, holder.queue
+
     if not replaced:
         return records
-    for record in records:  # of a flow, say
-        record.needs = [replaced.get(needed, needed) for needed in record.needs]
-        record.parent_id = (
-            replaced.get(record.parent_id, record.parent_id) if record.parent_id else None
-        )
+    _point_to_holders(records, replaced)
     return [record for record in records if id(record) not in duplicates]
 
 
-def _is_chosen(record: JobRecord) -> bool:
+def _point_to_holders(records: list[JobRecord], replaced: Mapping[uuid.UUID, uuid.UUID]) -> None:
+    """Let jobs, such as those of a flow, refer to the holders instead of the duplicates."""
+    for record in records:
+        record.needs = [replaced.get(needed, needed) for needed in record.needs]
+        if record.parent_id:
+            record.parent_id = replaced.get(record.parent_id, record.parent_id)
+
+
+# --- chosen ids -----------------------------------------------------------------------------------
+
+
+def _has_chosen_id(record: JobRecord) -> bool:
     return record.context.get("chosen_id") is not None
 
 
-def _unknown(records: list[JobRecord], database: str) -> list[JobRecord]:
-    """Return the rows to insert: without chosen ids that exist already or come a second time."""
-    chosen = [record.pk for record in records if _is_chosen(record)]
+def _without_known_ids(records: list[JobRecord], database: str) -> list[JobRecord]:
+    """Return the rows without those whose chosen id exists already or is given a second time."""
+    chosen = [record.pk for record in records if _has_chosen_id(record)]
     known = type(records[0]).objects.using(database).in_bulk(chosen) if chosen else {}
+
     wanted: list[JobRecord] = []
     for record in records:
-        first = known.get(record.pk) if _is_chosen(record) else None
+        first = known.get(record.pk) if _has_chosen_id(record) else None
         if first is None:
             wanted.append(record)
             known[record.pk] = record
         else:
-            record.queue = first.queue  # the handle leads to the job that exists
+            record.queue = first.queue  # the handle points to the job that exists
     return wanted
 
 
-def _inserted(record: JobRecord, database: str) -> bool:
-    """Insert a row; False if its id, one of the caller's choice, exists already."""
+def _insert_chosen(record: JobRecord, database: str) -> bool:
+    """Insert a row; False if its chosen id exists already."""
     try:
         with transaction.atomic(using=database):
             record.save(force_insert=True, using=database)
@@ -142,6 +167,6 @@ def _inserted(record: JobRecord, database: str) -> bool:
         first = type(record).objects.using(database).filter(pk=record.pk).first()
         if first is None:
             raise
-        record.queue = first.queue  # the handle leads to the job that exists
+        record.queue = first.queue  # the handle points to the job that exists
         return False
     return True

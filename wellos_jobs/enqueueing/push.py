@@ -22,7 +22,7 @@ PUSH_CHUNK = 250
 """Jobs in one call of the push script: enough to save round trips, too few to block Redis."""
 
 OVERFULL_PAUSE = 0.05
-"""Seconds a push sleeps while the event stream is above STREAM_MAX, so that the ledger catches up."""
+"""Seconds a push sleeps while the event stream is above STREAM_MAX: the ledger catches up."""
 
 
 def push(

@@ -1,7 +1,7 @@
-"""Replacing: a new job takes the place of the open one under its key, unless nothing is different.
+"""Replacement: a new job replaces the open one with the same key, unless the two are identical.
 
-That a job has given way is a row of the same transaction. It is cancelled once that commits, and if
-the process dies or Redis is away then, the housekeeping cancels it later.
+The ``Replacement`` row is part of the same transaction. The old job is cancelled when that commits;
+if the process dies or Redis is down, the maintenance process cancels it later.
 """
 
 from __future__ import annotations
@@ -30,39 +30,39 @@ if TYPE_CHECKING:
 logger = logging.getLogger("wellos_jobs")
 
 COMPARED = ("name", "queue", "priority", "data", "run_at", "organization_id")
-"""What makes two jobs different. Sensitive values are encrypted anew each time, so they always do."""
+"""Two jobs are identical if these are equal. Encrypted values never are."""
 GRACE = timedelta(seconds=2)
-"""A replacement this young is still being told to Redis by the process that committed it."""
+"""How long ``finish`` leaves a replacement to the process that committed it."""
 CHUNK = 500
 
 
 def make_room(wanted: Mapping[str, JobRecord | None], database: str) -> list[JobRecord]:
-    """Let new jobs have their keys; return those to insert. None as a job: nobody is to have the key.
+    """Give keys to new jobs; return those to insert. None as a job frees the key.
 
-    The open job that has a key is cancelled when the transaction commits, unless the new one is
-    just like it and would only do the same: then that is not inserted. One that runs already may
-    have seen what was before; so the new one comes after it, and one that is just like it is left
-    to end. Call it in the transaction of the INSERT.
+    The open job with a key is cancelled when the transaction commits. If the new one is identical,
+    the old one stays, and the new one is not inserted.
+
+    A running job may have read data from before the change. So the new one is always inserted, to
+    run after it; the running one is cancelled unless the two are identical. Call it in the
+    transaction of the INSERT.
     """
     by_digest = {
         hashlib.sha256(f"replaces:{key}".encode()).hexdigest(): job for key, job in wanted.items()
     }
     held = _lock(by_digest, database)
     earlier = _open_holders(held.values(), database)
+
     taken: list[UniqueClaim] = []
     admitted: set[uuid.UUID] = set()
-    given_way: list[JobRecord] = []
+    replaced: list[JobRecord] = []
     for digest, claim in held.items():
         job, before = by_digest[digest], earlier.get(claim.job)
-        is_like = (
-            job is not None
-            and before is not None
-            and (before.pk == job.pk or _is_like(before, job))
-        )
-        if is_like and before is not None and before.state != JobState.ACTIVE:
+        is_same = job is not None and before is not None and _is_same(before, job)
+        if is_same and before is not None and before.state != JobState.ACTIVE:
             continue
-        if before is not None and not is_like and before.pk != _own_id():
-            given_way.append(before)
+        if before is not None and not is_same and before.pk != _own_id():
+            replaced.append(before)
+
         if job is None:
             claim.delete(using=database)
         else:
@@ -70,36 +70,38 @@ def make_room(wanted: Mapping[str, JobRecord | None], database: str) -> list[Job
             if claim.job != job.pk:
                 claim.job = job.pk
                 taken.append(claim)
+
     update_many(taken, ["job"], database)
-    _give_way(given_way, database)
+    _cancel_on_commit(replaced, database)
     return [job for job in wanted.values() if job is not None and job.pk in admitted]
 
 
 def finish(database: str, served: Sequence[str]) -> int:
-    """Cancel what has given way but is still open; return how many there were. Call it at the stream's end only.
+    """Cancel replaced jobs that are still open; return how many there were.
 
-    Raises: redis-py's errors; what is not reached then is left for the next time.
+    Call it only when all events are folded. Raises redis-py's errors; the next call does the rest.
     """
     from ..models import JobRecord, Replacement
 
-    given_way = Replacement.objects.using(database).filter(created_at__lt=timezone.now() - GRACE)
-    if not given_way.exists():
+    replaced = Replacement.objects.using(database).filter(created_at__lt=timezone.now() - GRACE)
+    if not replaced.exists():
         return 0
+
     still_open = JobRecord.objects.using(database).filter(state__in=OPEN_STATES)
     rows = list(
-        still_open.filter(pk__in=given_way.values("job"), queue__in=served).order_by("pk")[:CHUNK]
+        still_open.filter(pk__in=replaced.values("job"), queue__in=served).order_by("pk")[:CHUNK]
     )
     for record in rows:
         control.cancel(record)
-    given_way.filter(~Exists(still_open.filter(pk=OuterRef("job")))).delete()
+    replaced.filter(~Exists(still_open.filter(pk=OuterRef("job")))).delete()
     return len(rows)
 
 
 def _lock(by_digest: Mapping[str, JobRecord | None], database: str) -> dict[str, UniqueClaim]:
-    """Claim the keys that nobody has, and lock them all, in their order, so that two who do so do not deadlock.
+    """Claim the free keys and lock all of them, in order, so that two transactions do not deadlock.
 
-    An upsert, because on MariaDB an INSERT that meets a key leaves a shared lock, and two who then
-    change the row would wait for each other.
+    An upsert, because on MariaDB an INSERT of an existing key leaves a shared lock: two
+    transactions that then update the row would wait for each other.
     """
     from ..models import UniqueClaim
 
@@ -116,17 +118,16 @@ def _lock(by_digest: Mapping[str, JobRecord | None], database: str) -> dict[str,
         update_fields=["expires"],
         unique_fields=["key"] if target else None,
     )
+
     found: dict[str, UniqueClaim] = {}
     for start in range(0, len(digests), CHUNK):
-        rows = (
-            claims.select_for_update().filter(pk__in=digests[start : start + CHUNK]).order_by("pk")
-        )
-        found.update((claim.key, claim) for claim in rows)
+        rows = claims.select_for_update().filter(pk__in=digests[start : start + CHUNK])
+        found.update((claim.key, claim) for claim in rows.order_by("pk"))
     return found
 
 
 def _open_holders(claims: Iterable[UniqueClaim], database: str) -> dict[uuid.UUID, JobRecord]:
-    """Return the jobs that hold keys and have not ended, by what Redis says, which knows before the rows do."""
+    """Return the open jobs that hold keys, by their states in Redis, which are newer."""
     from ..models import JobRecord
 
     rows = JobRecord.objects.using(database).in_bulk([claim.job for claim in claims])
@@ -135,12 +136,13 @@ def _open_holders(claims: Iterable[UniqueClaim], database: str) -> dict[uuid.UUI
     for record in found:
         by_queue.setdefault(record.queue, []).append(record)
     for queue, group in by_queue.items():
-        _ask_redis(queue, group)
+        _update_states(queue, group)
+
     return {record.pk: record for record in found if record.state in OPEN_STATES}
 
 
-def _ask_redis(queue: str, records: Sequence[JobRecord]) -> None:
-    """Set the states that Redis knows; when it is away those of the rows count."""
+def _update_states(queue: str, records: Sequence[JobRecord]) -> None:
+    """Set the states from Redis; if it is down, those of the rows count."""
     try:
         with broker.client(queue).pipeline(transaction=False) as pipeline:
             for record in records:
@@ -152,21 +154,24 @@ def _ask_redis(queue: str, records: Sequence[JobRecord]) -> None:
         record.state = STATE_OF_RQ_STATUS.get(status, JobState(record.state))
 
 
-def _is_like(earlier: JobRecord, record: JobRecord) -> bool:
-    return all(getattr(earlier, name) == getattr(record, name) for name in COMPARED)
+def _is_same(earlier: JobRecord, record: JobRecord) -> bool:
+    return earlier.pk == record.pk or all(
+        getattr(earlier, name) == getattr(record, name) for name in COMPARED
+    )
 
 
 def _own_id() -> uuid.UUID | None:
-    """Return the id of the job that runs here: it is not stopped for what it leads to."""
+    """Return the id of the job that runs here, which is not cancelled by what it enqueues."""
     run = current_job(None)
     return uuid.UUID(run.id) if run is not None else None
 
 
-def _give_way(records: Sequence[JobRecord], database: str) -> None:
+def _cancel_on_commit(records: Sequence[JobRecord], database: str) -> None:
     from ..models import Replacement
 
     if not records:
         return
+
     now = timezone.now()
     rows = [Replacement(job=record.pk, created_at=now) for record in records]
     Replacement.objects.using(database).bulk_create(rows, ignore_conflicts=True)
@@ -179,7 +184,7 @@ def _cancel(records: Sequence[JobRecord]) -> None:
             control.cancel(record)
         except broker.Error as error:
             logger.warning(
-                "job=%s has been replaced, and will be cancelled once Redis is back: %s",
+                "job=%s is replaced, and will be cancelled when Redis is available: %s",
                 record.pk,
                 error,
             )

@@ -1,4 +1,4 @@
-"""Triggers: a signal enqueues a job or a flow, in the transaction and on the database of whoever sent it."""
+"""Triggers: a signal enqueues a job or a flow, in the transaction and database of its sender."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..errors import BadOption, TriggerError
 from . import replacement
 from .context import current_job
 from .decorator import Job, JobCall
-from .enqueue import JobOptions, build
+from .enqueue import JobOptions, build_bound
 from .flows import Flow
 from .handle import JobHandle
 from .insertion import insert
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wellos_jobs")
 
-LONGEST_CHAIN = 20
-"""How many triggers may set off one another, each in a job of the one before, until that is taken for a loop."""
+MAX_CHAIN = 20
+"""How many triggers may fire in a row, each in a job of the one before, before it is a loop."""
 _CHAIN = "triggers"
 _triggers: dict[str, Trigger] = {}
 
 
 @dataclass(frozen=True)
 class Trigger:
-    """One declared trigger. Made by ``enqueue_on``."""
+    """A declared trigger, made by ``enqueue_on``."""
 
     signal: Signal
     job: Job[..., Any] | None = None
@@ -60,92 +60,102 @@ class Trigger:
 
     @property
     def enqueues(self) -> str:
-        """The name of its job, or of the function that makes what it enqueues."""
-        return (
-            self.job.name
-            if self.job is not None
-            else f"{getattr(self.makes, '__name__', self.makes)}()"
-        )
+        """The name of its job, or of its ``makes`` function."""
+        if self.job is not None:
+            return self.job.name
+        return f"{getattr(self.makes, '__name__', self.makes)}()"
 
     def receive(self, sender: Any, **sent: Any) -> JobHandle | None:
-        """Answer the signal: enqueue the job, if it is to be. What ``when`` and the like raise says which trigger."""
-        if (
-            sent.get("raw") and not self.raw
-        ):  # a fixture is loaded: its rows have been through this already
-            return None
-        return next(iter(self._fire([{"sender": sender, **sent}], sent.get("using"))), None)
+        """Receive the signal: enqueue the job, unless ``when`` or ``data`` says no.
+
+        Raises:
+            TriggerError: a function of the trigger raised, or what it returned is invalid.
+        """
+        if sent.get("raw") and not self.raw:
+            return None  # a fixture is being loaded, whose rows are not new
+
+        handles = self._fire([{"sender": sender, **sent}], sent.get("using"))
+        return handles[0] if handles else None
 
     def fire_for(self, instances: Iterable[Any], **sent: Any) -> list[JobHandle]:
-        """Do for many rows at once what their signals would have done: ``bulk_create`` and ``update`` send none.
+        """Fire for many rows at once: for ``bulk_create`` and ``update``, which send no signals.
 
-        ``sent`` is what the signal would bring along, such as ``created=True``. The jobs are
-        written in one batch.
+        ``sent`` are the arguments that the signal would have, such as ``created=True``. The jobs
+        are inserted together.
         """
         rows = list(instances)
         using = sent.get("using") or (rows[0]._state.db if rows else None)
         return self._fire([{"sender": type(row), "instance": row, **sent} for row in rows], using)
 
-    def _fire(self, sendings: Iterable[Mapping[str, Any]], using: str | None) -> list[JobHandle]:
+    def _fire(self, signals: Iterable[Mapping[str, Any]], using: str | None) -> list[JobHandle]:
+        """Enqueue the jobs for the arguments of several signals, in one transaction."""
         database = _database(using)
         with transaction.atomic(using=database):
             if self.replaces is None:
-                records = [
-                    record for sent in sendings for record in self._records(sent, database) or ()
-                ]
+                records = []
+                for sent in signals:
+                    records += self._records(sent, database) or []
             else:
-                records = replacement.make_room(
-                    self._keyed(self.replaces, sendings, database), database
-                )
+                by_key = self._records_by_key(self.replaces, signals, database)
+                records = replacement.make_room(by_key, database)
+
             return insert(records) if records else []
 
-    def _keyed(
-        self, key_of: Callable[..., object], sendings: Iterable[Mapping[str, Any]], database: str
+    def _records_by_key(
+        self, key_of: Callable[..., object], signals: Iterable[Mapping[str, Any]], database: str
     ) -> dict[str, JobRecord | None]:
-        """Return the job for each key, None if nobody is to have it. Of several with one key the last counts."""
-        keyed: dict[str, JobRecord | None] = {}
-        for sent in sendings:
+        """Return the new job for each key, None to free it. The last signal of a key counts."""
+        by_key: dict[str, JobRecord | None] = {}
+        for sent in signals:
             records = self._records(sent, database)
             if records is not None:
-                key = f"{self.name}:{self._asked('replaces', key_of, sent)}"
-                keyed[key] = next(iter(records), None)
-        return keyed
+                key = f"{self.name}:{self._call('replaces', key_of, sent)}"
+                by_key[key] = records[0] if records else None
+        return by_key
 
     def _records(self, sent: Mapping[str, Any], database: str) -> list[JobRecord] | None:
-        """Return the jobs that a sending of the signal asks for, not yet inserted; None if it does not count."""
-        if self.when is not None and not self._asked("when", self.when, sent):
+        """Return the unsaved rows for one signal; None if the signal is ignored."""
+        if self.when is not None and not self._call("when", self.when, sent):
             return None
-        return self._built(self._meant(sent), sent, database)
 
-    def _meant(self, sent: Mapping[str, Any]) -> Flow | JobCall | None:
-        """Return what is to be enqueued this time, if anything."""
-        if self.job is not None:
-            data = self._asked("data", self.data, sent) if callable(self.data) else self.data
-            return None if data is None else JobCall(self.job, data)
-        made = self._asked("makes", self.makes, sent) if self.makes is not None else None
-        if made is not None and not isinstance(made, Flow | JobCall):
-            raise TriggerError(
-                f"{self}: makes returned {made!r}: it must be a Flow, a job.with_data(...) or None"
-            )
-        return made
-
-    def _built(
-        self, meant: Flow | JobCall | None, sent: Mapping[str, Any], database: str
-    ) -> list[JobRecord] | None:
-        if meant is None:
+        target = self._target(sent)
+        if target is None:
             return []
-        given = (
-            self._asked("options", self.options, sent) if callable(self.options) else self.options
-        )
+        return self._build(target, sent, database)
+
+    def _target(self, sent: Mapping[str, Any]) -> Flow | JobCall | None:
+        """Return the flow or job to enqueue this time, if any."""
+        if self.job is not None:
+            data = self._call("data", self.data, sent) if callable(self.data) else self.data
+            return None if data is None else JobCall(self.job, data)
+
+        target = self._call("makes", self.makes, sent) if self.makes is not None else None
+        if target is not None and not isinstance(target, Flow | JobCall):
+            raise TriggerError(
+                f"{self}: makes returned {target!r}: it must be a Flow, a job.with_data(...) or "
+                "None"
+            )
+        return target
+
+    def _build(
+        self, target: Flow | JobCall, sent: Mapping[str, Any], database: str
+    ) -> list[JobRecord] | None:
+        """Return the unsaved rows of a flow or job; None if the trigger must not fire again."""
+        given = self.options
+        if callable(given):
+            given = self._call("options", given, sent)
+
         try:
             options = JobOptions.of(str(self), {"database": database, **given})
-            calls = [
-                _bound(call) for call in ([meant] if isinstance(meant, JobCall) else meant.calls())
-            ]
-            records = (
-                meant.records(options) if isinstance(meant, Flow) else [_record(calls[0], options)]
-            )
+            if isinstance(target, Flow):
+                calls = [_bound(call) for call in target.calls()]
+                records = target.records(options)
+            else:
+                calls = [_bound(target)]
+                records = [_record(calls[0], options)]
         except (TypeError, ValueError) as error:
             raise TriggerError(f"{self}: {error}") from error
+
         chain = self._chain(calls)
         if chain is None:
             return None
@@ -154,30 +164,31 @@ class Trigger:
         return records
 
     def _chain(self, calls: Sequence[JobCall]) -> list[str] | None:
-        """Return the marks of the triggers that led here, with this one; None when this one is among them already.
+        """Return the marks of the triggers that led here and of this one; None if it must not fire.
 
-        A flow's mark is that of its root. A run of one of its other jobs, too, does not set it off
-        again.
+        It does not fire again in a run that it has led to, unless it is ``reentrant``. The mark of
+        a flow is that of its root; a run of its other jobs does not fire it again either.
         """
         run = current_job(None)
         chain: list[str] = list(run.context.get(_CHAIN, ())) if run else []
         marks = [_mark(call.job.name, call.data) for call in calls]
-        names = {call.job.name for call in calls}
-        if run and run.name in names and (its := _mark(run.name, run.data)) not in chain:
-            chain.append(its)
+
+        if run and run.name in {call.job.name for call in calls}:
+            own_mark = _mark(run.name, run.data)
+            if own_mark not in chain:
+                chain.append(own_mark)
+
         if not self.reentrant and any(mark in chain for mark in marks):
-            logger.info("%s: not fired within a run that it led to", self)
+            logger.info("%s: not fired in a run that it has led to", self)
             return None
-        if len(chain) >= LONGEST_CHAIN:
-            logger.error(
-                "%s: not fired: %d triggers in a row have set off one another", self, len(chain)
-            )
+        if len(chain) >= MAX_CHAIN:
+            logger.error("%s: not fired: %d triggers fired in a row, a loop", self, len(chain))
             return None
         return [*chain, marks[0]]
 
-    def _asked(self, what: str, function: Callable[..., Any], sent: Mapping[str, Any]) -> Any:
+    def _call(self, what: str, function: Callable[..., Any], sent: Mapping[str, Any]) -> Any:
         try:
-            return function(**_taken(function, sent))
+            return function(**_accepted(function, sent))
         except Exception as error:
             raise TriggerError(f"{self}: {what} raised {type(error).__name__}: {error}") from error
 
@@ -196,37 +207,30 @@ def enqueue_on(
     reentrant: bool = False,
     name: str = "",
 ) -> Any:
-    """Enqueue a job whenever a signal is sent: a decorator above ``@job``, or, with ``job=`` or ``makes=``, a call.
+    """Enqueue a job whenever a signal is sent.
 
-    The functions get by name what they ask for of ``sender`` and what the signal brings along, such
-    as ``instance``.
+    A decorator above ``@job``; with ``job=`` or ``makes=`` a plain call. The functions get the
+    arguments they name out of ``sender`` and the arguments of the signal, such as ``instance``.
 
     Args:
-        makes: in the place of job and data: returns what is to be enqueued, a ``Flow`` or a
-            ``job.with_data(...)``;
-            None: nothing this time.
-        sender: whose signals count; the senders of a model's signals may be named, "app.Model".
+        makes: instead of job and data: returns a ``Flow`` or ``job.with_data(...)`` to enqueue, or
+            None for nothing.
+        sender: whose signals count; for a model's signals also by name, "app.Model".
         when: whether to enqueue.
-        data: the job's data; None from the function: no job this time.
+        data: the job's data; a function may return None for no job.
         options: those of ``.using()``: delay, run_at, organization ...
-        replaces: a key, such as the instance's. A job of this trigger that is still open under the
-            key is cancelled;
-            it stays if nothing is different.
+        replaces: returns a key, such as the instance's. The open job of this trigger with the same
+            key is cancelled, unless the new one is identical.
         raw: whether rows of fixtures count.
-        reentrant: whether it fires, too, in a run that it has led to itself, with the same data.
-        name: needed when a job has two triggers of one signal and sender.
+        reentrant: whether it also fires in a run that it has led to, with the same data.
+        name: required if a job has two triggers of one signal and sender.
 
     Returns the job as a decorator, else the ``Trigger``.
 
     Raises:
-        BadOption: something cannot be meant.
+        BadOption: an argument is invalid.
     """
-    if not isinstance(signal, Signal):
-        raise BadOption(f"enqueue_on: {signal!r} is not a signal")
-    if isinstance(sender, str) and not isinstance(signal, ModelSignal):
-        raise BadOption(
-            f"enqueue_on: sender is {sender!r}: only a model's signals take a name, give the class"
-        )
+    _check_signal(signal, sender)
     frame = sys._getframe(1)
     declared_at = f"{frame.f_globals.get('__name__', '')}:{frame.f_lineno}"
     given = {
@@ -237,23 +241,18 @@ def enqueue_on(
         "raw": raw,
         "reentrant": reentrant,
     }
-    given |= {
-        key: value for key, value in (("data", data), ("options", options)) if value is not None
-    }
+    optional = {"data": data, "options": options}
+    given |= {argument: value for argument, value in optional.items() if value is not None}
 
     def declare(declared: Job[..., Any] | None) -> Trigger:
         trigger = Trigger(signal=signal, job=declared, name=name, declared_at=declared_at, **given)
-        own = name or f"{trigger.enqueues} on {signal_name(signal)} of {sender_name(sender)}"
-        trigger = dataclasses.replace(trigger, name=own)
+        default_name = f"{trigger.enqueues} on {signal_name(signal)} of {sender_name(sender)}"
+        trigger = dataclasses.replace(trigger, name=name or default_name)
         _register(trigger)
         return trigger
 
     if makes is not None:
-        for argument, value in (("job", job), ("data", data), ("replaces", replaces)):
-            if value is not None:
-                raise BadOption(
-                    f"enqueue_on: {argument}= does not go with makes=, which says by itself what there is"
-                )
+        _check_absent(job=job, data=data, replaces=replaces)
         return declare(None)
     if job is not None:
         return declare(_checked(job))
@@ -267,7 +266,7 @@ def enqueue_on(
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Forget, at the end of the block, the triggers that were declared in it: for tests."""
+    """Remove, at the end of the block, all triggers declared inside it: for tests."""
     before = dict(_triggers)
     try:
         yield
@@ -278,27 +277,47 @@ def isolated() -> Iterator[None]:
 
 
 def all_triggers() -> list[Trigger]:
-    """Return every declared trigger, by name."""
+    """Return all declared triggers, sorted by name."""
     return sorted(_triggers.values(), key=lambda trigger: trigger.name)
 
 
 def sender_name(sender: Any) -> str:
-    """Return how a sender is told: a model by its label."""
+    """Return a name for a sender: the label of a model."""
     if sender is None:
-        return "anybody"
-    meta = getattr(sender, "_meta", None)
+        return "any sender"
     if isinstance(sender, str):
         return sender
+
+    meta = getattr(sender, "_meta", None)
     return str(meta.label) if meta else getattr(sender, "__name__", repr(sender))
 
 
 def signal_name(signal: Signal) -> str:
-    """Return the name under which some module has a signal."""
+    """Return the name of a signal in the first module that has it."""
     for module in list(sys.modules.values()):
         for key, value in list(vars(module).items()) if hasattr(module, "__dict__") else ():
             if value is signal:
                 return key
     return repr(signal)
+
+
+def _check_signal(signal: object, sender: object) -> None:
+    if not isinstance(signal, Signal):
+        raise BadOption(f"enqueue_on: {signal!r} is not a signal: give a django.dispatch.Signal")
+    if isinstance(sender, str) and not isinstance(signal, ModelSignal):
+        raise BadOption(
+            f"enqueue_on: sender is {sender!r}: only a model's signals take a name, give the class"
+        )
+
+
+def _check_absent(**arguments: object) -> None:
+    """Check that no argument is given besides ``makes``."""
+    for argument, value in arguments.items():
+        if value is not None:
+            raise BadOption(
+                f"enqueue_on: {argument}= does not go with makes=, whose return value decides: "
+                "leave it out"
+            )
 
 
 def _checked(declared: Job[..., Any]) -> Job[..., Any]:
@@ -310,19 +329,20 @@ def _checked(declared: Job[..., Any]) -> Job[..., Any]:
 
 
 def _bound(call: JobCall) -> JobCall:
-    """Return a job with its data as they are enqueued: checked against its signature, with what it has by default."""
+    """Return a job with its data, checked against its parameters."""
     return JobCall(call.job, call.job.definition.bind((), call.data))
 
 
 def _record(call: JobCall, options: JobOptions) -> JobRecord:
-    return build(call.job.name, call.data, options, call.job.definition)
+    return build_bound(call.job.name, call.data, options, call.job.definition)
 
 
 def _register(trigger: Trigger) -> None:
     known = _triggers.get(trigger.name)
     if known is not None and known.declared_at != trigger.declared_at:
         raise BadOption(
-            f"{trigger}: there is one of that name at {known.declared_at}: give one of them a name="
+            f"{trigger}: another trigger has this name, at {known.declared_at}: "
+            "give one of them a name="
         )
     _triggers[trigger.name] = trigger
     uid = _uid(trigger.name)
@@ -336,12 +356,12 @@ def _uid(name: str) -> str:
 
 
 def _database(using: str | None) -> str:
-    """Return where the job's row goes: to the database of the signal, if jobs may be there."""
+    """Return the database for the job's row: that of the signal, if it may hold jobs."""
     return using if using in job_databases() else default_database()
 
 
-def _taken(function: Callable[..., Any], sent: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a function asks for of what was sent."""
+def _accepted(function: Callable[..., Any], sent: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments of a signal that a function accepts."""
     parameters = inspect.signature(function).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return sent
@@ -349,7 +369,7 @@ def _taken(function: Callable[..., Any], sent: Mapping[str, Any]) -> Mapping[str
 
 
 def _mark(name: str, data: Mapping[str, Any]) -> str:
-    """Return what stands for a job with its data in the chain; data may be secret, so it is keyed."""
+    """Return the mark of a job with its data in the chain: keyed, because data may be secret."""
     key = str(conf.django_setting("SECRET_KEY")).encode()
     plain = f"{name}\n{payload.canonical(data)}".encode()
     return hashlib.blake2b(plain, key=key[:64], digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""Uniqueness: claiming a key for a new job in the caller's transaction, or finding who holds it."""
+"""Unique keys: claim one for a new job in the caller's transaction, or find its holder."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ TRIES = 5
 
 
 def key_of(unique: Unique, name: str, data: Mapping[str, Any], organization: str) -> str:
-    """Return the claim's key for a job with these plain data."""
+    """Return the key of the claim for a job with this plain data."""
     plain = payload.canonical(data) if unique.key is None else ""
     return unique.digest(str(conf.django_setting("SECRET_KEY")), name, data, organization, plain)
 
 
 def claim_on(record: JobRecord) -> UniqueClaim | None:
-    """Return the claim on a job's unique key, whichever job holds it; None if the job has no key or nobody holds it.
+    """Return the claim on a job's unique key, whichever job holds it.
+
+    None if the job has no key, or the key is free.
 
     Raises:
-        EncryptionError, PayloadError: the job's data, of which the key is made, cannot be read.
+        EncryptionError, PayloadError: the job's data, which the key is made from, is unreadable.
     """
     from ..models import UniqueClaim
 
@@ -40,24 +42,24 @@ def claim_on(record: JobRecord) -> UniqueClaim | None:
     if definition is None or definition.unique is None or record.is_foreign:
         return None
     data = payload.decode(record.data)
-    known = data if definition.unique.key is None else {**definition.parameters.defaults, **data}
-    key = key_of(definition.unique, record.name, known, record.organization_id)
+    keyed = data if definition.unique.key is None else {**definition.parameters.defaults, **data}
+    key = key_of(definition.unique, record.name, keyed, record.organization_id)
     return UniqueClaim.objects.using(record._state.db).filter(pk=key).first()
 
 
 def claim(record: JobRecord, key: str, unique: Unique, database: str) -> JobRecord | None:
     """Claim the key for a job about to be inserted; return the job that holds it instead, or None.
 
-    Call it inside a transaction together with the job's INSERT. Another transaction that is about
-    to take the key makes this one wait for its end.
+    Call it inside the transaction of the job's INSERT. If another transaction is taking the key,
+    this one waits until it ends.
     """
     from ..models import UniqueClaim
 
     expires = None if unique.seconds is None else timezone.now() + timedelta(seconds=unique.seconds)
     claims = UniqueClaim.objects.using(database)
     for _ in range(TRIES):
-        # Read, then write: on MariaDB an INSERT that meets the key leaves a shared lock, and two
-        # who then take the claim over would wait for each other.
+        # Read, then write: on MariaDB an INSERT of an existing key leaves a shared lock, and two
+        # transactions that then take the claim over would wait for each other.
         held = claims.filter(pk=key).first()
         if held is None:
             try:
@@ -65,19 +67,20 @@ def claim(record: JobRecord, key: str, unique: Unique, database: str) -> JobReco
                     claims.create(key=key, job=record.pk, expires=expires)
                 return None
             except IntegrityError:
-                continue  # somebody else has just taken it
+                continue  # another transaction has just taken it
         holder = _holder(held, unique, database)
         if holder is not None:
             return holder
         if claims.filter(pk=key, job=held.job).update(job=record.pk, expires=expires):
             return None
     raise IntegrityError(
-        f"the unique key of job {record.name!r} changed hands {TRIES} times while it was asked for"
+        f"the unique key of job {record.name!r} changed its holder {TRIES} times while it was "
+        "being claimed: try again"
     )
 
 
 def _holder(held: UniqueClaim, unique: Unique, database: str) -> JobRecord | None:
-    """Return the job that holds a claim, or None if it no longer counts."""
+    """Return the job that holds a claim, or None if the claim is no longer in force."""
     from ..models import JobRecord
 
     if held.expires is not None and held.expires <= timezone.now():
@@ -89,6 +92,7 @@ def _holder(held: UniqueClaim, unique: Unique, database: str) -> JobRecord | Non
         state = JobHandle(holder.pk, holder.queue, database).state
     except JobNotFound:
         return None
+
     if unique.until is None:
         return None if state == JobState.CANCELED else holder
     if unique.until == "done":
