@@ -387,7 +387,8 @@ def test_retry_many_does_what_can_be_done_and_tells_the_rest(books: Books, ada: 
 
     assert report.done == 4
     assert report.refused == [
-        f"test-noop {waiting} cannot be retried: it is waiting, and only failed and delayed jobs can"
+        f"test-noop {waiting} cannot be retried: "
+        "it is waiting, and only failed and delayed jobs can"
     ]
     assert set(JobRecord.objects.filter(replays=1).values_list("pk", flat=True)) == set(broken)
     assert [act.reason for act in acts()] == ["all of them"] * 4

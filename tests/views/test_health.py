@@ -98,7 +98,7 @@ def test_other_checks_can_decide(query: str, code: int, status: str) -> None:
 def test_a_check_that_there_is_not() -> None:
     response = get("ready?check=databases")
     assert response.status_code == 400
-    assert "There is no check 'databases': choose among database, " in response.json()["error"]
+    assert "There is no check 'databases': use one of database, " in response.json()["error"]
 
 
 def test_redis_away(redis_server: RedisServer) -> None:

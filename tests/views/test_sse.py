@@ -84,7 +84,7 @@ def parse(text: str) -> list[Heard]:
 
 def watchers() -> list[threading.Thread]:
     return [
-        thread for thread in threading.enumerate() if thread.name.startswith("wellos_jobs watches")
+        thread for thread in threading.enumerate() if thread.name.startswith("wellos_jobs watcher")
     ]
 
 
@@ -315,7 +315,7 @@ async def test_a_silent_stream_shows_that_it_lives(
 async def test_a_stream_ends_after_a_while_and_the_page_comes_back(
     ada: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sse, "LONGEST", 0.05)
+    monkeypatch.setattr(sse, "MAX_DURATION", 0.05)
     monkeypatch.setattr(sse, "HEARTBEAT", 0.02)
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     async with opened(ada, handle) as page:
@@ -329,7 +329,7 @@ async def test_a_stream_ends_after_a_while_and_the_page_comes_back(
 async def test_access_is_looked_at_again(
     ada: User, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
-    monkeypatch.setattr(sse, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(sse, "RECHECK_EVERY", 0.05)
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     user = await do(user_with, "view_jobrecord")
     async with opened(user, handle) as page:
@@ -388,7 +388,7 @@ async def test_redis_comes_back_empty(
     ada: User, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job had ended, and the ledger knows; the page had not heard of it."""
-    monkeypatch.setattr(sse, "LOOK_EVERY", 3600.0)
+    monkeypatch.setattr(sse, "RECHECK_EVERY", 3600.0)
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     async with opened(ada, handle) as page:
         await page.job(state="waiting")
@@ -412,7 +412,7 @@ async def test_a_hash_that_cannot_be_read(ada: User, redis_client: redis.Redis) 
 async def test_beyond_so_many_streams_pages_poll(
     ada: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sse, "MOST", 1)
+    monkeypatch.setattr(sse, "MAX_STREAMS", 1)
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     async with opened(ada, handle) as page:
         await page.job()

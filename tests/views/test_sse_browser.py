@@ -192,7 +192,11 @@ def test_many_jobs_on_a_page_and_elements_that_come_and_go(
     page.evaluate(
         """([id]) => {
           const one = document.createElement("p");
-          Object.assign(one.dataset, {wjJob: id, wjEvents: `/jobs/${id}/events`, wjStatus: `/jobs/${id}/status`});
+          Object.assign(one.dataset, {
+            wjJob: id,
+            wjEvents: `/jobs/${id}/events`,
+            wjStatus: `/jobs/${id}/status`,
+          });
           document.body.append(one);
         }""",
         [str(handles[0])],

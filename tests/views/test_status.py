@@ -481,7 +481,7 @@ def test_nobody_says_that_a_job_is_unknown_while_a_database_is_away(ada: User, d
     with away("other"):
         response = ask(f"/jobs/{ids.new_id()}/{door}")
         assert (response.status_code, response["Retry-After"]) == (503, "5")
-        assert "A database is away" in response.json()["error"]
+        assert "A database is unavailable" in response.json()["error"]
     assert ask(f"/jobs/{ids.new_id()}/{door}").status_code == 404
     with away("default"):  # nobody knows who asks, either
         assert ask(f"/jobs/{ids.new_id()}/{door}").status_code == 503

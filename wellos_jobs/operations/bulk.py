@@ -1,4 +1,4 @@
-"""Bulk operations: one verb on all rows that match a list's filters, carried out by a job in chunks.
+"""Bulk operations: one verb on all rows that match a list's filters, run by a job in chunks.
 
 The rows are given by the query string of the admin's list, and the job looks them up as that list
 would show them to the same user when it runs. So permissions and organization limits are enforced

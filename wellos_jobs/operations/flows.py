@@ -1,4 +1,4 @@
-"""Operator actions on whole flows and batches, each with an audit entry beside those of the jobs."""
+"""Operator actions on whole flows and batches, with an audit entry beside those of the jobs."""
 
 from __future__ import annotations
 

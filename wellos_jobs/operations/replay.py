@@ -135,7 +135,7 @@ def block_again(records: Iterable[JobRecord], using: str) -> set[uuid.UUID]:
 def _block_dependents(
     job_ids: Iterable[uuid.UUID], using: str
 ) -> tuple[set[uuid.UUID], set[uuid.UUID | None]]:
-    """Block what ended only because these jobs had failed; return its ids and those of its batches."""
+    """Block the dependents that ended because these jobs failed; return their ids and batches."""
     ended = [JobState.CANCELED, JobState.FAILED]
     never_ran = JobDependency.objects.using(using).filter(
         job__state__in=ended, job__error=dependencies.NEEDED_FAILED, job__started_at=None
@@ -164,7 +164,7 @@ def _block_dependents(
 
 
 def _reopen_batches(batches: Collection[uuid.UUID], using: str) -> None:
-    """Set done batches back to closed; block their canceled ``on_success`` job and its dependents."""
+    """Set done batches back to closed; block their canceled ``on_success`` and its dependents."""
     done = Batch.objects.using(using).filter(pk__in=batches, state=BatchState.DONE)
     callbacks = dict(done.values_list("pk", "on_success_id"))
     Batch.objects.using(using).filter(pk__in=callbacks).update(

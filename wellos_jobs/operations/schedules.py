@@ -83,7 +83,7 @@ def disable_schedule(
 def save_schedule(
     schedule: Schedule, *, by: Any = None, reason: str = "", address: str = ""
 ) -> None:
-    """Store a new or changed schedule. The audit entry lists the changes; without any there is none.
+    """Store a new or changed schedule. The audit entry lists the changes, if there are any.
 
     Raises:
         ValidationError: the schedule is invalid; nothing is stored.
@@ -106,7 +106,7 @@ def save_schedule(
 def delete_schedule(
     schedule: Schedule, *, by: Any = None, reason: str = "", address: str = ""
 ) -> None:
-    """Delete a schedule. One that code declares stays deleted until a schedule of its name is added.
+    """Delete a schedule. A declared one stays deleted until a schedule of its name is added.
 
     Raises:
         InvalidOperation: it was deleted already.

@@ -1,7 +1,7 @@
-"""The HTTP doors of health, for probes and monitors: live, ready and backlog.
+"""HTTP endpoints for health probes and monitors: live, ready and backlog.
 
-Anybody may read the words (ok, warning, critical, unknown); what is behind them is for people with
-the permission ``view_jobrecord`` for all organizations and for whoever sends ``HEALTH_TOKEN``.
+Everyone may read the status words (ok, warning, critical, unknown). The details are for users with
+``view_jobrecord`` for all organizations, and for requests with ``HEALTH_TOKEN``.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ from ..monitoring.health import Check, Status, worst
 from ..organizations import visible_organizations
 
 READY = ("database", "redis")
-"""What a process cannot do without."""
+"""The checks that ``ready`` depends on by default."""
 HEALTHY = frozenset({Status.OK, Status.WARNING})
 
 
 @require_safe
 def live(request: HttpRequest) -> HttpResponse:
-    """Answer that this process answers. Asks nobody."""
+    """Respond 200: this process is alive. It queries nothing."""
     return _answer({"status": Status.OK}, Status.OK)
 
 
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:
-    """Answer 200 or 503 by the checks ``database`` and ``redis``, or by those that ``?check=`` names.
+    """Respond 200 or 503 by the checks ``database`` and ``redis``, or by those in ``?check=``.
 
-    The words of all checks are told in any case. ``check=all`` names every one.
+    ``check=all`` selects every check. The body has the status words of all checks in any case.
     """
     chosen = request.GET.getlist("check") or READY
     names = health.NAMES if "all" in chosen else chosen
     if unknown := sorted(set(names) - set(health.NAMES)):
-        text = f"There is no check {unknown[0]!r}: choose among {', '.join(health.NAMES)} and all"
+        text = f"There is no check {unknown[0]!r}: use one of {', '.join(health.NAMES)}, all"
         return _answer({"error": text}, Status.OK, code=400)
+
     report = health.report()
     status = worst(report.named(*names))
     body: dict[str, Any] = {"status": status, "checks": _words(report.checks)}
@@ -50,7 +51,7 @@ def ready(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def backlog(request: HttpRequest) -> HttpResponse:
-    """Answer 503 while a queue holds more than ``BACKLOG_ALERTS`` allows; name it to those who may see that."""
+    """Respond 503 while a queue exceeds ``BACKLOG_ALERTS``; its name is part of the details."""
     checks = health.backlog()
     over = [check for check in checks if check.status is not Status.OK]
     body: dict[str, Any] = {"status": worst(checks)}
@@ -76,7 +77,7 @@ def _detail(check: Check) -> dict[str, Any]:
 
 
 def _may_see_details(request: HttpRequest) -> bool:
-    """Tell who asks. A person is looked up in the database: not before it is known to answer."""
+    """Check token and user. The user is loaded only if the database responds."""
     token = conf.current().health_token
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if token and scheme.lower() == "bearer" and constant_time_compare(given, token):

@@ -1,4 +1,4 @@
-"""The HTTP doors of a job: its status as JSON or as a stream of events, and its cancellation."""
+"""HTTP endpoints for one job: status JSON, event stream, cancel."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ logger = logging.getLogger("wellos_jobs")
 Response = TypeVar("Response", bound=HttpResponseBase)
 View = Callable[[HttpRequest, str], HttpResponseBase]
 RETRY_AFTER = "5"
-"""Seconds after which a client may ask again when a database was away."""
+"""Seconds after which a client may retry when a database was unavailable."""
 
 
-def _unless_away(view: View) -> View:
-    """Answer 503 when a database that may hold the job is away: the job may be there all the same."""
+def _unavailable_as_503(view: View) -> View:
+    """Respond 503, not 404, when a database that may have the job is unavailable."""
 
     @functools.wraps(view)
     def answer(request: HttpRequest, job_id: str) -> HttpResponseBase:
@@ -50,7 +50,7 @@ def _unless_away(view: View) -> View:
             logger.warning("a job cannot be looked up: %s", error)
             response = _refused(
                 503,
-                "A database is away, so the job cannot be looked up. Try again in some seconds.",
+                "A database is unavailable, so the job cannot be looked up. Try again later.",
             )
             response["Retry-After"] = RETRY_AFTER
             return response
@@ -59,9 +59,12 @@ def _unless_away(view: View) -> View:
 
 
 @require_safe
-@_unless_away
+@_unavailable_as_503
 def job_status(request: HttpRequest, job_id: str) -> HttpResponse:
-    """Answer with the job's status as JSON; 404 for everybody who may not see it, as for ids that do not exist."""
+    """Return the job's status as JSON.
+
+    Users who may not see it get the same 404 as for an unknown id.
+    """
     record = _visible(request, job_id)
     if record is None:
         return _not_found()
@@ -72,51 +75,47 @@ def job_status(request: HttpRequest, job_id: str) -> HttpResponse:
 
 
 @require_safe
-@_unless_away
+@_unavailable_as_503
 def job_events(request: HttpRequest, job_id: str) -> HttpResponseBase:
-    """Stream the job's status until it has ended (see ``live``); 404 for whom ``job_status`` refuses.
+    """Stream the job's status until it has ended (see ``sse``); 404 as in ``job_status``.
 
-    Under WSGI, where a stream would hold a thread, the answer is one snapshot and the advice to
-    poll. A page that comes back although it has had the end gets a 204, which tells the browser not
-    to come again.
+    Under WSGI, where a stream would occupy a thread, the response is one snapshot and a ``poll``
+    event. A page that reconnects after the end gets a 204, which stops the browser's reconnects.
     """
     record = _visible(request, job_id)
     if record is None:
         return _not_found()
-    seen = sse.Seen(record, may_see_payload(request, record))
-    now = sse.snapshot(seen, status.job_status(record))
+
+    visible = sse.VisibleJob(record, may_see_payload(request, record))
+    now = sse.snapshot(visible, status.job_status(record))
     last_id = request.headers.get("Last-Event-ID", "")
     if now.is_final and now.id == last_id:
         return _private(HttpResponse(status=204))
+
     response: HttpResponseBase
-    if (
-        request.method == "HEAD"
-        or now.is_final
-        or sse.is_full()
-        or not isinstance(request, ASGIRequest)
-    ):
-        response = HttpResponse(sse.short(now, last_id), content_type="text/event-stream")
-    else:
-        stream = sse.JobStream(seen, now, partial(_look_again, request, job_id), last_id)
+    if _can_stream(request) and not now.is_final:
+        stream = sse.JobStream(visible, now, partial(_reload, request, job_id), last_id)
         response = StreamingHttpResponse(stream, content_type="text/event-stream")
-        response["Content-Encoding"] = (
-            "identity"  # GZipMiddleware makes an archive of each event; browsers read one
-        )
+        # GZipMiddleware would compress each event on its own, which browsers cannot read.
+        response["Content-Encoding"] = "identity"
+    else:
+        response = HttpResponse(sse.short(now, last_id), content_type="text/event-stream")
     response["X-Accel-Buffering"] = "no"
     return _private(response)
 
 
 @require_POST
 @csrf_protect
-@_unless_away
+@_unavailable_as_503
 def job_cancel(request: HttpRequest, job_id: str) -> HttpResponse:
-    """Cancel the job: for the person who asked for it, and for holders of the permission ``cancel_job``."""
+    """Cancel the job: allowed for its requester and holders of ``cancel_job``."""
     record = status.find(job_id)
     may_cancel = record is not None and has_permission(request, VERBS["cancel"].permission, record)
     if record is None or not (may_cancel or may_see_job(request, record)):
         return _not_found()
     if not may_cancel and not is_requester(request, record):
         return _refused(403, "You may see this job, but not cancel it.")
+
     try:
         state = operations.cancel(
             record,
@@ -131,16 +130,20 @@ def job_cancel(request: HttpRequest, job_id: str) -> HttpResponse:
     return _private(JsonResponse({"id": str(record.pk), "state": state}))
 
 
+def _can_stream(request: HttpRequest) -> bool:
+    return request.method != "HEAD" and isinstance(request, ASGIRequest) and not sse.is_full()
+
+
 def _visible(request: HttpRequest, job_id: str) -> JobRecord | None:
     record = status.find(job_id)
     return record if record is not None and may_see_job(request, record) else None
 
 
-def _look_again(request: HttpRequest, job_id: str) -> sse.Seen | None:
-    """Read a job's row, and who asks, anew: the person may have logged out or lost a permission meanwhile."""
+def _reload(request: HttpRequest, job_id: str) -> sse.VisibleJob | None:
+    """Reload user and row: the user may have logged out or lost a permission since."""
     request.user = _user_now(request)
     record = _visible(request, job_id)
-    return None if record is None else sse.Seen(record, may_see_payload(request, record))
+    return None if record is None else sse.VisibleJob(record, may_see_payload(request, record))
 
 
 def _user_now(request: HttpRequest) -> Any:
@@ -162,7 +165,7 @@ def _refused(code: int, text: str) -> HttpResponse:
 
 
 def _private(response: Response) -> Response:
-    """Keep an answer out of caches; all 404s have the same headers, so that none tells whether a job exists."""
+    """Keep a response out of caches; all 404s have the same headers, so none reveals a job."""
     response["Cache-Control"] = "no-store"
     patch_vary_headers(response, ["Cookie"])
     return response

@@ -10,7 +10,7 @@ from ..organizations import visible_organizations
 
 
 def may_see_job(request: HttpRequest, record: JobRecord) -> bool:
-    """Allow the requester, holders of ``view_jobrecord``, and users the hook ``CAN_VIEW_JOB`` allows."""
+    """Allow the requester, holders of ``view_jobrecord``, and whom ``CAN_VIEW_JOB`` allows."""
     if is_requester(request, record) or has_permission(request, "view_jobrecord", record):
         return True
     hook = conf.hook(conf.current().can_view_job)

@@ -1,9 +1,9 @@
-"""A job's progress as Server-Sent Events, for a page that is open.
+"""A job's status as Server-Sent Events.
 
 Events: ``job`` (the status as JSON; first a snapshot, then each change), ``end`` (the state is
-    final, nothing more will come), ``gone`` (the job was pruned, or may not be seen any more),
-    ``poll`` (this server does not stream: ask ``job-status``). The id of an event is a digest of
-    its data, so whoever comes back with the last id gets only news.
+final), ``gone`` (the job was pruned, or the user may no longer see it), ``poll`` (this server does
+not stream: poll ``job-status``). The id of an event is a digest of its data, so a client that
+reconnects with the last id gets only changes.
 
 An open stream holds no connection to Redis or to a database.
 """
@@ -33,27 +33,27 @@ from . import watcher
 logger = logging.getLogger("wellos_jobs")
 
 HEARTBEAT = 15.0
-"""Seconds of silence after which a comment is sent, so that nobody on the way takes the stream for dead."""
-LOOK_EVERY = 30.0
-"""Seconds after which the row is read again: may this person still see the job?"""
-LONGEST = 600.0
-"""Seconds after which a stream ends and the page comes back, maybe to another process."""
+"""Seconds of silence after which a comment is sent, so that no proxy closes the stream."""
+RECHECK_EVERY = 30.0
+"""Seconds after which row and permissions are checked again."""
+MAX_DURATION = 600.0
+"""Seconds after which a stream ends and the page reconnects, maybe to another process."""
 RETRY = 2.0
-"""Seconds after which a page comes back when its stream ended, or polls."""
-MOST = 1_000
-"""Streams that a process holds; whoever comes beyond them polls."""
+"""Seconds after which a page reconnects or polls."""
+MAX_STREAMS = 1_000
+"""Max open streams per process; further clients fall back to polling."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A job's row, and whether this person may see its data and result."""
+class VisibleJob:
+    """A job's row, and whether the user may see its data and result."""
 
     record: JobRecord
     with_payload: bool
 
 
-Look = Callable[[], Seen | None]
-"""Reads the row anew; None if the job may not be seen any more."""
+Reload = Callable[[], VisibleJob | None]
+"""Reads the row again; None if the user may no longer see the job."""
 
 
 @dataclass(frozen=True)
@@ -75,32 +75,32 @@ class Snapshot:
         return _event("job", self.data, self.id)
 
 
-def snapshot(seen: Seen, found: dict[str, Any]) -> Snapshot:
-    """Make a snapshot of a status (see ``status.job_status``), without what this person may not see."""
-    if not seen.with_payload:
+def snapshot(job: VisibleJob, found: dict[str, Any]) -> Snapshot:
+    """Build a snapshot of a ``status.job_status``, without what the user may not see."""
+    if not job.with_payload:
         found = found | {"data": None, "result": None}
     return Snapshot(json.dumps(found, cls=DjangoJSONEncoder), JobState(found["state"]))
 
 
 def short(now: Snapshot, last_id: str = "") -> str:
-    """Return the whole stream of a server that does not stream, or of a job that has ended."""
+    """Return the complete response when the server does not stream, or the job has ended."""
     parts = [_retry(), "" if now.id == last_id else now.text()]
     parts.append(_end(now) if now.is_final else _event("poll", json.dumps({"seconds": RETRY})))
     return "".join(parts)
 
 
 def is_full() -> bool:
-    """Tell whether this process holds as many streams as it should."""
-    return watcher.count() >= MOST
+    """Tell whether this process has as many streams as it may."""
+    return watcher.count() >= MAX_STREAMS
 
 
 class JobStream:
-    """The events of one job until it has ended, as an asynchronous iterable. ``close`` ends it from outside."""
+    """The events of one job until it has ended, as an async iterable. ``close`` ends it early."""
 
-    def __init__(self, seen: Seen, now: Snapshot, look: Look, last_id: str = "") -> None:
-        self._seen = seen
+    def __init__(self, job: VisibleJob, now: Snapshot, reload: Reload, last_id: str = "") -> None:
+        self._job = job
         self._now = now
-        self._look = look
+        self._reload = reload
         self._sent = last_id
         self._watch: watcher.Watch | None = None
 
@@ -108,24 +108,24 @@ class JobStream:
         return self._events()
 
     def close(self) -> None:
-        """Watch the job no longer."""
+        """Stop watching the job."""
         if self._watch is not None:
             self._watch.close()
 
     async def _events(self) -> AsyncIterator[str]:
-        record = self._seen.record
+        record = self._job.record
         watch = self._watch = watcher.watch(broker.source_of(record.queue), status.hash_key(record))
         try:
             await sync_to_async(_close_connections)()
             yield _retry()
-            async with aclosing(self._changes(watch, time.monotonic() + LONGEST)) as changes:
+            async with aclosing(self._changes(watch, time.monotonic() + MAX_DURATION)) as changes:
                 async for text in changes:
                     yield text
         finally:
             watch.close()
 
     async def _changes(self, watch: watcher.Watch, end: float) -> AsyncGenerator[str]:
-        next_look = time.monotonic() + LOOK_EVERY
+        next_check = time.monotonic() + RECHECK_EVERY
         while time.monotonic() < end:
             if self._now.id != self._sent:
                 self._sent = self._now.id
@@ -133,51 +133,54 @@ class JobStream:
             if self._now.is_final:
                 yield _end(self._now)
                 return
-            woken = await _wait(watch.changed, min(HEARTBEAT, next_look - time.monotonic()))
+
+            woken = await _wait(watch.changed, min(HEARTBEAT, next_check - time.monotonic()))
             if not woken:
                 yield ": still here\n\n"
-            if self._needs_row(watch) if woken else time.monotonic() >= next_look:
-                if not await self._look_again():
+
+            if self._needs_row(watch) if woken else time.monotonic() >= next_check:
+                if not await self._recheck():
                     yield _event("gone", "{}")
                     return
-                next_look = time.monotonic() + LOOK_EVERY
+                next_check = time.monotonic() + RECHECK_EVERY
             self._take(watch)
 
     def _needs_row(self, watch: watcher.Watch) -> bool:
-        """Tell whether what was seen makes the row the better witness: Redis is away, or has not got the job."""
+        """Tell whether only the row has the status: Redis is down, or does not have the job."""
         return watch.latest is None or watch.latest.values is None or not watch.latest.values[0]
 
     def _take(self, watch: watcher.Watch) -> None:
-        record, seen = self._seen.record, watch.latest
-        if seen is None or status.has_ended(record):
+        record, reading = self._job.record, watch.latest
+        if reading is None or status.has_ended(record):
             found = status.with_hash(record, [None] * len(status.FIELDS))
-        elif seen.values is None:
-            found = status.with_problem(record, seen.problem)
+        elif reading.values is None:
+            found = status.with_problem(record, reading.problem)
         else:
-            found = status.with_hash(record, seen.values)
-        self._now = snapshot(self._seen, found)
+            found = status.with_hash(record, reading.values)
+        self._now = snapshot(self._job, found)
 
-    async def _look_again(self) -> bool:
-        """Read the row again; tell whether the job may still be seen. A database that is away changes nothing."""
+    async def _recheck(self) -> bool:
+        """Read the row again; tell whether the user may still see the job.
+
+        When the database is unavailable, nothing changes.
+        """
         try:
-            seen = await sync_to_async(self._read)()
+            job = await sync_to_async(self._read)()
         except (DatabaseUnavailable, DatabaseError, InterfaceError) as error:
-            logger.warning(
-                "live: the row of job=%s cannot be read: %s", self._seen.record.pk, error
-            )
+            logger.warning("sse: the row of job=%s cannot be read: %s", self._job.record.pk, error)
             return True
-        self._seen = seen or self._seen
-        return seen is not None
+        self._job = job or self._job
+        return job is not None
 
-    def _read(self) -> Seen | None:
+    def _read(self) -> VisibleJob | None:
         try:
-            return self._look()
+            return self._reload()
         finally:
             _close_connections()
 
 
 async def _wait(changed: asyncio.Event, seconds: float) -> bool:
-    """Wait for a change, at most so long; tell whether there is one."""
+    """Wait for a change, at most ``seconds``; tell whether there was one."""
     try:
         async with asyncio.timeout(max(0.0, seconds)):
             await changed.wait()
@@ -188,7 +191,7 @@ async def _wait(changed: asyncio.Event, seconds: float) -> bool:
 
 
 def _close_connections() -> None:
-    """Close this thread's connections: a stream lives for minutes, and a database has not many connections."""
+    """Close this thread's connections: a stream lasts minutes, and database connections are few."""
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close()
