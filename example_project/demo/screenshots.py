@@ -88,7 +88,7 @@ def ask_for_priority(page: Page) -> None:
     page.locator("select[name=action]").select_option("change_priority")
     page.get_by_role("button", name="Go").click()
     page.get_by_label("Priority").select_option(label="low")
-    page.get_by_label("At most so many a second").fill("50")
+    page.get_by_label("Maximum rows per second").fill("50")
     page.get_by_label("Reason").fill("At the end of the month they can wait for the invoices.")
 
 

@@ -1,5 +1,4 @@
-"""Each button of the admin by a click in a real browser: what it asks, what it says afterwards,
-what it has done."""
+"""Click each admin button in a real browser: confirmation, message and audit entry."""
 
 from __future__ import annotations
 
@@ -52,7 +51,7 @@ def audited(action: str, target_type: str = "") -> AuditEntry:
     return entry
 
 
-def letter_of(name: str) -> DeadLetter:
+def dead_letter_of(name: str) -> DeadLetter:
     """Return an open letter of a job that has just failed."""
     jobs.fail.enqueue(message=name)
     work("default")
@@ -87,7 +86,7 @@ def act_on_list(page: Any, action: str) -> None:
     page.locator("button[name=index]").first.click()
 
 
-def test_ticked_jobs_are_canceled(page: Any) -> None:
+def test_selected_jobs_are_canceled(page: Any) -> None:
     handles = jobs.echo.using(queue="tasks").enqueue_bulk([{"value": n} for n in range(3)])
     open_page(page, "jobrecord_changelist", query="?queue=tasks")
     for handle in handles[:2]:
@@ -107,7 +106,7 @@ def test_all_jobs_that_match_are_retried(page: Any) -> None:
     open_page(page, "jobrecord_changelist", query="?organization=many&state__exact=failed")
     page.locator("#action-toggle").check()
     act_on_list(page, "retry_jobs")
-    page.get_by_text("3 failed jobs run again").wait_for()
+    page.get_by_text("3 failed jobs are retried").wait_for()
     confirm(page, "3 jobs")
     assert (
         list(JobRecord.objects.filter(organization_id="many").values_list("state", flat=True))
@@ -115,10 +114,10 @@ def test_all_jobs_that_match_are_retried(page: Any) -> None:
     )
 
 
-def test_a_view_is_kept_opened_and_deleted(page: Any) -> None:
+def test_a_view_is_saved_opened_and_deleted(page: Any) -> None:
     open_page(page, "jobrecord_changelist", query="?state__exact=canceled")
-    page.get_by_text("Keep this view").click()
-    page.get_by_label("Name of this view").fill("what was stopped")
+    page.get_by_text("Save this view").click()
+    page.get_by_label("View name").fill("what was stopped")
     page.get_by_role("button", name="Keep", exact=True).click()
     page.get_by_text("View “what was stopped” is kept").wait_for()
     open_page(page, "jobrecord_changelist")
@@ -134,10 +133,10 @@ def test_a_view_is_kept_opened_and_deleted(page: Any) -> None:
 
 
 def test_a_failed_job_is_retried(page: Any) -> None:
-    letter = letter_of("to be retried")
+    letter = dead_letter_of("to be retried")
     open_page(page, "jobrecord_change", letter.job_id)
     page.get_by_role("link", name="Retry", exact=True).click()
-    confirm(page, "The job runs again")
+    confirm(page, "The job was retried")
     assert JobRecord.objects.get(pk=letter.job_id).state == "waiting"
 
 
@@ -145,28 +144,28 @@ def test_a_delayed_job_runs_now_and_is_canceled(page: Any) -> None:
     handle = jobs.noop.using(queue="low", delay=3600).enqueue()
     open_page(page, "jobrecord_change", handle.id)
     page.get_by_role("link", name="Run now").click()
-    confirm(page, "The job runs now")
+    confirm(page, "The job was enqueued to run now")
     assert handle.refresh().state == "waiting"
     page.get_by_role("link", name="Cancel", exact=True).click()
-    confirm(page, "The job is canceled")
+    confirm(page, "The job was canceled")
     assert handle.refresh().state == "canceled"
     assert audited("canceled", "job").target_id == str(handle.id)
 
 
-def test_a_job_gets_another_priority_and_another_queue(page: Any) -> None:
+def test_priority_and_queue_of_a_job_are_changed(page: Any) -> None:
     handle = jobs.noop.using(queue="low").enqueue()
     open_page(page, "jobrecord_change", handle.id)
     page.get_by_role("link", name="Change priority").click()
     page.get_by_label("Priority").select_option(str(int(Priority.CRITICAL)))
-    confirm(page, "The job has another priority")
+    confirm(page, "The priority was changed")
     page.get_by_role("link", name="Move").click()
     page.get_by_label("Queue").select_option("cleanup")
-    confirm(page, "The job is in another queue")
+    confirm(page, "The job was moved")
     row = JobRecord.objects.get(pk=handle.id)
     assert (row.priority, row.queue) == (Priority.CRITICAL, "cleanup")
 
 
-def test_a_copy_with_other_data_is_enqueued(page: Any) -> None:
+def test_a_copy_with_edited_data_is_enqueued(page: Any) -> None:
     handle = jobs.echo.using(queue="low").enqueue(value="first")
     open_page(page, "jobrecord_change", handle.id)
     page.get_by_role("link", name="Edit a copy and enqueue").click()
@@ -181,13 +180,13 @@ def test_a_copy_with_other_data_is_enqueued(page: Any) -> None:
 @pytest.mark.parametrize(
     ("button", "told", "status"),
     [
-        ("Replay", "The job runs again", "replayed"),
+        ("Replay", "The job was replayed", "replayed"),
         ("Assign", "The dead letter is assigned", "open"),
-        ("Discard", "The dead letter is discarded", "discarded"),
+        ("Discard", "The dead letter was discarded", "discarded"),
     ],
 )
-def test_a_letter(page: Any, button: str, told: str, status: str) -> None:
-    letter = letter_of(f"to {button}")
+def test_actions_on_a_dead_letter(page: Any, button: str, told: str, status: str) -> None:
+    letter = dead_letter_of(f"to {button}")
     open_page(page, "deadletter_change", letter.pk)
     page.get_by_role("link", name=button, exact=True).click()
     if button == "Assign":
@@ -200,9 +199,9 @@ def test_a_letter(page: Any, button: str, told: str, status: str) -> None:
         assert (letter.assigned_to.get_username(), letter.note) == ("root", "is looked at")
 
 
-def test_all_letters_of_a_fault(page: Any) -> None:
-    letter_of("one of them")
-    letter_of("another of them")
+def test_actions_on_a_fault(page: Any) -> None:
+    dead_letter_of("one of them")
+    dead_letter_of("another of them")
     found = DeadLetter.objects.filter(name="test-fail", status="open")
     letter = found.latest("pk")
     count = found.filter(fingerprint=letter.fingerprint).count()
@@ -211,12 +210,12 @@ def test_all_letters_of_a_fault(page: Any) -> None:
     page.get_by_label("Person").fill("root")
     confirm(page, "assigned")
     page.get_by_role("link", name="Replay all").click()
-    page.get_by_label("At most so many a second").fill("50")
-    confirm(page, f"{count} job|A job does this now")
+    page.get_by_label("Maximum rows per second").fill("50")
+    confirm(page, f"{count} job|The action runs as a job")
     page.wait_for_url("**/bulkoperation/**")
     assert BulkOperation.objects.latest("pk").options == {"rate": 50.0}
     page.get_by_role("button", name="Stop").click()
-    confirm(page, "It ends before its next rows")
+    confirm(page, "The operation stops before its next rows")
     assert BulkOperation.objects.latest("pk").stopped_by == "root"
     open_page(page, "fault", letter.fingerprint)
     page.get_by_role("link", name="Discard all").click()
@@ -227,7 +226,7 @@ def test_all_letters_of_a_fault(page: Any) -> None:
 # --- schedules ------------------------------------------------------------------------------------
 
 
-def test_a_schedule_from_the_first_to_the_last(page: Any) -> None:
+def test_life_cycle_of_a_schedule(page: Any) -> None:
     open_page(page, "schedule_add")
     page.get_by_label("Name").fill("by-hand")
     page.locator("#id_job_name").select_option("test-add")
@@ -268,8 +267,8 @@ def test_a_batch_is_retried_and_canceled(page: Any) -> None:
         Books().fold()
         handles += batch.enqueue_bulk(jobs.echo, [{"value": 1}] * 2)
     open_page(page, "batch_change", batch.id)
-    page.get_by_role("button", name="Retry the failed").click()
-    confirm(page, "1 batch runs again")
+    page.get_by_role("button", name="Retry failed jobs").click()
+    confirm(page, "1 batch retried")
     open_page(page, "batch_change", batch.id)
     page.get_by_role("button", name="Cancel").click()
     confirm(page, "1 batch canceled|canceled")
@@ -283,7 +282,7 @@ def test_a_flow_is_retried_and_canceled(page: Any) -> None:
     Books().fold()
     flow_id = JobRecord.objects.get(pk=flow.handles[0].id).flow_id
     open_page(page, "flow", flow_id)
-    page.get_by_role("button", name="Retry the failed").click()
+    page.get_by_role("button", name="Retry failed jobs").click()
     confirm(page, "job.* again")
     page.get_by_role("button", name="Cancel").click()
     confirm(page, "2 jobs canceled")
@@ -296,14 +295,14 @@ def test_a_flow_is_retried_and_canceled(page: Any) -> None:
 # --- limits, workers ------------------------------------------------------------------------------
 
 
-def test_a_limit_is_changed_and_taken_back(page: Any) -> None:
+def test_a_limit_is_changed_and_reset(page: Any) -> None:
     open_page(page, "limits")
     row = page.locator("tr", has_text="test-double")
     row.get_by_role("button", name="Change").click()
-    page.get_by_label("Most").fill("7")
-    confirm(page, "Limit test-double: at most 7 now")
-    row.get_by_role("button", name="Back to the code's").click()
-    confirm(page, "Limit test-double: what the jobs declare is in force again")
+    page.get_by_label("Maximum").fill("7")
+    confirm(page, "Limit test-double was changed to 7")
+    row.get_by_role("button", name="Reset to code").click()
+    confirm(page, "Limit test-double was reset to the value in code")
 
 
 def test_a_breaker_is_tripped_and_reset(page: Any) -> None:
@@ -334,7 +333,7 @@ def test_a_worker_is_quiet_resumes_and_stops(page: Any) -> None:
 # --- statistics, audit ----------------------------------------------------------------------------
 
 
-def test_statistics_over_another_time(page: Any) -> None:
+def test_statistics_of_another_window(page: Any) -> None:
     open_page(page, "statistics")
     page.get_by_role("link", name="7 days").click()
     page.wait_for_url("**window=7d**")

@@ -1,4 +1,4 @@
-"""The admin pages: what they show, to whom, at which cost, and what their actions do."""
+"""The admin pages: contents, permissions, queries and actions."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_filters_of_jobs(root: Client, query: str) -> None:
     assert "1 job " in shown
 
 
-def test_a_job_name_that_is_not_declared_can_be_filtered_too(root: Client) -> None:
+def test_undeclared_job_names_can_be_filtered(root: Client) -> None:
     JobRecord.objects.create(name="invoices.jobs.send", queue="default", created_at=timezone.now())
     assert "1 job " in text(root.get(f"{JOBS}?name=invoices.jobs.send"))
 
@@ -194,7 +194,7 @@ def test_search_of_jobs(root: Client) -> None:
         assert "0 jobs" in text(root.get(JOBS, {"q": term})), term
 
 
-def test_searches_of_letters_attempts_and_audit(root: Client, books: Books) -> None:
+def test_search_of_dead_letters_attempts_and_audit(root: Client, books: Books) -> None:
     record = failed(books, organization="acme")
     other = failed(books)
     letter = DeadLetter.objects.get(job=record)
@@ -212,7 +212,7 @@ def test_searches_of_letters_attempts_and_audit(root: Client, books: Books) -> N
     assert other.pk != record.pk
 
 
-def test_filters_of_letters(root: Client, books: Books) -> None:
+def test_filters_of_dead_letters(root: Client, books: Books) -> None:
     failed(books, queue="email")
     failed(books)
     for query in ("queue=email", "name=test-fail&queue=email"):
@@ -243,7 +243,7 @@ def test_the_audit_log(root: Client, books: Books) -> None:
 
 
 @pytest.mark.parametrize("url", LISTS)
-def test_a_list_costs_the_same_however_long_it_is(root: Client, books: Books, url: str) -> None:
+def test_list_queries_are_constant(root: Client, books: Books, url: str) -> None:
     def cost() -> int:
         with CaptureQueriesContext(connections["default"]) as captured:
             assert root.get(url).status_code == 200
@@ -262,7 +262,7 @@ def test_a_list_costs_the_same_however_long_it_is(root: Client, books: Books, ur
     )  # session, user, count, rows, users of rows, counts of the filters, views; more with searches
 
 
-def test_lists_do_not_ask_redis(root: Client, books: Books, round_trips: Any) -> None:
+def test_lists_do_not_query_redis(root: Client, books: Books, round_trips: Any) -> None:
     failed(books)
     with round_trips.counting() as trips:
         for url in LISTS:
@@ -285,7 +285,7 @@ def resolve(organization_id: str) -> dict[str, str]:
     return {"label": f"The {organization_id} <company>", "url": url, "time_zone": "UTC"}
 
 
-def test_organizations_are_resolved_once_a_page(root: Client, settings: Any) -> None:
+def test_organizations_are_resolved_once_per_page(root: Client, settings: Any) -> None:
     settings.WELLOS_JOBS = {"ORGANIZATION_RESOLVER": "tests.admin.test_all_pages.resolve"}
     for organization in ("acme", "acme", "acme", "globex", "evil", "broken", ""):
         JobRecord.objects.create(
@@ -305,7 +305,7 @@ def test_organizations_are_resolved_once_a_page(root: Client, settings: Any) -> 
 
 
 @pytest.mark.parametrize("url", LISTS)
-def test_rows_are_read_only_even_for_root(root: Client, books: Books, url: str) -> None:
+def test_rows_are_read_only_for_superusers(root: Client, books: Books, url: str) -> None:
     failed(books)
     model = dict(zip(LISTS, (JobRecord, DeadLetter, JobAttempt, AuditEntry), strict=True))[url]
     row = model._default_manager.get()
@@ -331,7 +331,7 @@ def test_pages_need_their_view_permission(url: str) -> None:
 # --- actions --------------------------------------------------------------------------------------
 
 
-def test_an_action_first_says_what_it_will_do(root: Client, books: Books) -> None:
+def test_an_action_shows_its_effects_first(root: Client, books: Books) -> None:
     rows = [
         failed(books),
         failed(books),
@@ -342,9 +342,9 @@ def test_an_action_first_says_what_it_will_do(root: Client, books: Books) -> Non
     response = act(root, JOBS, "retry_jobs", rows)
     shown = text(response)
     for part in (
-        "2 failed jobs run again from the start",
-        "1 delayed job runs now",
-        "1 waiting job stays as it is",
+        "2 failed jobs are retried",
+        "1 delayed job is run now",
+        "1 waiting job is left unchanged",
         "Reason",
         str(rows[0]),
     ):
@@ -362,7 +362,7 @@ def test_retry_after_confirmation(root: Client, books: Books) -> None:
     books.fold()
     response = act(root, JOBS, "retry_jobs", rows, confirm="yes", reason="partner is back")
     assert messages(response) == [
-        "2 jobs run again",
+        "2 jobs retried",
         f"{rows[2]} cannot be retried: it is waiting, and only failed and delayed jobs can",
     ]
     entries = AuditEntry.objects.filter(action="retried")
@@ -374,7 +374,7 @@ def test_retry_after_confirmation(root: Client, books: Books) -> None:
     assert JobRecord.objects.filter(replays=1, state="failed").count() == 1
 
 
-def test_an_action_asks_for_the_reason(root: Client, books: Books) -> None:
+def test_an_action_requires_a_reason(root: Client, books: Books) -> None:
     record = failed(books)
     for reason in ("", "   "):
         response = act(root, JOBS, "retry_jobs", [record], confirm="yes", reason=reason)
@@ -383,7 +383,7 @@ def test_an_action_asks_for_the_reason(root: Client, books: Books) -> None:
     assert record.state == JobState.FAILED
 
 
-def test_an_action_on_all_that_match(root: Client, books: Books) -> None:
+def test_an_action_on_all_matching_rows(root: Client, books: Books) -> None:
     """More than a page of rows, chosen by a filter: the page carries one id and the wish for
     all."""
     jobs.fail.enqueue_bulk([{}] * 60)
@@ -394,13 +394,13 @@ def test_an_action_on_all_that_match(root: Client, books: Books) -> None:
     url = f"{JOBS}?queue=default"
     first = JobRecord.objects.filter(queue="default").first()
     response = act(root, url, "retry_jobs", [first], select_across="1")
-    assert "60 failed jobs run again" in text(response)
+    assert "60 failed jobs are retried" in text(response)
     assert "and 40 more" in text(response)
     fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', response.content.decode()))
     assert fields["select_across"] == "1"
     assert response.content.decode().count('name="_selected_action"') == 1
     response = root.post(url, {**fields, "reason": "all"}, follow=True)
-    assert messages(response) == ["60 jobs run again"]
+    assert messages(response) == ["60 jobs retried"]
     kept.refresh_from_db()
     assert kept.state == JobState.FAILED
 
@@ -411,23 +411,23 @@ def test_cancel_after_confirmation(root: Client, books: Books) -> None:
     books.fold()
     rows = [waiting.record(), done.record()]
     shown = text(act(root, JOBS, "cancel_jobs", rows))
-    assert "1 job that has not started never will" in shown
-    assert "1 completed job stays as it is" in shown
+    assert "1 job that has not started is canceled" in shown
+    assert "1 completed job is left unchanged" in shown
     response = act(root, JOBS, "cancel_jobs", rows, confirm="yes", reason="not needed")
     assert messages(response)[0] == "1 job canceled"
     assert "cannot be canceled: it is completed already" in messages(response)[1]
     assert books.row(waiting).state == JobState.CANCELED
 
 
-def test_nothing_to_do_offers_no_button(root: Client, books: Books) -> None:
+def test_no_button_if_the_action_does_not_apply(root: Client, books: Books) -> None:
     handle = jobs.noop.enqueue()
     work()
     response = act(root, JOBS, "cancel_jobs", [books.row(handle)])
-    assert "There is nothing to do for these." in text(response)
+    assert "The action does not apply to any selected row." in text(response)
     assert b'name="confirm"' not in response.content
 
 
-def test_cancel_with_redis_away(root: Client, books: Books, use_redis: UseRedis) -> None:
+def test_cancel_while_redis_is_down(root: Client, books: Books, use_redis: UseRedis) -> None:
     handle = jobs.noop.enqueue()
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
     response = act(root, JOBS, "cancel_jobs", [handle.record()], confirm="yes", reason="x")
@@ -435,13 +435,11 @@ def test_cancel_with_redis_away(root: Client, books: Books, use_redis: UseRedis)
     assert AuditEntry.objects.count() == 0
 
 
-def test_replay_and_discard_of_letters(root: Client, books: Books) -> None:
+def test_replay_and_discard_of_dead_letters(root: Client, books: Books) -> None:
     for _ in range(3):
         failed(books)
     first, second, third = DeadLetter.objects.order_by("pk")
-    assert "2 jobs go back to their queues" in text(
-        act(root, LETTERS, "replay_dead_letters", [first, second])
-    )
+    assert "2 jobs are requeued" in text(act(root, LETTERS, "replay_dead_letters", [first, second]))
     response = act(
         root, LETTERS, "replay_dead_letters", [first, second], confirm="yes", reason="mended"
     )
@@ -464,7 +462,7 @@ def test_replay_and_discard_of_letters(root: Client, books: Books) -> None:
     ]
 
 
-def test_refusals_are_told_but_not_without_end(root: Client) -> None:
+def test_refusals_are_shown_up_to_a_limit(root: Client) -> None:
     rows = [
         JobRecord.objects.create(
             name="j", queue="default", state="completed", created_at=timezone.now()
@@ -473,7 +471,7 @@ def test_refusals_are_told_but_not_without_end(root: Client) -> None:
     ]
     response = act(root, JOBS, "cancel_jobs", rows, confirm="yes", reason="x")
     assert len(messages(response)) == 6
-    assert messages(response)[-1] == "4 more were left alone"
+    assert messages(response)[-1] == "4 more rows were skipped"
 
 
 @pytest.mark.parametrize(
@@ -485,7 +483,7 @@ def test_refusals_are_told_but_not_without_end(root: Client) -> None:
         (LETTERS, "discard_dead_letters", "discard_deadletter"),
     ],
 )
-def test_each_action_has_a_permission_of_its_own(
+def test_each_action_has_its_own_permission(
     books: Books, url: str, action: str, permission: str
 ) -> None:
     record = failed(books) if action != "cancel_jobs" else jobs.noop.enqueue().record()
@@ -553,7 +551,7 @@ urlpatterns = [
 
 
 @pytest.mark.urls("tests.admin.test_all_pages")
-def test_under_a_site_of_the_project_s_own(root: Client, books: Books) -> None:
+def test_on_a_custom_admin_site(root: Client, books: Books) -> None:
     record = failed(books)
     letter = DeadLetter.objects.get()
     pages = [
@@ -570,7 +568,7 @@ def test_under_a_site_of_the_project_s_own(root: Client, books: Books) -> None:
 
 
 @pytest.mark.urls("tests.support.small_site")
-def test_a_site_with_the_jobs_only(root: Client, books: Books) -> None:
+def test_a_site_with_jobs_only(root: Client, books: Books) -> None:
     record = failed(books)
     for url in (
         "/small/",

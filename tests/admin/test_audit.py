@@ -1,5 +1,4 @@
-"""The audit log in the admin: its filters, its export as CSV, and the count that goes no further
-than it must."""
+"""The audit log: filters, CSV export and capped counts."""
 
 from __future__ import annotations
 
@@ -69,7 +68,7 @@ def test_filters(root: Client) -> None:
 
 
 @pytest.mark.parametrize("day", ["tomorrow", "2026-02-30", "9999-12-31"])
-def test_a_day_that_cannot_be_meant(root: Client, day: str) -> None:
+def test_an_invalid_date(root: Client, day: str) -> None:
     for url in (AUDIT, EXPORT):
         assert root.get(f"{url}?to={day}")["Location"].endswith("?e=1")
 
@@ -80,7 +79,7 @@ def test_the_form_keeps_the_other_filters(root: Client) -> None:
     assert '<input type="text" name="actor" value="bo&quot;b">' in page
 
 
-def test_the_export_has_what_the_list_shows(root: Client) -> None:
+def test_the_export_matches_the_list(root: Client) -> None:
     entry("paused", target_type="queue", target_id="email", address="127.0.0.1", detail={"jobs": 3})
     entry("canceled", days=1)
     rows = exported(root)
@@ -100,14 +99,14 @@ def test_the_export_has_what_the_list_shows(root: Client) -> None:
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
-def test_no_cell_is_a_formula(root: Client, start: str) -> None:
+def test_cells_are_not_formulas(root: Client, start: str) -> None:
     entry(reason=f'{start}HYPERLINK("http://evil.example")', actor_name=f"{start}ann")
     line = list(csv.reader(root.get(EXPORT).getvalue().decode().splitlines(keepends=True)))[1]
     assert line[6].startswith(f"'{start.strip()}")
     assert line[2].startswith(f"'{start.strip()}")
 
 
-def test_the_export_is_a_stream_of_few_queries(root: Client) -> None:
+def test_the_export_streams_with_few_queries(root: Client) -> None:
     AuditEntry.objects.bulk_create(
         AuditEntry(at=timezone.now(), action="canceled", target_type="job", target_id=str(n))
         for n in range(3_000)
@@ -119,7 +118,7 @@ def test_the_export_is_a_stream_of_few_queries(root: Client) -> None:
     assert len(captured) == 5  # session, user, count and page of the list, the entries
 
 
-def test_the_export_has_a_permission_of_its_own() -> None:
+def test_the_export_has_its_own_permission() -> None:
     entry()
     reader = client_of(staff("view_auditentry"))
     assert "Export" not in text(reader.get(AUDIT))
@@ -132,7 +131,7 @@ def test_the_export_has_a_permission_of_its_own() -> None:
     assert Client().get(EXPORT).status_code == 302
 
 
-def test_staff_of_some_organizations_export_nothing(settings: Any) -> None:
+def test_staff_limited_to_organizations_export_nothing(settings: Any) -> None:
     settings.WELLOS_JOBS = {
         **settings.WELLOS_JOBS,
         "ADMIN_ORGANIZATIONS": "tests.support.users.only_acme",
@@ -141,7 +140,7 @@ def test_staff_of_some_organizations_export_nothing(settings: Any) -> None:
     assert exported(client_of(staff("view_auditentry", "export_auditentry"))) == []
 
 
-def test_counting_has_an_end(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_are_capped(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paginator, "MAX_COUNT", 120)
     for number in range(130):
         entry(reason=f"reason {number}.", days=number / 1000)
@@ -154,14 +153,14 @@ def test_counting_has_an_end(root: Client, monkeypatch: pytest.MonkeyPatch) -> N
     assert root.get(f"{AUDIT}?p=4")["Location"].endswith("?e=1")
 
 
-def test_a_count_is_not_garbled_by_separators(settings: Any) -> None:
+def test_capped_counts_with_thousand_separators(settings: Any) -> None:
     assert str(paginator.Capped(10_001)) == "10,000+"
     assert str(paginator.Capped(10_000)) == "10000"
     settings.USE_THOUSAND_SEPARATOR = True
     assert localize(paginator.Capped(10_001)) == "10,001"
 
 
-def test_an_address_behind_the_count_works(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_beyond_the_cap_work(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paginator, "MAX_COUNT", 60)
     for number in range(130):
         entry(reason=f"reason {number}.", days=number / 1000)

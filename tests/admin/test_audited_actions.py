@@ -1,5 +1,4 @@
-"""Every change that can be made in the admin leaves an audit entry: who, from where, why. The table
-has them all."""
+"""Every change in the admin is audited: actor, address and reason. The table lists all changes."""
 
 from __future__ import annotations
 
@@ -91,19 +90,19 @@ def active_job() -> JobRecord:
     return row
 
 
-def job_act(verb: str, row: JobRecord, **more: Any) -> Sent:
+def job_action(verb: str, row: JobRecord, **more: Any) -> Sent:
     return confirmed(f"{ADMIN}jobrecord/{row.pk}/act/{verb}/", **more)
 
 
-def letter_act(verb: str, **more: Any) -> Sent:
+def dead_letter_action(verb: str, **more: Any) -> Sent:
     return confirmed(f"{ADMIN}deadletter/{fail()[0].pk}/act/{verb}/", **more)
 
 
-def fault_act(verb: str, **more: Any) -> Sent:
+def fault_action(verb: str, **more: Any) -> Sent:
     return confirmed(f"{ADMIN}deadletter/faults/{fail(2)[0].fingerprint}/act/{verb}/", **more)
 
 
-def flow_act(verb: str) -> Sent:
+def flow_action(verb: str) -> Sent:
     steps = {"retry": ["status:404"], "cancel": []}[verb]
     flow = Flow(jobs.noop.with_data(), children=[jobs.scripted.with_data(steps=steps)]).enqueue()
     if verb == "retry":
@@ -111,14 +110,14 @@ def flow_act(verb: str) -> Sent:
     return confirmed(f"{QUEUES}flows/{flow.id}/", verb, str(flow.id))
 
 
-def queue_act(verb: str) -> Sent:
+def queue_action(verb: str) -> Sent:
     jobs.noop.using(queue="email").enqueue()
     if verb == "resume":
         operations.pause_queue("email")
     return Sent(QUEUES, {"action": "confirm", "verb": verb, "target": "email"})
 
 
-def worker_act(verb: str) -> Sent:
+def worker_action(verb: str) -> Sent:
     if verb == "stop_job":
         return confirmed(f"{QUEUES}workers/", verb, f"job:{active_job().pk}")
     presence("t1")
@@ -126,7 +125,7 @@ def worker_act(verb: str) -> Sent:
     return confirmed(f"{QUEUES}workers/", verb, "worker:hand-1")
 
 
-def limit_act(verb: str, target: str, **more: Any) -> Sent:
+def limit_action(verb: str, target: str, **more: Any) -> Sent:
     if verb in {"reset", "restore"}:
         operations.trip_breaker("partner")
         operations.set_limit("c:test-single", 5)
@@ -208,13 +207,15 @@ ACTS: dict[str, Act] = {
         lambda: listed("batch", "cancel_batches", batch_of(waiting=1)), "batch", "canceled"
     ),
     "bulkoperation:stop": Act(running_bulk, "bulk", "stopped"),
-    "job_act:retry": Act(lambda: job_act("retry", failed_job()), "job", "retried"),
-    "job_act:promote": Act(lambda: job_act("promote", waiting_job(delay=600)), "job", "promoted"),
-    "job_act:priority": Act(
-        lambda: job_act("priority", waiting_job(), priority="1"), "job", "changed priority"
+    "job_act:retry": Act(lambda: job_action("retry", failed_job()), "job", "retried"),
+    "job_act:promote": Act(
+        lambda: job_action("promote", waiting_job(delay=600)), "job", "promoted"
     ),
-    "job_act:move": Act(lambda: job_act("move", waiting_job(), queue="email"), "job", "moved"),
-    "job_act:cancel": Act(lambda: job_act("cancel", waiting_job()), "job", "canceled"),
+    "job_act:priority": Act(
+        lambda: job_action("priority", waiting_job(), priority="1"), "job", "changed priority"
+    ),
+    "job_act:move": Act(lambda: job_action("move", waiting_job(), queue="email"), "job", "moved"),
+    "job_act:cancel": Act(lambda: job_action("cancel", waiting_job()), "job", "canceled"),
     "job_copy:copy": Act(
         lambda: confirmed(
             f"{ADMIN}jobrecord/{waiting_job().pk}/copy/",
@@ -225,35 +226,37 @@ ACTS: dict[str, Act] = {
         ),
         *("job", "enqueued"),
     ),
-    "deadletter_act:replay": Act(lambda: letter_act("replay"), "dead_letter", "replayed"),
+    "deadletter_act:replay": Act(lambda: dead_letter_action("replay"), "dead_letter", "replayed"),
     "deadletter_act:edit": Act(
-        lambda: letter_act("edit", data='{"message": "again"}'), "dead_letter", "edited"
+        lambda: dead_letter_action("edit", data='{"message": "again"}'), "dead_letter", "edited"
     ),
     "deadletter_act:assign": Act(
-        lambda: letter_act("assign", person="root", note="x"), "dead_letter", "assigned"
+        lambda: dead_letter_action("assign", person="root", note="x"), "dead_letter", "assigned"
     ),
-    "deadletter_act:discard": Act(lambda: letter_act("discard"), "dead_letter", "discarded"),
-    "fault_act:canary": Act(lambda: fault_act("canary"), "fault", "sent canary"),
-    "fault_act:replay": Act(lambda: fault_act("replay"), "dead_letter", "replayed"),
+    "deadletter_act:discard": Act(
+        lambda: dead_letter_action("discard"), "dead_letter", "discarded"
+    ),
+    "fault_act:canary": Act(lambda: fault_action("canary"), "fault", "sent canary"),
+    "fault_act:replay": Act(lambda: fault_action("replay"), "dead_letter", "replayed"),
     "fault_act:assign": Act(
-        lambda: fault_act("assign", person="root", note="x"), "dead_letter", "assigned"
+        lambda: fault_action("assign", person="root", note="x"), "dead_letter", "assigned"
     ),
-    "fault_act:discard": Act(lambda: fault_act("discard"), "dead_letter", "discarded"),
-    "flow:retry": Act(lambda: flow_act("retry"), "flow", "retried"),
-    "flow:cancel": Act(lambda: flow_act("cancel"), "flow", "canceled"),
-    "queues:pause": Act(lambda: queue_act("pause"), "queue", "paused"),
-    "queues:resume": Act(lambda: queue_act("resume"), "queue", "resumed"),
-    "queues:empty": Act(lambda: queue_act("empty"), "queue", "emptied"),
-    "workers:quiet": Act(lambda: worker_act("quiet"), "worker", "quieted"),
-    "workers:resume": Act(lambda: worker_act("resume"), "worker", "resumed"),
-    "workers:stop": Act(lambda: worker_act("stop"), "worker", "stopped"),
-    "workers:stop_job": Act(lambda: worker_act("stop_job"), "job", "canceled"),
+    "fault_act:discard": Act(lambda: fault_action("discard"), "dead_letter", "discarded"),
+    "flow:retry": Act(lambda: flow_action("retry"), "flow", "retried"),
+    "flow:cancel": Act(lambda: flow_action("cancel"), "flow", "canceled"),
+    "queues:pause": Act(lambda: queue_action("pause"), "queue", "paused"),
+    "queues:resume": Act(lambda: queue_action("resume"), "queue", "resumed"),
+    "queues:empty": Act(lambda: queue_action("empty"), "queue", "emptied"),
+    "workers:quiet": Act(lambda: worker_action("quiet"), "worker", "quieted"),
+    "workers:resume": Act(lambda: worker_action("resume"), "worker", "resumed"),
+    "workers:stop": Act(lambda: worker_action("stop"), "worker", "stopped"),
+    "workers:stop_job": Act(lambda: worker_action("stop_job"), "job", "canceled"),
     "limits:change": Act(
-        lambda: limit_act("change", "c:test-single", most="3"), "limit", "set limit"
+        lambda: limit_action("change", "c:test-single", most="3"), "limit", "set limit"
     ),
-    "limits:restore": Act(lambda: limit_act("restore", "c:test-single"), "limit", "set limit"),
-    "limits:reset": Act(lambda: limit_act("reset", "b:partner"), "breaker", "reset breaker"),
-    "limits:trip": Act(lambda: limit_act("trip", "b:partner"), "breaker", "tripped breaker"),
+    "limits:restore": Act(lambda: limit_action("restore", "c:test-single"), "limit", "set limit"),
+    "limits:reset": Act(lambda: limit_action("reset", "b:partner"), "breaker", "reset breaker"),
+    "limits:trip": Act(lambda: limit_action("trip", "b:partner"), "breaker", "tripped breaker"),
     "schedule:add": Act(lambda: schedule_form("add"), "schedule", "created", needs_reason=False),
     "schedule:change": Act(lambda: schedule_form("change"), "schedule", "changed"),
     "schedule:delete": Act(lambda: schedule_form("delete"), "schedule", "removed"),
@@ -291,7 +294,7 @@ def pages(above: type[Page] = Page) -> Iterator[type[Page]]:
         yield from pages(page)
 
 
-def acts_of_pages() -> Iterator[str]:
+def actions_of_pages() -> Iterator[str]:
     """The acts of all pages that are no list of rows."""
     for page in pages():
         if not hasattr(page, "name"):
@@ -301,7 +304,7 @@ def acts_of_pages() -> Iterator[str]:
             yield from (f"{page.name}:{verb}" for verb in page.verbs)  # type: ignore[attr-defined]
 
 
-def acts_of_lists() -> Iterator[str]:
+def actions_of_lists() -> Iterator[str]:
     """The actions, the forms, and the further routes of the admin of every model of the app."""
     request = RequestFactory().get("/")
     request.user = User(username="root", is_superuser=True, is_active=True, is_staff=True)
@@ -323,14 +326,14 @@ def acts_of_lists() -> Iterator[str]:
                 yield f"{own}:{known}"
 
 
-def test_the_table_has_every_act() -> None:
-    found = {*acts_of_pages(), *acts_of_lists()}
+def test_the_table_has_every_action() -> None:
+    found = {*actions_of_pages(), *actions_of_lists()}
     assert found >= LOOKING | OWN
     assert found - LOOKING - OWN == set(ACTS)
 
 
 @pytest.mark.parametrize("name", sorted(ACTS))
-def test_it_is_written_down_with_who_whence_and_why(root: Client, name: str) -> None:
+def test_it_is_audited_with_actor_address_and_reason(root: Client, name: str) -> None:
     act = ACTS[name]
     sent = act.prepare()
     AuditEntry.objects.all().delete()

@@ -1,5 +1,4 @@
-"""The dead letters workbench: groups by fault, the page of a letter, edit and replay, canary,
-assignment."""
+"""Dead letters: groups by fault, detail page, edit and replay, canary, assignment."""
 
 from __future__ import annotations
 
@@ -60,7 +59,7 @@ def fail(count: int = 1, message: str = "the partner is away", **options: Any) -
     )
 
 
-def letter_url(letter: DeadLetter, below: str = "change/") -> str:
+def dead_letter_url(letter: DeadLetter, below: str = "change/") -> str:
     return f"{LETTERS}{letter.pk}/{below}"
 
 
@@ -77,7 +76,7 @@ def buttons(response: Any) -> set[str]:
 # --- groups ---------------------------------------------------------------------------------------
 
 
-def test_letters_are_grouped_by_fault(root: Client) -> None:
+def test_dead_letters_are_grouped_by_fault(root: Client) -> None:
     away = [*fail(2, organization="acme"), *fail(1, organization="globex")]
     fail(1, "no such file", queue="email")
     now = timezone.localtime().replace(hour=12)
@@ -99,7 +98,7 @@ def test_letters_are_grouped_by_fault(root: Client) -> None:
         "no such file",
     )
     shown = text(root.get(FAULTS))
-    assert "4 letters" in shown
+    assert "4 dead letters" in shown
     assert re.search(
         r"test-fail default ValueError : the partner is away 3 .*?3 letters in the last 14 days",
         shown,
@@ -157,7 +156,7 @@ def test_order_and_pages(
     assert 'rel="next"' not in second
 
 
-def test_the_workbench_costs_the_same_however_much_there_is(root: Client) -> None:
+def test_queries_of_faults_are_constant(root: Client) -> None:
     letter = fail(2, organization="acme")[0]
     root.post(fault_url(letter, "act/canary/"), REASON)
 
@@ -166,7 +165,7 @@ def test_the_workbench_costs_the_same_however_much_there_is(root: Client) -> Non
             assert root.get(url).status_code == 200
         return len(captured)
 
-    urls = (FAULTS, fault_url(letter), letter_url(letter))
+    urls = (FAULTS, fault_url(letter), dead_letter_url(letter))
     for url in urls:
         cost(url)
     before = [cost(url) for url in urls]
@@ -178,23 +177,23 @@ def test_the_workbench_costs_the_same_however_much_there_is(root: Client) -> Non
     assert max(before) <= 12
 
 
-def test_no_letters(root: Client) -> None:
-    assert "There are no such letters." in text(root.get(FAULTS))
+def test_no_dead_letters(root: Client) -> None:
+    assert "No dead letters match the filters." in text(root.get(FAULTS))
     assert root.get(f"{FAULTS}0123456789abcdef/").status_code == 404
     assert root.get(f"{FAULTS}0123456789abcdef/act/replay/").status_code == 404
     for dead_letter_id in ("7", "x", "9" * 30):
         assert root.get(f"{LETTERS}{dead_letter_id}/change/").status_code == 404
 
 
-def test_the_pages_lead_to_one_another(root: Client) -> None:
+def test_links_between_the_pages(root: Client) -> None:
     letter = fail(2)[0]
     assert f'href="{FAULTS}" aria-current="page"' in root.get(FAULTS).content.decode()
     flat = root.get(LETTERS).content.decode()
     assert f'href="{FAULTS}" aria-current="page"' in flat  # the navigation
     assert f'href="{LETTERS}" aria-current="page"' in flat  # the tab
     fault = root.get(fault_url(letter)).content.decode()
-    assert letter_url(letter) in fault
-    shown = root.get(letter_url(letter))
+    assert dead_letter_url(letter) in fault
+    shown = root.get(dead_letter_url(letter))
     assert fault_url(letter) in shown.content.decode()
     assert "1 other is open." in text(shown)
 
@@ -202,9 +201,9 @@ def test_the_pages_lead_to_one_another(root: Client) -> None:
 # --- the page of a letter -------------------------------------------------------------------------
 
 
-def test_the_page_of_a_letter(root: Client) -> None:
+def test_the_page_of_a_dead_letter(root: Client) -> None:
     (letter,) = fail(organization="acme")
-    shown = text(root.get(letter_url(letter)))
+    shown = text(root.get(dead_letter_url(letter)))
     for part in (
         *(
             "test-fail: dead letter",
@@ -218,31 +217,31 @@ def test_the_page_of_a_letter(root: Client) -> None:
             "all attempts failed",
             "acme",
             "1/1",
-            "No other is open.",
+            "No others are open.",
             "failed",
         ),
     ):
         assert part in shown, part
-    assert buttons(root.get(letter_url(letter))) == set(VERBS)
+    assert buttons(root.get(dead_letter_url(letter))) == set(VERBS)
     assert "Error ValueError: the partner is away" in text(
-        root.get(letter_url(letter, "act/discard/"))
+        root.get(dead_letter_url(letter, "act/discard/"))
     )
 
 
-def test_a_traceback_and_a_message_of_five_megabytes(root: Client) -> None:
+def test_long_traceback_and_message(root: Client) -> None:
     (letter,) = fail()
     DeadLetter.objects.update(traceback="t" * 5_000_000 + "the very end", message="m" * 5_000_000)
-    response = root.get(letter_url(letter))
+    response = root.get(dead_letter_url(letter))
     assert len(response.content) < 100_000
     assert "the very end" in text(response)
-    whole = root.get(letter_url(letter, "traceback.txt"))
+    whole = root.get(dead_letter_url(letter, "traceback.txt"))
     assert whole["Content-Type"] == "text/plain; charset=utf-8"
     assert len(whole.content) == 5_000_012
     for url in (FAULTS, fault_url(letter)):
         assert len(root.get(url).content) < 100_000
 
 
-def test_data_are_masked_and_only_for_the_permission() -> None:
+def test_data_is_masked_and_needs_a_permission() -> None:
     jobs.secret.enqueue(token="open sesame", fail=True)
     work()
     Books().fold()
@@ -251,38 +250,41 @@ def test_data_are_masked_and_only_for_the_permission() -> None:
         client_of(staff("view_deadletter", "view_payload", *VERBS.values())),
         client_of(staff("view_deadletter", *VERBS.values())),
     )
-    assert '"token": "********"' in text(seer.get(letter_url(letter)))
-    assert "edit" in buttons(seer.get(letter_url(letter)))
-    hidden = looker.get(letter_url(letter))
+    assert '"token": "********"' in text(seer.get(dead_letter_url(letter)))
+    assert "edit" in buttons(seer.get(dead_letter_url(letter)))
+    hidden = looker.get(dead_letter_url(letter))
     assert '"token"' not in text(hidden)
     assert buttons(hidden) == set(VERBS) - {"edit"}
-    assert looker.get(letter_url(letter, "act/edit/")).status_code == 403
-    assert looker.post(letter_url(letter, "act/edit/"), {**REASON, "data": "{}"}).status_code == 403
+    assert looker.get(dead_letter_url(letter, "act/edit/")).status_code == 403
+    assert (
+        looker.post(dead_letter_url(letter, "act/edit/"), {**REASON, "data": "{}"}).status_code
+        == 403
+    )
     for client in (seer, looker):
         for url in (
             FAULTS,
             fault_url(letter),
-            letter_url(letter),
-            letter_url(letter, "traceback.txt"),
+            dead_letter_url(letter),
+            dead_letter_url(letter, "traceback.txt"),
         ):
             assert b"open sesame" not in client.get(url).content
-    assert b"open sesame" not in seer.get(letter_url(letter, "act/edit/")).content
+    assert b"open sesame" not in seer.get(dead_letter_url(letter, "act/edit/")).content
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_each_verb_on_a_letter_has_its_permission(verb: str) -> None:
+def test_each_dead_letter_action_has_its_permission(verb: str) -> None:
     (letter,) = fail()
-    url = letter_url(letter, f"act/{verb}/")
+    url = dead_letter_url(letter, f"act/{verb}/")
     sent = {**REASON, "data": '{"message": "x"}', "person": ""}
     others = client_of(
         staff("view_deadletter", "view_payload", *(set(VERBS.values()) - {VERBS[verb]}))
     )
-    assert verb not in buttons(others.get(letter_url(letter)))
+    assert verb not in buttons(others.get(dead_letter_url(letter)))
     assert others.get(url).status_code == 403
     assert others.post(url, sent).status_code == 403
     assert not AuditEntry.objects.exclude(action="failed").exists()
     allowed = client_of(staff("view_deadletter", "view_payload", VERBS[verb]))
-    assert buttons(allowed.get(letter_url(letter))) == {verb}
+    assert buttons(allowed.get(dead_letter_url(letter))) == {verb}
     assert allowed.get(url).status_code == 200
     assert allowed.post(url, {**sent, "reason": " "}).status_code == 200
     assert not AuditEntry.objects.exclude(action="failed").exists()
@@ -293,7 +295,7 @@ def test_each_verb_on_a_letter_has_its_permission(verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", FAULT_VERBS)
-def test_each_verb_on_a_fault_has_its_permission(verb: str) -> None:
+def test_each_fault_action_has_its_permission(verb: str) -> None:
     letter = fail(2)[0]
     url = fault_url(letter, f"act/{verb}/")
     others = client_of(
@@ -308,29 +310,29 @@ def test_each_verb_on_a_fault_has_its_permission(verb: str) -> None:
     assert AuditEntry.objects.exclude(action="failed").exists()
 
 
-def test_what_is_closed_has_no_button(root: Client) -> None:
+def test_closed_dead_letters_have_no_buttons(root: Client) -> None:
     (letter,) = fail()
     operations.discard(letter)
-    assert buttons(root.get(letter_url(letter))) == set()
-    assert "discarded already" in text(root.get(letter_url(letter, "act/replay/")))
-    response = root.post(letter_url(letter, "act/replay/"), REASON, follow=True)
+    assert buttons(root.get(dead_letter_url(letter))) == set()
+    assert "discarded already" in text(root.get(dead_letter_url(letter, "act/replay/")))
+    response = root.post(dead_letter_url(letter, "act/replay/"), REASON, follow=True)
     assert f"Dead letter {letter.pk} is discarded already" in messages(response)
-    assert "No letter of this fault is among those" in text(root.get(fault_url(letter)))
+    assert "No dead letters of this fault match" in text(root.get(fault_url(letter)))
     assert buttons(root.get(f"{fault_url(letter)}?status=any")) == set()
-    assert "No letter of these is open" in text(root.get(fault_url(letter, "act/replay/")))
-    assert root.get(letter_url(letter, "act/burn/")).status_code == 404
+    assert "None of these dead letters is open" in text(root.get(fault_url(letter, "act/replay/")))
+    assert root.get(dead_letter_url(letter, "act/burn/")).status_code == 404
     assert root.get(fault_url(letter, "act/burn/")).status_code == 404
 
 
-def test_letters_of_foreign_jobs_can_be_discarded_only(root: Client) -> None:
+def test_dead_letters_of_rq_jobs_can_only_be_discarded(root: Client) -> None:
     job = JobRecord.objects.create(
         name="f", queue="default", state="failed", rq_id="x", created_at=timezone.now()
     )
     letter = DeadLetter.objects.create(
         job=job, reason="exhausted", fingerprint="f0", created_at=timezone.now()
     )
-    assert buttons(root.get(letter_url(letter))) == {"assign", "discard"}
-    assert "enqueued by plain RQ code" in text(root.get(letter_url(letter, "act/edit/")))
+    assert buttons(root.get(dead_letter_url(letter))) == {"assign", "discard"}
+    assert "enqueued with plain RQ" in text(root.get(dead_letter_url(letter, "act/edit/")))
 
 
 def organizations_of(user: User) -> list[str] | None:
@@ -346,20 +348,20 @@ def test_staff_of_one_organization(settings: Any) -> None:
     (only_theirs,) = fail(1, "no such file", organization="globex")
     client = client_of(staff("view_deadletter", "view_payload", *VERBS.values()))
     shown = text(client.get(FAULTS))
-    assert "2 letters" in shown
+    assert "2 dead letters" in shown
     assert "no such file" not in shown
     for url in (
-        letter_url(theirs[0]),
-        letter_url(theirs[0], "traceback.txt"),
-        letter_url(theirs[0], "act/replay/"),
+        dead_letter_url(theirs[0]),
+        dead_letter_url(theirs[0], "traceback.txt"),
+        dead_letter_url(theirs[0], "act/replay/"),
     ):
         assert client.get(url).status_code == 404
-    assert client.post(letter_url(theirs[0], "act/replay/"), REASON).status_code == 404
+    assert client.post(dead_letter_url(theirs[0], "act/replay/"), REASON).status_code == 404
     assert client.get(fault_url(only_theirs)).status_code == 404
     assert client.post(fault_url(only_theirs, "act/discard/"), REASON).status_code == 404
     page = client.get(f"{fault_url(mine[0])}?organization=globex")
     assert str(theirs[0].job_id) not in text(page)
-    assert "1 other is open" in text(client.get(letter_url(mine[0])))
+    assert "1 other is open" in text(client.get(dead_letter_url(mine[0])))
     operations.send_canary(DeadLetter.objects.filter(pk=theirs[0].pk))
     assert str(theirs[0].job_id) not in text(client.get(fault_url(mine[0])))  # nor as a canary
     assert client.post(fault_url(mine[0], "act/discard/"), REASON).status_code == 302
@@ -371,7 +373,7 @@ def test_staff_of_one_organization(settings: Any) -> None:
 
 def edit(client: Client, letter: DeadLetter, data: Any) -> Any:
     data = data if isinstance(data, str) else json.dumps(data)
-    return client.post(letter_url(letter, "act/edit/"), {**REASON, "data": data}, follow=True)
+    return client.post(dead_letter_url(letter, "act/edit/"), {**REASON, "data": data}, follow=True)
 
 
 def test_edit_data_and_replay(root: Client, books: Books) -> None:
@@ -381,7 +383,7 @@ def test_edit_data_and_replay(root: Client, books: Books) -> None:
     books.fold()
     letter = DeadLetter.objects.get()
     before = handle.record().data
-    assert "The job runs again, with other data" in messages(
+    assert "The job was replayed with the edited data" in messages(
         edit(root, letter, {"token": "********", "fail": False})
     )
     work()
@@ -395,7 +397,7 @@ def test_edit_data_and_replay(root: Client, books: Books) -> None:
         ("replayed", "dead_letter", REASON["reason"]),
     ]
     assert entries[0].detail == {"name": "test-secret", "changed": ["fail"]}
-    shown = text(root.get(letter_url(letter)))
+    shown = text(root.get(dead_letter_url(letter)))
     former = shown.partition("Data it failed with")[2]
     assert '"token": "********"' in former
     assert '"fail": true' in former
@@ -410,7 +412,7 @@ def test_edit_data_and_replay(root: Client, books: Books) -> None:
         ("{", "valid"),
     ],
 )
-def test_data_that_do_not_fit(root: Client, data: Any, told: str) -> None:
+def test_invalid_data(root: Client, data: Any, told: str) -> None:
     (letter,) = fail()
     response = edit(root, letter, data)
     assert 'class="errorlist"' in response.content.decode()
@@ -420,7 +422,7 @@ def test_data_that_do_not_fit(root: Client, data: Any, told: str) -> None:
     assert letter.job.data == {"message": "the partner is away"}
 
 
-def test_the_keys_of_limits_follow_the_data(root: Client, books: Books) -> None:
+def test_limit_keys_follow_the_edited_data(root: Client, books: Books) -> None:
     handle = guarded_jobs.per_account.using(max_attempts=1).enqueue(
         account="one", steps=["raise:ValueError"]
     )
@@ -434,7 +436,7 @@ def test_the_keys_of_limits_follow_the_data(root: Client, books: Books) -> None:
     assert "account:one" not in context
 
 
-def test_two_who_edit_the_same_letter() -> None:
+def test_concurrent_edits_of_a_dead_letter() -> None:
     (letter,) = fail()
     operations.replay_edited(letter, {"message": "first"})
     with pytest.raises(InvalidOperation, match="no longer open"):
@@ -442,10 +444,10 @@ def test_two_who_edit_the_same_letter() -> None:
     assert payload.decode(JobRecord.objects.get().data) == {"message": "first"}
 
 
-def test_edit_with_redis_away_waits_for_the_relay(root: Client, use_redis: UseRedis) -> None:
+def test_edit_while_redis_is_down_waits_for_the_relay(root: Client, use_redis: UseRedis) -> None:
     (letter,) = fail()
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
-    assert text(root.get(letter_url(letter)))
+    assert text(root.get(dead_letter_url(letter)))
     edit(root, letter, {"message": "x"})
     job = JobRecord.objects.get()
     assert (job.state, job.enqueued_at) == ("waiting", None)
@@ -465,17 +467,17 @@ def test_the_canary(root: Client, ending: str) -> None:
     if ending == "completed":
         JobRecord.objects.filter(pk=newest.job_id).update(name="test-noop", data={})
     response = root.post(fault_url(newest, "act/canary/"), REASON, follow=True)
-    assert f"Job {newest.job_id} was sent ahead of the others" in messages(response)
+    assert f"Job {newest.job_id} was replayed as a canary" in messages(response)
     assert DeadLetter.objects.filter(status="open").count() == 2
     if ending != "waiting":
         work()
         Books().fold()
     page = root.get(fault_url(newest))
     expected = {
-        "waiting": "It has not ended yet",
-        "failed": "It has failed again: the partner is away",
-        "another": "It has failed again: a file is missing That is another fault.",
-        "completed": "It has completed: the others can follow.",
+        "waiting": "The canary has not finished",
+        "failed": "The canary failed again: the partner is away",
+        "another": "The canary failed again: a file is missing This is a different fault.",
+        "completed": "The canary completed. You can replay the others.",
     }
     assert expected[ending] in text(page)
     assert ("data-wj-live" in page.content.decode()) == (ending == "waiting")
@@ -484,14 +486,14 @@ def test_the_canary(root: Client, ending: str) -> None:
     assert (entry.actor_name, entry.detail["job"]) == ("root", str(newest.job_id))
 
 
-def test_a_canary_of_nothing() -> None:
-    with pytest.raises(InvalidOperation, match="No letter of these is open"):
+def test_no_canary_without_open_dead_letters() -> None:
+    with pytest.raises(InvalidOperation, match="None of these dead letters is open"):
         operations.send_canary(DeadLetter.objects.all())
 
 
-def test_all_of_a_fault(root: Client) -> None:
+def test_replay_all_of_a_fault(root: Client) -> None:
     mine, other = fail(3), fail(1, "no such file")
-    assert "3 jobs go back to their queues" in text(root.get(fault_url(mine[0], "act/replay/")))
+    assert "3 jobs are requeued" in text(root.get(fault_url(mine[0], "act/replay/")))
     response = root.post(fault_url(mine[0], "act/replay/"), REASON, follow=True)
     assert "3 dead letters replayed" in messages(response)
     assert list(DeadLetter.objects.filter(status="open")) == other
@@ -500,14 +502,14 @@ def test_all_of_a_fault(root: Client) -> None:
     assert (other[0].status, other[0].note) == ("discarded", REASON["reason"])
 
 
-def test_all_of_a_fault_at_a_rate_is_done_by_a_job(root: Client) -> None:
+def test_replay_at_a_rate_runs_as_a_job(root: Client) -> None:
     mine = [*fail(3, queue="email", organization="acme"), *fail(2, organization="acme")]
     url = f"{fault_url(mine[0], 'act/replay/')}?queue=email&organization=acme&window=24h"
-    assert "At most so many a second" in text(root.get(url))
+    assert "Maximum rows per second" in text(root.get(url))
     response = root.post(url, {**REASON, "rate": "100"}, follow=True)
     operation = BulkOperation.objects.get()
     assert response.redirect_chain[-1][0].endswith(f"/bulkoperation/{operation.pk}/change/")
-    assert "A job does this now" in messages(response)
+    assert "The action runs as a job" in messages(response)
     assert (operation.total, operation.options, operation.reason) == (
         3,
         {"rate": 100.0},
@@ -519,7 +521,9 @@ def test_all_of_a_fault_at_a_rate_is_done_by_a_job(root: Client) -> None:
     assert set(DeadLetter.objects.filter(status="replayed")) == set(mine[:3])
 
 
-def test_many_letters_are_discarded_by_a_job(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_dead_letters_are_discarded_by_a_job(
+    root: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("wellos_jobs.admin.dead_letters.fault_page.MAX_INLINE", 2)
     mine, other = fail(3), fail(1, "no such file")
     root.post(fault_url(mine[0], "act/discard/"), REASON)
@@ -528,7 +532,9 @@ def test_many_letters_are_discarded_by_a_job(root: Client, monkeypatch: pytest.M
     assert set(DeadLetter.objects.filter(status="open")) == set(other)
 
 
-def test_many_letters_are_assigned_by_a_job(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_dead_letters_are_assigned_by_a_job(
+    root: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("wellos_jobs.admin.dead_letters.fault_page.MAX_INLINE", 2)
     monkeypatch.setattr(bulk, "CHUNK", 2)
     mine = fail(5)
@@ -536,7 +542,7 @@ def test_many_letters_are_assigned_by_a_job(root: Client, monkeypatch: pytest.Mo
     ann = User.objects.create_user("ann", is_staff=True)
     sent = {**REASON, "person": "ann", "note": "ask the partner"}
     response = root.post(fault_url(mine[1], "act/assign/"), sent, follow=True)
-    assert "A job does this now" in messages(response)
+    assert "The action runs as a job" in messages(response)
     assert not DeadLetter.objects.exclude(assigned_to=None).exists()
     work("default")
     operation = BulkOperation.objects.get()
@@ -550,7 +556,7 @@ def test_many_letters_are_assigned_by_a_job(root: Client, monkeypatch: pytest.Mo
     assert "Note ask the partner" in shown
 
 
-def test_letters_are_not_given_to_who_is_gone(root: Client) -> None:
+def test_dead_letters_are_not_assigned_to_inactive_users(root: Client) -> None:
     letter = fail()[0]
     report = operations.assign_many([letter], 0)
     assert (report.done, report.refused) == (
@@ -569,10 +575,10 @@ def test_assign_from_the_list(root: Client) -> None:
         "_selected_action": [str(letter.pk) for letter in mine],
     }
     asked = text(root.post(LETTERS, sent))
-    assert "1 open letter is given to a person" in asked
+    assert "1 open dead letter is assigned" in asked
     assert "1 is discarded already" in asked
     wrong = root.post(LETTERS, {**sent, "confirm": "yes", "reason": "x", "person": "nobody-here"})
-    assert "No member of staff is called" in text(wrong)
+    assert "There is no staff member with the username" in text(wrong)
     done = root.post(
         LETTERS, {**sent, "confirm": "yes", "reason": "x", "person": "root"}, follow=True
     )
@@ -580,7 +586,7 @@ def test_assign_from_the_list(root: Client) -> None:
     assert f"Dead letter {mine[0].pk} is no longer open" in messages(done)
 
 
-def test_the_list_shows_the_letters_that_the_page_of_a_fault_shows(root: Client) -> None:
+def test_the_list_matches_the_page_of_a_fault(root: Client) -> None:
     mine = [*fail(2, queue="email", organization="acme"), *fail(2, organization="acme")]
     page = root.get(
         f"{fault_url(mine[0])}?queue=email&organization=acme&window=7d&name=test-fail"
@@ -589,10 +595,10 @@ def test_the_list_shows_the_letters_that_the_page_of_a_fault_shows(root: Client)
     assert address is not None
     shown = root.get(html.unescape(address[1]))
     assert "2 dead letters" in text(shown)
-    assert letter_url(mine[1]) in shown.content.decode()
+    assert dead_letter_url(mine[1]) in shown.content.decode()
 
 
-def test_acts_take_only_what_the_filters_leave(root: Client) -> None:
+def test_actions_respect_the_filters(root: Client) -> None:
     mine = [*fail(2, queue="email"), *fail(2)]
     url = f"{fault_url(mine[0])}?queue=email"
     page = root.get(url).content.decode()
@@ -605,13 +611,14 @@ def test_assign(root: Client) -> None:
     letter = fail(2)[0]
     ada = User.objects.create_user("ada", is_staff=True)
     User.objects.create_user("customer")
-    form = root.get(letter_url(letter, "act/assign/")).content.decode()
+    form = root.get(dead_letter_url(letter, "act/assign/")).content.decode()
     assert 'value="root"' in form
     for name in ("customer", "nobody"):
-        response = root.post(letter_url(letter, "act/assign/"), {**REASON, "person": name})
-        assert f"No member of staff is called “{name}”" in text(response)
+        response = root.post(dead_letter_url(letter, "act/assign/"), {**REASON, "person": name})
+        assert f"There is no staff member with the username “{name}”" in text(response)
     root.post(
-        letter_url(letter, "act/assign/"), {**REASON, "person": "ada", "note": "ask the partner"}
+        dead_letter_url(letter, "act/assign/"),
+        {**REASON, "person": "ada", "note": "ask the partner"},
     )
     letter.refresh_from_db()
     assert (letter.assigned_to, letter.note) == (ada, "ask the partner")
@@ -619,25 +626,30 @@ def test_assign(root: Client) -> None:
         "to": "ada",
         "note": "ask the partner",
     }
-    for url in (letter_url(letter), fault_url(letter)):
+    for url in (dead_letter_url(letter), fault_url(letter)):
         assert "ada ask the partner" in text(root.get(url)).replace("Note ", "")
     response = root.post(fault_url(letter, "act/assign/"), {**REASON, "person": ""}, follow=True)
     assert "2 dead letters assigned" in messages(response)
     assert not DeadLetter.objects.exclude(assigned_to=None).exists()
 
 
-def test_acts_need_the_csrf_token(root: Client) -> None:
+def test_actions_need_the_csrf_token(root: Client) -> None:
     (letter,) = fail()
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(User.objects.get())
-    for url in (letter_url(letter, "act/replay/"), fault_url(letter, "act/replay/")):
+    for url in (dead_letter_url(letter, "act/replay/"), fault_url(letter, "act/replay/")):
         assert strict.post(url, REASON).status_code == 403
 
 
-def test_reading_writes_nothing(root: Client) -> None:
+def test_viewing_changes_nothing(root: Client) -> None:
     letter = fail(2)[0]
     with CaptureQueriesContext(connections["default"]) as captured:
-        for url in (FAULTS, fault_url(letter), letter_url(letter), letter_url(letter, "act/edit/")):
+        for url in (
+            FAULTS,
+            fault_url(letter),
+            dead_letter_url(letter),
+            dead_letter_url(letter, "act/edit/"),
+        ):
             root.get(url)
     assert not [
         query["sql"] for query in captured if re.match(r"\s*(INSERT|UPDATE|DELETE)", query["sql"])
@@ -645,7 +657,7 @@ def test_reading_writes_nothing(root: Client) -> None:
 
 
 @pytest.mark.urls("tests.admin.test_all_pages")
-def test_under_a_site_of_the_project_s_own(root: Client) -> None:
+def test_on_a_custom_admin_site(root: Client) -> None:
     letter = fail(2, organization="acme")[0]
     root.post(fault_url(letter, "act/canary/").replace("/admin/", "/backoffice/"), REASON)
     job = f"/admin/wellos_jobs/jobrecord/{letter.job_id}/"
@@ -653,17 +665,17 @@ def test_under_a_site_of_the_project_s_own(root: Client) -> None:
         FAULTS,
         fault_url(letter),
         fault_url(letter, "act/assign/"),
-        letter_url(letter),
+        dead_letter_url(letter),
         f"{job}change/",
     ]
-    for url in (*urls, letter_url(letter, "act/edit/"), f"{job}act/retry/", f"{job}copy/"):
+    for url in (*urls, dead_letter_url(letter, "act/edit/"), f"{job}act/retry/", f"{job}copy/"):
         page = root.get(url.replace("/admin/", "/backoffice/"))
         assert page.status_code == 200, url
         assert "/admin/wellos_jobs/" not in page.content.decode(), url
 
 
 @pytest.mark.urls("tests.support.small_site")
-def test_all_of_a_fault_where_a_site_has_no_page_of_operations(root: Client) -> None:
+def test_bulk_replay_on_a_site_without_bulk_operations(root: Client) -> None:
     letter = fail(2)[0]
     url = fault_url(letter, "act/replay/").replace("/admin/", "/small/")
     response = root.post(url, {**REASON, "rate": "100"})
@@ -675,7 +687,7 @@ def test_all_of_a_fault_where_a_site_has_no_page_of_operations(root: Client) -> 
 
 
 @pytest.mark.browser
-def test_a_replay_with_the_keyboard_alone(page: Any) -> None:
+def test_replay_by_keyboard(page: Any) -> None:
     login(page, User.objects.create_superuser("root"))
     (letter,) = fail()
     page.goto(FAULTS)
@@ -686,7 +698,7 @@ def test_a_replay_with_the_keyboard_alone(page: Any) -> None:
     axe(page)
     narrow(page)
     press_to(page, str(letter.pk))
-    page.wait_for_url(f"**{letter_url(letter)}")
+    page.wait_for_url(f"**{dead_letter_url(letter)}")
     axe(page)
     narrow(page)
     press_to(page, "Replay")
@@ -695,7 +707,7 @@ def test_a_replay_with_the_keyboard_alone(page: Any) -> None:
     assert page.evaluate("document.activeElement.name") == "reason"
     page.keyboard.type("the partner is back")
     press_to(page, "Replay")
-    page.get_by_text("The job runs again", exact=True).wait_for()
+    page.get_by_text("The job was replayed", exact=True).wait_for()
     letter.refresh_from_db()
     assert (letter.status, letter.note) == ("replayed", "the partner is back")
 
@@ -714,7 +726,7 @@ def press_to(page: Any, label: str) -> None:
 def test_edit_replay_and_canary_in_the_browser(page: Any) -> None:
     login(page, User.objects.create_superuser("root"))
     first, second, _third = fail(3)
-    page.goto(letter_url(first))
+    page.goto(dead_letter_url(first))
     page.get_by_role("link", name="Edit data and replay").click()
     axe(page)
     narrow(page)
@@ -725,12 +737,12 @@ def test_edit_replay_and_canary_in_the_browser(page: Any) -> None:
     axe(page)
     page.get_by_label("Data").fill('{"message": "x"}')
     page.get_by_role("button", name="Edit data and replay").click()
-    page.get_by_text("The job runs again, with other data").wait_for()
+    page.get_by_text("The job was replayed with the edited data").wait_for()
     page.goto(fault_url(second))
     page.evaluate("localStorage.setItem('wellos_jobs.refresh', '1')")
     page.get_by_role("link", name="Send a canary").click()
     page.get_by_label("Reason").fill("first one of them")
     page.get_by_role("button", name="Send a canary").click()
-    page.get_by_text("It has not ended yet").wait_for()
+    page.get_by_text("The canary has not finished").wait_for()
     work()
-    page.get_by_text("It has failed again").wait_for()
+    page.get_by_text("The canary failed again").wait_for()

@@ -1,5 +1,4 @@
-"""Batches and flows in the admin: what their pages show, to whom, at which cost, and what can be
-done there."""
+"""Pages of batches and flows: contents, permissions, queries and actions."""
 
 from __future__ import annotations
 
@@ -86,7 +85,7 @@ def test_the_list_of_batches(root: Client) -> None:
     assert "export done 100% 1 1 completed acme" in shown
 
 
-def test_what_is_done_counts_as_its_row_has_it(root: Client) -> None:
+def test_done_batches_use_stored_counts(root: Client) -> None:
     batch = import_of(completed=2)
     JobRecord.objects.filter(batch=batch.id).delete()  # they were old
     assert "100% 2 2 completed" in text(root.get(BATCHES))
@@ -97,7 +96,7 @@ def test_the_page_of_a_batch(root: Client) -> None:
     response = root.get(f"{BATCHES}{batch.id}/change/")
     shown = text(response)
     assert "Jobs 4 Waiting 1 Completed 2 Failed 1" in shown
-    assert "all jobs have ended test-summary blocked" in shown
+    assert "all jobs finished test-summary blocked" in shown
     assert "1/3 HTTP 404" in shown
     assert (
         f"/admin/wellos_jobs/jobrecord/?batch__exact={batch.id}&amp;state__exact=failed"
@@ -108,7 +107,7 @@ def test_the_page_of_a_batch(root: Client) -> None:
     )
 
 
-def test_a_batch_that_is_not_there(root: Client) -> None:
+def test_a_missing_batch(root: Client) -> None:
     assert root.get(f"{BATCHES}{uuid.uuid4()}/change/").status_code == 302
     assert root.get(f"{BATCHES}nonsense/change/").status_code == 302
 
@@ -120,9 +119,7 @@ def test_speed_and_time_left() -> None:
     assert groups.speed(groups.Tally({"waiting": 3}), begun, begun) == (0.0, None)
 
 
-def test_lists_cost_the_same_however_much_there_is(
-    root: Client, django_assert_num_queries: Any
-) -> None:
+def test_queries_are_constant(root: Client, django_assert_num_queries: Any) -> None:
     import_of(waiting=1)
     flow_of()
     root.get(BATCHES)
@@ -152,15 +149,15 @@ def act_on_batch(client: Client, action: str, batch: Batch) -> Any:
 def test_cancel_and_retry_a_batch(root: Client) -> None:
     batch = import_of(completed=0, failed=1, waiting=2)
     asked = root.post(BATCHES, {"action": "retry_batches", "_selected_action": str(batch.id)})
-    assert "1 failed job runs again" in text(asked)
-    assert "1 batch runs again" in text(act_on_batch(root, "retry_batches", batch))
+    assert "1 failed job is retried" in text(asked)
+    assert "1 batch retried" in text(act_on_batch(root, "retry_batches", batch))
     assert batch.progress["failed"] == 0
     assert "1 batch canceled" in text(act_on_batch(root, "cancel_batches", batch))
     Books().fold()
     assert batch.progress["canceled"] == 3
     assert Row.objects.get().state == "done"
     nothing = root.post(BATCHES, {"action": "retry_batches", "_selected_action": str(batch.id)})
-    assert "There is nothing to do" in text(nothing)
+    assert "does not apply to any selected row" in text(nothing)
     entries = AuditEntry.objects.filter(target_type="batch").order_by("pk")
     assert list(entries.values_list("action", "reason")) == [
         ("retried", "the file was wrong"),
@@ -168,7 +165,7 @@ def test_cancel_and_retry_a_batch(root: Client) -> None:
     ]
 
 
-def test_redis_away_while_a_batch_is_canceled(root: Client, use_redis: UseRedis) -> None:
+def test_cancel_a_batch_while_redis_is_down(root: Client, use_redis: UseRedis) -> None:
     batch = import_of(waiting=1)
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
     assert "Redis cannot be reached" in text(act_on_batch(root, "cancel_batches", batch))
@@ -178,7 +175,7 @@ def test_redis_away_while_a_batch_is_canceled(root: Client, use_redis: UseRedis)
 
 
 @pytest.mark.parametrize("verb", ["retry", "cancel"])
-def test_acts_on_batches_need_their_permission(verb: str) -> None:
+def test_batch_actions_need_their_permission(verb: str) -> None:
     batch = import_of(failed=1, waiting=1)
     viewer = client_of(staff("view_batch"))
     assert "_batches" not in viewer.get(f"{BATCHES}{batch.id}/change/").content.decode()
@@ -195,7 +192,7 @@ def test_acts_on_batches_need_their_permission(verb: str) -> None:
     assert client_of(staff("view_jobrecord")).get(BATCHES).status_code == 403
 
 
-def test_batches_of_other_organizations_are_not_there(scoped: None) -> None:
+def test_batches_of_other_organizations_are_hidden(scoped: None) -> None:
     mine, other = import_of(name="mine"), import_of(name="theirs", organization="globex")
     client = client_of(staff("view_batch", "cancel_batch"))
     assert "mine" in text(client.get(BATCHES))
@@ -207,17 +204,17 @@ def test_batches_of_other_organizations_are_not_there(scoped: None) -> None:
 
 
 @pytest.mark.parametrize("verb", ["retry", "cancel"])
-def test_a_batch_with_jobs_beyond_the_border_is_left_alone(scoped: None, verb: str) -> None:
+def test_a_batch_with_hidden_jobs_is_not_changed(scoped: None, verb: str) -> None:
     mine, mixed = import_of(failed=1), import_of(failed=1, waiting=1, name="mixed")
     BatchRow.objects.filter(pk=mine.id).update(state="closed", finished_at=None)
     JobRecord.objects.filter(batch=mixed.id, state="waiting").update(organization_id="globex")
     client = client_of(staff("view_batch", f"{verb}_batch"))
     page = client.get(f"{BATCHES}{mixed.id}/change/").content.decode()
     assert f"{verb}_batches" not in page
-    assert "1 batch has jobs that you may not see, too" in page
+    assert "1 batch has jobs that you may not see" in page
     assert f"{verb}_batches" in client.get(f"{BATCHES}{mine.id}/change/").content.decode()
     sent = {"action": f"{verb}_batches", "_selected_action": [str(mine.id), str(mixed.id)]}
-    assert "1 batch has jobs that you may not see, too" in text(client.post(BATCHES, sent))
+    assert "1 batch has jobs that you may not see" in text(client.post(BATCHES, sent))
     client.post(BATCHES, {**sent, "confirm": "yes", "reason": "the file was wrong"})
     assert list(
         AuditEntry.objects.filter(target_type="batch").values_list("target_id", flat=True)
@@ -230,7 +227,7 @@ def test_a_batch_with_jobs_beyond_the_border_is_left_alone(scoped: None, verb: s
 # --- flows ----------------------------------------------------------------------------------------
 
 
-def test_the_list_of_flows_has_the_newest_first(root: Client) -> None:
+def test_flows_are_listed_newest_first(root: Client) -> None:
     first, second = flow_of(), flow_of(noop.with_data(), noop.with_data())
     shown = text(root.get(FLOWS))
     assert shown.index(str(second)) < shown.index(str(first))
@@ -240,7 +237,7 @@ def test_the_list_of_flows_has_the_newest_first(root: Client) -> None:
     assert "100% 3 3 completed acme" in text(root.get(FLOWS))
 
 
-def test_flows_a_page_at_a_time(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_of_flows(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wellos_jobs.admin.groups.flows.FLOWS", 2)
     flows = [flow_of() for _ in range(3)]
     first = text(root.get(FLOWS))
@@ -254,7 +251,7 @@ def test_flows_a_page_at_a_time(root: Client, monkeypatch: pytest.MonkeyPatch) -
     assert "Older" not in second
 
 
-def test_a_flow_whose_root_is_no_longer_kept(root: Client) -> None:
+def test_a_flow_with_a_deleted_root(root: Client) -> None:
     flow = flow_of()
     run_all()
     JobRecord.objects.filter(flow_id=flow, parent=None).delete()
@@ -274,7 +271,7 @@ def test_the_page_of_a_flow(root: Client) -> None:
     assert "HTTP 404" in shown
     assert root.get(f"{FLOWS}{uuid.uuid4()}/").status_code == 404
     assert root.get(FLOWS, {"id": str(flow)}).headers["Location"] == f"{FLOWS}{flow}/"
-    assert "xyz is no id of a flow" in text(root.get(FLOWS, {"id": "xyz"}))
+    assert "xyz is not a flow id" in text(root.get(FLOWS, {"id": "xyz"}))
 
 
 def act_on_flow(client: Client, verb: str, flow: uuid.UUID) -> Any:
@@ -286,9 +283,9 @@ def test_retry_and_cancel_a_flow(root: Client) -> None:
     flow = flow_of(scripted.with_data(steps=LOST))
     run_all()
     asked = root.post(f"{FLOWS}{flow}/", {"action": "ask", "verb": "retry", "target": str(flow)})
-    assert "Its failed jobs run again" in text(asked)
+    assert "Failed jobs are retried" in text(asked)
     assert act_on_flow(root, "retry", flow).status_code == 302
-    assert "1 job runs again" in text(root.get(f"{FLOWS}{flow}/"))
+    assert "1 job retried" in text(root.get(f"{FLOWS}{flow}/"))
     act_on_flow(root, "cancel", flow)
     assert "1 job canceled" in text(root.get(f"{FLOWS}{flow}/"))
     Books().fold()
@@ -299,7 +296,7 @@ def test_retry_and_cancel_a_flow(root: Client) -> None:
 
 
 @pytest.mark.parametrize("verb", ["retry", "cancel"])
-def test_acts_on_flows_need_their_permission(verb: str) -> None:
+def test_flow_actions_need_their_permission(verb: str) -> None:
     flow = flow_of(scripted.with_data(steps=LOST))
     viewer = client_of(staff("view_jobrecord"))
     assert 'class="wj-act"' not in viewer.get(f"{FLOWS}{flow}/").content.decode()
@@ -312,7 +309,7 @@ def test_acts_on_flows_need_their_permission(verb: str) -> None:
     )
 
 
-def test_flows_of_other_organizations_are_not_there(scoped: None) -> None:
+def test_flows_of_other_organizations_are_hidden(scoped: None) -> None:
     mine, other = flow_of(), flow_of(organization="globex")
     client = client_of(staff("view_jobrecord", "cancel_flow"))
     shown = text(client.get(FLOWS))
@@ -325,7 +322,7 @@ def test_flows_of_other_organizations_are_not_there(scoped: None) -> None:
 
 
 @pytest.mark.parametrize("verb", ["retry", "cancel"])
-def test_a_flow_with_jobs_beyond_the_border_is_left_alone(scoped: None, verb: str) -> None:
+def test_a_flow_with_hidden_jobs_is_not_changed(scoped: None, verb: str) -> None:
     flow = flow_of(scripted.with_data(steps=LOST))
     if verb == "retry":
         run_all()
@@ -339,7 +336,7 @@ def test_a_flow_with_jobs_beyond_the_border_is_left_alone(scoped: None, verb: st
     client = client_of(staff("view_jobrecord", f"{verb}_flow"))
     page = client.get(f"{FLOWS}{flow}/").content.decode()
     assert 'class="wj-act"' not in page
-    told = "Jobs that you may not see belong to this flow, too"
+    told = "This flow has jobs that you may not see"
     assert told in page
     asked = client.post(f"{FLOWS}{flow}/", {"action": "ask", "verb": verb, "target": str(flow)})
     assert told in text(asked)
@@ -370,10 +367,10 @@ def test_batches_in_the_browser(page: Any) -> None:
     Books().fold()
     page.get_by_text("100%").wait_for()
     page.get_by_label("Refresh").select_option("0")
-    page.get_by_role("button", name="Retry the failed").click()
+    page.get_by_role("button", name="Retry failed jobs").click()
     page.get_by_label("Reason").fill("the partner is back")
     page.get_by_role("button", name="Retry").click()
-    page.get_by_text("1 batch runs again").wait_for()
+    page.get_by_text("1 batch retried").wait_for()
     assert batch.progress["failed"] == 0
 
 

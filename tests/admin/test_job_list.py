@@ -1,5 +1,4 @@
-"""The list of jobs in the admin: what its search understands, what its filters leave and count, and
-at which cost."""
+"""The list of jobs: search, filters, counts and queries."""
 
 from __future__ import annotations
 
@@ -50,13 +49,13 @@ def names(response: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("model", "title"), [("jobrecord", "Jobs"), ("schedule", "Schedules"), ("batch", "Batches")]
 )
-def test_a_list_is_called_by_what_it_lists(root: Client, model: str, title: str) -> None:
+def test_list_titles(root: Client, model: str, title: str) -> None:
     page = root.get(f"/admin/wellos_jobs/{model}/").content.decode()
     assert f"<h1>{title}</h1>" in page
     assert f"<title>{title} | Django site admin</title>" in page
 
 
-def test_what_is_understood() -> None:
+def test_parsing() -> None:
     term = search.Term
     assert search.parse(
         'no route state:failed to data.a.b:"Ann Lee" "the rest" http://x data:1 NAME:y'
@@ -98,14 +97,12 @@ def test_prefixes(root: Client) -> None:
         assert names(root.get(JOBS, {"q": typed})) == wanted, typed
 
 
-def test_a_state_that_there_is_not(root: Client) -> None:
+def test_an_unknown_state(root: Client) -> None:
     record()
     response = root.get(JOBS, {"q": "state:broken"})
     assert names(response) == []
-    assert (
-        "There is no state “broken”: there are waiting, delayed, blocked, active, completed, failed, canceled"
-        in (text(response))
-    )
+    states = "waiting, delayed, blocked, active, completed, failed, canceled"
+    assert f"Unknown state “broken”; use one of {states}" in text(response)
 
 
 ORDER = uuid.UUID("018f6b2e-0000-7000-8000-000000000001")
@@ -153,7 +150,7 @@ def test_a_quoted_number_is_text(root: Client) -> None:
     assert as_text == (["number", "text"] if connections["default"].vendor == "mysql" else ["text"])
 
 
-def test_encrypted_values_are_not_found_and_the_page_says_so(root: Client) -> None:
+def test_encrypted_values_are_not_searched(root: Client) -> None:
     sealed = next(job for job in all_jobs() if job.sensitive)
     name = min(sealed.sensitive)
     JobRecord.objects.create(
@@ -164,21 +161,21 @@ def test_encrypted_values_are_not_found_and_the_page_says_so(root: Client) -> No
     )
     response = root.get(JOBS, {"q": f"data.{name}:s3cret"})
     assert names(response) == []
-    assert f"Some jobs keep {name} encrypted: encrypted values cannot be searched" in text(response)
+    assert f"Some jobs encrypt {name}, and encrypted values cannot be searched" in text(response)
 
 
-def test_data_is_found_only_by_those_who_may_see_it() -> None:
+def test_searching_data_needs_a_permission() -> None:
     record("secretive", {"customer": "Ann"})
     reader = client_of(staff("view_jobrecord"))
     response = reader.get(JOBS, {"q": "data.customer:Ann"})
     assert names(response) == []
-    assert "Data is searched only for those who may see it" in text(response)
+    assert "You need the permission “view_payload” to search data" in text(response)
     assert names(
         client_of(staff("view_jobrecord", "view_payload")).get(JOBS, {"q": "data.customer:Ann"})
     ) == ["secretive"]
 
 
-def test_the_search_keeps_within_one_s_organizations(settings: Any) -> None:
+def test_search_is_limited_to_organizations(settings: Any) -> None:
     settings.WELLOS_JOBS = {
         **settings.WELLOS_JOBS,
         "ADMIN_ORGANIZATIONS": "tests.support.users.only_acme",
@@ -243,7 +240,7 @@ def test_filters(root: Client) -> None:
     assert root.get(f"{JOBS}?batch=no-id")["Location"].endswith("?e=1")
 
 
-def test_each_choice_says_how_many_it_leaves(root: Client) -> None:
+def test_filter_choices_show_counts(root: Client) -> None:
     record("a", state="failed", error="x")
     record("b", state="failed", queue="email")
     record("c", queue="email")
@@ -263,7 +260,7 @@ def test_each_choice_says_how_many_it_leaves(root: Client) -> None:
     assert "email (0)" in text(root.get(f"{JOBS}?q=name:a"))
 
 
-def test_counts_have_an_end(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filter_counts_are_capped(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paginator, "MAX_COUNT", 60)
     for number in range(70):
         record(f"n{number}", state="failed" if number % 2 else "waiting", created_at=timezone.now())
@@ -273,7 +270,7 @@ def test_counts_have_an_end(root: Client, monkeypatch: pytest.MonkeyPatch) -> No
     assert "60+ jobs" in shown
 
 
-def test_the_cost_is_fixed(root: Client) -> None:
+def test_queries_are_constant(root: Client) -> None:
     def cost(query: str) -> int:
         with CaptureQueriesContext(connections["default"]) as captured:
             assert root.get(f"{JOBS}{query}").status_code == 200
@@ -297,7 +294,7 @@ def test_the_cost_is_fixed(root: Client) -> None:
     )  # session, user, count, rows, users of the rows, counts of all filters, views
 
 
-def test_only_what_an_index_orders_can_be_sorted(root: Client) -> None:
+def test_only_indexed_columns_are_sortable(root: Client) -> None:
     record()
     page = root.get(JOBS).content.decode()
     assert len(re.findall(r'<th[^>]* class="[^"]*sortable', page)) == 1

@@ -1,5 +1,4 @@
-"""The page of a job in the admin: what it shows, to whom, at which cost, and what its buttons
-do."""
+"""The page of a job: contents, permissions, queries and buttons."""
 
 from __future__ import annotations
 
@@ -75,7 +74,7 @@ def links(response: Any) -> set[str]:
 # --- what it shows --------------------------------------------------------------------------------
 
 
-def test_what_happened_stands_on_the_page_in_order(root: Client, books: Books) -> None:
+def test_the_timeline(root: Client, books: Books) -> None:
     record = failed(books, organization="acme")
     operations.retry(record, by=User.objects.get(), reason="partner is back")
     work()
@@ -98,7 +97,7 @@ def test_what_happened_stands_on_the_page_in_order(root: Client, books: Books) -
             "Attempt 1: failed for good",
             "Dead letters",
             "replayed",
-            "Attempts that did not complete",
+            "Unsuccessful attempts",
             "replay 1",
         ),
         *("Traceback (most recent call last)", "Facts", str(record.pk), "acme"),
@@ -143,7 +142,7 @@ def test_a_job_in_each_state(root: Client, books: Books, state: str) -> None:
     assert {"completed": "Completed after", "canceled": "Canceled"}.get(state, "Created") in shown
 
 
-def test_what_redis_knows_better(root: Client) -> None:
+def test_newer_values_from_redis(root: Client) -> None:
     handle = jobs.add.enqueue(a=41)
     work()
     assert handle.record().state == "waiting"
@@ -153,7 +152,7 @@ def test_what_redis_knows_better(root: Client) -> None:
     assert handle.record().state == "waiting"  # looking saved nothing
 
 
-def test_redis_away(root: Client, use_redis: UseRedis) -> None:
+def test_redis_is_down(root: Client, use_redis: UseRedis) -> None:
     handle = jobs.noop.enqueue()
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
     shown = text(root.get(url_of(handle)))
@@ -162,9 +161,7 @@ def test_redis_away(root: Client, use_redis: UseRedis) -> None:
 
 
 @pytest.mark.parametrize("fault", ["status", "kind", "missing", "limits"])
-def test_a_hash_that_is_corrupt_or_missing(
-    root: Client, redis_client: redis.Redis, fault: str
-) -> None:
+def test_corrupt_or_missing_hash(root: Client, redis_client: redis.Redis, fault: str) -> None:
     handle = jobs.noop.enqueue()
     key = keys.job(handle)
     match fault:
@@ -188,13 +185,13 @@ def test_a_hash_that_is_corrupt_or_missing(
     assert expected[fault] in shown
 
 
-def test_a_traceback_of_five_megabytes(root: Client, books: Books) -> None:
+def test_long_traceback(root: Client, books: Books) -> None:
     record = failed(books)
     JobAttempt.objects.update(traceback="Traceback" + "x" * 5_000_000 + "the very end")
     response = root.get(url_of(record))
     assert len(response.content) < 100_000
     assert "the very end" in text(response)
-    assert "characters are left out here" in text(response)
+    assert "characters are omitted" in text(response)
     address = re.search(r'href="([^"]+traceback\.txt)"', response.content.decode())
     assert address is not None
     whole = root.get(address[1])
@@ -206,14 +203,14 @@ def test_a_traceback_of_five_megabytes(root: Client, books: Books) -> None:
     )
 
 
-def test_an_error_of_five_megabytes(root: Client, books: Books) -> None:
+def test_long_error(root: Client, books: Books) -> None:
     record = failed(books)
     JobRecord.objects.update(error="e" * 5_000_000)
     assert len(root.get(url_of(record)).content) < 100_000
 
 
 @pytest.mark.parametrize("job_id", ["nonsense", "00000000-0000-0000-0000-000000000000"])
-def test_no_job(root: Client, job_id: str) -> None:
+def test_a_missing_job(root: Client, job_id: str) -> None:
     assert root.get(url_of(job_id)).status_code == 404
 
 
@@ -227,7 +224,8 @@ def test_the_log_by_level(root: Client, books: Books) -> None:
     JobLog.objects.create(job=record, replay=1, number=1, lines=lines, dropped=7)
     shown = text(root.get(url_of(record)))
     assert re.search(
-        r"Attempt 1 replay 1 7 earlier lines were not kept\..*?22:13:20\.250 DEBUG partner a DEBUG line",
+        r"Attempt 1 replay 1 7 earlier lines were not kept\..*?"
+        r"22:13:20\.250 DEBUG partner a DEBUG line",
         shown,
     )
     assert (
@@ -237,10 +235,10 @@ def test_the_log_by_level(root: Client, books: Books) -> None:
     assert "a DEBUG line" not in some
     assert "a WARNING line" in some
     assert "a ERROR line" in some
-    assert "No line of this level." in some
+    assert "No lines of this level." in some
 
 
-def test_a_text_in_the_log(root: Client, books: Books) -> None:
+def test_search_in_the_log(root: Client, books: Books) -> None:
     record = failed(books)
     lines = [[1700000000 + n, "INFO", "shop", f"line {n:03}"] for n in range(40)]
     lines[10][3] = "the <Partner> is away"
@@ -253,7 +251,7 @@ def test_a_text_in_the_log(root: Client, books: Books) -> None:
     JobLog.objects.create(job=record, number=8, lines=lines)
     page = root.get(url_of(record, "change/?log=partner"))
     shown = text(page)
-    assert "3 lines were found." in shown
+    assert "3 matching lines." in shown
     assert re.search(
         r"line 008 .*line 009 .*the < Partner > is away .*partner , partner .*line 012 .*line 013 ",
         shown,
@@ -264,17 +262,17 @@ def test_a_text_in_the_log(root: Client, books: Books) -> None:
     assert page.content.count(b"<mark>") == 4
     assert b"the &lt;<mark>Partner</mark>&gt; is away" in page.content
     assert page.content.count(b'class="wj-log"') == 2, "runs without the text are left out"
-    assert "1 line was found." in text(root.get(url_of(record, "change/?log=partner&level=ERROR")))
-    assert "0 lines were found." in text(root.get(url_of(record, "change/?log=[a-z]")))
+    assert "1 matching line." in text(root.get(url_of(record, "change/?log=partner&level=ERROR")))
+    assert "0 matching lines." in text(root.get(url_of(record, "change/?log=[a-z]")))
 
 
-def test_of_many_lines_with_the_text_the_first_are_shown(root: Client, books: Books) -> None:
+def test_matching_log_lines_are_capped(root: Client, books: Books) -> None:
     record = failed(books)
     lines = [[1700000000 + n, "INFO", "shop", f"line {n:03}"] for n in range(500)]
     for number in range(3):
         JobLog.objects.create(job=record, number=number + 1, lines=lines)
     page = root.get(url_of(record, "change/?log=LINE"))
-    assert "The first 200 lines that were found" in text(page)
+    assert "The first 200 matching lines" in text(page)
     assert page.content.count(b"<mark>") == 200
 
 
@@ -287,7 +285,7 @@ def test_the_holder_of_the_unique_key(root: Client) -> None:
     assert f"held by {first.id}" in text(root.get(url_of(copy)))
 
 
-def test_jobs_like_this(root: Client, books: Books) -> None:
+def test_similar_jobs(root: Client, books: Books) -> None:
     for _ in range(3):
         jobs.add.enqueue(a=1)
     work()
@@ -301,7 +299,7 @@ def test_jobs_like_this(root: Client, books: Books) -> None:
     )
     shown = text(root.get(url_of(job)))
     assert "Success, last 3 100 % Run p50, 24 h ≤ 100 ms Run p95, 24 h ≤ 1.0 s" in shown
-    assert shown.partition("Jobs like this")[2].count("completed") == 3
+    assert shown.partition("Similar jobs")[2].count("completed") == 3
 
 
 # --- flows ----------------------------------------------------------------------------------------
@@ -338,16 +336,16 @@ def test_a_job_with_needs_and_dependents_but_no_flow(root: Client) -> None:
     assert '<svg class="wj-flow"' not in root.get(url_of(jobs.noop.enqueue())).content.decode()
 
 
-def test_a_flow_that_is_too_large_is_a_list(root: Client) -> None:
+def test_a_large_flow_is_a_list(root: Client) -> None:
     children = [jobs.add.with_data(a=n) for n in range(200)]
     flow = Flow(jobs.noop.with_data(), children=children).enqueue()
     response = root.get(url_of(flow.handles[0]))
-    assert "More than 200 jobs are too many to draw" in text(response)
+    assert "not drawn for more than 200 jobs" in text(response)
     assert '<svg class="wj-flow"' not in response.content.decode()
 
 
 @pytest.mark.parametrize("shape", ["chain", "star", "diamond", "circle", "random"])
-def test_a_layout_has_no_two_nodes_in_one_place(shape: str) -> None:
+def test_layout_nodes_do_not_overlap(shape: str) -> None:
     count = {"random": 150}.get(shape, 12)
     edges = {
         "chain": [(n, n + 1) for n in range(count - 1)],
@@ -372,9 +370,7 @@ def test_a_layout_has_no_two_nodes_in_one_place(shape: str) -> None:
 # --- cost -----------------------------------------------------------------------------------------
 
 
-def test_the_page_costs_the_same_however_much_there_is(
-    root: Client, books: Books, round_trips: Any
-) -> None:
+def test_queries_of_the_page_are_constant(root: Client, books: Books, round_trips: Any) -> None:
     record = failed(books)
     flow = Flow(jobs.noop.with_data(), children=[jobs.add.with_data(a=1)]).enqueue()
     JobRecord.objects.filter(pk=record.pk).update(flow_id=flow.id, parent=flow.handles[0].id)
@@ -408,7 +404,7 @@ def test_the_page_costs_the_same_however_much_there_is(
     assert len(few) == len(many) <= 12
 
 
-def test_reading_writes_nothing(root: Client, books: Books, redis_client: redis.Redis) -> None:
+def test_viewing_changes_nothing(root: Client, books: Books, redis_client: redis.Redis) -> None:
     handle = jobs.noop.enqueue()
     books.fold()
     before = {key: redis_client.dump(key) for key in redis_client.keys("*")}
@@ -425,7 +421,7 @@ def test_reading_writes_nothing(root: Client, books: Books, redis_client: redis.
 # --- who sees and does what -----------------------------------------------------------------------
 
 
-def test_data_are_masked_and_only_for_the_permission(books: Books) -> None:
+def test_data_is_masked_and_needs_a_permission(books: Books) -> None:
     handle = jobs.secret.enqueue(token="open sesame")
     work()
     books.fold()
@@ -439,14 +435,14 @@ def test_data_are_masked_and_only_for_the_permission(books: Books) -> None:
     assert "open sesame" not in seen + hidden
 
 
-def test_a_requester_on_the_staff_sees_the_data_of_the_own_job() -> None:
+def test_staff_requesters_see_the_data_of_their_jobs() -> None:
     client = client_of(staff("view_jobrecord"))
     mine = jobs.add.using(requested_by=User.objects.get()).enqueue(a=7)
     assert '"a": 7' in text(client.get(url_of(mine)))
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_each_verb_has_its_permission(books: Books, verb: str) -> None:
+def test_each_action_has_its_permission(books: Books, verb: str) -> None:
     job: Any = failed(books) if verb == "retry" else jobs.noop.using(delay=60).enqueue()
     books.fold()
     permission = VERBS[verb]
@@ -518,7 +514,7 @@ def test_an_id_of_another_organization_is_not_found(settings: Any, books: Books)
     assert "Run p50" not in shown
     sent = {"action": "confirm", "data": "{}", "queue": "default", "priority": "5", "reason": "x"}
     response = client.post(url_of(mine, "copy/"), {**sent, "organization": "globex"})
-    assert "You do not see the jobs of organization “globex”" in text(response)
+    assert "You may not see jobs of organization “globex”" in text(response)
     assert client.post(url_of(mine, "copy/"), {**sent, "organization": "acme"}).status_code == 302
 
 
@@ -534,14 +530,14 @@ def act(client: Client, job: Any, verb: str, **fields: Any) -> str:
 
 def test_what_the_buttons_do(root: Client, books: Books) -> None:
     record = failed(books)
-    assert act(root, record, "retry") == "The job runs again"
+    assert act(root, record, "retry") == "The job was retried"
     job = jobs.noop.using(delay=60).enqueue()
-    assert act(root, job, "priority", priority="1") == "The job has another priority"
-    assert act(root, job, "move", queue="email") == "The job is in another queue"
+    assert act(root, job, "priority", priority="1") == "The priority was changed"
+    assert act(root, job, "move", queue="email") == "The job was moved"
     assert (job.record().priority, job.record().queue) == (Priority.CRITICAL, "email")
-    assert act(root, job, "promote") == "The job runs now"
+    assert act(root, job, "promote") == "The job was enqueued to run now"
     assert queues.counts("email").waiting == 1
-    assert act(root, job, "cancel") == "The job is canceled"
+    assert act(root, job, "cancel") == "The job was canceled"
     books.fold()
     assert "is canceled already" in act(root, job, "cancel")
     entries = AuditEntry.objects.exclude(action="failed").order_by("pk")
@@ -556,7 +552,7 @@ def test_what_the_buttons_do(root: Client, books: Books) -> None:
 
 def test_an_act_asks_why(root: Client, books: Books) -> None:
     record = failed(books)
-    assert "The job runs again from the start" in text(root.get(url_of(record, "act/retry/")))
+    assert "The job is retried from the start" in text(root.get(url_of(record, "act/retry/")))
     response = root.post(
         url_of(record, "act/retry/"), {"action": "confirm", "verb": "retry", "reason": " "}
     )
@@ -572,7 +568,7 @@ def test_what_cannot_be_done_is_told(root: Client, books: Books, use_redis: UseR
     foreign = JobRecord.objects.create(
         name="f", queue="default", state="failed", rq_id="x", created_at=timezone.now()
     )
-    assert "enqueued by plain RQ code" in text(root.get(url_of(foreign, "act/retry/")))
+    assert "enqueued with plain RQ" in text(root.get(url_of(foreign, "act/retry/")))
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
     assert "Redis cannot be reached" in act(root, waiting, "cancel")
     assert AuditEntry.objects.count() == 0
@@ -586,7 +582,7 @@ def test_a_forged_verb_has_the_permission_of_its_address(books: Books) -> None:
     assert AuditEntry.objects.get().action == "promoted"
 
 
-def test_acts_need_the_csrf_token(root: Client, books: Books) -> None:
+def test_actions_need_the_csrf_token(root: Client, books: Books) -> None:
     record = failed(books)
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(User.objects.get())
@@ -660,7 +656,7 @@ def test_edit_a_copy_and_enqueue(root: Client, books: Books) -> None:
         ({"a": {"$uuid": "no"}}, "broken $uuid"),
     ],
 )
-def test_data_that_do_not_fit_are_told_at_the_field(root: Client, data: Any, told: str) -> None:
+def test_errors_in_data_are_shown_at_the_field(root: Client, data: Any, told: str) -> None:
     handle = jobs.add.enqueue(a=1)
     response = copy(root, handle, data)
     assert told in text(response)
@@ -685,7 +681,7 @@ def test_sensitive_values_are_kept_unless_replaced(root: Client) -> None:
     ]
 
 
-def test_values_that_json_lacks_stay_what_they_are(root: Client) -> None:
+def test_tagged_values_are_kept(root: Client) -> None:
     value = {
         "when": datetime(2026, 11, 24, tzinfo=UTC),
         "sum": Decimal("1.10"),
@@ -697,15 +693,15 @@ def test_values_that_json_lacks_stay_what_they_are(root: Client) -> None:
     assert edits.payload.decode(made.data) == {"value": value}
 
 
-def test_a_copy_that_a_unique_key_forbids(root: Client) -> None:
+def test_a_copy_with_a_held_unique_key(root: Client) -> None:
     handle = once.enqueue(number=5)
     response = copy(root, handle, {"number": 5})
-    assert f"Nothing was enqueued: job {handle} holds the unique key" in text(response)
+    assert f"Not enqueued: job {handle} holds the unique key" in text(response)
     assert JobRecord.objects.count() == 1
     assert AuditEntry.objects.count() == 0
 
 
-def test_a_job_that_nobody_declares_cannot_be_copied(root: Client) -> None:
+def test_undeclared_jobs_cannot_be_copied(root: Client) -> None:
     job = JobRecord.objects.create(
         name="gone", queue="default", state="failed", created_at=timezone.now()
     )
@@ -715,7 +711,7 @@ def test_a_job_that_nobody_declares_cannot_be_copied(root: Client) -> None:
         operations.enqueue_copy(job)
 
 
-def test_a_mask_that_hides_nothing_is_refused() -> None:
+def test_a_mask_without_a_stored_value_is_refused() -> None:
     handle = jobs.secret.enqueue(token="x")
     job = handle.record()
     job.data = {}
@@ -723,7 +719,7 @@ def test_a_mask_that_hides_nothing_is_refused() -> None:
         operations.enqueue_copy(job, {"token": "********"})
 
 
-def test_the_copy_needs_the_data_too(books: Books) -> None:
+def test_copying_needs_the_payload_permission(books: Books) -> None:
     handle = jobs.add.enqueue(a=1)
     client = client_of(staff("view_jobrecord", "enqueue_job"))
     assert "copy" not in links(client.get(url_of(handle)))

@@ -1,5 +1,4 @@
-"""The page of limits and circuit breakers: how full, who holds, who waits, and what can be done
-about it."""
+"""The page of limits and circuit breakers: usage, holders, waiting jobs and actions."""
 
 from __future__ import annotations
 
@@ -51,7 +50,7 @@ def act(client: Client, verb: str, target: str, **more: Any) -> Any:
 # --- what it reads --------------------------------------------------------------------------------
 
 
-def test_who_holds_a_limit_and_who_waits() -> None:
+def test_holders_and_waiting_jobs() -> None:
     handles = single.enqueue_bulk([{}] * 3)
     hand = Hand("default")
     hand.take()
@@ -65,7 +64,7 @@ def test_who_holds_a_limit_and_who_waits() -> None:
     assert all(job.since is not None and job.since < 60 for job in found.holders + found.line)
 
 
-def test_a_limit_of_starts_says_what_is_left() -> None:
+def test_a_rate_limit() -> None:
     rated.enqueue()
     Hand("default").run()
     found = line("r:test-rated/0.4")
@@ -79,7 +78,7 @@ def test_a_limit_of_starts_says_what_is_left() -> None:
     assert line("r:scales/0.4").most == 4
 
 
-def test_limits_of_the_data_are_shown_while_a_job_is_under_them() -> None:
+def test_limits_keyed_by_data_are_shown_while_in_use() -> None:
     assert not [one for one in limits.board().limits if one.key.startswith("account:")]
     per_account.enqueue(account="acme")
     hand = Hand("default")
@@ -90,13 +89,13 @@ def test_limits_of_the_data_are_shown_while_a_job_is_under_them() -> None:
     assert not [one for one in limits.board().limits if one.key == "account:acme"]
 
 
-def test_a_limit_of_a_function_is_known_by_its_jobs() -> None:
+def test_a_limit_with_a_key_function() -> None:
     keyed.enqueue(word="zebra")
     Hand("default").take()
     assert list(line("c:first letter z").declared) == [1]
 
 
-def test_a_key_that_is_sought(redis_client: redis.Redis) -> None:
+def test_search_by_key(redis_client: redis.Redis) -> None:
     operations.set_limit("c:account:globex", 0)
     operations.set_limit("c:account:acme", 7)
     assert [one.id for one in limits.board("account:g").limits] == ["c:account:globex"]
@@ -106,7 +105,7 @@ def test_a_key_that_is_sought(redis_client: redis.Redis) -> None:
     assert line("c:account:acme").set == 7
 
 
-def test_the_busiest_come_first_a_page_at_a_time(redis_client: redis.Redis) -> None:
+def test_pages_busiest_first(redis_client: redis.Redis) -> None:
     for number in range(4):
         operations.set_limit(f"c:account:{number}", 1)
         redis_client.zadd(
@@ -140,7 +139,7 @@ def test_breakers(redis_client: redis.Redis) -> None:
     assert line("b:picky").probe_in is None
 
 
-def test_it_costs_the_same_however_many_there_are(root: Client, round_trips: Any) -> None:
+def test_queries_are_constant(root: Client, round_trips: Any) -> None:
     single.enqueue_bulk([{}] * 3)
     hand = Hand("default")
     hand.take()
@@ -159,19 +158,17 @@ def test_it_costs_the_same_however_many_there_are(root: Client, round_trips: Any
     assert "account:a0" in shown
 
 
-def test_there_may_be_too_many_to_look_at(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_limits_than_are_examined(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MOST", 1)
     for account in ("acme", "globex"):
         per_account.enqueue_bulk([{"account": account}] * 2)
     hand = Hand("default")
     for _ in range(4):
         hand.claim()
-    assert "Jobs wait at 1 more limit" in text(root.get(LIMITS))
+    assert "Jobs wait for 1 more limit" in text(root.get(LIMITS))
 
 
-def test_a_corrupt_hash_of_a_job_and_an_id_of_no_kind(
-    root: Client, redis_client: redis.Redis
-) -> None:
+def test_a_corrupt_job_hash_and_an_invalid_id(root: Client, redis_client: redis.Redis) -> None:
     handle, hand = single.enqueue(), Hand("default")
     hand.take()
     redis_client.hset(keys.job(handle), job_hash.LIMITS, "{nonsense")
@@ -179,12 +176,12 @@ def test_a_corrupt_hash_of_a_job_and_an_id_of_no_kind(
     assert "test-single" in text(root.get(LIMITS))
     redis_client.delete(keys.running("c:test-single"))
     redis_client.set(keys.running("c:test-single"), "not a set")
-    assert "Redis cannot be asked" in text(root.get(LIMITS))
+    assert "Redis is unreachable" in text(root.get(LIMITS))
 
 
-def test_redis_away(root: Client, use_redis: UseRedis) -> None:
+def test_redis_is_down(root: Client, use_redis: UseRedis) -> None:
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
-    assert "Redis cannot be asked" in text(root.get(LIMITS))
+    assert "Redis is unreachable" in text(root.get(LIMITS))
     act(root, "trip", "b:partner")
     assert not AuditEntry.objects.exists()
 
@@ -192,14 +189,14 @@ def test_redis_away(root: Client, use_redis: UseRedis) -> None:
 # --- acts -----------------------------------------------------------------------------------------
 
 
-def test_a_number_is_changed_and_taken_back(root: Client) -> None:
+def test_a_limit_is_changed_and_reset(root: Client) -> None:
     asked = root.post(LIMITS, {"action": "ask", "verb": "change", "target": "c:test-single"})
     assert 'name="most"' in asked.content.decode()
     assert "This field is required" in text(act(root, "change", "c:test-single"))
     assert "greater than or equal to 0" in text(act(root, "change", "c:test-single", most="-1"))
     act(root, "change", "c:test-single", most="5")
     shown = text(root.get(LIMITS))
-    assert "Limit test-single: at most 5 now" in shown
+    assert "Limit test-single was changed to 5" in shown
     assert "5 changed declared 1" in shown
     assert line("c:test-single").most == 5
     act(root, "restore", "c:test-single")
@@ -214,11 +211,11 @@ def test_a_breaker_is_tripped_and_reset(root: Client) -> None:
     act(root, "trip", "b:partner")
     shown = text(root.get(LIMITS))
     assert "Breaker partner is open until it is reset" in shown
-    assert "when it is reset" in shown
+    assert "after a reset" in shown
     act(root, "reset", "b:partner")
     assert "Breaker partner is closed" in text(root.get(LIMITS))
     act(root, "reset", "b:partner")
-    assert "was closed already" in text(root.get(LIMITS))
+    assert "was already closed" in text(root.get(LIMITS))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +227,7 @@ def test_a_breaker_is_tripped_and_reset(root: Client) -> None:
         ("trip", "trip_breaker", "b:picky"),
     ],
 )
-def test_each_act_needs_its_permission(verb: str, permission: str, target: str) -> None:
+def test_each_action_needs_its_permission(verb: str, permission: str, target: str) -> None:
     operations.set_limit("c:test-single", 3)
     operations.trip_breaker("partner")
     viewer = client_of(staff("view_queues"))
@@ -247,15 +244,15 @@ def test_each_act_needs_its_permission(verb: str, permission: str, target: str) 
     ("verb", "target"),
     [("burn", "c:x"), ("change", "b:partner"), ("trip", "c:x"), ("change", "x"), ("change", "c:")],
 )
-def test_what_no_button_sends_is_refused(root: Client, verb: str, target: str) -> None:
+def test_invalid_requests_are_refused(root: Client, verb: str, target: str) -> None:
     assert act(root, verb, target, most="1").status_code == 400
 
 
-def test_staff_of_some_organizations_do_not_see_it(settings: Any) -> None:
+def test_staff_limited_to_organizations_do_not_see_it(settings: Any) -> None:
     hook = "tests.admin.test_overview.organizations_of"
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": hook}
     shown = text(client_of(staff("view_queues")).get(LIMITS))
-    assert "You see the rows of some organizations only" in shown
+    assert "You may see only some organizations" in shown
     assert "test-single" not in shown
 
 
@@ -272,10 +269,10 @@ def test_limits_in_the_browser(page: Any) -> None:
     narrow(page)
     page.locator("tr", has_text="test-single").get_by_role("button", name="Change").click()
     axe(page)
-    page.get_by_label("Most").fill("3")
+    page.get_by_label("Maximum").fill("3")
     page.get_by_label("Reason").fill("the partner can take more")
     page.get_by_role("button", name="Change").click()
-    page.get_by_text("Limit test-single: at most 3 now").wait_for()
+    page.get_by_text("Limit test-single was changed to 3").wait_for()
     page.locator("tr", has_text="partner").get_by_role("button", name="Trip").click()
     page.get_by_label("Reason").fill("they announced work")
     page.get_by_role("button", name="Trip").click()

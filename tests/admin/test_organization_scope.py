@@ -1,5 +1,4 @@
-"""Staff of some organizations: what they see, find, count and change in the lists, also by
-guessing."""
+"""Staff limited to organizations: what they see, find, count and change, also by guessed ids."""
 
 from __future__ import annotations
 
@@ -64,7 +63,7 @@ def rows() -> dict[str, JobRecord]:
 
 
 @pytest.mark.parametrize("name", ["fjord", ""])
-def test_the_status_of_a_job_of_somebody_else(
+def test_the_status_of_another_organizations_job(
     ann: Client, rows: dict[str, JobRecord], name: str
 ) -> None:
     """Also outside of the admin a permission reaches no further than the organizations do."""
@@ -74,7 +73,7 @@ def test_the_status_of_a_job_of_somebody_else(
         assert (answer.status_code, answer.content) == (404, b"Job not found")
 
 
-def test_a_job_of_somebody_else_is_not_canceled(ann: Client) -> None:
+def test_another_organizations_job_is_not_canceled(ann: Client) -> None:
     handles = {name: jobs.noop.using(organization=name).enqueue() for name in ("acme", "fjord", "")}
     answers = {
         name: ann.post(f"/jobs/{handle.id}/cancel").status_code for name, handle in handles.items()
@@ -83,7 +82,7 @@ def test_a_job_of_somebody_else_is_not_canceled(ann: Client) -> None:
     assert [handle.state for handle in handles.values()] == ["canceled", "waiting", "waiting"]
 
 
-def test_the_payload_of_a_job_that_another_rule_shows(
+def test_the_payload_of_a_job_shown_by_a_hook(
     ann: Client, rows: dict[str, JobRecord], settings: Any
 ) -> None:
     """``CAN_VIEW_JOB`` shows a job of somebody else; the permission for payloads still ends at the
@@ -96,7 +95,7 @@ def test_the_payload_of_a_job_that_another_rule_shows(
     assert (told["state"], told["data"]) == ("failed", None)
 
 
-def test_health_tells_no_details_about_all(ann: Client) -> None:
+def test_health_hides_details(ann: Client) -> None:
     assert "details" not in ann.get("/jobs/health/ready").json()
     assert "details" in staff("carl").get("/jobs/health/ready").json()
 
@@ -114,14 +113,14 @@ def test_the_list_of_jobs(ann: Client, rows: dict[str, JobRecord], query: str) -
 
 
 @pytest.mark.parametrize("name", ["fjord", ""])
-def test_the_search_for_an_id_of_somebody_else(
+def test_search_for_another_organizations_id(
     ann: Client, rows: dict[str, JobRecord], name: str
 ) -> None:
     assert shown(ann, f"{ROOT}/jobrecord/?q={rows[name].pk}") == []
     assert shown(ann, f"{ROOT}/deadletter/?q={rows[name].pk}") == []
 
 
-def test_letters_and_attempts(ann: Client, rows: dict[str, JobRecord]) -> None:
+def test_dead_letters_and_attempts(ann: Client, rows: dict[str, JobRecord]) -> None:
     mine = {str(row.pk) for row in DeadLetter.objects.filter(job=rows["acme"])}
     assert (
         set(shown(ann, f"{ROOT}/deadletter/?status__exact=open")) - {str(rows["acme"].pk)} == mine
@@ -130,7 +129,7 @@ def test_letters_and_attempts(ann: Client, rows: dict[str, JobRecord]) -> None:
     assert set(shown(ann, f"{ROOT}/jobattempt/")) - {str(rows["acme"].pk)} == mine
 
 
-def test_the_audit_log_of_everybody_is_closed(ann: Client, rows: dict[str, JobRecord]) -> None:
+def test_the_audit_log_is_hidden(ann: Client, rows: dict[str, JobRecord]) -> None:
     assert AuditEntry.objects.count() == 3
     assert shown(ann, f"{ROOT}/auditentry/") == []
 
@@ -154,7 +153,7 @@ def test_pages_of_guessed_ids(ann: Client, rows: dict[str, JobRecord]) -> None:
 
 
 @pytest.mark.parametrize("across", ["0", "1"])
-def test_actions_reach_one_s_own_rows_only(
+def test_actions_reach_visible_rows_only(
     ann: Client, rows: dict[str, JobRecord], across: str
 ) -> None:
     response = ann.post(
@@ -172,11 +171,11 @@ def test_actions_reach_one_s_own_rows_only(
     assert states == {"acme": JobState.WAITING, "fjord": JobState.FAILED, "": JobState.FAILED}
 
 
-def test_who_sees_no_organization_sees_no_row(rows: dict[str, JobRecord]) -> None:
+def test_no_organizations_means_no_rows(rows: dict[str, JobRecord]) -> None:
     assert shown(staff("nobody"), f"{ROOT}/jobrecord/") == []
 
 
-def test_who_sees_all_sees_all(rows: dict[str, JobRecord]) -> None:
+def test_unlimited_staff_see_all_rows(rows: dict[str, JobRecord]) -> None:
     assert len(set(shown(staff("boss"), f"{ROOT}/jobrecord/"))) == 3
     root = Client()
     root.force_login(
@@ -189,7 +188,7 @@ def broken(user: User) -> list[str]:
     raise LookupError("the table of staff is gone")
 
 
-def test_a_hook_that_fails_shows_nothing(settings: Any, rows: dict[str, JobRecord]) -> None:
+def test_a_failing_hook_shows_nothing(settings: Any, rows: dict[str, JobRecord]) -> None:
     settings.WELLOS_JOBS = {
         **settings.WELLOS_JOBS,
         "ADMIN_ORGANIZATIONS": "tests.admin.test_organization_scope.broken",

@@ -1,5 +1,4 @@
-"""The overview of the admin, and what all its pages share: navigation, live refresh, the border of
-organizations."""
+"""The overview, and what all pages share: navigation, live refresh, organization limits."""
 
 from __future__ import annotations
 
@@ -60,7 +59,7 @@ def test_as_cards_and_as_a_table(root: Client) -> None:
     )
 
 
-def test_many_queues_are_a_table_unless_cards_are_asked_for(root: Client, settings: Any) -> None:
+def test_many_queues_default_to_a_table(root: Client, settings: Any) -> None:
     entry = settings.RQ_QUEUES["default"]
     settings.RQ_QUEUES = {"default": entry, **{f"queue-{n}": entry for n in range(200)}}
     assert len(conf.queues()) == 201
@@ -68,7 +67,7 @@ def test_many_queues_are_a_table_unless_cards_are_asked_for(root: Client, settin
     assert "wj-cards" in root.get(f"{QUEUES}?as=cards").content.decode()
 
 
-def test_jobs_that_wait_without_a_worker_are_told(root: Client) -> None:
+def test_queues_without_workers_are_reported(root: Client) -> None:
     assert "workers email : " not in text(root.get(QUEUES))
     jobs.noop.using(queue="email").enqueue()
     assert "workers email : " in text(root.get(QUEUES))
@@ -98,7 +97,7 @@ def test_throughput_and_the_last_day() -> None:
 
 
 @pytest.mark.parametrize(("form", "queries"), [("cards", 4), ("table", 3)])
-def test_it_costs_the_same_however_much_there_is(
+def test_queries_are_constant(
     root: Client,
     django_assert_num_queries: Any,
     round_trips: Any,
@@ -137,7 +136,7 @@ def count_runs(number: int) -> None:
     )
 
 
-def test_redis_away(root: Client, use_redis: UseRedis) -> None:
+def test_redis_is_down(root: Client, use_redis: UseRedis) -> None:
     failed_once()
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
     shown = text(root.get(QUEUES))
@@ -150,7 +149,7 @@ def test_redis_away(root: Client, use_redis: UseRedis) -> None:
 
 def test_a_corrupt_key(root: Client, redis_client: redis.Redis) -> None:
     redis_client.set(keys.lane("default"), "not a list")
-    assert "Redis cannot be asked" in text(root.get(QUEUES))
+    assert "Redis is unreachable" in text(root.get(QUEUES))
 
 
 # --- parts, navigation ----------------------------------------------------------------------------
@@ -163,7 +162,7 @@ def test_htmx_gets_the_part_only(root: Client) -> None:
     assert "csrfmiddlewaretoken" in part
 
 
-def test_the_navigation_has_what_one_may_open(root: Client) -> None:
+def test_the_navigation_depends_on_permissions(root: Client) -> None:
     shown = root.get(QUEUES).content.decode()
     assert f'href="{QUEUES}" aria-current="page"' in shown
     assert 'href="/admin/wellos_jobs/deadletter/faults/"' in shown
@@ -176,7 +175,7 @@ def test_the_navigation_has_what_one_may_open(root: Client) -> None:
 @pytest.mark.parametrize(
     ("model", "text"), [("bulkoperation", "Bulk operations"), ("jobattempt", "Attempts")]
 )
-def test_it_leads_to_every_list(root: Client, model: str, text: str) -> None:
+def test_the_navigation_links_every_list(root: Client, model: str, text: str) -> None:
     link = f'href="/admin/wellos_jobs/{model}/"'
     assert f"{link}>{text}" in root.get(QUEUES).content.decode()
     assert (
@@ -205,7 +204,7 @@ def test_without_django_htmx_pages_work_but_are_not_live(root: Client, settings:
     assert "data-wj-live-switch" not in shown
 
 
-def test_django_rq_has_no_second_entry_but_its_pages_are_there(root: Client) -> None:
+def test_django_rq_pages_without_an_index_entry(root: Client) -> None:
     theirs = "/admin/django_rq/dashboard/"
     assert theirs not in root.get("/admin/").content.decode()
     assert f'href="{theirs}"' in root.get(QUEUES).content.decode()
@@ -224,7 +223,7 @@ def act(client: Client, verb: str, queue: str, **more: Any) -> Any:
 
 
 def test_pause_and_resume(root: Client) -> None:
-    assert "No worker takes jobs from this queue" in text(
+    assert "Workers take no more jobs from this queue" in text(
         root.post(QUEUES, {"action": "ask", "verb": "pause", "target": "email"})
     )
     assert not queues.counts("email").paused
@@ -255,7 +254,7 @@ def test_empty(root: Client) -> None:
     ) == {JobState.CANCELED}
 
 
-def test_an_act_needs_a_reason(root: Client) -> None:
+def test_an_action_needs_a_reason(root: Client) -> None:
     response = act(root, "pause", "email", reason=" ")
     assert "This field is required" in text(response)
     assert not queues.counts("email").paused
@@ -265,7 +264,7 @@ def test_an_act_needs_a_reason(root: Client) -> None:
     ("verb", "permission"),
     [("pause", "pause_queue"), ("resume", "pause_queue"), ("empty", "empty_queue")],
 )
-def test_each_act_needs_its_permission(verb: str, permission: str) -> None:
+def test_each_action_needs_its_permission(verb: str, permission: str) -> None:
     viewer = client_of(staff("view_queues"))
     shown = viewer.get(QUEUES).content.decode()
     assert "wj-buttons" not in shown
@@ -289,18 +288,18 @@ def test_each_act_needs_its_permission(verb: str, permission: str) -> None:
         {"action": "ask", "verb": "pause", "target": "emial"},
     ],
 )
-def test_what_no_button_sends_is_refused(root: Client, sent: dict[str, str]) -> None:
+def test_invalid_requests_are_refused(root: Client, sent: dict[str, str]) -> None:
     assert root.post(QUEUES, sent).status_code == 400
 
 
-def test_acts_need_the_csrf_token(root: Client) -> None:
+def test_actions_need_the_csrf_token(root: Client) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(User.objects.get(username="root"))
     assert act(client, "pause", "email").status_code == 403
     assert not queues.counts("email").paused
 
 
-def test_redis_away_in_an_act(root: Client, use_redis: UseRedis) -> None:
+def test_redis_is_down_during_an_action(root: Client, use_redis: UseRedis) -> None:
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
     act(root, "pause", "email")
     assert not AuditEntry.objects.exists()
@@ -314,14 +313,14 @@ def organizations_of(user: User) -> list[str] | None:
     return ["acme"] if user.username == "view_queues" else None
 
 
-def test_what_belongs_to_no_organization_is_closed_to_those_who_see_some(settings: Any) -> None:
+def test_the_overview_is_closed_to_limited_staff(settings: Any) -> None:
     settings.WELLOS_JOBS = {
         **settings.WELLOS_JOBS,
         "ADMIN_ORGANIZATIONS": "tests.admin.test_overview.organizations_of",
     }
     scoped = client_of(staff("view_queues"))
     shown = scoped.get(QUEUES)
-    assert "You see the rows of some organizations only" in text(shown)
+    assert "You may see only some organizations" in text(shown)
     assert "wj-cards" not in shown.content.decode()
     assert scoped.get(STATS).status_code == 403
     assert "wj-cards" in client_of(staff("view_queues", "pause_queue")).get(QUEUES).content.decode()
@@ -330,7 +329,7 @@ def test_what_belongs_to_no_organization_is_closed_to_those_who_see_some(setting
 # --- charts ---------------------------------------------------------------------------------------
 
 
-def test_a_line_has_gaps_where_nothing_was_measured() -> None:
+def test_lines_have_gaps_without_data() -> None:
     drawn = charts.sparkline([1, 2, None, 3], "three numbers")
     assert drawn.count("<polyline") == 2
     assert 'aria-label="three numbers"' in drawn
@@ -378,7 +377,7 @@ def test_pause_in_the_browser(page: Any) -> None:
 
 
 @pytest.mark.browser
-def test_the_page_refreshes_itself(page: Any) -> None:
+def test_the_page_refreshes(page: Any) -> None:
     login(page, User.objects.create_superuser("root"))
     page.goto(f"{QUEUES}?as=table")
     page.get_by_label("Refresh").select_option("1")
@@ -392,7 +391,7 @@ def test_the_page_refreshes_itself(page: Any) -> None:
 
 
 @pytest.mark.browser
-def test_a_list_refreshes_itself_but_not_while_rows_are_ticked(page: Any) -> None:
+def test_a_list_refreshes_unless_rows_are_selected(page: Any) -> None:
     login(page, User.objects.create_superuser("root"))
     first = jobs.noop.enqueue()
     page.goto("/admin/wellos_jobs/jobrecord/")

@@ -1,5 +1,4 @@
-"""Every page of the table on an admin site of the project's own, beside the default one: no link
-leads away."""
+"""Every page on a custom admin site: no link leads to the default site."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What a page of the admin costs: as many queries and round trips to Redis with few rows as with
-many."""
+"""Admin pages take as many queries and Redis round trips with few rows as with many."""
 
 from __future__ import annotations
 
@@ -47,9 +46,7 @@ def root(no_notices: None) -> Iterator[User]:
         yield somebody
 
 
-def test_every_page_costs_the_same_however_much_there_is(
-    root: User, round_trips: RoundTrips
-) -> None:
+def test_queries_of_every_page_are_constant(root: User, round_trips: RoundTrips) -> None:
     client = Client()
     client.force_login(root)
     urls = {str(page): page.url() for page in (*PAGES, *FILES)}

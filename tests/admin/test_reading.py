@@ -1,5 +1,4 @@
-"""Reading never writes: every page of the admin with a Redis user that may only read, and rows that
-are only read."""
+"""Viewing never writes: every admin page with a read-only Redis user."""
 
 from __future__ import annotations
 
@@ -73,7 +72,7 @@ def dump(client: redis.Redis) -> dict[bytes, Any]:
     return {key: client.dump(key) for key in client.keys("*")}
 
 
-def test_who_may_only_read_still_gets_a_handle(
+def test_a_read_only_redis_user_gets_a_handle(
     reader: User, redis_client: redis.Redis, caplog: Any
 ) -> None:
     handle = jobs.noop.using(queue="slow").enqueue()

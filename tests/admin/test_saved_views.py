@@ -1,4 +1,4 @@
-"""Saved views of the lists of the admin: kept, opened, shared, deleted, and by whom."""
+"""Saved views of the change lists: save, open, share, rename, delete."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def keep(client: Client, name: str, query: str, **more: str) -> Any:
     return client.post(f"{JOBS}views/", {"action": "save", "name": name, "query": query, **more})
 
 
-def test_a_view_is_kept_opened_and_deleted(root: Client) -> None:
+def test_a_view_is_saved_opened_and_deleted(root: Client) -> None:
     response = keep(root, "broken mails", "state__exact=failed&queue=email&p=3")
     assert response["Location"] == f"{JOBS}?queue=email&state__exact=failed"
     shown = root.get(response["Location"])
@@ -58,7 +58,7 @@ def test_a_view_is_kept_opened_and_deleted(root: Client) -> None:
     assert not SavedView.objects.exists()
 
 
-def test_views_are_one_s_own_unless_shared(root: Client) -> None:
+def test_views_are_private_unless_shared(root: Client) -> None:
     keep(root, "mine", "queue=email")
     ann = staff("ann", "view_jobrecord")
     assert "mine" not in text(ann.get(JOBS))
@@ -72,7 +72,7 @@ def test_views_are_one_s_own_unless_shared(root: Client) -> None:
     assert SavedView.objects.get().shared
 
 
-def test_views_are_of_their_list(root: Client) -> None:
+def test_views_belong_to_their_list(root: Client) -> None:
     keep(root, "jobs only", "queue=email")
     assert "jobs only" in text(root.get(JOBS))
     assert "jobs only" not in text(root.get("/admin/wellos_jobs/deadletter/"))
@@ -82,14 +82,14 @@ def test_views_are_of_their_list(root: Client) -> None:
 def test_a_view_needs_a_name(root: Client, name: str) -> None:
     assert keep(root, name, "queue=email").status_code == 302
     assert not SavedView.objects.exists()
-    assert "needs a name" in text(root.get(JOBS))
+    assert "Enter a name" in text(root.get(JOBS))
 
 
 def change(client: Client, action: str, view: SavedView, **more: str) -> Any:
     return client.post(f"{JOBS}views/", {"action": action, "view": view.pk, **more})
 
 
-def test_a_view_is_renamed_and_given_other_filters_in_place(root: Client) -> None:
+def test_a_view_is_renamed_and_overwritten(root: Client) -> None:
     keep(root, "mails", "queue=email")
     view = SavedView.objects.get()
     change(root, "share", view)
@@ -107,15 +107,15 @@ def test_a_view_is_renamed_and_given_other_filters_in_place(root: Client) -> Non
     assert SavedView.objects.count() == 1
 
 
-def test_a_view_is_not_renamed_to_nothing_or_to_another_one_s_name(root: Client) -> None:
+def test_a_view_needs_a_unique_name(root: Client) -> None:
     keep(root, "first", "queue=email")
     keep(root, "second", "queue=slow")
     view = SavedView.objects.get(name="first")
     change(root, "rename", view, name="second")
-    assert "You have a view “second” already" in text(root.get(JOBS))
+    assert "You already have a view named “second”" in text(root.get(JOBS))
     for name in ("", " ", "x" * 81):
         change(root, "rename", view, name=name)
-        assert "needs a name" in text(root.get(JOBS))
+        assert "Enter a name" in text(root.get(JOBS))
     assert sorted(SavedView.objects.values_list("name", "query")) == [
         ("first", "queue=email"),
         ("second", "queue=slow"),
@@ -123,7 +123,7 @@ def test_a_view_is_not_renamed_to_nothing_or_to_another_one_s_name(root: Client)
     assert change(root, "burn", view).status_code == 400
 
 
-def test_who_may_not_see_the_list_keeps_no_view() -> None:
+def test_saving_a_view_needs_the_view_permission() -> None:
     assert keep(staff("ann", "view_deadletter"), "x", "").status_code == 403
     assert Client().post(f"{JOBS}views/").status_code == 302
 
@@ -135,8 +135,8 @@ def test_a_view_in_the_browser(page: Any) -> None:
     page.goto(f"{JOBS}?state__exact=failed")
     axe(page, without=OF_DJANGO)
     narrow(page)
-    page.get_by_text("Keep this view").click()
-    page.get_by_label("Name of this view").fill("what failed")
+    page.get_by_text("Save this view").click()
+    page.get_by_label("View name").fill("what failed")
     page.get_by_role("button", name="Keep", exact=True).click()
     page.get_by_text("View “what failed” is kept").wait_for()
     page.goto(JOBS)
@@ -150,6 +150,6 @@ def test_a_view_in_the_browser(page: Any) -> None:
     page.get_by_role("button", name="Rename").click()
     page.get_by_text("is called “mails” now").wait_for()
     page.get_by_label("Change view mails").click()
-    page.get_by_role("button", name="Give it the present filters").click()
-    page.get_by_text("View “mails” has the present filters").wait_for()
+    page.get_by_role("button", name="Update to current filters").click()
+    page.get_by_text("The view “mails” now has the current filters").wait_for()
     assert SavedView.objects.get().query == "queue=email"

@@ -1,5 +1,4 @@
-"""Schedules in the admin: what is shown to whom at which cost, the forms and their preview, what is
-written down."""
+"""Schedules: lists, permissions, queries, forms, preview and audit entries."""
 
 from __future__ import annotations
 
@@ -164,7 +163,7 @@ def test_the_list(root: Client) -> None:
     assert f"{soon.astimezone(ZoneInfo('Europe/Paris')):%Y-%m-%d %H:%M}" in shown
 
 
-def test_what_does_not_run_is_marked(root: Client) -> None:
+def test_inactive_schedules_are_marked(root: Client) -> None:
     broken, late, off = make("broken"), make("late"), make("off", enabled=False)
     gone = declared("test-gone")
     with registry.isolated():
@@ -179,7 +178,7 @@ def test_what_does_not_run_is_marked(root: Client) -> None:
     )
     assert page.count('class="wj-badge wj-overdue"') == 1
     assert page.count("no longer declared") == 1
-    assert "What declared it is gone" in text(root.get(operation_url(gone)))
+    assert "It is no longer declared" in text(root.get(operation_url(gone)))
     assert "UnknownJob: nobody declares <b>it</b>" in text(root.get(operation_url(broken)))
     for query, name in (
         ("condition=broken", "broken"),
@@ -218,7 +217,7 @@ def test_removed_ones_are_not_listed(root: Client) -> None:
     assert root.get(operation_url(row)).status_code == 302
 
 
-def test_reports_lead_to_their_own_form_for_those_who_may_see_it(root: Client) -> None:
+def test_reports_link_to_their_own_form(root: Client) -> None:
     row = schedules.schedule_organization_reports("acme", "0 7 * * 1", report_type="hours")
     assert f'href="{REPORTS}{row.pk}/change/' in root.get(LIST).content.decode()
     page = root.get(REPORTS)
@@ -229,7 +228,7 @@ def test_reports_lead_to_their_own_form_for_those_who_may_see_it(root: Client) -
 
 
 @pytest.mark.parametrize("url", [LIST, REPORTS])
-def test_a_list_costs_the_same_however_long_it_is(root: Client, url: str, round_trips: Any) -> None:
+def test_list_queries_are_constant(root: Client, url: str, round_trips: Any) -> None:
     def cost() -> int:
         with CaptureQueriesContext(connections["default"]) as captured:
             assert root.get(url).status_code == 200
@@ -270,9 +269,7 @@ def resolve(organization_id: str) -> dict[str, str] | None:
     }
 
 
-def test_the_zone_of_the_organization_counts_and_each_is_asked_once(
-    root: Client, settings: Any
-) -> None:
+def test_organization_time_zones_are_resolved_once(root: Client, settings: Any) -> None:
     settings.WELLOS_JOBS = {"ORGANIZATION_RESOLVER": f"{__name__}.resolve"}
     for number in range(3):
         make(f"s{number}", organization_id="acme", time_zone="")
@@ -296,19 +293,19 @@ def test_the_zone_of_the_organization_counts_and_each_is_asked_once(
 # --- the clock's panel ----------------------------------------------------------------------------
 
 
-def test_without_a_clock_the_list_says_so(root: Client, redis_client: redis.Redis) -> None:
+def test_the_list_warns_without_a_scheduler(root: Client, redis_client: redis.Redis) -> None:
     assert "No scheduler is running" in text(root.get(LIST))
     redis_client.set(keys.CLOCK, "somebody", px=5000)
     assert "No scheduler is running" not in text(root.get(LIST))
 
 
-def test_entries_that_were_put_aside_are_shown(root: Client, redis_client: redis.Redis) -> None:
+def test_broken_entries_are_shown(root: Client, redis_client: redis.Redis) -> None:
     reason = json.dumps({"reason": "ValueError: its <meta> is not JSON", "at": "2026"})
     redis_client.hset(keys.BROKEN_ENTRIES, "old-entry", reason)
     redis_client.hset(keys.BROKEN_ENTRIES, "strange", b"\xff no json")
     page = root.get(LIST)
     shown = text(page)
-    assert "2 entries of rq-scheduler’s own cannot run and were put aside" in shown
+    assert "2 rq-scheduler entries are invalid and were disabled" in shown
     assert "old-entry ValueError: its <meta> is not JSON default" in shown
     assert "its &lt;meta&gt; is not JSON" in page.content.decode()
     for number in range(30):
@@ -316,7 +313,7 @@ def test_entries_that_were_put_aside_are_shown(root: Client, redis_client: redis
     assert "and 12 more" in text(root.get(LIST))
 
 
-def test_the_list_with_redis_away(root: Client, use_redis: UseRedis) -> None:
+def test_the_list_while_redis_is_down(root: Client, use_redis: UseRedis) -> None:
     make()
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
     shown = text(root.get(LIST))
@@ -355,13 +352,13 @@ def test_the_preview_warns_of_clock_changes(root: Client) -> None:
     [
         ({"cron": "61 * * * *"}, "'61 * * * *' is not a cron line: minute 61 is above 59"),
         ({"cron": "0 8 * * *", "time_zone": "Europe/Pariss"}, "did you mean 'Europe/Paris'?"),
-        ({"cron": ""}, "once there is a cron line"),
-        ({}, "once there is a cron line"),
+        ({"cron": ""}, "to see the next runs"),
+        ({}, "to see the next runs"),
         ({"cron": "@every 90"}, "Every 90 seconds UTC (the project's)"),
         ({"cron": "* * * * * *"}, "UTC (the project's)"),
         (
             {"cron": "0 8 * * *", "ends_at_0": "2020-01-01", "ends_at_1": "00:00"},
-            "It never runs again.",
+            "There are no further runs.",
         ),
         (
             {"cron": "0 8 * * *", "ends_at_0": "soon", "ends_at_1": ""},
@@ -371,7 +368,7 @@ def test_the_preview_warns_of_clock_changes(root: Client) -> None:
         ({"cron": "x" * 500}, "at most 120 characters"),
     ],
 )
-def test_the_preview_of_what_is_half_typed(root: Client, query: dict[str, str], shown: str) -> None:
+def test_the_preview_of_incomplete_input(root: Client, query: dict[str, str], shown: str) -> None:
     assert shown in preview(root, **query)
     assert b"<script" not in root.get(PREVIEW, query).content
 
@@ -389,10 +386,10 @@ def test_the_preview_within_start_and_end(root: Client) -> None:
     assert re.findall(r"(\d{4}-\d\d-\d\d) 08:00 UTC", shown) == [
         str(day + timedelta(days=n)) for n in range(3)
     ]
-    assert "Then it ends." in shown
+    assert "There are no runs after these." in shown
 
 
-def test_the_preview_is_for_those_who_may_see_schedules() -> None:
+def test_the_preview_needs_a_permission() -> None:
     assert browser().get(PREVIEW).status_code == 403
     assert browser("view_schedule").get(PREVIEW).status_code == 200
     assert browser("add_schedule").get(PREVIEW).status_code == 200
@@ -412,7 +409,7 @@ def test_without_javascript_the_page_has_the_preview(root: Client) -> None:
 # --- the form of a schedule -----------------------------------------------------------------------
 
 
-def test_adding_one(root: Client) -> None:
+def test_add(root: Client) -> None:
     response = root.post(f"{LIST}add/", FORM, follow=True)
     assert "was added successfully" in messages(response)[0]
     row = Schedule.objects.get()
@@ -451,7 +448,7 @@ def test_adding_one(root: Client) -> None:
         ),
     ],
 )
-def test_a_fault_is_shown_at_its_field(
+def test_errors_are_shown_at_the_field(
     root: Client, change: dict[str, str], field: str, fault: str
 ) -> None:
     make()
@@ -463,7 +460,7 @@ def test_a_fault_is_shown_at_its_field(
     assert audit() == []
 
 
-def test_changing_one(root: Client) -> None:
+def test_change(root: Client) -> None:
     row = make(data={})
     before = row.next_run_at
     page = root.get(operation_url(row))
@@ -483,7 +480,7 @@ def test_changing_one(root: Client) -> None:
     assert len(audit()) == 1  # nothing was changed
 
 
-def test_sensitive_data_is_shown_as_stars_and_kept(root: Client) -> None:
+def test_sensitive_data_is_masked_and_kept(root: Client) -> None:
     row = make(job_name="test-secret", data={"token": "open sesame"})
     sealed = row.data["token"]
     page = root.get(operation_url(row)).content.decode()
@@ -503,7 +500,7 @@ def test_sensitive_data_is_shown_as_stars_and_kept(root: Client) -> None:
     assert row.data["token"]["$encrypted"] not in viewer
 
 
-def test_what_the_code_decides_cannot_be_changed(root: Client) -> None:
+def test_declared_fields_are_read_only(root: Client) -> None:
     row = declared()
     page = root.get(operation_url(row)).content.decode()
     assert not re.search(r'name="(name|job_name|data)"', page)
@@ -521,14 +518,14 @@ def test_what_the_code_decides_cannot_be_changed(root: Client) -> None:
     row.refresh_from_db()
     assert row.cron == "0 5 * * *"
     shown = text(root.get(operation_url(row)))
-    assert "Changed by hand, so it does not follow what is declared: cron 0 2 * * *" in shown
+    assert "Changed in the admin; the declared values do not apply: cron 0 2 * * *" in shown
     assert "code, changed by hand" in text(root.get(LIST))
 
 
-def test_a_stored_row_that_can_no_longer_be_meant_is_shown_and_can_be_mended(root: Client) -> None:
+def test_an_invalid_stored_row_can_be_fixed(root: Client) -> None:
     row = make()
     put(row, cron="61 * * * *", broken="CronError: no", job_name="gone")
-    assert "not a cron line" in text(root.get(LIST))
+    assert "invalid cron expression" in text(root.get(LIST))
     shown = text(root.get(operation_url(row)))
     assert "minute 61 is above 59" in shown
     root.post(operation_url(row), {**FORM, "job_name": "test-noop", "data": "{}"})
@@ -536,7 +533,7 @@ def test_a_stored_row_that_can_no_longer_be_meant_is_shown_and_can_be_mended(roo
     assert (row.cron, row.broken) == ("0 8 * * *", "")
 
 
-def test_a_fault_of_a_column_without_a_field_is_told_above_the_form(root: Client) -> None:
+def test_errors_without_a_field_are_shown_above_the_form(root: Client) -> None:
     row = declared()
     put(row, job_name="gone")
     response = root.post(operation_url(row), {**WHEN, "organization_id": ""})
@@ -546,7 +543,7 @@ def test_a_fault_of_a_column_without_a_field_is_told_above_the_form(root: Client
 # --- the form of a report -------------------------------------------------------------------------
 
 
-def test_adding_a_report(root: Client) -> None:
+def test_add_a_report(root: Client) -> None:
     form = {
         **REPORT_FORM,
         "recipients": "a@acme.example, b@acme.example\r\nA@acme.example;\r\n c@acme.example\r\n",
@@ -565,7 +562,7 @@ def test_adding_a_report(root: Client) -> None:
     assert [entry[:3] for entry in audit()] == [("created", "org-report:acme", "root")]
 
 
-def test_the_report_form_offers_what_organizations_may_have(root: Client) -> None:
+def test_choices_of_the_report_form(root: Client) -> None:
     page = root.get(f"{REPORTS}add/").content.decode()
     choices = re.findall(
         r'<option value="([^"]*)"[^>]*>([^<]*)',
@@ -582,18 +579,18 @@ def test_the_report_form_offers_what_organizations_may_have(root: Client) -> Non
         (
             {"recipients": "a@acme.example, nobody, a@"},
             "recipients",
-            "“nobody” is not a mail address. “a@” is not",
+            "“nobody” is not a valid email address. “a@” is not",
         ),
         ({"organization_id": ""}, "organization_id", "required"),
         ({"organization_id": "taken"}, "organization_id", "has a report schedule"),
-        ({"organization_id": "nobody"}, "organization_id", "There is no organization “nobody”"),
-        ({"organization_id": "broken"}, "organization_id", "There is no organization “broken”"),
+        ({"organization_id": "nobody"}, "organization_id", "Organization “nobody” does not exist"),
+        ({"organization_id": "broken"}, "organization_id", "Organization “broken” does not exist"),
         ({"format": "xls"}, "format", "Select a valid choice"),
         ({"report_type": "everything"}, "report_type", "Select a valid choice"),
         ({"cron": "0 25 * * *"}, "cron", "hour 25 is above 23"),
     ],
 )
-def test_a_fault_of_a_report_is_shown_at_its_field(
+def test_errors_of_a_report_are_shown_at_the_field(
     root: Client, settings: Any, change: dict[str, str], field: str, fault: str
 ) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ORGANIZATION_RESOLVER": f"{__name__}.resolve"}
@@ -605,7 +602,7 @@ def test_a_fault_of_a_report_is_shown_at_its_field(
     assert OrganizationReportSchedule.objects.count() == 1
 
 
-def test_changing_a_report(root: Client) -> None:
+def test_change_a_report(root: Client) -> None:
     row = schedules.schedule_organization_reports(
         "acme", "0 7 * * 1", recipients=["a@acme.example"]
     )
@@ -622,7 +619,7 @@ def test_changing_a_report(root: Client) -> None:
     assert changes["data"][1]["recipients"] == ["z@acme.example"]
 
 
-def test_a_type_that_nobody_registers_any_more_stays_until_it_is_changed(root: Client) -> None:
+def test_an_unregistered_report_type_is_kept(root: Client) -> None:
     row = schedules.schedule_organization_reports("acme", "0 7 * * 1", report_type="old")
     assert "old (nobody registers it)" in text(root.get(operation_url(row)))
     root.post(operation_url(row), {**REPORT_FORM, "report_type": "old"})
@@ -632,7 +629,7 @@ def test_a_type_that_nobody_registers_any_more_stays_until_it_is_changed(root: C
 # --- without a job that makes such reports --------------------------------------------------------
 
 
-def test_without_a_job_for_them_there_are_no_report_schedules(
+def test_no_report_schedules_without_a_report_job(
     root: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = schedules.schedule_organization_reports("acme", "0 7 * * 1")
@@ -718,7 +715,7 @@ def test_the_page_shows_the_last_runs(root: Client) -> None:
     assert "26 jobs" in text(root.get(every))
 
 
-def test_the_page_costs_a_fixed_number_of_queries(root: Client) -> None:
+def test_queries_of_the_page_are_constant(root: Client) -> None:
     row = make()
 
     def cost() -> int:
@@ -744,7 +741,7 @@ def test_the_page_costs_a_fixed_number_of_queries(root: Client) -> None:
 
 
 @pytest.mark.parametrize("pk", ["nonsense", "4711"])
-def test_the_page_of_no_schedule(root: Client, pk: str) -> None:
+def test_a_missing_schedule(root: Client, pk: str) -> None:
     assert root.get(f"{LIST}{pk}/change/").status_code == 302
 
 
@@ -755,9 +752,9 @@ def test_disable_and_enable(root: Client) -> None:
     rows = [make("a"), make("b"), make("c", enabled=False)]
     shown = text(act(root, LIST, "disable_schedules", rows))
     for part in (
-        "2 schedules make no more jobs",
-        "1 is disabled already",
-        "Stands in the audit log",
+        "2 schedules enqueue no more jobs",
+        "1 is already disabled",
+        "Recorded in the audit log",
     ):
         assert part in shown
     assert Schedule.objects.filter(enabled=True).count() == 2
@@ -781,7 +778,7 @@ def test_disable_and_enable(root: Client) -> None:
 def test_run_now(root: Client) -> None:
     row, off = make(), make("off", enabled=False)
     before = row.next_run_at
-    assert "2 jobs are enqueued now, beside the runs of their schedules" in text(
+    assert "2 jobs are enqueued now, in addition to the scheduled runs" in text(
         act(root, LIST, "run_schedules", [row, off])
     )
     response = act(root, LIST, "run_schedules", [row, off], confirm="yes", reason="now, please")
@@ -800,7 +797,7 @@ def test_run_now(root: Client) -> None:
     assert (entry.detail["job"], entry.reason) == (str(found.pk), "now, please")
 
 
-def test_what_cannot_run_is_told(root: Client) -> None:
+def test_schedules_that_cannot_run_are_reported(root: Client) -> None:
     good, bad = make(), make("bad")
     put(bad, job_name="gone")
     response = act(root, LIST, "run_schedules", [good, bad], confirm="yes", reason="x")
@@ -814,7 +811,7 @@ def test_what_cannot_run_is_told(root: Client) -> None:
     assert "Schedule bad cannot run: " in messages(response)[0]
 
 
-def test_a_reason_is_needed(root: Client) -> None:
+def test_a_reason_is_required(root: Client) -> None:
     row = make()
     assert "This field is required." in text(
         act(root, LIST, "run_schedules", [row], confirm="yes", reason=" ")
@@ -843,11 +840,11 @@ def delete(client: Client, row: Schedule, **fields: str) -> Any:
     )
 
 
-def test_deleting_one_made_by_hand(root: Client) -> None:
+def test_delete(root: Client) -> None:
     row = make()
     shown = text(root.get(f"{LIST}{row.pk}/delete/"))
-    assert "1 schedule is gone for good; the jobs that it made stay" in shown
-    assert "stays deleted" not in shown
+    assert "1 schedule is deleted permanently; its jobs are kept" in shown
+    assert "neither jobs_sync nor a restart" not in shown
     assert (
         f'class="wj-button" href="{operation_url(row)}"'
         in root.get(f"{LIST}{row.pk}/delete/").content.decode()
@@ -861,10 +858,10 @@ def test_deleting_one_made_by_hand(root: Client) -> None:
     assert root.get(f"{LIST}{row.pk}/delete/").status_code == 404
 
 
-def test_a_declared_one_stays_deleted_until_one_of_its_name_is_added(root: Client) -> None:
+def test_a_deleted_declared_schedule_stays_deleted(root: Client) -> None:
     row = declared()
     shown = text(root.get(f"{LIST}{row.pk}/delete/"))
-    assert "1 schedule is declared in code or settings. Deleted here, it stays deleted" in shown
+    assert "1 schedule is declared in code or settings. Once deleted here" in shown
     delete(root, row)
     schedules.synchronise()
     assert not Schedule.objects.exists()
@@ -878,9 +875,9 @@ def test_a_declared_one_stays_deleted_until_one_of_its_name_is_added(root: Clien
     assert [entry[0] for entry in audit()] == ["removed", "created"]
 
 
-def test_deleting_several(root: Client) -> None:
+def test_delete_several(root: Client) -> None:
     rows = [make("a"), declared()]
-    assert "stays deleted" in text(act(root, LIST, "delete_selected", rows))
+    assert "neither jobs_sync nor a restart" in text(act(root, LIST, "delete_selected", rows))
     assert "This field is required" in text(act(root, LIST, "delete_selected", rows, confirm="yes"))
     act(root, LIST, "delete_selected", rows, confirm="yes", reason="no longer needed")
     schedules.synchronise()
@@ -897,7 +894,7 @@ def test_pages_need_their_view_permission(url: str) -> None:
     assert Client().get(url).status_code == 302
 
 
-def test_who_may_only_look_sees_no_buttons_and_changes_nothing() -> None:
+def test_viewers_have_no_buttons() -> None:
     row = make(data={})
     report = schedules.schedule_organization_reports(
         "acme", "0 7 * * 1", recipients=["a@acme.example"]
@@ -963,7 +960,7 @@ def test_actions_need_the_csrf_token(root: Client) -> None:
 # --- operations -----------------------------------------------------------------------------------
 
 
-def test_operations_say_who_and_why() -> None:
+def test_operations_are_audited() -> None:
     ada, row = User.objects.create_user("ada"), make()
     handle = operations.run_schedule_now(row, by=ada, reason="urgent", address="10.0.0.1")
     entry = AuditEntry.objects.get()
@@ -986,7 +983,7 @@ def test_operations_say_who_and_why() -> None:
     assert AuditEntry.objects.count() == 2
 
 
-def test_what_was_switched_off_and_on_makes_up_for_nothing() -> None:
+def test_disabled_time_is_not_caught_up() -> None:
     row = make(cron="* * * * *", catch_up="all")
     operations.disable_schedule(row)
     operations.enable_schedule(row)
@@ -1011,7 +1008,7 @@ urlpatterns = [
 
 
 @pytest.mark.urls("tests.admin.test_schedules")
-def test_under_a_site_of_the_project_s_own(root: Client) -> None:
+def test_on_a_custom_admin_site(root: Client) -> None:
     row = make()
     ran(row, timezone.now())
     report = schedules.schedule_organization_reports("acme", "0 7 * * 1")
@@ -1063,7 +1060,7 @@ def test_no_inline_script_or_style_and_texts_are_escaped(root: Client) -> None:
 
 
 @pytest.mark.browser
-def test_the_preview_follows_as_one_types(root: Client, live_server: Any) -> None:
+def test_the_preview_updates_while_typing(root: Client, live_server: Any) -> None:
     from playwright.sync_api import sync_playwright
 
     row = make()
@@ -1102,7 +1099,7 @@ def test_the_preview_follows_as_one_types(root: Client, live_server: Any) -> Non
 # --- the last runs, and the border of organizations -----------------------------------------------
 
 
-def test_the_list_tells_of_the_last_runs_in_one_query(root: Client) -> None:
+def test_last_runs_take_one_query(root: Client) -> None:
     row, other = make(cron="@every 60"), make(name="evening", cron="0 20 * * *")
     now = timezone.now()
     for number in range(15):
@@ -1135,7 +1132,7 @@ def scoped(settings: Any) -> Client:
     return browser("view_schedule", "change_schedule", "add_schedule", "run_schedule")
 
 
-def test_schedules_of_other_organizations_are_not_there(scoped: Client) -> None:
+def test_schedules_of_other_organizations_are_hidden(scoped: Client) -> None:
     mine = make(name="mine", organization_id="acme")
     theirs = make(name="theirs", organization_id="globex")
     shown = text(scoped.get(LIST))
@@ -1152,13 +1149,13 @@ def test_schedules_of_other_organizations_are_not_there(scoped: Client) -> None:
 @pytest.mark.parametrize(
     ("organization", "refused"), [("acme", False), ("globex", True), ("", True)]
 )
-def test_nobody_makes_a_schedule_beyond_the_border(
+def test_schedules_need_a_visible_organization(
     scoped: Client, organization: str, refused: bool
 ) -> None:
     answer = scoped.post(f"{LIST}add/", {**FORM, "organization_id": organization})
     assert Schedule.objects.exists() is not refused
     if refused:
-        assert "You may not make schedules for this organization" in text(answer)
+        assert "You may not create schedules for this organization" in text(answer)
 
 
 @pytest.mark.browser

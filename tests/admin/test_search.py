@@ -1,5 +1,4 @@
-"""Where the searches of the admin look: words in the newest rows, ids and what an index finds in
-all; it is told."""
+"""The search window: words in the newest rows; ids and indexed terms in all rows."""
 
 from __future__ import annotations
 
@@ -69,65 +68,65 @@ def link(response: Any, label: str) -> str:
 
 
 @pytest.mark.parametrize("typed", ["old", "name:old", "error:broken name:old", "data.n:1 name:old"])
-def test_words_are_looked_for_in_the_newest_jobs_and_it_is_told(root: Client, typed: str) -> None:
+def test_words_are_searched_in_the_newest_jobs(root: Client, typed: str) -> None:
     ten_jobs(error="broken", data={"n": 1})
     found = root.get(JOBS, {"q": typed})
     assert names(found) == []
-    assert "Words were looked for in the newest 5 rows only, back to " in text(found)
-    before = root.get(JOBS + link(found, "Look in those before"))
+    assert "Only the newest 5 rows were searched, back to " in text(found)
+    before = root.get(JOBS + link(found, "Search older rows"))
     assert names(before) == ["old-0", "old-1", "old-2", "old-3", "old-4"]
-    assert link(before, "Look in those before") == "", "there are no older ones"
-    assert "Words were looked for in the rows before " in text(before)
-    assert names(root.get(JOBS + link(before, "Look in the newest"))) == []
+    assert link(before, "Search older rows") == "", "there are no older ones"
+    assert "Only rows before " in text(before)
+    assert names(root.get(JOBS + link(before, "Search the newest rows"))) == []
 
 
-def test_one_step_after_the_other(root: Client) -> None:
+def test_stepping_back(root: Client) -> None:
     ten_jobs()
     seen, url = [], f"{JOBS}?q=-"
     while url != JOBS:
         page = root.get(url)
         seen += names(page)
-        url = JOBS + link(page, "Look in those before")
+        url = JOBS + link(page, "Search older rows")
     assert sorted(seen) == sorted(JobRecord.objects.values_list("name", flat=True)), "each once"
 
 
-def test_jobs_of_the_same_moment_are_not_lost_between_two_steps(root: Client) -> None:
+def test_no_jobs_are_lost_between_steps(root: Client) -> None:
     now = timezone.now()
     for n in range(9):
         record(f"n{n}", created_at=now)
     assert len(names(root.get(JOBS, {"q": "n"}))) == 9
 
 
-def test_nothing_is_told_where_all_are_looked_at(root: Client) -> None:
+def test_no_note_if_all_rows_are_searched(root: Client) -> None:
     for n in range(5):
         record(f"n{n}")
-    assert "Words were looked for" not in text(root.get(JOBS, {"q": "n"}))
+    assert "were searched" not in text(root.get(JOBS, {"q": "n"}))
     ten_jobs()
     for query in ("", "?state__exact=waiting", "?q=state:waiting", "?q=queue:default"):
-        assert "Words were looked for" not in text(root.get(JOBS + query))
+        assert "were searched" not in text(root.get(JOBS + query))
 
 
 @pytest.mark.parametrize(
     "query", ["q=old+queue:rare", "queue=rare&q=old", "q=old+org:acme", "q=old&organization=acme"]
 )
-def test_what_an_index_finds_is_looked_at_however_old(root: Client, query: str) -> None:
+def test_few_indexed_rows_are_all_searched(root: Client, query: str) -> None:
     ten_jobs()
     JobRecord.objects.filter(name__in=["old-0", "old-1"]).update(
         queue="rare", organization_id="acme"
     )
     page = root.get(f"{JOBS}?{query}")
     assert names(page) == ["old-0", "old-1"]
-    assert "Words were looked for" not in text(page)
+    assert "were searched" not in text(page)
 
 
-def test_of_many_that_an_index_finds_the_newest_are_looked_at(root: Client) -> None:
+def test_many_indexed_rows_are_limited(root: Client) -> None:
     ten_jobs()
     page = root.get(f"{JOBS}?queue=default&q=e")
     assert names(page) == ["new-5", "new-6", "new-7", "new-8", "new-9"]
-    assert "Words were looked for in the newest" in text(page)
+    assert "Only the newest" in text(page)
 
 
-def test_counts_of_the_filters_are_at_least_so_many(root: Client) -> None:
+def test_filter_counts_are_lower_bounds(root: Client) -> None:
     ten_jobs()
     JobRecord.objects.filter(name__in=["old-0", "new-9"]).update(queue="email")
     page = text(root.get(f"{JOBS}?queue=email&q=-"))
@@ -139,7 +138,7 @@ def test_counts_of_the_filters_are_at_least_so_many(root: Client) -> None:
 # --- ids ------------------------------------------------------------------------------------------
 
 
-def test_an_id_or_its_beginning_is_found_however_old(root: Client) -> None:
+def test_ids_are_found_at_any_age(root: Client) -> None:
     oldest = ten_jobs()[0]
     derived = record(
         "derived", pk=ids.derived_id("id", "x"), created_at=timezone.now() - dt.timedelta(days=9)
@@ -161,21 +160,21 @@ def test_an_id_or_its_beginning_is_found_however_old(root: Client) -> None:
         for prefix in ("", "id:"):
             page = root.get(JOBS, {"q": prefix + typed.upper()})
             assert names(page) == ["old-0"], typed
-            assert "Words were looked for" not in text(page)
+            assert "were searched" not in text(page)
     assert names(root.get(JOBS, {"q": str(derived.pk)[:15]})) == ["derived"]
     assert names(root.get(JOBS, {"q": foreign.rq_id})) == ["foreign"]
     assert names(root.get(JOBS, {"q": f"{whole[:13]} name:new"})) == []
     assert names(root.get(JOBS, {"q": f"id:{whole[:7]}"})) == []
 
 
-def test_what_only_looks_like_the_beginning_of_an_id_is_words(root: Client) -> None:
+def test_words_that_look_like_an_id(root: Client) -> None:
     record("one", error="order 20261124-1 is unknown")
     record("two", error="deadbeef")
     assert names(root.get(JOBS, {"q": "20261124-1"})) == ["one"]
     assert names(root.get(JOBS, {"q": "deadbeef"})) == ["two"]
 
 
-def test_the_ranges_of_beginnings() -> None:
+def test_id_prefix_ranges() -> None:
     first, last = (
         uuid.UUID("01890000-1111-7222-8000-000000000000"),
         uuid.UUID("01890000-1111-7222-bfff-ffffffffffff"),
@@ -197,22 +196,22 @@ def test_the_ranges_of_beginnings() -> None:
 
 @pytest.mark.parametrize("place", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "7"])
 @pytest.mark.parametrize("name", [search_window.SINCE, search_window.UNTIL])
-def test_a_place_that_is_none(root: Client, name: str, place: str) -> None:
+def test_an_invalid_position(root: Client, name: str, place: str) -> None:
     record()
     assert root.get(f"{JOBS}?q=send&{name}={place}")["Location"].endswith("?e=1")
 
 
-def test_a_saved_view_keeps_no_place(root: Client) -> None:
+def test_saved_views_have_no_position(root: Client) -> None:
     place = timezone.now().isoformat().replace("+", "%2B")
     sent = {"action": "save", "name": "old ones", "query": f"q=old&{search_window.UNTIL}={place}"}
     assert root.post(f"{JOBS}views/", sent).status_code == 302
     assert SavedView.objects.get().query == "q=old"
 
 
-def test_pages_of_a_step_stay_in_it(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_stay_in_the_window(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wellos_jobs.admin.jobs.list.JobRecordAdmin.list_per_page", 2)
     ten_jobs()
-    before = link(root.get(f"{JOBS}?q=-"), "Look in those before")
+    before = link(root.get(f"{JOBS}?q=-"), "Search older rows")
     page = root.get(JOBS + before)
     assert len(names(page)) == 2
     assert search_window.UNTIL in parse_qs(page.context["cl"].get_query_string({"p": 2})[1:])
@@ -222,7 +221,7 @@ def test_pages_of_a_step_stay_in_it(root: Client, monkeypatch: pytest.MonkeyPatc
 # --- other lists ----------------------------------------------------------------------------------
 
 
-def ten_letters() -> list[DeadLetter]:
+def ten_dead_letters() -> list[DeadLetter]:
     """Letters with an attempt and an audit entry each, minute by minute, oldest first."""
     made = []
     for n, job in enumerate(ten_jobs(state="failed", organization_id="acme")):
@@ -252,8 +251,8 @@ def ten_letters() -> list[DeadLetter]:
 
 
 @pytest.mark.parametrize("url", [LETTERS, ATTEMPTS, AUDIT])
-def test_each_list_looks_in_its_newest_rows_and_says_so(root: Client, url: str) -> None:
-    oldest = ten_letters()[0]
+def test_each_list_searches_its_newest_rows(root: Client, url: str) -> None:
+    oldest = ten_dead_letters()[0]
 
     def count(page: Any) -> int:
         assert page.status_code == 200
@@ -261,20 +260,20 @@ def test_each_list_looks_in_its_newest_rows_and_says_so(root: Client, url: str) 
 
     found = root.get(url, {"q": "old"})
     assert count(found) == 0
-    assert "Words were looked for in the newest 5 rows only, back to " in text(found)
-    assert count(root.get(url + link(found, "Look in those before"))) == 5
+    assert "Only the newest 5 rows were searched, back to " in text(found)
+    assert count(root.get(url + link(found, "Search older rows"))) == 5
     assert count(root.get(url, {"q": str(oldest.job_id)})) == 1
-    assert "Words were looked for" not in text(root.get(url, {"q": str(oldest.job_id)}))
+    assert "were searched" not in text(root.get(url, {"q": str(oldest.job_id)}))
 
 
-def test_a_fingerprint_is_found_however_old(root: Client) -> None:
-    oldest = ten_letters()[0]
+def test_fingerprints_are_found_at_any_age(root: Client) -> None:
+    oldest = ten_dead_letters()[0]
     page = root.get(LETTERS, {"q": oldest.fingerprint.upper()})
     assert [letter.pk for letter in page.context["cl"].result_list] == [oldest.pk]
 
 
-def test_a_file_of_the_audit_log_has_what_is_older_too(root: Client) -> None:
-    ten_letters()
+def test_the_audit_export_searches_all_rows(root: Client) -> None:
+    ten_dead_letters()
     lines = b"".join(root.get(f"{AUDIT}export/?q=old")).decode().splitlines()  # type: ignore[arg-type]
     assert len(lines) == 1 + 5
     until = timezone.now() - dt.timedelta(days=1)
@@ -296,9 +295,7 @@ def test_a_file_of_the_audit_log_has_what_is_older_too(root: Client) -> None:
         *(f"{url}?q=old" for url in (LETTERS, ATTEMPTS, AUDIT)),
     ],
 )
-def test_a_search_costs_the_same_however_much_there_is(
-    root: Client, url: str, round_trips: Any
-) -> None:
+def test_queries_of_a_search_are_constant(root: Client, url: str, round_trips: Any) -> None:
     def cost() -> int:
         with (
             round_trips.counting() as trips,
@@ -310,6 +307,6 @@ def test_a_search_costs_the_same_however_much_there_is(
 
     record("old", state="failed", organization_id="acme", data={"n": 1})
     few = cost()
-    ten_letters()
+    ten_dead_letters()
     JobRecord.objects.create(name="old", queue="default", created_at=timezone.now(), state="failed")
     assert cost() == few

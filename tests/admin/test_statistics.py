@@ -1,4 +1,4 @@
-"""The page of statistics: what it counts, over which time, how sure that is, and what it costs."""
+"""The page of statistics: counts, windows, small samples and queries."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_each_window(window: str, inside: timedelta, outside: timedelta, spans: 
     assert (found.total.completed, found.total.failed, found.total.run.runs) == (5, 1, 6)
 
 
-def test_durations_and_how_sure_they_are() -> None:
+def test_durations_and_small_samples() -> None:
     count(NOW, completed=98, seconds=0.02)
     count(NOW, completed=2, seconds=9.0)
     count(NOW, completed=1, seconds=4000.0, name="long")
@@ -71,7 +71,7 @@ def test_durations_and_how_sure_they_are() -> None:
     assert trends.Percentiles.of([]) == trends.Percentiles()
 
 
-def test_of_one_queue_and_one_job() -> None:
+def test_filters() -> None:
     count(NOW, completed=1)
     count(NOW, completed=2, name="y")
     assert sum(trends.trends("24h", job="y", now=NOW).completed) == 2
@@ -94,7 +94,7 @@ def test_the_page(root: Client) -> None:
     assert failing_first.index("test-scripted") < failing_first.index("test-noop")
     one = text(root.get(STATISTICS, {"name": "test-noop"})).partition("By queue and job")[2]
     assert "test-scripted" not in one
-    assert "No job has run in this time" in text(root.get(STATISTICS, {"queue": "slow"}))
+    assert "No jobs finished in this period" in text(root.get(STATISTICS, {"queue": "slow"}))
 
 
 def test_as_csv(root: Client) -> None:
@@ -109,16 +109,14 @@ def test_as_csv(root: Client) -> None:
     assert client_of(staff("view_jobrecord")).get(STATISTICS, {"format": "csv"}).status_code == 403
 
 
-def test_no_cell_of_the_csv_is_a_formula(root: Client) -> None:
+def test_csv_cells_are_not_formulas(root: Client) -> None:
     """A job of foreign code may be called anything."""
     count(datetime.now(UTC), completed=1, name='=HYPERLINK("http://evil.example")')
     line = root.get(STATISTICS, {"format": "csv", "window": "1h"}).content.decode().splitlines()[1]
     assert line.partition(",")[2].startswith("\"'=HYPERLINK(")
 
 
-def test_it_costs_the_same_however_much_there_is(
-    root: Client, django_assert_num_queries: Any
-) -> None:
+def test_queries_are_constant(root: Client, django_assert_num_queries: Any) -> None:
     for window in ("1h", "7d", "90d"):
         with django_assert_num_queries(4):  # session, user, what ended, durations
             root.get(STATISTICS, {"window": window})
@@ -134,14 +132,14 @@ def test_it_costs_the_same_however_much_there_is(
     )
 
 
-def test_staff_of_some_organizations_do_not_see_it(settings: Any) -> None:
+def test_staff_limited_to_organizations_do_not_see_it(settings: Any) -> None:
     hook = "tests.admin.test_overview.organizations_of"
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": hook}
     count(datetime.now(UTC), completed=1, name="secret")
     scoped = client_of(staff("view_queues"))
     for sent in ({}, {"format": "csv"}):
         shown = text(scoped.get(STATISTICS, sent))
-        assert "You see the rows of some organizations only" in shown
+        assert "You may see only some organizations" in shown
         assert "secret" not in shown
 
 
@@ -157,7 +155,7 @@ def test_statistics_in_the_browser(page: Any) -> None:
     axe(page)
     narrow(page)
     page.get_by_role("link", name="1 hour").click()
-    page.get_by_text("Jobs ended a minute").wait_for()
+    page.get_by_text("Jobs finished per minute").wait_for()
     page.get_by_text("Numbers").first.click()
     axe(page)
     page.get_by_label("Queue").select_option("email")

@@ -76,4 +76,4 @@ def test_retry_in_the_browser(unfolded: Any) -> None:
     unfolded.get_by_role("link", name="Retry").click()
     unfolded.get_by_label("Reason").fill("the partner is back")
     unfolded.get_by_role("button", name="Retry").click()
-    unfolded.get_by_text("The job runs again").wait_for()
+    unfolded.get_by_text("The job was retried").wait_for()

@@ -1,5 +1,4 @@
-"""The page of workers: who works on what, and letting them take no more jobs, end, or drop the job
-they are in."""
+"""The page of workers: current jobs; quiet, resume and stop."""
 
 from __future__ import annotations
 
@@ -54,7 +53,7 @@ def names(found: live_workers.Workforce) -> list[str]:
 # --- what it reads --------------------------------------------------------------------------------
 
 
-def test_a_worker_and_the_job_it_is_in(redis_client: redis.Redis) -> None:
+def test_a_worker_and_its_job(redis_client: redis.Redis) -> None:
     handle, hand = noop.enqueue(), Hand("default", name="hand-1")
     hand.take()
     presence()
@@ -85,7 +84,7 @@ def test_workers_without_a_supervisor_and_in_order() -> None:
     assert len(live_workers.workforce().alone) == 3
 
 
-def test_it_costs_the_same_however_many_there_are(root: Client, round_trips: Any) -> None:
+def test_queries_are_constant(root: Client, round_trips: Any) -> None:
     for number in range(3):
         Hand("default", name=f"hand-{number}")
     root.get(WORKERS)
@@ -106,28 +105,28 @@ def test_more_workers_than_are_listed(root: Client, monkeypatch: pytest.MonkeyPa
     assert "3 more workers are not listed" in text(root.get(WORKERS))
 
 
-def test_what_is_amiss_is_told(root: Client, redis_client: redis.Redis) -> None:
+def test_problems_are_shown(root: Client, redis_client: redis.Redis) -> None:
     noop.using(queue="email").enqueue()
     Hand("default")
     redis_client.set(keys.SUSPENDED, "1")
     shown = text(root.get(WORKERS))
-    assert "Queue email: 1 job waits, and no worker serves it." in shown
+    assert "Queue email: 1 job is waiting, but the queue has no worker." in shown
     assert "is suspended (rqsuspend)" in shown
-    assert "No process does the housekeeping" in shown
+    assert "No process runs maintenance" in shown
 
 
-def test_another_version_is_told(root: Client, redis_client: redis.Redis) -> None:
+def test_other_versions_are_shown(root: Client, redis_client: redis.Redis) -> None:
     presence()
     facts = redis_client.hget(keys.supervisor("t1"), "facts").decode()
     redis_client.hset(keys.supervisor("t1"), "facts", facts.replace("0.1.0", "0.0.9"))
-    assert "Some run another version of wellos_jobs than this page, 0.1.0: 0.0.9." in text(
+    assert "Some processes run another version of wellos_jobs than 0.1.0: 0.0.9." in text(
         root.get(WORKERS)
     )
     redis_client.hset(keys.supervisor("t1"), "facts", "{nonsense")
-    assert "No supervisor is known" in text(root.get(WORKERS))
+    assert "No supervisor is running" in text(root.get(WORKERS))
 
 
-def test_one_that_has_gone_is_forgotten(redis_client: redis.Redis) -> None:
+def test_dead_processes_are_not_listed(redis_client: redis.Redis) -> None:
     known = presence()
     assert redis_client.ttl(keys.supervisor("t1")) > 0
     known.end()
@@ -138,9 +137,9 @@ def test_one_that_has_gone_is_forgotten(redis_client: redis.Redis) -> None:
     assert redis_client.zrange(keys.SUPERVISORS, 0, -1) == [b"living"]
 
 
-def test_redis_away(root: Client, use_redis: UseRedis) -> None:
+def test_redis_is_down(root: Client, use_redis: UseRedis) -> None:
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
-    assert "Redis cannot be asked" in text(root.get(WORKERS))
+    assert "Redis is unreachable" in text(root.get(WORKERS))
     for verb in ("quiet", "stop"):
         act(root, verb, "worker:hand")
     assert not AuditEntry.objects.exists()
@@ -149,7 +148,7 @@ def test_redis_away(root: Client, use_redis: UseRedis) -> None:
 # --- quiet workers --------------------------------------------------------------------------------
 
 
-def test_a_quiet_worker_takes_no_job_and_wakes_another(root: Client) -> None:
+def test_a_quiet_worker_takes_no_jobs(root: Client) -> None:
     quiet, other = Hand("default", name="quiet"), Hand("default", name="other")
     act(root, "quiet", "worker:quiet")
     handle = noop.enqueue()
@@ -166,7 +165,7 @@ def test_a_quiet_worker_takes_no_job_and_wakes_another(root: Client) -> None:
     assert quiet.take()
 
 
-def test_a_worker_that_is_quieted_in_a_job_ends_it(root: Client) -> None:
+def test_a_worker_quieted_during_a_job_finishes_it(root: Client) -> None:
     hand = Hand("default")
     noop.enqueue_bulk([{}] * 2)
     claim = hand.take()
@@ -175,7 +174,7 @@ def test_a_worker_that_is_quieted_in_a_job_ends_it(root: Client) -> None:
     assert answer.settled and answer.claim is None and answer.quiet
 
 
-def test_a_worker_that_is_born_to_a_quiet_supervisor_is_quiet(redis_client: redis.Redis) -> None:
+def test_new_workers_of_a_quiet_supervisor_are_quiet(redis_client: redis.Redis) -> None:
     known, hand = presence(), Hand("default")
     child = Child(hand.name, 1, Slot())
     known.renew([child])
@@ -192,7 +191,7 @@ def test_a_worker_that_is_born_to_a_quiet_supervisor_is_quiet(redis_client: redi
 
 @pytest.mark.parametrize("target", ["worker:nobody", "supervisor:nobody"])
 @pytest.mark.parametrize("verb", ["quiet", "resume", "stop"])
-def test_acts_on_what_has_gone(root: Client, verb: str, target: str) -> None:
+def test_actions_on_dead_processes(root: Client, verb: str, target: str) -> None:
     act(root, verb, target)
     assert "any more" in text(root.get(WORKERS))
     assert not AuditEntry.objects.exists()
@@ -208,7 +207,7 @@ def test_acts_on_what_has_gone(root: Client, verb: str, target: str) -> None:
         ("stop_job", "job:nonsense"),
     ],
 )
-def test_what_no_button_sends_is_refused(root: Client, verb: str, target: str) -> None:
+def test_invalid_requests_are_refused(root: Client, verb: str, target: str) -> None:
     assert act(root, verb, target).status_code == 400
 
 
@@ -221,7 +220,7 @@ def test_what_no_button_sends_is_refused(root: Client, verb: str, target: str) -
         ("stop_job", "cancel_job"),
     ],
 )
-def test_each_act_needs_its_permission(verb: str, permission: str) -> None:
+def test_each_action_needs_its_permission(verb: str, permission: str) -> None:
     handle, hand = scripted.enqueue(), Hand("default")
     hand.take()
     target = f"job:{handle}" if verb == "stop_job" else "worker:hand"
@@ -236,12 +235,12 @@ def test_each_act_needs_its_permission(verb: str, permission: str) -> None:
     assert act(allowed, verb, target).status_code == 302
 
 
-def test_staff_of_some_organizations_do_not_see_it(settings: Any) -> None:
+def test_staff_limited_to_organizations_do_not_see_it(settings: Any) -> None:
     hook = "tests.admin.test_overview.organizations_of"
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ADMIN_ORGANIZATIONS": hook}
     Hand("default")
     shown = text(client_of(staff("view_queues")).get(WORKERS))
-    assert "You see the rows of some organizations only" in shown
+    assert "You may see only some organizations" in shown
     assert "hand" not in shown
 
 
@@ -337,10 +336,10 @@ def test_workers_in_the_browser(page: Any, processes: Fleet, tmp_path: Path) -> 
     page.goto(WORKERS)
     axe(page)
     narrow(page)
-    page.get_by_role("button", name="Stop its job").click()
+    page.get_by_role("button", name="Stop job").click()
     axe(page)
     page.get_by_label("Reason").fill("it hangs")
-    page.get_by_role("button", name="Stop its job").click()
+    page.get_by_role("button", name="Stop job").click()
     page.get_by_text("is being stopped").wait_for()
     processes.wait_until(lambda: has_state(handle, "canceled"), 30)
     page.get_by_role("button", name="Quiet all").click()

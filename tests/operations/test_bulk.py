@@ -90,13 +90,13 @@ def test_all_that_match_are_replayed_by_a_job(root: Client) -> None:
 
 
 VERBS = {
-    "promote_jobs": ({}, "4 delayed jobs run now, not later", "promoted"),
+    "promote_jobs": ({}, "4 delayed jobs are run now", "promoted"),
     "change_priority": (
         {"priority": "1"},
-        "5 jobs go to the end of the lane of their new priority",
+        "5 jobs are queued last among the jobs of their new priority",
         "changed priority",
     ),
-    "move_jobs": ({"queue": "email"}, "5 jobs wait in another queue from now on", "moved"),
+    "move_jobs": ({"queue": "email"}, "5 jobs are moved", "moved"),
 }
 
 
@@ -112,7 +112,7 @@ def test_all_that_match_go_elsewhere_by_a_job(root: Client, action: str) -> None
     sent = {"action": action, "select_across": "1", "_selected_action": "1"}
     asked = text(root.post(f"{JOBS}?queue=slow", sent))
     assert effect in asked
-    assert "1 canceled job stays as it is" in asked
+    assert "1 canceled job is left unchanged" in asked
     response = ask(root, f"{JOBS}?queue=slow", action, **choice)
     work("default")
     operation = BulkOperation.objects.get()
@@ -224,10 +224,10 @@ def test_the_page_before_says_that_a_job_does_it(root: Client) -> None:
     letters(4)
     sent = {"action": "replay_dead_letters", "select_across": "1", "_selected_action": "1"}
     shown = text(root.post(LETTERS, sent))
-    assert "These are many, so a job does it." in shown
-    assert "4 jobs go back to their queues" in shown
+    assert "This selection is large, so the action runs as a job." in shown
+    assert "4 jobs are requeued" in shown
     letters_shown = text(root.post(f"{LETTERS}?queue=slow", sent))
-    assert "so a job does it" not in letters_shown
+    assert "so the action runs as a job" not in letters_shown
 
 
 def test_few_are_done_at_once(root: Client) -> None:
@@ -274,7 +274,7 @@ def test_it_can_be_stopped(root: Client) -> None:
     letters(6)
     operation = begun(root, LETTERS, "discard_dead_letters")
     page = f"{OPERATIONS}{operation.pk}/stop/"
-    assert "1 bulk operation ends before its next rows" in text(root.post(page))
+    assert "1 bulk operation stops before its next rows" in text(root.post(page))
     assert "This field is required" in text(root.post(page, {"confirm": "yes"}))
     assert root.post(page, {"confirm": "yes", "reason": "the wrong month"}).status_code == 302
     work("default")
@@ -458,7 +458,7 @@ def test_in_the_browser(page: Any, processes: Fleet) -> None:
     axe(page)
     page.get_by_label("Reason").fill("the partner is back")
     page.get_by_role("button", name="Replay").click()
-    page.get_by_text("A job does this now").wait_for()
+    page.get_by_text("The action runs as a job").wait_for()
     axe(page)
     narrow(page)
     page.get_by_label("Refresh").select_option("1")
@@ -483,9 +483,9 @@ def test_many_are_not_counted_while_somebody_waits(
     shown = text(
         root.post(JOBS, {"action": "retry_jobs", "select_across": "1", "_selected_action": "1"})
     )
-    assert "4+ failed jobs run again from the start" in shown
+    assert "4+ failed jobs are retried" in shown
     assert "0 delayed jobs" not in shown
-    assert "5+ completed jobs stay as they are" in shown
+    assert "5+ completed jobs are left unchanged" in shown
     assert "4+ chosen" in shown
     assert "and more" in shown
     operation = begun(root, JOBS, "retry_jobs")
@@ -508,7 +508,7 @@ def test_those_that_are_acted_on_are_counted_whatever_else_there_is(
     shown = text(
         root.post(JOBS, {"action": "retry_jobs", "select_across": "1", "_selected_action": "1"})
     )
-    assert "1 failed job runs again from the start" in shown
+    assert "1 failed job is retried" in shown
 
 
 @pytest.mark.parametrize("query", ["q=test-fail", "q=test-fail&state__exact=failed"])
@@ -525,7 +525,7 @@ def test_a_search_means_what_was_confirmed(
     )
     sent = {"action": "retry_jobs", "select_across": "1", "_selected_action": "1"}
     page = root.post(f"{JOBS}?{query}", sent)
-    assert "5 failed jobs run again" in text(page)
+    assert "5 failed jobs are retried" in text(page)
     found = re.search(
         r'<form method="post" class="wj-confirm" action="([^"]*)"', page.content.decode()
     )

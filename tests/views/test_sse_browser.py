@@ -174,7 +174,7 @@ def test_a_job_that_may_not_be_seen(page: Any, ada: User) -> None:
     handle = jobs.noop.enqueue()
     login(page, ada)
     page.goto(address(handle))
-    page.get_by_text("This job cannot be shown any more.").wait_for()
+    page.get_by_text("This job is no longer available.").wait_for()
     page.complaints[:] = [text for text in page.complaints if "404" not in text]
 
 
@@ -217,7 +217,7 @@ def test_the_server_goes_away_and_comes_back(processes: Fleet, open_page: Open, 
     page.goto(address(handle))
     shows(page, "waiting", "0 %")
     server.process.end()
-    page.get_by_text("The connection is lost; it is tried again.").wait_for()
+    page.get_by_text("Connection lost. Retrying.").wait_for()
     server.start()
     shows(page, "waiting", "0 %")
     wait_until(lambda: page.wait_for_timeout(50) or server.connections() > 0)

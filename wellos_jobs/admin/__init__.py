@@ -1,4 +1,4 @@
-"""The admin pages. The classes are exported, so that a project can register them on a site of its own."""
+"""Admin pages. The classes are exported, so that projects can register them on their own site."""
 
 from django.contrib import admin
 

@@ -1,4 +1,4 @@
-"""django-rq's own pages: still there under their URLs, but no second entry beside ours on the index of the admin."""
+"""Hide django-rq's entry on the admin index; its pages stay available under their URLs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from django.http import HttpRequest
 
 
 def hide_index_entry() -> None:
-    """Take the entry of django-rq's pages off the index, if django-rq has registered them on the default site."""
+    """Remove django-rq's entry from the index of the default site, if it is registered there."""
     if not apps.is_installed("django_rq"):
         return
-    from django_rq.admin import (
-        QueueAdmin,
-    )  # the import registers the pages, which else would happen after this
+
+    # The import registers the pages, which would otherwise happen later.
+    from django_rq.admin import QueueAdmin
     from django_rq.models import Dashboard
 
     pages: Any = (
         admin.site.get_model_admin(Dashboard) if admin.site.is_registered(Dashboard) else None
     )
     if isinstance(pages, QueueAdmin):
-        setattr(pages, "has_module_permission", _no_entry)  # noqa: B010  # one registered object, not their class
+        # On the registered instance, not on django-rq's class.
+        setattr(pages, "has_module_permission", _no_entry)  # noqa: B010
 
 
 def _no_entry(request: HttpRequest) -> bool:

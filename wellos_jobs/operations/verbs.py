@@ -167,7 +167,7 @@ GROUP_VERBS = (
         target="flow",
         permission="retry_flow",
         action=AuditAction.RETRIED,
-        label=_("Retry the failed"),
+        label=_("Retry failed jobs"),
     ),
     Verb(
         name="cancel_flow",
@@ -185,7 +185,7 @@ GROUP_VERBS = (
         label=_("Retry"),
         many="retry_batches",
         list_action="retry_batches",
-        title=_("Retry the failed jobs"),
+        title=_("Retry failed jobs"),
     ),
     Verb(
         name="cancel_batch",

@@ -1,1 +1,1 @@
-"""The audit log, its export, and bulk operations with their progress."""
+"""Audit log with CSV export, and bulk operations. Imports ``jobs`` and ``ui``."""

@@ -1,4 +1,4 @@
-"""Bulk operations in the admin: how far each is, what was left alone and why, and a button that stops it."""
+"""Bulk operations: progress, skipped rows, and a button to stop one."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ STOP = BulkAction(
     _("Stop"),
     lambda rows: [
         Effect(
-            1, gettext("%d bulk operation ends before its next rows; what it has done stays done")
+            1, gettext("%d bulk operation stops before its next rows. Finished rows are not undone")
         )
     ],
-    lambda n: gettext("It ends before its next rows"),
+    lambda n: gettext("The operation stops before its next rows"),
 )
 
 
 class BulkOperationAdmin(ReadOnlyAdmin):
-    """What was done to many rows at once, by whom and why. Everybody sees their own; who sees all rows, all."""
+    """List and page of bulk operations; users limited to organizations see only their own."""
 
     list_display = ("title", "state_shown", "progress", "done", "refused", "actor_name", "created")
     search_fields = ("reason", "actor_name")
@@ -53,14 +53,11 @@ class BulkOperationAdmin(ReadOnlyAdmin):
     organization_path = ""
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        rows = BulkOperation.objects.select_related("job").order_by(
-            *self.get_ordering(request) or ("-pk",)
-        )
-        return (
-            rows
-            if organization_scope.sees_everything(request)
-            else rows.filter(actor=request.user.pk)
-        )
+        ordering = self.get_ordering(request) or ("-pk",)
+        rows = BulkOperation.objects.select_related("job").order_by(*ordering)
+        if organization_scope.sees_everything(request):
+            return rows
+        return rows.filter(actor=request.user.pk)
 
     def get_urls(self) -> list[URLPattern]:
         stop = self.admin_site.admin_view(self.stop_view)
@@ -74,16 +71,17 @@ class BulkOperationAdmin(ReadOnlyAdmin):
         return own or request.user.has_perm("wellos_jobs.view_bulkoperation")
 
     def stop_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Ask why, and stop an operation: one's own, or with the permission to cancel jobs."""
+        """Ask for a reason and stop an operation; others' operations need ``cancel_job``."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         operation = self.get_object(request, str(pk))
         if operation is None:
             raise Http404
-        if operation.actor_id != request.user.pk and not request.user.has_perm(
-            STOP.verb.permission_on()
-        ):
+
+        is_own = operation.actor_id == request.user.pk
+        if not is_own and not request.user.has_perm(STOP.verb.permission_on()):
             raise PermissionDenied
+
         page = reverse(
             "admin:wellos_jobs_bulkoperation_change", args=[pk], current_app=self.admin_site.name
         )
@@ -98,10 +96,10 @@ class BulkOperationAdmin(ReadOnlyAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         operation = self.get_object(request, object_id)
-        told = {} if operation is None else self._told(request, operation)
-        return super().change_view(request, object_id, form_url, told | (extra_context or {}))
+        context = {} if operation is None else self._page(request, operation)
+        return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
-    def _told(self, request: HttpRequest, operation: BulkOperation) -> dict[str, Any]:
+    def _page(self, request: HttpRequest, operation: BulkOperation) -> dict[str, Any]:
         job = operation.job
         open_job = job if operation.finished_at is None else None
         return {
@@ -109,13 +107,13 @@ class BulkOperationAdmin(ReadOnlyAdmin):
             "waits": waiting_reason(open_job) if open_job else "",
             "problem": redis_problem(open_job) if open_job else "",
             "action_name": bulk.title(operation.action),
-            "chosen": _chosen(operation),
+            "options": _options(operation),
             "job_link": display.link(self.admin_site, "jobrecord", job.pk, job) if job else "",
             "may_stop": operation.finished_at is None and not operation.stopped_by,
             "state": self.state_shown(operation),
         }
 
-    @admin.display(description=_("what"), ordering="action")
+    @admin.display(description=_("action"), ordering="action")
     def title(self, operation: BulkOperation) -> str:
         return bulk.title(operation.action)
 
@@ -125,12 +123,11 @@ class BulkOperationAdmin(ReadOnlyAdmin):
             return display.badge("canceled", gettext("stopped"))
         if operation.finished_at:
             return display.badge("completed", gettext("done"))
+
         job = operation.job
-        return (
-            display.badge(job.state, job.get_state_display())
-            if job
-            else display.badge("failed", gettext("gone"))
-        )
+        if job is None:
+            return display.badge("failed", gettext("job deleted"))
+        return display.badge(job.state, job.get_state_display())
 
     @admin.display(description=_("progress"))
     def progress(self, operation: BulkOperation) -> SafeString:
@@ -141,17 +138,19 @@ class BulkOperationAdmin(ReadOnlyAdmin):
         return display.short_moment(operation.created_at)
 
 
-def _chosen(operation: BulkOperation) -> list[tuple[str, str]]:
-    """Return what the operation was told beside which rows: a label and a value each."""
+def _options(operation: BulkOperation) -> list[tuple[str, str]]:
+    """Return the options of the operation, as labels and values."""
     choice = operation.options.get("choice", {})
     users = get_user_model()._default_manager
     person = users.filter(pk=choice["person"]).first() if choice.get("person") else None
+
     values = {
         "priority": (gettext("Priority"), dict(PRIORITIES).get(choice.get("priority"))),
         "queue": (gettext("Queue"), choice.get("queue")),
-        "person": (gettext("Person"), person.get_username() if person else gettext("nobody")),
+        "person": (gettext("Person"), person.get_username() if person else gettext("no one")),
         "note": (gettext("Note"), choice.get("note")),
     }
+
     return [
         (label, value)
         for name, (label, value) in values.items()

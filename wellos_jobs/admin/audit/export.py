@@ -1,4 +1,4 @@
-"""The audit log as a CSV file: what the list shows under its filters, all of it, row by row."""
+"""Export the filtered audit log as CSV, streamed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ...monitoring import csv_export
 from ..ui import search_window
 
 CHUNK = 2_000
-"""How many rows are in memory at a time."""
+"""Rows held in memory at a time."""
 HEADINGS = ("at", "action", "actor", "address", "kind", "target", "reason", "detail")
 
 
 class AuditExport:
-    """Gives the admin of audit entries its export."""
+    """Mixin for the audit log admin: its export view."""
 
     def get_urls(self) -> list[URLPattern]:
         below: Any = super()
@@ -45,12 +45,13 @@ class AuditExport:
         return below.changelist_view(request, context)
 
     def export_view(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer with the entries that the list's query string tells, newest first."""
+        """Return the entries that match the query string, newest first."""
         site_admin: Any = self
         if not self.has_export_permission(request) or not site_admin.has_view_permission(request):
             raise PermissionDenied
         if request.method not in {"GET", "HEAD"}:
             return HttpResponseNotAllowed(["GET", "HEAD"])
+
         search_window.search_everywhere(request)
         try:
             entries = site_admin.get_changelist_instance(request).get_queryset(request)
@@ -59,6 +60,7 @@ class AuditExport:
                 "admin:wellos_jobs_auditentry_changelist", current_app=site_admin.admin_site.name
             )
             return HttpResponseRedirect(f"{url}?e=1")
+
         name = f"audit-{timezone.localtime():%Y-%m-%d-%H%M}.csv"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         lines = csv_export.lines(HEADINGS, map(_row, entries.iterator(chunk_size=CHUNK)))

@@ -1,4 +1,4 @@
-"""The audit log in the admin: to read and to search, never to change."""
+"""The audit log: read-only list with search and filters."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _MODELS = {
 
 
 class ActionFilter(admin.SimpleListFilter):
-    """By action, without a DISTINCT over a table that only grows."""
+    """Filter by action, without a DISTINCT query on a large table."""
 
     title = _("action")
     parameter_name = "action"
@@ -55,13 +55,13 @@ class ActionFilter(admin.SimpleListFilter):
 
 
 class ActorFilter(admin.SimpleListFilter):
-    """What people did, or what happened by itself."""
+    """Filter by whether a user or the system did it."""
 
     title = _("actor")
     parameter_name = "by"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("people", _("people")), ("none", _("nobody"))]
+        return [("people", _("users")), ("none", _("system"))]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         match self.value():
@@ -73,7 +73,7 @@ class ActorFilter(admin.SimpleListFilter):
 
 
 class TargetFilter(admin.SimpleListFilter):
-    """By the kind of thing that was acted on."""
+    """Filter by the type of the target."""
 
     title = _("target type")
     parameter_name = "target_type"
@@ -86,7 +86,7 @@ class TargetFilter(admin.SimpleListFilter):
 
 
 class ActorAndTimeFilter(FieldFilter):
-    """By a person's name, and between two days."""
+    """Filter by user name and date range."""
 
     title = _("name and time")
     fields = (
@@ -97,7 +97,7 @@ class ActorAndTimeFilter(FieldFilter):
 
 
 class AuditEntryAdmin(AuditExport, WindowedSearch, ReadOnlyAdmin):
-    """Who did what to which job, dead letter or schedule, when, from where and why."""
+    """List of audit entries: time, action, target, actor, reason and address."""
 
     organization_path = ""
     list_display = ("when", "action_shown", "target", "actor_name", "reason_shown", "address")
@@ -105,18 +105,18 @@ class AuditEntryAdmin(AuditExport, WindowedSearch, ReadOnlyAdmin):
     change_list_template = "admin/wellos_jobs/auditentry/change_list.html"
     sortable_by = ("when",)
     search_fields = ("target_id__exact", "actor_name", "reason")
-    search_help_text = _("The id of a job or dead letter, a name, or a part of the reason")
+    search_help_text = _("Id of a job or dead letter, user name, or part of the reason")
     search_order = "at"
     fields = ("at", "action_shown", "target", "actor_name", "address", "reason", "detail_shown")
     readonly_fields = fields
 
     def exact_match(self, rows: QuerySet[Any], term: str) -> QuerySet[Any] | None:
-        chosen = ids.parse_id(term)
-        if chosen is None and not term.isdecimal():
+        job_id = ids.parse_id(term)
+        if job_id is None and not term.isdecimal():
             return None
-        return rows.filter(
-            target_type__in=list(TARGETS), target_id=str(chosen or term)
-        )  # the index begins with it
+
+        # The index on targets begins with the type.
+        return rows.filter(target_type__in=list(TARGETS), target_id=str(job_id or term))
 
     @admin.display(description=_("at"), ordering="at")
     def when(self, entry: AuditEntry) -> str:
@@ -141,7 +141,7 @@ class AuditEntryAdmin(AuditExport, WindowedSearch, ReadOnlyAdmin):
 
 
 def target_link(site: admin.AdminSite, entry: AuditEntry) -> SafeString | str:
-    """The thing an entry is about, by its kind and name, with a link to its page."""
+    """Return the target of an entry, with its type and name, linked to its page."""
     kind = entry.target_type.replace("_", " ")
     label = f"{kind} {entry.detail.get('name') or entry.target_id}"
     model = _MODELS.get(entry.target_type)

@@ -1,1 +1,1 @@
-"""Overview, queues, workers, limits and statistics."""
+"""Overview of queues, workers, limits and statistics. Imports ``groups`` and ``ui``."""

@@ -1,4 +1,4 @@
-"""Limits and circuit breakers: who holds them, who waits; changing a number, resetting and tripping a breaker."""
+"""Limits and circuit breakers: holders, waiting jobs, and actions to change them."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from ..ui.action_page import PageVerb, PageWithActions, ReasonForm
 from ..ui.page import Text
 
 LIMITS = 50
-"""How many limits a page shows."""
+"""Limits per page."""
 
 
 class LimitForm(ReasonForm):
-    """The number of a limit that shall be in force."""
+    """A new value for a limit."""
 
     most = forms.IntegerField(
-        label=_("Most"),
+        label=_("Maximum"),
         min_value=0,
         max_value=1_000_000,
-        help_text=_("Runs at once, or starts in the period; 0 lets nothing start."),
+        help_text=_("Concurrent runs, or starts per period. With 0, no job starts."),
     )
     field_order = ("most", "reason")
 
 
 class LimitsPage(PageWithActions):
-    """All limits in use, the busiest first, and the breakers. The target of a button is the id of a limit."""
+    """All limits in use, busiest first, and all breakers. The target of a button is a limit id."""
 
     name = "limits"
     path = "limits/"
@@ -48,38 +48,37 @@ class LimitsPage(PageWithActions):
     verbs: ClassVar[Mapping[str, PageVerb]] = {
         "change": PageVerb(
             VERBS["set_limit"],
-            _(
-                "The number is in force for all workers at once, until it is taken back; the code keeps its own."
-            ),
+            _("The new value applies to all workers until it is reset. The code is not changed."),
             LimitForm,
         ),
         "restore": PageVerb(
             VERBS["set_limit"],
-            _("What the jobs declare is in force again."),
-            text=_("Back to the code's"),
+            _("The value declared in code applies again."),
+            text=_("Reset to code"),
         ),
         "reset": PageVerb(
-            VERBS["reset_breaker"], _("The breaker closes, and the jobs that wait for it run.")
+            VERBS["reset_breaker"], _("The breaker closes, and its waiting jobs run.")
         ),
         "trip": PageVerb(
             VERBS["trip_breaker"],
-            _("The breaker opens: its jobs wait until somebody resets it."),
+            _("The breaker opens, and its jobs wait until it is reset."),
         ),
     }
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
-        sought = request.GET.get("q", "").strip()[:180]
+        search = request.GET.get("q", "").strip()[:180]
         page = self._page(request)
-        board = limits.board(sought, page * LIMITS, LIMITS)
+        board = limits.board(search, page * LIMITS, LIMITS)
         pages = range(max(1, -(-board.total // LIMITS)))
+
         return {
             "board": board,
             "limits": [self._line(line) for line in board.limits],
             "breakers": [self._line(line) for line in board.breakers],
-            "sought": sought,
+            "search": search,
             "many_sources": len(broker.sources()) > 1,
-            "previous": self._link(sought, page - 1) if page - 1 in pages else "",
-            "next": self._link(sought, page + 1) if page + 1 in pages else "",
+            "previous": self._page_link(search, page - 1) if page - 1 in pages else "",
+            "next": self._page_link(search, page + 1) if page + 1 in pages else "",
             "may": self.allowed_verbs(request),
         }
 
@@ -87,7 +86,7 @@ class LimitsPage(PageWithActions):
         kinds = ("b:",) if verb in {"reset", "trip"} else ("c:", "r:")
         target = request.POST.get("target", "")
         if not target.startswith(kinds) or not target[2:]:
-            raise self.bad_request(gettext("There is no such limit: %(limit)s") % {"limit": target})
+            raise self.bad_request(gettext("Unknown limit: %(limit)s") % {"limit": target})
         return target
 
     def target_name(self, target: str) -> Text:
@@ -95,51 +94,48 @@ class LimitsPage(PageWithActions):
 
     def perform(self, verb: str, target: str, form: ReasonForm, **who: Any) -> Text:
         name = target[2:]
-        if verb == "change":
-            most = form.cleaned_data["most"]
-            operations.set_limit(target, most, **who)
-            return gettext("Limit %(limit)s: at most %(most)d now") % {"limit": name, "most": most}
-        if verb == "restore":
-            operations.set_limit(target, None, **who)
-            return gettext("Limit %(limit)s: what the jobs declare is in force again") % {
-                "limit": name
-            }
-        if verb == "reset":
-            was_open = operations.reset_breaker(name, **who)
-            if not was_open:
-                return gettext("Breaker %(name)s was closed already") % {"name": name}
-            return gettext("Breaker %(name)s is closed") % {"name": name}
-        if verb == "trip":
-            operations.trip_breaker(name, **who)
-            return gettext("Breaker %(name)s is open until it is reset") % {"name": name}
+        match verb:
+            case "change":
+                most = form.cleaned_data["most"]
+                operations.set_limit(target, most, **who)
+                values = {"limit": name, "most": most}
+                return gettext("Limit %(limit)s was changed to %(most)d") % values
+            case "restore":
+                operations.set_limit(target, None, **who)
+                return gettext("Limit %(limit)s was reset to the value in code") % {"limit": name}
+            case "reset":
+                if operations.reset_breaker(name, **who):
+                    return gettext("Breaker %(name)s was closed") % {"name": name}
+                return gettext("Breaker %(name)s was already closed") % {"name": name}
+            case "trip":
+                operations.trip_breaker(name, **who)
+                return gettext("Breaker %(name)s is open until it is reset") % {"name": name}
+
         raise self.not_implemented(verb)
 
     def _page(self, request: HttpRequest) -> int:
         text = request.GET.get("page", "0")
         return min(int(text), 1_000) if text.isdigit() and text.isascii() else 0
 
-    def _link(self, sought: str, page: int) -> str:
-        return "?" + urlencode({"q": sought, "page": page} if sought else {"page": page})
+    def _page_link(self, search: str, page: int) -> str:
+        return "?" + urlencode({"q": search, "page": page} if search else {"page": page})
 
     def _line(self, line: LimitLine) -> dict[str, Any]:
+        more_holders = line.used - len(line.holders) if line.kind == "concurrency" else 0
         return {
             "line": line,
             "declared": " / ".join(map(str, line.declared)) or display.NOTHING,
             "holders": self._named(line.holders),
             "waiting": self._named(line.line),
-            "more_holders": max(0, line.used - len(line.holders))
-            if line.kind == "concurrency"
-            else 0,
+            "more_holders": max(0, more_holders),
             "more_waiting": max(0, line.waiting - len(line.line)),
         }
 
     def _named(self, jobs: Sequence[Holder]) -> list[tuple[Any, str]]:
-        return [
-            (
-                display.link(self.site, "jobrecord", job.id, job.name)
-                if ids.parse_id(job.id)
-                else job.name,
-                display.duration(job.since),
-            )
-            for job in jobs
-        ]
+        """Return (link, duration) of each job; plain RQ jobs have no link."""
+        return [(self._link(job), display.duration(job.since)) for job in jobs]
+
+    def _link(self, job: Holder) -> Any:
+        if not ids.parse_id(job.id):
+            return job.name
+        return display.link(self.site, "jobrecord", job.id, job.name)

@@ -1,4 +1,4 @@
-"""The first page: a card or a row for each queue, with its buttons."""
+"""The overview: a card or table row for each queue, with its buttons."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ..ui.page import Text
 from .queue_cards import QueueCards
 
 MAX_CARDS = 24
-"""How many queues are shown as cards; more are rows of a table, unless somebody asks for cards."""
+"""With more queues, the default is a table instead of cards."""
 QUIET = {Status.OK, Status.UNKNOWN}
-"""What is not told at the head of the page. Unknown is what could not be asked because of a fault that is told."""
+"""Not shown at the top. UNKNOWN follows from another problem, which is shown."""
 PER_QUEUE = {"workers", "backlog"}
 COUNTED = ("waiting", "active", "delayed", "blocked")
 
 
 class OverviewPage(PageWithActions):
-    """How full each queue is, who serves it, what went through. The target of a button is a queue."""
+    """Depth, workers and throughput of each queue. The target of a button is a queue."""
 
     name = "queues"
     path = ""
@@ -38,21 +38,23 @@ class OverviewPage(PageWithActions):
     verbs: ClassVar[Mapping[str, PageVerb]] = {
         "pause": PageVerb(
             VERBS["pause_queue"],
-            _("No worker takes jobs from this queue any more; what runs, runs on."),
+            _("Workers take no more jobs from this queue. Running jobs continue."),
         ),
         "resume": PageVerb(VERBS["resume_queue"], _("Workers take jobs from this queue again.")),
         "empty": PageVerb(
             VERBS["empty_queue"],
-            _("Every job that waits in this queue is canceled. Delayed and active jobs stay."),
+            _("All waiting jobs of this queue are canceled. Delayed and active jobs are kept."),
         ),
     }
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
         as_cards = self._as_cards(request)
-        cards, report = queues.cards(with_throughput=as_cards), health.report()
+        cards = queues.cards(with_throughput=as_cards)
+        report = health.report()
         can_ask = all(check.status == Status.OK for check in report.named("redis"))
         jobs_url = self._url("wellos_jobs_jobrecord_changelist")
         drawn = QueueCards.for_request(request, jobs_url, self.allowed_verbs(request))
+
         return {
             "columns": drawn.columns,
             "queues": drawn.cards(cards) if as_cards else drawn.rows(cards),
@@ -74,36 +76,34 @@ class OverviewPage(PageWithActions):
         return queue
 
     def perform(self, verb: str, target: str, form: ReasonForm, **who: Any) -> Text:
-        if verb == "empty":
-            n = operations.empty_queue(target, **who)
-            told = ngettext(
-                "Queue %(queue)s: %(n)d job canceled", "Queue %(queue)s: %(n)d jobs canceled", n
-            )
-            return told % {"queue": target, "n": n}
-        if verb == "pause":
-            operations.pause_queue(target, **who)
-            return gettext("Queue %(queue)s is paused") % {"queue": target}
-        if verb == "resume":
-            operations.resume_queue(target, **who)
-            return gettext("Queue %(queue)s runs again") % {"queue": target}
+        match verb:
+            case "empty":
+                n = operations.empty_queue(target, **who)
+                text = ngettext(
+                    "Queue %(queue)s: %(n)d job canceled", "Queue %(queue)s: %(n)d jobs canceled", n
+                )
+                return text % {"queue": target, "n": n}
+            case "pause":
+                operations.pause_queue(target, **who)
+                return gettext("Queue %(queue)s was paused") % {"queue": target}
+            case "resume":
+                operations.resume_queue(target, **who)
+                return gettext("Queue %(queue)s was resumed") % {"queue": target}
+
         raise self.not_implemented(verb)
 
     def _as_cards(self, request: HttpRequest) -> bool:
-        return (
-            request.GET.get("as", "cards" if len(conf.queues()) <= MAX_CARDS else "table")
-            == "cards"
-        )
+        default = "cards" if len(conf.queues()) <= MAX_CARDS else "table"
+        return request.GET.get("as", default) == "cards"
 
     def _rq_pages(self, request: HttpRequest) -> str:
-        """Return the URL of django-rq's own pages, for those who may open them."""
-        return (
-            self._url("django_rq_dashboard_changelist")
-            if request.user.has_module_perms("django_rq")
-            else ""
-        )
+        """Return the URL of django-rq's pages, '' if the user may not open them."""
+        if not request.user.has_module_perms("django_rq"):
+            return ""
+        return self._url("django_rq_dashboard_changelist")
 
     def _url(self, name: str) -> str:
-        """Return the address of a page of this site, '' if it has none."""
+        """Return the URL of a page, '' if this site does not have it."""
         try:
             return reverse(f"admin:{name}", current_app=self.site.name)
         except NoReverseMatch:

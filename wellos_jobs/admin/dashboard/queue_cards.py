@@ -1,7 +1,7 @@
-"""The queues of the overview, each a card or a row of a table.
+"""The queues of the overview, as cards or table rows.
 
-Made in Python, not by a template: with hundreds of queues, which all are drawn anew at each
-refresh, templates took most of the page's time.
+Rendered in Python: with hundreds of queues, redrawn at each refresh, a template took most of the
+time of the page.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..ui import charts, display
 
 Html = SafeString | str
 Fact = tuple[str, SafeString, Callable[[QueueCard], Html]]
-"""Its name, its label, already escaped, and what it is for a queue."""
+"""Name, escaped label, and function that returns the value for a queue."""
 COLUMNS = (
     "waiting",
     "oldest_wait",
@@ -37,15 +37,15 @@ COLUMNS = (
     "failed",
     "workers",
 )
-"""The facts that the table has, by their names."""
+"""The names of the facts in the table."""
 
 
 @dataclass(frozen=True)
 class QueueCards:
-    """Draws queues for one request: texts, address and token are made once for all of them.
+    """Render queues for one request; texts, URL and token are computed once.
 
-    ``jobs_url`` is the address of the list of jobs, '' where there is none; ``may`` tells which of
-    the verbs of the overview this person has.
+    ``jobs_url`` is the URL of the list of jobs, '' if there is none; ``may`` tells which verbs of
+    the overview the user may use.
     """
 
     jobs_url: str
@@ -56,15 +56,16 @@ class QueueCards:
     def for_request(
         cls, request: HttpRequest, jobs_url: str, may: Mapping[str, bool]
     ) -> QueueCards:
-        """Return what draws for this person; the token that forms need is asked for if they have one."""
+        """Return an instance for the user; it gets a CSRF token only if there are forms."""
         return cls(jobs_url, may, get_token(request) if any(may.values()) else "")
 
     def cards(self, queues: Sequence[QueueCard]) -> SafeString:
-        """Return the items of a list."""
+        """Return the list items."""
         fact = "<div><dt>{}</dt><dd>{}</dd></div>"
         return format_html_join(
             "\n",
-            '<li class="wj-card" id="queue-{}"><h2 class="wj-queue">{}</h2><dl class="wj-facts">{}</dl>{}</li>',
+            '<li class="wj-card" id="queue-{}"><h2 class="wj-queue">{}</h2>'
+            '<dl class="wj-facts">{}</dl>{}</li>',
             (
                 (number, self._head(queue), _each(fact, self._facts, queue), self._form(queue))
                 for number, queue in enumerate(queues, 1)
@@ -72,10 +73,11 @@ class QueueCards:
         )
 
     def rows(self, queues: Sequence[QueueCard]) -> SafeString:
-        """Return the rows of a table, whose columns are ``columns``."""
+        """Return the table rows, with the columns of ``columns``."""
         return format_html_join(
             "\n",
-            '<tr><th scope="row"><span class="wj-queue">{}</span></th>{}<td class="wj-acts">{}</td></tr>',
+            '<tr><th scope="row"><span class="wj-queue">{}</span></th>{}'
+            '<td class="wj-acts">{}</td></tr>',
             (
                 (
                     self._head(queue),
@@ -88,7 +90,7 @@ class QueueCards:
 
     @property
     def columns(self) -> list[Html]:
-        """What stands over the columns of ``rows``."""
+        """The column headings of ``rows``."""
         return [_("Queue"), *(label for _name, label, _value in self._columns), _("Actions")]
 
     @cached_property
@@ -128,7 +130,7 @@ class QueueCards:
                 queue.name,
             )
         paused = display.badge("delayed", _("paused")) if queue.is_paused else ""
-        built_up = display.badge("overdue", _("built up")) if queue.has_backlog else ""
+        built_up = display.badge("overdue", _("backlog")) if queue.has_backlog else ""
         return format_html("{} {}{}", name, paused, built_up)
 
     def _failed(self, queue: QueueCard) -> Html:
@@ -144,7 +146,7 @@ class QueueCards:
 
     @cached_property
     def _buttons(self) -> Mapping[str, SafeString]:
-        """The buttons of this person, by verb."""
+        """The buttons the user may use, by verb."""
         verbs = {
             "pause": VERBS["pause_queue"],
             "resume": VERBS["resume_queue"],
@@ -164,15 +166,17 @@ class QueueCards:
     def _form(self, queue: QueueCard) -> Html:
         if not self._buttons:
             return ""
+
         verbs = ("resume" if queue.is_paused else "pause", "empty")
+        buttons = ((self._buttons[verb],) for verb in verbs if verb in self._buttons)
         return format_html(
-            '<form method="post" class="wj-buttons"><input type="hidden" name="csrfmiddlewaretoken" value="{}">'
-            '<input type="hidden" name="action" value="ask"><input type="hidden" name="target" value="{}">{}</form>',
+            '<form method="post" class="wj-buttons">'
+            '<input type="hidden" name="csrfmiddlewaretoken" value="{}">'
+            '<input type="hidden" name="action" value="ask">'
+            '<input type="hidden" name="target" value="{}">{}</form>',
             self.token,
             queue.name,
-            format_html_join(
-                " ", "{}", ((self._buttons[verb],) for verb in verbs if verb in self._buttons)
-            ),
+            format_html_join(" ", "{}", buttons),
         )
 
 
@@ -185,7 +189,7 @@ def _escaped(label: str) -> SafeString:
 
 
 def _counted(number: int | None) -> str:
-    """A number as people write it; a question mark if nobody could be asked. Small ones, which most are, look alike."""
+    """Format a number, or a question mark if it is unknown. Small ones need no localization."""
     if number is None:
         return "?"
     return str(number) if number < 1000 else str(formats.localize(number))

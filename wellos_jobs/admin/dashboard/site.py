@@ -1,4 +1,4 @@
-"""Where the pages that are no list of rows have their place on an admin site, and the JSON of the queues."""
+"""Mount the pages that are not change lists, and the JSON metrics of all queues."""
 
 from __future__ import annotations
 
@@ -24,26 +24,24 @@ PAGES: tuple[type[Page], ...] = (
     WorkersPage,
     StatisticsPage,
 )
-"""All of them; the navigation (``pages.ENTRIES``) names those that it leads to."""
+"""All pages; the navigation has its own list, ``ui.page.ENTRIES``."""
 
 
 class QueuesAdmin(ReadOnlyAdmin):
-    """The overview and the pages below it. The model has no table."""
+    """The overview and the pages below it; the model has no table."""
 
     def get_urls(self) -> list[URLPattern]:
         stats = self.admin_site.admin_view(self.stats_view)
+        overview = self.admin_site.admin_view(OverviewPage(self).answer)
         return [
             *(page.pattern(self) for page in PAGES),
             path("stats/", stats, name="wellos_jobs_queues_stats"),
-            path(
-                "",
-                self.admin_site.admin_view(OverviewPage(self).answer),
-                name="wellos_jobs_queues_changelist",
-            ),
-        ]  # the last is the name by which the app index links to the overview
+            # The URL name that the app index links to.
+            path("", overview, name="wellos_jobs_queues_changelist"),
+        ]
 
     def stats_view(self, request: HttpRequest) -> HttpResponse:
-        """Answer with the metrics of every queue as JSON."""
+        """Return the metrics of all queues as JSON."""
         if not self.has_view_permission(request) or not organization_scope.sees_everything(request):
             raise PermissionDenied
         return JsonResponse(status.all_queue_metrics(), safe=False)

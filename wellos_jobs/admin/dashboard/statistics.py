@@ -1,4 +1,4 @@
-"""Statistics: throughput, failures and durations over an hour to 90 days, by queue and job name."""
+"""Throughput, failures and durations over one hour to 90 days, by queue and job name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..ui.charts import Chart, Series
 from ..ui.page import Page, Text
 
 LINES = 100
-"""How many lines of the table are shown; the CSV has all of them."""
+"""Maximum number of table rows; the CSV has all."""
 WINDOWS: dict[str, Text] = {
     "1h": _("1 hour"),
     "24h": _("24 hours"),
@@ -29,14 +29,14 @@ WINDOWS: dict[str, Text] = {
     "30d": _("30 days"),
     "90d": _("90 days"),
 }
-UNITS: dict[float, Text] = {60: _("a minute"), 3600: _("an hour"), 86400: _("a day")}
+UNITS: dict[float, Text] = {60: _("per minute"), 3600: _("per hour"), 86400: _("per day")}
 ORDERS: dict[str, tuple[Text, Callable[[JobLine], Any]]] = {
     "runs": (_("most jobs first"), lambda line: -(line.completed + line.failed)),
     "failures": (_("most failures first"), lambda line: (-(line.failure_rate or 0), -line.failed)),
     "slow": (_("slowest first"), lambda line: -_at_least(line.run)),
     "waits": (_("longest waits first"), lambda line: -_at_least(line.wait)),
 }
-"""How the table may be ordered."""
+"""Sort orders of the table."""
 COLUMNS = (
     "queue",
     "name",
@@ -47,7 +47,7 @@ COLUMNS = (
 
 
 class StatisticsPage(Page):
-    """Charts with their numbers, and a table of all jobs, also as CSV."""
+    """Charts, and a table of all jobs, also as CSV."""
 
     name = "statistics"
     path = "statistics/"
@@ -56,28 +56,26 @@ class StatisticsPage(Page):
     styles = ("wellos_jobs/boards.css",)
 
     def answer(self, request: HttpRequest, **values: Any) -> HttpResponse:
-        if (
-            request.GET.get("format") == "csv"
-            and request.method == "GET"
-            and organization_scope.sees_everything(request)
-        ):
+        is_csv = request.GET.get("format") == "csv" and request.method == "GET"
+        if is_csv and organization_scope.sees_everything(request):
             self.require(request, self.permission)
             return _csv(self.context(request, **values)["found"])
         return super().answer(request, **values)
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
-        chosen = {
+        filters = {
             "window": _one_of(request.GET.get("window", ""), WINDOWS, "24h"),
             "queue": request.GET.get("queue", "")[:100],
             "name": request.GET.get("name", "")[:180],
             "order": _one_of(request.GET.get("order", ""), ORDERS, "runs"),
         }
-        found = trends.trends(chosen["window"], chosen["queue"], chosen["name"])
-        lines = sorted(found.lines, key=ORDERS[chosen["order"]][1])
+        found = trends.trends(filters["window"], filters["queue"], filters["name"])
+        lines = sorted(found.lines, key=ORDERS[filters["order"]][1])
+
         return {
             "found": found,
-            "chosen": chosen,
-            "windows": [(key, text, _link(chosen, window=key)) for key, text in WINDOWS.items()],
+            "filters": filters,
+            "windows": [(key, text, _link(filters, window=key)) for key, text in WINDOWS.items()],
             "orders": [(key, text) for key, (text, _key) in ORDERS.items()],
             "queues": conf.queues(),
             "names": [definition.name for definition in registry.all_jobs()],
@@ -86,7 +84,7 @@ class StatisticsPage(Page):
             "charts": list(_charts(found)),
             "lines": [(line, _percent(line)) for line in lines[:LINES]],
             "more": max(0, len(lines) - LINES),
-            "csv": _link(chosen, format="csv"),
+            "csv": _link(filters, format="csv"),
             "few": trends.SMALL_SAMPLE,
         }
 
@@ -95,12 +93,12 @@ def _one_of(text: str, known: Any, default: str) -> str:
     return text if text in known else default
 
 
-def _link(chosen: dict[str, str], **other: str) -> str:
-    return "?" + urlencode({key: value for key, value in {**chosen, **other}.items() if value})
+def _link(filters: dict[str, str], **changes: str) -> str:
+    return "?" + urlencode({key: value for key, value in {**filters, **changes}.items() if value})
 
 
 def _at_least(tail: Percentiles) -> float:
-    """Return the 95th percentile to sort by; what is above the last bucket is longest."""
+    """Return the 95th percentile as a sort key; values above the last bucket sort highest."""
     return tail.p95 if tail.p95 is not None else (float("inf") if tail.runs else -1.0)
 
 
@@ -110,22 +108,25 @@ def _percent(line: JobLine | None) -> str:
 
 
 def _charts(found: Trends) -> Iterator[Any]:
-    labels = [_label(at, found.window.counts.length.total_seconds()) for at in found.begins]
-    unit = UNITS[found.window.counts.length.total_seconds()]
-    ended = [
+    seconds = found.window.counts.length.total_seconds()
+    labels = [_label(at, seconds) for at in found.begins]
+    finished = [
         Series(gettext("completed"), found.completed),
         Series(gettext("failed"), found.failed, 1),
     ]
-    yield charts.lines(Chart(gettext("Jobs ended %(unit)s") % {"unit": unit}, labels, ended))
-    pairs = zip(found.completed, found.failed, strict=True)
-    rates = [
-        None if (rate := trends.share(bad, good + bad)) is None else rate * 100
-        for good, bad in pairs
-    ]
-    yield charts.lines(
-        Chart(gettext("Failure rate"), labels, [Series(gettext("failed"), rates, 1)], unit="%")
+    title = gettext("Jobs finished %(unit)s") % {"unit": UNITS[seconds]}
+    yield charts.lines(Chart(title, labels, finished))
+
+    shares = (
+        trends.share(failed, completed + failed)
+        for completed, failed in zip(found.completed, found.failed, strict=True)
     )
-    labels = [_label(at, found.window.times.length.total_seconds()) for at in found.time_begins]
+    rates = [None if share is None else share * 100 for share in shares]
+    failed = [Series(gettext("failed"), rates, 1)]
+    yield charts.lines(Chart(gettext("Failure rate"), labels, failed, unit="%"))
+
+    seconds = found.window.times.length.total_seconds()
+    labels = [_label(at, seconds) for at in found.time_begins]
     yield charts.lines(Chart(gettext("Wait"), labels, _tails(found.waits), unit="s"))
     yield charts.lines(Chart(gettext("Run"), labels, _tails(found.runs), unit="s"))
 
@@ -139,7 +140,7 @@ def _tails(tails: Sequence[Percentiles]) -> list[Series]:
 
 def _label(at: datetime, seconds: float) -> str:
     if seconds >= 86400:
-        return at.strftime("%Y-%m-%d")  # days are those of UTC
+        return at.strftime("%Y-%m-%d")  # days are in UTC
     return formats.date_format(timezone.localtime(at), "H:i" if seconds < 3600 else "m-d H:i")
 
 

@@ -1,4 +1,4 @@
-"""Who works, on what, since when; and letting them take no more jobs, or end."""
+"""Workers page: current jobs; quiet, resume and stop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS = ("worker", "supervisor", "job")
 
 
 class WorkersPage(PageWithActions):
-    """The process tree: supervisors and schedulers, and under them their workers.
+    """Supervisors and schedulers with their workers.
 
     The target of a button is ``worker:<name>``, ``supervisor:<token>`` or ``job:<id>``.
     """
@@ -42,26 +42,27 @@ class WorkersPage(PageWithActions):
     verbs: ClassVar[Mapping[str, PageVerb]] = {
         "quiet": PageVerb(
             VERBS["quiet_workers"],
-            _("Takes no more jobs, until it is resumed; what runs, runs on."),
+            _("Takes no more jobs until it is resumed. The current job continues."),
         ),
         "resume": PageVerb(VERBS["resume_workers"], _("Takes jobs again.")),
         "stop": PageVerb(
             VERBS["stop_workers"],
             _(
-                "Ends after the job it is in, and is not replaced. A supervisor ends with the last of its workers;"
-                " whatever started it may start it again."
+                "Ends after its current job, and is not replaced. A supervisor ends with its last"
+                " worker; a process manager may restart it."
             ),
         ),
         "stop_job": PageVerb(
             VERBS["cancel"],
-            _("The job is stopped in its run and canceled."),
-            text=_("Stop its job"),
+            _("The running job is stopped and canceled."),
+            text=_("Stop job"),
         ),
     }
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
         found = live_workers.workforce()
         workers = found.workers
+
         return {
             "found": found,
             "supervisors": [
@@ -86,9 +87,7 @@ class WorkersPage(PageWithActions):
         target = request.POST.get("target", "")
         kind, _colon, name = target.partition(":")
         if kind not in KINDS or not name or (kind == "job") != (verb == "stop_job"):
-            raise self.bad_request(
-                gettext("There is no such target: %(target)s") % {"target": target}
-            )
+            raise self.bad_request(gettext("Unknown target: %(target)s") % {"target": target})
         return target
 
     def target_name(self, target: str) -> Text:
@@ -102,21 +101,28 @@ class WorkersPage(PageWithActions):
         if verb == "stop_job":
             operations.cancel(self._job(name), **who)
             return gettext("Job %(job)s is being stopped") % {"job": name}
+
         chosen: Kind = "worker" if kind == "worker" else "supervisor"
-        shown = gettext("Worker %(name)s") if kind == "worker" else gettext("Supervisor %(name)s")
-        called = shown % {"name": name if kind == "worker" else self._process(name)}
-        if verb == "stop":
-            n = operations.stop_workers(chosen, name, **who)
-            return ngettext(
-                "%(n)d worker ends after its job", "%(n)d workers end after their jobs", n
-            ) % {"n": n}
-        if verb == "quiet":
-            operations.quiet_workers(chosen, name, **who)
-            return gettext("%(name)s takes no more jobs") % {"name": called}
-        if verb == "resume":
-            operations.resume_workers(chosen, name, **who)
-            return gettext("%(name)s takes jobs again") % {"name": called}
+        label = self._label(kind, name)
+        match verb:
+            case "stop":
+                n = operations.stop_workers(chosen, name, **who)
+                text = ngettext(
+                    "%(n)d worker ends after its job", "%(n)d workers end after their jobs", n
+                )
+                return text % {"n": n}
+            case "quiet":
+                operations.quiet_workers(chosen, name, **who)
+                return gettext("%(name)s takes no more jobs") % {"name": label}
+            case "resume":
+                operations.resume_workers(chosen, name, **who)
+                return gettext("%(name)s takes jobs again") % {"name": label}
         raise self.not_implemented(verb)
+
+    def _label(self, kind: str, name: str) -> str:
+        if kind == "worker":
+            return gettext("Worker %(name)s") % {"name": name}
+        return gettext("Supervisor %(name)s") % {"name": self._process(name)}
 
     def _process(self, token: str) -> str:
         line = next(
@@ -125,10 +131,11 @@ class WorkersPage(PageWithActions):
         return f"{line.host}:{line.pid}" if line is not None else token
 
     def _job(self, name: str) -> JobRecord:
-        known = ids.parse_id(name)
-        job = JobRecord.objects.filter(Q(pk=known) if known is not None else Q(rq_id=name)).first()
+        job_id = ids.parse_id(name)
+        query = Q(rq_id=name) if job_id is None else Q(pk=job_id)
+        job = JobRecord.objects.filter(query).first()
         if job is None:
-            raise self.bad_request(gettext("There is no row of job %(job)s") % {"job": name})
+            raise self.bad_request(gettext("Job %(job)s is not in the database") % {"job": name})
         return job
 
     def _line(self, worker: WorkerLine) -> dict[str, Any]:
@@ -142,16 +149,18 @@ class WorkersPage(PageWithActions):
     def _job_link(self, task: Task | None) -> SafeString | str:
         if task is None:
             return display.NOTHING
-        known = ids.parse_id(task.id)
-        if known is None:
+        job_id = ids.parse_id(task.id)
+        if job_id is None:
             return display.search_link(self.site, "jobrecord", task.id, task.name)
-        return display.link(self.site, "jobrecord", known, task.name)
+        return display.link(self.site, "jobrecord", job_id, task.name)
 
 
 def _state(worker: WorkerLine) -> list[SafeString]:
-    busy = (
-        display.badge("active", gettext("busy"))
-        if worker.is_busy
-        else display.badge("off", gettext("idle"))
-    )
-    return [busy, display.badge("delayed", gettext("quiet"))] if worker.is_quiet else [busy]
+    if worker.is_busy:
+        badges = [display.badge("active", gettext("busy"))]
+    else:
+        badges = [display.badge("off", gettext("idle"))]
+
+    if worker.is_quiet:
+        badges.append(display.badge("delayed", gettext("quiet")))
+    return badges

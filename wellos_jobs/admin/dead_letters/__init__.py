@@ -1,1 +1,1 @@
-"""Dead letters: the list, the page of one, and failures grouped by fault."""
+"""Dead letters: by fault, as a list, and one by one. Imports ``jobs`` and ``ui``."""

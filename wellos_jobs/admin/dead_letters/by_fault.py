@@ -1,4 +1,4 @@
-"""The dead letters workbench: a row for each fault, with how many letters it made, since when, and for whom."""
+"""Dead letters grouped by fault: count, first and last occurrence, organizations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..ui.page import Page
 
 PER_PAGE = 25
 CAP = 10_000
-"""More letters than this are not counted at the head of the page."""
+"""Dead letters are counted up to this number."""
 WINDOWS = [
     ("", gettext_lazy("any time")),
     ("1h", gettext_lazy("last hour")),
@@ -34,15 +34,15 @@ WINDOWS = [
     ("30d", gettext_lazy("last 30 days")),
 ]
 ORDERS = [
-    ("count", gettext_lazy("most letters")),
+    ("count", gettext_lazy("most dead letters")),
     ("last", gettext_lazy("last seen")),
     ("first", gettext_lazy("first seen")),
 ]
 KEYS = ("status", "queue", "name", "organization", "window")
 
 
-class ChoiceForm(forms.Form):
-    """What is looked at. Each field may stay empty."""
+class FilterForm(forms.Form):
+    """The filters; all are optional."""
 
     status = forms.ChoiceField(label=gettext_lazy("Status"), required=False)
     queue = forms.ChoiceField(label=gettext_lazy("Queue"), required=False)
@@ -57,18 +57,18 @@ class ChoiceForm(forms.Form):
         given = {"status": DeadLetterStatus.OPEN.value, "order": "count", **data.dict()}
         super().__init__(given)
         names = {job.name for job in registry.all_jobs()} | {str(given.get("name", ""))}
-        self._offer("status", [("any", _("any")), *DeadLetterStatus.choices])
-        self._offer("queue", [("", _("any")), *((name, name) for name in conf.queues())])
-        self._offer(
+        self._set_choices("status", [("any", _("any")), *DeadLetterStatus.choices])
+        self._set_choices("queue", [("", _("any")), *((name, name) for name in conf.queues())])
+        self._set_choices(
             "name", [("", _("any")), *((name, name) for name in sorted(filter(None, names)))]
         )
 
-    def _offer(self, field: str, choices: list[tuple[str, Any]]) -> None:
+    def _set_choices(self, field: str, choices: list[tuple[str, Any]]) -> None:
         self.fields[field].choices = choices  # type: ignore[attr-defined]
 
 
-def chosen(request: HttpRequest) -> FaultFilter:
-    """Return what the address chooses; without a word about it, the open letters."""
+def filters_of(request: HttpRequest) -> FaultFilter:
+    """Return the filters in the query string; the default is the open dead letters."""
     status = request.GET.get("status") or DeadLetterStatus.OPEN.value
     return FaultFilter(
         status if status in DeadLetterStatus.values else "",
@@ -77,18 +77,17 @@ def chosen(request: HttpRequest) -> FaultFilter:
 
 
 def query_of(request: HttpRequest) -> str:
-    """Return the chosen filters as a query string, for links to the pages below."""
+    """Return the filters as a query string, for links to other pages."""
     given = {key: request.GET[key] for key in KEYS if request.GET.get(key)}
     return f"?{urlencode(given)}" if given else ""
 
 
 def list_query(fingerprint: str, choice: FaultFilter) -> str:
-    """Return the query string by which the list of letters shows the same letters of a fault."""
-    since = (
-        (timezone.now() - faults.WINDOWS[choice.window]).isoformat()
-        if choice.window in faults.WINDOWS
-        else ""
-    )
+    """Return the query string for the same dead letters of a fault in the change list."""
+    since = ""
+    if choice.window in faults.WINDOWS:
+        since = (timezone.now() - faults.WINDOWS[choice.window]).isoformat()
+
     query = {
         "fingerprint__exact": fingerprint,
         "status__exact": choice.status,
@@ -101,26 +100,28 @@ def list_query(fingerprint: str, choice: FaultFilter) -> str:
 
 
 def dead_letters_of(request: HttpRequest, choice: FaultFilter) -> QuerySet[DeadLetter]:
-    """Return the letters that were chosen and that this person may see."""
+    """Return the dead letters that match the filters and that the user may see."""
     return choice.apply(organization_scope.visible(request, DeadLetter.objects.all()))
 
 
 def fault_url(site: AdminSite, fingerprint: str, query: str = "") -> str:
-    """Return the address of the page of one fault."""
+    """Return the URL of the page of a fault."""
     return reverse("admin:wellos_jobs_fault", args=[fingerprint], current_app=site.name) + query
 
 
 def spark(group: Fault) -> Any:
-    """Draw a group's letters day by day."""
+    """Return a sparkline of the dead letters per day."""
     n = sum(group.days)
     label = ngettext(
-        "%(n)d letter in the last %(days)d days", "%(n)d letters in the last %(days)d days", n
+        "%(n)d dead letter in the last %(days)d days",
+        "%(n)d dead letters in the last %(days)d days",
+        n,
     )
     return charts.sparkline(group.days, label % {"n": n, "days": faults.DAYS})
 
 
 class FaultsPage(Page):
-    """All faults, those with most letters first."""
+    """All faults, those with the most dead letters first."""
 
     name = "faults"
     path = "faults/"
@@ -131,14 +132,15 @@ class FaultsPage(Page):
     styles = ("wellos_jobs/job.css",)
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
-        form, dead_letters = ChoiceForm(request.GET), dead_letters_of(request, chosen(request))
+        dead_letters = dead_letters_of(request, filters_of(request))
         number = self._page_number(request)
         order = request.GET.get("order", "count")
         found = faults.faults_of(dead_letters, order, (number - 1) * PER_PAGE, PER_PAGE + 1)
         query = query_of(request)
         count = dead_letters.order_by()[: CAP + 1].count()
+
         return {
-            "form": form,
+            "form": FilterForm(request.GET),
             "rows": [
                 (group, fault_url(self.site, group.fingerprint, query), spark(group))
                 for group in found[:PER_PAGE]

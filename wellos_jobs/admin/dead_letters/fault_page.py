@@ -1,4 +1,4 @@
-"""The page of one fault: its letters, its canary, and what may be done to all of them."""
+"""The page of one fault: its dead letters, its canary, and actions on all of them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from ..ui import display, organization_scope
 from ..ui.action_page import ActionPage, Button, PageVerb, ReasonForm, Redirect
 from ..ui.bulk_actions import MAX_INLINE, operation_url, with_rate_field
 from ..ui.page import Page, Text
-from .by_fault import chosen, dead_letters_of, fault_url, list_query, query_of, spark
+from .by_fault import dead_letters_of, fault_url, filters_of, list_query, query_of, spark
 
 SHOWN = 50
 
 
 @dataclass(frozen=True)
 class FaultSelection:
-    """One fault as a person sees it: the letters that were chosen, of which acts take the open ones."""
+    """The dead letters of a fault that match the filters; actions apply to the open ones."""
 
     fingerprint: str
     dead_letters: QuerySet[DeadLetter]
@@ -48,16 +48,17 @@ class FaultSelection:
 
 
 def find_fault(request: HttpRequest, fingerprint: str, choice: FaultFilter) -> FaultSelection:
-    """Return a fault of which this person may see a letter, whatever its status. Raises Http404."""
-    every = organization_scope.visible(request, DeadLetter.objects.filter(fingerprint=fingerprint))
-    if not every.exists():
-        raise Http404(_("There is no dead letter of fault %(fault)s") % {"fault": fingerprint})
+    """Return a fault with at least one dead letter the user may see. Raises Http404."""
+    rows = organization_scope.visible(request, DeadLetter.objects.filter(fingerprint=fingerprint))
+    if not rows.exists():
+        raise Http404(_("Fault %(fault)s has no dead letters") % {"fault": fingerprint})
+
     dead_letters = dead_letters_of(request, choice).filter(fingerprint=fingerprint)
     return FaultSelection(fingerprint, dead_letters, choice, query_of(request))
 
 
 class FaultPage(Page):
-    """Served below the workbench. The filters of the workbench go along."""
+    """One fault; the filters of the list of faults stay in force."""
 
     name = "fault"
     path = "faults/<slug:fingerprint>/"
@@ -71,11 +72,12 @@ class FaultPage(Page):
         return _("Fault %(fault)s") % {"fault": values["fingerprint"]}
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
-        fault = find_fault(request, values["fingerprint"], chosen(request))
+        fault = find_fault(request, values["fingerprint"], filters_of(request))
         group = faults.fault_of(fault.dead_letters, fault.fingerprint)
         count = fault.open_dead_letters.count()
         canary = canary_status(self, request, fault.fingerprint)
         list_url = reverse("admin:wellos_jobs_deadletter_changelist", current_app=self.site.name)
+
         return {
             "fault": fault,
             "group": group,
@@ -107,6 +109,7 @@ class FaultPage(Page):
             {row.assigned_to_id for row in rows if row.assigned_to_id}
         )
         organizations = display.organizations(row.organization_id for row in rows)
+
         return [
             (
                 row,
@@ -133,22 +136,21 @@ class FaultPage(Page):
 
 
 def canary_status(page: Page, request: HttpRequest, fingerprint: str) -> dict[str, Any] | None:
-    """Return how the last canary of a fault fares, if this person may see its job."""
+    """Return the status of the last canary of a fault; None if the user may not see its job."""
     entry = faults.last_canary(fingerprint)
     if entry is None:
         return None
-    job = organization_scope.visible(
-        request, JobRecord.objects.filter(pk=entry.detail.get("job"))
-    ).first()
+
+    jobs = JobRecord.objects.filter(pk=entry.detail.get("job"))
+    job = organization_scope.visible(request, jobs).first()
     if job is None:
         return None
+
     live = status.job_status(job)
     state = JobState(live["state"])
-    newer = (
-        DeadLetter.objects.filter(job=job.pk, pk__gt=entry.detail.get("letter", 0))
-        .only("fingerprint")
-        .first()
-    )
+    later = DeadLetter.objects.filter(job=job.pk, pk__gt=entry.detail.get("letter", 0))
+    newer = later.only("fingerprint").first()
+
     return {
         "entry": entry,
         "link": display.link(page.site, "jobrecord", job.pk, job),
@@ -162,18 +164,18 @@ def canary_status(page: Page, request: HttpRequest, fingerprint: str) -> dict[st
     }
 
 
-# --- acts -----------------------------------------------------------------------------------------
+# --- actions --------------------------------------------------------------------------------------
 
 
 class AssignForm(ReasonForm):
-    """Who takes care, and a note."""
+    """The assignee, a note and the reason."""
 
     field_order = ("person", "note", "reason")
     person = forms.CharField(
-        label=gettext_lazy("Person"),
+        label=gettext_lazy("Assignee"),
         required=False,
         max_length=150,
-        help_text=gettext_lazy("A name to log in with."),
+        help_text=gettext_lazy("Username of a staff member. Leave empty to unassign."),
     )
     note = forms.CharField(
         label=gettext_lazy("Note"),
@@ -187,25 +189,24 @@ class AssignForm(ReasonForm):
         return {"person": str(person.pk) if person else None, "note": self.cleaned_data["note"]}
 
     def clean_person(self) -> Any:
-        """Find the member of staff; None for nobody."""
+        """Return the staff member, None for no assignee."""
         name = str(self.cleaned_data["person"]).strip()
         if not name:
             return None
         users = get_user_model()._default_manager.filter(is_active=True, is_staff=True)
         found = users.filter(**{get_user_model().USERNAME_FIELD: name}).first()
         if found is None:
-            raise ValidationError(
-                _("No member of staff is called “%(name)s”."), params={"name": name}
-            )
+            text = _("There is no staff member with the username “%(name)s”.")
+            raise ValidationError(text, params={"name": name})
         return found
 
 
 BULK = {"replay", "assign", "discard"}
-"""The buttons whose verb a job carries out when there are many dead letters."""
+"""The verbs that run as a job for many dead letters."""
 
 
 class FaultActionPage(ActionPage):
-    """The page between a button of a fault and its doing."""
+    """Confirmation page for an action on all open dead letters of a fault."""
 
     name = "fault_act"
     path = "faults/<slug:fingerprint>/act/<slug:verb>/"
@@ -223,7 +224,7 @@ class FaultActionPage(ActionPage):
         return f"{self.verbs[values['verb']].button}: {values['fingerprint']}"
 
     def target(self, request: HttpRequest, verb: str, **values: Any) -> FaultSelection:
-        return find_fault(request, values["fingerprint"], chosen(request))
+        return find_fault(request, values["fingerprint"], filters_of(request))
 
     def form(
         self, verb: str, target: FaultSelection, request: HttpRequest, data: Any = None
@@ -236,35 +237,33 @@ class FaultActionPage(ActionPage):
         count = target.open_dead_letters.count()
         return {
             "effects": [_effect(verb, count)],
-            "refusal": "" if count else _("No letter of these is open."),
+            "refusal": "" if count else _("None of these dead letters is open."),
         }
 
     def perform(
         self, verb: str, target: FaultSelection, form: ReasonForm, **who: Any
     ) -> Text | Redirect:
         rate = form.cleaned_data.get("rate")
-        if verb in BULK and (rate or target.open_dead_letters.count() > MAX_INLINE):
+        dead_letters = target.open_dead_letters
+        if verb in BULK and (rate or dead_letters.count() > MAX_INLINE):
             return self._begin(target, self.verbs[verb].verb, rate, form.choice(), who)
+
         match verb:
             case "canary":
-                job = operations.send_canary(target.open_dead_letters, **who)
-                return _("Job %(job)s was sent ahead of the others") % {"job": job.pk}
+                job = operations.send_canary(dead_letters, **who)
+                return _("Job %(job)s was replayed as a canary") % {"job": job.pk}
             case "assign":
-                n = operations.assign_many(target.open_dead_letters, **form.choice(), **who).done
-                return ngettext("%(n)d dead letter assigned", "%(n)d dead letters assigned", n) % {
-                    "n": n
-                }
+                n = operations.assign_many(dead_letters, **form.choice(), **who).done
+                text = ngettext("%(n)d dead letter assigned", "%(n)d dead letters assigned", n)
             case "discard":
-                n = operations.discard_many(target.open_dead_letters, **who).done
-                return ngettext(
-                    "%(n)d dead letter discarded", "%(n)d dead letters discarded", n
-                ) % {"n": n}
+                n = operations.discard_many(dead_letters, **who).done
+                text = ngettext("%(n)d dead letter discarded", "%(n)d dead letters discarded", n)
             case "replay":
-                n = operations.replay_many(target.open_dead_letters, **who).done
-                return ngettext("%(n)d dead letter replayed", "%(n)d dead letters replayed", n) % {
-                    "n": n
-                }
-        raise self.not_implemented(verb)
+                n = operations.replay_many(dead_letters, **who).done
+                text = ngettext("%(n)d dead letter replayed", "%(n)d dead letters replayed", n)
+            case _:
+                raise self.not_implemented(verb)
+        return text % {"n": n}
 
     def return_url(self, request: HttpRequest, target: FaultSelection) -> str:
         return fault_url(self.site, target.fingerprint, target.query)
@@ -277,7 +276,7 @@ class FaultActionPage(ActionPage):
         choice: Mapping[str, Any],
         who: dict[str, Any],
     ) -> Redirect:
-        """Leave it to a job, which finds the letters as the list would."""
+        """Run the action as a job, which selects the dead letters as the change list would."""
         only_open = dataclasses.replace(fault.choice, status=DeadLetterStatus.OPEN.value)
         operation = bulk.begin(
             verb,
@@ -289,37 +288,38 @@ class FaultActionPage(ActionPage):
             actor=Actor(**who),
             choice=choice,
         )
+
         url = operation_url(
             operation, self.site, otherwise=fault_url(self.site, fault.fingerprint, fault.query)
         )
-        return Redirect(_("A job does this now: here you see how far it is."), url)
+        return Redirect(_("The action runs as a job. This page shows its progress."), url)
 
 
 def _effect(verb: str, n: int) -> str:
-    """Return what an act does to ``n`` open letters."""
+    """Return the effect of an action on ``n`` open dead letters."""
     match verb:
         case "canary":
             return _(
-                "The newest of the open letters is replayed; the others wait until you see how it ends."
+                "Replays only the newest open dead letter, so that you can check the result before"
+                " you replay the others."
             )
         case "replay":
-            told = ngettext(
-                "%(n)d job goes back to its queue with fresh attempts; its history stays.",
-                "%(n)d jobs go back to their queues with fresh attempts; their history stays.",
+            text = ngettext(
+                "%(n)d job is requeued with new attempts. Its history is kept.",
+                "%(n)d jobs are requeued with new attempts. Their history is kept.",
                 n,
             )
         case "assign":
-            told = ngettext(
-                "%(n)d open letter is given to a person.",
-                "%(n)d open letters are given to a person.",
-                n,
+            text = ngettext(
+                "%(n)d open dead letter is assigned.", "%(n)d open dead letters are assigned.", n
             )
         case "discard":
-            told = ngettext(
+            text = ngettext(
                 "%(n)d dead letter is closed; its job stays failed.",
                 "%(n)d dead letters are closed; their jobs stay failed.",
                 n,
             )
         case _:
-            raise NotImplementedError(f"the button {verb!r} has no text that says what it does")
-    return told % {"n": n}
+            raise NotImplementedError(f"The verb {verb!r} has no description of its effect")
+
+    return text % {"n": n}

@@ -1,4 +1,4 @@
-"""Dead letters in the admin."""
+"""The list of dead letters: search, actions and columns."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FINGERPRINT = re.compile(r"[0-9a-fA-F]{16}")
 
 
 class DeadLetterAdmin(SavedViews, DeadLetterPages, WindowedSearch, ReadOnlyAdmin):
-    """Jobs that were given up: why, and what became of them."""
+    """List of dead letters: jobs that failed for good."""
 
     organization_path = "job__organization_id"
     list_display = (
@@ -44,18 +44,14 @@ class DeadLetterAdmin(SavedViews, DeadLetterPages, WindowedSearch, ReadOnlyAdmin
     list_filter = ("status", "reason", QueueFilter, "created_at", NameFilter)
     list_select_related = ("job",)
     search_fields = ("name", "error_class", "message", "organization_id")
-    search_help_text = _(
-        "A job's id, a fingerprint, or a part of the job's name, the error or the organization"
-    )
+    search_help_text = _("Job id, fingerprint, or part of the job name, error or organization")
     actions = ("replay_dead_letters", "assign_dead_letters", "discard_dead_letters")
     change_list_template = "admin/wellos_jobs/deadletter/change_list.html"
 
     def exact_match(self, rows: QuerySet[Any], term: str) -> QuerySet[Any] | None:
-        return (
-            rows.filter(fingerprint=term.lower())
-            if FINGERPRINT.fullmatch(term)
-            else super().exact_match(rows, term)
-        )
+        if FINGERPRINT.fullmatch(term):
+            return rows.filter(fingerprint=term.lower())
+        return super().exact_match(rows, term)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeadLetter]:
         return super().get_queryset(request).prefetch_related("resolved_by")
@@ -68,8 +64,8 @@ class DeadLetterAdmin(SavedViews, DeadLetterPages, WindowedSearch, ReadOnlyAdmin
         lambda dead_letters: _effects(
             dead_letters,
             lambda n: ngettext(
-                "%d job goes back to its queue with fresh attempts; its history stays",
-                "%d jobs go back to their queues with fresh attempts; their history stays",
+                "%d job is requeued with new attempts; its history is kept",
+                "%d jobs are requeued with new attempts; their history is kept",
                 n,
             ),
         ),
@@ -83,7 +79,7 @@ class DeadLetterAdmin(SavedViews, DeadLetterPages, WindowedSearch, ReadOnlyAdmin
         lambda dead_letters: _effects(
             dead_letters,
             lambda n: ngettext(
-                "%d open letter is given to a person", "%d open letters are given to a person", n
+                "%d open dead letter is assigned", "%d open dead letters are assigned", n
             ),
         ),
         lambda n: ngettext("%d dead letter assigned", "%d dead letters assigned", n) % n,

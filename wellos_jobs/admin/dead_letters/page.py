@@ -1,4 +1,4 @@
-"""The page of a dead letter: why the job was given up, its data, and replay, edit and replay, assign, discard."""
+"""The page of a dead letter: error, data, and actions: replay, edit and replay, assign, discard."""
 
 from __future__ import annotations
 
@@ -56,11 +56,13 @@ class DeadLetterPage(Page):
             request, DeadLetter.objects.filter(fingerprint=dead_letter.fingerprint)
         )
         former = dead_letter.former_data
+        open_alike = alike.filter(status=DeadLetterStatus.OPEN).exclude(pk=dead_letter.pk)
+
         return {
             "dead_letter": dead_letter,
             "message": long_text.cut(dead_letter.message),
             "trace": long_text.shown(dead_letter, "traceback"),
-            "whole": self._whole(dead_letter),
+            "whole": self._traceback_url(dead_letter),
             "facts": self._facts(dead_letter),
             "buttons": self._buttons(request, dead_letter),
             "may_see_payload": may_see,
@@ -69,10 +71,7 @@ class DeadLetterPage(Page):
             if may_see and former is not None
             else "",
             "fault_url": fault_url(self.site, dead_letter.fingerprint, "?status=any"),
-            "alike": alike.filter(status=DeadLetterStatus.OPEN)
-            .exclude(pk=dead_letter.pk)
-            .order_by()[:1001]
-            .count(),
+            "alike": open_alike.order_by()[:1001].count(),
             "entries": self._entries(dead_letter),
         }
 
@@ -82,7 +81,7 @@ class DeadLetterPage(Page):
         found = [
             (_("Job"), display.link(self.site, "jobrecord", job.pk, job)),
             (_("Reason"), dead_letter.get_reason_display()),
-            (_("Given up"), display.to_the_second(dead_letter.created_at)),
+            (_("Failed"), display.to_the_second(dead_letter.created_at)),
             (_("Queue"), job.queue),
             (_("Attempts"), f"{job.attempts}/{job.max_attempts}"),
             (_("Organization"), organization),
@@ -94,6 +93,7 @@ class DeadLetterPage(Page):
                 display.to_the_second(dead_letter.resolved_at) if dead_letter.resolved_at else "",
             ),
         ]
+
         return [(label, value) for label, value in found if value]
 
     def _buttons(self, request: HttpRequest, dead_letter: DeadLetter) -> list[Button]:
@@ -108,7 +108,7 @@ class DeadLetterPage(Page):
             return verb not in {"replay", "edit"}
         return verb != "edit" or may_see_payload(request, dead_letter.job)
 
-    def _whole(self, dead_letter: DeadLetter) -> str:
+    def _traceback_url(self, dead_letter: DeadLetter) -> str:
         if not long_text.is_cut(dead_letter, "traceback"):
             return ""
         return reverse(
@@ -126,7 +126,7 @@ class DeadLetterPage(Page):
 
 
 class DeadLetterTraceback(DeadLetterPage):
-    """The whole traceback, as text."""
+    """The full traceback as text."""
 
     name = "deadletter_traceback"
     path = "<str:dead_letter_id>/traceback.txt"
@@ -134,11 +134,11 @@ class DeadLetterTraceback(DeadLetterPage):
     def answer(self, request: HttpRequest, **values: Any) -> HttpResponse:
         self.require(request, self.permission)
         dead_letter = find_dead_letter(request, values["dead_letter_id"])
-        return long_text.as_file(dead_letter.traceback)  # deferred: read now
+        return long_text.as_file(dead_letter.traceback)  # deferred until here
 
 
 class DeadLetterActionPage(ActionPage):
-    """The page between a button of a letter and its doing."""
+    """Confirmation page for an action on one dead letter."""
 
     name = "deadletter_act"
     path = "<str:dead_letter_id>/act/<slug:verb>/"
@@ -148,21 +148,21 @@ class DeadLetterActionPage(ActionPage):
     verbs: ClassVar[Mapping[str, PageVerb]] = {
         "replay": PageVerb(
             VERBS["replay"],
-            gettext_lazy("The job goes back to its queue with fresh attempts; its history stays."),
+            gettext_lazy("The job is requeued with new attempts. Its history is kept."),
         ),
         "edit": PageVerb(
             VERBS["replay_edited"],
             gettext_lazy(
-                "The job goes back to its queue with these data; the letter keeps those it failed with."
+                "The job is requeued with this data. The dead letter keeps the data it failed with."
             ),
         ),
         "assign": PageVerb(
             VERBS["assign"],
-            gettext_lazy("The letter is given to a person."),
+            gettext_lazy("The dead letter is assigned to a staff member."),
         ),
         "discard": PageVerb(
             VERBS["discard"],
-            gettext_lazy("The letter is closed; its job stays failed."),
+            gettext_lazy("The dead letter is closed. Its job stays failed."),
         ),
     }
 
@@ -200,26 +200,24 @@ class DeadLetterActionPage(ActionPage):
         match verb:
             case "replay":
                 operations.replay(target, **who)
-                return _("The job runs again")
+                return _("The job was replayed")
             case "edit":
-                try:
-                    operations.replay_edited(target, form.cleaned_data["data"], **who)
-                except (
-                    PayloadError,
-                    EncryptionError,
-                    TypeError,
-                ) as error:  # the job has changed since the form
-                    raise ValidationError(str(error)) from error
-                return _("The job runs again, with other data")
+                self._replay_edited(target, form, **who)
+                return _("The job was replayed with the edited data")
             case "assign":
-                operations.assign(
-                    [target], form.cleaned_data["person"], form.cleaned_data["note"], **who
-                )
-                return _("The dead letter is assigned")
+                person, note = form.cleaned_data["person"], form.cleaned_data["note"]
+                operations.assign([target], person, note, **who)
+                return _("The dead letter was assigned")
             case "discard":
                 operations.discard(target, **who)
-                return _("The dead letter is discarded")
+                return _("The dead letter was discarded")
         raise self.not_implemented(verb)
+
+    def _replay_edited(self, target: DeadLetter, form: ReasonForm, **who: Any) -> None:
+        try:
+            operations.replay_edited(target, form.cleaned_data["data"], **who)
+        except (PayloadError, EncryptionError, TypeError) as error:
+            raise ValidationError(str(error)) from error  # the job's signature has changed since
 
     def return_url(self, request: HttpRequest, target: DeadLetter) -> str:
         return reverse(
@@ -228,7 +226,7 @@ class DeadLetterActionPage(ActionPage):
 
     def _refusal(self, dead_letter: DeadLetter, verb: str) -> str:
         if dead_letter.status != DeadLetterStatus.OPEN:
-            return _("The dead letter is %(status)s already") % {
+            return _("The dead letter is already %(status)s") % {
                 "status": dead_letter.get_status_display()
             }
         if verb != "edit":
@@ -241,7 +239,7 @@ class DeadLetterActionPage(ActionPage):
 
 
 class DeadLetterPages:
-    """Gives an admin of dead letters the workbench, their page, and the pages behind the buttons."""
+    """Mixin for the dead letter admin: pages by fault, detail page, and the pages of buttons."""
 
     def get_urls(self) -> list[URLPattern]:
         below: Any = super()

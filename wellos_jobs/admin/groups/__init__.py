@@ -1,1 +1,1 @@
-"""Flows and batches, with the graph of a flow."""
+"""Batches, flows and the graph of a flow. Imports only ``ui``."""

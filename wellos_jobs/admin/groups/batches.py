@@ -1,4 +1,4 @@
-"""Batches in the admin: how far each is, its jobs by state, what it calls back, and what failed."""
+"""Batches: progress, jobs by state, callbacks and failed jobs."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from ..ui.bulk_actions import BulkAction, Effect, effects
 from ..ui.read_only import OrganizationChangeList, ReadOnlyAdmin
 
 FAILURES = 20
-"""How many of the jobs that failed last the page of a batch shows."""
+"""How many of the last failed jobs the page of a batch shows."""
 
 
 def _with_hidden_jobs(request: HttpRequest, batches: QuerySet[Batch]) -> QuerySet[Batch]:
-    """Leave the batches that have jobs beyond the border: an act on the batch would reach them."""
+    """Return the batches with jobs that the user may not see, and so may not change."""
     return batches.filter(
         Exists(organization_scope.hidden(request, JobRecord.objects.filter(batch=OuterRef("pk"))))
     )
@@ -39,14 +39,14 @@ def _with_hidden_jobs(request: HttpRequest, batches: QuerySet[Batch]) -> QuerySe
 
 def _hidden_jobs_text(n: int) -> str:
     return ngettext(
-        "%d batch has jobs that you may not see, too: only who sees all of them acts on it as a whole",
-        "%d batches have jobs that you may not see, too: only who sees all of them acts on them as a whole",
+        "%d batch has jobs that you may not see, so you cannot act on the whole batch",
+        "%d batches have jobs that you may not see, so you cannot act on the whole batches",
         n,
     )
 
 
 class BatchChangeList(OrganizationChangeList):
-    """Counts the jobs of all batches on the page in one query."""
+    """Count the jobs of all batches on the page in one query."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -56,7 +56,7 @@ class BatchChangeList(OrganizationChangeList):
 
 
 class BatchAdmin(ReadOnlyAdmin):
-    """Every batch that is kept."""
+    """List and page of batches."""
 
     list_display = (
         "name",
@@ -69,7 +69,7 @@ class BatchAdmin(ReadOnlyAdmin):
     )
     list_filter = ("state", "created_at")
     search_fields = ("name", "organization_id")
-    search_help_text = _("A part of the name or of the organization")
+    search_help_text = _("Part of the name or organization")
     actions = ("retry_batches", "cancel_batches")
     change_form_template = "admin/wellos_jobs/batch/change_form.html"
     fields = ("name",)
@@ -101,55 +101,74 @@ class BatchAdmin(ReadOnlyAdmin):
     def _page(self, request: HttpRequest, object_id: str) -> dict[str, Any]:
         batch = self.get_object(request, object_id)
         if batch is None:
-            return {}  # Django goes on to say that there is none
+            return {}  # Django responds that it does not exist
+
         tally = groups.batch_tallies(JobRecord.objects.all(), [batch])[batch.pk]
-        rate, left = groups.speed(tally, batch.created_at, batch.finished_at or timezone.now())
-        jobs_url = self._jobs_url()
-        may_act = not _with_hidden_jobs(request, Batch.objects.filter(pk=batch.pk)).exists()
-        failed = JobRecord.objects.filter(batch=batch.pk, state=JobState.FAILED).order_by(
-            "-finished_at"
-        )
         return {
             "batch": batch,
             "tally": tally,
-            "states": [
-                (state, number, self._jobs_link(jobs_url, batch, state))
-                for state, number in tally.in_order()
-            ],
-            "all_jobs": self._jobs_link(jobs_url, batch),
-            "rate": rate * 60,
-            "left": left.total_seconds()
-            if left is not None and batch.state != BatchState.DONE
-            else None,
             "took": self.took(batch),
             "organization": display.organizations([batch.organization_id]).get(
                 batch.organization_id, display.NOTHING
             ),
-            "callbacks": [
-                (name, job, display.link(self.admin_site, "jobrecord", job.pk, job.name))
-                for name, job in (
-                    ("on_complete", batch.on_complete),
-                    ("on_success", batch.on_success),
-                )
-                if job is not None
-            ],
-            "failures": [
-                (
-                    display.link(self.admin_site, "jobrecord", job.pk, job.name),
-                    job,
-                    display.shortened(job.error, 200),
-                )
-                for job in failed[:FAILURES]
-            ],
+            "callbacks": self._callbacks(batch),
+            "failures": self._failures(batch),
             "audit_entries": list(
                 AuditEntry.objects.filter(target_type="batch", target_id=str(batch.pk))
             ),
-            "may_retry": may_act
-            and self.has_action_permission(request, "retry_batches")
-            and tally.failed > 0,
-            "may_cancel": may_act
-            and self.has_action_permission(request, "cancel_batches")
-            and batch.state != BatchState.DONE,
+            **self._job_counts(batch, tally),
+            **self._speed(batch, tally),
+            **self._permissions(request, batch, tally),
+        }
+
+    def _job_counts(self, batch: Batch, tally: Tally) -> dict[str, Any]:
+        """Return links to the jobs of a batch, in total and by state."""
+        url = self._jobs_url()
+        return {
+            "all_jobs": self._jobs_link(url, batch),
+            "states": [
+                (state, number, self._jobs_link(url, batch, state))
+                for state, number in tally.in_order()
+            ],
+        }
+
+    def _speed(self, batch: Batch, tally: Tally) -> dict[str, Any]:
+        """Return the jobs finished per minute, and the seconds left at that speed."""
+        rate, left = groups.speed(tally, batch.created_at, batch.finished_at or timezone.now())
+        is_done = batch.state == BatchState.DONE
+        return {
+            "rate": rate * 60,
+            "left": None if left is None or is_done else left.total_seconds(),
+        }
+
+    def _callbacks(self, batch: Batch) -> list[tuple[str, JobRecord, Any]]:
+        found = [("on_complete", batch.on_complete), ("on_success", batch.on_success)]
+        return [
+            (name, job, display.link(self.admin_site, "jobrecord", job.pk, job.name))
+            for name, job in found
+            if job is not None
+        ]
+
+    def _failures(self, batch: Batch) -> list[tuple[Any, JobRecord, str]]:
+        """Return the last failed jobs, with link and shortened error."""
+        failed = JobRecord.objects.filter(batch=batch.pk, state=JobState.FAILED)
+        return [
+            (
+                display.link(self.admin_site, "jobrecord", job.pk, job.name),
+                job,
+                display.shortened(job.error, 200),
+            )
+            for job in failed.order_by("-finished_at")[:FAILURES]
+        ]
+
+    def _permissions(self, request: HttpRequest, batch: Batch, tally: Tally) -> dict[str, Any]:
+        """Return which buttons are shown, and why there may be none."""
+        may_act = not _with_hidden_jobs(request, Batch.objects.filter(pk=batch.pk)).exists()
+        may_retry = may_act and self.has_action_permission(request, "retry_batches")
+        may_cancel = may_act and self.has_action_permission(request, "cancel_batches")
+        return {
+            "may_retry": may_retry and tally.failed > 0,
+            "may_cancel": may_cancel and batch.state != BatchState.DONE,
             "refusal": "" if may_act else _hidden_jobs_text(1) % 1,
         }
 
@@ -162,18 +181,18 @@ class BatchAdmin(ReadOnlyAdmin):
             return ""
 
     def _jobs_link(self, url: str, batch: Batch, state: str = "") -> str:
-        chosen = {"batch__exact": str(batch.pk)} | ({"state__exact": str(state)} if state else {})
-        return f"{url}?{urlencode(chosen)}" if url else ""
+        filters = {"batch__exact": str(batch.pk)} | ({"state__exact": str(state)} if state else {})
+        return f"{url}?{urlencode(filters)}" if url else ""
 
     # --- actions ----------------------------------------------------------------------------------
 
     retry_batches = BulkAction(
         VERBS["retry_batch"],
         operations.retry_batches,
-        _("Retry the failed jobs of selected batches"),
+        _("Retry failed jobs of selected batches"),
         _("Retry"),
         lambda batches: [_failed(batches)],
-        lambda n: ngettext("%d batch runs again", "%d batches run again", n) % n,
+        lambda n: ngettext("%d batch retried", "%d batches retried", n) % n,
         out_of_scope=_with_hidden_jobs,
         out_of_scope_text=_hidden_jobs_text,
     )
@@ -188,13 +207,13 @@ class BatchAdmin(ReadOnlyAdmin):
             (
                 [BatchState.OPEN, BatchState.CLOSED],
                 lambda n: ngettext(
-                    "%d batch is closed, and its jobs that have not ended are canceled",
-                    "%d batches are closed, and their jobs that have not ended are canceled",
+                    "%d batch is closed and its unfinished jobs are canceled",
+                    "%d batches are closed and their unfinished jobs are canceled",
                     n,
                 ),
             ),
             unchanged=lambda state: (
-                lambda n: ngettext("%d batch is done already", "%d batches are done already", n)
+                lambda n: ngettext("%d batch is already done", "%d batches are already done", n)
             ),
         ),
         lambda n: ngettext("%d batch canceled", "%d batches canceled", n) % n,
@@ -230,13 +249,13 @@ class BatchAdmin(ReadOnlyAdmin):
 
 
 def state_badge(batch: Batch) -> SafeString:
-    """Show the state of a batch; one that is open is no fault, as an open dead letter is."""
+    """Return the state as a badge; unlike an open dead letter, an open batch is not red."""
     colour = {BatchState.OPEN: "waiting", BatchState.CLOSED: "active", BatchState.DONE: "completed"}
     return display.badge(colour[BatchState(batch.state)], BatchState(batch.state).label)
 
 
 def counts_shown(tally: Tally) -> SafeString | str:
-    """Show the jobs of a group: how many there are, and those in each state."""
+    """Return the number of jobs of a group, in total and by state."""
     parts: Iterable[tuple[str, int, object]] = (
         (state, number, state.label) for state, number in tally.in_order()
     )
@@ -251,8 +270,8 @@ def counts_shown(tally: Tally) -> SafeString | str:
 def _failed(batches: QuerySet[Batch]) -> Effect:
     n = JobRecord.objects.filter(batch__in=batches.order_by(), state=JobState.FAILED).count()
     text = ngettext(
-        "%d failed job runs again, and what ended only because it had failed",
-        "%d failed jobs run again, and what ended only because they had failed",
+        "%d failed job is retried, and the jobs that ended only because it failed",
+        "%d failed jobs are retried, and the jobs that ended only because they failed",
         n,
     )
     return Effect(n, text)

@@ -1,4 +1,4 @@
-"""Flows in the admin: the newest of them, and the jobs of each."""
+"""The list of flows, and the page of one flow with its jobs."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from . import graph
 from .batches import counts_shown
 
 FLOWS = 50
-"""How many flows a page of the list has."""
+"""Flows per page."""
 JOBS = 500
-"""How many jobs of a flow its page shows."""
+"""Maximum number of jobs shown on the page of a flow."""
 
 
 def rows(request: HttpRequest) -> QuerySet[JobRecord]:
-    """Return the jobs that this person may see."""
+    """Return the jobs the user may see."""
     return organization_scope.visible(request, JobRecord.objects.all())
 
 
 class FlowsPage(Page):
-    """The newest flows first; a page at a time."""
+    """Flows, newest first, with pages."""
 
     name = "flows"
     path = "flows/"
@@ -45,18 +45,20 @@ class FlowsPage(Page):
     styles = ("wellos_jobs/boards.css",)
 
     def answer(self, request: HttpRequest, **values: Any) -> HttpResponse:
-        wanted = ids.parse_id(request.GET.get("id", "").strip())
-        if wanted is not None and request.method == "GET":
+        flow_id = ids.parse_id(request.GET.get("id", "").strip())
+        if flow_id is not None and request.method == "GET":
             self.require(request, self.permission)
-            return self.redirect_to(request, "wellos_jobs_flow", wanted)
+            return self.redirect_to(request, "wellos_jobs_flow", flow_id)
         return super().answer(request, **values)
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
         before = ids.parse_id(request.GET.get("before", ""))
+
         found = groups.newest_flows(rows(request), FLOWS + 1, before)
         organizations = display.organizations(
             line.root.organization_id for line in found if line.root is not None
         )
+
         return {
             "flows": [
                 (line, counts_shown(line.tally), self._organization(line, organizations))
@@ -64,15 +66,13 @@ class FlowsPage(Page):
             ],
             "older": found[FLOWS - 1].id if len(found) > FLOWS else None,
             "is_first": before is None,
-            "sought": request.GET.get("id", ""),
+            "search": request.GET.get("id", ""),
         }
 
     def _organization(self, line: groups.FlowLine, shown: Mapping[str, Any]) -> Any:
-        return (
-            display.NOTHING
-            if line.root is None
-            else shown.get(line.root.organization_id, display.NOTHING)
-        )
+        if line.root is None:
+            return display.NOTHING
+        return shown.get(line.root.organization_id, display.NOTHING)
 
 
 class FlowPage(PageWithActions):
@@ -89,13 +89,11 @@ class FlowPage(PageWithActions):
     verbs: ClassVar[Mapping[str, PageVerb]] = {
         "retry": PageVerb(
             VERBS["retry_flow"],
-            _(
-                "Its failed jobs run again from the start, and then what ended only because they had failed."
-            ),
+            _("Failed jobs are retried, and then the jobs that ended only because these failed."),
         ),
         "cancel": PageVerb(
             VERBS["cancel_flow"],
-            _("Every job of this flow that has not ended is canceled; those that run are stopped."),
+            _("All unfinished jobs of this flow are canceled; running jobs are stopped."),
         ),
     }
 
@@ -103,12 +101,14 @@ class FlowPage(PageWithActions):
         flow_id: uuid.UUID = values["flow_id"]
         tally = groups.tallies(rows(request), "flow_id", [flow_id])[flow_id]
         if not tally.total:
-            raise Http404(f"There is no flow {flow_id}")
+            raise Http404(f"Flow {flow_id} does not exist")
         jobs = list(
             rows(request).filter(flow_id=flow_id).order_by("pk").defer("data", "result")[:JOBS]
         )
+
         refusal = self.refusal(request, flow_id)
         picture = graph.picture(self.site, jobs[0], rows(request), is_its_page=False)
+
         return {
             "flow_id": flow_id,
             "tally": tally,
@@ -130,30 +130,32 @@ class FlowPage(PageWithActions):
     def target(self, request: HttpRequest, verb: str, **values: Any) -> uuid.UUID:
         flow_id: uuid.UUID = values["flow_id"]
         if not rows(request).filter(flow_id=flow_id).exists():
-            raise Http404(f"There is no flow {flow_id}")
+            raise Http404(f"Flow {flow_id} does not exist")
         return flow_id
 
     def refusal(self, request: HttpRequest, target: uuid.UUID) -> str:
-        """Refuse an act on a flow that has jobs beyond the border: it would reach them."""
-        if not organization_scope.hidden(
-            request, JobRecord.objects.filter(flow_id=target)
-        ).exists():
+        """Refuse actions on a flow with jobs of organizations that the user may not see."""
+        jobs = JobRecord.objects.filter(flow_id=target)
+        if not organization_scope.hidden(request, jobs).exists():
             return ""
+
         return gettext(
-            "Jobs that you may not see belong to this flow, too. Only who sees all of them acts on it as a whole;"
-            " you can act on each of yours."
+            "This flow has jobs that you may not see, so you cannot act on the whole flow. You can"
+            " act on your jobs one by one."
         )
 
     def target_name(self, target: uuid.UUID) -> Text:
         return gettext("flow %(flow)s") % {"flow": target}
 
     def perform(self, verb: str, target: uuid.UUID, form: ReasonForm, **who: Any) -> Text:
-        if verb == "cancel":
-            n = operations.cancel_flow(target, **who)
-            return ngettext("%d job canceled", "%d jobs canceled", n) % n
-        if verb == "retry":
-            n = len(operations.retry_flow(target, **who))
-            return ngettext("%d job runs again", "%d jobs run again", n) % n
+        match verb:
+            case "retry":
+                n = len(operations.retry_flow(target, **who))
+                return ngettext("%d job retried", "%d jobs retried", n) % n
+            case "cancel":
+                n = operations.cancel_flow(target, **who)
+                return ngettext("%d job canceled", "%d jobs canceled", n) % n
+
         raise self.not_implemented(verb)
 
     def _line(self, depth: int, job: JobRecord) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A flow as a picture: an SVG whose nodes are links, and as a table that says the same."""
+"""The graph of a flow as an SVG with linked nodes, and as an equivalent table."""
 
 from __future__ import annotations
 
@@ -20,46 +20,49 @@ from ...states import JobState
 from . import layers
 
 MAX_JOBS = 200
-"""More jobs than this are not drawn."""
+"""Flows with more jobs are not drawn."""
 COLUMNS = ("id", "name", "state", "queue", "flow_id", "parent_id")
 MAX_NAME_LENGTH = 26
-"""How much of a name fits into its box."""
+"""Longer names are truncated in their box."""
 
 Edge = tuple[uuid.UUID, uuid.UUID]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What the page of a job shows of the jobs it needs and that need it."""
+    """The jobs around a job: those it needs and those that need it."""
 
     svg: SafeString | str = ""
     rows: Sequence[tuple[JobRecord, str, Sequence[JobRecord]]] = ()
-    """Each job with its address and the jobs it needs."""
+    """Each job with its URL and the jobs it needs."""
     is_cut: bool = False
-    """Whether there are more than ``MAX_JOBS``, so that nothing is drawn."""
+    """Whether there are more than ``MAX_JOBS``, too many to draw."""
     states: dict[str, int] = field(default_factory=dict)
 
 
 def picture(
     site: AdminSite, job: JobRecord, visible: QuerySet[JobRecord], *, is_its_page: bool = True
 ) -> Picture | None:
-    """Return the flow of a job, or the job with its neighbours if it is in none; None if it stands alone. Two queries.
+    """Return the flow of a job, else the job with its neighbors; None without any. Two queries.
 
-    ``visible`` has the jobs that the person may see; the others are left out. On its own page a job
-    is marked and does not link to itself.
+    ``visible`` are the jobs that the user may see; others are left out. With ``is_its_page`` the
+    job is highlighted and not linked.
     """
     edges = _edges(job)
     nodes = _nodes(job, edges, visible)
     if len(nodes) < 2:
         return None
+
     states: dict[str, int] = {}
     for node in nodes:
         states[node.state] = states.get(node.state, 0) + 1
+
     by_id = {node.pk: node for node in nodes}
     needs: dict[uuid.UUID, list[JobRecord]] = {}
     for start, end in edges:
         if start in by_id and end in by_id:
             needs.setdefault(end, []).append(by_id[start])
+
     rows = [(node, _url(site, node), needs.get(node.pk, [])) for node in nodes[:MAX_JOBS]]
     if len(nodes) > MAX_JOBS:
         return Picture("", rows, True, states)
@@ -67,7 +70,7 @@ def picture(
 
 
 def _edges(job: JobRecord) -> list[Edge]:
-    """Return (needed, needing) of the whole flow, else of the job's own needs and dependents."""
+    """Return (needed, needing) pairs of the flow, else of the job itself."""
     if job.flow_id is not None:
         chosen = Q(job__flow_id=job.flow_id)
     else:
@@ -94,21 +97,23 @@ def _url(site: AdminSite, node: JobRecord) -> str:
 def _svg(
     job: JobRecord | None, rows: Sequence[tuple[JobRecord, str, Any]], edges: Iterable[Edge]
 ) -> SafeString:
-    plan = layers.layout([node.pk for node, _url, _needs in rows], edges)
+    layout = layers.layout([node.pk for node, _url, _needs in rows], edges)
     lines = format_html_join(
         "",
         '<path d="{}" marker-end="url(#wj-arrow)"/>',
-        ((_curve(p),) for p in plan.lines.values()),
+        ((_curve(p),) for p in layout.lines.values()),
     )
     boxes = format_html_join(
         "",
         "{}",
-        ((_box(node, url, plan.places[node.pk], node == job),) for node, url, _needs in rows),
+        ((_box(node, url, layout.places[node.pk], node == job),) for node, url, _needs in rows),
     )
+
     return format_html(
-        '<svg class="wj-flow" viewBox="0 0 {} {}" width="{}" height="{}" role="group" aria-label="{}">{}'
-        '<g class="wj-flow-lines" aria-hidden="true">{}</g>{}</svg>',
-        *(round(plan.width), round(plan.height)) * 2,
+        '<svg class="wj-flow" viewBox="0 0 {} {}" width="{}" height="{}" role="group"'
+        ' aria-label="{}">{}<g class="wj-flow-lines" aria-hidden="true">'
+        "{}</g>{}</svg>",
+        *(round(layout.width), round(layout.height)) * 2,
         _("Flow of %(n)d jobs: each arrow leads from a job to one that waits for it")
         % {"n": len(rows)},
         _ARROW,
@@ -118,13 +123,13 @@ def _svg(
 
 
 _ARROW = mark_safe(  # a constant
-    '<defs><marker id="wj-arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-    '<path d="M0 0L8 4L0 8z"/></marker></defs>'
+    '<defs><marker id="wj-arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7"'
+    ' markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>'
 )
 
 
 def _curve(points: Sequence[layers.Point]) -> str:
-    """Return a line through the points that leaves and enters each station level."""
+    """Return the SVG path through the points, horizontal at each of them."""
     parts = [f"M{points[0][0]:g} {points[0][1]:g}"]
     for (x, y), (to_x, to_y) in pairwise(points):
         if y == to_y:
@@ -146,6 +151,7 @@ def _box(node: JobRecord, url: str, place: layers.Point, is_here: bool) -> SafeS
         *(layers.WIDTH, layers.HEIGHT, name, state),
         *(node.name, state, node.pk),
     )
+
     css = f"wj-node wj-node-{node.state}{' wj-node-here' if is_here else ''}"
     at = f"translate({place[0]:g} {place[1]:g})"
     if not url or is_here:

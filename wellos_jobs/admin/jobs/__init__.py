@@ -1,1 +1,1 @@
-"""Jobs and their attempts: the lists, the page of one job, and what can be done there."""
+"""Jobs and their failed attempts: lists, job page, actions. Imports ``groups`` and ``ui``."""

@@ -1,4 +1,4 @@
-"""What a person may do to one job: the buttons on its page, and the page behind each."""
+"""Actions on one job: the buttons on its page, and their confirmation pages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOT_STARTED = OPEN_STATES - {JobState.ACTIVE}
 
 
 class PriorityForm(ReasonForm):
-    """Another priority, and why."""
+    """A new priority and the reason."""
 
     field_order = ("priority", "reason")
     priority = forms.TypedChoiceField(
@@ -38,38 +38,37 @@ class PriorityForm(ReasonForm):
 
 
 class QueueForm(ReasonForm):
-    """Another queue, and why. For one job only those on its Redis can be meant."""
+    """A new queue and the reason. For one job, only queues on the same Redis are offered."""
 
     field_order = ("queue", "reason")
     queue = forms.ChoiceField(label=gettext_lazy("Queue"))
 
     def __init__(self, *args: Any, job: JobRecord | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
-        there = list(conf.queues())
+        names = list(conf.queues())
         if job is not None:
-            there = [
-                name for name in there if name != job.queue and queues.share_redis(job.queue, name)
+            names = [
+                name for name in names if name != job.queue and queues.share_redis(job.queue, name)
             ]
-        self.fields["queue"] = forms.ChoiceField(
-            label=_("Queue"), choices=[(name, name) for name in there]
-        )
+        choices = [(name, name) for name in names]
+        self.fields["queue"] = forms.ChoiceField(label=_("Queue"), choices=choices)
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobVerb(PageVerb):
-    """A button for one job: the states it fits, and what it does with the form's fields."""
+    """An action on a job: the states it applies to, and the operation it runs."""
 
     states: Collection[JobState]
     run: Callable[..., Any]
     done: Text
 
 
-FOR_FOREIGN = {"cancel"}
-"""What can be done to jobs of plain RQ code."""
+ALLOWED_FOR_RQ_JOBS = {"cancel"}
+"""Verbs that also apply to plain RQ jobs."""
 
 
 class JobActionPage(ActionPage):
-    """The page between a button of a job and its doing."""
+    """Confirmation page for an action on one job."""
 
     name = "job_act"
     path = "<str:job_id>/act/<slug:verb>/"
@@ -80,45 +79,43 @@ class JobActionPage(ActionPage):
         "retry": JobVerb(
             VERBS["retry"],
             gettext_lazy(
-                "The job runs again from the start, with fresh attempts; its history stays."
+                "The job is retried from the start with new attempts. Its history is kept."
             ),
             states={JobState.FAILED},
             run=lambda job, fields, **who: operations.retry(job, **who),
-            done=gettext_lazy("The job runs again"),
+            done=gettext_lazy("The job was retried"),
         ),
         "promote": JobVerb(
             VERBS["promote"],
-            gettext_lazy(
-                "The job no longer waits for its time: it runs as soon as a worker is free."
-            ),
+            gettext_lazy("The job runs as soon as a worker is free, not at its scheduled time."),
             states={JobState.DELAYED},
             run=lambda job, fields, **who: operations.promote(job, **who),
-            done=gettext_lazy("The job runs now"),
+            done=gettext_lazy("The job was enqueued to run now"),
         ),
         "priority": JobVerb(
             VERBS["change_priority"],
-            gettext_lazy("The job goes to the end of the lane of its new priority."),
+            gettext_lazy("The job is queued last among the jobs of its new priority."),
             states=NOT_STARTED,
             run=lambda job, fields, **who: operations.change_priority(
                 job, Priority(fields["priority"]), **who
             ),
-            done=gettext_lazy("The job has another priority"),
+            done=gettext_lazy("The priority was changed"),
         ),
         "move": JobVerb(
             VERBS["move"],
-            gettext_lazy("The job waits in another queue from now on, at the end of its lane."),
+            gettext_lazy("The job moves to another queue, last among the jobs of its priority."),
             states=NOT_STARTED,
             run=lambda job, fields, **who: operations.move(job, fields["queue"], **who),
-            done=gettext_lazy("The job is in another queue"),
+            done=gettext_lazy("The job was moved"),
         ),
         "cancel": JobVerb(
             VERBS["cancel"],
             gettext_lazy(
-                "The job never starts; if it runs, it is stopped in its run. It cannot be brought back."
+                "The job does not start; if it is running, it is stopped. This cannot be undone."
             ),
             states=OPEN_STATES,
             run=lambda job, fields, **who: operations.cancel(job, **who),
-            done=gettext_lazy("The job is canceled"),
+            done=gettext_lazy("The job was canceled"),
         ),
     }
 
@@ -139,9 +136,9 @@ class JobActionPage(ActionPage):
         return ReasonForm(data)
 
     def details(self, verb: str, target: JobRecord) -> dict[str, Any]:
-        if target.is_foreign and verb not in FOR_FOREIGN:
+        if target.is_foreign and verb not in ALLOWED_FOR_RQ_JOBS:
             return {
-                "refusal": _("The job was enqueued by plain RQ code: that has to be done there")
+                "refusal": _("The job was enqueued with plain RQ, so use RQ's own tools for it.")
             }
         return {}
 
@@ -154,29 +151,26 @@ class JobActionPage(ActionPage):
 
 
 def buttons(site: AdminSite, request: HttpRequest, job: JobRecord) -> list[Button]:
-    """Return what this person may do to this job as it is now."""
+    """Return the buttons for the job in its current state that the user may use."""
     found = JobActionPage.buttons(site, request, job.pk, lambda name: _fits(name, job))
-    if (
-        request.user.has_perm(VERBS["enqueue_copy"].permission_on())
-        and may_see_payload(request, job)
-        and _can_be_copied(job)
-    ):
+
+    may_enqueue = request.user.has_perm(VERBS["enqueue_copy"].permission_on())
+    if may_enqueue and may_see_payload(request, job) and _can_be_copied(job):
         url = reverse("admin:wellos_jobs_job_copy", args=[job.pk], current_app=site.name)
-        found.insert(
-            len(found) - bool(found and found[-1].is_destructive),
-            Button(url, _("Edit a copy and enqueue")),
-        )
+        before_destructive = len(found) - bool(found and found[-1].is_destructive)
+        found.insert(before_destructive, Button(url, _("Edit a copy and enqueue")))
+
     return found
 
 
 def job_url(site: AdminSite, job_id: object) -> str:
-    """Return the address of the page of a job."""
+    """Return the URL of the page of a job."""
     return reverse("admin:wellos_jobs_jobrecord_change", args=[job_id], current_app=site.name)
 
 
 def _fits(name: str, job: JobRecord) -> bool:
     return job.state in JobActionPage.verbs[name].states and (
-        not job.is_foreign or name in FOR_FOREIGN
+        not job.is_foreign or name in ALLOWED_FOR_RQ_JOBS
     )
 
 

@@ -1,4 +1,4 @@
-"""Attempts that did not complete, in the admin."""
+"""The list of unsuccessful attempts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..ui.read_only import NameOfJobFilter, QueueOfJobFilter, ReadOnlyAdmin, Win
 
 
 class JobAttemptAdmin(WindowedSearch, ReadOnlyAdmin):
-    """All attempts that did not complete, to search in."""
+    """Searchable list of all unsuccessful attempts."""
 
     organization_path = "job__organization_id"
     list_display = ("attempt", "outcome_shown", "error", "took", "started", "worker")
     list_filter = ("outcome", "ended_at", QueueOfJobFilter, NameOfJobFilter)
     list_select_related = ("job",)
     search_fields = ("error_class", "message", "worker")
-    search_help_text = _("A job's id, or a part of the error or the worker")
+    search_help_text = _("Job id, or part of the error or worker name")
     search_order = "pk"
     ordering = ("-pk",)
     fields = (
@@ -77,8 +77,8 @@ class JobAttemptAdmin(WindowedSearch, ReadOnlyAdmin):
         name = "admin:wellos_jobs_job_traceback"
         try:
             url = reverse(name, args=[attempt.job_id, attempt.pk], current_app=self.admin_site.name)
-        except NoReverseMatch:  # this site has no jobs
+        except NoReverseMatch:  # jobs are not registered on this site
             return shown
-        return format_html(
-            '{}<p><a href="{}">{}</a></p>', shown, url, _("The whole traceback as text")
-        )
+
+        link = _("Full traceback as text")
+        return format_html('{}<p><a href="{}">{}</a></p>', shown, url, link)

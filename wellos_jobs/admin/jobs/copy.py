@@ -1,4 +1,4 @@
-"""Edit a copy of a job and enqueue it: a new job, the old one stays as it is."""
+"""Edit a copy of a job and enqueue it as a new job; the original is unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .data_form import CopyForm
 
 
 class JobCopy(ActionPage):
-    """The form, with the data and options of the job that is copied."""
+    """The form, initially with the data and options of the copied job."""
 
     name = "job_copy"
     path = "<str:job_id>/copy/"
@@ -37,7 +37,7 @@ class JobCopy(ActionPage):
         "copy": PageVerb(
             VERBS["enqueue_copy"],
             gettext_lazy(
-                "A new job is enqueued. It is no part of the flow, batch or schedule of this one."
+                "Enqueues a new job. It does not belong to the flow, batch or schedule of this job."
             ),
         ),
     }
@@ -71,21 +71,16 @@ class JobCopy(ActionPage):
             delay=fields["delay"] or None,
             organization=fields["organization"],
         )
+
         try:
             handle = operations.enqueue_copy(target, fields["data"], options, **who)
-        except (
-            BadOption,
-            PayloadError,
-            EncryptionError,
-            TypeError,
-        ) as error:  # what the form could not know
-            raise ValidationError(str(error)) from error
+        except (BadOption, PayloadError, EncryptionError, TypeError) as error:
+            raise ValidationError(str(error)) from error  # found only when enqueueing
+
         if handle.duplicate:
-            raise ValidationError(
-                _("Nothing was enqueued: job %(job)s holds the unique key of these data")
-                % {"job": handle.id}
-            )
-        return _("Job %(job)s is enqueued") % {"job": handle.id}
+            text = _("Not enqueued: job %(job)s already holds the unique key of this data")
+            raise ValidationError(text % {"job": handle.id})
+        return _("Job %(job)s was enqueued") % {"job": handle.id}
 
     def return_url(self, request: HttpRequest, target: JobRecord) -> str:
         return job_url(self.site, target.pk)

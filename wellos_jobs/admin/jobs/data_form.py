@@ -1,4 +1,4 @@
-"""Forms with the data of a job as JSON, checked against the job's signature; sensitive values are shown as stars."""
+"""Forms for the data of a job as JSON, validated against its signature; secrets are masked."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ MAX_DELAY = 366 * 24 * 3600.0
 
 
 class _IndentedJSON(forms.JSONField):
-    empty_values = [None, ""]  # {} is what a job without arguments has
+    empty_values = [None, ""]  # {} is valid: a job without arguments
 
     def prepare_value(self, value: Any) -> Any:
-        if isinstance(value, str):  # what the person has typed, right or wrong
+        if isinstance(value, str):  # the submitted text, valid or not
             return value
         return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 class DataForm(ReasonForm):
-    """Other data for a job, and why."""
+    """New data for a job and the reason."""
 
     field_order: tuple[str, ...] = ("data", "reason")
     data = _IndentedJSON(  # type: ignore[assignment]
         label=_("Data"),
         help_text=_(
-            "The job's arguments as a JSON object. Sensitive values are shown as stars and kept unless you replace "
-            "them. Values that JSON lacks stand under a tag, such as $uuid, $date or $decimal."
+            "The job's arguments as a JSON object. Sensitive values are masked, and kept unless you"
+            " replace them. Types that JSON lacks use a tag such as $uuid, $date or $decimal."
         ),
         widget=forms.Textarea(attrs={"rows": 12, "class": "wj-json", "spellcheck": "false"}),
     )
@@ -52,7 +52,7 @@ class DataForm(ReasonForm):
         self.job = job
 
     def clean_data(self) -> Any:
-        """Check the data as ``enqueue`` does."""
+        """Validate the data as ``enqueue`` does."""
         edited = self.cleaned_data["data"]
         try:
             edits.plain_data(edits.definition_of(self.job), self.job.data, edited)
@@ -62,7 +62,7 @@ class DataForm(ReasonForm):
 
 
 class CopyForm(DataForm):
-    """A copy of a job: its data, and where and when it runs."""
+    """A copy of a job: its data, queue, priority and delay."""
 
     field_order = ("data", "queue", "priority", "delay", "organization", "reason")
     queue = forms.ChoiceField(label=_("Queue"))
@@ -72,7 +72,7 @@ class CopyForm(DataForm):
         min_value=0,
         max_value=MAX_DELAY,
         required=False,
-        help_text=_("Empty: now."),
+        help_text=_("Leave empty to run now."),
     )
     organization = forms.CharField(label=_("Organization"), max_length=64, required=False)
 
@@ -88,10 +88,9 @@ class CopyForm(DataForm):
         self.request = request
 
     def clean_organization(self) -> str:
-        """Refuse an organization whose rows this person does not see."""
-        chosen = str(self.cleaned_data["organization"]).strip()
-        if not organization_scope.may_see(self.request, chosen):
-            raise ValidationError(
-                gettext("You do not see the jobs of organization “%(id)s”."), params={"id": chosen}
-            )
-        return chosen
+        """Refuse an organization whose rows the user may not see."""
+        organization = str(self.cleaned_data["organization"]).strip()
+        if not organization_scope.may_see(self.request, organization):
+            text = gettext("You may not see jobs of organization “%(id)s”.")
+            raise ValidationError(text, params={"id": organization})
+        return organization

@@ -1,4 +1,4 @@
-"""The facts of a job, as its page lists them: each a label and a value."""
+"""The list of facts on the page of a job: labels and values."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ Fact = tuple[str, Any]
 
 
 def facts(site: AdminSite, job: JobRecord) -> list[Fact]:
-    """Return what the row says of a job, without what is empty. Two queries at most: requester, unique key."""
+    """Return the non-empty facts. At most two queries: requester and unique key."""
     organization = display.organizations([job.organization_id]).get(job.organization_id, "")
+
     found: list[Fact] = [
         (_("Id"), format_html("<code>{}</code>", job.pk)),
         (_("RQ id"), job.rq_id),
@@ -41,6 +42,7 @@ def facts(site: AdminSite, job: JobRecord) -> list[Fact]:
         (_("Flow"), _flow(site, job)),
         (_("Unique key"), _unique(site, job)),
     ]
+
     return [(label, value) for label, value in found if value not in ("", None)]
 
 
@@ -80,9 +82,10 @@ def _unique(site: AdminSite, job: JobRecord) -> Any:
     try:
         claim = uniqueness.claim_on(job)
     except (EncryptionError, PayloadError) as error:
-        return _("cannot be told: %(error)s") % {"error": error}
+        return _("unknown: %(error)s") % {"error": error}
     if claim is None:
         return ""
+
     key = claim.key[:12]
     until = _(" until %(when)s") % {"when": _moment(claim.expires)} if claim.expires else ""
     if claim.job == job.pk:

@@ -1,4 +1,4 @@
-"""The filters beside the list of jobs, with how many jobs each choice leaves: one query for all of them."""
+"""The filters of the list of jobs, with the number of jobs per choice, counted in one query."""
 
 from __future__ import annotations
 
@@ -21,41 +21,38 @@ from ..ui.field_filter import Field, FieldFilter
 from ..ui.read_only import OrganizationChangeList
 
 MAX_COUNTED_CHOICES = 60
-"""A filter with more choices shows no counts: each of them costs, for every row that is looked at."""
-
+"""Filters with more choices show no counts, since each choice adds cost per row."""
 
 SLACK = timedelta(hours=1)
-"""By how much the clock that says when a job was created may be ahead of the one that says when it finished."""
+"""How far the clock of the creating host may be ahead of the clock of the worker."""
 
 
 class CountedFilter(admin.SimpleListFilter):
-    """A filter whose choices say how many jobs they leave. ``JobChangeList`` applies it, after the search."""
+    """A filter whose choices show counts; ``JobChangeList`` applies it after the search."""
 
     is_indexed = False
-    """Whether an index finds what it chooses."""
+    """Whether the filtered column has an index."""
 
     def condition(self, value: str) -> Q:
-        """Return what a job has to be like."""
+        """Return the condition for a choice."""
         return Q(**{str(self.parameter_name): value})
 
     @property
-    def chosen(self) -> Q:
-        """What the choice asks for."""
+    def selected(self) -> Q:
+        """The condition of the current choice."""
         value = self.value()
         return Q() if value is None else self.condition(value)
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        return queryset  # the list does it, after it has taken what the counts are made from
+        return queryset  # applied by the change list, which needs the unfiltered rows for counts
 
     def choices(self, changelist: Any) -> Iterator[Any]:
         shown = changelist.counts.get(self.parameter_name, {})
         values = [None, *(value for value, _title in self.lookup_choices)]
         for value, choice in zip(values, super().choices(changelist), strict=True):
-            yield (
-                {**choice, "display": f"{choice['display']} ({shown[value]})"}
-                if value in shown
-                else choice
-            )
+            if value in shown:
+                choice = {**choice, "display": f"{choice['display']} ({shown[value]})"}
+            yield choice
 
 
 class StateFilter(CountedFilter):
@@ -100,7 +97,7 @@ class ErrorFilter(CountedFilter):
 
 @dataclass(frozen=True)
 class FinishedUntil(Field):
-    """Jobs that finished until a day. They were created before, by which an index finds them: ``SLACK`` for clocks."""
+    """Finished until a day; also filters by the indexed creation time, with ``SLACK``."""
 
     def condition(self, text: str) -> dict[str, Any]:
         found = super().condition(text)
@@ -111,8 +108,8 @@ class JobFieldFilter(FieldFilter):
     title = _("details")
     fields = (
         Field("organization", _("Organization"), "organization_id"),
-        Field("batch", _("Batch (its id)"), "batch_id"),
-        Field("schedule", _("Schedule (its name)"), "schedule__name"),
+        Field("batch", _("Batch id"), "batch_id"),
+        Field("schedule", _("Schedule name"), "schedule__name"),
         Field("created_from", _("Created from"), "created_at__gte", "date"),
         Field("created_to", _("Created until"), "created_at__lte", "date"),
         Field("finished_from", _("Finished from"), "finished_at__gte", "date"),
@@ -121,54 +118,61 @@ class JobFieldFilter(FieldFilter):
 
 
 class JobChangeList(OrganizationChangeList):
-    """The list of jobs. What its counts are made from is the newest rows that the other filters leave."""
+    """The list of jobs. The counts of a filter are of the newest rows that match the others."""
 
     def get_filters(self, request: HttpRequest) -> Any:
         found = super().get_filters(request)
-        chosen = Q()
+        selected = Q()
         for spec in found[0]:
             if isinstance(spec, CountedFilter) and spec.is_indexed:
-                chosen &= spec.chosen
-        search_window.set_narrowing(request, chosen)
+                selected &= spec.selected
+        search_window.set_narrowing(request, selected)
         return found
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         self._uncounted = super().get_queryset(request, exclude_parameters)
         rows = self._uncounted
         for counted in self._counted():
-            rows = rows.filter(counted.chosen)
+            rows = rows.filter(counted.selected)
         return rows
 
     @cached_property
     def counts(self) -> Mapping[str, Mapping[str, str]]:
-        """By parameter and choice, how many jobs: at least so many if it ends with a plus."""
+        """The number of jobs by parameter and choice; a "+" means at least this many."""
+        wanted = self._wanted_counts()
+        names = {f"count_{number}": key for number, key in enumerate(wanted)}
+        aggregates = dict(zip(names, wanted.values(), strict=True))
+
+        rows = self._uncounted
+        since = self.window.newest if self.window else None
+        if since is not None:  # other choices match other rows, maybe too many to search
+            rows = rows.filter(created_at__gte=since)
+        newest = rows.order_by("-created_at")[: paginator.MAX_COUNT + 1]
+        found = newest.aggregate(total=Count("pk"), **aggregates)
+
+        plus = "+" if since is not None or found["total"] > paginator.MAX_COUNT else ""
+        shown: dict[str, dict[str, str]] = {}
+        for name, (parameter, value) in names.items():
+            count = min(found[name], paginator.MAX_COUNT)
+            shown.setdefault(parameter, {})[value] = f"{count:,}{plus}"
+        return shown
+
+    def _wanted_counts(self) -> dict[tuple[str, str], Count]:
+        """Return an aggregate for each parameter and choice."""
         wanted = {}
         for counted in self._counted():
+            if len(counted.lookup_choices) > MAX_COUNTED_CHOICES:
+                continue
+
             others = Q()
             for other in self._counted():
-                others &= other.chosen if other is not counted else Q()
-            if len(counted.lookup_choices) <= MAX_COUNTED_CHOICES:
-                for value, _title in counted.lookup_choices:
-                    wanted[counted.parameter_name, value] = Count(
-                        "pk", filter=counted.condition(value) & others
-                    )
-        names = {f"count_{number}": key for number, key in enumerate(wanted)}
-        rows, begins = self._uncounted, self.window.newest if self.window else None
-        if (
-            begins is not None
-        ):  # other choices leave other rows: all of them may be far too many to look for words in
-            rows = rows.filter(created_at__gte=begins)
-        newest = rows.order_by("-created_at")[: paginator.MAX_COUNT + 1]
-        found = newest.aggregate(
-            total=Count("pk"), **dict(zip(names, wanted.values(), strict=True))
-        )
-        shown: dict[str, dict[str, str]] = {}
-        plus = "+" if begins is not None or found["total"] > paginator.MAX_COUNT else ""
-        for name, (parameter, value) in names.items():
-            shown.setdefault(str(parameter), {})[value] = (
-                f"{min(found[name], paginator.MAX_COUNT):,}{plus}"
-            )
-        return shown
+                if other is not counted:
+                    others &= other.selected
+
+            for value, _title in counted.lookup_choices:
+                condition = counted.condition(value) & others
+                wanted[str(counted.parameter_name), value] = Count("pk", filter=condition)
+        return wanted
 
     def _counted(self) -> list[CountedFilter]:
         return [spec for spec in self.filter_specs if isinstance(spec, CountedFilter)]

@@ -1,4 +1,4 @@
-"""Jobs and their attempts in the admin."""
+"""The list of jobs: search, actions and columns."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .page import JobPages
 
 
 class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
-    """The job audit log: every job, how it went, and what may be done about it."""
+    """List of all jobs."""
 
     list_display = (
         "name",
@@ -59,15 +59,15 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
     sortable_by = ("created",)
     search_fields = ("name",)
     search_help_text = _(
-        "An id or its beginning, or a part of the name, the organization, the requester or the error. "
-        "Or, all of which must fit: "
-        'id: name: queue: org: state: error: by: and data.customer.name:"Ann Lee" data.invoice_id:42 '
+        "Id or its beginning, or part of the name, organization, requester or error. "
+        "Prefixes, which can be combined: id: name: queue: org: state: error: by: "
+        'data.customer.name:"Ann Lee" data.invoice_id:42 '
         "(encrypted values cannot be searched)"
     )
     actions = ("retry_jobs", "cancel_jobs", "promote_jobs", "change_priority", "move_jobs")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[JobRecord]:
-        # Not select_related: users may live in another database than the jobs.
+        # Not select_related: users may be in another database.
         return super().get_queryset(request).prefetch_related("requested_by")
 
     # --- search and actions -----------------------------------------------------------------------
@@ -75,26 +75,23 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[JobRecord], search_term: str
     ) -> tuple[QuerySet[JobRecord], bool]:
-        may_see = request.user.has_perm("wellos_jobs.view_payload")
+        # Messages fail silently, since bulk operations search without a session.
         try:
             found = search.search(
                 queryset,
                 search_term,
-                may_see_data=may_see,
+                may_see_data=request.user.has_perm("wellos_jobs.view_payload"),
                 among=lambda rows, narrow: search_window.limited_to_window(
                     request, rows, "created_at", narrow
                 ),
             )
-        except search.SearchFault as fault:
-            messages.warning(
-                request, str(fault), fail_silently=True
-            )  # silently: a bulk operation searches, too
+        except search.SearchError as error:
+            messages.warning(request, str(error), fail_silently=True)
             return queryset.none(), False
-        if names := search.sealed(search_term):
-            told = gettext(
-                "Some jobs keep %(names)s encrypted: encrypted values cannot be searched"
-            )
-            messages.info(request, told % {"names": ", ".join(names)}, fail_silently=True)
+
+        if names := search.encrypted_names(search_term):
+            text = gettext("Some jobs encrypt %(names)s, and encrypted values cannot be searched")
+            messages.info(request, text % {"names": ", ".join(names)}, fail_silently=True)
         return found, False
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[JobChangeList]:
@@ -111,15 +108,15 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
             (
                 [JobState.FAILED],
                 lambda n: ngettext(
-                    "%d failed job runs again from the start, with fresh attempts; its dead letter is closed",
-                    "%d failed jobs run again from the start, with fresh attempts; their dead letters are closed",
+                    "%d failed job is retried with new attempts; its dead letter is closed",
+                    "%d failed jobs are retried with new attempts; their dead letters are closed",
                     n,
                 ),
             ),
             ([JobState.DELAYED], _run_now),
-            unchanged=_left_alone,
+            unchanged=_unchanged,
         ),
-        lambda n: ngettext("%d job runs again", "%d jobs run again", n) % n,
+        lambda n: ngettext("%d job retried", "%d jobs retried", n) % n,
     )
     cancel_jobs = BulkAction(
         VERBS["cancel"],
@@ -132,20 +129,20 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
             (
                 NOT_STARTED,
                 lambda n: ngettext(
-                    "%d job that has not started never will",
-                    "%d jobs that have not started never will",
+                    "%d job that has not started is canceled",
+                    "%d jobs that have not started are canceled",
                     n,
                 ),
             ),
             (
                 [JobState.ACTIVE],
                 lambda n: ngettext(
-                    "%d active job is stopped in its run",
-                    "%d active jobs are stopped in their runs",
+                    "%d running job is stopped",
+                    "%d running jobs are stopped",
                     n,
                 ),
             ),
-            unchanged=_left_alone,
+            unchanged=_unchanged,
         ),
         lambda n: ngettext("%d job canceled", "%d jobs canceled", n) % n,
     )
@@ -155,8 +152,8 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
         operations.promote_many,
         _("Run selected delayed jobs now"),
         _("Run now"),
-        lambda jobs: effects(jobs, "state", ([JobState.DELAYED], _run_now), unchanged=_left_alone),
-        lambda n: ngettext("%d job runs now", "%d jobs run now", n) % n,
+        lambda jobs: effects(jobs, "state", ([JobState.DELAYED], _run_now), unchanged=_unchanged),
+        lambda n: ngettext("%d job enqueued to run now", "%d jobs enqueued to run now", n) % n,
     )
     change_priority = BulkAction(
         VERBS["change_priority"],
@@ -169,14 +166,14 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
             (
                 NOT_STARTED,
                 lambda n: ngettext(
-                    "%d job goes to the end of the lane of its new priority",
-                    "%d jobs go to the end of the lane of their new priority",
+                    "%d job is queued last among the jobs of its new priority",
+                    "%d jobs are queued last among the jobs of their new priority",
                     n,
                 ),
             ),
-            unchanged=_left_alone,
+            unchanged=_unchanged,
         ),
-        lambda n: ngettext("%d job has another priority", "%d jobs have another priority", n) % n,
+        lambda n: ngettext("%d priority changed", "%d priorities changed", n) % n,
         PriorityForm,
     )
     move_jobs = BulkAction(
@@ -190,14 +187,14 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
             (
                 NOT_STARTED,
                 lambda n: ngettext(
-                    "%d job waits in another queue from now on, at the end of its lane",
-                    "%d jobs wait in another queue from now on, at the end of its lane",
+                    "%d job is moved, last among the jobs of its priority",
+                    "%d jobs are moved, last among the jobs of their priority",
                     n,
                 ),
             ),
-            unchanged=_left_alone,
+            unchanged=_unchanged,
         ),
-        lambda n: ngettext("%d job is in another queue", "%d jobs are in another queue", n) % n,
+        lambda n: ngettext("%d job moved", "%d jobs moved", n) % n,
         QueueForm,
     )
 
@@ -206,11 +203,9 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
     @admin.display(description=_("state"), ordering="state")
     def state_and_progress(self, job: JobRecord) -> SafeString:
         shown = self.state_shown(job)
-        return (
-            format_html("{}<br>{}", shown, self.progress_shown(job))
-            if job.state == JobState.ACTIVE
-            else shown
-        )
+        if job.state != JobState.ACTIVE:
+            return shown
+        return format_html("{}<br>{}", shown, self.progress_shown(job))
 
     @admin.display(description=_("queue"), ordering="queue")
     def queue_and_priority(self, job: JobRecord) -> SafeString | str:
@@ -256,11 +251,11 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
 
 
 def _run_now(n: int) -> str:
-    return ngettext("%d delayed job runs now, not later", "%d delayed jobs run now, not later", n)
+    return ngettext("%d delayed job is run now", "%d delayed jobs are run now", n)
 
 
-def _left_alone(state: str) -> Sentence:
+def _unchanged(state: str) -> Sentence:
     label = JobState(state).label
     return lambda n: (
-        ngettext("%%d %s job stays as it is", "%%d %s jobs stay as they are", n) % label
+        ngettext("%%d %s job is left unchanged", "%%d %s jobs are left unchanged", n) % label
     )

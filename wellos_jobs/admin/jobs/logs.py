@@ -1,4 +1,4 @@
-"""The log lines on the page of a job: those of its last runs, from a level on, or those where a text stands."""
+"""Log lines on the page of a job: of its last runs, filtered by level or text."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from django.utils.safestring import SafeString
 from ...models import JobLog, JobRecord
 
 MAX_RUNS = 5
-"""Of how many runs the lines are shown."""
+"""How many runs are shown."""
 MAX_RUNS_SEARCHED = 50
-"""In the lines of how many runs a text is looked for."""
+"""How many runs are searched for a text."""
 MAX_MATCHES = 200
-"""How many lines with the text are shown."""
+"""How many matching lines are shown."""
 AROUND = 2
-"""How many lines are shown before and after one that was found."""
+"""How many lines are shown before and after a match."""
 MAX_SEARCH_TEXT = 200
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 Stored = Sequence[Any]
-"""A line as it is kept: seconds since the epoch, level, logger, text."""
+"""A stored line: seconds since the epoch, level, logger, text."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line as it is shown. ``after_gap``: lines before it are left out."""
+    """A line to show. ``after_gap``: lines before it are omitted."""
 
     time: str
     level: str
@@ -41,73 +41,79 @@ class Line:
 
 
 def logs(request: HttpRequest, job: JobRecord) -> dict[str, Any]:
-    """Return what the page shows of the logs, newest run first; the address may hold a ``level`` and a ``log`` text.
+    """Return the context of the logs, newest run first, for the parameters ``level`` and ``log``.
 
     One query.
     """
     level = request.GET.get("level", "")
-    least = LEVELS.index(level) if level in LEVELS else 0
+    lowest = LEVELS.index(level) if level in LEVELS else 0
     text = request.GET.get("log", "").strip()[:MAX_SEARCH_TEXT]
-    kept = JobLog.objects.filter(job=job.pk).order_by("-replay", "-number")[
-        : MAX_RUNS_SEARCHED if text else MAX_RUNS
+
+    runs = MAX_RUNS_SEARCHED if text else MAX_RUNS
+    stored = JobLog.objects.filter(job=job.pk).order_by("-replay", "-number")[:runs]
+    filtered = [
+        (log, [line for line in log.lines if line[1] not in LEVELS[:lowest]]) for log in stored
     ]
-    loud = [(log, [line for line in log.lines if line[1] not in LEVELS[:least]]) for log in kept]
-    shown = (
-        _found(loud, text)
-        if text
-        else [(log, [_line(line) for line in lines]) for log, lines in loud]
-    )
+    if text:
+        shown = _found(filtered, text)
+    else:
+        shown = [(log, [_line(line) for line in lines]) for log, lines in filtered]
+
     return {
         "logs": shown,
-        "has_logs": bool(loud),
+        "has_logs": bool(filtered),
         "levels": LEVELS,
-        "level": LEVELS[least],
+        "level": LEVELS[lowest],
         "log_text": text,
-        "found": sum(isinstance(line.text, SafeString) for _log, lines in shown for line in lines)
-        if text
-        else 0,
+        "found": _count_matches(shown) if text else 0,
         "most_found": MAX_MATCHES,
     }
+
+
+def _count_matches(runs: Sequence[tuple[JobLog, list[Line]]]) -> int:
+    """Count the lines with a marked match."""
+    return sum(isinstance(line.text, SafeString) for _log, lines in runs for line in lines)
 
 
 def _found(
     logs: Sequence[tuple[JobLog, list[Stored]]], text: str
 ) -> list[tuple[JobLog, list[Line]]]:
-    """Return the runs that have lines with the text, and these lines with those around them."""
-    sought, left, shown = re.compile(f"({re.escape(text)})", re.IGNORECASE), MAX_MATCHES, []
+    """Return the runs with matching lines, and these with the lines around them."""
+    pattern, left, shown = re.compile(f"({re.escape(text)})", re.IGNORECASE), MAX_MATCHES, []
     for log, lines in logs:
-        places = [at for at, line in enumerate(lines) if sought.search(line[3])][:left]
-        left -= len(places)
-        if places:
-            shown.append((log, list(_around(lines, places, sought))))
+        matches = [at for at, line in enumerate(lines) if pattern.search(line[3])][:left]
+        left -= len(matches)
+        if matches:
+            shown.append((log, list(_around(lines, matches, pattern))))
     return shown
 
 
 def _around(
-    lines: Sequence[Stored], places: Sequence[int], sought: re.Pattern[str]
+    lines: Sequence[Stored], matches: Sequence[int], pattern: re.Pattern[str]
 ) -> Iterator[Line]:
     near = {
         at
-        for place in places
-        for at in range(place - AROUND, place + AROUND + 1)
+        for match in matches
+        for at in range(match - AROUND, match + AROUND + 1)
         if 0 <= at < len(lines)
     }
-    found, last = set(places), -1
+
+    found, last = set(matches), -1
     for at in sorted(near):
-        yield _line(lines[at], sought if at in found else None, after_gap=at != last + 1)
+        yield _line(lines[at], pattern if at in found else None, after_gap=at != last + 1)
         last = at
 
 
-def _line(line: Stored, sought: re.Pattern[str] | None = None, *, after_gap: bool = False) -> Line:
+def _line(line: Stored, pattern: re.Pattern[str] | None = None, *, after_gap: bool = False) -> Line:
     seconds, level, logger, text = line
     at = timezone.localtime(datetime.fromtimestamp(seconds, tz=UTC))
-    shown = text if sought is None else _marked(text, sought)
+    shown = text if pattern is None else _marked(text, pattern)
     return Line(f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}", level, logger, shown, after_gap)
 
 
-def _marked(text: str, sought: re.Pattern[str]) -> SafeString:
-    """Return a text in which what was looked for is marked: each second part of it."""
-    parts = enumerate(sought.split(text))
+def _marked(text: str, pattern: re.Pattern[str]) -> SafeString:
+    """Return a text with its matches marked: every second part of the split."""
+    parts = enumerate(pattern.split(text))
     return format_html_join(
         "",
         "{}",

@@ -1,4 +1,4 @@
-"""The page of a job: what happened to it, what it waits for, what it belongs to, and what may be done about it."""
+"""The page of a job: timeline, attempts, logs, related jobs and actions."""
 
 from __future__ import annotations
 
@@ -50,9 +50,11 @@ class JobPage(Page):
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
         job = find_job(request, values["job_id"])
-        live = self._brought_up_to_date(job)
+        live = self._update_from_redis(job)
         attempts, dead_letters, entries = self._history(job)
         may_see = may_see_payload(request, job)
+        result = live["result"]
+
         return {
             "job": job,
             "problem": live.get("problem", ""),
@@ -62,19 +64,14 @@ class JobPage(Page):
             "buttons": buttons(self.site, request, job),
             "facts": facts(self.site, job),
             "moments": timeline.timeline(job, attempts, dead_letters, entries),
-            "attempts": [
-                (one, long_text.shown(one, "traceback"), self._whole(one))
-                for one in reversed(attempts)
-            ],
+            "attempts": [self._attempt_line(attempt) for attempt in reversed(attempts)],
             "is_more": len(attempts) == MAX_ATTEMPTS,
             "dead_letters": [
                 (dead_letter, self._dead_letter_link(dead_letter)) for dead_letter in dead_letters
             ],
             "may_see_payload": may_see,
             "data": display.as_json(payload.mask(job.data)) if may_see else "",
-            "result": display.as_json(live["result"])
-            if may_see and live["result"] is not None
-            else "",
+            "result": display.as_json(result) if may_see and result is not None else "",
             "run_context": display.as_json(job.context) if job.context else "",
             "entries": entries,
             "is_live": JobState(job.state) not in FINAL_STATES,
@@ -82,12 +79,11 @@ class JobPage(Page):
             **logs(request, job),
         }
 
-    def _brought_up_to_date(self, job: JobRecord) -> dict[str, Any]:
-        """Put what Redis knows better over the row, which is only shown and never saved."""
+    def _update_from_redis(self, job: JobRecord) -> dict[str, Any]:
+        """Overwrite the row with newer values from Redis; it is shown, never saved."""
         live = status.job_status(job)
-        is_ahead = (
-            live["state"] != job.state
-        )  # else the times are those of the rows, which the attempts have, too
+        # In the same state, keep the times of the row, which match those of the attempts.
+        is_ahead = live["state"] != job.state
         for name in (*_LIVE, "state", *(_LIVE_TIMES if is_ahead else ())):
             setattr(job, name, live[name])
         return live
@@ -108,20 +104,18 @@ class JobPage(Page):
         return attempts, dead_letters, list(entries)[::-1]
 
     def _around(self, request: HttpRequest, job: JobRecord) -> dict[str, Any]:
-        """Return what the job belongs to, and the jobs like it."""
+        """Return the parent, children, flow and similar jobs."""
         visible = organization_scope.visible(request, JobRecord.objects.all())
         relatives = Q(parent=job.pk) | Q(pk=job.parent_id) if job.parent_id else Q(parent=job.pk)
-        near = list(
-            visible.filter(relatives)
-            .order_by("created_at")
-            .only(*graph.COLUMNS)[: MAX_RELATIVES + 1]
-        )
+        rows = visible.filter(relatives).order_by("created_at").only(*graph.COLUMNS)
+        near = list(rows[: MAX_RELATIVES + 1])
+        parents = self._linked(one for one in near if one.pk == job.parent_id)
+
         like = similar_jobs.similar_jobs(job, visible)
         sees_all = organization_scope.sees_everything(request)
+
         return {
-            "parent": next(
-                iter(self._linked(one for one in near if one.pk == job.parent_id)), None
-            ),
+            "parent": next(iter(parents), None),
             "children": self._linked(one for one in near if one.pk != job.parent_id),
             "flow": graph.picture(self.site, job, visible),
             "alike": like,
@@ -139,8 +133,12 @@ class JobPage(Page):
     def _link(self, job: JobRecord, label: object) -> Any:
         return display.link(self.site, "jobrecord", job.pk, label)
 
-    def _whole(self, attempt: JobAttempt) -> str:
-        """Return the address of the whole traceback, if the page shows less."""
+    def _attempt_line(self, attempt: JobAttempt) -> tuple[JobAttempt, str, str]:
+        """Return the attempt, its shortened traceback, and the URL of the full one."""
+        return attempt, long_text.shown(attempt, "traceback"), self._traceback_url(attempt)
+
+    def _traceback_url(self, attempt: JobAttempt) -> str:
+        """Return the URL of the full traceback if the page shortens it."""
         if not long_text.is_cut(attempt, "traceback"):
             return ""
         name = "admin:wellos_jobs_job_traceback"
@@ -156,7 +154,7 @@ class JobPage(Page):
 
 
 class TracebackPage(JobPage):
-    """The whole traceback of one attempt, as text."""
+    """The full traceback of one attempt as text."""
 
     name = "job_traceback"
     path = "<str:job_id>/attempts/<int:attempt>/traceback.txt"
@@ -170,12 +168,12 @@ class TracebackPage(JobPage):
             .first()
         )
         if found is None:
-            raise Http404(gettext("There is no such attempt"))
+            raise Http404(gettext("The attempt does not exist"))
         return long_text.as_file(found)
 
 
 class JobPages:
-    """Gives an admin of jobs their page, and the pages behind its buttons."""
+    """Mixin for the job admin: its detail page and the pages of its buttons."""
 
     def get_urls(self) -> list[URLPattern]:
         below: Any = super()

@@ -1,4 +1,4 @@
-"""What people type into the search of jobs: words, and prefixes such as ``state:failed`` or ``data.invoice_id:42``."""
+"""Search of jobs by words and prefixes such as ``state:failed`` or ``data.invoice_id:42``."""
 
 from __future__ import annotations
 
@@ -21,37 +21,38 @@ from ...models import JobRecord
 from ...states import JobState
 
 MAX_USERS = 50
-"""How many users a search text may stand for."""
+"""How many users a search text may match."""
 TAGS: dict[str, Callable[[str], object]] = {
     "$uuid": uuid.UUID,
     "$decimal": Decimal,
     "$date": date.fromisoformat,
     "$datetime": lambda text: datetime.fromisoformat(text.partition("[")[0]),
 }
-"""Under which of the tags of ``wellos_jobs.tags`` a value is looked for, too, if it can be read as one."""
+"""JSON type tags under which a value is searched too, if it can be parsed as one."""
 
 DATED = frozenset({"org"})
-"""What an index finds that has the time of creation, too."""
+"""Prefixes whose index includes the creation time."""
 INDEXED = DATED | {"queue", "state", "by", "id"}
 Among = Callable[[QuerySet[JobRecord], Q], QuerySet[JobRecord]]
 
 _VERSION = 12
-"""Which digit of a UUID is its version."""
+"""The position of the version digit in a UUID."""
 _BEGINNING = re.compile(
     r"[0-9a-fA-F]{8,31}|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){0,3}[0-9a-fA-F]{0,11}"
 )
 _TERM = re.compile(
-    r'(?:(?P<prefix>name|queue|org|state|error|id|by|data(?:\.[^\s:".]+)+):)?(?:"(?P<quoted>[^"]*)"|(?P<word>\S+))'
+    r'(?:(?P<prefix>name|queue|org|state|error|id|by|data(?:\.[^\s:".]+)+):)?'
+    r'(?:"(?P<quoted>[^"]*)"|(?P<word>\S+))'
 )
 
 
-class SearchFault(ValueError):
-    """What was typed cannot be looked for; the text says why."""
+class SearchError(ValueError):
+    """An invalid search; the message says why."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """One thing that is looked for. Without a prefix: anywhere."""
+    """One search term; without a prefix it may match any searched column."""
 
     prefix: str
     text: str
@@ -59,7 +60,7 @@ class Term:
 
 
 def parse(text: str) -> list[Term]:
-    """Return what a search text asks for, all of which has to fit. Words without a prefix are one phrase."""
+    """Split a search text into terms that must all match. Words without prefix are one phrase."""
     found, phrase = [], []
     for match in _TERM.finditer(text):
         prefix, quoted, word = match["prefix"] or "", match["quoted"], match["word"]
@@ -75,28 +76,32 @@ def parse(text: str) -> list[Term]:
 def search(
     rows: QuerySet[JobRecord], text: str, *, may_see_data: bool, among: Among
 ) -> QuerySet[JobRecord]:
-    """Return the rows that a search text means.
+    """Return the rows that match a search text.
 
-    What an index finds is applied first; ``among`` gets what that leaves, and returns those rows in
-    which words are looked for.
+    Indexed terms are applied first; ``among`` limits the remaining rows to those that are
+    searched for words.
 
     Raises:
-        SearchFault: it names no state there is, or data that this person may not see.
+        SearchError: it has an unknown state, or searches data that the user may not see.
     """
     terms = parse(text)
     if not may_see_data and any(term.prefix.startswith("data.") for term in terms):
-        raise SearchFault(_("Data is searched only for those who may see it (“view_payload”)"))
+        raise SearchError(_("You need the permission “view_payload” to search data"))
+
     known = [term for term in terms if _is_known(rows, term)]
     words = [term for term in terms if term not in known]
+
     narrow = Q()
     for term in known:
         if term.prefix in DATED:
             rows = rows.filter(_condition(term))
         else:
             narrow &= _condition(term) if term.prefix else _by_id(term.text)
+
     if words and not any(term.prefix in {"", "id"} for term in known):
         rows = among(rows, narrow)
     rows = rows.filter(narrow)
+
     for number, term in enumerate(words):
         if term.prefix.startswith("data."):
             rows = _by_data(rows, f"searched_{number}", term)
@@ -106,20 +111,18 @@ def search(
 
 
 def _is_known(rows: QuerySet[JobRecord], term: Term) -> bool:
-    """Tell whether an index finds a term. A text without a prefix is known if a job has this id: RQ's are any text."""
+    """Tell whether a term is indexed; without a prefix, whether it is the id of a job."""
     if term.prefix:
         return term.prefix in INDEXED
     return ids.parse_id(term.text) is not None or rows.filter(_by_id(term.text)).exists()
 
 
-def sealed(text: str) -> list[str]:
-    """Return the names of data that a search asks for and that some job keeps encrypted: it cannot be found there."""
+def encrypted_names(text: str) -> list[str]:
+    """Return the searched data names that some job encrypts, so they cannot be found there."""
     asked = {term.prefix.split(".")[1] for term in parse(text) if term.prefix.startswith("data.")}
-    return (
-        sorted(asked & {name for job in registry.all_jobs() for name in job.sensitive})
-        if asked
-        else []
-    )
+    if not asked:
+        return []
+    return sorted(asked & {name for job in registry.all_jobs() for name in job.sensitive})
 
 
 def _condition(term: Term) -> Q:
@@ -138,6 +141,7 @@ def _condition(term: Term) -> Q:
             return _by_id(term.text)
         case "by":
             return Q(requested_by__in=_users(term.text))
+
     return _anywhere(term.text)
 
 
@@ -153,15 +157,15 @@ def _anywhere(text: str) -> Q:
 def _state(text: str) -> str:
     if text.lower() not in JobState.values:
         states = ", ".join(JobState.values)
-        raise SearchFault(
-            _("There is no state “%(state)s”: there are %(states)s")
+        raise SearchError(
+            _("Unknown state “%(state)s”; use one of %(states)s")
             % {"state": text, "states": states}
         )
     return text.lower()
 
 
 def _by_id(text: str) -> Q:
-    """Return what has this id, one of RQ's perhaps, or an id that begins with this text."""
+    """Match jobs with this id or RQ id, or whose id begins with this text."""
     chosen = ids.parse_id(text)
     if chosen is not None:
         return Q(pk=chosen) | Q(rq_id=text)
@@ -172,7 +176,7 @@ def _by_id(text: str) -> Q:
 
 
 def _begun(text: str) -> set[tuple[uuid.UUID, uuid.UUID]]:
-    """Return the ranges of ids that begin with a text: eight digits or more, with dashes where they belong or none."""
+    """Return the ranges of ids that begin with at least eight digits, with or without dashes."""
     if not _BEGINNING.fullmatch(text) or len(text.replace("-", "")) > 31:
         return set()
     digits = text.replace("-", "")
@@ -185,7 +189,7 @@ def _begun(text: str) -> set[tuple[uuid.UUID, uuid.UUID]]:
 
 
 def _users(text: str) -> list[Any]:
-    """Return the keys of users: they may live in another database, so this is a query of its own."""
+    """Return user keys; a separate query, since users may be in another database."""
     users = get_user_model()._default_manager.filter(
         **{f"{get_user_model().USERNAME_FIELD}__icontains": text}
     )
@@ -193,15 +197,17 @@ def _users(text: str) -> list[Any]:
 
 
 def _by_data(rows: QuerySet[JobRecord], alias: str, term: Term) -> QuerySet[JobRecord]:
-    """Look at one place in the data; the text may stand there as itself, as a number, or under a tag."""
+    """Match a value in the data: as text, as a number, or under a type tag."""
     place: Any = "data"
     for key in term.prefix.split(".")[1:]:
         place = KeyTransform(key, place)
+
     tagged = {
         f"{alias}_{number}": KeyTransform(tag, place)
         for number, (tag, read) in enumerate(TAGS.items())
         if _can_be(read, term.text)
     }
+
     wanted = Q()
     for value in _values(term):
         wanted |= Q(**{alias: value})

@@ -1,1 +1,1 @@
-"""Schedules: the list, forms, preview of the next runs, and actions."""
+"""Schedules: list, forms, preview of the next runs, actions. Imports only ``ui``."""

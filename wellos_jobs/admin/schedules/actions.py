@@ -1,4 +1,4 @@
-"""What may be done to schedules in the admin: enable, disable, run now, delete. Each asks why first."""
+"""Actions on schedules: enable, disable, run now, delete; each asks for a reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..ui.bulk_actions import BulkAction, BulkActionsMixin, Effect, effects
 
 
 class ScheduleActions(BulkActionsMixin):
-    """For an admin of schedules: ``admin.ModelAdmin`` stands behind it in the bases."""
+    """Mixin for a schedule ``ModelAdmin``, listed before it in the bases."""
 
     enable_schedules = BulkAction(
         VERBS["enable_schedule"],
@@ -34,13 +34,13 @@ class ScheduleActions(BulkActionsMixin):
             (
                 [False],
                 lambda n: ngettext(
-                    "%d schedule runs again, from when it is due next",
-                    "%d schedules run again, from when they are due next",
+                    "%d schedule is enabled and runs when it is next due",
+                    "%d schedules are enabled and run when they are next due",
                     n,
                 ),
             ),
             unchanged=lambda on: (
-                lambda n: ngettext("%d is enabled already", "%d are enabled already", n)
+                lambda n: ngettext("%d is already enabled", "%d are already enabled", n)
             ),
         ),
         lambda n: ngettext("%d schedule enabled", "%d schedules enabled", n) % n,
@@ -56,13 +56,13 @@ class ScheduleActions(BulkActionsMixin):
             (
                 [True],
                 lambda n: ngettext(
-                    "%d schedule makes no more jobs; those it has made go on",
-                    "%d schedules make no more jobs; those they have made go on",
+                    "%d schedule enqueues no more jobs; its existing jobs continue",
+                    "%d schedules enqueue no more jobs; their existing jobs continue",
                     n,
                 ),
             ),
             unchanged=lambda on: (
-                lambda n: ngettext("%d is disabled already", "%d are disabled already", n)
+                lambda n: ngettext("%d is already disabled", "%d are already disabled", n)
             ),
         ),
         lambda n: ngettext("%d schedule disabled", "%d schedules disabled", n) % n,
@@ -75,27 +75,27 @@ class ScheduleActions(BulkActionsMixin):
         lambda schedules: [_runs(schedules.count())],
         lambda n: ngettext("%d job enqueued", "%d jobs enqueued", n) % n,
     )
-    delete_selected = (
-        BulkAction(  # in the place of Django's own action of that name, which asks for no reason
-            VERBS["delete_schedule"],
-            operations.delete_schedules,
-            _("Delete selected schedules"),
-            _("Delete"),
-            lambda schedules: _deletions(schedules),
-            lambda n: ngettext("%d schedule deleted", "%d schedules deleted", n) % n,
-        )
+    # Replaces Django's action of the same name, which does not ask for a reason.
+    delete_selected = BulkAction(
+        VERBS["delete_schedule"],
+        operations.delete_schedules,
+        _("Delete selected schedules"),
+        _("Delete"),
+        lambda schedules: _deletions(schedules),
+        lambda n: ngettext("%d schedule deleted", "%d schedules deleted", n) % n,
     )
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Ask why, and delete one schedule; in the place of Django's own page."""
+        """Ask for a reason and delete one schedule; replaces Django's page."""
         site_admin: Any = self
         row = site_admin.get_object(request, unquote(object_id))
         if not site_admin.has_delete_permission(request, row):
             raise PermissionDenied
         if row is None:
-            raise Http404(gettext("There is no schedule %(id)s") % {"id": object_id})
+            raise Http404(gettext("Schedule %(id)s does not exist") % {"id": object_id})
+
         pages = f"admin:wellos_jobs_{site_admin.opts.model_name}"
         back = reverse(f"{pages}_change", args=[row.pk], current_app=site_admin.admin_site.name)
         answer = self.delete_selected(
@@ -106,7 +106,7 @@ class ScheduleActions(BulkActionsMixin):
         )
 
     def delete_model(self, request: HttpRequest, obj: Schedule) -> None:
-        """Delete for code that calls this by itself; the pages here do not."""
+        """Delete a schedule, for callers other than the pages of this admin."""
         self.delete_queryset(request, [obj])
 
     def delete_queryset(self, request: HttpRequest, queryset: Iterable[Schedule]) -> None:
@@ -115,8 +115,8 @@ class ScheduleActions(BulkActionsMixin):
 
 def _runs(n: int) -> Effect:
     text = ngettext(
-        "%d job is enqueued now, beside the runs of its schedule",
-        "%d jobs are enqueued now, beside the runs of their schedules",
+        "%d job is enqueued now, in addition to the scheduled runs",
+        "%d jobs are enqueued now, in addition to the scheduled runs",
         n,
     )
     return Effect(n, text)
@@ -130,17 +130,17 @@ def _deletions(schedules: QuerySet[Schedule]) -> list[Effect]:
 
 def _deleted(n: int) -> str:
     return ngettext(
-        "%d schedule is gone for good; the jobs that it made stay",
-        "%d schedules are gone for good; the jobs that they made stay",
+        "%d schedule is deleted permanently; its jobs are kept",
+        "%d schedules are deleted permanently; their jobs are kept",
         n,
     )
 
 
 def _declared_deleted(n: int) -> str:
     return ngettext(
-        "%d schedule is declared in code or settings. Deleted here, it stays deleted: jobs_sync and a restart do not"
-        " bring it back. To have it again, add a schedule of its name",
-        "%d schedules are declared in code or settings. Deleted here, they stay deleted: jobs_sync and a restart do"
-        " not bring them back. To have one again, add a schedule of its name",
+        "%d schedule is declared in code or settings. Once deleted here, neither jobs_sync nor a"
+        " restart restores it. To restore it, add a schedule with the same name",
+        "%d schedules are declared in code or settings. Once deleted here, neither jobs_sync nor a"
+        " restart restores them. To restore one, add a schedule with the same name",
         n,
     )

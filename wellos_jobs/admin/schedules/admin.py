@@ -1,4 +1,4 @@
-"""Schedules in the admin: every one of them, and those of organization reports with a form of their own."""
+"""Admin of all schedules, and of organization reports, which have a form of their own."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ else:
     _ModelAdmin = admin.ModelAdmin
 
 HISTORY = 20
-"""How many of a schedule's jobs its page shows."""
+"""Number of jobs and audit entries shown on the page of a schedule."""
 
 WHEN = (_("When"), {"fields": ("cron", "time_zone", "starts_at", "ends_at", "preview_shown")})
-LATE = (_("When it is late"), {"fields": ("catch_up", "catch_up_limit", "overlap")})
-WHY = (_("Why"), {"fields": ("reason",)})
+LATE = (_("Missed and overlapping runs"), {"fields": ("catch_up", "catch_up_limit", "overlap")})
+WHY = (_("Reason"), {"fields": ("reason",)})
 FACTS = ("condition", ("next_run", "last_run", "missed_shown"), "declaration")
-"""What the page of a schedule tells above the form."""
+"""Read-only fields above the form."""
 
 
 class BaseScheduleAdmin(ScheduleActions, ScheduleColumns, _ModelAdmin):
-    """What both lists and both pages share."""
+    """Shared by both admins of schedules."""
 
     list_per_page = 50
     show_full_result_count = False
@@ -85,7 +85,7 @@ class BaseScheduleAdmin(ScheduleActions, ScheduleColumns, _ModelAdmin):
         return [path("preview/", page, name=name), *super().get_urls()]
 
     def preview_view(self, request: HttpRequest) -> HttpResponse:
-        """Answer with the next runs of what somebody has typed so far, as a piece of a page."""
+        """Return the next runs for the current input of the form, as an HTML fragment."""
         if not (self.has_view_or_change_permission(request) or self.has_add_permission(request)):
             raise PermissionDenied
         return HttpResponse(rendered(preview_of_query(request.GET)))
@@ -109,6 +109,7 @@ class BaseScheduleAdmin(ScheduleActions, ScheduleColumns, _ModelAdmin):
             "zones_id": ZONES_LIST,
             **(extra_context or {}),
         }
+
         if object_id is not None and str(object_id).isdigit():
             context |= {
                 "history": self._history(request, int(object_id)),
@@ -117,6 +118,7 @@ class BaseScheduleAdmin(ScheduleActions, ScheduleColumns, _ModelAdmin):
                 "may_run": self.has_action_permission(request, "run_schedules"),
                 "may_switch": self.has_change_permission(request),
             }
+
         return super().changeform_view(request, object_id, form_url, context)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -125,7 +127,7 @@ class BaseScheduleAdmin(ScheduleActions, ScheduleColumns, _ModelAdmin):
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
     ) -> Any:
-        """Return the form; for people who see some organizations only, it takes no other."""
+        """Return the form, limited to the organizations the user may see."""
         form: Any = super().get_form(request, obj, change, **kwargs)
         return (
             form
@@ -134,26 +136,25 @@ class BaseScheduleAdmin(ScheduleActions, ScheduleColumns, _ModelAdmin):
         )
 
     def reason_fieldset(self, request: HttpRequest, obj: Any) -> list[Any]:
-        """Return the part of the form that asks why, for those who may send it."""
-        may_send = (
-            self.has_add_permission(request)
-            if obj is None
-            else self.has_change_permission(request, obj)
-        )
-        return [WHY] if may_send else []
+        """Return the fieldset with the reason, if the user may submit the form."""
+        if obj is None:
+            may_submit = self.has_add_permission(request)
+        else:
+            may_submit = self.has_change_permission(request, obj)
+        return [WHY] if may_submit else []
 
     @admin.display(description=_("next runs"))
     def preview_shown(self, row: Schedule) -> SafeString:
         url = reverse(
             f"admin:wellos_jobs_{self.opts.model_name}_preview", current_app=self.admin_site.name
         )
-        known = urlencode(
+        query = urlencode(
             {name: getattr(row, name) for name in ("cron", "time_zone", "organization_id")}
         )
         return format_html(
             '<div class="wj-preview" aria-live="polite" data-preview-url="{}?{}">{}</div>',
             url,
-            known,
+            query,
             rendered(preview(row)),
         )
 
@@ -161,16 +162,15 @@ class BaseScheduleAdmin(ScheduleActions, ScheduleColumns, _ModelAdmin):
         row = self.get_queryset(request).filter(pk=pk).first()
         if row is None:
             return []
-        jobs = (
-            organization_scope.visible(request, JobRecord.objects.filter(schedule=pk))
-            .order_by("-created_at")
-            .prefetch_related("requested_by")
-        )
-        return [self._past(row, job) for job in jobs[:HISTORY]]
 
-    def _past(self, row: Schedule, job: JobRecord) -> dict[str, Any]:
+        jobs = organization_scope.visible(request, JobRecord.objects.filter(schedule=pk))
+        jobs = jobs.order_by("-created_at").prefetch_related("requested_by")
+        return [self._history_line(row, job) for job in jobs[:HISTORY]]
+
+    def _history_line(self, row: Schedule, job: JobRecord) -> dict[str, Any]:
         due = ids.moment_of(job.pk)
         by_hand = bool(job.context.get("run_now"))
+
         return {
             "due": display.link(
                 self.admin_site, "jobrecord", job.pk, moment(row, due) if due else job.pk
@@ -201,7 +201,7 @@ class BaseScheduleAdmin(ScheduleActions, ScheduleColumns, _ModelAdmin):
 
 
 class ScheduleAdmin(BaseScheduleAdmin):
-    """Every schedule there is."""
+    """All schedules."""
 
     form = ScheduleForm
     list_display = (
@@ -215,7 +215,7 @@ class ScheduleAdmin(BaseScheduleAdmin):
     )
     list_filter = ("enabled", SourceFilter, OrganizationFilter, CatchUpFilter, ConditionFilter)
     search_fields = ("name", "job_name", "organization_id", "cron", "time_zone")
-    search_help_text = _("A part of the name, the job, the organization, the line or the zone")
+    search_help_text = _("Part of the name, job, organization, cron expression or time zone")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         data = "data_shown" if self._is_data_fixed(request, obj) else "data"
@@ -224,7 +224,7 @@ class ScheduleAdmin(BaseScheduleAdmin):
         return [first, WHEN, LATE, *self.reason_fieldset(request, obj)]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Keep the name of what exists, because ids of jobs are made of it, and what the code decides."""
+        """Make the name read-only, since job ids derive from it, and what the code declares."""
         fields = super().get_readonly_fields(request, obj)
         if obj is None:
             return fields
@@ -241,7 +241,7 @@ class ScheduleAdmin(BaseScheduleAdmin):
 
 
 class OrganizationReportScheduleAdmin(BaseScheduleAdmin):
-    """The schedules of organization reports, with the report's options instead of raw data."""
+    """Schedules of organization reports, with the options of the report instead of raw data."""
 
     form = OrganizationReportForm
     list_display = (
@@ -256,9 +256,9 @@ class OrganizationReportScheduleAdmin(BaseScheduleAdmin):
     )
     list_filter = ("enabled", OrganizationFilter, CatchUpFilter, ConditionFilter)
     search_fields = ("organization_id", "cron", "time_zone")
-    search_help_text = _("A part of the organization, the line or the zone")
+    search_help_text = _("Part of the organization, cron expression or time zone")
 
-    # Where no job makes such reports there is nothing to look at, and nothing can be set.
+    # Without a job for such reports, there is nothing to show or change.
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return has_reports() and super().has_module_permission(request)
@@ -286,14 +286,14 @@ class OrganizationReportScheduleAdmin(BaseScheduleAdmin):
 
     @admin.display(description=_("organization"), ordering="organization_id")
     def organization_named(self, row: OrganizationReportSchedule) -> str:
-        """The name without its link, because the column links to the schedule."""
+        """Return the name without a link, since the column links to the schedule."""
         return str(getattr(row, "organization_name", row.organization_id))
 
     @admin.display(description=_("report"))
     def report_shown(self, row: OrganizationReportSchedule) -> SafeString:
         return format_html(
             '{}<br><span class="wj-quiet">{}</span>',
-            row.report_type or gettext("the usual one"),
+            row.report_type or gettext("default"),
             row.format.upper(),
         )
 
@@ -303,9 +303,6 @@ class OrganizationReportScheduleAdmin(BaseScheduleAdmin):
 
 
 def _audit_of(pk: str) -> list[AuditEntry]:
-    """Return what was done to a schedule, newest first."""
-    return list(
-        AuditEntry.objects.filter(target_type="schedule", target_id=pk).order_by("-at", "-pk")[
-            :HISTORY
-        ]
-    )
+    """Return the audit entries of a schedule, newest first."""
+    entries = AuditEntry.objects.filter(target_type="schedule", target_id=pk)
+    return list(entries.order_by("-at", "-pk")[:HISTORY])

@@ -1,4 +1,4 @@
-"""What the clock is doing, for the head of the list of schedules: whether one runs, and what it has put aside."""
+"""The panel above the list of schedules: is a scheduler running, and which entries are broken."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ...broker import keys
 from ..ui import display
 
 SHOWN = 20
-"""How many entries that were put aside are listed."""
+"""How many broken entries are listed."""
 
 
 @dataclass
 class ClockPanel:
-    """The state of all clocks together. ``broken`` are entries of rq-scheduler's own API: id, reason and Redis."""
+    """State of the schedulers. ``broken`` are rq-scheduler entries: id, reason and Redis."""
 
     is_running: bool = False
     broken: list[tuple[str, str, str]] = field(default_factory=list)
@@ -26,23 +26,24 @@ class ClockPanel:
 
 
 def clock_panel() -> ClockPanel:
-    """Ask each Redis, in one round trip."""
+    """Query each Redis, in one round trip."""
     panel = ClockPanel()
     for source in broker.sources():
         try:
-            _ask(source, panel)
+            _query(source, panel)
         except broker.Error as error:
             panel.problems.append(
-                _("The Redis of queue %(queue)s cannot be asked: %(error)s")
+                _("The Redis of queue %(queue)s is unreachable: %(error)s")
                 % {"queue": source, "error": error}
             )
+
     panel.broken.sort()
     panel.more = max(0, len(panel.broken) - SHOWN)
     del panel.broken[SHOWN:]
     return panel
 
 
-def _ask(source: str, panel: ClockPanel) -> None:
+def _query(source: str, panel: ClockPanel) -> None:
     with broker.source_client(source, "call").pipeline(transaction=False) as pipeline:
         pipeline.exists(keys.CLOCK)
         pipeline.hgetall(keys.BROKEN_ENTRIES)

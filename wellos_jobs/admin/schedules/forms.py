@@ -1,4 +1,4 @@
-"""The forms of schedules: one for any job, one for an organization's report, which asks for no raw data."""
+"""Forms of schedules: one for any job, one for organization reports without raw data."""
 
 from __future__ import annotations
 
@@ -28,34 +28,33 @@ else:
     _ModelForm = forms.ModelForm
 
 ZONES_LIST = "wj-zones"
-"""The id of the list of zones that a browser offers while somebody types one."""
+"""HTML id of the datalist of time zones."""
 
 WHEN_HELP = {
     "cron": _(
-        "Five fields (minute hour day month weekday), six with seconds first, @daily, or @every 90, 15m, 2h."
+        "Five fields (minute hour day month weekday), six with seconds first, @daily, or"
+        " @every 90, 15m, 2h."
     ),
     "time_zone": _(
-        "An IANA name, such as Europe/Paris. Empty: the organization's, else the project's."
+        "An IANA name such as Europe/Paris. Leave empty for the organization's or project's zone."
     ),
-    "enabled": _(
-        "While it is off no run is made; runs that fall into that time are not made up for."
-    ),
-    "catch_up": _("What to do about runs that fell into a time when no scheduler ran."),
+    "enabled": _("A disabled schedule does not run, and does not catch up on these runs later."),
+    "catch_up": _("What to do about runs that were due while no scheduler was running."),
     "catch_up_limit": _(
-        "However many runs were missed, at most so many jobs are made at once: the latest."
+        "Maximum number of missed runs to catch up on at once; the latest are run."
     ),
-    "overlap": _("What to do when the job of the run before has not ended."),
-    "starts_at": _("No run before this. Intervals count from here."),
-    "ends_at": _("No run after this."),
+    "overlap": _("What to do when the job of the previous run has not finished."),
+    "starts_at": _("No runs before this time. Intervals count from here."),
+    "ends_at": _("No runs after this time."),
 }
 
 
 class BaseScheduleForm(_ModelForm):
-    """What both forms share: fields that people know, and the model's faults shown where they belong."""
+    """Shared by both forms: widgets, help texts, and where model errors are shown."""
 
     reason = forms.CharField(
         label=_("Reason"),
-        help_text=_("Stands in the audit log beside your name."),
+        help_text=_("Recorded in the audit log with your name."),
         max_length=2000,
         widget=forms.Textarea(attrs={"rows": 2, "class": "vLargeTextField"}),
     )
@@ -73,32 +72,30 @@ class BaseScheduleForm(_ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if "reason" in self.fields:  # a new schedule says by itself what it is for
+        if "reason" in self.fields:  # not required for a new schedule
             self.fields["reason"].required = self.instance.pk is not None
         for name in ("starts_at", "ends_at"):
             if name in self.fields:
                 _name_parts(self.fields[name])
 
     def add_error(self, field: str | None, error: Any) -> None:
-        """Show a fault of a column that the form does not have above the form, under the column's name."""
+        """Show errors of fields that the form lacks above the form, with the field name."""
         if field is None and hasattr(error, "error_dict"):
             known: dict[str, Any] = {}
-            for name, faults in error.error_dict.items():
+            for name, errors in error.error_dict.items():
                 if name in self.fields or name == NON_FIELD_ERRORS:
-                    known.setdefault(name, []).extend(faults)
+                    known.setdefault(name, []).extend(errors)
                 else:
-                    told = [
-                        ValidationError(f"{name}: {text}")
-                        for fault in faults
-                        for text in fault.messages
-                    ]
-                    known.setdefault(NON_FIELD_ERRORS, []).extend(told)
+                    texts = [text for one in errors for text in one.messages]
+                    known.setdefault(NON_FIELD_ERRORS, []).extend(
+                        ValidationError(f"{name}: {text}") for text in texts
+                    )
             error = ValidationError(known)
         super().add_error(field, error)
 
 
 class ScheduleForm(BaseScheduleForm):
-    """A schedule of any job."""
+    """Form for a schedule of any job."""
 
     class Meta(BaseScheduleForm.Meta):
         fields = (
@@ -118,7 +115,7 @@ class ScheduleForm(BaseScheduleForm):
         help_texts = {
             **WHEN_HELP,
             "data": _("The job's arguments as a JSON object. Sensitive ones are stored encrypted."),
-            "organization_id": _("The organization that the jobs belong to. May stay empty."),
+            "organization_id": _("The organization the jobs belong to. Optional."),
         }
         widgets: ClassVar[dict[str, forms.Widget]] = {
             **BaseScheduleForm.Meta.widgets,
@@ -139,10 +136,10 @@ class ScheduleForm(BaseScheduleForm):
             }
 
     def clean_data(self) -> Any:
-        """Put back what is stored for sensitive arguments that were left as they are shown."""
+        """Keep the stored value of sensitive arguments that are still masked."""
         data, stored = self.cleaned_data["data"], self.instance.data or {}
         if not isinstance(data, dict):
-            return data  # the model says what is wrong
+            return data  # the model reports the error
         return {
             name: stored[name] if value == MASK and name in stored else value
             for name, value in data.items()
@@ -150,7 +147,7 @@ class ScheduleForm(BaseScheduleForm):
 
 
 class OrganizationReportForm(BaseScheduleForm):
-    """The schedule of an organization's report."""
+    """Form for the schedule of an organization's report."""
 
     report_type = forms.CharField(label=_("Report"), required=False)
     format = forms.ChoiceField(
@@ -161,7 +158,8 @@ class OrganizationReportForm(BaseScheduleForm):
         required=False,
         widget=forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField"}),
         help_text=_(
-            "Mail addresses, one a line or with commas between. Each gets a mail of their own with the link."
+            "Email addresses, one per line or separated by commas. Each recipient gets a separate"
+            " email with the link."
         ),
     )
 
@@ -187,99 +185,93 @@ class OrganizationReportForm(BaseScheduleForm):
             self._offer_reports()
 
     def _offer_reports(self) -> None:
-        """Fill the report fields from the row, and offer what is registered."""
+        """Fill the report fields from the row, with the registered reports as choices."""
         row = cast(OrganizationReportSchedule, self.instance)
         recipients = "\n".join(map(str, row.recipients))
         self.initial.update(report_type=row.report_type, format=row.format, recipients=recipients)
         kinds = report_types.for_organizations()
         if not kinds:
-            return  # a project with a report job of its own: any text
-        choices = [("", gettext("the usual one (%(title)s)") % {"title": kinds[0].title})]
+            return  # the project has its own report job: any text is valid
+
+        choices = [("", gettext("default (%(title)s)") % {"title": kinds[0].title})]
         choices += [(kind.name, kind.title) for kind in kinds]
         if row.report_type not in dict(choices):
-            choices.append(
-                (
-                    row.report_type,
-                    gettext("%(name)s (nobody registers it)") % {"name": row.report_type},
-                )
-            )
+            label = gettext("%(name)s (not registered)") % {"name": row.report_type}
+            choices.append((row.report_type, label))
+
         self.fields["report_type"] = forms.ChoiceField(
             label=_("Report"), choices=choices, required=False
         )
 
     def clean_organization_id(self) -> str:
-        """Refuse an organization that the resolver does not know, and one that has a schedule."""
-        chosen = str(self.cleaned_data["organization_id"]).strip()
-        if display.has_resolver() and not display.resolved([chosen])[chosen]:
-            raise ValidationError(_("There is no organization “%(id)s”."), params={"id": chosen})
-        if OrganizationReportSchedule.objects.filter(name=f"{REPORT_PREFIX}{chosen}").exists():
-            raise ValidationError(_("This organization has a report schedule: change that one."))
-        return chosen
+        """Refuse an organization unknown to the resolver, and one that already has a schedule."""
+        organization_id = str(self.cleaned_data["organization_id"]).strip()
+        if display.has_resolver() and not display.resolved([organization_id])[organization_id]:
+            raise ValidationError(
+                _("Organization “%(id)s” does not exist."), params={"id": organization_id}
+            )
+        if OrganizationReportSchedule.objects.filter(
+            name=f"{REPORT_PREFIX}{organization_id}"
+        ).exists():
+            raise ValidationError(
+                _("This organization already has a report schedule; change that one.")
+            )
+        return organization_id
 
     def clean_recipients(self) -> list[str]:
-        """Read the addresses, each once."""
+        """Return the addresses without duplicates."""
         addresses: dict[str, str] = {}
-        faults = []
+        errors = []
         for address in re.split(r"[\s,;]+", self.cleaned_data["recipients"].strip()):
             if not address:
                 continue
             try:
                 validate_email(address)
             except ValidationError:
-                faults.append(
-                    ValidationError(
-                        _("“%(text)s” is not a mail address."), params={"text": address}
-                    )
-                )
+                text = _("“%(text)s” is not a valid email address.")
+                errors.append(ValidationError(text, params={"text": address}))
             addresses.setdefault(address.casefold(), address)
-        if faults:
-            raise ValidationError(faults)
+
+        if errors:
+            raise ValidationError(errors)
         return list(addresses.values())
 
     def clean(self) -> dict[str, Any] | None:
-        """Bring the report's fields into the row's data."""
+        """Store the report fields in the row's data."""
         super().clean()
         given, row = self.cleaned_data, self.instance
+
         organization = given.get("organization_id", row.organization_id)
         row.name, row.job_name = f"{REPORT_PREFIX}{organization}", REPORT_JOB
-        row.data = {
-            **(row.data or {}),
-            "organization_id": organization,
-            **{
-                name: given[name]
-                for name in ("report_type", "format", "recipients")
-                if name in given
-            },
-        }
+
+        names = ("report_type", "format", "recipients")
+        options = {name: given[name] for name in names if name in given}
+        row.data = {**(row.data or {}), "organization_id": organization, **options}
         return given
 
 
 def _name_parts(field: forms.Field) -> None:
-    """Tell a screen reader which moment the two inputs of a date and a time are for: Django gives them no label."""
+    """Label the date and time inputs for screen readers, which Django does not do."""
     parts = getattr(field.widget, "widgets", ())
     for part, text in zip(parts, (_("date"), _("time")), strict=False):
         part.attrs["aria-label"] = f"{field.label}: {text}"
 
 
 def _unsealed(value: Any) -> Any:
-    """Return a stored argument as it is shown in the form; an encrypted one as stars."""
+    """Return a stored argument for the form, masked if it is encrypted."""
     return MASK if isinstance(value, dict) and set(value) == {ENCRYPTED} else value
 
 
 def limited_to_organizations(form: Any, request: HttpRequest) -> Any:
-    """Return a form that takes no organization but those that this person sees."""
+    """Return a subclass of the form that accepts only organizations the user may see."""
 
     def clean(self: Any) -> Any:
         cleaned = form.clean(self)
-        chosen = self.cleaned_data.get("organization_id")
-        if (
-            "organization_id" in self.fields
-            and chosen is not None
-            and not organization_scope.may_see(request, chosen)
-        ):
-            self.add_error(
-                "organization_id", _("You may not make schedules for this organization.")
-            )
+        organization_id = self.cleaned_data.get("organization_id")
+        is_given = "organization_id" in self.fields and organization_id is not None
+        if is_given and not organization_scope.may_see(request, organization_id):
+            text = _("You may not create schedules for this organization.")
+            self.add_error("organization_id", text)
         return cleaned
 
     return type(form.__name__, (form,), {"clean": clean, "__module__": form.__module__})

@@ -1,4 +1,4 @@
-"""The list of schedules: its columns, its filters, and what it works out once for the whole page."""
+"""The list of schedules: columns, filters, and what is computed once per page."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from ..ui import charts, display, organization_scope
 from .preview import zone_of
 
 OVERDUE = timedelta(seconds=60)
-"""A run that has not been made this long after it was due has no clock that makes it."""
+"""A run this late means that no scheduler is processing the schedule."""
 MAX_ORGANIZATIONS = 50
-"""How many organizations the filter offers; the search finds the others."""
+"""How many organizations the filter offers; others can be searched for."""
 
 NONE = "-"
-"""Stands in the address for schedules of no organization."""
+"""Query value for schedules without an organization."""
 
 SOURCES = {"code": _("code"), "settings": _("settings"), "": _("by hand")}
 
 
 class ScheduleChangeList(ChangeList):
-    """Resolves each organization on the page once, not once a row, and leads reports to their own form."""
+    """Resolve each organization on the page only once, and link reports to their own form."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         found = display.resolved(row.organization_id for row in self.result_list)
-        runs = schedule_runs.last_runs(
-            organization_scope.visible(request, JobRecord.objects.all()), self.result_list
-        )
+        visible = organization_scope.visible(request, JobRecord.objects.all())
+        runs = schedule_runs.last_runs(visible, self.result_list)
+
         for row in self.result_list:
             row.past_runs = runs.get(row.pk)
             known = found.get(row.organization_id, {})
@@ -61,12 +61,12 @@ class ScheduleChangeList(ChangeList):
             try:
                 return reverse(name, args=[result.pk], current_app=self.model_admin.admin_site.name)
             except NoReverseMatch:
-                pass  # only the list of all schedules is registered on this site
+                pass  # this site has no admin of organization reports
         return str(super().url_for_result(result))
 
 
 def has_reports() -> bool:
-    """Tell whether there is a job for reports of organizations: that of ``wellos_jobs.contrib``, or the project's."""
+    """Tell whether a job for organization reports is registered, by contrib or the project."""
     return registry.find(REPORT_JOB) is not None
 
 
@@ -125,27 +125,26 @@ class OrganizationFilter(admin.SimpleListFilter):
     parameter_name = "organization"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        rows = organization_scope.visible(
-            request, Schedule.objects.exclude(organization_id="")
-        ).order_by("organization_id")
+        rows = organization_scope.visible(request, Schedule.objects.exclude(organization_id=""))
+        rows = rows.order_by("organization_id")
         ids = list(rows.values_list("organization_id", flat=True).distinct()[:MAX_ORGANIZATIONS])
-        chosen = self.used_parameters.get(self.parameter_name)
-        if chosen and chosen != NONE and chosen not in ids:
-            ids.append(chosen)
+        current = self.used_parameters.get(self.parameter_name)
+        if current and current != NONE and current not in ids:
+            ids.append(current)
         return [(NONE, _("none")), *((one, one) for one in ids)] if ids else []
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         value = self.value()
-        return (
-            queryset.filter(organization_id="" if value == NONE else value) if value else queryset
-        )
+        if not value:
+            return queryset
+        return queryset.filter(organization_id="" if value == NONE else value)
 
 
 # --- columns --------------------------------------------------------------------------------------
 
 
 class ScheduleColumns:
-    """The columns of the lists, and the facts above the form."""
+    """The columns of the lists, and the read-only fields above the form."""
 
     admin_site: admin.AdminSite
 
@@ -188,17 +187,19 @@ class ScheduleColumns:
         runs: schedule_runs.PastRuns | None = row.past_runs
         if runs is None:
             return display.NOTHING
-        told = ngettext("%(n)d run", "%(n)d runs", len(runs)) % {"n": len(runs)}
+
+        text = ngettext("%(n)d run", "%(n)d runs", len(runs)) % {"n": len(runs)}
         if runs.failed:
-            told = gettext("%(failed)d of %(n)d failed") % {"failed": runs.failed, "n": len(runs)}
-        label = gettext("How long the last runs took: %(runs)s") % {"runs": told}
+            text = gettext("%(failed)d of %(n)d failed") % {"failed": runs.failed, "n": len(runs)}
+        label = gettext("Duration of the last runs: %(runs)s") % {"runs": text}
         line = charts.sparkline(runs.seconds, label, width=70, height=22)
-        return format_html('{}<br><span class="wj-quiet">{}</span>', line, told)
+        return format_html('{}<br><span class="wj-quiet">{}</span>', line, text)
 
     @admin.display(description=_("next run"), ordering="next_run_at")
     def next_run(self, row: Schedule) -> SafeString | str:
         if row.next_run_at is None or not row.enabled:
             return display.NOTHING
+
         now = timezone.now()
         if not row.broken and row.next_run_at < now - OVERDUE:
             return _time(row, row.next_run_at, display.badge("overdue", gettext("overdue")))
@@ -208,7 +209,7 @@ class ScheduleColumns:
     def organization_shown(self, row: Schedule) -> SafeString | str:
         return getattr(row, "organization_shown", row.organization_id or display.NOTHING)
 
-    # --- on the page of one -----------------------------------------------------------------------
+    # --- fields of the detail page ----------------------------------------------------------------
 
     @admin.display(description=_("state"))
     def condition(self, row: Schedule) -> SafeString | str:
@@ -216,7 +217,7 @@ class ScheduleColumns:
             return format_html("{} {}", _state(row), display.block(row.broken))
         if row.orphaned and not row.enabled:
             why = gettext(
-                "What declared it is gone, so it is not run. Delete it, or enable it to keep it."
+                "It is no longer declared and does not run. Delete it, or enable it to keep it."
             )
             return format_html("{} {}", _state(row), why)
         return _state(row)
@@ -224,18 +225,19 @@ class ScheduleColumns:
     @admin.display(description=_("declared in"))
     def declaration(self, row: Schedule) -> SafeString | str:
         label = str(SOURCES.get(row.source, row.source))
-        changed = changed_by_hand(row)
+        changed = changed_fields(row)
         if not changed:
             return label
+
         lines = format_html_join(
             "",
             "<li>{} <code>{}</code></li>",
-            ((name, _told(row.declared[name])) for name in changed),
+            ((name, _value(row.declared[name])) for name in changed),
         )
         return format_html(
             '{}<p>{}</p><ul class="wj-changes">{}</ul>',
             label,
-            gettext("Changed by hand, so it does not follow what is declared:"),
+            gettext("Changed in the admin; the declared values do not apply:"),
             lines,
         )
 
@@ -252,17 +254,17 @@ class ScheduleColumns:
         }
 
 
-def words(line: str) -> str:
-    """Return a line in words, beginning with a capital; what is no line, as a remark."""
+def words(expression: str) -> str:
+    """Return a cron expression in words, capitalized, or a remark if it is invalid."""
     try:
-        text = cron.describe(line)
+        text = cron.describe(expression)
     except CronError:
-        return gettext("not a cron line")
+        return gettext("invalid cron expression")
     return text[:1].upper() + text[1:]
 
 
 def moment(row: Schedule, at: datetime) -> str:
-    """Return a moment in the zone of a schedule."""
+    """Format a moment in the time zone of a schedule."""
     try:
         return display.moment_in(at.astimezone(cron.zone(_zone(row))))
     except CronError:
@@ -280,18 +282,19 @@ def _state(row: Schedule) -> SafeString:
 
 
 def _origin(row: Schedule) -> str:
-    """Return the job, where the name does not say it, and where the schedule was declared."""
+    """Return where the schedule was declared, and its job unless it has the same name."""
     source = str(SOURCES.get(row.source, row.source))
-    if changed_by_hand(row):
-        source = gettext("%(source)s, changed by hand") % {"source": source}
+    if changed_fields(row):
+        source = gettext("%(source)s, changed in the admin") % {"source": source}
     return source if row.job_name == row.name else f"{row.job_name} · {source}"
 
 
 def _time(row: Schedule, at: datetime, remark: SafeString | str) -> SafeString:
-    """Return a moment in the zone of a schedule on two lines, with a remark on the second."""
+    """Format a moment in the time zone of a schedule on two lines, the second with a remark."""
     day, time, zone = moment(row, at).split(" ", 2)
     return format_html(
-        '<span class="wj-time">{}</span> <span class="wj-time">{}</span><br><span class="wj-quiet">{} {}</span>',
+        '<span class="wj-time">{}</span> <span class="wj-time">{}</span><br>'
+        '<span class="wj-quiet">{} {}</span>',
         day,
         time,
         zone,
@@ -299,8 +302,8 @@ def _time(row: Schedule, at: datetime, remark: SafeString | str) -> SafeString:
     )
 
 
-def changed_by_hand(row: Schedule) -> list[str]:
-    """Return the columns of a declared schedule that people have changed."""
+def changed_fields(row: Schedule) -> list[str]:
+    """Return the fields of a declared schedule that were changed in the admin."""
     if not row.source:
         return []
     return [
@@ -313,9 +316,9 @@ def _zone(row: Schedule) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a column's value as ``declared`` keeps it."""
+    """Return a value as ``declared`` stores it."""
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
 
 
-def _told(value: Any) -> str:
+def _value(value: Any) -> str:
     return display.NOTHING if value in (None, "") else str(value)

@@ -1,4 +1,4 @@
-"""What a schedule's line means: in words, as its next runs, and what clock changes do to it."""
+"""Preview of a schedule: description, next runs, and the effect of clock changes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_CLOCK_CHANGES = 4
 
 @dataclass(frozen=True)
 class Run:
-    """One coming run: its time in the zone, and how far off it is."""
+    """An upcoming run: its time in the zone, and relative to now."""
 
     at: str
     away: str
@@ -36,7 +36,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Preview:
-    """All that the page says of a line."""
+    """The context of the preview."""
 
     words: str = ""
     zone: str = ""
@@ -48,7 +48,7 @@ class Preview:
 
 
 class PreviewForm(forms.Form):
-    """The fields of the page that a preview depends on, under the names they have there."""
+    """The fields of the schedule form that the preview depends on."""
 
     cron = forms.CharField(max_length=120, required=False)
     time_zone = forms.CharField(max_length=64, required=False)
@@ -58,7 +58,7 @@ class PreviewForm(forms.Form):
 
 
 def preview_of_query(query: QueryDict) -> Preview:
-    """Return the preview for what somebody has typed so far."""
+    """Return the preview for the current input of the form."""
     form = PreviewForm(query)
     if not form.is_valid():
         faults = [
@@ -71,9 +71,10 @@ def preview_of_query(query: QueryDict) -> Preview:
 
 
 def preview(schedule: Schedule) -> Preview:
-    """Return the preview of a schedule, stored or not, whether or not it can be meant."""
+    """Return the preview of a schedule, which may be unsaved or invalid."""
     if not schedule.cron.strip():
-        return Preview(notes=[_("The next runs are shown here once there is a cron line.")])
+        return Preview(notes=[_("Enter a cron expression to see the next runs.")])
+
     zone, whose = zone_of(schedule)
     dated = copy(schedule)
     dated.time_zone = zone
@@ -84,6 +85,7 @@ def preview(schedule: Schedule) -> Preview:
         edges = cron.edges(schedule.cron, zone, now, days=CLOCK_CHANGE_DAYS)
     except (CronError, ValueError) as error:
         return Preview(faults=[str(error)])
+
     return Preview(
         words=words[:1].upper() + words[1:],
         zone=zone,
@@ -95,10 +97,10 @@ def preview(schedule: Schedule) -> Preview:
 
 
 def zone_of(schedule: Schedule, found: Mapping[str, Any] | None = None) -> tuple[str, str]:
-    """Return the zone in force, and whose it is ('' when it is the schedule's own).
+    """Return the effective time zone, and whose it is ('' for the schedule's own).
 
-    ``found`` is what the resolver knows of the organization; without it, it is asked. If it fails,
-    the project's zone is shown.
+    ``found`` is what the resolver returned for the organization; without it, the resolver is
+    called. If that fails, the project's zone is used.
     """
     if schedule.time_zone:
         return schedule.time_zone, ""
@@ -110,7 +112,7 @@ def zone_of(schedule: Schedule, found: Mapping[str, Any] | None = None) -> tuple
 
 
 def rendered(shown: Preview) -> SafeString:
-    """Return a preview as a piece of a page."""
+    """Return a preview as an HTML fragment."""
     return render_to_string("admin/wellos_jobs/schedule/preview.html", {"preview": shown})
 
 
@@ -122,9 +124,9 @@ def _within(schedule: Schedule, at: datetime) -> bool:
 def _notes(schedule: Schedule, runs: Sequence[datetime]) -> list[str]:
     notes = []
     if not runs:
-        notes.append(_("It never runs again."))
+        notes.append(_("There are no further runs."))
     elif len(runs) < RUNS:
-        notes.append(_("Then it ends."))
+        notes.append(_("There are no runs after these."))
     if schedule.pk is not None and not schedule.enabled:
-        notes.append(_("It is switched off: these runs are not made."))
+        notes.append(_("The schedule is disabled and does not run."))
     return notes

@@ -1,1 +1,1 @@
-"""What the pages share: base classes, action pages, filters, paginator, charts, formatting. Imports no page."""
+"""Shared by all pages: base classes, action pages, filters, charts. Imports no sub-package."""

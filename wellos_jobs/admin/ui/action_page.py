@@ -1,4 +1,4 @@
-"""Buttons that ask before they do: what will happen, and why. An operation then does it, and notes it."""
+"""Action buttons with a confirmation page and a reason; the operation writes the audit entry."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ from .page import Page, Text
 
 TEMPLATE = "admin/wellos_jobs/parts/confirm.html"
 REFUSALS = (InvalidOperation, JobNotFound, RedisUnavailable, UnknownQueue)
-"""What an operation raises when it cannot be done; the text is shown."""
+"""Exceptions of an operation whose message is shown to the user."""
+
 Answer = TypeVar("Answer")
 
 
 class ReasonForm(forms.Form):
-    """Why somebody does something; it stands in the audit log."""
+    """The reason for an operator action, for the audit log."""
 
     reason = forms.CharField(
         label=_("Reason"),
-        help_text=_("Stands in the audit log beside your name."),
+        help_text=_("Recorded in the audit log with your name."),
         max_length=2000,
         widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
     )
 
     def choice(self) -> dict[str, Any]:
-        """Return what was chosen beside reason and rate, as JSON can keep it."""
+        """Return the values other than reason and rate, JSON-serializable."""
         return {
             name: value
             for name, value in self.cleaned_data.items()
@@ -48,13 +49,13 @@ class ReasonForm(forms.Form):
 
 @dataclass(frozen=True)
 class PageVerb:
-    """A button of a page: the operator verb behind it, its effect, and the form that asks why."""
+    """A button of a page: operator verb, description of its effect, and confirmation form."""
 
     verb: Verb
     effect: Text = ""
     form: type[ReasonForm] = ReasonForm
     text: Text = ""
-    """The button's text, where it differs from that of the verb."""
+    """The button label, if it differs from the label of the verb."""
 
     @property
     def button(self) -> Text:
@@ -62,7 +63,7 @@ class PageVerb:
 
     @property
     def permission(self) -> str:
-        """The permission it needs, with the app label."""
+        """The required permission, with app label."""
         return self.verb.permission_on()
 
     @property
@@ -72,7 +73,7 @@ class PageVerb:
 
 @dataclass(frozen=True)
 class Redirect:
-    """What to tell after an act whose outcome is seen on another page, and that page's address."""
+    """A success message, and the URL of the page that shows the outcome."""
 
     text: Text
     url: str
@@ -80,7 +81,7 @@ class Redirect:
 
 @dataclass(frozen=True)
 class Button:
-    """A link that looks like a button."""
+    """A link styled as a button."""
 
     url: str
     text: Text
@@ -90,9 +91,9 @@ class Button:
 def run_operation(
     request: HttpRequest, form: forms.Form, step: Callable[..., Answer]
 ) -> Answer | None:
-    """Do what the form, which is valid, was asked for; tell a refusal and return None.
+    """Run ``step`` with the valid form; if it is refused, show why and return None.
 
-    ``step`` gets who, why and from where, as the operations take it: by, reason and address.
+    ``step`` is called with the keyword arguments of an operation: ``by``, ``reason``, ``address``.
     """
     try:
         return step(
@@ -104,82 +105,93 @@ def run_operation(
 
 
 class PageWithActions(Page):
-    """A page whose buttons send ``action=ask`` with a ``verb`` and the ``target`` it is meant for."""
+    """A page whose buttons post ``action=ask`` with a ``verb`` and its ``target``."""
 
     verbs: ClassVar[Mapping[str, PageVerb]]
     """The buttons by the name under which their forms send them."""
 
-    # --- what a subclass gives --------------------------------------------------------------------
+    # --- for subclasses ---------------------------------------------------------------------------
 
     @abstractmethod
     def target(self, request: HttpRequest, verb: str, **values: Any) -> Any:
-        """Return what the act is on.
+        """Return the object to act on.
 
-        Raises ``refused`` if there is no such thing, or Http404 for what this person may not see.
+        Raises:
+            BadRequest: there is no such object.
+            Http404: the user may not see it.
         """
 
     def target_name(self, target: Any) -> Text:
-        """Return what the target is called."""
+        """Return the name of the target in the heading."""
         return str(target)
 
     def form(self, verb: str, target: Any, request: HttpRequest, data: Any = None) -> ReasonForm:
-        """Return what is asked for."""
+        """Return the form of the confirmation page."""
         return self.verbs[verb].form(data)
 
     def details(self, verb: str, target: Any) -> dict[str, Any]:
-        """Return what the question says instead of the verb's ``effect``, with a ``refusal`` if nothing can be done."""
+        """Return extra context of the confirmation page.
+
+        ``effects`` replaces the verb's effect; a ``refusal`` replaces the form.
+        """
         return {}
 
     def refusal(self, request: HttpRequest, target: Any) -> str:
-        """Return why this person may do nothing to the target, though they see it; '' if they may."""
+        """Return why the user may view but not change the target; '' if they may change it."""
         return ""
 
     @abstractmethod
     def perform(self, verb: str, target: Any, form: ReasonForm, **who: Any) -> Text | Redirect:
-        """Do it; return the sentence that tells so. ``who`` is for the operation: by, reason and address.
+        """Run the operation and return the success message.
+
+        ``who`` holds the operation's keyword arguments ``by``, ``reason`` and ``address``.
 
         Raises:
-            InvalidOperation, JobNotFound, RedisUnavailable, UnknownQueue: it cannot be done.
-            ValidationError: the form is at fault, which shows only now.
+            InvalidOperation, JobNotFound, RedisUnavailable, UnknownQueue: it is not possible.
+            ValidationError: the form is invalid for a reason only the operation can find.
         """
 
     def return_url(self, request: HttpRequest, target: Any) -> str:
-        """Return the address to go to afterwards, and of the way back."""
+        """Return the URL to go to afterwards, also the one of the cancel link."""
         return request.get_full_path()
 
-    # --- what all do ------------------------------------------------------------------------------
+    # --- shared -----------------------------------------------------------------------------------
 
     def allowed_verbs(self, request: HttpRequest) -> dict[str, bool]:
-        """Return which buttons this person has."""
+        """Return for each verb whether the user has its permission."""
         return {name: request.user.has_perm(verb.permission) for name, verb in self.verbs.items()}
 
     def do_ask(self, request: HttpRequest, **values: Any) -> HttpResponse:
-        """Say what a button will do, and ask why."""
+        """Show the confirmation page."""
         return self.show(request, TEMPLATE, self.question(request, **values), **values)
 
     def do_confirm(self, request: HttpRequest, **values: Any) -> HttpResponse:
-        """Do it, if the form is right; faults that show only then are shown at it, too."""
+        """Run the operation if the form is valid; else show the form with its errors."""
         name = self.permitted_verb(request, **values)
         target = self.target(request, **values | {"verb": name})
         form = self.form(name, target, request, request.POST)
+
         if refusal := self.refusal(request, target):
             messages.error(request, refusal)
             return HttpResponseRedirect(self.return_url(request, target))
+
         if form.is_valid():
             try:
-                told = run_operation(request, form, partial(self.perform, name, target, form))
+                outcome = run_operation(request, form, partial(self.perform, name, target, form))
             except forms.ValidationError as error:
                 form.add_error(None, error)
             else:
-                return self._after_success(request, target, told)
+                return self._after(request, target, outcome)
+
         return self.show(request, TEMPLATE, self.question(request, form, **values), **values)
 
     def question(
         self, request: HttpRequest, form: ReasonForm | None = None, **values: Any
     ) -> dict[str, Any]:
-        """Return what the page between a button and its doing shows."""
+        """Return the context of the confirmation page."""
         name = self.permitted_verb(request, **values)
         verb, target = self.verbs[name], self.target(request, **values | {"verb": name})
+
         return {
             "hidden": {"action": "confirm", "verb": name, "target": request.POST.get("target", "")},
             "heading": f"{verb.button}: {self.target_name(target)}",
@@ -193,38 +205,40 @@ class PageWithActions(Page):
         }
 
     def permitted_verb(self, request: HttpRequest, **values: Any) -> str:
-        """Return the name of the verb, if this person may do that."""
+        """Return the requested verb. Raises PermissionDenied if the user lacks its permission."""
         name = self.requested_verb(request, **values)
         if name not in self.verbs:
-            raise self.unknown_verb(gettext("There is no such action: %(verb)s") % {"verb": name})
+            raise self.unknown_verb(gettext("Unknown action: %(verb)s") % {"verb": name})
+
         self.require(request, self.verbs[name].permission)
         return name
 
     def requested_verb(self, request: HttpRequest, **values: Any) -> str:
-        """Return the name of the verb that was asked for."""
+        """Return the verb that the request names."""
         return request.POST.get("verb", "")
 
     def not_implemented(self, verb: str) -> Exception:
-        """Return what ``perform`` raises for a verb that it does not handle: a programming error."""
+        """Return the exception that ``perform`` raises for a verb it does not handle."""
         return NotImplementedError(f"{type(self).__name__}.perform does not handle {verb!r}")
 
     def unknown_verb(self, text: str) -> Exception:
-        """Return what to raise for a verb that there is not."""
+        """Return the exception to raise for an unknown verb."""
         return self.bad_request(text)
 
-    def _after_success(
-        self, request: HttpRequest, target: Any, told: Text | Redirect | None
+    def _after(
+        self, request: HttpRequest, target: Any, outcome: Text | Redirect | None
     ) -> HttpResponse:
-        if isinstance(told, Redirect):
-            messages.success(request, str(told.text))
-            return HttpResponseRedirect(told.url)
-        if told is not None:
-            messages.success(request, str(told))
+        if isinstance(outcome, Redirect):
+            messages.success(request, str(outcome.text))
+            return HttpResponseRedirect(outcome.url)
+
+        if outcome is not None:
+            messages.success(request, str(outcome))
         return HttpResponseRedirect(self.return_url(request, target))
 
 
 class ActionPage(PageWithActions):
-    """A question with an address of its own, which names the row and, if there are several, the verb."""
+    """A confirmation page with its own URL, which names the row and, of several verbs, the verb."""
 
     template = TEMPLATE
     live = False
@@ -233,7 +247,7 @@ class ActionPage(PageWithActions):
 
     @classmethod
     def url(cls, site: AdminSite, *args: object) -> str:
-        """Return the address of a question."""
+        """Return the URL of a confirmation page."""
         return reverse(f"admin:wellos_jobs_{cls.name}", args=args, current_app=site.name)
 
     @classmethod
@@ -245,7 +259,7 @@ class ActionPage(PageWithActions):
         fits: Callable[[str], bool],
         query: str = "",
     ) -> list[Button]:
-        """Return the buttons that lead to the questions about one row: those that fit it and that this person has."""
+        """Return the buttons for one row: the verbs that fit it and that the user may use."""
         return [
             Button(cls.url(site, row, name) + query, verb.button, verb.is_destructive)
             for name, verb in cls.verbs.items()
@@ -254,7 +268,8 @@ class ActionPage(PageWithActions):
 
     def heading(self, request: HttpRequest, **values: Any) -> Text:
         name = self.requested_verb(request, **values)
-        return f"{self.verbs[name].button}: {self.target_name(self.target(request, **values | {'verb': name}))}"
+        target = self.target(request, **values | {"verb": name})
+        return f"{self.verbs[name].button}: {self.target_name(target)}"
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
         return self.question(request, **values)
@@ -262,17 +277,11 @@ class ActionPage(PageWithActions):
     def question(
         self, request: HttpRequest, form: ReasonForm | None = None, **values: Any
     ) -> dict[str, Any]:
-        return super().question(request, form, **values) | {
-            "hidden": {"action": "confirm"},
-            "heading": "",
-        }
+        context = super().question(request, form, **values)
+        return context | {"hidden": {"action": "confirm"}, "heading": ""}
 
     def requested_verb(self, request: HttpRequest, **values: Any) -> str:
         return str(values.get("verb", next(iter(self.verbs))))
-
-    def not_implemented(self, verb: str) -> Exception:
-        """Return what ``perform`` raises for a verb that it does not handle: a programming error."""
-        return NotImplementedError(f"{type(self).__name__}.perform does not handle {verb!r}")
 
     def unknown_verb(self, text: str) -> Exception:
         return Http404(text)

@@ -1,4 +1,4 @@
-"""Actions of lists that ask before they do: what will happen to how many, and why; many rows are left to a job."""
+"""Change list actions with a confirmation page and a reason; large selections run as a job."""
 
 from __future__ import annotations
 
@@ -28,26 +28,27 @@ from .action_page import ReasonForm, run_operation
 from .page import Text
 from .paginator import MAX_COUNT, Capped
 
-if TYPE_CHECKING:  # the stubs know type arguments, Django's classes take none
+if TYPE_CHECKING:  # only the stubs are generic
     _ModelAdmin = admin.ModelAdmin[Any]
 else:
     _ModelAdmin = object
 
 MAX_ROWS_LISTED = 20
-"""How many of the chosen rows the page lists by name."""
+"""How many of the selected rows the confirmation page lists by name."""
 MAX_INLINE = 100
-"""How many rows are treated while the browser waits; more are left to a job."""
+"""How many rows are processed within the request; larger selections run as a job."""
 MAX_REFUSALS = 5
-"""How many refusals are told one by one."""
+"""How many refusals are shown one by one."""
 Sentence = Callable[[int], str]
-"""Gives a text, in the number of its argument, with a ``%d`` where the count goes."""
+"""Return a text for a count, with a ``%d`` as its placeholder."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What will happen to some of the chosen rows. The text has a ``%d`` where the count goes.
+    """What will happen to some of the selected rows. The text has a ``%d`` for the count.
 
-    ``at_least``: there may be more of these rows than were counted.
+    ``applies`` is False for rows that stay unchanged. With ``at_least``, there may be more rows
+    than were counted.
     """
 
     count: int
@@ -66,23 +67,25 @@ def effects(
     *acting: tuple[Collection[Any], Sentence],
     unchanged: Callable[[Any], Sentence],
 ) -> list[Effect]:
-    """Count rows by a column: some values are acted on, a sentence for each; ``unchanged`` gives that of another value.
+    """Count rows by a column, with a sentence for each group.
 
-    Of each kind no more are counted than a list counts. One query for each, one for those that stay
-    as they are.
+    Each item of ``acting`` is a collection of values that the action applies to, and its sentence;
+    ``unchanged`` returns the sentence for any other value. Each group is counted up to
+    ``MAX_COUNT``. One query for each group, and one for the unchanged rows.
     """
     rows = rows.order_by()
-    sums = [
+    groups = [
         (rows.filter(**{f"{column}__in": list(values)})[: MAX_COUNT + 1].count(), sentence)
         for values, sentence in acting
     ]
-    others = rows.exclude(
-        **{f"{column}__in": [value for values, _sentence in acting for value in values]}
-    )
+
+    acted_on = [value for values, _sentence in acting for value in values]
+    others = rows.exclude(**{f"{column}__in": acted_on})
     counts = Counter(others.values_list(column, flat=True)[: MAX_COUNT + 1])
     is_cut = counts.total() > MAX_COUNT
+
     return [
-        *(Effect(n, sentence(n)) for n, sentence in sums),
+        *(Effect(n, sentence(n)) for n, sentence in groups),
         *(
             Effect(n, unchanged(value)(n), applies=False, at_least=is_cut)
             for value, n in sorted(counts.items())
@@ -91,15 +94,15 @@ def effects(
 
 
 def already(label: Text) -> Sentence:
-    """Give the sentence about rows that are there already; ``label`` is their state."""
-    return lambda n: ngettext("%%d is %s already", "%%d are %s already", n) % label
+    """Return the sentence for rows that already have the state ``label``."""
+    return lambda n: ngettext("%%d is already %s", "%%d are already %s", n) % label
 
 
 def with_rate_field(form: ReasonForm) -> ReasonForm:
-    """Let a form ask, too, how fast it is to go: for what a job does."""
+    """Add a field for the rate limit of the job that runs the action."""
     form.fields["rate"] = forms.FloatField(
-        label=_("At most so many a second"),
-        help_text=_("Empty: as fast as it goes."),
+        label=_("Maximum rows per second"),
+        help_text=_("Leave empty for no limit."),
         required=False,
         min_value=0.1,
         max_value=1000,
@@ -109,18 +112,21 @@ def with_rate_field(form: ReasonForm) -> ReasonForm:
 
 @dataclass(frozen=True)
 class BulkAction:
-    """One action of a list, in words and deeds. The attribute of the ``ModelAdmin`` that holds it has its name."""
+    """One action of a change list: its texts, form, effects and operation.
+
+    It must be assigned to the attribute ``name`` of the ``ModelAdmin``.
+    """
 
     verb: Verb
     operation: Callable[..., BulkResult]
     short_description: Text
-    """Its text in the list's menu."""
+    """The label in the action menu."""
     button: Text
     effects: Callable[[QuerySet[Any]], Sequence[Effect]]
     done: Callable[[int], str]
     form: type[ReasonForm] = ReasonForm
     out_of_scope: Callable[[HttpRequest, QuerySet[Any]], QuerySet[Any]] | None = None
-    """Gives those of the rows that this person may see but not act on; ``out_of_scope_text`` says why."""
+    """Return the rows that the user may see but not act on; ``out_of_scope_text`` says why."""
     out_of_scope_text: Sentence = str
 
     @property
@@ -130,31 +136,36 @@ class BulkAction:
     def __call__(
         self, site_admin: Any, request: HttpRequest, rows: QuerySet[Any], back: str = ""
     ) -> HttpResponse | None:
-        """Show the page, or, when it comes back with a reason, do what it says and tell how it went.
+        """Show the confirmation page; once confirmed with a reason, run the action.
 
-        ``back`` is the address for those who think better of it: by default the page that the
-        request was sent to.
+        ``back`` is the URL of the cancel link, by default the one of the request.
         """
-        rows, told = self._in_scope(request, rows)
-        total = Capped(sum(effect.count for effect in told))
+        rows, effects = self._in_scope(request, rows)
+        total = Capped(sum(effect.count for effect in effects))
         across = request.POST.get("select_across") == "1"
         as_job = across and self.verb.name in bulk.OPERATIONS and total > MAX_INLINE
+
         confirmed = "confirm" in request.POST
         form = self.form(request.POST if confirmed else None)
         form = with_rate_field(form) if as_job else form
+
         if not confirmed or not form.is_valid():
             asked = {
                 "form": form,
                 "as_job": as_job,
                 "across": across,
+                "total": total,
                 "return_url": back or request.get_full_path(),
             }
-            return self._page(site_admin, request, rows, told, asked | {"total": total})
+            return self._page(site_admin, request, rows, effects, asked)
+
         if as_job:
             return run_operation(
                 request, form, partial(self._begin, site_admin, request, rows, form, total)
             )
-        result = run_operation(request, form, partial(self.operation, rows, **form.choice()))
+
+        operation = partial(self.operation, rows, **form.choice())
+        result = run_operation(request, form, operation)
         if result is not None:
             self._show_result(request, result)
         return None
@@ -162,14 +173,16 @@ class BulkAction:
     def _in_scope(
         self, request: HttpRequest, rows: QuerySet[Any]
     ) -> tuple[QuerySet[Any], Sequence[Effect]]:
-        """Return the rows that this person may act on, and what will happen to those and to the others."""
+        """Return the rows that the user may act on, and the effects on all selected rows."""
         if self.out_of_scope is None:
             return rows, self.effects(rows)
-        out_of_scope = list(self.out_of_scope(request, rows).values_list("pk", flat=True))
-        within = rows.exclude(pk__in=out_of_scope) if out_of_scope else rows
-        return within, [
-            *self.effects(within),
-            Effect(len(out_of_scope), self.out_of_scope_text(len(out_of_scope)), applies=False),
+
+        outside = list(self.out_of_scope(request, rows).values_list("pk", flat=True))
+        inside = rows.exclude(pk__in=outside) if outside else rows
+        n = len(outside)
+        return inside, [
+            *self.effects(inside),
+            Effect(n, self.out_of_scope_text(n), applies=False),
         ]
 
     def _begin(
@@ -181,13 +194,22 @@ class BulkAction:
         total: int,
         **who: Any,
     ) -> HttpResponse:
-        site, counted = site_admin.admin_site, None if total > MAX_COUNT else total
-        told = {"rate": form.cleaned_data["rate"], "total": counted, "choice": form.choice()}
-        query = search_window.pinned_query(request)
+        """Enqueue the job that runs the action, and redirect to its page."""
+        site = site_admin.admin_site
         operation = bulk.begin(
-            self.verb, rows, site=site.name, query=query, actor=Actor(**who), **told
+            self.verb,
+            rows,
+            site=site.name,
+            query=search_window.pinned_query(request),
+            rate=form.cleaned_data["rate"],
+            total=None if total > MAX_COUNT else total,
+            actor=Actor(**who),
+            choice=form.choice(),
         )
-        messages.success(request, gettext("A job does this now: here you see how far it is."))
+
+        messages.success(
+            request, gettext("The action runs as a job. This page shows its progress.")
+        )
         return HttpResponseRedirect(
             operation_url(operation, site, otherwise=request.get_full_path())
         )
@@ -195,24 +217,26 @@ class BulkAction:
     def _show_result(self, request: HttpRequest, result: BulkResult) -> None:
         if result.done:
             messages.success(request, self.done(result.done))
+
         for sentence in result.messages[:MAX_REFUSALS]:
             messages.warning(request, sentence)
+
         if (more := len(result.messages) - MAX_REFUSALS) > 0:
-            messages.warning(
-                request, ngettext("%d more was left alone", "%d more were left alone", more) % more
-            )
+            text = ngettext("%d more row was skipped", "%d more rows were skipped", more)
+            messages.warning(request, text % more)
 
     def _page(
         self,
         site_admin: Any,
         request: HttpRequest,
         rows: QuerySet[Any],
-        told: Sequence[Effect],
+        effects: Sequence[Effect],
         asked: dict[str, Any],
     ) -> HttpResponse:
         total, across = asked["total"], asked["across"]
-        chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
-        acts = any(effect.applies and effect.count for effect in told)
+        selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        applies = any(effect.applies and effect.count for effect in effects)
+
         context = {
             **site_admin.admin_site.each_context(request),
             "title": self.verb.title,
@@ -223,15 +247,15 @@ class BulkAction:
                 "select_across": "1" if across else "0",
                 "confirm": "yes",
             },
-            "effects": [effect for effect in told if effect.count],
+            "effects": [effect for effect in effects if effect.count],
             "rows": rows[:MAX_ROWS_LISTED],
             "more": max(0, total - MAX_ROWS_LISTED),
             "is_cut": total > MAX_COUNT,
             "address": f"{request.path}?{search_window.pinned_query(request)}",
-            "refusal": "" if acts else gettext("There is nothing to do for these."),
+            "refusal": "" if applies else gettext("The action does not apply to any selected row."),
             "button": self.button,
             "is_destructive": self.verb.is_destructive,
-            "chosen": chosen[:1] if across else chosen,
+            "selected": selected[:1] if across else selected,
             "checkbox_name": ACTION_CHECKBOX_NAME,
             **asked,
         }
@@ -240,17 +264,19 @@ class BulkAction:
 
 
 class BulkActionsMixin(_ModelAdmin):
-    """For a ``ModelAdmin``: shows the actions that this person may do, and refuses the others with 403."""
+    """Show only the actions that the user has permission for; refuse the others with 403."""
 
     def has_action_permission(self, request: HttpRequest, action: str) -> bool:
-        """Tell whether this person may do an action of the list."""
-        act = getattr(type(self), action, None)
-        if not isinstance(act, BulkAction):
+        """Tell whether the user may run an action of the list."""
+        bulk_action = getattr(type(self), action, None)
+        if not isinstance(bulk_action, BulkAction):
             return True
-        return request.user.has_perm(act.verb.permission_on(str(self.opts.model_name)))
+
+        permission = bulk_action.verb.permission_on(str(self.opts.model_name))
+        return request.user.has_perm(permission)
 
     def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
-        """Return the actions in the list's menu. Django 6.1 asks for those of a page, too, by ``action_location``."""
+        """Return the actions of the menu. Django 6.1 passes ``action_location``."""
         options = {} if action_location is None else {"action_location": action_location}
         actions: dict[str, Any] = super().get_actions(request, **options)
         return {
@@ -262,15 +288,14 @@ class BulkActionsMixin(_ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        if request.method == "POST" and not self.has_action_permission(
-            request, request.POST.get("action", "")
-        ):
+        action = request.POST.get("action", "")
+        if request.method == "POST" and not self.has_action_permission(request, action):
             raise PermissionDenied
         return super().changelist_view(request, extra_context)
 
 
 def operation_url(operation: BulkOperation, site: admin.AdminSite, *, otherwise: str) -> str:
-    """Return the address of an operation's page, or the other one where a site has no such page."""
+    """Return the URL of an operation's page, or ``otherwise`` if the site does not have it."""
     try:
         return reverse(
             "admin:wellos_jobs_bulkoperation_change", args=[operation.pk], current_app=site.name

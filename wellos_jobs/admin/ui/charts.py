@@ -1,4 +1,4 @@
-"""Charts as SVG, drawn by the server: no script, no inline style; colours and widths come from admin.css."""
+"""Server-rendered SVG charts without scripts or inline styles; admin.css has colours and widths."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from django.utils.safestring import SafeString
 
 Text = str | Promise
 Value = float | None
-"""None is a gap: nothing was measured there."""
+"""None is a gap in the data."""
 
 WIDTH, HEIGHT = 440, 150
-"""About the pixels that a chart has where two stand side by side: its texts are then as large as others."""
+"""About the pixels of a chart when two stand side by side, so that its labels keep their size."""
 LEFT, RIGHT, TOP, BOTTOM = 52, 8, 8, 22
 
 
 def sparkline(
     values: Sequence[Value], label: Text, *, width: int = 120, height: int = 28
 ) -> SafeString:
-    """A small line without axes. ``label`` says in words what it shows, for those who do not see it."""
+    """Return a small line without axes. ``label`` describes it for screen readers."""
     points = _points(values, _top(values), (0, 2, width, height - 4))
     return format_html(
-        '<svg class="wj-spark" viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">'
-        "<title>{}</title>{}</svg>",
+        '<svg class="wj-spark" viewBox="0 0 {} {}" width="{}" height="{}" role="img"'
+        ' aria-label="{}"><title>{}</title>{}</svg>',
         width,
         height,
         width,
@@ -40,7 +40,7 @@ def sparkline(
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a chart, with a value for each of its labels. ``colour`` is a number from 0 to 5."""
+    """One line of a chart, with one value per label. ``colour`` is a number from 0 to 5."""
 
     name: Text
     values: Sequence[Value]
@@ -49,7 +49,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over the same labels. ``unit`` follows each number in the table and on the axis."""
+    """Lines over the same labels. ``unit`` is shown after each number."""
 
     title: Text
     labels: Sequence[str]
@@ -58,9 +58,10 @@ class Chart:
 
 
 def lines(chart: Chart) -> SafeString:
-    """A chart with its axes, its legend, and behind a click the table of its numbers."""
+    """Return a chart with axes, legend and a collapsed table of its numbers."""
     top = nice_top(max((_top(series.values) for series in chart.series), default=0.0))
     box = (LEFT, TOP, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM)
+
     drawn = format_html_join(
         "",
         "{}",
@@ -77,6 +78,7 @@ def lines(chart: Chart) -> SafeString:
         _axes(chart, top, box),
         drawn,
     )
+
     rows = [
         (label, [number(one.values[at]) for one in chart.series])
         for at, label in enumerate(chart.labels)
@@ -88,7 +90,7 @@ def lines(chart: Chart) -> SafeString:
 
 
 def number(value: Value) -> str:
-    """A number for an axis or a table: at most three digits that matter; a dash for a gap."""
+    """Return a number for an axis or a table, rounded to three digits; a dash for a gap."""
     if value is None:
         return "-"
     if value == int(value) or abs(value) >= 100:
@@ -97,7 +99,7 @@ def number(value: Value) -> str:
 
 
 def nice_top(value: float) -> float:
-    """The next number of 1, 2 or 5 times a power of ten, as the upper end of an axis."""
+    """Round up to 1, 2 or 5 times a power of ten, for the upper end of an axis."""
     if value <= 0:
         return 1.0
     power: float = 10.0 ** math.floor(math.log10(value))
@@ -109,9 +111,10 @@ def _top(values: Sequence[Value]) -> float:
 
 
 def _points(values: Sequence[Value], top: float, box: tuple[int, int, int, int]) -> list[list[str]]:
-    """Return the runs of points between the gaps."""
+    """Return the points, split at the gaps."""
     left, upper, width, height = box
     step = width / max(1, len(values) - 1)
+
     runs: list[list[str]] = [[]]
     for at, value in enumerate(values):
         if value is None:
@@ -123,7 +126,7 @@ def _points(values: Sequence[Value], top: float, box: tuple[int, int, int, int])
 
 
 def _polylines(runs: Sequence[Sequence[str]], css: str) -> SafeString:
-    """A line for each run; a run of one point is a dot, so that it is seen."""
+    """Return a line for each run of points; a single point becomes a dot."""
     return format_html_join(
         "",
         '<polyline class="{}" points="{}"/>',
@@ -136,6 +139,7 @@ def _polylines(runs: Sequence[Sequence[str]], css: str) -> SafeString:
 
 def _axes(chart: Chart, top: float, box: tuple[int, int, int, int]) -> SafeString:
     left, upper, width, height = box
+
     levels = [(upper + round(height * (1 - share)), number(top * share)) for share in (0, 0.5, 1)]
     grid = format_html_join(
         "",
@@ -146,6 +150,7 @@ def _axes(chart: Chart, top: float, box: tuple[int, int, int, int]) -> SafeStrin
             for y, text in levels
         ),
     )
+
     last = len(chart.labels) - 1
     shown = sorted({0, last // 2, last}) if last >= 0 else []
     anchors = {0: "start", last: "end"}

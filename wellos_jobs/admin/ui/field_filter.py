@@ -1,4 +1,4 @@
-"""A filter of a list by what is typed: texts, numbers and dates in one form beside the list."""
+"""Change list filter with a form of text and date fields."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ from .page import Text
 
 @dataclass(frozen=True)
 class Field:
-    """One field of the form: its parameter, its label, and the lookup that its value is for."""
+    """One field of the form: query parameter, label and lookup."""
 
     name: str
     label: Text
     lookup: str
     kind: str = "text"
-    """``text`` or ``date``; a date is a day in the current time zone, for ``__lte`` the whole of it."""
+    """``text`` or ``date``, a day in the current time zone; ``__lte`` includes the whole day."""
 
     def condition(self, text: str) -> dict[str, Any]:
-        """Return the lookup with its value. Raises IncorrectLookupParameters if the text cannot be meant."""
+        """Return the lookup and its value.
+
+        Raises:
+            IncorrectLookupParameters: the text is not a date.
+        """
         if self.kind == "text":
             return {self.lookup: text}
         try:
@@ -37,7 +41,7 @@ class Field:
         except ValueError as error:
             raise IncorrectLookupParameters(str(error)) from error
         if day is None or day.year in {1, 9999}:
-            raise IncorrectLookupParameters(f"{text!r} is no date")
+            raise IncorrectLookupParameters(f"{text!r} is not a date")
         column, _sign, bound = self.lookup.rpartition("__")
         if bound == "lte":
             return {f"{column}__lt": _start_of(day + timedelta(days=1))}
@@ -45,10 +49,10 @@ class Field:
 
 
 class FieldFilter(admin.ListFilter):
-    """The form. A subclass gives the fields."""
+    """The filter; subclasses set ``fields``."""
 
     field_path = ""
-    """Of no field alone: django-unfold asks every filter."""
+    """Not one model field; django-unfold reads this attribute of every filter."""
     title = _("details")
     template = "admin/wellos_jobs/field_filter.html"
     fields: ClassVar[tuple[Field, ...]]
@@ -72,12 +76,12 @@ class FieldFilter(admin.ListFilter):
             if (text := self.used_parameters.get(field.name)) is not None:
                 try:
                     queryset = queryset.filter(**field.condition(str(text)))
-                except (ValidationError, ValueError) as error:  # as a text where a UUID is due
+                except (ValidationError, ValueError) as error:  # such as text for a UUID
                     raise IncorrectLookupParameters(str(error)) from error
         return queryset
 
     def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:
-        """Yield what the form is made of, once."""
+        """Yield the context of the form, once."""
         mine = self.expected_parameters()
         yield {
             "fields": [(field, self.used_parameters.get(field.name, "")) for field in self.fields],

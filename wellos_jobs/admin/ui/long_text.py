@@ -1,4 +1,4 @@
-"""Long texts: a page reads and shows their beginning and end only; a link leads to the whole."""
+"""Long texts are read and shown shortened in the middle; a link leads to the full text."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from django.http import HttpResponse
 from django.utils.translation import ngettext
 
 SHORT = 12_000
-"""Characters of a text that is shown whole."""
+"""Texts up to this many characters are shown in full."""
 HEAD, TAIL = 2_000, 8_000
-"""Characters of a longer one: the end of a traceback says what went wrong."""
+"""Characters shown of a longer text: the end of a traceback matters most."""
 
 Row = TypeVar("Row", bound=Model)
 
 
 def with_cut(rows: QuerySet[Row], column: str) -> QuerySet[Row]:
-    """Let rows come with the ends of a text column, and without the column itself."""
+    """Annotate rows with both ends of a text column, and defer the column."""
     cut: dict[str, Any] = {
         f"{column}_head": Left(column, SHORT),
         f"{column}_tail": Right(column, TAIL),
@@ -29,35 +29,33 @@ def with_cut(rows: QuerySet[Row], column: str) -> QuerySet[Row]:
 
 
 def shown(row: Any, column: str) -> str:
-    """Return the text of a row that ``with_cut`` has read, cut in the middle if it is long."""
+    """Return the text of a row read by ``with_cut``, shortened in the middle if it is long."""
     size = getattr(row, f"{column}_size") or 0
     head = getattr(row, f"{column}_head") or ""
     return joined(head, getattr(row, f"{column}_tail") or "", size)
 
 
 def is_cut(row: Any, column: str) -> bool:
-    """Tell whether ``shown`` leaves something out."""
+    """Tell whether ``shown`` shortens the text."""
     return (getattr(row, f"{column}_size") or 0) > SHORT
 
 
 def cut(text: str, most: int = SHORT) -> str:
-    """Return a text that is in memory already, cut in the middle if it has more than ``most`` characters."""
+    """Shorten a text in the middle if it has more than ``most`` characters."""
     return text if len(text) <= most else joined(text[:HEAD], text[-TAIL:], len(text))
 
 
 def joined(head: str, tail: str, size: int) -> str:
-    """Return the head of a text of ``size`` characters if that is all, else its ends with a sentence between."""
+    """Join both ends of a text of ``size`` characters, with a note of how much is missing."""
     if size <= SHORT:
         return head
     left_out = size - HEAD - len(tail)
-    told = ngettext(
-        "%(n)s character is left out here", "%(n)s characters are left out here", left_out
-    )
-    return f"{head[:HEAD]}\n\n[… {told % {'n': f'{left_out:,}'}} …]\n\n{tail}"
+    note = ngettext("%(n)s character omitted", "%(n)s characters omitted", left_out)
+    return f"{head[:HEAD]}\n\n[… {note % {'n': f'{left_out:,}'}} …]\n\n{tail}"
 
 
 def as_file(text: str) -> HttpResponse:
-    """Return the whole of a text as text/plain."""
+    """Return the full text as text/plain."""
     response = HttpResponse(text, content_type="text/plain; charset=utf-8")
     response["X-Content-Type-Options"] = "nosniff"
     return response

@@ -1,4 +1,4 @@
-"""Pages of the admin that are no list of rows: what they share, and the order in which all pages are found."""
+"""Base class for admin pages that are not change lists, and the navigation between all pages."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ ENTRIES: tuple[tuple[str, Text, str], ...] = (
     ("wellos_jobs_bulkoperation_changelist", _("Bulk operations"), "view_bulkoperation"),
     ("wellos_jobs_auditentry_changelist", _("Audit"), "view_auditentry"),
 )
-"""The navigation: the name of a URL, the text, and the permission of this app that opens it."""
+"""The navigation: URL name, label and required permission of this app."""
 FIRST_OF_SECTION = "faults/"
-"""How the URL of a page ends that stands for all pages beside it."""
+"""URL suffix of the page whose entry is also current on its sibling pages."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One link of the navigation."""
+    """A link of the navigation."""
 
     url: str
     text: Text
@@ -49,44 +49,44 @@ class Entry:
 
 
 def navigation(request: HttpRequest) -> list[Entry]:
-    """Return the pages that exist on this admin site and that this person may open."""
+    """Return links to the pages that this admin site has and the user may open."""
+    site_name = getattr(request, "current_app", None)
     found = []
     for name, text, permission in ENTRIES:
         if not request.user.has_perm(f"wellos_jobs.{permission}"):
             continue
         try:
-            found.append(
-                (reverse(f"admin:{name}", current_app=getattr(request, "current_app", None)), text)
-            )
+            found.append((reverse(f"admin:{name}", current_app=site_name), text))
         except NoReverseMatch:
             continue
-    above = (
+
+    parents = (
         url for url, _text in found if request.path.startswith(url.removesuffix(FIRST_OF_SECTION))
     )
-    here = max(above, key=len, default="")
+    here = max(parents, key=len, default="")
     return [Entry(url, text, is_here=url == here) for url, text in found]
 
 
 class Page(ABC):
-    """A page below ``.../wellos_jobs/queues/``: a part, refreshed in place, within the frame that all pages share.
+    """A page below ``.../wellos_jobs/queues/``; its main part can refresh in place with htmx.
 
-    A subclass sets the attributes and gives ``context``. An act on the page is a POST with
-    ``action``, which calls ``do_<action>``; that method begins with ``require``.
+    Subclasses set the attributes and implement ``context``. A POST with ``action`` calls
+    ``do_<action>``, which must check its permission with ``require``.
     """
 
     name: ClassVar[str]
-    """The name of its URL is ``admin:wellos_jobs_<name>``."""
+    """The URL name is ``admin:wellos_jobs_<name>``."""
     path: ClassVar[str]
-    """Below ``queues/``; may hold converters, whose values ``context`` and the acts get."""
+    """The route below ``queues/``; its converters' values are passed to all methods."""
     title: ClassVar[Text]
     permission: ClassVar[str] = "wellos_jobs.view_queues"
     template: ClassVar[str]
-    """The part of the page that is swapped."""
+    """The template of the part that refreshes."""
     live: ClassVar[bool] = True
     is_organization_scoped: ClassVar[bool] = False
-    """Whether people who see some organizations only may open it: then all it shows goes through ``scope``."""
+    """Whether staff limited to some organizations may open it; it must then filter all it shows."""
     styles: ClassVar[tuple[str, ...]] = ()
-    """Further style sheets, as paths of static files."""
+    """Additional style sheets, as static file paths."""
 
     def __init__(self, site_admin: admin.ModelAdmin[Any]) -> None:
         self.site_admin = site_admin
@@ -94,30 +94,31 @@ class Page(ABC):
 
     @abstractmethod
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
-        """Return what the part shows."""
+        """Return the context of the template."""
 
     def heading(self, request: HttpRequest, **values: Any) -> Text:
         """Return the title of the page."""
         return self.title
 
-    # --- what the pages need ----------------------------------------------------------------------
+    # --- serving ----------------------------------------------------------------------------------
 
     @classmethod
     def pattern(cls, site_admin: admin.ModelAdmin[Any]) -> URLPattern:
-        """Return the URL pattern that serves the page on a site."""
+        """Return the URL pattern of the page."""
         page = cls(site_admin)
         return path(
             cls.path, site_admin.admin_site.admin_view(page.answer), name=f"wellos_jobs_{cls.name}"
         )
 
     def answer(self, request: HttpRequest, **values: Any) -> HttpResponse:
-        """Show the page, its part alone if htmx asks, or act."""
+        """Show the page (only its part for htmx), or run the posted action."""
         request.current_app = self.site.name
         self.require(request, self.permission)
+
         if not self.is_organization_scoped and not organization_scope.sees_everything(request):
             return self.show(request, "admin/wellos_jobs/parts/not_scoped.html", {}, **values)
         if request.method == "POST":
-            return self._act(request, **values)
+            return self._run_action(request, **values)
         if request.method not in {"GET", "HEAD"}:
             return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
         return self.show(request, self.template, self.context(request, **values), **values)
@@ -125,7 +126,7 @@ class Page(ABC):
     def show(
         self, request: HttpRequest, part: str, context: dict[str, Any], **values: Any
     ) -> HttpResponse:
-        """Render a part: alone for htmx, else within the frame."""
+        """Render a part: alone for htmx, else within the page."""
         context = {"opts": self.site_admin.model._meta, "page": self, "part": part, **context}
         if HtmxDetails(request):
             return TemplateResponse(request, part, context)
@@ -139,27 +140,23 @@ class Page(ABC):
         return TemplateResponse(request, "admin/wellos_jobs/page.html", frame | context)
 
     def require(self, request: HttpRequest, permission: str) -> None:
-        """Raise PermissionDenied if this person lacks a permission."""
+        """Raise PermissionDenied if the user lacks a permission."""
         if not request.user.has_perm(permission):
             raise PermissionDenied
 
     def bad_request(self, text: str) -> BadRequest:
-        """Return the exception, to be raised, for a request that no button of the page makes: status 400."""
+        """Return the exception to raise for an invalid request (status 400)."""
         return BadRequest(text)
 
     def redirect_to(self, request: HttpRequest, name: str, *values: object) -> HttpResponse:
-        """Lead to another page of this app on the same site, by the name of its URL."""
+        """Redirect to another page of this app on the same site, by URL name."""
         return HttpResponseRedirect(
             reverse(f"admin:{name}", args=values, current_app=self.site.name)
         )
 
-    def back(self, request: HttpRequest) -> HttpResponse:
-        """Return to the page after an act."""
-        return HttpResponseRedirect(request.get_full_path())
-
-    def _act(self, request: HttpRequest, **values: Any) -> HttpResponse:
-        chosen = request.POST.get("action", "")
-        act: Callable[..., HttpResponse] | None = getattr(self, f"do_{chosen}", None)
-        if act is None:
-            raise self.bad_request(f"The page {self.name} has no action {chosen!r}")
-        return act(request, **values)
+    def _run_action(self, request: HttpRequest, **values: Any) -> HttpResponse:
+        name = request.POST.get("action", "")
+        action: Callable[..., HttpResponse] | None = getattr(self, f"do_{name}", None)
+        if action is None:
+            raise self.bad_request(f"The page {self.name} has no action {name!r}")
+        return action(request, **values)

@@ -1,4 +1,4 @@
-"""Lists of big tables: rows are counted up to 10,000, then shown as "10,000+", and pages go on behind that."""
+"""Paginator for large tables: counts up to 10,000 rows and shows more as "10,000+"."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from django.utils.functional import cached_property
 
 from ... import conf
 
-if TYPE_CHECKING:  # the stubs know type arguments, Django's classes take none
+if TYPE_CHECKING:  # only the stubs are generic
     _Paginator = Paginator[Any]
 else:
     _Paginator = Paginator
 
 MAX_COUNT = 10_000
-"""How far rows are counted."""
+"""Rows are counted up to this number."""
 
 
 class Capped(int):
-    """A number that was counted up to ``MAX_COUNT``; any above it means: more.
+    """A count up to ``MAX_COUNT``; a greater one means "more".
 
-    With ``USE_THOUSAND_SEPARATOR`` it is 10,001 on the page: Django sets separators into any text
-    of a number.
+    With ``USE_THOUSAND_SEPARATOR`` the page shows 10,001, since Django formats the number itself.
     """
 
     def __str__(self) -> str:
@@ -31,7 +30,7 @@ class Capped(int):
 
 
 class CappedPaginator(_Paginator):
-    """Counts no further than ``MAX_COUNT``. Pages behind that have no link of their own, but their addresses work."""
+    """Counts up to ``MAX_COUNT`` rows. Pages beyond have no links, but their URLs work."""
 
     @cached_property
     def count(self) -> Capped:

@@ -1,4 +1,4 @@
-"""What the admin pages of this app share: they show rows, and never add, change or delete one."""
+"""Base classes for read-only change lists: windowed search, capped counts, organizations."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from .bulk_actions import BulkActionsMixin
 from .page import Text
 from .paginator import CappedPaginator
 
-if TYPE_CHECKING:  # the stubs know type arguments, Django's classes take none
+if TYPE_CHECKING:  # only the stubs are generic
     _ModelAdmin = admin.ModelAdmin[Any]
 else:
     _ModelAdmin = admin.ModelAdmin
 
 
 class ReadOnlyAdmin(BulkActionsMixin, _ModelAdmin):
-    """A list and a page for each row, to look at. What changes a row is an action with its own permission."""
+    """A change list and detail pages without editing; actions have their own permissions."""
 
     change_list_template = "admin/wellos_jobs/change_list.html"
     change_form_template = "admin/wellos_jobs/change_form.html"
     show_full_result_count = False
     list_per_page = 50
     paginator = CappedPaginator
-    show_facets = admin.ShowFacets.NEVER  # counting each filter reads the whole table
+    show_facets = admin.ShowFacets.NEVER  # facet counts read the whole table
 
     class Media:
         css = {"all": ["wellos_jobs/admin.css", "wellos_jobs/lists.css"]}
 
     organization_path: ClassVar[str] = "organization_id"
-    """Leads from a row to its organization. With '' rows have none, and people of some organizations see none."""
+    """Lookup of a row's organization; with '', users limited to organizations see no rows."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Return the rows this person may see: lists, counts, searches, actions and single pages all begin here."""
+        """Return the rows the user may see: the base of all lists, searches, actions and pages."""
         rows = super().get_queryset(request)
         if self.organization_path:
             return organization_scope.visible(request, rows, self.organization_path)
@@ -61,18 +61,18 @@ class ReadOnlyAdmin(BulkActionsMixin, _ModelAdmin):
 
 
 class WindowedSearch:
-    """A search that looks for words in the newest rows only. An id of a job is taken as it is, in rows of any age."""
+    """Search for words in the newest rows only; a job id is found in rows of any age."""
 
     search_order: ClassVar[str] = "created_at"
-    """The column by which rows are newer: one with an index."""
+    """The indexed column that orders rows by age."""
 
-    search_narrowing: ClassVar[Text] = _("With filters or dates it reaches further back.")
-    """What the page says to those who look for something older."""
+    search_narrowing: ClassVar[Text] = _("Add filters or dates to search older rows.")
+    """The hint shown with a limited search."""
 
     def exact_match(self, rows: QuerySet[Any], term: str) -> QuerySet[Any] | None:
-        """Return the rows that a term means if it is an id; None if it is words."""
-        chosen = ids.parse_id(term)
-        return None if chosen is None else rows.filter(job_id=chosen)
+        """Return the rows with an id if the term is one, else None."""
+        job_id = ids.parse_id(term)
+        return None if job_id is None else rows.filter(job_id=job_id)
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str
@@ -87,11 +87,11 @@ class WindowedSearch:
 
 
 class OrganizationChangeList(ChangeList):
-    """A change list that resolves each organization on the page once, not once a row.
+    """A change list that resolves each organization on the page only once.
 
-    It is sorted by the columns of ``sortable_by`` only, whatever the address asks: others have no
-    index. ``window`` says where a search has looked for words, None if it looked for none, and
-    ``window_links`` leads to others.
+    It can be sorted only by the columns in ``sortable_by``, since others have no index.
+    ``window`` is the range that a text search was limited to, None without a search;
+    ``window_links`` are links to other ranges.
     """
 
     window: search_window.Window | None = None
@@ -125,7 +125,7 @@ class OrganizationChangeList(ChangeList):
 
 
 class _JobFieldFilter(admin.SimpleListFilter):
-    """A filter over a column of jobs whose values are known without asking the database."""
+    """Filter by a column of jobs whose choices need no query."""
 
     prefix = ""
 

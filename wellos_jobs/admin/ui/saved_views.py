@@ -1,4 +1,4 @@
-"""Saved views: a person's filters of a list under names, shared with others or not."""
+"""Saved views: named filters of a change list, private or shared."""
 
 from __future__ import annotations
 
@@ -24,20 +24,22 @@ from django.utils.translation import gettext_lazy as _
 from ...models import SavedView
 from . import search_window
 
-PASSING = frozenset({"p", "all", "e", "_changelist_filters", "_facets"}) | search_window.PARAMETERS
-"""Parts of an address that are no filter."""
+NOT_FILTERS = (
+    frozenset({"p", "all", "e", "_changelist_filters", "_facets"}) | search_window.PARAMETERS
+)
+"""Query parameters that are not filters."""
 
 
 class ViewForm(forms.Form):
-    """The name under which the present filter is kept."""
+    """Name and visibility of the current filters."""
 
-    name = forms.CharField(label=_("Name of this view"), max_length=80)
-    shared = forms.BooleanField(label=_("Show it to all"), required=False)
+    name = forms.CharField(label=_("View name"), max_length=80)
+    shared = forms.BooleanField(label=_("Share with everyone"), required=False)
     query = forms.CharField(widget=forms.HiddenInput, required=False)
 
 
 class SavedViews:
-    """For a list in the admin: ``admin.ModelAdmin`` stands behind it in the bases."""
+    """Mixin for a ``ModelAdmin``, listed before it in the bases."""
 
     def get_urls(self) -> list[URLPattern]:
         site: Any = self.admin_site  # type: ignore[attr-defined]
@@ -49,7 +51,7 @@ class SavedViews:
         return str(self.opts.model_name)  # type: ignore[attr-defined]
 
     def saved_views(self, request: HttpRequest) -> dict[str, Any]:
-        """Return what the list shows of them: one query."""
+        """Return the context of the list. One query."""
         query = filter_query(request.GET)
         views = list(SavedView.objects.filter(page=self._page).filter(_mine_or_shared(request)))
         return {
@@ -67,7 +69,7 @@ class SavedViews:
         return super().changelist_view(request, shown | (extra_context or {}))  # type: ignore[misc,no-any-return]
 
     def views_view(self, request: HttpRequest) -> HttpResponse:
-        """Keep, rename, overwrite, share or delete a view, by ``action``."""
+        """Save, rename, overwrite, share or delete a view, depending on ``action``."""
         if not self.has_view_permission(request):  # type: ignore[attr-defined]
             raise PermissionDenied
         if request.method != "POST":
@@ -86,79 +88,78 @@ class SavedViews:
     def _save(self, request: HttpRequest) -> str:
         form = ViewForm(request.POST)
         if not form.is_valid():
-            messages.error(request, gettext("A view needs a name of at most 80 characters"))
+            messages.error(request, gettext("Enter a name of at most 80 characters for the view"))
             return filter_query(QueryDict(request.POST.get("query", "")))
+
         query = filter_query(QueryDict(form.cleaned_data["query"]))
-        values = {"query": query, "shared": form.cleaned_data["shared"]}
+        name = form.cleaned_data["name"]
         SavedView.objects.update_or_create(
             owner_id=request.user.pk,
             page=self._page,
-            name=form.cleaned_data["name"],
-            defaults=values,
+            name=name,
+            defaults={"query": query, "shared": form.cleaned_data["shared"]},
         )
-        messages.success(
-            request, gettext("View “%(name)s” is kept") % {"name": form.cleaned_data["name"]}
-        )
+
+        messages.success(request, gettext("The view “%(name)s” was saved") % {"name": name})
         return query
 
     def _change(self, request: HttpRequest) -> str:
-        chosen = request.POST.get("view", "")
+        pk = request.POST.get("view", "")
         mine = SavedView.objects.filter(page=self._page, owner=request.user.pk)
-        view = mine.filter(pk=chosen).first() if chosen.isdigit() else None
+        view = mine.filter(pk=pk).first() if pk.isdigit() else None
         if view is None:
             raise Http404
+
         here = filter_query(QueryDict(request.POST.get("query", "")))
         match request.POST.get("action"):
             case "delete":
                 view.delete()
-                messages.success(
-                    request, gettext("View “%(name)s” is deleted") % {"name": view.name}
-                )
+                text = gettext("The view “%(name)s” was deleted")
+                messages.success(request, text % {"name": view.name})
                 return here
             case "rename":
                 self._rename(request, view, mine)
                 return here
             case "overwrite":
                 view.query = here
-                messages.success(
-                    request,
-                    gettext("View “%(name)s” has the present filters") % {"name": view.name},
-                )
+                text = gettext("The view “%(name)s” now has the current filters")
+                messages.success(request, text % {"name": view.name})
             case "share":
                 view.shared = not view.shared
             case other:
-                raise BadRequest(f"There is no such act on a view: {other!r}")
+                raise BadRequest(f"Unknown action on a view: {other!r}")
+
         view.save(update_fields=["query", "shared"])
         return view.query
 
     def _rename(self, request: HttpRequest, view: SavedView, mine: QuerySet[SavedView]) -> None:
         form = ViewForm(request.POST)
         if not form.is_valid():
-            messages.error(request, gettext("A view needs a name of at most 80 characters"))
+            messages.error(request, gettext("Enter a name of at most 80 characters for the view"))
             return
+
         former, name = view.name, form.cleaned_data["name"]
         try:
             with transaction.atomic(using=mine.db):
                 mine.filter(pk=view.pk).update(name=name)
         except IntegrityError:
-            messages.error(request, gettext("You have a view “%(name)s” already") % {"name": name})
+            text = gettext("You already have a view named “%(name)s”")
+            messages.error(request, text % {"name": name})
             return
-        messages.success(
-            request,
-            gettext("View “%(former)s” is called “%(name)s” now")
-            % {"former": former, "name": name},
-        )
+
+        text = gettext("The view “%(former)s” was renamed to “%(name)s”")
+        messages.success(request, text % {"former": former, "name": name})
 
 
 def filter_query(query: QueryDict) -> str:
-    """Return the part of an address that chooses rows, in an order of its own."""
+    """Return the filters in a query string, sorted."""
     kept = sorted(
-        (key, value) for key, values in query.lists() if key not in PASSING for value in values
+        (key, value) for key, values in query.lists() if key not in NOT_FILTERS for value in values
     )
-    chosen = QueryDict(mutable=True)
+    filters = QueryDict(mutable=True)
     for key, value in kept:
-        chosen.appendlist(key, value)
-    return chosen.urlencode()
+        filters.appendlist(key, value)
+    return filters.urlencode()
 
 
 def _mine_or_shared(request: HttpRequest) -> Q:

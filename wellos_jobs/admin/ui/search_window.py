@@ -1,11 +1,10 @@
-"""Where a search looks for words: in the newest 50,000 rows that the rest of the search leaves, and the page says so.
+"""Limit text searches to the newest 50,000 matching rows, and say so on the page.
 
-Words may stand anywhere in a text, so no index finds them and each row is read. Looking at so many
-rows and no more, a page is as quick on a table of any size. Whoever looks for something older goes
-back step by step or narrows the search.
+A word can be anywhere in a text, so no index helps and every row must be read. The limit keeps
+searches fast on tables of any size; users reach older rows step by step, or by adding filters.
 
-A moment in the address fixes where a search begins. So what a person was asked about is what a bulk
-operation takes, whatever has come since.
+A query parameter pins the start of the window, so that a bulk operation takes the rows the user
+has seen, whatever was added since.
 """
 
 from __future__ import annotations
@@ -24,107 +23,105 @@ from django.utils.translation import gettext as _
 from . import display
 
 MAX_ROWS = 50_000
-"""In how many rows words are looked for."""
+"""Maximum number of rows to search for words."""
 SMALL_RESULT = 20_000
-"""If what an index finds is no more than this, words are looked for in all of it, however old."""
+"""If indexed filters leave no more rows than this, all of them are searched."""
 SINCE, UNTIL = "looked_since", "looked_until"
-"""Parts of an address: from which place on, and before which, words are looked for."""
+"""Query parameters: the first position of the window, and the position it ends before."""
 PARAMETERS = frozenset({SINCE, UNTIL})
 EVERYWHERE = "any"
-"""A place that stands for no bound."""
+"""The value for "no bound"."""
 
 Row = TypeVar("Row", bound=Model)
-Place = datetime | int
-_KEPT = "_wellos_jobs_window"
-_NARROWED = "_wellos_jobs_narrowed"
+Position = datetime | int
+_WINDOW_ATTRIBUTE = "_wellos_jobs_window"
+_NARROWING_ATTRIBUTE = "_wellos_jobs_narrowed"
 
 
 @dataclass(frozen=True)
 class Window:
-    """The rows in which words were looked for: not before ``since``, and before ``until``. None is no bound.
+    """The searched rows: from ``since`` up to, but not including, ``until``. None is no bound.
 
-    ``newest`` is where the newest rows begin among which others are counted, those that the filters
-    leave out.
+    ``newest`` is where the newest rows begin; the counts of the other filter choices use it.
     """
 
-    since: Place | None
-    until: Place | None
-    newest: Place | None
+    since: Position | None
+    until: Position | None
+    newest: Position | None
 
     @property
     def is_everything(self) -> bool:
-        """Whether no row was left out."""
+        """Whether all rows were searched."""
         return self.since is None and self.until is None
 
     def __str__(self) -> str:
-        """Say in words where the search looked."""
-        told = {"n": f"{MAX_ROWS:,}", "since": _shown(self.since), "until": _shown(self.until)}
+        """Describe the window in a sentence."""
+        values = {"n": f"{MAX_ROWS:,}", "since": _shown(self.since), "until": _shown(self.until)}
         if self.until is None:
-            return (
-                _("Words were looked for in the newest %(n)s rows only, back to %(since)s.") % told
-            )
+            return _("Only the newest %(n)s rows were searched, back to %(since)s.") % values
         if self.since is None:
-            return (
-                _("Words were looked for in the rows before %(until)s, back to the oldest.") % told
-            )
-        return (
-            _("Words were looked for in %(n)s rows only, from %(until)s back to %(since)s.") % told
-        )
+            return _("Only rows before %(until)s were searched.") % values
+        return _("Only %(n)s rows were searched, from %(until)s back to %(since)s.") % values
 
 
 def set_narrowing(request: HttpRequest, conditions: Q) -> None:
-    """Remember what filters ask for that are applied after the search, and that an index finds."""
-    setattr(request, _NARROWED, conditions)
+    """Remember the conditions of indexed filters that are applied after the search."""
+    setattr(request, _NARROWING_ATTRIBUTE, conditions)
 
 
 def limited_to_window(
     request: HttpRequest, rows: QuerySet[Row], column: str, conditions: Q | None = None
 ) -> QuerySet[Row]:
-    """Leave of ``rows`` those in which words are looked for: the newest by ``column``, or those that the address says.
+    """Limit ``rows`` to the newest by ``column``, or to the window in the query string.
 
-    ``conditions`` is what else an index finds: if it leaves few rows, these are all looked at,
-    however old. One query to find the place, one more if there are such conditions.
+    ``conditions`` are further indexed conditions: if they leave few rows, all are searched. One
+    query to find the position, one more with such conditions.
 
     Raises:
-        IncorrectLookupParameters: the address names no place.
+        IncorrectLookupParameters: the query string has an invalid position.
     """
-    narrow = (conditions or Q()) & getattr(request, _NARROWED, Q())
+    narrowing = (conditions or Q()) & getattr(request, _NARROWING_ATTRIBUTE, Q())
     until = _given(request, column, UNTIL)
     if until not in {None, EVERYWHERE}:
         rows = rows.filter(**{f"{column}__lt": until})
+
     since = newest = _given(request, column, SINCE)
     if since is None:
         since = newest = _last_of_newest(rows, column)
-        if narrow and rows.filter(narrow).order_by()[: SMALL_RESULT + 1].count() <= SMALL_RESULT:
+        if (
+            narrowing
+            and rows.filter(narrowing).order_by()[: SMALL_RESULT + 1].count() <= SMALL_RESULT
+        ):
             since = None
+
     window = Window(_bound(since), _bound(until), _bound(newest))
-    setattr(request, _KEPT, window)
+    setattr(request, _WINDOW_ATTRIBUTE, window)
     return rows if window.since is None else rows.filter(**{f"{column}__gte": window.since})
 
 
-def _last_of_newest(rows: QuerySet[Any], column: str) -> Place | None:
-    """Return where the newest rows end; None if there are no others."""
-    two: list[Place] = list(
+def _last_of_newest(rows: QuerySet[Any], column: str) -> Position | None:
+    """Return the position of the last of the newest rows; None if there are no older ones."""
+    two: list[Position] = list(
         rows.order_by(f"-{column}").values_list(column, flat=True)[MAX_ROWS - 1 : MAX_ROWS + 1]
     )
     return two[0] if len(two) == 2 else None
 
 
 def search_everywhere(request: HttpRequest) -> None:
-    """Let this request look for words in all rows, whatever its address says, as for a file that takes its time."""
+    """Search all rows in this request, whatever its query string says; for exports."""
     query = _without(request.GET)
     query[SINCE] = EVERYWHERE
-    request.GET = query  # type: ignore[assignment]  # the stubs take the immutable kind only
+    request.GET = query  # type: ignore[assignment]  # the stubs expect an immutable one
 
 
 def window_of(request: HttpRequest) -> Window | None:
-    """Return where this request has looked for words; None if it looked for none."""
-    window: Window | None = getattr(request, _KEPT, None)
+    """Return the window that this request searched; None without a text search."""
+    window: Window | None = getattr(request, _WINDOW_ATTRIBUTE, None)
     return window
 
 
 def pinned_query(request: HttpRequest) -> str:
-    """Return the query string of a request by which the same rows are found later, whatever has come since."""
+    """Return the query string that finds the same rows later, whatever was added since."""
     window = window_of(request)
     if window is None:
         return str(request.META.get("QUERY_STRING", ""))
@@ -136,7 +133,7 @@ def pinned_query(request: HttpRequest) -> str:
 
 
 def links(request: HttpRequest, window: Window) -> Mapping[str, str]:
-    """Return the addresses, as query strings, of the rows ``before`` these and of the ``newest``; '' where none is."""
+    """Return query strings for the rows ``before`` the window and the ``newest``, '' for none."""
     before, newest = _without(request.GET), _without(request.GET)
     if window.since is not None:
         before[UNTIL] = _written(window.since)
@@ -147,7 +144,7 @@ def links(request: HttpRequest, window: Window) -> Mapping[str, str]:
 
 
 def _without(query: QueryDict) -> QueryDict:
-    """Return a copy without the places and the page number, which counts from them."""
+    """Return a copy without the window and the page number within it."""
     copy = query.copy()
     for name in (SINCE, UNTIL, "p"):
         copy.pop(name, None)
@@ -155,30 +152,32 @@ def _without(query: QueryDict) -> QueryDict:
 
 
 def _given(request: HttpRequest, column: str, name: str) -> Any:
-    """Return the place that the address names, None if it names none."""
+    """Return a position from the query string, None if it is missing."""
     text = request.GET.get(name, "")
     if text in {"", EVERYWHERE}:
         return text or None
     try:
-        place = int(text) if column == "pk" else datetime.fromisoformat(text)
+        position = int(text) if column == "pk" else datetime.fromisoformat(text)
     except ValueError as error:
         raise IncorrectLookupParameters(f"{name}={text}") from error
-    if isinstance(place, datetime) and timezone.is_naive(place):
+    if isinstance(position, datetime) and timezone.is_naive(position):
         raise IncorrectLookupParameters(f"{name}={text}")
-    return place
+    return position
 
 
-def _bound(place: Any) -> Place | None:
-    return None if place == EVERYWHERE else place
+def _bound(position: Any) -> Position | None:
+    return None if position == EVERYWHERE else position
 
 
-def _written(place: Place) -> str:
-    return str(place) if isinstance(place, int) else place.isoformat()
+def _written(position: Position) -> str:
+    return str(position) if isinstance(position, int) else position.isoformat()
 
 
-def _shown(place: Place | None) -> str:
-    if place is None:
+def _shown(position: Position | None) -> str:
+    if position is None:
         return ""
     return (
-        f"#{place}" if isinstance(place, int) else display.to_the_second(timezone.localtime(place))
+        f"#{position}"
+        if isinstance(position, int)
+        else display.to_the_second(timezone.localtime(position))
     )

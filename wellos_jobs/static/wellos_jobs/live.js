@@ -1,22 +1,22 @@
-/* Refreshes the part of a page that is marked data-wj-live, as often as the person at it has chosen.
-   It waits while rows are ticked, an action is chosen, a field has the focus, a text is unfolded or the tab is hidden. */
+/* Refreshes the page part marked data-wj-live at the interval the user has selected. It pauses while rows or an
+   action are selected, a field has focus, details are open or the tab is hidden. */
 "use strict";
 (function () {
   const KEY = "wellos_jobs.refresh";
-  const WHEN_NEW = "5";
+  const DEFAULT_SECONDS = "5";
 
   function stored() {
     try {
-      return window.localStorage.getItem(KEY) || WHEN_NEW;
-    } catch (error) { // the browser forbids storage: the choice lasts as long as the page
-      return WHEN_NEW;
+      return window.localStorage.getItem(KEY) || DEFAULT_SECONDS;
+    } catch (error) { // storage is blocked: the setting lasts as long as the page
+      return DEFAULT_SECONDS;
     }
   }
 
   function store(value) {
     try {
       window.localStorage.setItem(KEY, value);
-    } catch (error) { /* as above */ }
+    } catch (error) { /* see above */ }
   }
 
   function isBusy(part) {
@@ -45,26 +45,30 @@
     const choice = form.elements.every;
     const state = form.querySelector(".wj-live-state");
     let due = 0;
-    let underWay = false;
+    let isRefreshing = false;
+
     choice.value = stored();
-    if (choice.selectedIndex < 0) choice.value = WHEN_NEW;
+    if (choice.selectedIndex < 0) choice.value = DEFAULT_SECONDS;
     form.hidden = false;
+
     form.addEventListener("submit", (event) => event.preventDefault());
     choice.addEventListener("change", () => { store(choice.value); due = 0; choice.blur(); });
     document.body.addEventListener("htmx:responseError", () => { state.textContent = state.dataset.failed; });
     document.body.addEventListener("htmx:sendError", () => { state.textContent = state.dataset.failed; });
     document.body.addEventListener("htmx:afterSwap", () => { state.textContent = ""; bindActions(); });
+
     window.setInterval(() => {
       const part = document.querySelector("[data-wj-live]");
       const every = Number(choice.value) * 1000;
-      if (!part || !every || underWay) return;
+      if (!part || !every || isRefreshing) return;
       if (isBusy(part)) { state.textContent = state.dataset.paused; return; }
       if (state.textContent === state.dataset.paused) state.textContent = "";
+
       due += 250;
       if (due < every) return;
       due = 0;
-      underWay = true;
-      refresh(part).finally(() => { underWay = false; });
+      isRefreshing = true;
+      refresh(part).finally(() => { isRefreshing = false; });
     }, 250);
   }
 

@@ -1,19 +1,20 @@
-/* Follows jobs on a page: each element with data-wj-job shows how its job fares, until it has ended.
+/* Shows the live progress of jobs: each element with data-wj-job follows its job until it has finished.
 
-   data-wj-events and data-wj-status on that element are the URLs of job-events and job-status. Inside it, where they
-   are there: <progress> gets the percentage, [data-wj-percent] the same as text, [data-wj-state] the state,
-   [data-wj-message] what the job last said, and the link [data-wj-result] appears when there is something to open:
-   data-wj-result-url, else the "url" of the result. data-state on the element is for style sheets. Texts come from data-wj-label-<state>, -lost and -gone.
+   data-wj-events and data-wj-status on the element are the URLs of job-events and job-status. Optional children:
+   <progress> shows the percentage, [data-wj-percent] the same as text, [data-wj-state] the state, [data-wj-message] the
+   last message of the job, and the link [data-wj-result] appears once there is something to open: data-wj-result-url,
+   else the "url" of the result. data-state on the element is for style sheets. Texts come from data-wj-label-<state>,
+   -lost and -gone.
 
-   It listens to Server-Sent Events, and polls where those do not come through. The element fires "wellos:job" with
-   each status and "wellos:end" with the last one, as event.detail. Elements may come and go while the page is open. */
+   Uses Server-Sent Events, and polls if they are unavailable. The element fires "wellos:job" with each status and
+   "wellos:end" with the last one, as event.detail. Elements may be added and removed while the page is open. */
 "use strict";
 (function () {
-  const MOST_STREAMS = 4; // a browser opens six connections to a host over HTTP/1.1: the others poll
+  const MOST_STREAMS = 4; // browsers open six connections per host over HTTP/1.1; further elements poll
   const MOST_FAILURES = 3;
   const POLL = 2000;
   const LONGEST_PAUSE = 15000;
-  const SILENCE = 10000; // the first event comes at once, unless something on the way holds it back
+  const SILENCE = 10000; // the first event is sent at once, unless a proxy buffers it
   const FINAL = ["completed", "failed", "canceled"];
   const followers = new Map();
 
@@ -75,7 +76,7 @@
       try {
         if (!document.hidden || !this.job) await this.ask();
         this.failures = 0;
-        if (this.isLost && !this.isStopped) { // the server is back: it may stream again
+        if (this.isLost && !this.isStopped) { // the server is back: try to stream again
           this.isLost = false;
           this.start();
           return;
@@ -101,7 +102,7 @@
       if (FINAL.includes(job.state)) this.end();
     }
 
-    // --- what is shown
+    // --- display
 
     show(job) {
       this.job = job;
@@ -152,7 +153,7 @@
     return Array.from(followers.values()).filter((follower) => follower.source).length;
   }
 
-  function look() {
+  function scan() {
     for (const [root, follower] of followers) {
       if (!root.isConnected) { follower.stop(); followers.delete(root); }
     }
@@ -163,12 +164,12 @@
     }
   }
 
-  if (window.wellosJobsProgress) return; // the page includes the script twice
+  if (window.wellosJobsProgress) return; // included twice
   window.wellosJobsProgress = true;
   const hasElements = (nodes) => Array.from(nodes).some((node) => node.nodeType === Node.ELEMENT_NODE);
   new MutationObserver((changes) => {
-    if (changes.some((change) => hasElements(change.addedNodes) || hasElements(change.removedNodes))) look();
+    if (changes.some((change) => hasElements(change.addedNodes) || hasElements(change.removedNodes))) scan();
   }).observe(document.documentElement, { childList: true, subtree: true });
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", look);
-  else look();
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", scan);
+  else scan();
 }());

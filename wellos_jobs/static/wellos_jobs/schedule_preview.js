@@ -1,4 +1,4 @@
-/* Shows the next runs of a schedule while somebody types its line. Without this script the page shows them on save. */
+/* Shows the next runs of a schedule while the user edits it. Without this script, they are shown after saving. */
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {
@@ -8,6 +8,7 @@ document.addEventListener("DOMContentLoaded", () => {
   if (!box || fields.length === 0) {
     return;
   }
+
   let shown = address();
   let timer = 0;
   let request = new AbortController();
@@ -27,7 +28,7 @@ document.addEventListener("DOMContentLoaded", () => {
     request.abort();
     request = new AbortController();
     try {
-      // A login page that we are sent to must not land in the box.
+      // A redirect to the login page must not be shown in the box.
       const response = await fetch(wanted, { redirect: "error", signal: request.signal });
       if (!response.ok) {
         throw new Error(`status ${response.status}`);
@@ -37,7 +38,7 @@ document.addEventListener("DOMContentLoaded", () => {
     } catch (error) {
       if (error.name !== "AbortError") {
         box.classList.add("wj-stale");
-        shown = ""; // the next event tries again
+        shown = ""; // retry on the next event
       }
     }
   }
@@ -47,6 +48,6 @@ document.addEventListener("DOMContentLoaded", () => {
     timer = setTimeout(refresh, 250);
   }
 
-  // The calendar and the clock of the admin fill a field without an event, but then give it the focus.
+  // The admin's calendar and clock fill a field without an input event, but then focus it.
   ["input", "change", "focusin"].forEach((event) => document.addEventListener(event, soon));
 });
