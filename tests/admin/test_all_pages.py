@@ -446,7 +446,7 @@ def test_replay_and_discard_of_dead_letters(root: Client, books: Books) -> None:
     assert messages(response) == ["2 dead letters replayed"]
     shown = text(act(root, LETTERS, "discard_dead_letters", [first, third]))
     assert "1 dead letter is closed; its job stays failed" in shown
-    assert "1 is replayed already" in shown
+    assert "1 is already replayed" in shown
     response = act(
         root, LETTERS, "discard_dead_letters", [first, third], confirm="yes", reason="gone"
     )

@@ -100,7 +100,7 @@ def test_dead_letters_are_grouped_by_fault(root: Client) -> None:
     shown = text(root.get(FAULTS))
     assert "4 dead letters" in shown
     assert re.search(
-        r"test-fail default ValueError : the partner is away 3 .*?3 letters in the last 14 days",
+        r"test-fail default ValueError : the partner is away 3 .*?3 dead letters in the last 14 days",
         shown,
     )
     assert fault_url(away[0]) in root.get(FAULTS).content.decode()
@@ -314,7 +314,7 @@ def test_closed_dead_letters_have_no_buttons(root: Client) -> None:
     (letter,) = fail()
     operations.discard(letter)
     assert buttons(root.get(dead_letter_url(letter))) == set()
-    assert "discarded already" in text(root.get(dead_letter_url(letter, "act/replay/")))
+    assert "already discarded" in text(root.get(dead_letter_url(letter, "act/replay/")))
     response = root.post(dead_letter_url(letter, "act/replay/"), REASON, follow=True)
     assert f"Dead letter {letter.pk} is discarded already" in messages(response)
     assert "No dead letters of this fault match" in text(root.get(fault_url(letter)))
@@ -332,7 +332,7 @@ def test_dead_letters_of_rq_jobs_can_only_be_discarded(root: Client) -> None:
         job=job, reason="exhausted", fingerprint="f0", created_at=timezone.now()
     )
     assert buttons(root.get(dead_letter_url(letter))) == {"assign", "discard"}
-    assert "enqueued with plain RQ" in text(root.get(dead_letter_url(letter, "act/edit/")))
+    assert "enqueued by plain RQ code" in text(root.get(dead_letter_url(letter, "act/edit/")))
 
 
 def organizations_of(user: User) -> list[str] | None:
@@ -487,7 +487,7 @@ def test_the_canary(root: Client, ending: str) -> None:
 
 
 def test_no_canary_without_open_dead_letters() -> None:
-    with pytest.raises(InvalidOperation, match="None of these dead letters is open"):
+    with pytest.raises(InvalidOperation, match="No letter of these is open"):
         operations.send_canary(DeadLetter.objects.all())
 
 
@@ -576,7 +576,7 @@ def test_assign_from_the_list(root: Client) -> None:
     }
     asked = text(root.post(LETTERS, sent))
     assert "1 open dead letter is assigned" in asked
-    assert "1 is discarded already" in asked
+    assert "1 is already discarded" in asked
     wrong = root.post(LETTERS, {**sent, "confirm": "yes", "reason": "x", "person": "nobody-here"})
     assert "There is no staff member with the username" in text(wrong)
     done = root.post(
@@ -591,7 +591,7 @@ def test_the_list_matches_the_page_of_a_fault(root: Client) -> None:
     page = root.get(
         f"{fault_url(mine[0])}?queue=email&organization=acme&window=7d&name=test-fail"
     ).content.decode()
-    address = re.search(r'href="([^"]+)">Choose some of them', page)
+    address = re.search(r'href="([^"]+)">Select individual dead letters', page)
     assert address is not None
     shown = root.get(html.unescape(address[1]))
     assert "2 dead letters" in text(shown)

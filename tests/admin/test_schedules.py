@@ -317,7 +317,7 @@ def test_the_list_while_redis_is_down(root: Client, use_redis: UseRedis) -> None
     make()
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
     shown = text(root.get(LIST))
-    assert "The Redis of queue default cannot be asked" in shown
+    assert "The Redis of queue default is unreachable" in shown
     assert "nightly" in shown
     assert "No scheduler is running" not in shown
 
@@ -519,7 +519,7 @@ def test_declared_fields_are_read_only(root: Client) -> None:
     assert row.cron == "0 5 * * *"
     shown = text(root.get(operation_url(row)))
     assert "Changed in the admin; the declared values do not apply: cron 0 2 * * *" in shown
-    assert "code, changed by hand" in text(root.get(LIST))
+    assert "code, changed in the admin" in text(root.get(LIST))
 
 
 def test_an_invalid_stored_row_can_be_fixed(root: Client) -> None:
@@ -568,7 +568,7 @@ def test_choices_of_the_report_form(root: Client) -> None:
         r'<option value="([^"]*)"[^>]*>([^<]*)',
         page.split('name="report_type"')[1].split("</select>")[0],
     )
-    assert choices == [("", "the usual one (Hours worked)"), ("hours", "Hours worked")]
+    assert choices == [("", "default (Hours worked)"), ("hours", "Hours worked")]
     reports.unregister("hours")
     assert 'type="text" name="report_type"' in root.get(f"{REPORTS}add/").content.decode()
 
@@ -621,7 +621,7 @@ def test_change_a_report(root: Client) -> None:
 
 def test_an_unregistered_report_type_is_kept(root: Client) -> None:
     row = schedules.schedule_organization_reports("acme", "0 7 * * 1", report_type="old")
-    assert "old (nobody registers it)" in text(root.get(operation_url(row)))
+    assert "old (not registered)" in text(root.get(operation_url(row)))
     root.post(operation_url(row), {**REPORT_FORM, "report_type": "old"})
     assert OrganizationReportSchedule.objects.get().report_type == "old"
 
