@@ -113,7 +113,7 @@ class FlowPage(PageWithActions):
             "flow_id": flow_id,
             "tally": tally,
             "counts": counts_shown(tally),
-            "begun": ids.moment_of(flow_id),
+            "started": ids.moment_of(flow_id),
             "jobs": [self._line(depth, job) for depth, job in groups.as_tree(jobs)],
             "picture": picture.svg if picture is not None else "",
             "more": max(0, tally.total - JOBS),

@@ -72,19 +72,21 @@ def picture(
 def _edges(job: JobRecord) -> list[Edge]:
     """Return (needed, needing) pairs of the flow, else of the job itself."""
     if job.flow_id is not None:
-        chosen = Q(job__flow_id=job.flow_id)
+        condition = Q(job__flow_id=job.flow_id)
     else:
-        chosen = Q(job=job.pk) | Q(needs=job.pk)
-    found = JobDependency.objects.filter(chosen).order_by("pk")
+        condition = Q(job=job.pk) | Q(needs=job.pk)
+    found = JobDependency.objects.filter(condition).order_by("pk")
     return list(found.values_list("needs_id", "job_id")[: 10 * MAX_JOBS])
 
 
 def _nodes(job: JobRecord, edges: Iterable[Edge], visible: QuerySet[JobRecord]) -> list[JobRecord]:
     wanted = list({key for edge in edges for key in edge} | {job.pk})[: 2 * MAX_JOBS]
-    chosen = Q(pk__in=wanted)
+    condition = Q(pk__in=wanted)
     if job.flow_id is not None:
-        chosen |= Q(flow_id=job.flow_id)
-    return list(visible.filter(chosen).order_by("created_at", "pk").only(*COLUMNS)[: MAX_JOBS + 1])
+        condition |= Q(flow_id=job.flow_id)
+    return list(
+        visible.filter(condition).order_by("created_at", "pk").only(*COLUMNS)[: MAX_JOBS + 1]
+    )
 
 
 def _url(site: AdminSite, node: JobRecord) -> str:

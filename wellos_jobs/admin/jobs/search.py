@@ -166,9 +166,9 @@ def _state(text: str) -> str:
 
 def _by_id(text: str) -> Q:
     """Match jobs with this id or RQ id, or whose id begins with this text."""
-    chosen = ids.parse_id(text)
-    if chosen is not None:
-        return Q(pk=chosen) | Q(rq_id=text)
+    job_id = ids.parse_id(text)
+    if job_id is not None:
+        return Q(pk=job_id) | Q(rq_id=text)
     found = Q(rq_id=text)
     for first, last in _begun(text):
         found |= Q(pk__range=(first, last))
