@@ -67,13 +67,13 @@ def test_a_queue_is_paused_emptied_and_resumed(page: Any) -> None:
     open_page(page, "queues")
     card = page.locator("li.wj-card", has_text="dynamic")
     card.get_by_role("button", name="Pause").click()
-    confirm(page, "Queue dynamic is paused")
+    confirm(page, "Queue dynamic was paused")
     assert queues.counts("dynamic").paused
     card.get_by_role("button", name="Empty").click()
     confirm(page, "Queue dynamic: 3 jobs canceled")
     assert queues.counts("dynamic").waiting == 0
     card.get_by_role("button", name="Resume").click()
-    confirm(page, "Queue dynamic runs again")
+    confirm(page, "Queue dynamic was resumed")
     assert not queues.counts("dynamic").paused
     assert audited("emptied", "queue").target_id == "dynamic"
 
@@ -118,14 +118,14 @@ def test_a_view_is_saved_opened_and_deleted(page: Any) -> None:
     open_page(page, "jobrecord_changelist", query="?state__exact=canceled")
     page.get_by_text("Save this view").click()
     page.get_by_label("View name").fill("what was stopped")
-    page.get_by_role("button", name="Keep", exact=True).click()
-    page.get_by_text("View “what was stopped” is kept").wait_for()
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_text("The view “what was stopped” was saved").wait_for()
     open_page(page, "jobrecord_changelist")
     page.get_by_role("link", name="what was stopped").click()
     page.wait_for_url("**state__exact=canceled**")
     page.locator("summary[aria-label='Change view what was stopped']").click()
     page.get_by_role("button", name="Delete").locator("visible=true").click()
-    page.get_by_text("View “what was stopped” is deleted").wait_for()
+    page.get_by_text("The view “what was stopped” was deleted").wait_for()
     assert not SavedView.objects.filter(name="what was stopped").exists()
 
 
@@ -170,7 +170,7 @@ def test_a_copy_with_edited_data_is_enqueued(page: Any) -> None:
     open_page(page, "jobrecord_change", handle.id)
     page.get_by_role("link", name="Edit a copy and enqueue").click()
     page.get_by_label("Data").fill('{"value": "second"}')
-    confirm(page, "is enqueued")
+    confirm(page, "was enqueued")
     assert JobRecord.objects.latest("created_at").data == {"value": "second"}
 
 
@@ -190,7 +190,7 @@ def test_actions_on_a_dead_letter(page: Any, button: str, told: str, status: str
     open_page(page, "deadletter_change", letter.pk)
     page.get_by_role("link", name=button, exact=True).click()
     if button == "Assign":
-        page.get_by_label("Person").fill("root")
+        page.get_by_label("Assignee").fill("root")
         page.get_by_label("Note").fill("is looked at")
     confirm(page, told)
     letter.refresh_from_db()
@@ -207,7 +207,7 @@ def test_actions_on_a_fault(page: Any) -> None:
     count = found.filter(fingerprint=letter.fingerprint).count()
     open_page(page, "fault", letter.fingerprint)
     page.get_by_role("link", name="Assign", exact=True).click()
-    page.get_by_label("Person").fill("root")
+    page.get_by_label("Assignee").fill("root")
     confirm(page, "assigned")
     page.get_by_role("link", name="Replay all").click()
     page.get_by_label("Maximum rows per second").fill("50")
@@ -283,7 +283,7 @@ def test_a_flow_is_retried_and_canceled(page: Any) -> None:
     flow_id = JobRecord.objects.get(pk=flow.handles[0].id).flow_id
     open_page(page, "flow", flow_id)
     page.get_by_role("button", name="Retry failed jobs").click()
-    confirm(page, "job.* again")
+    confirm(page, "job.* retried")
     page.get_by_role("button", name="Cancel").click()
     confirm(page, "2 jobs canceled")
     Books().fold()
@@ -311,7 +311,7 @@ def test_a_breaker_is_tripped_and_reset(page: Any) -> None:
     row.get_by_role("button", name="Trip").click()
     confirm(page, "Breaker partner is open until it is reset")
     row.get_by_role("button", name="Reset").click()
-    confirm(page, "Breaker partner is closed")
+    confirm(page, "Breaker partner was closed")
 
 
 def test_a_worker_is_quiet_resumes_and_stops(page: Any) -> None:

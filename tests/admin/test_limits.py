@@ -176,12 +176,12 @@ def test_a_corrupt_job_hash_and_an_invalid_id(root: Client, redis_client: redis.
     assert "test-single" in text(root.get(LIMITS))
     redis_client.delete(keys.running("c:test-single"))
     redis_client.set(keys.running("c:test-single"), "not a set")
-    assert "Redis is unreachable" in text(root.get(LIMITS))
+    assert "Redis cannot be asked" in text(root.get(LIMITS))
 
 
 def test_redis_is_down(root: Client, use_redis: UseRedis) -> None:
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
-    assert "Redis is unreachable" in text(root.get(LIMITS))
+    assert "Redis cannot be asked" in text(root.get(LIMITS))
     act(root, "trip", "b:partner")
     assert not AuditEntry.objects.exists()
 
@@ -213,7 +213,7 @@ def test_a_breaker_is_tripped_and_reset(root: Client) -> None:
     assert "Breaker partner is open until it is reset" in shown
     assert "after a reset" in shown
     act(root, "reset", "b:partner")
-    assert "Breaker partner is closed" in text(root.get(LIMITS))
+    assert "Breaker partner was closed" in text(root.get(LIMITS))
     act(root, "reset", "b:partner")
     assert "was already closed" in text(root.get(LIMITS))
 
@@ -281,7 +281,7 @@ def test_limits_in_the_browser(page: Any) -> None:
     page.locator("tr", has_text="partner").get_by_role("button", name="Reset").click()
     page.get_by_label("Reason").fill("they are back")
     page.get_by_role("button", name="Reset").click()
-    page.get_by_text("Breaker partner is closed").wait_for()
+    page.get_by_text("Breaker partner was closed").wait_for()
     page.get_by_label("Key").fill("scales")
     page.get_by_role("button", name="Find").click()
     page.get_by_text("Show all").wait_for()

@@ -229,7 +229,7 @@ def test_pause_and_resume(root: Client) -> None:
     assert not queues.counts("email").paused
     assert act(root, "pause", "email").status_code == 302
     assert queues.counts("email").paused
-    assert "Queue email is paused" in text(root.get(QUEUES))
+    assert "Queue email was paused" in text(root.get(QUEUES))
     act(root, "resume", "email")
     assert not queues.counts("email").paused
     act(root, "resume", "email")
@@ -372,7 +372,7 @@ def test_pause_in_the_browser(page: Any) -> None:
     axe(page)
     page.get_by_label("Reason").fill("the partner asked")
     page.get_by_role("button", name="Pause").click()
-    page.get_by_text("Queue email is paused").wait_for()
+    page.get_by_text("Queue email was paused").wait_for()
     assert queues.counts("email").paused
 
 

@@ -95,7 +95,7 @@ def test_a_view_is_renamed_and_overwritten(root: Client) -> None:
     change(root, "share", view)
     renamed = change(root, "rename", view, name=" broken mails ", query="state__exact=failed")
     assert renamed["Location"] == f"{JOBS}?state__exact=failed", "the list stays as it was"
-    assert "View “mails” is called “broken mails” now" in text(root.get(JOBS))
+    assert "The view “mails” was renamed to “broken mails”" in text(root.get(JOBS))
     given = change(root, "overwrite", view, query="state__exact=failed&queue=email&p=2")
     assert given["Location"] == f"{JOBS}?queue=email&state__exact=failed"
     view.refresh_from_db()
@@ -137,8 +137,8 @@ def test_a_view_in_the_browser(page: Any) -> None:
     narrow(page)
     page.get_by_text("Save this view").click()
     page.get_by_label("View name").fill("what failed")
-    page.get_by_role("button", name="Keep", exact=True).click()
-    page.get_by_text("View “what failed” is kept").wait_for()
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_text("The view “what failed” was saved").wait_for()
     page.goto(JOBS)
     page.get_by_role("link", name="what failed").click()
     page.wait_for_url("**state__exact=failed**")
@@ -148,7 +148,7 @@ def test_a_view_in_the_browser(page: Any) -> None:
     axe(page, without=OF_DJANGO)
     page.get_by_label("Name", exact=True).fill("mails")
     page.get_by_role("button", name="Rename").click()
-    page.get_by_text("is called “mails” now").wait_for()
+    page.get_by_text("was renamed to “mails”").wait_for()
     page.get_by_label("Change view mails").click()
     page.get_by_role("button", name="Update to current filters").click()
     page.get_by_text("The view “mails” now has the current filters").wait_for()

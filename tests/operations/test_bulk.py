@@ -72,7 +72,7 @@ def test_all_that_match_are_replayed_by_a_job(root: Client) -> None:
     assert (operation.done, operation.refused, operation.percent) == (5, 0, 100)
     assert DeadLetter.objects.filter(status=DeadLetterStatus.REPLAYED).count() == 5
     assert DeadLetter.objects.get(job__queue="slow").status == DeadLetterStatus.OPEN
-    assert "Rows 5 Done 5 Left alone 0" in text(root.get(response["Location"]))
+    assert "Rows 5 Done 5 Skipped 0" in text(root.get(response["Location"]))
     entry = AuditEntry.objects.get(target_type="bulk")
     assert (entry.action, entry.actor_name, entry.reason) == (
         "replay_dead_letters",
@@ -486,7 +486,7 @@ def test_many_are_not_counted_while_somebody_waits(
     assert "4+ failed jobs are retried" in shown
     assert "0 delayed jobs" not in shown
     assert "5+ completed jobs are left unchanged" in shown
-    assert "4+ chosen" in shown
+    assert "4+ selected" in shown
     assert "and more" in shown
     operation = begun(root, JOBS, "retry_jobs")
     assert "Rows not counted yet" in text(root.get(f"{OPERATIONS}{operation.pk}/change/"))
@@ -553,4 +553,4 @@ def test_an_operation_whose_job_is_no_longer_kept(root: Client) -> None:
     operation = begun(root, LETTERS, "discard_dead_letters")
     JobRecord.objects.filter(pk=operation.job_id).delete()
     assert "Discard dead letters" in text(root.get(OPERATIONS))
-    assert "gone" in text(root.get(f"{OPERATIONS}{operation.pk}/change/"))
+    assert "job deleted" in text(root.get(f"{OPERATIONS}{operation.pk}/change/"))
