@@ -97,8 +97,8 @@ class Migration(migrations.Migration):
                 ('run_histogram', models.JSONField(default=list)),
             ],
             options={
-                'verbose_name': 'statistic of a day',
-                'verbose_name_plural': 'statistics of days',
+                'verbose_name': 'daily statistic',
+                'verbose_name_plural': 'daily statistics',
                 'ordering': ['-begins_at', 'queue', 'name'],
                 'abstract': False,
                 'constraints': [models.UniqueConstraint(fields=('begins_at', 'queue', 'name'), name='wellos_daystatistic_once')],
@@ -125,8 +125,8 @@ class Migration(migrations.Migration):
                 ('run_histogram', models.JSONField(default=list)),
             ],
             options={
-                'verbose_name': 'statistic of an hour',
-                'verbose_name_plural': 'statistics of hours',
+                'verbose_name': 'hourly statistic',
+                'verbose_name_plural': 'hourly statistics',
                 'ordering': ['-begins_at', 'queue', 'name'],
                 'abstract': False,
                 'constraints': [models.UniqueConstraint(fields=('begins_at', 'queue', 'name'), name='wellos_hourstatistic_once')],

@@ -62,19 +62,19 @@ class JobStatistic(Counts):
 
 
 class HourStatistic(Counts):
-    """What happened in one hour of UTC: the same counts again, so that a week is quick to read."""
+    """What happened in one hour of UTC: the same counts again, so a week is quick to read."""
 
     class Meta(Counts.Meta):
-        verbose_name = _("statistic of an hour")
-        verbose_name_plural = _("statistics of hours")
+        verbose_name = _("hourly statistic")
+        verbose_name_plural = _("hourly statistics")
 
 
 class DayStatistic(Counts):
-    """What happened on one day of UTC: the same counts again, so that a quarter is quick to read."""
+    """What happened on one day of UTC: the same counts again, so a quarter is quick to read."""
 
     class Meta(Counts.Meta):
-        verbose_name = _("statistic of a day")
-        verbose_name_plural = _("statistics of days")
+        verbose_name = _("daily statistic")
+        verbose_name_plural = _("daily statistics")
 
 
 @dataclass(frozen=True)
