@@ -18,7 +18,7 @@ from wellos_jobs.models import AuditEntry
 from wellos_jobs.monitoring import workers as live_workers
 from wellos_jobs.processes.child import Child
 from wellos_jobs.processes.slot import Slot
-from wellos_jobs.worker.heartbeat import Presence
+from wellos_jobs.worker.heartbeat import Heartbeat
 
 from ..conftest import UseRedis
 from ..jobs import noop, scripted
@@ -34,8 +34,8 @@ WORKERS = "/admin/wellos_jobs/queues/workers/"
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_notices")]
 
 
-def presence(token: str = "t1", kind: str = "workers") -> Presence:
-    known = Presence(wellos_redis.source_client("default", "work"), token, kind, ["default"], 90)
+def presence(token: str = "t1", kind: str = "workers") -> Heartbeat:
+    known = Heartbeat(wellos_redis.source_client("default", "work"), token, kind, ["default"], 90)
     known.renew([])
     return known
 

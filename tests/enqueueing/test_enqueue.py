@@ -223,7 +223,7 @@ def test_with_redis_away_the_caller_gets_a_handle_and_a_line_in_the_log(
     assert [handle.state for handle in handles] == [JobState.WAITING] * 2
     texts = [record.getMessage() for record in caplog.records]
     assert any(
-        "Redis is down" in text and "the relay will push 1 committed jobs" in text for text in texts
+        "Redis is away" in text and "the relay will push 1 committed jobs" in text for text in texts
     )
     assert any("2 committed jobs" in text for text in texts)
 

@@ -311,7 +311,7 @@ def test_a_run_that_is_repeated_goes_on_behind_the_last_row(
         return chunks(*args)
 
     monkeypatch.setattr(bulk, "_process_chunk", dies_in_the_third)
-    outcome = execution.run(claim, hand.alarm)
+    outcome = execution.run(claim, hand.timer)
     assert outcome.kind == "retried"
     hand.settle(claim, outcome)
     operation.refresh_from_db()

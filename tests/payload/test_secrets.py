@@ -19,7 +19,7 @@ from django.test import Client
 from wellos_jobs import JobHandle, operations
 from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord
 from wellos_jobs.states import JobState
-from wellos_jobs.worker.log_masking import masked_logs
+from wellos_jobs.worker.log_masking import mask_logs
 
 from .. import jobs
 from ..support.processes import Fleet
@@ -171,7 +171,7 @@ def test_log_lines_of_a_run_are_masked(careless: str, caplog: pytest.LogCaptureF
                     logger.exception("it went wrong")
 
     before = logging.getLogRecordFactory()
-    with masked_logs([TOKEN]):
+    with mask_logs([TOKEN]):
         if careless == "thread":
             careless = "argument"
             thread = threading.Thread(target=write)
@@ -187,11 +187,11 @@ def test_log_lines_of_a_run_are_masked(careless: str, caplog: pytest.LogCaptureF
 
 
 def test_log_lines_without_a_secret_stay_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
-    with masked_logs([TOKEN]):
+    with mask_logs([TOKEN]):
         logging.getLogger("some.library").warning("%s of %d", "one", 2)
     assert (caplog.records[0].msg, caplog.records[0].args) == ("%s of %d", ("one", 2))
     before = logging.getLogRecordFactory()
-    with masked_logs([]):
+    with mask_logs([]):
         assert logging.getLogRecordFactory() is before
 
 

@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "models",
         "monitoring",
         "payload",
+        "processes",
         "signals",
         "states",
         "status",

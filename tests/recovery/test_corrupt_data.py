@@ -67,7 +67,7 @@ def test_a_failing_task_of_the_supervisor_ends_no_process(
     supervisor.wait_for_output("started, pid")
     redis_client.delete(keys.SUPERVISORS)
     redis_client.set(keys.SUPERVISORS, "not a sorted set")
-    supervisor.wait_for_output("supervisor: a duty failed")
+    supervisor.wait_for_output("supervisor: a call failed")
     handle = noop.enqueue()
     processes.wait_until(lambda: handle.state is JobState.COMPLETED)
     assert supervisor.is_running()

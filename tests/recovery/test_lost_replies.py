@@ -187,7 +187,7 @@ def test_a_late_kill_is_not_attributed_to_the_next_job() -> None:
     child.killed_for, child.killed_job = "timeout", hung.job_id
     rescued = [
         rescue(hand.connection, why, why, worker=hand.name, job_id=job_id)  # type: ignore[arg-type]
-        for why, job_id in child.fates(clean=False)
+        for why, job_id in child.rescues(clean=False)
     ]
     assert [[job.id for job in jobs] for jobs in rescued] == [[], [str(second)]]
     assert (first.state, second.state) == ("completed", "waiting")

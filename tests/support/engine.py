@@ -22,7 +22,7 @@ from wellos_jobs.processes.slot import Slot
 from wellos_jobs.worker import execution
 from wellos_jobs.worker.progress import Reporter
 from wellos_jobs.worker.rq_jobs import ForeignRunner
-from wellos_jobs.worker.timeouts import Alarm
+from wellos_jobs.worker.timeouts import RunTimer
 from wellos_jobs.worker.worker import SET_TTL, Worker, WorkerOptions
 
 from .proxies import CuttingProxy
@@ -44,7 +44,7 @@ class Hand:
         rq_workers.birth(self.connection, name, self.queues, pid=1, ttl=90)
         broker.run(self.connection, "register", self.queue_set, SET_TTL, *self.queues)
         self.claimer = Claimer(name, self.queue_set, self.connection)
-        self.alarm = Alarm()
+        self.timer = RunTimer()
 
     def claim(self) -> Claim | None:
         """Ask for a job once."""
@@ -64,7 +64,7 @@ class Hand:
         """Run a claimed job (the next one by default) and settle how it ended."""
         claim = claim or self.take()
         reporter = Reporter(self.claimer, claim)
-        outcome = execution.run(claim, self.alarm, reporter)
+        outcome = execution.run(claim, self.timer, reporter)
         reporter.flush()
         assert self.settle(claim, outcome)
         return outcome

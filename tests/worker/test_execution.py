@@ -37,7 +37,7 @@ from wellos_jobs.errors import InvalidOperation, JobHandedBack, JobStopped
 from wellos_jobs.models import JobRecord
 from wellos_jobs.states import FailureReason
 from wellos_jobs.worker.execution import run
-from wellos_jobs.worker.timeouts import Alarm
+from wellos_jobs.worker.timeouts import RunTimer
 
 from ..jobs import echo, secret
 from ..support.engine import Hand
@@ -423,10 +423,10 @@ def test_the_last_timeout_is_the_reason_of_the_letter(bench: Bench) -> None:
 def test_after_a_run_no_alarm_is_left(bench: Bench) -> None:
     assert bench.run(give_back, timeout=0.2).kind == "completed"
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-    alarm = Alarm()
-    assert alarm.interrupt(JobStopped()) is False
+    timer = RunTimer()
+    assert timer.interrupt(JobStopped()) is False
     with pytest.raises(ValueError, match="broken"):
-        alarm.call(throw, {"what": "plain"}, 0.2)
+        timer.call(throw, {"what": "plain"}, 0.2)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
@@ -439,14 +439,14 @@ def test_an_order_from_outside_ends_the_run(
 ) -> None:
     bench.enqueue(function)
     hand = Hand()
-    previous = signal.signal(signal.SIGUSR1, lambda *_: hand.alarm.interrupt(error))
+    previous = signal.signal(signal.SIGUSR1, lambda *_: hand.timer.interrupt(error))
     main = threading.main_thread().ident
     timer = threading.Timer(0.1, signal.pthread_kill, [main, signal.SIGUSR1])
     timer.start()
     try:
         claim = hand.take()
         started = time.monotonic()
-        outcome = run(claim, hand.alarm)
+        outcome = run(claim, hand.timer)
     finally:
         timer.join()
         signal.signal(signal.SIGUSR1, previous)
@@ -469,7 +469,7 @@ def test_a_job_given_back_does_not_lose_an_attempt_and_runs_first(bench: Bench) 
 def test_outside_the_main_thread_a_run_has_no_alarm(bench: Bench) -> None:
     results: list[Any] = []
     thread = threading.Thread(
-        target=lambda: results.append(Alarm().call(lambda value: value, {"value": 7}, 0.01))
+        target=lambda: results.append(RunTimer().call(lambda value: value, {"value": 7}, 0.01))
     )
     thread.start()
     thread.join(10)
@@ -496,7 +496,7 @@ def test_a_connection_that_broke_before_a_run_is_closed(
     claim = Hand().take()
     monkeypatch.setattr(connection, "is_usable", lambda: False)
     break_connection()
-    assert json.loads(run(claim, Alarm()).result) is False
+    assert json.loads(run(claim, RunTimer()).result) is False
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
@@ -506,7 +506,7 @@ def test_a_connection_that_breaks_in_a_run_is_closed(
     bench.enqueue(break_connection)
     claim = Hand().take()
     monkeypatch.setattr(connection, "is_usable", lambda: False)
-    run(claim, Alarm())
+    run(claim, RunTimer())
     assert not tell_whether_connected()
 
 
@@ -521,5 +521,5 @@ def test_run_raises_nothing_whatever_the_claim() -> None:
     claim = Claim(
         *("id", "no-such-job", b"", "default", 1, 1, 5.0, "default", 0, "", "", "", "run", None, 5),
     )
-    assert run(claim, Alarm()).reason is FailureReason.UNKNOWN_JOB
+    assert run(claim, RunTimer()).reason is FailureReason.UNKNOWN_JOB
     assert sys.exc_info() == (None, None, None)

@@ -17,12 +17,11 @@ from wellos_jobs.broker import job_hash, keys
 from wellos_jobs.models import DeadLetter, JobLog, JobRecord
 from wellos_jobs.worker import execution, log_capture
 from wellos_jobs.worker.log_capture import (
-    LONGEST_LINE,
-    MOST_BYTES,
-    MOST_LINES,
+    MAX_BYTES,
+    MAX_LINE,
+    MAX_LINES,
     RunLog,
-    as_text,
-    caught,
+    capture_logs,
 )
 
 from ..jobs import noop
@@ -141,7 +140,6 @@ def test_what_a_completed_run_wrote() -> None:
         ("INFO", "shop.stock", "counting A"),
         ("WARNING", "shop.stock", "shelf A is empty"),
     ]
-    assert as_text([0.25, "INFO", "shop", "x"]) == "00:00:00.250 INFO     shop: x"
 
 
 def test_every_run_has_its_own_whatever_its_end() -> None:
@@ -228,31 +226,31 @@ def test_a_foreign_job() -> None:
 
 def filled(*lengths: int) -> RunLog:
     log = RunLog(logging.INFO)
-    with caught(log):
+    with capture_logs(log):
         for number, length in enumerate(lengths):
             logger.info(f"{number:06}" + "x" * (length - 6))
     return log
 
 
 def test_the_last_lines_are_kept() -> None:
-    log = filled(*[10] * (MOST_LINES + 7))
-    assert (len(log.lines), log.dropped) == (MOST_LINES, 7)
+    log = filled(*[10] * (MAX_LINES + 7))
+    assert (len(log.lines), log.dropped) == (MAX_LINES, 7)
     assert log.lines[0][3].startswith("000007")
-    assert log.told()["log_dropped"] == 7
+    assert log.as_detail()["log_dropped"] == 7
 
 
 def test_as_many_bytes_as_fit() -> None:
-    log = filled(*[LONGEST_LINE] * 20)
-    assert sum(len(line[3]) for line in log.lines) <= MOST_BYTES
+    log = filled(*[MAX_LINE] * 20)
+    assert sum(len(line[3]) for line in log.lines) <= MAX_BYTES
     assert len(log.lines) + log.dropped == 20
     assert log.lines[-1][3].startswith("000019")
 
 
 def test_one_long_line_is_cut() -> None:
     log = RunLog(logging.INFO)
-    with caught(log):
-        logger.info("ä" * LONGEST_LINE * 2)
-    assert len(log.lines[0][3]) == LONGEST_LINE
+    with capture_logs(log):
+        logger.info("ä" * MAX_LINE * 2)
+    assert len(log.lines[0][3]) == MAX_LINE
 
 
 def test_nothing_is_left_behind() -> None:
@@ -281,7 +279,7 @@ def test_a_stale_run_leaves_no_log() -> None:
     hand = Hand()
     claim = hand.take()
     hand.connection.hset(keys.job(claim.id), job_hash.RUN, "somebody-else")
-    outcome = execution.run(claim, hand.alarm)
+    outcome = execution.run(claim, hand.timer)
     assert outcome.log
     assert not hand.settle(claim, outcome)
     Books().fold()

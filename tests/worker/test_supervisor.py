@@ -165,7 +165,7 @@ def test_a_process_makes_way_for_a_new_one_after_so_many_jobs(processes: Fleet) 
     assert worker.wait() == 0
     assert all_have_state("completed", 7)
     assert len(set(JobRecord.objects.values_list("worker", flat=True))) == 3
-    assert worker.output().count("makes way for a successor after 3 jobs") == 2
+    assert worker.output().count("is replaced after 3 jobs") == 2
 
 
 @pytest.mark.parametrize(("mebibytes", "workers"), [("1", 4), ("100000", 1)])
@@ -177,7 +177,7 @@ def test_a_process_that_has_grown_makes_way_for_a_new_one(
     assert worker.wait() == 0
     assert all_have_state("completed", 4)
     assert len(set(JobRecord.objects.values_list("worker", flat=True))) == workers
-    assert ("makes way for a successor: it holds " in worker.output()) == (workers > 1)
+    assert ("is replaced: it uses " in worker.output()) == (workers > 1)
     assert not JobAttempt.objects.exists()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import broker, payload
 from ..broker import job_hash
 from ..errors import JobNotFound
+from ..processes.backoff import Backoff
 from ..states import STATE_OF_RQ_STATUS, JobState
 from . import control
 
@@ -108,13 +109,12 @@ class JobHandle:
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the job is final, at most ``timeout`` seconds; tell whether it is."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        pause = _FIRST_PAUSE
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, factor=1.5)
         while not self.state.is_final:
             left = _LONGEST_PAUSE if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 return False
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            time.sleep(min(backoff.next(), left))
         return True
 
     def explain(self) -> str:

@@ -17,7 +17,8 @@ from .. import broker, conf
 from ..broker import events, rq_workers
 from ..database import job_databases
 from ..ledger.ledger import NewEpoch
-from ..processes.intervals import Rota
+from ..processes.backoff import Backoff
+from ..processes.intervals import IntervalTimer
 from ..processes.slot import Slot
 from . import backlog
 from .per_database import DatabaseMaintenance
@@ -50,8 +51,8 @@ class Housekeeping:
         self.stopping = False
         self._trimmed = ""
         """The position up to which this process has trimmed the stream."""
-        self.rota = Rota()
-        self._pause = 0.0
+        self.intervals = IntervalTimer()
+        self._backoff = Backoff(0.1, LONGEST_PAUSE)
 
     def run(self) -> int:
         """Run until SIGTERM, then apply the remaining events and return."""
@@ -62,11 +63,10 @@ class Housekeeping:
             try:
                 with broker.refusals_as_away():
                     self.round()
-                self._pause = 0.0
+                self._backoff.reset()
             except broker.Unavailable as error:
                 logger.warning("housekeeping: Redis is away: %s", error)
-                self._pause = min(LONGEST_PAUSE, self._pause * 2 or 0.1)
-                time.sleep(self._pause)
+                time.sleep(self._backoff.next())
             if last_round:
                 return 0
 
@@ -77,23 +77,23 @@ class Housekeeping:
 
     def round(self) -> None:
         """Do what is due once; if there is nothing, wait up to half a second for the next event."""
-        if self.rota.is_due("look", SECOND):
+        if self.intervals.is_due("look", SECOND):
             self._look_at_redis()
         try:
             drained = sum(
                 [database.drain(self.epoch, self.slot.beat) for database in self.databases]
             )
         except NewEpoch:
-            self.rota.hasten("look")
+            self.intervals.make_due("look")
             return
 
         self._trim()
         self._watch_stream()
-        if self.rota.is_due("queues", QUEUES_EVERY):
+        if self.intervals.is_due("queues", QUEUES_EVERY):
             backlog.watch(self.connection, self.queues)
         for database in self.databases:
             database.heal()
-        if self.rota.is_due("prune", PRUNE_EVERY):
+        if self.intervals.is_due("prune", PRUNE_EVERY):
             self._prune()
 
         busy = drained or any(database.is_busy for database in self.databases)
@@ -112,7 +112,7 @@ class Housekeeping:
 
     def _watch_stream(self) -> None:
         behind = events.backlog(self.connection)
-        if behind > conf.current().stream_max and self.rota.is_due("alert", ALERT_EVERY):
+        if behind > conf.current().stream_max and self.intervals.is_due("alert", ALERT_EVERY):
             text = (
                 f"{behind} events of {self.source} are not in the database yet, more than "
                 "STREAM_MAX: is a database slow?"
@@ -143,7 +143,7 @@ class Housekeeping:
         It is empty (no epoch), holds older data (its beat is older than the row's), or was
         restarted (the last second may be lost).
         """
-        beats = self.rota.is_due("beat", BEAT_EVERY)
+        beats = self.intervals.is_due("beat", BEAT_EVERY)
         reply = broker.run(self.connection, "pulse", uuid.uuid4().hex, "1" if beats else "")
         epoch, before, now = (broker.text(part) for part in reply)
 

@@ -21,6 +21,7 @@ from ..definitions import ids
 from ..enqueueing import dependencies, replacement
 from ..ledger.ledger import FORGET_AFTER, Ledger, Overtaken
 from ..models import JobRecord
+from ..processes.backoff import Backoff
 from ..states import FINAL_STATES
 from . import prune, relay, restore_settings
 from .relay import Rebuild
@@ -53,7 +54,7 @@ class DatabaseMaintenance:
         self._rebuild: Rebuild | None = None
         self.is_open = False
         self._prunes = False
-        self._pause = 0.0
+        self._backoff = Backoff(0.25, LONGEST_PAUSE)
         self._not_before = 0.0
         self._next_relay = 0.0
         self._next_unblock = 0.0
@@ -114,13 +115,12 @@ class DatabaseMaintenance:
         try:
             result = duty()
         except (DatabaseError, InterfaceError) as error:
-            self._pause = min(LONGEST_PAUSE, self._pause * 2 or 0.25)
-            self._not_before = time.monotonic() + self._pause
+            self._not_before = time.monotonic() + self._backoff.next()
             logger.warning("housekeeping: database %s is away or refuses: %s", self.database, error)
             self.close()
             connections[self.database].close()
             return None
-        self._pause = 0.0
+        self._backoff.reset()
         return result
 
     def _open(self, epoch: str) -> bool:

@@ -1,4 +1,4 @@
-"""What worker, supervisor, maintenance and scheduler processes share: fork, shared memory, intervals.
+"""Shared by worker, supervisor, maintenance and scheduler: fork, shared memory, timers, pauses.
 
 Imports nothing of this app. Users need nothing from here.
 """

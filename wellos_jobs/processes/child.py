@@ -1,4 +1,4 @@
-"""Forked children of a supervisor: started with a clean slate, and never outliving it."""
+"""Forked child processes of a supervisor: they start with a clean state and never outlive it."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ logger = logging.getLogger("wellos_jobs")
 _PR_SET_PDEATHSIG = 1
 _HAS_DEATH_SIGNAL = sys.platform == "linux"
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD)
-"""The signals that the supervisor handles, and its children otherwise."""
+"""The signals that the supervisor handles and its children handle differently."""
 
 
 def memory_of(pid: int) -> int | None:
-    """Return the bytes of memory that a process holds (resident set size), None where the system does not tell."""
+    """Return the resident memory of a process in bytes; None where the system does not tell."""
     try:
         pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
     except (OSError, IndexError):
@@ -40,7 +40,7 @@ def memory_of(pid: int) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """An order that a run was given, and until when it may take to obey."""
+    """An order given to a run, and the time by which it must be obeyed."""
 
     run: int
     order: Order
@@ -49,7 +49,7 @@ class Ordered:
 
 @dataclass(slots=True)
 class Child:
-    """A process that the supervisor started."""
+    """A process started by the supervisor."""
 
     name: str
     pid: int
@@ -63,22 +63,22 @@ class Child:
     told_to_stop: bool = False
 
     def send(self, signal_number: int) -> None:
-        """Send a signal; a child that is gone already is found by ``waitpid``."""
+        """Send a signal. A child that has already ended is found by ``waitpid``."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal_number)
 
     def kill(self, why: str, run: Run | None = None) -> None:
-        """Send SIGKILL and remember why, and because of which run."""
+        """Send SIGKILL and remember the reason and the run."""
         if not self.killed_for:
             self.killed_for, self.killed_job = why, run.job_id if run else ""
         self.send(signal.SIGKILL)
 
     def memory(self) -> int | None:
-        """Return the bytes of memory that it holds (resident set size), None where the system does not tell."""
+        """Return its resident memory in bytes; None where the system does not tell."""
         return memory_of(self.pid)
 
     def order(self, order: Order, run: Run, seconds: float) -> None:
-        """Order something of a run, once; it has ``seconds`` to obey before it is ``overdue``."""
+        """Give an order to a run, once. After ``seconds`` it is ``overdue``."""
         if self.ordered is not None and self.ordered.run == run.number:
             return
         self.slot.give(order, run)
@@ -86,17 +86,17 @@ class Child:
         self.send(signal.SIGUSR1)
 
     def overdue(self, run: Run) -> Order:
-        """Return the order that this run should have obeyed by now, Order.NONE if there is none."""
+        """Return the order that this run should have obeyed by now, else Order.NONE."""
         ordered = self.ordered
         if ordered is None or ordered.run != run.number or time.monotonic() < ordered.until:
             return Order.NONE
         return ordered.order
 
-    def fates(self, clean: bool) -> list[tuple[str, str]]:
-        """Return, once it has ended, why its job is to be rescued: reason and job, '' for whichever it holds.
+    def rescues(self, clean: bool) -> list[tuple[str, str]]:
+        """Return (reason, job id) pairs for the rescue of this dead worker's jobs.
 
-        A kill that came too late for its run is not put down to the job that the process had
-        claimed since.
+        The id is '' for whichever job it holds. A kill that came too late for its run is not
+        blamed on the job that the process has claimed since.
         """
         if self.killed_job:
             return [(self.killed_for, self.killed_job), ("handed_back", "")]
@@ -106,15 +106,16 @@ class Child:
 def fork(name: str, slot: Slot, body: Callable[[], int]) -> Child:
     """Fork a child that runs ``body`` and exits with what it returns.
 
-    The child gets no database connection, its own random numbers, and dies with its parent: by a
-    death signal on Linux, by the end of a pipe elsewhere. A signal that reaches it before it has
-    left the parent's handlers behind is kept until then.
+    The child inherits no database connection, has its own random numbers, and dies with its parent:
+    by a death signal on Linux, by the end of a pipe elsewhere. Signals are blocked until the child
+    has replaced the parent's handlers.
     """
     slot.clear()
     connections.close_all()
     parent = os.getpid()
     lifeline = None if _HAS_DEATH_SIGNAL else os.pipe()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+
     pid = os.fork()
     if pid:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -122,6 +123,7 @@ def fork(name: str, slot: Slot, body: Callable[[], int]) -> Child:
             os.close(lifeline[0])
             _lifelines[pid] = lifeline[1]
         return Child(name, pid, slot)
+
     status = 1
     try:
         _die_with_parent(parent, lifeline)
@@ -129,7 +131,7 @@ def fork(name: str, slot: Slot, body: Callable[[], int]) -> Child:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         status = body()
     except BaseException:
-        logger.exception("child %s ended by an error", name)
+        logger.exception("child %s ended with an error", name)
     finally:
         logging.shutdown()
         sys.stdout.flush()
@@ -141,8 +143,8 @@ _lifelines: dict[int, int] = {}
 """The parent's ends of its children's pipes by pid, where there is no death signal."""
 
 
-def buried(child: Child) -> None:
-    """Let go of what the parent kept for a child that has ended."""
+def close_lifeline(child: Child) -> None:
+    """Close the parent's end of the pipe of a child that has ended."""
     end = _lifelines.pop(child.pid, None)
     if end is not None:
         os.close(end)
@@ -152,12 +154,14 @@ def _reset_after_fork() -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group: the supervisor decides
-    for inherited in _lifelines.values():  # a sibling's pipe must end with the parent, not with us
+    # Ctrl-C reaches the whole process group: the supervisor decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    # The pipe of a sibling must end with the parent, not with this process.
+    for inherited in _lifelines.values():
         os.close(inherited)
     _lifelines.clear()
+
     random.seed()
 
 
@@ -169,6 +173,7 @@ def _die_with_parent(parent: int, lifeline: tuple[int, int] | None) -> None:
     else:
         os.close(lifeline[1])
         threading.Thread(target=_watch, args=(lifeline[0],), daemon=True).start()
+
     if os.getppid() != parent:  # it died before the signal was set
         os._exit(1)
 

@@ -1,24 +1,25 @@
-"""The rota of a process that does several things in turn: each is due again after a time of its own."""
+"""Interval timer: which periodic task of a process is due."""
 
 from __future__ import annotations
 
 import time
 
 
-class Rota:
-    """When each duty is due next. A duty that was never done is due at once."""
+class IntervalTimer:
+    """When each periodic task is due next. A task that has never run is due at once."""
 
     def __init__(self) -> None:
         self._next: dict[str, float] = {}
 
-    def is_due(self, duty: str, every: float) -> bool:
-        """Tell whether a duty is due; if so, it is due again in ``every`` seconds."""
+    def is_due(self, task: str, every: float) -> bool:
+        """Return whether a task is due. If so, it is due again in ``every`` seconds."""
         now = time.monotonic()
-        if now < self._next.get(duty, 0.0):
+        if now < self._next.get(task, 0.0):
             return False
-        self._next[duty] = now + every
+
+        self._next[task] = now + every
         return True
 
-    def hasten(self, duty: str) -> None:
-        """Make a duty due at once."""
-        self._next.pop(duty, None)
+    def make_due(self, task: str) -> None:
+        """Make a task due at once."""
+        self._next.pop(task, None)

@@ -1,6 +1,6 @@
-"""Shared memory between a supervisor and its children: beat, the run in hand, and orders for that run.
+"""Memory shared by a supervisor and one child: heartbeat, current run, and orders for that run.
 
-Anonymous and inherited over fork, so it needs no name and no clean-up. Times are
+It is anonymous and inherited over fork, so it needs neither a name nor a clean-up. Times are
 ``time.monotonic``, which all processes of a machine share. Runs are numbered, so that an order or a
 kill that was meant for one run never hits the next.
 """
@@ -14,12 +14,12 @@ import time
 from dataclasses import dataclass
 
 _BEAT, _DEADLINE, _RUN, _ORDERED_RUN, _ORDER, _JOB = 0, 8, 16, 24, 32, 40
-_MOST_JOB_ID = 192
-_SIZE = _JOB + _MOST_JOB_ID
+_MAX_JOB_ID = 192
+_SIZE = _JOB + _MAX_JOB_ID
 
 
 class Order(enum.IntEnum):
-    """What the supervisor wants of the run in hand."""
+    """What the supervisor wants from the current run."""
 
     NONE = 0
     STOP_JOB = 1
@@ -28,7 +28,7 @@ class Order(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The run that a child is in. ``deadline`` is when it should have ended."""
+    """The current run of a child. ``deadline`` is when it should have ended."""
 
     number: int
     job_id: str
@@ -36,35 +36,35 @@ class Run:
 
 
 class Slot:
-    """One child's page. The child writes beat and run; the supervisor writes the order."""
+    """The shared page of one child: it writes heartbeat and run, the supervisor the order."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _SIZE)
         self.clear()
 
     def clear(self) -> None:
-        """Make ready for a new child."""
+        """Reset for a new child."""
         self._memory[:] = bytes(_SIZE)
         self.beat()
 
     def beat(self) -> None:
-        """Say: I live and I am not in a job."""
+        """Record a heartbeat."""
         struct.pack_into("d", self._memory, _BEAT, time.monotonic())
 
     def begin(self, job_id: str, seconds: float) -> None:
-        """Say: I run this job, and may do so for that long."""
-        self._memory[_JOB:] = job_id.encode()[:_MOST_JOB_ID].ljust(_MOST_JOB_ID, b"\x00")
+        """Record the start of a run with this time limit."""
+        self._memory[_JOB:] = job_id.encode()[:_MAX_JOB_ID].ljust(_MAX_JOB_ID, b"\x00")
         struct.pack_into("q", self._memory, _RUN, self.number + 1)
         self.beat()
-        # The deadline comes last: whoever sees it sees the rest.
+        # The deadline comes last: a reader that sees it sees the rest.
         self.extend(seconds)
 
     def extend(self, seconds: float) -> None:
-        """Say: the run in hand may go on for that long from now."""
+        """Set the deadline of the current run to this many seconds from now."""
         struct.pack_into("d", self._memory, _DEADLINE, time.monotonic() + seconds)
 
     def end(self) -> None:
-        """Say: the run has ended."""
+        """Record the end of the run."""
         struct.pack_into("d", self._memory, _DEADLINE, 0.0)
         self.beat()
 
@@ -74,27 +74,27 @@ class Slot:
 
     @property
     def number(self) -> int:
-        """How many runs the child has begun."""
+        """How many runs the child has started."""
         return int(struct.unpack_from("q", self._memory, _RUN)[0])
 
     @property
     def run(self) -> Run | None:
-        """The run in hand; None between runs."""
+        """The current run; None between runs."""
         number = self.number
         deadline = float(struct.unpack_from("d", self._memory, _DEADLINE)[0])
         job_id = self._memory[_JOB:].rstrip(b"\x00").decode("utf-8", "replace")
-        if not deadline or number != self.number:  # it changed while it was read
+        if not deadline or number != self.number:  # it changed while being read
             return None
         return Run(number, job_id, deadline)
 
     def give(self, order: Order, run: Run) -> None:
-        """Order something of a run; if the child is in another one by now, it will not obey."""
+        """Give an order to a run. A child that is in another run by now does not obey."""
         struct.pack_into("q", self._memory, _ORDERED_RUN, run.number)
         struct.pack_into("i", self._memory, _ORDER, order)
 
     @property
     def order(self) -> Order:
-        """What is ordered of the run in hand."""
+        """The order for the current run."""
         if struct.unpack_from("q", self._memory, _ORDERED_RUN)[0] != self.number:
             return Order.NONE
         return Order(struct.unpack_from("i", self._memory, _ORDER)[0])

@@ -19,6 +19,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from .. import broker
 from ..broker import wakeup
 from ..database import default_database, has_job_table, job_databases
+from ..processes.backoff import Backoff
 from ..processes.slot import Slot
 from . import api, ticks
 
@@ -64,7 +65,7 @@ class DatabaseSchedules:
         self._synchronised = database != default_database()
         self._next_retry = 0.0
         self._not_before = 0.0
-        self._pause = 0.0
+        self._backoff = Backoff(0.1, LONGEST_PAUSE)
 
     def serve(self, renew: Callable[[], None]) -> float | None:
         """Run due schedules; return when the next is due (Unix seconds), None if unknown."""
@@ -73,12 +74,11 @@ class DatabaseSchedules:
         try:
             due = self._serve(renew)
         except (DatabaseError, InterfaceError) as error:
-            self._pause = min(LONGEST_PAUSE, self._pause * 2 or 0.1)
-            self._not_before = time.monotonic() + self._pause
+            self._not_before = time.monotonic() + self._backoff.next()
             logger.warning("clock: database %s is away or refuses: %s", self.database, error)
             connections[self.database].close()
             return None
-        self._pause = 0.0
+        self._backoff.reset()
         return due
 
     def _serve(self, renew: Callable[[], None]) -> float | None:
@@ -136,7 +136,7 @@ class Clock:
         self.stopping = False
         self.leading = False
         self._renewed_at = 0.0
-        self._pause = 0.0
+        self._backoff = Backoff(0.1, LONGEST_PAUSE)
 
     def run(self, burst: bool = False) -> int:
         """Run until SIGTERM or SIGINT; with ``burst``, one pass.
@@ -220,13 +220,12 @@ class Clock:
         try:
             with broker.refusals_as_away():
                 work()
-            self._pause = 0.0
+            self._backoff.reset()
         except broker.Unavailable as error:
             logger.warning("clock: Redis is away: %s", error)
             self.leading = False
-            self._pause = min(LONGEST_PAUSE, self._pause * 2 or 0.1)
             if not self.stopping:
-                time.sleep(self._pause)
+                time.sleep(self._backoff.next())
 
     def _on_stop(self, _signal: int, _frame: FrameType | None) -> None:
         self.stopping = True

@@ -1,4 +1,4 @@
-"""One run of one job as named steps: read, bind, open the context, call under the alarm, judge the outcome."""
+"""Run one job: read and bind its data, open its context, call it with a limit, judge the outcome."""
 
 from __future__ import annotations
 
@@ -33,21 +33,26 @@ from ..payload import failures
 from ..payload.rq_calls import unzipped
 from ..states import FailureReason
 from . import log_capture
-from .log_capture import RunLog, caught
-from .log_masking import masked_logs
-from .timeouts import Alarm
+from .log_capture import RunLog, capture_logs
+from .log_masking import mask_logs
+from .timeouts import RunTimer
 
-Report = Callable[[int, str, bool], None]
+ProgressCallback = Callable[[int, str, bool], None]
 
 
-def run(claim: Claim, alarm: Alarm, report: Report | None = None) -> Outcome:
-    """Run a claimed job and return how it ended, and what it logged. Raises nothing: every ending is an outcome."""
+def run(claim: Claim, timer: RunTimer, report: ProgressCallback | None = None) -> Outcome:
+    """Run a claimed job; return how it ended and what it logged.
+
+    It raises nothing: every ending is an outcome.
+    """
     log = log_capture.new()
-    outcome = _run(claim, alarm, report, log)
-    return replace(outcome, log=log.told()) if log is not None and log.lines else outcome
+    outcome = _run(claim, timer, report, log)
+    return replace(outcome, log=log.as_detail()) if log is not None and log.lines else outcome
 
 
-def _run(claim: Claim, alarm: Alarm, report: Report | None, log: RunLog | None) -> Outcome:
+def _run(
+    claim: Claim, timer: RunTimer, report: ProgressCallback | None, log: RunLog | None
+) -> Outcome:
     started = time.perf_counter()
     secrets: list[str] = []
     policy = RetryPolicy(max_attempts=claim.max_attempts)
@@ -62,21 +67,19 @@ def _run(claim: Claim, alarm: Alarm, report: Report | None, log: RunLog | None) 
         function = definition.function
         if definition.is_async:
             function = _in_loop(function)
+
         with (
             running(_current(claim, data, _masking(report, secrets))),
-            masked_logs(secrets),
-            caught(log, secrets),
+            mask_logs(secrets),
+            capture_logs(log, secrets),
         ):
             in_body = True
-            value = alarm.call(function, data, claim.timeout)
+            value = timer.call(function, data, claim.timeout)
             in_body = False
+
         result = payload.to_json(payload.encode_result(value))
-        return Outcome(
-            "completed",
-            time.perf_counter() - started,
-            result=result,
-            verdicts=_verdicts(claim, None),
-        )
+        seconds = time.perf_counter() - started
+        return Outcome("completed", seconds, result=result, verdicts=_verdicts(claim, None))
     except JobStopped:
         return Outcome("canceled", time.perf_counter() - started)
     except JobHandedBack:
@@ -90,23 +93,22 @@ def _run(claim: Claim, alarm: Alarm, report: Report | None, log: RunLog | None) 
 
 
 def _verdicts(claim: Claim, error: BaseException | None) -> str:
-    """Return what the run says about the dependencies of the job's circuit breakers."""
+    """Return what the run says about the job's circuit breakers, as JSON; '' for nothing."""
     definition = registry.find(claim.name)
-    breakers = (
-        [limit for limit in definition.limits if isinstance(limit, CircuitBreaker)]
-        if definition
-        else []
-    )
-    said = {breaker.id: breaker.verdict(error) for breaker in breakers}
-    return (
-        payload.to_json({name: verdict for name, verdict in said.items() if verdict})
-        if breakers
-        else ""
-    )
+    limits = definition.limits if definition else ()
+    breakers = [limit for limit in limits if isinstance(limit, CircuitBreaker)]
+    if not breakers:
+        return ""
+
+    verdicts = {breaker.id: breaker.verdict(error) for breaker in breakers}
+    return payload.to_json({name: verdict for name, verdict in verdicts.items() if verdict})
 
 
 def close_stale_connections() -> None:
-    """Close database connections that are broken or too old, save those in a transaction (a test's around the run)."""
+    """Close database connections that are broken or too old.
+
+    Not those in a transaction: such as that of a test around the run.
+    """
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close_if_unusable_or_obsolete()
@@ -125,7 +127,7 @@ def _read(claim: Claim) -> dict[str, Any]:
 
 
 def _bound(definition: JobDefinition, data: dict[str, Any]) -> dict[str, Any]:
-    """Check the data against the function as it is now: it may have changed since the job was enqueued."""
+    """Bind the data to the function as it is now: it may have changed since the enqueue."""
     try:
         return definition.bind((), data)
     except TypeError as error:
@@ -133,20 +135,23 @@ def _bound(definition: JobDefinition, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_loop(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an async function as a plain one. Django has a thread for async code, with connections of its own."""
-    tend = sync_to_async(close_stale_connections)
+    """Return an async function as a plain one.
 
-    async def tended(**data: Any) -> Any:
-        await tend()
+    Django runs async code's queries in a thread, which has connections of its own.
+    """
+    close_in_thread = sync_to_async(close_stale_connections)
+
+    async def with_fresh_connections(**data: Any) -> Any:
+        await close_in_thread()
         try:
             return await function(**data)
         finally:
-            await tend()
+            await close_in_thread()
 
-    return lambda **data: asyncio.run(tended(**data))
+    return lambda **data: asyncio.run(with_fresh_connections(**data))
 
 
-def _current(claim: Claim, data: Mapping[str, Any], report: Report | None) -> CurrentJob:
+def _current(claim: Claim, data: Mapping[str, Any], report: ProgressCallback | None) -> CurrentJob:
     return CurrentJob(
         id=claim.id,
         name=claim.name,
@@ -162,18 +167,21 @@ def _current(claim: Claim, data: Mapping[str, Any], report: Report | None) -> Cu
     )
 
 
-def _masking(report: Report | None, secrets: list[str]) -> Report | None:
-    """Keep secrets out of progress messages, which more people read than the job's data."""
+def _masking(report: ProgressCallback | None, secrets: list[str]) -> ProgressCallback | None:
+    """Mask secrets in progress messages, which more people can read than the job's data."""
     if report is None or not secrets:
         return report
     return lambda percent, message, final: report(percent, payload.redact(message, secrets), final)
 
 
 def _as_judged(error: BaseException, policy: RetryPolicy) -> BaseException:
-    """Return what the policy is to see of an error from the job's body: there, an error about the payload of some
-    *other* job, as when the body enqueues one, is an error like any other."""
-    ours = isinstance(error, (PayloadError, EncryptionError, UnknownJob))
-    if ours and not isinstance(error, (*policy.retry_on, *policy.discard_on)):
+    """Return an error from the job's body as the policy is to see it.
+
+    There, an error about the payload of another job, as when the body enqueues one, is an ordinary
+    error.
+    """
+    about_a_job = isinstance(error, (PayloadError, EncryptionError, UnknownJob))
+    if about_a_job and not isinstance(error, (*policy.retry_on, *policy.discard_on)):
         return RuntimeError(str(error))
     return error
 
@@ -193,12 +201,12 @@ def _judge(
         random=random.random(),
         now=datetime.now(UTC),
     )
-    told: dict[str, Any] = {"seconds": seconds, **failures.describe(error, secrets)}
+    details: dict[str, Any] = {"seconds": seconds, **failures.describe(error, secrets)}
     match decision:
         case RetryAfter(after):
             reason = FailureReason.TIMEOUT if isinstance(error, JobTimeout) else None
-            return Outcome("retried", after=after, reason=reason, **told)
+            return Outcome("retried", after=after, reason=reason, **details)
         case SnoozeFor(after):
-            return Outcome("snoozed", seconds, after=after, message=told["message"])
+            return Outcome("snoozed", seconds, after=after, message=details["message"])
         case Fail(reason):
-            return Outcome("failed", reason=reason, **told)
+            return Outcome("failed", reason=reason, **details)

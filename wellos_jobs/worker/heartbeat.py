@@ -1,4 +1,4 @@
-"""What a supervisor tells Redis of itself and its workers, in the round trip that renews their leases."""
+"""The heartbeat of a supervisor, in the call that renews the leases of its workers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from ..processes.child import Child
 from ..version import __version__
 
 
-class Presence:
-    """One supervisor as others see it. ``kind`` is ``workers`` or ``clock``; ``ttl`` in seconds: how long Redis
-    remembers it, and the keys of its workers, without renewal.
+class Heartbeat:
+    """One supervisor as Redis knows it.
+
+    ``kind`` is ``workers`` or ``clock``. ``ttl``: seconds after which Redis forgets the supervisor
+    and the keys of its workers, without renewal.
     """
 
     def __init__(
@@ -31,7 +33,7 @@ class Presence:
         self._token = token
         self._ttl = ttl
         self.quiet = False
-        """Whether somebody has told it to take no more jobs."""
+        """Whether an operator has told it to take no more jobs."""
         self._facts: dict[str, Any] = {
             "kind": kind,
             "host": socket.gethostname(),
@@ -44,18 +46,16 @@ class Presence:
         }
 
     def renew(self, workers: Collection[Child]) -> set[str]:
-        """Say that it lives, and that these workers do; return the names of those that Redis has forgotten.
+        """Renew the supervisor and these workers; return the names that Redis has forgotten.
 
         Raises redis-py's errors.
         """
-        told: list[Any] = []
+        rows: list[Any] = []
         for child in workers:
             run = child.slot.run
-            told += [
-                child.name,
-                run.job_id if run else "",
-                "" if (memory := child.memory()) is None else memory,
-            ]
+            memory = child.memory()
+            rows += [child.name, run.job_id if run else "", "" if memory is None else memory]
+
         quiet, *forgotten = broker.run(
             self._connection,
             "renew",
@@ -64,13 +64,13 @@ class Presence:
             self._ttl,
             self._token,
             json.dumps(self._facts),
-            *told,
+            *rows,
         )
         self.quiet = bool(quiet)
         return {broker.text(name) for name in forgotten}
 
     def end(self) -> None:
-        """Say that it has gone. Raises redis-py's errors."""
+        """Remove the supervisor. Raises redis-py's errors."""
         with self._connection.pipeline() as pipeline:
             pipeline.delete(keys.supervisor(self._token))
             pipeline.zrem(keys.SUPERVISORS, self._token)

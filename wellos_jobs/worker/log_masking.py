@@ -1,50 +1,56 @@
-"""Log lines of a run that has secrets: they are taken out before any handler sees the line."""
+"""Mask the secrets of a run in log records, before any handler sees them."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..payload.redaction import redact
 
 
-class masked_logs:  # noqa: N801  # reads as a phrase: ``with masked_logs(secrets):``
-    """Mask secrets in the messages, arguments and tracebacks of all records made within the block, in any thread.
+@contextlib.contextmanager
+def mask_logs(secrets: Sequence[str]) -> Iterator[None]:
+    """Mask secrets in the messages, arguments and tracebacks of all records made in the block.
 
-    It is done where records are made, so handlers, formatters and services for errors all get the
-    masked text. What code hands over as ``extra`` is added later and stays as it is. Without
-    secrets nothing is touched.
+    In any thread. This is done where records are made, so handlers, formatters and error trackers
+    all get the masked text. What code passes as ``extra`` is added later and is not masked. Without
+    secrets nothing is changed.
     """
+    if not secrets:
+        yield
+        return
 
-    def __init__(self, secrets: Sequence[str]) -> None:
-        self._secrets = secrets
-        self._make_record: Any = None
+    make_record = logging.getLogRecordFactory()
 
-    def __enter__(self) -> None:
-        if self._secrets:
-            self._make_record = logging.getLogRecordFactory()
-            logging.setLogRecordFactory(self._make_masked)
-
-    def __exit__(self, *_: object) -> None:
-        if self._make_record is not None and logging.getLogRecordFactory() == self._make_masked:
-            logging.setLogRecordFactory(self._make_record)
-
-    def _make_masked(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
-        record: logging.LogRecord = self._make_record(*args, **kwargs)
-        said = f"{record.msg} {record.args!r}"
-        try:
-            said = record.getMessage()
-            masked = redact(said, self._secrets)
-        except Exception:  # arguments that do not fit: logging would print them, secrets and all
-            masked = redact(said, self._secrets)
-            said = ""
-        if masked != said:
-            record.msg, record.args = masked, ()
-        if record.exc_info and record.exc_info[0] is not None:
-            trace = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
-            masked = redact(trace, self._secrets)
-            if masked != trace:
-                record.exc_info, record.exc_text = None, masked
+    def make_masked(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make_record(*args, **kwargs)
+        _mask(record, secrets)
         return record
+
+    logging.setLogRecordFactory(make_masked)
+    try:
+        yield
+    finally:
+        if logging.getLogRecordFactory() is make_masked:
+            logging.setLogRecordFactory(make_record)
+
+
+def _mask(record: logging.LogRecord, secrets: Sequence[str]) -> None:
+    text = f"{record.msg} {record.args!r}"
+    try:
+        text = record.getMessage()
+        masked = redact(text, secrets)
+    except Exception:  # the arguments do not fit: logging would print them, with the secrets
+        masked = redact(text, secrets)
+        text = ""
+    if masked != text:
+        record.msg, record.args = masked, ()
+
+    if record.exc_info and record.exc_info[0] is not None:
+        trace = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+        masked = redact(trace, secrets)
+        if masked != trace:
+            record.exc_info, record.exc_text = None, masked

@@ -1,4 +1,4 @@
-"""Progress of a run: thinned out, so that a job may report from a tight loop."""
+"""Report the progress of a run, throttled: a job may report from a tight loop."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..states import EventName
 logger = logging.getLogger("wellos_jobs")
 
 SPACING = 0.5
-"""Seconds between two reports of one run; a full step of ten percent and the last report always pass."""
+"""Seconds between two reports of a run. Steps of ten percent and the last report always pass."""
 
 
 class Reporter:
-    """Sends the progress of one run. What was held back is sent by ``flush``."""
+    """Sends the progress of one run. A report that was held back is sent by ``flush``."""
 
     def __init__(self, claimer: Claimer, claim: Claim) -> None:
         self._claimer = claimer
@@ -34,25 +34,30 @@ class Reporter:
             self.flush()
 
     def flush(self) -> None:
-        """Send what was held back. A Redis that is away costs a line in the log, not the run."""
+        """Send the report that was held back. When Redis is away, this is only logged."""
         if self._held is None or self._held == self._sent:
             return
+
         percent, message = self._held
         self._held, self._sent, self._sent_at = None, (percent, message), time.monotonic()
         try:
-            held = self._claimer.report_progress(self._claim, percent, message)
+            stored = self._claimer.report_progress(self._claim, percent, message)
         except broker.Unavailable as error:
             logger.warning(
                 "progress of job=%s was not stored, Redis is away: %s", self._claim.id, error
             )
             return
-        if held:
-            signals.announce(
-                EventName.PROGRESSED,
-                job_id=self._claim.id,
-                name=self._claim.name,
-                queue=self._claim.queue,
-                attempt=self._claim.attempt,
-                at=datetime.now(UTC),
-                note=f"percent={percent}",
-            )
+
+        if stored:
+            self._announce(percent)
+
+    def _announce(self, percent: int) -> None:
+        signals.announce(
+            EventName.PROGRESSED,
+            job_id=self._claim.id,
+            name=self._claim.name,
+            queue=self._claim.queue,
+            attempt=self._claim.attempt,
+            at=datetime.now(UTC),
+            note=f"percent={percent}",
+        )

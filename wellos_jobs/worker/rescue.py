@@ -1,4 +1,4 @@
-"""Rescues: what becomes of the jobs of workers that died, and telling the world about it."""
+"""Rescue the jobs of dead workers; log and signal the outcome."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _REASONS = {
 }
 
 
-class Rescues:
-    """The dead workers of one supervisor whose jobs are still to be brought back."""
+class RescueQueue:
+    """The dead workers of one supervisor whose jobs are not rescued yet."""
 
     def __init__(self, connection: redis_py.Redis, queues: Sequence[str]) -> None:
         self._connection = connection
@@ -36,46 +36,48 @@ class Rescues:
         return len(self._open)
 
     def add(self, child: Child, *, clean: bool, how: str) -> None:
-        """Take note of a worker that has ended: ``clean`` by its own will, ``how`` in words."""
-        for why, job_id in child.fates(clean):
+        """Add a worker that has ended. ``clean``: it ended by itself; ``how``: its exit status."""
+        for why, job_id in child.rescues(clean):
             message = _REASONS[why].format(name=child.name, how=how)
             self._open.append((child, cast("RescueReason", why), message, job_id))
 
     def carry_out(self) -> None:
-        """Bring back what the dead held. What Redis has not answered stays noted. Raises redis-py's errors."""
+        """Rescue the jobs. What Redis does not answer stays queued. Raises redis-py's errors."""
         while self._open:
             child, why, message, job_id = self._open[0]
             rescued = claims.rescue(
                 self._connection, why, message, worker=child.name, job_id=job_id
             )
-            if not job_id:  # the last of this child: its key may go
+            if not job_id:  # the last rescue of this child: its key may go
                 rq_workers.death(self._connection, child.name, self._queues)
             self._open.pop(0)
             _announce(rescued, message)
 
     def reap(self) -> None:
-        """End the claims whose lease has run out, because their machine is dead; only for the leader."""
+        """End the claims whose lease has run out: their machine is dead. Only for the leader."""
         message = "its worker stopped renewing the lease"
         _announce(claims.rescue(self._connection, "crashed", message), message)
 
 
 def announce_rescue(job: Rescued, message: str) -> None:
-    """Log and signal what became of a job whose claim was ended from outside."""
+    """Log and signal the outcome of a rescue."""
     event = _EVENTS.get(job.ending)
-    if event is not None:
-        signals.announce(
-            event,
-            job_id=job.id,
-            name=job.name or "(foreign)",
-            queue=job.queue,
-            attempt=job.attempt,
-            at=datetime.now(UTC),
-            note=message,
-        )
+    if event is None:
+        return
+
+    signals.announce(
+        event,
+        job_id=job.id,
+        name=job.name or "(foreign)",
+        queue=job.queue,
+        attempt=job.attempt,
+        at=datetime.now(UTC),
+        note=message,
+    )
 
 
 def _announce(jobs: Sequence[Rescued], message: str) -> None:
     for job in jobs:
         announce_rescue(job, message)
-    # a signal receiver may have opened one, and the next fork must not inherit it
+    # A signal receiver may have opened one, and the next fork must not inherit it.
     connections.close_all()

@@ -1,4 +1,4 @@
-"""Jobs that plain RQ code put into our queues: RQ's own worker code runs them, under our lease."""
+"""Run jobs that were enqueued through RQ: RQ's own worker code runs them, under our lease."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ..payload.rq_calls import read_call
 from ..states import EventName, FailureReason
 from . import log_capture
 from .execution import close_stale_connections
-from .log_capture import caught
+from .log_capture import capture_logs
 
 
 class _RqWorker(SimpleWorker):
-    """RQ's worker, which remembers the error it has handled."""
+    """RQ's worker; remembers the last error it has handled."""
 
     error: BaseException | None = None
 
@@ -38,7 +38,10 @@ class _RqWorker(SimpleWorker):
 
 
 class ForeignRunner:
-    """Runs foreign jobs of one worker process. RQ's retries, callbacks, dependencies and repeats work as in RQ."""
+    """Runs the foreign jobs of one worker process.
+
+    RQ's retries, callbacks, dependencies and repeats work as in RQ.
+    """
 
     def __init__(self, claimer: Claimer, source: str, queues: Sequence[str]) -> None:
         self._claimer = claimer
@@ -46,37 +49,45 @@ class ForeignRunner:
         self._queues = queues
         self._worker: _RqWorker | None = None
         self.ending: EventName | None = None
-        """What became of the last job run; None when its claim was lost meanwhile."""
+        """How the last job ended; None if its claim was lost."""
 
     def run(self, claim: Claim) -> Outcome | None:
-        """Run a foreign job. Returns an outcome to settle only when its payload must not be loaded; else None."""
+        """Run a foreign job.
+
+        Returns an outcome to settle only if the payload must not be loaded, else None.
+        """
         call = read_call(claim.data)
         if call is None and not conf.current().allow_pickle:
             return Outcome(
                 "failed",
                 reason=FailureReason.BAD_PAYLOAD,
                 error_class="PickledPayload",
-                message="The payload is pickled and was not loaded: enqueue with rq.serializers.JSONSerializer,"
-                " or set WELLOS_JOBS['ALLOW_PICKLE'] if you trust everyone who can write to Redis",
+                message=(
+                    "The payload is pickled and was not loaded: enqueue with"
+                    " rq.serializers.JSONSerializer, or set WELLOS_JOBS['ALLOW_PICKLE'] if you"
+                    " trust everyone who can write to Redis"
+                ),
             )
+
         started = time.perf_counter()
         log = log_capture.new()
         close_stale_connections()
         try:
-            with caught(log):
+            with capture_logs(log):
                 ending = self._perform(claim, pickled=call is None)
         finally:
             close_stale_connections()
-        said = log.told() if log is not None else {}
-        told = {"run": round(time.perf_counter() - started, 6), **(call or {}), **ending, **said}
-        ran_well = not ending.keys() - {"result"}
+
+        detail = {"run": round(time.perf_counter() - started, 6), **(call or {}), **ending}
+        if log is not None:
+            detail |= log.as_detail()
         self.ending = self._claimer.foreign_done(
-            claim, ran_well=ran_well, detail=payload.to_json(told)
+            claim, ran_well=not ending.keys() - {"result"}, detail=payload.to_json(detail)
         )
         return None
 
     def _perform(self, claim: Claim, *, pickled: bool) -> dict[str, Any]:
-        """Let RQ run the job; return its result or what went wrong, for the ledger."""
+        """Let RQ run the job; return its result, or what went wrong, for the ledger."""
         serializer = DefaultSerializer if pickled else JSONSerializer
         worker = self._rq_worker()
         queue = django_rq.get_queue(
@@ -87,22 +98,17 @@ class ForeignRunner:
                 claim.id, connection=worker.connection, serializer=serializer
             )
         except NoSuchJobError:
-            return {}  # deleted since the claim: nothing to run
+            return {}  # deleted since the claim
+
         execution = worker.prepare_execution(job)
-        # Our lease times this run: RQ's clean-up, run by any viewer, would take a long one for
+        # Our lease times this run: RQ's cleanup, run by any viewer, would treat a long one as
         # abandoned.
         worker.connection.zadd(keys.wip(claim.queue), {execution.composite_key: keys.FAR})
-        if worker.perform_job(job, queue, execution):
-            asked_again = isinstance(job._result, Retry)
-            told = {"message": "The job returned rq.Retry", "error_class": "rq.Retry"}
-            return told if asked_again else _result(job)
-        error, worker.error = worker.error, None
-        reason = (
-            FailureReason.TIMEOUT
-            if isinstance(error, BaseTimeoutException)
-            else FailureReason.EXHAUSTED
-        )
-        return {"reason": reason.value, **(failures.describe(error) if error is not None else {})}
+        if not worker.perform_job(job, queue, execution):
+            return _error_of(worker)
+        if isinstance(job._result, Retry):
+            return {"message": "The job returned rq.Retry", "error_class": "rq.Retry"}
+        return _result(job)
 
     def _rq_worker(self) -> _RqWorker:
         if self._worker is None:
@@ -121,8 +127,16 @@ class ForeignRunner:
         return self._worker
 
 
+def _error_of(worker: _RqWorker) -> dict[str, Any]:
+    error, worker.error = worker.error, None
+    timed_out = isinstance(error, BaseTimeoutException)
+    reason = FailureReason.TIMEOUT if timed_out else FailureReason.EXHAUSTED
+    return {"reason": reason.value, **(failures.describe(error) if error is not None else {})}
+
+
 def _result(job: Job) -> dict[str, Any]:
-    """Return the result for the row, or nothing: what JSON cannot carry or is too large is kept by RQ alone."""
+    """Return the result for the row; empty if JSON cannot carry it or it is too large: only RQ
+    keeps it then."""
     try:
         return {"result": payload.to_json(payload.encode_result(job._result))}
     except PayloadError:

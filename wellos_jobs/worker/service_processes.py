@@ -1,4 +1,4 @@
-"""The other children of a supervisor: the housekeeping while it leads, and the clock of `rqscheduler`."""
+"""The supervisor's service processes: maintenance (leader only) and the scheduler."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from ..maintenance.housekeeping import Housekeeping
-from ..processes.child import Child, buried, fork
+from ..processes.child import Child, close_lifeline, fork
 from ..processes.slot import Slot
 from ..scheduler import scheduler_of
 from ..schedules.clock import Clock
@@ -17,15 +17,16 @@ from ..schedules.clock import Clock
 logger = logging.getLogger("wellos_jobs")
 
 SILENCE = 120.0
-"""Seconds without a beat after which an aide counts as hung: one pass over a large table takes long."""
+"""Seconds without a heartbeat after which a service counts as hung: one pass over a large table is
+long."""
 LEAVE_GRACE = 10.0
 RESTART_PAUSE = 1.0
 HOUSEKEEPING = "housekeeping"
 CLOCK = "clock"
 
 
-class Aides:
-    """Starts, watches and ends the aides of one supervisor."""
+class ServiceProcesses:
+    """Starts, watches and stops the service processes of one supervisor."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -34,12 +35,11 @@ class Aides:
         self._ended_at: dict[str, float] = {}
 
     def start(self, name: str) -> None:
-        """Start an aide, unless it runs or has ended just now."""
-        if (
-            name in self.alive
-            or time.monotonic() - self._ended_at.get(name, -RESTART_PAUSE) < RESTART_PAUSE
-        ):
+        """Start a service, unless it is running or has ended a moment ago."""
+        ended_at = self._ended_at.get(name, -RESTART_PAUSE)
+        if name in self.alive or time.monotonic() - ended_at < RESTART_PAUSE:
             return
+
         slot = self._slots[name]
         bodies: dict[str, Callable[[], int]] = {
             HOUSEKEEPING: lambda: Housekeeping(self.source, slot).run(),
@@ -49,37 +49,38 @@ class Aides:
         logger.info("%s started, pid %d", name, self.alive[name].pid)
 
     def stop(self, name: str) -> None:
-        """Ask an aide to end."""
+        """Ask a service to end."""
         if name in self.alive:
             self.alive[name].send(signal.SIGTERM)
 
     def ended(self, pid: int, status: int) -> bool:
-        """Take note of a child that has ended; tell whether it was an aide."""
+        """Remove a child that has ended. Returns whether it was a service."""
         for name, child in self.alive.items():
-            if child.pid == pid:
-                code = os.waitstatus_to_exitcode(status)
-                logger.log(
-                    logging.INFO if code == 0 else logging.WARNING,
-                    "%s ended (status %d)",
-                    name,
-                    code,
-                )
-                buried(child)
-                self._ended_at[name] = time.monotonic()
-                del self.alive[name]
-                return True
+            if child.pid != pid:
+                continue
+
+            code = os.waitstatus_to_exitcode(status)
+            level = logging.INFO if code == 0 else logging.WARNING
+            logger.log(level, "%s ended (status %d)", name, code)
+            close_lifeline(child)
+            self._ended_at[name] = time.monotonic()
+            del self.alive[name]
+            return True
         return False
 
-    def guard(self) -> None:
-        """Kill an aide that hangs."""
+    def kill_hung(self) -> None:
+        """Kill services that no longer send heartbeats."""
         for name, child in self.alive.items():
             if time.monotonic() - child.slot.last_beat > SILENCE:
-                logger.warning("%s gives no sign of life, killing it", name)
+                logger.warning("%s sends no heartbeat, killing it", name)
                 child.send(signal.SIGKILL)
 
     def leave(self, collect: Callable[[], None], *, leads: bool) -> None:
-        """End all aides. Who ``leads`` has a last look at the stream, also if the housekeeping ended before the workers
-        did. ``collect`` reports children that ended."""
+        """Stop all services.
+
+        A supervisor that ``leads`` folds the event stream once more, even if the housekeeping has
+        ended before the workers did. ``collect`` reports children that have ended.
+        """
         deadline = time.monotonic() + LEAVE_GRACE
         for name in self.alive:
             self.stop(name)
@@ -88,6 +89,7 @@ class Aides:
             self.alive[HOUSEKEEPING] = fork(
                 HOUSEKEEPING, slot, lambda: Housekeeping(self.source, slot).last_look()
             )
+
         while self.alive:
             collect()
             if time.monotonic() > deadline:

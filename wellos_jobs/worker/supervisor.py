@@ -1,6 +1,7 @@
-"""The supervisor: keeps workers alive, renews their leases, kills the hung, rescues the jobs of the dead.
+"""The supervisor: keeps workers alive, renews leases, kills hung workers, rescues lost jobs.
 
-One thread, no database connection. It keeps the housekeeping only while it holds the leader's lock.
+It has one thread and no database connection. It runs the housekeeping process only while it holds
+the leader's lock.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from typing import Any
 from .. import broker, conf
 from ..broker import queues, rq_workers
 from ..broker.rq_commands import Command, Commands
-from ..processes.child import Child, buried, fork
-from ..processes.intervals import Rota
+from ..processes.backoff import Backoff
+from ..processes.child import Child, close_lifeline, fork
+from ..processes.intervals import IntervalTimer
 from ..processes.slot import Order, Slot
-from .heartbeat import Presence
-from .rescue import Rescues
-from .service_processes import CLOCK, HOUSEKEEPING, Aides
+from .heartbeat import Heartbeat
+from .rescue import RescueQueue
+from .service_processes import CLOCK, HOUSEKEEPING, ServiceProcesses
 from .worker import DONE, REPLACE_ME, SET_TTL, Worker, WorkerOptions
 
 logger = logging.getLogger("wellos_jobs")
@@ -36,21 +38,23 @@ LEAD_TTL_MS = 5_000
 LEAD_EVERY = 1.5
 REAP_EVERY = 1.0
 REAP_GRACE = 6.0
-"""Seconds of an unbroken connection before leases count as run out: supervisors renew every five."""
+"""Seconds of unbroken connection before leases may run out: supervisors renew every five."""
 TIMEOUT_GRACE = 10.0
-"""Seconds past its timeout after which a run that swallows its alarm is killed."""
+"""Seconds past its timeout after which a run that swallows the exception is killed."""
 STOP_GRACE = 5.0
-"""Seconds a run has to end after an order to stop or hand back, before it is killed."""
+"""Seconds that a run has to end after an order to stop or hand back, before it is killed."""
 HASTE = 10.0
-"""A worker that dies this young, in seconds, without having begun a job counts as one that cannot start."""
+"""A worker that dies within these seconds without having started a job cannot start at all."""
 SILENCE = 30.0
-"""Seconds without a beat after which an idle worker counts as hung."""
+"""Seconds without a heartbeat after which an idle worker counts as hung."""
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisorOptions:
-    """What `rqworker` or `rqscheduler` (``clock``, no processes) was asked for. Times in seconds; ``shutdown_timeout``
-    is how long running jobs may finish."""
+    """Options of `rqworker`, or of `rqscheduler` (``clock``, no processes).
+
+    Times in seconds. ``shutdown_timeout`` is how long running jobs may take to finish.
+    """
 
     worker: WorkerOptions
     processes: int = 1
@@ -63,33 +67,34 @@ class SupervisorOptions:
 
 
 class Supervisor:
-    """Runs until a signal, or until its workers say that they are done."""
+    """Runs until a signal, or until its workers are done."""
 
     def __init__(self, options: SupervisorOptions) -> None:
         self.options = options
         self.source = options.worker.source
         self.connection = broker.source_client(self.source, "work")
         self.token = uuid.uuid4().hex
-        self._worker_ttl = max(
-            options.worker_ttl, math.ceil(2 * conf.current().lease)
-        )  # the key carries the claim
+        # The key of a worker holds its claim: it must outlive the lease.
+        self._worker_ttl = max(options.worker_ttl, math.ceil(2 * conf.current().lease))
         self.workers: dict[int, Child] = {}
-        self.aides = Aides(self.source)
+        self.services = ServiceProcesses(self.source)
         self.stop_by: float | None = None
         self._spawned = 0
         self._spare_slots = [Slot() for _ in range(options.processes)]
-        self._rescues = Rescues(self.connection, options.worker.queues)
-        self.rota = Rota()
+        self._rescues = RescueQueue(self.connection, options.worker.queues)
+        self.intervals = IntervalTimer()
         self._commands = Commands(self.connection)
         kind = "workers" if options.processes else "clock"
-        self.presence = Presence(
+        self.heartbeat = Heartbeat(
             self.connection, self.token, kind, options.worker.queues, self._worker_ttl
         )
-        self._redis_away = False
+        self._redis_down = False
         self._connected_since = time.monotonic()
-        self._hasty_deaths = 0
+        self._spawn_backoff = Backoff(0.2, 5.0)
         self._spawn_after = 0.0
         self._leading = False
+        self._next_due = TICK
+        """Seconds until the next delayed job is due, as of the last tick."""
 
     # --- the loop ---------------------------------------------------------------------------------
 
@@ -101,65 +106,68 @@ class Supervisor:
         for _ in range(self.options.processes):
             if self.stop_by is None:
                 self._spawn_worker()
-        next_due = TICK
+
         while self.workers or self._still_to_rescue() or self._wants_more():
             self._collect()
-            self._guard()
+            self._kill_hung()
             self._stop()
             if self._rescues:
                 self._with_redis(self._rescues.carry_out)
-            if self.rota.is_due("tick", min(TICK, next_due)):
-                next_due = self._with_redis(self._tick) or TICK
-            if self.rota.is_due("renew", conf.current().lease / 4):
-                self._with_redis(self._renew)
-            if self.rota.is_due("lead", LEAD_EVERY):
-                self._lead()
-            if self._may_reap() and self.rota.is_due("reap", REAP_EVERY):
-                self._with_redis(self._rescues.reap)
+            self._run_due_tasks()
             self._with_redis(self._listen)
             self._replace()
-            select.select([wake], [], [], min(LOOK, next_due))
+
+            select.select([wake], [], [], min(LOOK, self._next_due))
             self._drain(wake)
         return self._leave()
 
+    def _run_due_tasks(self) -> None:
+        if self.intervals.is_due("tick", min(TICK, self._next_due)):
+            self._next_due = self._with_redis(self._tick) or TICK
+        if self.intervals.is_due("renew", conf.current().lease / 4):
+            self._with_redis(self._renew)
+        if self.intervals.is_due("lead", LEAD_EVERY):
+            self._lead()
+        if self._may_reap() and self.intervals.is_due("reap", REAP_EVERY):
+            self._with_redis(self._rescues.reap)
+
     def _wants_more(self) -> bool:
-        """A place is empty and will be filled; or there are none (`rqscheduler`), for the housekeeping alone."""
+        """Whether a worker will be started; or there are none to start (`rqscheduler`)."""
         return self.stop_by is None and (bool(self._spare_slots) or self.options.processes == 0)
 
     def _still_to_rescue(self) -> bool:
         late = (
             self.stop_by is not None and time.monotonic() > self.stop_by + self.options.stop_grace
         )
-        if self._rescues and (late or (self.stop_by is not None and self._redis_away)):
+        if self._rescues and (late or (self.stop_by is not None and self._redis_down)):
             logger.warning(
-                "supervisor: leaving without Redis: the leases of what its workers held run out"
+                "supervisor: leaving while Redis is away: the leases of its jobs will run out"
             )
             return False
         return bool(self._rescues)
 
     def _with_redis(self, duty: Any) -> Any:
-        """Do a duty that asks Redis something; when Redis is away, say so once and go on."""
+        """Call ``duty``, which uses Redis. When Redis is away, log it once and continue."""
         try:
             with broker.refusals_as_away():
                 result = duty()
         except broker.Unavailable as error:
-            if not self._redis_away:
-                logger.warning("supervisor: Redis is away, going on without: %s", error)
-            self._redis_away = True
+            if not self._redis_down:
+                logger.warning("supervisor: Redis is away, continuing without it: %s", error)
+            self._redis_down = True
             self._commands.drop()
             self._connected_since = time.monotonic()
             return None
-        except (
-            broker.Error
-        ) as error:  # a key holds what it should not, a right is missing: the other duties go on
-            logger.error("supervisor: a duty failed, Redis says: %s", error)
+        except broker.Error as error:  # a key of another type, a missing permission: continue
+            logger.error("supervisor: a call failed, Redis says: %s", error)
             return None
-        if self._redis_away:
+
+        if self._redis_down:
             logger.info("supervisor: Redis is back")
-            self._redis_away = False
+            self._redis_down = False
         return result
 
-    # --- workers come and go ----------------------------------------------------------------------
+    # --- workers start and end --------------------------------------------------------------------
 
     def _spawn_worker(self) -> None:
         slot = self._spare_slots.pop()
@@ -172,7 +180,7 @@ class Supervisor:
         logger.info("worker %s started, pid %d", name, child.pid)
 
     def _worker_name(self) -> str:
-        # Two containers may have the same host name and process id: the token tells them apart.
+        # Two containers may have the same host name and process id: the token distinguishes them.
         base = self.options.name or f"{socket.gethostname()}-{os.getpid()}-{self.token[:4]}"
         if self.options.name and self.options.processes == 1:
             return base
@@ -184,7 +192,7 @@ class Supervisor:
         )
 
     def _collect(self) -> None:
-        """Take note of every child that has ended."""
+        """Handle all children that have ended."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -192,54 +200,58 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            if not self.aides.ended(pid, status) and pid in self.workers:
+            if not self.services.ended(pid, status) and pid in self.workers:
                 self._ended(self.workers.pop(pid), status)
 
     def _ended(self, child: Child, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
-        buried(child)
+        close_lifeline(child)
         in_a_job = child.slot.run is not None
         clean = code in (DONE, REPLACE_ME) and not in_a_job  # a job may call os._exit(0)
+
         self._rescues.add(child, clean=clean, how=_how(code))
         self._spare_slots.append(child.slot)
         level = logging.INFO if clean else logging.WARNING
         logger.log(level, "worker %s ended, pid %d (%s)", child.name, child.pid, _how(code))
-        if clean and code == DONE:
-            # it has done all it was asked for (burst, max jobs, a stop): no successor
+
+        if clean and code == DONE:  # burst, max jobs or a stop: it is not replaced
             self._spare_slots.pop()
-        # One that cannot even start must not make a fork storm.
-        hasty = not clean and child.slot.number == 0 and time.monotonic() - child.born < HASTE
-        self._hasty_deaths = self._hasty_deaths + 1 if hasty else 0
-        self._spawn_after = time.monotonic() + (
-            min(0.1 * 2**self._hasty_deaths, 5.0) if hasty else 0.0
-        )
+
+        # A worker that cannot start at all must not cause a fork storm.
+        now = time.monotonic()
+        cannot_start = not clean and child.slot.number == 0 and now - child.born < HASTE
+        if cannot_start:
+            self._spawn_after = now + self._spawn_backoff.next()
+        else:
+            self._spawn_after = now
+            self._spawn_backoff.reset()
 
     def _replace(self) -> None:
-        if self.stop_by is not None or self._rescues:  # a successor may bear the name of the dead
+        if self.stop_by is not None or self._rescues:  # the new worker may have the dead one's name
             return
-        if self._spare_slots and not self.presence.quiet and time.monotonic() >= self._spawn_after:
+        if self._spare_slots and not self.heartbeat.quiet and time.monotonic() >= self._spawn_after:
             self._spawn_worker()
 
     def _may_reap(self) -> bool:
         return (
             self._leading
-            and not self._redis_away
+            and not self._redis_down
             and time.monotonic() - self._connected_since > REAP_GRACE
         )
 
     # --- hung runs, orders to stop ----------------------------------------------------------------
 
-    def _guard(self) -> None:
+    def _kill_hung(self) -> None:
         now = time.monotonic()
         for child in self.workers.values():
             run = child.slot.run
             if run is None:
                 if now - child.slot.last_beat > SILENCE:
-                    logger.warning("worker %s gives no sign of life, killing it", child.name)
+                    logger.warning("worker %s sends no heartbeat, killing it", child.name)
                     child.kill("handed_back")
             elif now > run.deadline + self.options.timeout_grace:
                 logger.warning(
-                    "worker %s: job=%s hangs beyond its timeout, killing it", child.name, run.job_id
+                    "worker %s: job=%s is past its timeout, killing it", child.name, run.job_id
                 )
                 child.kill("timeout", run)
             elif order := child.overdue(run):
@@ -250,10 +262,10 @@ class Supervisor:
                     order.name,
                 )
                 child.kill("canceled" if order is Order.STOP_JOB else "handed_back", run)
-        self.aides.guard()
+        self.services.kill_hung()
 
     def _stop(self) -> None:
-        """Once asked to stop: tell each worker, and when the time is over take the jobs from those that still run."""
+        """When asked to stop: tell each worker; when the time is over, take back open jobs."""
         if self.stop_by is None:
             return
         now = time.monotonic()
@@ -265,9 +277,7 @@ class Supervisor:
             if run is not None and now > self.stop_by:
                 child.order(Order.HAND_BACK, run, self.options.stop_grace)
             elif run is None and now > self.stop_by + self.options.stop_grace:
-                child.kill(
-                    "handed_back"
-                )  # it is stuck outside a job, as when Redis does not come back
+                child.kill("handed_back")  # it hangs outside a job, as when Redis stays down
 
     def _stop_job(self, job_id: str) -> None:
         for child in self.workers.values():
@@ -275,7 +285,7 @@ class Supervisor:
             if run is not None and run.job_id == job_id:
                 child.order(Order.STOP_JOB, run, self.options.stop_grace)
 
-    # --- duties in Redis --------------------------------------------------------------------------
+    # --- tasks in Redis ---------------------------------------------------------------------------
 
     def _register(self) -> None:
         options = self.options.worker
@@ -303,7 +313,7 @@ class Supervisor:
 
     def _renew(self) -> None:
         alive = [child for child in self.workers.values() if not child.killed_for]
-        forgotten = self.presence.renew(alive)
+        forgotten = self.heartbeat.renew(alive)
         for child in alive:
             if child.name in forgotten:
                 self._birth(child.name, child.pid)
@@ -314,11 +324,11 @@ class Supervisor:
         )
         self._leading = bool(held)
         if self._leading and (self.stop_by is None or self.workers):
-            self.aides.start(HOUSEKEEPING)
-        elif not self._leading and not self._redis_away:
-            self.aides.stop(HOUSEKEEPING)  # another process leads
+            self.services.start(HOUSEKEEPING)
+        elif not self._leading and not self._redis_down:
+            self.services.stop(HOUSEKEEPING)  # another process leads
         if self.options.clock and self.stop_by is None:
-            self.aides.start(CLOCK)
+            self.services.start(CLOCK)
 
     def _listen(self) -> None:
         """Obey RQ's commands to our workers."""
@@ -363,10 +373,11 @@ class Supervisor:
             return
 
     def _leave(self) -> int:
-        """End the housekeeping after its last look at the stream, and let go of the leader's lock."""
-        self.aides.leave(self._collect, leads=self._leading)
+        """Stop the services (maintenance folds the stream once more), release the leader's lock."""
+        self.services.leave(self._collect, leads=self._leading)
+
         self._with_redis(lambda: broker.run(self.connection, "resign", "leader", self.token))
-        self._with_redis(self.presence.end)
+        self._with_redis(self.heartbeat.end)
         signal.set_wakeup_fd(-1)
         return 0
 

@@ -1,8 +1,8 @@
-"""The alarm: ends a run from outside its code, by an exception that ordinary code does not catch.
+"""End a run from outside its code, by an exception that ordinary code does not catch.
 
-The exceptions are ``BaseException``. The timer repeats, because one alarm can be swallowed (in
+The exceptions are ``BaseException``. The timer repeats, because one exception can be swallowed (in
 ``__del__``, by a bare ``except``), and the handler raises only while the job's own frame is on the
-stack, so that an alarm that comes a moment late does not hit the worker's code.
+stack, so that a signal that comes a moment late does not hit the worker's code.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 from ..errors import JobTimeout
 
 REPEAT = 1.0
-"""Seconds between two alarms while the run does not end."""
+"""Seconds after which the exception is raised again while the run does not end."""
 
 
-class Alarm:
-    """One process's alarm clock for the run it is in. Only for the main thread."""
+class RunTimer:
+    """The time limit of the current run of a process. It works in the main thread only."""
 
     def __init__(self) -> None:
         self._raise: BaseException | None = None
@@ -35,8 +35,9 @@ class Alarm:
         """
         if threading.current_thread() is not threading.main_thread():
             return _body(function, data)
+
         self._raise = JobTimeout(seconds)
-        signal.signal(signal.SIGALRM, self._rings)
+        signal.signal(signal.SIGALRM, self._on_alarm)
         self._running = True
         signal.setitimer(signal.ITIMER_REAL, seconds, REPEAT)
         try:
@@ -46,14 +47,14 @@ class Alarm:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def interrupt(self, error: BaseException) -> bool:
-        """Raise ``error`` in the run as soon as possible and again until it ends; tell whether there is a run."""
+        """Raise ``error`` in the current run, repeatedly until it ends. False if there is none."""
         if not self._running:
             return False
         self._raise = error
         signal.setitimer(signal.ITIMER_REAL, 0.001, REPEAT)
         return True
 
-    def _rings(self, _signal: int, frame: FrameType | None) -> None:
+    def _on_alarm(self, _signal: int, frame: FrameType | None) -> None:
         if self._running and self._raise is not None and _in_body(frame):
             raise self._raise
 

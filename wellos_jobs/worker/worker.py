@@ -1,4 +1,4 @@
-"""One worker process: claim, run, settle; block on the bell while there is nothing to do."""
+"""One worker process: claim, run, settle; block on the bell while there is no work."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from ..broker import keys
 from ..broker.claims import EVENT_OF, Answer, Claim, Claimer, Outcome, QueueSetUnknown
 from ..errors import JobHandedBack, JobStopped
 from ..payload.rq_calls import name_of
+from ..processes.backoff import Backoff
 from ..processes.child import memory_of
 from ..processes.slot import Order, Slot
 from ..states import EventName, FailureReason
 from . import execution
 from .progress import Reporter
 from .rq_jobs import ForeignRunner
-from .timeouts import Alarm
+from .timeouts import RunTimer
 
 logger = logging.getLogger("wellos_jobs")
 
 DONE = 0
 REPLACE_ME = 75
-"""Exit status of a process that wants a successor: a run was interrupted, so its state cannot be trusted."""
+"""Exit status of a process to be replaced: after an interrupted run its state is not safe."""
 
 SET_TTL = 3600
-"""Seconds until Redis forgets a queue set on which nobody works."""
+"""Seconds until Redis forgets a queue set without workers."""
 
 QUIET_LOOK = 1.0
 """Seconds after which a quiet worker asks whether it may take jobs again."""
@@ -46,10 +47,10 @@ class _Wake(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """What one worker process is to do. Times in seconds, memory in bytes.
+    """Options of one worker process. Times in seconds, memory in bytes.
 
-    After ``max_jobs`` it is done. After ``recycle_jobs``, or once it holds more than
-    ``recycle_memory``, it makes way for a successor.
+    After ``max_jobs`` it is done. After ``recycle_jobs``, or once it uses more than
+    ``recycle_memory``, it is replaced.
     """
 
     source: str
@@ -63,7 +64,7 @@ class WorkerOptions:
 
 
 class Worker:
-    """Works until it is told to stop, or until its options say that it is done."""
+    """Works until it is told to stop, or until it is done by its options."""
 
     def __init__(self, name: str, options: WorkerOptions, slot: Slot) -> None:
         self.name = name
@@ -71,7 +72,7 @@ class Worker:
         self.slot = slot
         self.connection = broker.source_client(options.source, "work")
         self.claimer = Claimer(name, options.queue_set, self.connection)
-        self.alarm = Alarm()
+        self.timer = RunTimer()
         self.foreign = ForeignRunner(self.claimer, options.source, options.queues)
         self.stopping = False
         self.jobs_done = 0
@@ -83,6 +84,7 @@ class Worker:
     def work(self) -> int:
         """Run the loop; return the process's exit status."""
         self._install_signals()
+
         answer = self._claim()
         while True:
             try:
@@ -95,35 +97,45 @@ class Worker:
                     answer = self._claim()
             except _Wake:
                 answer = _NOTHING
+
         self._ring()
-        return REPLACE_ME if self.interrupted or (self.worn and not self._is_done()) else DONE
+        replace = self.interrupted or (self.worn and not self._is_done())
+        return REPLACE_ME if replace else DONE
 
     # --- one job ----------------------------------------------------------------------------------
 
     def _handle(self, claim: Claim) -> Answer:
-        # Begun before it is told: a receiver that hangs is then a run that hangs, which costs an
-        # attempt and ends.
+        # The run begins before job_started is sent, so that a hanging receiver is covered by the
+        # job's timeout.
         self.slot.begin(claim.id, claim.timeout)
         self._announce(claim, EventName.STARTED)
         self.slot.extend(claim.timeout)
-        reporter = Reporter(self.claimer, claim)
-        if self.stopping:
-            outcome: Outcome | None = Outcome("handed_back", message="the worker stops")
-        elif claim.is_foreign:
-            outcome = self.foreign.run(claim)
-        else:
-            outcome = execution.run(claim, self.alarm, reporter)
-            reporter.flush()
+
+        outcome = self._run(claim)
         self.slot.end()
         self.jobs_done += 1
         self.worn = self._is_worn()
         self._idle_since = time.monotonic()
+
         if outcome is None:
             if self.foreign.ending is not None:
                 self._announce(claim, self.foreign.ending)
             return _NOTHING if self._stops_here() else self._claim()
+
         self.interrupted = outcome.reason is FailureReason.TIMEOUT or outcome.kind == "canceled"
         return self._settle(claim, outcome)
+
+    def _run(self, claim: Claim) -> Outcome | None:
+        """Run the job; None if RQ's code has run it and stored how it ended."""
+        if self.stopping:
+            return Outcome("handed_back", message="the worker stops")
+        if claim.is_foreign:
+            return self.foreign.run(claim)
+
+        reporter = Reporter(self.claimer, claim)
+        outcome = execution.run(claim, self.timer, reporter)
+        reporter.flush()
+        return outcome
 
     def _settle(self, claim: Claim, outcome: Outcome) -> Answer:
         claim_next = not self._stops_here()
@@ -132,16 +144,16 @@ class Worker:
             lambda: self.claimer.repeat_settle(claim, outcome, claim_next=claim_next),
         )
         if answer.settled:
+            event = EventName.CANCELED if answer.canceled else EVENT_OF[outcome.kind]
             note = f"{outcome.error_class}: {outcome.message}" if outcome.error_class else ""
-            self._announce(
-                claim, EventName.CANCELED if answer.canceled else EVENT_OF[outcome.kind], note
-            )
+            self._announce(claim, event, note)
         else:
             logger.warning(
-                "stale run of job=%s: its claim was taken away while it ran, its outcome %s is dropped",
+                "stale run of job=%s: it lost its claim while it ran, its outcome %s is dropped",
                 claim.id,
                 outcome.kind,
             )
+
         if answer.claim is None and claim_next:
             return self._claim() if not answer.settled else answer
         return answer
@@ -169,15 +181,12 @@ class Worker:
     def _is_worn(self) -> bool:
         jobs, memory = self.options.recycle_jobs, self.options.recycle_memory
         if jobs is not None and self.jobs_done >= jobs:
-            logger.info(
-                "worker %s makes way for a successor after %d jobs", self.name, self.jobs_done
-            )
+            logger.info("worker %s is replaced after %d jobs", self.name, self.jobs_done)
             return True
-        held = None if memory is None else memory_of(os.getpid())
-        if memory is not None and held is not None and held > memory:
-            logger.info(
-                "worker %s makes way for a successor: it holds %d MiB", self.name, held // 2**20
-            )
+
+        used = None if memory is None else memory_of(os.getpid())
+        if memory is not None and used is not None and used > memory:
+            logger.info("worker %s is replaced: it uses %d MiB of memory", self.name, used // 2**20)
             return True
         return False
 
@@ -185,30 +194,22 @@ class Worker:
         if self._stops_here():
             return True
         if self.options.burst:
-            return (
-                next_due != 0.0
-            )  # 0: there were more dead entries than one claim may drop, or a job is due
+            # 0: a job is due, or there were more dead entries than one claim may drop.
+            return next_due != 0.0
         most = self.options.max_idle
         return most is not None and time.monotonic() - self._idle_since >= most
 
     def _wait(self, answer: Answer) -> None:
         """Block until the bell rings, the next delayed job is due, or BLOCK_SECONDS are over.
 
-        A quiet worker keeps away from the bell: its token wakes one worker only, and must wake one
-        that takes jobs.
+        A quiet worker does not wait for the bell: its token wakes only one worker, and that must be
+        one that takes jobs.
         """
-        seconds = (
-            broker.BLOCK_SECONDS
-            if answer.next_due is None
-            else min(answer.next_due, broker.BLOCK_SECONDS)
-        )
-        if answer.quiet:
-            seconds = QUIET_LOOK
-        if self.options.max_idle is not None:
-            seconds = min(seconds, self.options.max_idle)
+        seconds = self._longest_wait(answer)
         self.slot.beat()
         if seconds < 0.002:
             return
+
         bell = broker.source_client(self.options.source, "block")
         try:
             self._waiting = True
@@ -222,40 +223,51 @@ class Worker:
         finally:
             self._waiting = False
 
+    def _longest_wait(self, answer: Answer) -> float:
+        seconds = broker.BLOCK_SECONDS
+        if answer.next_due is not None:
+            seconds = min(answer.next_due, seconds)
+        if answer.quiet:
+            seconds = QUIET_LOOK
+        if self.options.max_idle is not None:
+            seconds = min(seconds, self.options.max_idle)
+        return seconds
+
     def _ring(self) -> None:
         try:
             broker.run(self.connection, "ring", self.options.queue_set)
         except broker.Unavailable as error:
             logger.warning("worker %s: Redis is away while leaving: %s", self.name, error)
 
-    # --- Redis that comes and goes ----------------------------------------------------------------
+    # --- Redis that may be down -------------------------------------------------------------------
 
     def _claim(self) -> Answer:
         return self._call(self.claimer.claim, self.claimer.repeat_claim)
 
     def _call(self, first: Callable[[], Answer], again: Callable[[], Answer]) -> Answer:
-        """Make a call, and make the same call again until Redis answers: the numbers keep it from counting twice."""
-        pause, call, told = 0.05, first, False
+        """Make a call, and resend it until Redis answers: it is numbered, so it counts once."""
+        backoff = Backoff(0.05, 1.0)
+        call, logged = first, False
         while True:
             try:
                 return call()
             except broker.Unavailable as error:
-                if not told:
+                if not logged:
                     logger.warning("worker %s: Redis is away, waiting for it: %s", self.name, error)
-                told, call = True, again
+                call, logged = again, True
             except QueueSetUnknown:
                 call = self.claimer.claim
                 if self._register():
                     continue
+
             self.slot.beat()
             if self.stopping and again == self.claimer.repeat_claim:
-                # what the lost reply may have claimed is handed back by the supervisor
+                # The supervisor hands back a job that the lost reply may have claimed.
                 return _NOTHING
-            time.sleep(pause)
-            pause = min(pause * 2, 1.0)
+            time.sleep(backoff.next())
 
     def _register(self) -> bool:
-        """Make the queue set known; tell whether Redis took it."""
+        """Register the queue set. Returns whether Redis has it."""
         try:
             broker.run(
                 self.connection, "register", self.options.queue_set, SET_TTL, *self.options.queues
@@ -281,4 +293,4 @@ class Worker:
         errors: dict[Order, Any] = {Order.STOP_JOB: JobStopped, Order.HAND_BACK: JobHandedBack}
         error = errors.get(self.slot.order)
         if error is not None:
-            self.alarm.interrupt(error())
+            self.timer.interrupt(error())
