@@ -170,7 +170,7 @@ class Scheduler(DjangoScheduler):
             job.save(pipeline=pipeline)
             pipeline.zadd(self.scheduled_jobs_key, {job.id: score})
             pipeline.hdel(keys.BROKEN_ENTRIES, job.id)
-            wakeup.ring_within(pipeline)
+            wakeup.wake_within(pipeline)
             pipeline.execute()
         return job
 
@@ -216,7 +216,7 @@ class Scheduler(DjangoScheduler):
         with self.connection.pipeline() as pipeline:
             pipeline.zadd(self.scheduled_jobs_key, {job.id: score}, xx=True)
             pipeline.zscore(self.scheduled_jobs_key, job.id)
-            wakeup.ring_within(pipeline)
+            wakeup.wake_within(pipeline)
             found = pipeline.execute()[1]
         if found is None:
             raise ValueError("Job not in scheduled jobs queue")
@@ -278,7 +278,7 @@ class Scheduler(DjangoScheduler):
             ValueError: the time is naive.
         """
         self.entries.restore(entry, _aware(when).timestamp())
-        wakeup.ring()
+        wakeup.wake()
 
     def _until(self, until: datetime | timedelta | float | None) -> float:
         if until is None:

@@ -103,7 +103,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: ``after`` is the delay of a retry or snooze in seconds, ``seconds`` the run time."""
+    """How a run ended. ``after``: delay of a retry or snooze; ``seconds``: run time, in seconds."""
 
     kind: OutcomeKind
     seconds: float = 0.0
@@ -152,7 +152,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Claimer:
-    """The calls of one worker process. They are numbered: each may be resent after a lost reply."""
+    """The calls of one worker process, numbered so that each may be resent after a lost reply."""
 
     worker: str
     queue_set: str
@@ -161,7 +161,7 @@ class Claimer:
     number: int = 0
 
     def claim(self) -> Answer:
-        """Ask for a job. Raises QueueSetUnknown, or redis-py's errors: then ``repeat_claim`` is safe."""
+        """Claim a job. Raises QueueSetUnknown, or redis-py's errors: then use ``repeat_claim``."""
         self.number += 1
         return self._claim()
 

@@ -1,14 +1,11 @@
 """Connections to Redis, and the scripts that run there.
 
-Four roles of connection, because they need different patience:
+There are four roles of connections, with different timeouts:
 
-- ``call``: web requests and shells. Fails within seconds, so that nobody waits for a Redis that is
-  away.
-- ``work``: workers and supervisors. They repeat failed calls themselves; every script may be
-  resent.
-- ``block``: an idle worker that blocks for ``BLOCK_SECONDS``; its socket timeout is longer than
-  that.
-- ``probe``: whoever only asks how Redis is. Gives up after a second, since no answer is an answer.
+- ``call``: web requests and shells. Fails within seconds when Redis is away.
+- ``work``: workers and supervisors. They repeat failed calls; every script may be resent.
+- ``block``: an idle worker that blocks for ``BLOCK_SECONDS``; its socket timeout is longer.
+- ``probe``: health checks. Times out after one second: a slow Redis counts as away.
 """
 
 from __future__ import annotations
@@ -36,27 +33,29 @@ from . import keys
 Role = Literal["call", "work", "block", "probe"]
 
 BLOCK_SECONDS = 10.0
-"""How long an idle worker blocks before it looks by itself."""
+"""How long an idle worker blocks before it asks for a job without having been woken."""
 
 Client = redis.Redis
-"""The type of a connection, for rooms that do not import redis-py."""
+"""Type alias for modules that do not import redis-py."""
 
 Unavailable = (redis.ConnectionError, redis.TimeoutError)
-"""What a client raises when Redis cannot be reached (BusyLoadingError is a ConnectionError)."""
+"""Raised by a client when Redis cannot be reached (BusyLoadingError is a ConnectionError)."""
 
 _REFUSAL = re.compile(
     r"(?:^|caused error: )(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|BUSY|UNBLOCKED) "
 )
-"""What a server says that is there, but will not now: memory full, failing over, disk full, another script runs. In a
-pipeline redis-py puts the number of the command before it."""
+"""Errors of a server that refuses for now: memory or disk full, failover, another script running.
+
+In a pipeline redis-py puts the number of the command before the error.
+"""
 
 
 class Refused(redis.ConnectionError):
-    """The server refuses for now. As good as away: whoever waits for Redis waits for this to end, too."""
+    """The server refuses commands for now. Loops that wait for Redis wait for this to end too."""
 
 
 Error = redis.RedisError
-"""What redis-py raises for anything, as when a key holds another type than it should."""
+"""The base of all errors of redis-py, for example for a key of the wrong type."""
 
 _TIMEOUTS: Mapping[Role, dict[str, Any]] = {
     "call": {"socket_connect_timeout": 2.0, "socket_timeout": 5.0},
@@ -68,7 +67,7 @@ _REPEATS: Mapping[Role, int] = {"call": 1, "work": 1, "block": 0, "probe": 0}
 
 
 def client(queue: str, role: Role = "call") -> redis.Redis:
-    """Return the client for the Redis of a queue. Clients are shared within a process and safe over forks.
+    """Return the client for the Redis of a queue. Clients are shared in a process and fork-safe.
 
     Raises:
         UnknownQueue: ``RQ_QUEUES`` does not name the queue.
@@ -82,13 +81,13 @@ def source_client(source: str, role: Role = "work") -> redis.Redis:
 
 
 def source_of(queue: str) -> str:
-    """Return the name of the Redis that a queue lives on: the first queue in ``RQ_QUEUES`` that shares it."""
+    """Return the source name of a queue's Redis: the first queue in ``RQ_QUEUES`` that uses it."""
     conf.queue(queue)
     return _sources_by_queue()[queue]
 
 
 def sources() -> dict[str, list[str]]:
-    """Return each distinct Redis that ``RQ_QUEUES`` names, with its queues in order."""
+    """Return each distinct Redis in ``RQ_QUEUES`` by source name, with its queues in order."""
     found: dict[str, list[str]] = {}
     for queue, source in _sources_by_queue().items():
         found.setdefault(source, []).append(queue)
@@ -96,7 +95,10 @@ def sources() -> dict[str, list[str]]:
 
 
 def run(connection: redis.Redis, script: str, *arguments: Any) -> Any:
-    """Run a script by its content hash, loading it when the server does not have it (two versions may coexist)."""
+    """Run a script by the hash of its text; load it first if the server does not have it.
+
+    Two versions of the code may use one server.
+    """
     text, digest = _script(script)
     command = (digest, "1", keys.PREFIX, *arguments)
     try:
@@ -108,18 +110,15 @@ def run(connection: redis.Redis, script: str, *arguments: Any) -> Any:
 
 @contextlib.contextmanager
 def refusals_as_away() -> Iterator[None]:
-    """Let what a server refuses for now be ``Refused``, whichever command it was: ``run`` does so by itself.
+    """Raise ``Refused`` when a server refuses a command for now. ``run`` does this by itself.
 
-    For loops that wait for Redis: a primary that becomes a replica answers so to all who write, and
-    to all who block.
+    For loops that wait for Redis: a primary that becomes a replica refuses writes and blocking
+    commands.
     """
     try:
         yield
-    except (
-        OutOfMemoryError,
-        ReadOnlyError,
-        MasterDownError,
-    ) as error:  # redis-py cuts the first word off
+    except (OutOfMemoryError, ReadOnlyError, MasterDownError) as error:
+        # redis-py has removed the first word of these.
         raise Refused(str(error)) from error
     except redis.ResponseError as error:
         if _REFUSAL.search(str(error)):
@@ -128,12 +127,12 @@ def refusals_as_away() -> Iterator[None]:
 
 
 def run_within(pipeline: redis.Redis, script: str, *arguments: Any) -> None:
-    """Queue a script in a caller's pipeline, by its text: inside MULTI there is no second try."""
+    """Add a script to a pipeline, by its text: inside MULTI it cannot be loaded and repeated."""
     _execute(pipeline, "EVAL", _script(script)[0], "1", keys.PREFIX, *arguments)
 
 
 def rq_time(moment: datetime | None = None) -> str:
-    """Return a time (now by default) as RQ writes it into job and worker hashes: UTC, microseconds."""
+    """Return a time (now by default) in RQ's format for hashes: UTC, microseconds."""
     return (moment or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -144,7 +143,7 @@ def redis_time(connection: redis.Redis) -> float:
 
 
 def text(value: bytes | str | None) -> str:
-    """Return a reply as text; what Redis does not have is ''."""
+    """Return a reply as text; '' for a missing value."""
     if value is None:
         return ""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
@@ -157,7 +156,7 @@ def script_digest(name: str) -> str:
 
 def _execute(connection: redis.Redis, *command: Any) -> Any:
     with refusals_as_away():
-        return connection.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types here
+        return connection.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 _PARTS: Mapping[str, tuple[str, ...]] = {

@@ -1,4 +1,4 @@
-"""The event stream of one Redis: every transition of every job, in order, until the ledger has it."""
+"""The event stream of one Redis: every transition of every job, in order, for the ledger."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ logger = logging.getLogger("wellos_jobs")
 START = "0-0"
 """The position before the first event."""
 
-
 NO_DATABASE = "(unreadable)"
-"""What stands for the alias in an event that nobody can read, so that no database takes it for its own."""
+"""The database alias of an event that cannot be read: it belongs to no database."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One transition. ``at`` is the Redis clock in milliseconds; ``name`` is '' for jobs of foreign code."""
+    """One transition. ``at`` is from the Redis clock; ``name`` is '' for foreign jobs."""
 
     position: str
     event: EventName
@@ -42,30 +41,31 @@ class Event:
 
 
 def read(connection: redis.Redis, after: str, count: int = 500) -> tuple[str, list[Event]]:
-    """Return the epoch of Redis and at most ``count`` events after a position, in order, as of one moment.
+    """Return the epoch of Redis and up to ``count`` events after a position, read together.
 
-    A position means nothing in another epoch: compare before you use the events.
+    A position is valid in its epoch only: compare the epoch before using the events.
     """
     with connection.pipeline(transaction=True) as pipeline:
         pipeline.get(keys.EPOCH)
         pipeline.xrange(keys.EVENTS, min=f"({after}", count=count)
         epoch, entries = pipeline.execute()
+
     return (epoch or b"").decode(), [_decode(position, fields) for position, fields in entries]
 
 
 def wait(connection: redis.Redis, after: str, seconds: float) -> bool:
-    """Block until an event after the position exists, at most ``seconds``; tell whether one does."""
+    """Block until there is an event after the position, at most ``seconds``; False if none came."""
     milliseconds = max(1, int(seconds * 1000))
     return bool(connection.xread({keys.EVENTS: after}, count=1, block=milliseconds))
 
 
 def backlog(connection: redis.Redis) -> int:
-    """Return how many events the stream holds."""
+    """Return the number of events in the stream."""
     return int(connection.xlen(keys.EVENTS))
 
 
 def trim(connection: redis.Redis, upto: str) -> None:
-    """Drop the events up to and with a position. Only after every database has committed them."""
+    """Delete the events up to and including a position, once all databases have committed them."""
     milliseconds, sequence = upto.split("-")
     connection.xtrim(keys.EVENTS, minid=f"{milliseconds}-{int(sequence) + 1}", approximate=False)
 
@@ -81,12 +81,12 @@ def earliest(positions: Iterable[str]) -> str:
 
 
 def _decode(position: bytes, fields: dict[bytes, bytes]) -> Event:
-    """Read an event. One that cannot be read, as of a later version, keeps its place and is of no database."""
+    """Read an event. If it cannot be read, as from a later version, it belongs to no database."""
     try:
         return _read(position, fields)
     except (KeyError, ValueError):
         place = position.decode()
-        logger.exception("event %s cannot be read: passed over", place)
+        logger.exception("event %s cannot be read and is skipped", place)
         return Event(place, EventName.PROGRESSED, "", "", "", 0, "", NO_DATABASE, 0, _moment(place))
 
 

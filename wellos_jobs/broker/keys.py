@@ -1,7 +1,6 @@
-"""Every Redis key. RQ's own keys keep RQ's layout; ours stand under ``<prefix>:wellos:``.
+"""All Redis keys. RQ's keys have RQ's layout; ours begin with ``<prefix>:wellos:``.
 
-The Lua scripts build the same names from the prefix (``scripts/include/common.lua``); a test
-compares the two.
+The Lua scripts build the same keys (``scripts/include/``); a test compares the two.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ PREFIX: str = RQ_KEY_PREFIX
 OWN = f"{PREFIX}:wellos:"
 
 FAR = 4102444800
-"""A score in the year 2100: what stands so far off in a registry of RQ's is out of reach of its clean-up."""
+"""A score in the year 2100: entries of RQ's registries with it are not cleaned up by RQ."""
 
 QUEUES = f"{PREFIX}:queues"
 SUSPENDED = f"{PREFIX}:suspended"
@@ -58,7 +57,7 @@ def lane(queue: str, priority: int = Priority.NORMAL) -> str:
 
 
 def turns(lane_key: str) -> str:
-    """The jobs of a fair queue's lane that do not stand in its list yet, by turn."""
+    """The jobs of a fair queue's lane that are not in its list yet, by turn."""
     return f"{OWN}turns:{lane_key}"
 
 
@@ -100,7 +99,7 @@ def worker(name: str) -> str:
 
 
 def supervisor(token: str) -> str:
-    """What a supervisor tells of itself, as a hash."""
+    """The facts about a supervisor, as a hash."""
     return f"{OWN}supervisor:{token}"
 
 
@@ -149,7 +148,7 @@ def failures(limit: str) -> str:
 
 
 def queue_set(set_id: str) -> str:
-    """A registered set of queues, as a hash: queue name -> its place in the worker's order."""
+    """A registered queue set, as a hash: queue name -> place in the worker's order."""
     return f"{OWN}set:{set_id}"
 
 
@@ -164,7 +163,7 @@ def ready(set_id: str) -> str:
 
 
 def age(set_id: str) -> str:
-    """The non-empty lanes of a queue set, by the time their oldest job has waited since."""
+    """The non-empty lanes of a queue set, by the time since which their oldest job waits."""
     return f"{OWN}age:{set_id}"
 
 

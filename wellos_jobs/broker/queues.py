@@ -1,4 +1,4 @@
-"""Queues in Redis: count, pause, resume and empty them; fair queues, limits and circuit breakers."""
+"""Queues in Redis: count, pause, resume, empty; fair queues, limits and circuit breakers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Counts:
 
 
 def counts(queue: str) -> Counts:
-    """Return what stands in Redis for a queue: one round trip, nothing is changed."""
+    """Return the counts of a queue: one round trip."""
     return all_counts([queue])[queue]
 
 
@@ -38,12 +38,12 @@ def all_counts(queues: Iterable[str] | None = None) -> dict[str, Counts]:
         if chosen:
             found.update(counts_on(source_client(source, "call"), chosen))
     for name in wanted - found.keys():
-        conf.queue(name)  # raises UnknownQueue with the near miss
+        conf.queue(name)  # raises UnknownQueue
     return {name: found[name] for name in (conf.queues() if queues is None else queues)}
 
 
 def counts_on(connection: Client, queues: Sequence[str]) -> dict[str, Counts]:
-    """Return the counts of queues that live on one Redis, in one round trip. Raises redis-py's errors."""
+    """Return the counts of queues on one Redis: one round trip. Raises redis-py's errors."""
     rows = run(connection, "counts", *queues)
     return dict(zip(queues, map(_counts, rows), strict=True))
 
@@ -56,40 +56,40 @@ def _counts(row: list[Any]) -> Counts:
 
 
 def pause(queue: str, note: str = "") -> None:
-    """Let no worker claim from a queue until it is resumed. What runs, runs on."""
+    """Let no worker claim from a queue until it is resumed. Running jobs continue."""
     run(client(queue), "pause", queue, json.dumps({"note": note, "at": rq_time()}))
 
 
 def resume(queue: str) -> bool:
-    """Let workers claim from a queue again; tell whether it was paused."""
+    """Let workers claim from a queue again. Returns whether it was paused."""
     return bool(run(client(queue), "resume", queue))
 
 
 def empty(queue: str) -> int:
-    """Cancel every waiting job of a queue and return how many there were; foreign ones are deleted, as RQ does."""
+    """Cancel the waiting jobs of a queue; foreign ones are deleted, as RQ does. Return how many."""
     return rq_queue.empty(client(queue), queue)
 
 
 def share_redis(queue: str, other: str) -> bool:
-    """Tell whether two queues live on the same Redis. Raises UnknownQueue."""
+    """Return whether two queues are on the same Redis. Raises UnknownQueue."""
     return source_of(queue) == source_of(other)
 
 
 def announce_fair(source: str) -> None:
-    """Tell a Redis which of its queues have fair turns, by the settings in force."""
+    """Tell a Redis which of its queues are fair, by the current settings."""
     fair = conf.current().fair_queues
     flags = [part for queue in sources()[source] for part in (queue, "1" if queue in fair else "0")]
     run(source_client(source, "work"), "fair", *flags)
 
 
 def set_limit(limit: str, most: int | None) -> None:
-    """Set the number of a limit in force on every Redis; None goes back to what the jobs say."""
+    """Set the number of a limit on every Redis; None returns to the numbers of the jobs."""
     for source in sources():
         run(source_client(source, "call"), "limit", limit, "" if most is None else most)
 
 
 def switch_breaker(name: str, to: str) -> bool:
-    """Open or close a circuit breaker by hand on every Redis; tell whether that changed one."""
+    """Open or close a circuit breaker by hand on every Redis. Returns whether one changed."""
     changed = [
         run(source_client(source, "call"), "breaker", f"b:{name}", to) for source in sources()
     ]

@@ -1,4 +1,4 @@
-"""RQ's commands to workers (stop-job, kill-horse, shutdown), as its CLI, django-rq's pages and our cancel send them."""
+"""RQ's commands to workers, as sent by its CLI, django-rq's pages and our cancel script."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("wellos_jobs")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command to one worker. ``job_id`` is '' where none is meant."""
+    """One command (stop-job, kill-horse, shutdown) to one worker. ``job_id`` may be ''."""
 
     worker: str
     verb: str
@@ -26,38 +26,42 @@ class Command:
 
 
 def shutdown(source: str, worker: str) -> None:
-    """Tell a worker to end after the job it is in. Raises redis-py's errors."""
+    """Tell a worker to end after its current job. Raises redis-py's errors."""
     source_client(source, "call").publish(keys.pubsub(worker), json.dumps({"command": "shutdown"}))
 
 
 class Commands:
-    """Listens for all workers of this Redis. What is sent while Redis is away is lost."""
+    """Listens for commands to any worker of this Redis. Those sent while it is away are lost."""
 
     def __init__(self, connection: redis_py.Redis) -> None:
         self._connection = connection
         self._pubsub: Any = None
 
     def read(self) -> Iterator[Command]:
-        """Yield what has come since; never waits. Raises redis-py's errors."""
+        """Yield the commands received since the last call, without waiting.
+
+        Raises redis-py's errors.
+        """
         if self._pubsub is None:
             pubsub: Any = self._connection.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
-            pubsub.psubscribe(f"{keys.PREFIX}:pubsub:*")
+            pubsub.psubscribe(keys.pubsub("*"))
             self._pubsub = pubsub
+
         while (message := self._pubsub.get_message()) is not None:
-            worker = text(message["channel"]).removeprefix(f"{keys.PREFIX}:pubsub:")
+            worker = text(message["channel"]).removeprefix(keys.pubsub(""))
             command = _command(worker, message["data"])
             if command is not None:
                 yield command
 
     def drop(self) -> None:
-        """Let go of a connection that broke: the next ``read`` makes another."""
+        """Forget a broken connection: the next ``read`` makes a new one."""
         self._pubsub = None
 
 
 def _command(worker: str, data: bytes) -> Command | None:
     try:
-        told = json.loads(data)
-        return Command(worker, str(told["command"]), str(told.get("job_id", "")))
+        message = json.loads(data)
+        return Command(worker, str(message["command"]), str(message.get("job_id", "")))
     except (ValueError, KeyError, TypeError):
-        logger.warning("worker %s: a command that is not RQ's was ignored: %r", worker, data[:200])
+        logger.warning("worker %s: ignored an unknown command: %r", worker, data[:200])
         return None

@@ -1,11 +1,10 @@
-"""Everything of RQ, django-rq and rq-scheduler that this package overrides, calls or writes by name.
+"""All names of RQ, django-rq and rq-scheduler that this package overrides, calls or writes.
 
-None of them promises these to stay. A test compares this list with what is installed, and the
-package's own code with this list: a new release that changes something breaks that test first, and
-``why`` says what to look at.
+They may change without notice. A test compares this list with the installed versions, and the code
+of this package with this list: a release that changes something breaks that test first, and ``why``
+says where to look.
 
-A name is ``module:attribute``. Signatures have neither annotations nor the annotation of what is
-returned.
+A name is ``module:attribute``. Signatures are without annotations.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from dataclasses import dataclass
 from . import keys
 
 SUPPORTED = {"rq": "3", "django-rq": "4", "rq-scheduler": "0"}
-"""The major versions that this list was made from."""
+"""The major versions this list was made for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A method of theirs that a class of ours replaces or extends; ``signature`` is theirs."""
+    """A method of theirs that one of our classes overrides; ``signature`` is theirs."""
 
     name: str
     signature: str
@@ -31,7 +30,7 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function or class of theirs that we call with so many positional arguments and these named ones."""
+    """A function or class of theirs that we call, with its positional and named arguments."""
 
     name: str
     positional: int = 0
@@ -58,7 +57,7 @@ OVERRIDES: tuple[Override, ...] = (
         "rq.queue:Queue.remove",
         "(self, job_or_id, pipeline=None)",
         _LANES,
-        "from any lane; one of ours is cancelled, so that it is not in no structure",
+        "from any lane; one of ours is cancelled, since it must be in a structure",
     ),
     Override(
         "rq.queue:Queue.empty", "(self)", _LANES, "cancels ours with events, deletes foreign ones"
@@ -67,13 +66,13 @@ OVERRIDES: tuple[Override, ...] = (
         "rq.queue:Queue.push_job_id",
         "(self, job_id, pipeline=None, at_front=False)",
         _LANES,
-        "the one place through which RQ's enqueue, retry and repeat push: rings the bell, tells the ledger",
+        "RQ's enqueue, retry and repeat push through it: wakes a worker, tells the ledger",
     ),
     Override(
         "rq.queue:Queue.schedule_job",
         "(self, job, datetime, pipeline=None, unique=False)",
         _LANES,
-        "through which enqueue_at, enqueue_in, retries with an interval and repeats go: tells the ledger",
+        "enqueue_at, enqueue_in, delayed retries and repeats go through it: tells the ledger",
     ),
     Override(
         "rq.worker:SimpleWorker.handle_exception",
@@ -83,8 +82,8 @@ OVERRIDES: tuple[Override, ...] = (
     ),
     Override(
         "rq_scheduler:Scheduler.__init__",
-        "(self, queue_name='default', queue=None, interval=60, connection=None, job_class=None, queue_class=None,"
-        " name=None)",
+        "(self, queue_name='default', queue=None, interval=60, connection=None, job_class=None,"
+        " queue_class=None, name=None)",
         _SCHEDULER,
         "takes a clock",
     ),
@@ -102,17 +101,18 @@ OVERRIDES: tuple[Override, ...] = (
     ),
     Override(
         "rq_scheduler:Scheduler.schedule",
-        "(self, scheduled_time, func, args=None, kwargs=None, interval=None, repeat=None, result_ttl=None, ttl=None,"
-        " timeout=None, id=None, description=None, queue_name=None, meta=None, depends_on=None, on_success=None,"
-        " on_failure=None, at_front=None)",
+        "(self, scheduled_time, func, args=None, kwargs=None, interval=None, repeat=None,"
+        " result_ttl=None, ttl=None, timeout=None, id=None, description=None, queue_name=None,"
+        " meta=None, depends_on=None, on_success=None, on_failure=None, at_front=None)",
         _SCHEDULER,
         "intervals that do not drift; the rest is passed on by name",
     ),
     Override(
         "rq_scheduler:Scheduler.cron",
-        "(self, cron_string, func, args=None, kwargs=None, repeat=None, queue_name=None, result_ttl=-1, ttl=None,"
-        " id=None, timeout=None, description=None, meta=None, use_local_timezone=False, depends_on=None,"
-        " on_success=None, on_failure=None, at_front=False)",
+        "(self, cron_string, func, args=None, kwargs=None, repeat=None, queue_name=None,"
+        " result_ttl=-1, ttl=None, id=None, timeout=None, description=None, meta=None,"
+        " use_local_timezone=False, depends_on=None, on_success=None, on_failure=None,"
+        " at_front=False)",
         _SCHEDULER,
         "cron lines under a zone",
     ),
@@ -120,12 +120,13 @@ OVERRIDES: tuple[Override, ...] = (
         "rq_scheduler:Scheduler.change_execution_time",
         "(self, job, date_time)",
         _SCHEDULER,
-        "in one step, exact",
+        "exact, in one step",
     ),
     Override(
         "rq_scheduler:Scheduler._create_job",
-        "(self, func, args=None, kwargs=None, commit=True, result_ttl=None, ttl=None, id=None, description=None,"
-        " queue_name=None, timeout=None, meta=None, depends_on=None, on_success=None, on_failure=None)",
+        "(self, func, args=None, kwargs=None, commit=True, result_ttl=None, ttl=None, id=None,"
+        " description=None, queue_name=None, timeout=None, meta=None, depends_on=None,"
+        " on_success=None, on_failure=None)",
         _SCHEDULER,
         "the serializer of the queue",
     ),
@@ -133,7 +134,7 @@ OVERRIDES: tuple[Override, ...] = (
         "rq_scheduler:Scheduler.cancel",
         "(self, job)",
         _SCHEDULER,
-        "an entry that was put aside as well",
+        "also an entry that was put aside",
     ),
     Override(
         "rq_scheduler:Scheduler.count",
@@ -151,12 +152,12 @@ OVERRIDES: tuple[Override, ...] = (
         "rq_scheduler:Scheduler.get_jobs_to_queue",
         "(self, with_times=False)",
         _SCHEDULER,
-        "what is due by our clock",
+        "entries due by our clock",
     ),
     Override("rq_scheduler:Scheduler.enqueue_job", "(self, job)", _SCHEDULER, "in one step"),
-    Override("rq_scheduler:Scheduler.enqueue_jobs", "(self)", _SCHEDULER, "one pass of ours"),
-    Override("rq_scheduler:Scheduler.acquire_lock", "(self)", _SCHEDULER, "with an owner's token"),
-    Override("rq_scheduler:Scheduler.remove_lock", "(self)", _SCHEDULER, "only if it is ours"),
+    Override("rq_scheduler:Scheduler.enqueue_jobs", "(self)", _SCHEDULER, "one pass of our clock"),
+    Override("rq_scheduler:Scheduler.acquire_lock", "(self)", _SCHEDULER, "with an owner token"),
+    Override("rq_scheduler:Scheduler.remove_lock", "(self)", _SCHEDULER, "only our own"),
     Override(
         "rq_scheduler:Scheduler.run", "(self, burst=False)", _SCHEDULER, "the loop is our clock"
     ),
@@ -176,12 +177,12 @@ CALLS: tuple[Call, ...] = (
     Call(
         "rq.worker:SimpleWorker.prepare_execution",
         2,
-        why="registers the run in rq:wip under a time to live",
+        why="registers the run in rq:wip, with a time to live",
     ),
     Call(
         "rq.worker:SimpleWorker.perform_job",
         4,
-        why="runs, stores the end, calls back; False after an error",
+        why="runs the job, stores its end, runs callbacks; False after an error",
     ),
     Call("rq.job:Job.fetch", 1, ("connection", "serializer")),
     Call(
@@ -194,17 +195,17 @@ CALLS: tuple[Call, ...] = (
     Call("rq.job:Job.save", 1, ("pipeline",)),
     Call("rq.job:Job.get_status", 1, ("refresh",)),
     Call(
-        "rq.queue:Queue.enqueue_job", 2, ("at_front",), why="sees to the dependencies of an entry"
+        "rq.queue:Queue.enqueue_job", 2, ("at_front",), why="handles the dependencies of an entry"
     ),
-    Call("rq.job:Retry", why="the class of what a job may return: it then counts as an attempt"),
-    Call("rq.job:JobStatus", why="what stands in the field status"),
+    Call("rq.job:Retry", why="a job may return it: this counts as an attempt"),
+    Call("rq.job:JobStatus", why="the values of the field status"),
     Call("rq.exceptions:NoSuchJobError"),
-    Call("rq.serializers:JSONSerializer", why="what our payloads are written for"),
+    Call("rq.serializers:JSONSerializer", why="reads our payloads"),
     Call("rq.serializers:DefaultSerializer", why="pickle, with ALLOW_PICKLE only"),
-    Call("rq.timeouts:BaseTimeoutException", why="the reason of a letter is then timeout"),
+    Call("rq.timeouts:BaseTimeoutException", why="the reason of the dead letter is then timeout"),
     Call("rq.utils:as_text", 1),
     Call("rq.version:VERSION", why="in the hash of a worker"),
-    Call("rq.defaults:RQ_KEY_PREFIX", why="in front of every key"),
+    Call("rq.defaults:RQ_KEY_PREFIX", why="the prefix of all keys"),
     Call("django_rq:get_queue", 1, ("connection", "serializer", "queue_class")),
     Call("django_rq:get_scheduler", 1, ("connection",)),
     Call("django_rq.queues:DjangoRQ", why="the base of LaneQueue"),
@@ -212,24 +213,24 @@ CALLS: tuple[Call, ...] = (
     Call(
         "django_rq.connection_utils:get_redis_connection",
         1,
-        why="of an entry of RQ_QUEUES; its pool's options",
+        why="for an entry of RQ_QUEUES; the options of its pool",
     ),
     Call("django_rq.workers:get_exception_handlers", why="RQ_EXCEPTION_HANDLERS, for foreign jobs"),
-    Call("django_rq.admin:QueueAdmin", why="imported: their pages are registered by then"),
+    Call("django_rq.admin:QueueAdmin", why="imported so that their pages are registered"),
     Call(
         "django_rq.admin:QueueAdmin.has_module_permission",
-        why="their pages lose their entry on the index",
+        why="hides their pages on the index",
     ),
-    Call("django_rq.models:Dashboard", why="what their pages are registered for"),
+    Call("django_rq.models:Dashboard", why="the model of their pages"),
 )
 
 ATTRIBUTES: Mapping[str, str] = {
-    "rq.queue:Queue._key": "the base of the lanes' names, set in __init__",
-    "rq.job:Job._dependency_ids": "what an entry of rq-scheduler waits for, set in __init__",
-    "rq.job:Job._result": "what perform_job got back: an rq.Retry counts as an attempt, set in __init__",
-    "rq.executions:Execution.composite_key": "the member of rq:wip whose score we put off",
+    "rq.queue:Queue._key": "the base of lane keys, set in __init__",
+    "rq.job:Job._dependency_ids": "the dependencies of an entry of rq-scheduler, set in __init__",
+    "rq.job:Job._result": "the return value: an rq.Retry counts as an attempt, set in __init__",
+    "rq.executions:Execution.composite_key": "the member of rq:wip whose score we change",
 }
-"""Attributes that we read; a private one is set by the constructor of its class."""
+"""Attributes that we read. Private ones are set by the constructor of their class."""
 
 _P = keys.PREFIX
 VALUES: Mapping[str, object] = {
@@ -249,7 +250,7 @@ VALUES: Mapping[str, object] = {
     "rq.command:PUBSUB_CHANNEL_TEMPLATE": f"{_P}:pubsub:%s",
     "rq.executions:WORKER_EXECUTIONS_KEY_TEMPLATE": f"{_P}:worker:{{0}}:executions",
 }
-"""Constants of theirs that our keys and scripts repeat."""
+"""Their constants that our keys and scripts repeat."""
 
 JOB_FIELDS = (
     *("status", "origin", "data", "description", "timeout", "worker_name"),
@@ -258,7 +259,7 @@ JOB_FIELDS = (
 """Fields of a job hash that our scripts write and RQ reads."""
 
 RESULTS = f"{_P}:results:"
-"""What stands in front of a job's id in the key of its results; ``rq.results:Result.get_key`` makes it."""
+"""The prefix of the key of a job's results, as made by ``rq.results:Result.get_key``."""
 
 COMMANDS = ("stop-job", "stop-execution", "kill-horse", "shutdown")
-"""Commands that RQ publishes to a worker and our supervisor obeys."""
+"""RQ's commands to workers that our supervisor obeys."""

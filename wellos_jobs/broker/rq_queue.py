@@ -1,4 +1,4 @@
-"""LaneQueue: RQ's Queue over all five priority lanes, for django-rq, `rq info` and code that enqueues through RQ."""
+"""LaneQueue: RQ's Queue over the five priority lanes, for django-rq, `rq info` and RQ's API."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 EMPTY_CHUNK = 1_000
-"""How many jobs one script takes out of a queue: 100,000 in one would hold Redis up for seconds."""
+"""Jobs that one call removes from a queue: 100,000 would block Redis for seconds."""
 
 
 def empty(connection: Client, queue: str) -> int:
-    """Cancel the jobs that wait in a queue (foreign ones are deleted, as RQ does); return how many there were."""
+    """Cancel the waiting jobs of a queue; foreign ones are deleted, as RQ does. Return how many."""
     count, more = 0, True
     while more:
         taken, more = run(connection, "empty", rq_time(), queue, EMPTY_CHUNK)
@@ -32,7 +32,7 @@ def empty(connection: Client, queue: str) -> int:
 
 
 class LaneQueue(DjangoRQ):
-    """What RQ code sees of a queue: it counts, lists, empties and removes over all lanes, and rings the bell."""
+    """A queue for RQ code: counts, lists, empties and removes over all lanes, and wakes workers."""
 
     @property
     def lane_keys(self) -> list[str]:
@@ -48,7 +48,7 @@ class LaneQueue(DjangoRQ):
             return sum(pipeline.execute())
 
     def get_job_ids(self, offset: int = 0, length: int = -1) -> list[str]:
-        """Return a slice of the waiting job ids in the order in which they would be claimed."""
+        """Return a slice of the waiting job ids, in the order in which they would be claimed."""
         wanted = None if length < 0 else length
         ids: list[str] = []
         for size_of, part_of, key in self._parts():
@@ -64,7 +64,7 @@ class LaneQueue(DjangoRQ):
         return ids
 
     def _parts(self) -> Iterator[tuple[Any, Any, str]]:
-        """Yield how to measure and read each part of the queue: a lane's list, then those who wait for a turn."""
+        """Yield how to measure and read each part: the list of a lane, then its waiting turns."""
         for key in self.lane_keys:
             yield self.connection.llen, self.connection.lrange, key
             yield self.connection.zcard, self.connection.zrange, keys.turns(key)
@@ -84,30 +84,28 @@ class LaneQueue(DjangoRQ):
         return None
 
     def remove(self, job_or_id: Job | str, pipeline: Pipeline | None = None) -> Any:
-        """Take a job out of this queue; one of ours is cancelled by that. Returns how many entries there were."""
+        """Remove a job from this queue; one of ours is cancelled. Returns the entries removed."""
         job_id = job_or_id if isinstance(job_or_id, str) else job_or_id.id
         if pipeline is not None:
             return run_within(pipeline, "remove", rq_time(), job_id, self.name)
         return int(run(self.connection, "remove", rq_time(), job_id, self.name))
 
     def empty(self) -> int:
-        """Cancel every waiting job of ours and delete those of foreign code; return how many there were."""
+        """Cancel our waiting jobs and delete foreign ones; return how many there were."""
         return empty(self.connection, self.name)
 
     def push_job_id(
         self, job_id: str, pipeline: Pipeline | None = None, at_front: bool = False
     ) -> None:
         super().push_job_id(job_id, pipeline=pipeline, at_front=at_front)
-        run_within(
-            pipeline if pipeline is not None else self.connection, "enqueued", job_id, self.name, ""
-        )
+        target = pipeline if pipeline is not None else self.connection
+        run_within(target, "enqueued", job_id, self.name, "")
 
     def schedule_job(
         self, job: Job, datetime: datetime, pipeline: Pipeline | None = None, unique: bool = False
     ) -> Job:
         scheduled = super().schedule_job(job, datetime, pipeline=pipeline, unique=unique)
         at = f"{int(datetime.timestamp())}"  # RQ's registry has whole seconds
-        run_within(
-            pipeline if pipeline is not None else self.connection, "enqueued", job.id, self.name, at
-        )
+        target = pipeline if pipeline is not None else self.connection
+        run_within(target, "enqueued", job.id, self.name, at)
         return scheduled

@@ -1,4 +1,4 @@
-"""A worker as RQ knows it: its hash and its place in the sets that `rq info` and django-rq read."""
+"""Workers as RQ knows them: their hashes, and the sets that `rq info` and django-rq read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def birth(
     ttl: int,
     supervisor: str = "",
 ) -> None:
-    """Make a worker known. ``ttl`` in seconds; the supervisor, whose token is given, renews it."""
+    """Register a worker for ``ttl`` seconds. The supervisor with this token renews it."""
     key = keys.worker(name)
     now = rq_time()
     facts: Any = {
@@ -48,7 +48,7 @@ def birth(
 
 
 def death(connection: redis_py.Redis, name: str, queues: Sequence[str]) -> None:
-    """Take a worker out of RQ's sets."""
+    """Remove a worker."""
     key = keys.worker(name)
     with connection.pipeline() as pipeline:
         pipeline.srem(keys.WORKERS, key)
@@ -59,16 +59,16 @@ def death(connection: redis_py.Redis, name: str, queues: Sequence[str]) -> None:
 
 
 def is_alive(connection: redis_py.Redis, name: str) -> bool:
-    """Tell whether a worker of this name is registered and not dead."""
-    return bool(connection.hexists(keys.worker(name), "birth")) and not connection.hexists(
-        keys.worker(name), "death"
-    )
+    """Return whether a worker of this name is registered and not dead."""
+    key = keys.worker(name)
+    return bool(connection.hexists(key, "birth")) and not connection.hexists(key, "death")
 
 
 def sweep(connection: redis_py.Redis, queues: Sequence[str]) -> None:
-    """Take out of RQ's sets the workers whose hash has expired, and out of its registries what is dead there."""
+    """Remove workers whose hash has expired from RQ's sets, and old jobs from its registries."""
     for queue in queues:
         _sweep_runs(connection, queue)
+
     now = redis_time(connection)
     gone = [key for key in connection.smembers(keys.WORKERS) if not connection.exists(key)]
     with connection.pipeline() as pipeline:
@@ -77,16 +77,14 @@ def sweep(connection: redis_py.Redis, queues: Sequence[str]) -> None:
             for queue in queues:
                 pipeline.srem(keys.workers_of(queue), key)
         for queue in queues:
-            for registry in (
-                keys.finished(queue),
-                keys.failed(queue),
-            ):  # the tick looks after cancelled ones
-                pipeline.zremrangebyscore(registry, "-inf", now)
+            # The tick script cleans the registry of cancelled jobs.
+            pipeline.zremrangebyscore(keys.finished(queue), "-inf", now)
+            pipeline.zremrangebyscore(keys.failed(queue), "-inf", now)
         pipeline.execute()
 
 
 def _sweep_runs(connection: redis_py.Redis, queue: str) -> None:
-    """Take out the runs of jobs that foreign code deleted and whose worker then died: nobody ends those."""
+    """Remove the runs of jobs that were deleted through RQ and whose worker then died."""
     members: Any = connection.zrange(keys.wip(queue), 0, -1)
     for run in map(text, members):
         if not connection.exists(keys.job(run.rpartition(":")[0])):

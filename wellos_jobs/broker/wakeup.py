@@ -1,4 +1,4 @@
-"""The alarm: wakes the clock of `rqscheduler` when a schedule has changed, so that it need not poll to be exact."""
+"""Wake the scheduler when a schedule has changed, so that it is exact without polling."""
 
 from __future__ import annotations
 
@@ -15,31 +15,34 @@ if TYPE_CHECKING:
 logger = logging.getLogger("wellos_jobs")
 
 COARSE = 0.15
-"""Redis ends a blocking call up to a tenth of a second late: this long before the time, the clock sleeps by itself."""
+"""Seconds. Redis ends a blocking call up to 0.1 s late, so the last part is slept instead."""
 
 
-def ring() -> None:
-    """Wake the clocks of every Redis. One that is away does no harm: the clock looks by itself each second."""
+def wake() -> None:
+    """Wake the schedulers of all Redis servers. One that is away is skipped: they also poll."""
     for source in sources():
         try:
             with source_client(source, "call").pipeline() as pipeline:
-                ring_within(pipeline)
+                wake_within(pipeline)
                 pipeline.execute()
         except Unavailable as error:
-            logger.info("the clock of %s was not woken, Redis is away: %s", source, error)
+            logger.info("the scheduler of %s was not woken, Redis is away: %s", source, error)
 
 
-def ring_within(pipeline: Pipeline) -> None:
-    """Wake the clock of one Redis, as part of a caller's pipeline."""
+def wake_within(pipeline: Pipeline) -> None:
+    """Wake the scheduler of one Redis, as part of a pipeline."""
     pipeline.lpush(keys.ALARM, "1")
     pipeline.ltrim(keys.ALARM, 0, 0)
 
 
 def wait(source: str, seconds: float) -> None:
-    """Block until the alarm rings, at most that long, to the millisecond. Raises redis-py's errors."""
+    """Block until woken, at most for ``seconds``, exact to the millisecond.
+
+    Raises redis-py's errors.
+    """
     deadline = time.monotonic() + seconds
-    if seconds > COARSE and source_client(source, "block").blpop(
-        [keys.ALARM], timeout=seconds - COARSE
-    ):
-        return
+    if seconds > COARSE:
+        connection = source_client(source, "block")
+        if connection.blpop([keys.ALARM], timeout=seconds - COARSE):
+            return
     time.sleep(max(0.0, deadline - time.monotonic()))

@@ -47,7 +47,7 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
             row.set_first_run()
 
         created = super().bulk_create(rows, *args, **options)
-        transaction.on_commit(wakeup.ring, using=self.db, robust=True)
+        transaction.on_commit(wakeup.wake, using=self.db, robust=True)
         return created
 
     def update(self, **changes: Any) -> int:
@@ -185,7 +185,7 @@ class Schedule(models.Model):
             else:
                 changed = self._changed_columns(stored, columns)
                 super().save(force_update=True, using=database, update_fields=changed)
-            transaction.on_commit(wakeup.ring, using=database, robust=True)
+            transaction.on_commit(wakeup.wake, using=database, robust=True)
 
         self._loaded_next_run = self.next_run_at
 

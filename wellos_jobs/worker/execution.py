@@ -1,4 +1,4 @@
-"""Run one job: read and bind its data, open its context, call it with a limit, judge the outcome."""
+"""Run one job: read and bind its data, open its context, call it, judge the outcome."""
 
 from __future__ import annotations
 

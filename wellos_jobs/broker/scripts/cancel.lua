@@ -1,5 +1,7 @@
--- cancel: stop a job in any state. An unknown id gets a tombstone, so that a later push does nothing.
--- queue, name ('' for a foreign job), database and generation are for the tombstone; detail is the JSON of the event.
+-- cancel: stop a job in any state. An unknown id gets a tombstone, so that a later push does
+-- nothing.
+-- queue, name ('' for a foreign job), database and generation are for the tombstone; detail is the
+-- JSON of the event.
 -- Returns canceled, stopping (it runs; its supervisor was told to stop it) or final.
 
 local call = arguments({'time', 'job_id', 'queue', 'name', 'database', 'generation', 'detail'})
@@ -8,12 +10,13 @@ local id, iso = call.job_id, call.time
 local function bury()
   redis.call('DEL', job_key(id))
   redis.call('ZREM', final_key('failed', call.queue), id)
-  redis.call('HSET', job_key(id), 'status', 'canceled', 'origin', call.queue, 'created_at', iso, 'ended_at', iso,
-    'data', '["canceled",null,[],{}]', 'description', call.name, 'w:name', call.name, 'w:db', call.database,
+  redis.call('HSET', job_key(id), 'status', 'canceled', 'origin', call.queue,
+    'created_at', iso, 'ended_at', iso, 'data', '["canceled",null,[],{}]',
+    'description', call.name, 'w:name', call.name, 'w:db', call.database,
     'w:gen', call.generation, 'w:attempt', '0')
   redis.call('EXPIRE', job_key(id), 86400)
-  event('canceled', id, {name = call.name, queue = call.queue, attempt = 0, worker = '', db = call.database,
-    gen = call.generation}, call.detail)
+  event('canceled', id, {name = call.name, queue = call.queue, attempt = 0, worker = '',
+    db = call.database, gen = call.generation}, call.detail)
 end
 
 local h = head(id)
@@ -24,7 +27,8 @@ end
 
 if h.status == 'started' then
   redis.call('HSET', job_key(id), 'w:cancel', '1')
-  redis.call('PUBLISH', P .. ':pubsub:' .. h.worker, cjson.encode({command = 'stop-job', job_id = id}))
+  local command = cjson.encode({command = 'stop-job', job_id = id})
+  redis.call('PUBLISH', P .. ':pubsub:' .. h.worker, command)
   return 'stopping'
 end
 

@@ -1,6 +1,7 @@
 -- counts: how many jobs of each queue are in which state. Read-only.
 -- ARGV: queue names
--- Returns for each queue {waiting, active, delayed, blocked, seconds the oldest job has waited ('' if none waits), paused}
+-- Returns for each queue {waiting, active, delayed, blocked, seconds the oldest job has waited (''
+-- if none waits), paused}
 
 local now = clock()
 

@@ -1,10 +1,16 @@
--- foreign: RQ's code has run a foreign job and stored how it ended: end our lease and tell the ledger.
+-- foreign: RQ's code has run a foreign job and stored how it ended: end our lease and tell the
+-- ledger.
 -- ARGV: id · run · worker · '1' if it ran without an error · detail (a JSON object for the event)
 -- Returns the name of the event, or '' if the run no longer holds the claim.
 
 local id, run, worker, ran_well, detail = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5]
-local EVENT_OF = {finished = 'completed', failed = 'failed', stopped = 'canceled', canceled = 'canceled',
-  deferred = 'snoozed'}
+local EVENT_OF = {
+  finished = 'completed',
+  failed = 'failed',
+  stopped = 'canceled',
+  canceled = 'canceled',
+  deferred = 'snoozed',
+}
 
 local h = head(id)
 if not redis.call('ZSCORE', LEASES, id) or h.run and h.run ~= run then return '' end
@@ -13,7 +19,8 @@ release(id, h)
 
 local runs_again = h.status == 'queued' or h.status == 'scheduled'
 local at = h.status == 'scheduled' and redis.call('ZSCORE', scheduled_key(h.queue), id)
-local name = EVENT_OF[h.status] or (ran_well and 'completed' or runs_again and 'retried' or 'failed')
+local name = EVENT_OF[h.status]
+  or (ran_well and 'completed' or runs_again and 'retried' or 'failed')
 
 local is_delayed_retry = name == 'retried' and at
 if is_delayed_retry then

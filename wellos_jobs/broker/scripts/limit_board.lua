@@ -1,10 +1,12 @@
 -- limit_board: how full the limits are, and which breakers are open. Read-only.
--- ARGV: how many limits at most · for each limit that is declared in code or searched for: its id and, for a breaker,
---   the seconds within which failures count ('' for others)
--- Besides these, it reports limits whose number an operator has set, limits at which jobs wait, and limits of active jobs.
--- Returns {now, number of limits at which jobs wait, {{id, limit (JSON, '' if unknown), number set by an operator or '',
---   waiting, used, since, until, probe}...}}. `used` counts runs, starts in the period, or failures. since, until and probe
---   belong to open breakers; for a rate limit, `since` is the first start in the period.
+-- ARGV: how many limits at most · for each limit that is declared in code or searched for: its id
+--   and, for a breaker, the seconds within which failures count ('' for others)
+-- It also reports limits whose number an operator has set, limits at which jobs wait, and limits
+-- of active jobs.
+-- Returns {now, number of limits at which jobs wait, {{id, limit (JSON, '' if unknown), number set
+--   by an operator or '', waiting, used, since, until, probe}...}}. `used` counts runs, starts in
+--   the period, or failures. since, until and probe belong to open breakers; for a rate limit,
+--   `since` is the first start in the period.
 
 local most = tonumber(ARGV[1])
 local now, text_now = clock()
@@ -42,14 +44,16 @@ local function usage(id)
 
   if kind == 'r:' then
     local from = now - (tonumber(string.match(id, '/([^/]+)$') or '') or 0)
-    local first = redis.call('ZRANGEBYSCORE', starts_key(id), from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    return redis.call('ZCOUNT', starts_key(id), from, '+inf'), first[2] or '', '', ''
+    local starts = starts_key(id)
+    local first = redis.call('ZRANGEBYSCORE', starts, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    return redis.call('ZCOUNT', starts, from, '+inf'), first[2] or '', '', ''
   end
 
   if kind == 'b:' then
     local within = tonumber(known[id].within)
     local v = redis.call('HMGET', breaker_key(id), 'since', 'until', 'probe')
-    local failures = redis.call('ZCOUNT', failures_key(id), within and now - within or '-inf', '+inf')
+    local from = within and now - within or '-inf'
+    local failures = redis.call('ZCOUNT', failures_key(id), from, '+inf')
     return failures, v[1] or '', v[2] or '', v[3] or ''
   end
 
@@ -59,6 +63,7 @@ end
 local rows = {}
 for _, id in ipairs(order) do
   local number = redis.call('HGET', LIMITS, id) or ''
-  rows[#rows + 1] = {id, known[id].text or '', number, redis.call('ZCARD', parked_key(id)), usage(id)}
+  local waiting = redis.call('ZCARD', parked_key(id))
+  rows[#rows + 1] = {id, known[id].text or '', number, waiting, usage(id)}
 end
 return {text_now, redis.call('HLEN', GATED), rows}

@@ -23,6 +23,7 @@ end
 local reply = {}
 for i = 2, #ARGV do
   local id = ARGV[i]
-  reply[#reply + 1] = {rows(holders_of(id)), rows(redis.call('ZRANGE', parked_key(id), 0, most - 1))}
+  local waiting = redis.call('ZRANGE', parked_key(id), 0, most - 1)
+  reply[#reply + 1] = {rows(holders_of(id)), rows(waiting)}
 end
 return reply

@@ -1,4 +1,5 @@
--- pulse: read the epoch of this Redis, and set the leader's beat. Without an epoch Redis has lost its data: make one.
+-- pulse: read the epoch of this Redis, and set the leader's beat. Without an epoch Redis has lost
+-- its data: make one.
 -- ARGV: a new epoch, used if there is none · '1' to set the beat
 -- Returns {epoch, the previous beat ('' if none), now}
 
@@ -8,7 +9,8 @@ local epoch = redis.call('GET', EPOCH)
 local before = redis.call('GET', BEAT) or ''
 
 if ARGV[2] == '1' then
-  redis.call('DEL', BEAT) -- the first write needs no memory: Redis then allows the next ones even if its memory is full
+  -- The first write needs no memory: Redis then allows the next ones even if its memory is full.
+  redis.call('DEL', BEAT)
   redis.call('SET', BEAT, text_now)
 end
 if not epoch then

@@ -1,11 +1,15 @@
 -- push: bring committed rows to Redis. A known id is skipped, so the call may be resent.
--- ARGV: iso time · deadline on the Redis clock ('' for none; the relay sets one, so that rows it read long ago cannot revive
---   jobs that have ended since) · for each job a JSON object {id, q, prio, due, gen, event, hash, fair}
--- Returns {length of the event stream, now, a code for each job}: 1 pushed, 0 known, -1 cancelled before it was pushed.
+-- ARGV: iso time · deadline on the Redis clock ('' for none; the relay sets one, so that rows it
+--   read long ago cannot revive jobs that have ended since) · for each job a JSON object
+--   {id, q, prio, due, gen, event, hash, fair}
+-- Returns {length of the event stream, now, a code for each job}: 1 pushed, 0 known, -1 cancelled
+-- before it was pushed.
 
 local iso, deadline = ARGV[1], ARGV[2]
 local now, text_now = clock()
-if deadline ~= '' and now > tonumber(deadline) then return redis.error_reply('LATE the rows were read too long ago') end
+if deadline ~= '' and now > tonumber(deadline) then
+  return redis.error_reply('LATE the rows were read too long ago')
+end
 
 -- Return the status and generation of the hash, if there is one.
 local function known(id)
@@ -47,8 +51,15 @@ local function push(job, position)
     to_lane(job.id, job.q, job.prio, string.format('%.6f', now + position * 4e-6))
   end
 
-  event(job.event, job.id, {name = job.hash['w:name'], queue = job.q, attempt = job.hash['w:attempt'], worker = '',
-    db = job.hash['w:db'], gen = job.gen}, detail)
+  local h = {
+    name = job.hash['w:name'],
+    queue = job.q,
+    attempt = job.hash['w:attempt'],
+    worker = '',
+    db = job.hash['w:db'],
+    gen = job.gen,
+  }
+  event(job.event, job.id, h, detail)
 end
 
 local reply = {redis.call('XLEN', EVENTS), text_now}
@@ -59,7 +70,7 @@ for i = 3, #ARGV do
 
   if status and generation >= job.gen then
     code = 0
-    if status == 'canceled' then -- the row may be younger than the event of the tombstone: repeat it
+    if status == 'canceled' then -- the row may be newer than the tombstone's event: repeat it
       event('canceled', job.id, head(job.id))
       code = -1
     end

@@ -1,4 +1,5 @@
--- register: make the ordered queue set of a worker known, so that pushes announce work to it; announce what waits.
+-- register: make the ordered queue set of a worker known, so that pushes announce work to it;
+-- announce what waits.
 -- ARGV: queue set · seconds until a set without workers is forgotten · queue names in order
 -- Returns the number of queues.
 
@@ -6,7 +7,8 @@ local set, ttl = ARGV[1], ARGV[2]
 local _, text_now = clock()
 local key = set_key(set)
 
--- The first write needs no memory: Redis then allows the next ones even if its memory is full. Workers can empty it.
+-- The first write needs no memory: Redis then allows the next ones even if its memory is full.
+-- Workers can empty it.
 redis.call('DEL', key)
 for i = 3, #ARGV do redis.call('HSET', key, ARGV[i], i - 3) end
 redis.call('EXPIRE', key, ttl)

@@ -1,6 +1,7 @@
 -- relocate: change the queue or priority of a job that has not started.
 -- ARGV: id · queue · priority
--- Returns 1, or 0 if it has started or ended. A job unknown to Redis, such as a blocked one, exists as a row only.
+-- Returns 1, or 0 if it has started or ended. A job unknown to Redis, such as a blocked one, exists
+-- as a row only.
 
 local id, queue, priority = ARGV[1], ARGV[2], ARGV[3]
 local _, text_now = clock()

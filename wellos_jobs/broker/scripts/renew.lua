@@ -1,9 +1,13 @@
--- renew: the heartbeat of a supervisor: renews its own key, the RQ keys of its workers and the leases of their jobs.
--- ARGV: iso time · lease in seconds · ttl of the keys · token of the supervisor · facts about it (JSON) · for each worker
---   its name, the id of its job ('' if none) and its memory in bytes ('' if unknown)
--- Returns {1 if it is to take no more jobs, names of workers that Redis has forgotten...}. If the key of a worker has expired,
--- as while Redis was down, the claim in it is restored: the supervisor knows it.
--- EXPIRE comes first: a first write that needs no memory lets the script finish even if the memory of Redis is full.
+-- renew: the heartbeat of a supervisor: renews its own key, the RQ keys of its workers and the
+-- leases of their jobs.
+-- ARGV: iso time · lease in seconds · ttl of the keys · token of the supervisor · facts about it
+--   (JSON) · for each worker its name, the id of its job ('' if none) and its memory in bytes (''
+--   if unknown)
+-- Returns {1 if it is to take no more jobs, names of workers that Redis has forgotten...}. If the
+-- key of a worker has expired, as while Redis was down, the claim in it is restored: the supervisor
+-- knows it.
+-- EXPIRE comes first: a first write that needs no memory lets the script finish even if the memory
+-- of Redis is full.
 
 local iso, lease, ttl, token, facts = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local now, text_now = clock()
@@ -18,7 +22,8 @@ local function renew_supervisor()
   return redis.call('HEXISTS', key, 'quiet')
 end
 
--- Return the job of a worker, restored from what the supervisor knows if the worker's key has expired.
+-- Return the job of a worker, restored from what the supervisor knows if the worker's key has
+-- expired.
 local function job_of(worker, job_id)
   local key = worker_key(worker)
   local id = redis.call('HGET', key, 'current_job')
@@ -37,7 +42,9 @@ local function renew_job(id)
   redis.call('HSET', job_key(id), 'last_heartbeat', iso)
 
   local execution = execution_key(id .. ':' .. (redis.call('HGET', job_key(id), 'w:run') or ''))
-  if redis.call('EXISTS', execution) == 1 then redis.call('HSET', execution, 'last_heartbeat', text_now) end
+  if redis.call('EXISTS', execution) == 1 then
+    redis.call('HSET', execution, 'last_heartbeat', text_now)
+  end
 end
 
 local quiet = renew_supervisor()
@@ -48,7 +55,7 @@ for i = 6, #ARGV, 3 do
   if redis.call('HEXISTS', key, 'birth') == 0 then reply[#reply + 1] = worker end
 
   redis.call('EXPIRE', key, ttl)
-  if quiet == 1 and redis.call('HEXISTS', key, 'w:memory') == 0 then -- started after the others were told
+  if quiet == 1 and redis.call('HEXISTS', key, 'w:memory') == 0 then -- it has just started
     redis.call('HSET', key, 'w:quiet', '1')
   end
   redis.call('HSET', key, 'last_heartbeat', iso, 'w:supervisor', token, 'w:memory', memory)

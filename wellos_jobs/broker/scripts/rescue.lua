@@ -1,12 +1,14 @@
--- rescue: end the claims of dead workers. Only this script may end a claim that the caller does not hold.
+-- rescue: end the claims of dead workers. Only this script may end a claim that the caller does not
+-- hold.
 -- ARGV: iso time · reason (crashed, timeout, canceled, handed_back) · worker · error text · job ids
--- Rescued are: with a worker and job ids, these jobs if the worker holds them; with a worker only, the job it holds; without
--- both, up to 100 jobs whose lease has run out.
--- Returns for each rescued job: id, name, queue, attempt, outcome (waiting, failed, canceled or ended).
+-- Rescued are: with a worker and job ids, these jobs if the worker holds them; with a worker only,
+-- the job it holds; without both, up to 100 jobs whose lease has run out.
+-- Returns for each rescued job: id, name, queue, attempt, outcome (waiting, failed, canceled or
+-- ended).
 
 local iso, reason, worker, message = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local now, text_now = clock()
-local MOST_FOREIGN_ATTEMPTS = 3
+local MAX_FOREIGN_ATTEMPTS = 3
 
 local detail = cjson.encode({
   reason = reason,
@@ -16,10 +18,9 @@ local detail = cjson.encode({
 
 -- Decide what becomes of a job whose claim was released.
 local function rescue(id, h)
-  if h.foreign and h.status ~= 'started' then -- RQ's code had stored its end; only our lease was left
-    if h.status then
-      event(h.status == 'finished' and 'completed' or (h.status == 'failed' and 'failed' or 'retried'), id, h, detail)
-    end
+  if h.foreign and h.status ~= 'started' then -- RQ's code has stored its end; our lease was left
+    local EVENT_OF = {finished = 'completed', failed = 'failed'}
+    if h.status then event(EVENT_OF[h.status] or 'retried', id, h, detail) end
     return 'ended'
   end
 
@@ -36,7 +37,7 @@ local function rescue(id, h)
     return 'waiting'
   end
 
-  local most = h.foreign and MOST_FOREIGN_ATTEMPTS or h.max
+  local most = h.foreign and MAX_FOREIGN_ATTEMPTS or h.max
   if h.attempt < most then
     requeue(id, h, iso, text_now)
     event('rescued', id, h, detail)
@@ -71,7 +72,9 @@ for _, id in ipairs(chosen()) do
     if h.run then
       release(id, h)
       local outcome = rescue(id, h)
-      for _, part in ipairs({id, h.name, h.queue, h.attempt, outcome}) do reply[#reply + 1] = part end
+      for _, part in ipairs({id, h.name, h.queue, h.attempt, outcome}) do
+        reply[#reply + 1] = part
+      end
     elseif lease then -- a lease without a claim: foreign code has deleted the hash
       redis.call('ZREM', LEASES, id)
     end

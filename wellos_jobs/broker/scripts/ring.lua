@@ -1,4 +1,5 @@
--- ring: an idle worker leaves, and may have taken the token of the bell: if work waits, wake another one.
+-- ring: an idle worker leaves, and may have taken the token of the bell: if work waits, wake
+-- another one.
 -- ARGV: queue set
 
 local set = ARGV[1]

@@ -1,4 +1,5 @@
--- rotate: store re-encrypted data in job hashes, each only if its data is still what was read. May be resent.
+-- rotate: store re-encrypted data in job hashes, each only if its data is still what was read. May
+-- be resent.
 -- ARGV: for each job its id, the old data and the new data
 -- Returns the number of jobs changed.
 

@@ -1,9 +1,16 @@
--- settle: store how a run ended, announce it and, if a queue set is given, claim the next job in the same step.
--- Only the run that still holds the claim is settled: a stale run changes nothing.
--- queue_set: '' claims nothing. outcome: completed, retried, snoozed, failed, canceled or handed_back. after: seconds until
--- it runs again (retried, snoozed). seconds: run time. detail: JSON of the event. result: JSON. verdicts: JSON, what the
--- run says about its circuit breakers, '' for nothing.
--- Returns the answer of claiming.lua; settled is 1, 2 if the job was canceled while it ran, 0 if the run is stale.
+-- settle: store how a run ended, announce it and, if a queue set is given, claim the next job in
+-- the same step. Only the run that still holds the claim is settled: a stale run changes nothing.
+--
+--   queue_set  '' to claim nothing
+--   outcome    completed, retried, snoozed, failed, canceled or handed_back
+--   after      seconds until it runs again (retried, snoozed)
+--   seconds    run time
+--   detail     JSON of the event
+--   result     JSON
+--   verdicts   what the run says about its circuit breakers, as JSON; '' for nothing
+--
+-- Returns the answer of claiming.lua; settled is 1, 2 if the job was canceled while it ran, 0 if
+-- the run is stale.
 
 local call = arguments({'worker', 'number', 'nonce', 'queue_set', 'time', 'lease',
   'job_id', 'run', 'outcome', 'after', 'seconds', 'detail', 'result', 'error', 'verdicts'})

@@ -1,7 +1,9 @@
--- tick: run once a second by each supervisor. Moves due jobs, finds jobs that were pushed, scheduled or cancelled through
--- RQ without telling us, rings for work that woke no worker, keeps the queue set alive, and returns which jobs to stop.
+-- tick: run once a second by each supervisor. Moves due jobs, finds jobs that were pushed,
+-- scheduled or cancelled through RQ without telling us, rings for work that woke no worker, keeps
+-- the queue set alive, and returns which jobs to stop.
 -- ARGV: iso time · queue set · ttl of the set · number of queues · queue names · worker names
--- Returns {1 if the set is known, seconds until the next delayed job is due or '', ids of jobs to stop...}
+-- Returns {1 if the set is known, seconds until the next delayed job is due or '', ids of jobs to
+-- stop...}
 
 local iso, set, ttl, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now, text_now = clock()
@@ -16,8 +18,8 @@ local function move_scheduled(queue)
   end
 end
 
--- Jobs cancelled through RQ: their score is the time of the cancellation, and they have no time to live. RQ keeps them
--- forever; a year is enough.
+-- Jobs cancelled through RQ: their score is the time of the cancellation, and they have no time to
+-- live. RQ keeps them forever; a year is enough.
 local function tell_canceled(queue)
   local registry = final_key('canceled', queue)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', registry, '-inf', now, 'LIMIT', 0, 100)) do
@@ -49,8 +51,11 @@ for i = 5, 4 + count do
   announce_pushed(ARGV[i])
 end
 
--- A token of the bell can be lost with the worker that took it, or be used up while work was suspended.
-if redis.call('EXISTS', ready_key(set)) == 1 and redis.call('EXISTS', SUSPENDED) == 0 then ring(set) end
+-- A token of the bell can be lost with the worker that took it, or be used up while work was
+-- suspended.
+if redis.call('EXISTS', ready_key(set)) == 1 and redis.call('EXISTS', SUSPENDED) == 0 then
+  ring(set)
+end
 
 local due = next_due()
 local reply = {known, due and seconds_until(due, now) or ''}

@@ -1,10 +1,12 @@
 -- workforce: the live supervisors and workers, and the jobs they run. Read-only.
 -- ARGV: how many of each at most
--- Returns {now, token of the leader or '', 1 if a scheduler leads, 1 if all work is suspended, number of workers,
---   {{token, facts, beat, quiet}...}, {{name, WORKER_FIELDS..., lease, JOB_FIELDS...}...}}
+-- Returns {now, token of the leader or '', 1 if a scheduler leads, 1 if all work is suspended,
+--   number of workers, {{token, facts, beat, quiet}...}, {{name, WORKER_FIELDS..., lease,
+--   JOB_FIELDS...}...}}
 
-local WORKER_FIELDS = {'state', 'current_job', 'pid', 'hostname', 'version', 'queues', 'birth', 'last_heartbeat',
-  'w:supervisor', 'w:memory', 'w:quiet', 'successful_job_count', 'failed_job_count'}
+local WORKER_FIELDS = {'state', 'current_job', 'pid', 'hostname', 'version', 'queues', 'birth',
+  'last_heartbeat', 'w:supervisor', 'w:memory', 'w:quiet', 'successful_job_count',
+  'failed_job_count'}
 local JOB_FIELDS = {'w:name', 'description', 'origin', 'started_at'}
 
 local most = tonumber(ARGV[1])
@@ -42,5 +44,12 @@ for _, key in ipairs(redis.call('SMEMBERS', WORKERS)) do
   if birth then workers[#workers + 1] = row_of(key, v) end -- else the key has expired
 end
 
-local leader, clock_leads = redis.call('GET', W .. 'leader') or '', redis.call('EXISTS', W .. 'clock')
-return {text_now, leader, clock_leads, redis.call('EXISTS', SUSPENDED), redis.call('SCARD', WORKERS), supervisors, workers}
+return {
+  text_now,
+  redis.call('GET', W .. 'leader') or '',
+  redis.call('EXISTS', W .. 'clock'),
+  redis.call('EXISTS', SUSPENDED),
+  redis.call('SCARD', WORKERS),
+  supervisors,
+  workers,
+}

@@ -1,12 +1,13 @@
 -- claiming: how a worker gets its next job; loaded for claim and settle only, in front of them.
 -- `call` holds the arguments that both begin with: worker, number, nonce, queue_set, time, lease.
 
-local MOST_HINTS = 500 -- list entries that one call may drop
+local MAX_HINTS = 500 -- list entries that one call may drop
 
 -- A process numbers its calls; the nonce tells it from an earlier process of the same worker name.
 local function call_id(call) return call.nonce .. '-' .. call.number end
 
--- Return the lane to take from: the best one, or in one claim of 16 the one whose oldest job has waited longest.
+-- Return the lane to take from: the best one, or in one claim of 16 the one whose oldest job has
+-- waited longest.
 local function choose_lane(set, longest_wait)
   local ready = ready_key(set)
   if not longest_wait then return redis.call('ZRANGE', ready, 0, 0)[1] end
@@ -33,8 +34,8 @@ end
 -- Claim a job that was popped from its lane.
 local function take(id, h, call, now, text_now)
   local attempt, run = h.attempt + 1, call_id(call)
-  redis.call('HSET', job_key(id), 'status', 'started', 'started_at', call.time, 'last_heartbeat', call.time,
-    'worker_name', call.worker, 'w:run', run, 'w:attempt', attempt)
+  redis.call('HSET', job_key(id), 'status', 'started', 'started_at', call.time,
+    'last_heartbeat', call.time, 'worker_name', call.worker, 'w:run', run, 'w:attempt', attempt)
   redis.call('PERSIST', job_key(id)) -- a final job that was requeued by RQ had a time to live
   if not h.foreign then open_execution(id, run, h.queue, call.worker, text_now) end
   redis.call('ZADD', LEASES, string.format('%.6f', now + tonumber(call.lease)), id)
@@ -45,7 +46,8 @@ local function take(id, h, call, now, text_now)
   event('started', id, h, waited or '')
 end
 
--- Pop the next entry of a lane, if its queue is not paused. A lane without further entries leaves the queue set.
+-- Pop the next entry of a lane, if its queue is not paused. A lane without further entries leaves
+-- the queue set.
 local function pop(lane, set)
   local priority, queue = string.match(lane, '^(%d+)|(.*)$')
   local key = lane_key(queue, priority)
@@ -61,8 +63,8 @@ local function pop(lane, set)
   return id
 end
 
--- Claim the next job of a queue set. Returns its id, or false and when to ask again (see next_due). A quiet worker gets
--- none; it passes on the token of the bell that it may have taken.
+-- Claim the next job of a queue set. Returns its id, or false and when to ask again (see next_due).
+-- A quiet worker gets none; it passes on the token of the bell that it may have taken.
 local function claim_next(call, quiet)
   local set, now, text_now = call.queue_set, clock()
   local ready = ready_key(set)
@@ -74,41 +76,47 @@ local function claim_next(call, quiet)
   if redis.call('EXISTS', SUSPENDED) == 1 then return false end
 
   local longest_wait = tonumber(call.number) % 16 == 0
-  for step = 1, MOST_HINTS do
+  for step = 1, MAX_HINTS do
     local lane = choose_lane(set, longest_wait)
     if not lane then break end
 
     local id = pop(lane, set)
     if id then
       local h = head(id)
-      -- A list entry is only a hint: drop it unless the job is queued, and not a second entry of a parked job.
+      -- A list entry is only a hint: drop it unless the job is queued, and not a second entry of a
+      -- parked job.
       local wanted = h.status == 'queued' and not h.parked
       if wanted and (not h.limits or admit(id, h, call_id(call), now)) then
         take(id, h, call, now, text_now)
-        if redis.call('EXISTS', ready) == 1 then ring(set) end -- pass the baton: more work waits for an idle worker
+        if redis.call('EXISTS', ready) == 1 then ring(set) end -- more work: wake the next worker
         return id
       end
     end
-    if step == MOST_HINTS then return false, '0' end -- ask again at once
+    if step == MAX_HINTS then return false, '0' end -- ask again at once
   end
   return false, next_due()
 end
 
--- A call that comes again was resent after a lost reply: return its stored answer, that is settled, the job's id and when
--- to ask again. A job whose lease has run out since is not in it: another worker may have it by now.
+-- A call that comes again was resent after a lost reply: return its stored answer, that is settled,
+-- the job's id and when to ask again. A job whose lease has run out since is not in it: another
+-- worker may have it by now.
 -- For a new call, return nil and whether the worker is quiet.
 local function answered(call)
-  local v = redis.call('HMGET', worker_key(call.worker), 'w:seq', 'w:settled', 'w:claimed', 'w:due', 'w:quiet')
+  local v = redis.call('HMGET', worker_key(call.worker), 'w:seq', 'w:settled', 'w:claimed', 'w:due',
+    'w:quiet')
   if v[1] ~= call_id(call) then return nil, v[5] end
 
   local id = v[3] ~= '' and v[3]
-  if id and redis.call('HGET', job_key(id), 'w:run') ~= v[1] then return tonumber(v[2]), false, '0' end
+  if id and redis.call('HGET', job_key(id), 'w:run') ~= v[1] then
+    return tonumber(v[2]), false, '0'
+  end
   return tonumber(v[2]), id, v[4]
 end
 
 -- Store the answer of a call for `answered`.
 local function remember(call, settled, id, due)
-  local fields = {'w:seq', call_id(call), 'w:settled', settled, 'w:claimed', id or '', 'w:due', due or ''}
+  local fields = {'w:seq', call_id(call), 'w:settled', settled, 'w:claimed', id or '',
+    'w:due', due or ''}
   if id then
     fields[9], fields[10], fields[11], fields[12] = 'current_job', id, 'state', 'busy'
   end
@@ -116,18 +124,19 @@ local function remember(call, settled, id, due)
 end
 
 -- The fields of a claimed job's hash that its worker needs: broker/claims.py has the same list.
-local CLAIM_FIELDS = {'w:name', 'data', 'origin', 'w:attempt', 'w:max', 'w:timeout', 'w:db', 'w:gen', 'w:org',
-  'w:user', 'w:ctx', 'w:run', 'w:since', 'w:prio', 'timeout'}
+local CLAIM_FIELDS = {'w:name', 'data', 'origin', 'w:attempt', 'w:max', 'w:timeout', 'w:db',
+  'w:gen', 'w:org', 'w:user', 'w:ctx', 'w:run', 'w:since', 'w:prio', 'timeout'}
 
--- Return the answer: {settled, next_due, job_id, then CLAIM_FIELDS}. next_due is in seconds from now; '' if nothing is
--- due, 'quiet' if the worker is to take no jobs.
+-- Return the answer: {settled, next_due, job_id, then CLAIM_FIELDS}. next_due is in seconds from
+-- now; '' if nothing is due, 'quiet' if the worker is to take no jobs.
 local function answer(settled, id, due)
   local next_due = due or ''
   if next_due ~= '' and next_due ~= 'quiet' then next_due = seconds_until(due, (clock())) end
 
   local reply = {settled, next_due, id or ''}
   if id then
-    for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(CLAIM_FIELDS))) do reply[3 + i] = value end
+    local values = redis.call('HMGET', job_key(id), unpack(CLAIM_FIELDS))
+    for i, value in ipairs(values) do reply[3 + i] = value end
   end
   return reply
 end

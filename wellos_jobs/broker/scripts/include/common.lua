@@ -1,11 +1,13 @@
 -- common: shared by all scripts and loaded in front of each of them.
--- KEYS[1] is RQ's key prefix. Scripts run on one primary (a check refuses Cluster), so keys are built here.
--- Keys stand in broker/keys.py as well, fields of a job's hash in broker/job_hash.py; tests compare them.
+-- KEYS[1] is RQ's key prefix. Scripts run on one primary (a check refuses Cluster), so keys are
+-- built here.
+-- Keys stand in broker/keys.py as well, fields of a job's hash in broker/job_hash.py; tests compare
+-- them.
 
 local P = KEYS[1]
 local W = P .. ':wellos:'
 
-local FAR = '4102444800' -- 2100: out of reach of the cleanup of RQ's registries, yet a date RQ can print
+local FAR = '4102444800' -- year 2100: RQ's cleanup never reaches it, yet RQ can print the date
 local PRIORITIES = {'1', '3', '5', '7', '10'}
 
 local QUEUES = P .. ':queues'
@@ -24,7 +26,10 @@ local function execution_key(name) return P .. ':execution:' .. name end
 local function wip_key(queue) return P .. ':wip:' .. queue end
 local function scheduled_key(queue) return P .. ':scheduled:' .. queue end
 local function deferred_key(queue) return P .. ':deferred:' .. queue end
-local function final_key(status, queue) return P .. ':' .. status .. ':' .. queue end -- finished, failed or canceled
+
+-- The registry of jobs with a final status: finished, failed or canceled.
+local function final_key(status, queue) return P .. ':' .. status .. ':' .. queue end
+
 local function supervisor_key(token) return W .. 'supervisor:' .. token end
 local function set_key(set) return W .. 'set:' .. set end
 local function sets_key(queue) return W .. 'sets:' .. queue end
@@ -45,7 +50,8 @@ local function arguments(names)
   return found
 end
 
--- The Redis clock in seconds: as a number to compare, and as text to store (a Lua number would lose digits).
+-- The Redis clock in seconds: as a number to compare, and as text to store (a Lua number would lose
+-- digits).
 local function clock()
   local t = redis.call('TIME')
   local text = t[1] .. '.' .. string.format('%06d', t[2])
@@ -68,10 +74,11 @@ local function field(id, name)
   return type(v) == 'string' and v
 end
 
--- Return what scripts need to know of a job. A key of another type counts as a deleted job: it has no status.
+-- Return what scripts need to know of a job. A key of another type counts as a deleted job: it has
+-- no status.
 local function head(id)
-  local v = redis.pcall('HMGET', job_key(id), 'status', 'origin', 'w:name', 'w:prio', 'w:attempt', 'w:max', 'w:db',
-    'w:gen', 'w:run', 'worker_name', 'w:cancel', 'w:limits', 'w:parked')
+  local v = redis.pcall('HMGET', job_key(id), 'status', 'origin', 'w:name', 'w:prio', 'w:attempt',
+    'w:max', 'w:db', 'w:gen', 'w:run', 'worker_name', 'w:cancel', 'w:limits', 'w:parked')
   if v.err then v = {} end
 
   return {
@@ -123,13 +130,16 @@ end
 -- Announce all lanes of a queue that hold jobs.
 local function announce_lanes(queue, text_now)
   for _, priority in ipairs(PRIORITIES) do
-    if redis.call('EXISTS', lane_key(queue, priority)) == 1 then announce(queue, priority, text_now) end
+    if redis.call('EXISTS', lane_key(queue, priority)) == 1 then
+      announce(queue, priority, text_now)
+    end
   end
 end
 
--- Fair queues. Behind the list of a lane of a fair queue is a sorted set in which organizations take turns: the score
--- of a job is one more than the lane's last turn and its organization's last turn. The list holds only a window of
--- jobs, so that the one job of a small organization soon reaches it, even when 100,000 of a big one are waiting.
+-- Fair queues. Behind the list of a lane of a fair queue is a sorted set in which organizations
+-- take turns: the score of a job is one more than the lane's last turn and its organization's last
+-- turn. The list holds only a window of jobs, so that the one job of a small organization soon
+-- reaches it, even when 100,000 of a big one are waiting.
 local WINDOW = 4
 
 local function refill(lane)
@@ -172,8 +182,9 @@ local function leave_lane(id, queue, priority)
   return removed
 end
 
--- Put a job into its lane; its hash already says 'queued'. With `keep_since` the time since which it waits stays.
--- A queue that is no longer fair still gives turns until no job waits for one: later jobs overtake none.
+-- Put a job into its lane; its hash already says 'queued'. With `keep_since` the time since which
+-- it waits stays. A queue that is no longer fair still gives turns until no job waits for one:
+-- later jobs overtake none.
 local function to_lane(id, queue, priority, text_now, in_front, keep_since)
   local lane = lane_key(queue, priority)
   redis.call('SADD', QUEUES, lane)
@@ -194,7 +205,8 @@ end
 local function to_delayed(id, queue, at)
   redis.call('ZADD', DUE, at, id)
   redis.call('ZADD', scheduled_key(queue), at, id)
-  if redis.call('ZRANK', DUE, id) == 0 then ring_all(queue) end -- idle workers sleep until a later time: wake one
+  -- Idle workers sleep until a later job is due: wake one of each set.
+  if redis.call('ZRANK', DUE, id) == 0 then ring_all(queue) end
 end
 
 -- Whether a member of a sorted set still has the score with which the caller read it.

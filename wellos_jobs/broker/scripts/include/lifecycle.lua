@@ -2,7 +2,8 @@
 
 local YEAR = 31536000 -- seconds; RQ keeps failed jobs that long
 
--- A job that was delayed, or enqueued through RQ, may run now: put it into its lane and tell the ledger.
+-- A job that was delayed, or enqueued through RQ, may run now: put it into its lane and tell the
+-- ledger.
 local function make_ready(id, h, queue, iso, text_now, in_front)
   redis.call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', iso)
   to_lane(id, queue, h.priority, text_now, in_front)
@@ -33,8 +34,9 @@ local function uncount_attempt(id, h)
   redis.call('HSET', job_key(id), 'w:attempt', h.attempt - 1)
 end
 
--- RQ calls a run an execution: `rq:wip` and django-rq's pages list them. RQ itself makes those of foreign jobs.
--- Ours is not listed under its worker: django-rq's worker page reads that job as a pickle and fails with an error 500.
+-- RQ calls a run an execution: `rq:wip` and django-rq's pages list them. RQ itself makes those of
+-- foreign jobs. Ours is not listed under its worker: django-rq's worker page reads that job as a
+-- pickle and fails with an error 500.
 local function open_execution(id, run, queue, worker, text_now)
   local name = id .. ':' .. run
   redis.call('ZADD', wip_key(queue), FAR, name)
@@ -47,7 +49,8 @@ local function close_execution(name, queue)
   redis.call('DEL', execution_key(name))
 end
 
--- End a claim. Afterwards the job is in no structure: the calling script must put it into its next one.
+-- End a claim. Afterwards the job is in no structure: the calling script must put it into its next
+-- one.
 local function release(id, h, verdicts)
   if h.foreign then -- RQ closes the executions of foreign jobs, unless its process died
     for _, name in ipairs(redis.call('ZRANGE', wip_key(h.queue), 0, -1)) do
@@ -76,8 +79,9 @@ local function next_due()
   return due or gate
 end
 
--- Give a job its final status: finished, failed or canceled. It gets no time to live: the ledger sets that once the
--- rows are written. A foreign job gets RQ's time to live for failed jobs, so that RQ's tools can requeue it.
+-- Give a job its final status: finished, failed or canceled. It gets no time to live: the ledger
+-- sets that once the rows are written. A foreign job gets RQ's time to live for failed jobs, so
+-- that RQ's tools can requeue it.
 local function finish(id, h, status, iso)
   local expires = FAR
   redis.call('HSET', job_key(id), 'status', status, 'ended_at', iso)

@@ -1,8 +1,12 @@
 -- limits: which job may start now; loaded for all scripts, after common.
--- A rate limit is {id, n, p, w}: at most n starts in any p seconds, each start counting w. A concurrency limit is {id, n}:
--- at most n runs at once. A circuit breaker is {id, b, within, reset}: it opens after b failures within that many seconds.
--- A job without room is parked: it leaves its lane, still waiting, and comes back to the front of its lane when there is
--- room. That is when a run ends, or when the gate of the limit opens: the time at which there will be room.
+--
+-- A rate limit is {id, n, p, w}: at most n starts in any p seconds, each start counting w.
+-- A concurrency limit is {id, n}: at most n runs at once.
+-- A circuit breaker is {id, b, within, reset}: it opens after b failures within that many seconds.
+--
+-- A job without room is parked: it leaves its lane, still waiting, and comes back to the front of
+-- its lane when there is room. That is when a run ends, or when the gate of the limit opens: the
+-- time at which there will be room.
 
 local GATES = W .. 'gates'
 local GATED = W .. 'gated'
@@ -11,7 +15,7 @@ local PARKED_FROM = W .. 'parked_from' -- not in the hash of a job, which foreig
 
 local LOOK_AGAIN = 5 -- seconds after which a full limit is checked again, in case a slot was lost
 local SOON = 0.05 -- seconds within which unparked jobs have started
-local MOST_PASSES = 32 -- in one call: a job that is held by another limit leaves its room to the next in line
+local MAX_PASSES = 32 -- how often one call may pass the room of a held job on to the next in line
 
 local function parked_key(limit) return W .. 'parked:' .. limit end
 local function parked_of_key(queue) return W .. 'parked_of:' .. queue end
@@ -41,7 +45,8 @@ local function breaker_room(limit, now)
   if not open_until then return 1000 end
 
   if probe and redis.call('ZSCORE', LEASES, probe) then return 0 end
-  if probe then redis.call('HDEL', breaker_key(limit.id), 'probe') end -- its hash was deleted while it ran
+  -- The hash of the probe was deleted while it ran.
+  if probe then redis.call('HDEL', breaker_key(limit.id), 'probe') end
   return now < tonumber(open_until) and 0 or 1 -- time for a probe
 end
 
@@ -72,7 +77,8 @@ local function weight_of(id, limit_id)
   return 1
 end
 
--- When a rate limit will have room: once enough starts have left its period for the first job in line.
+-- When a rate limit will have room: once enough starts have left its period for the first job in
+-- line.
 local function time_of_room(limit, now)
   local first = redis.call('ZRANGE', parked_key(limit.id), 0, 0)[1]
   local weight = first and weight_of(first, limit.id) or limit.w or 1
@@ -80,7 +86,8 @@ local function time_of_room(limit, now)
 
   local missing = weight - room(limit, now)
   if missing <= 0 then return now + SOON end
-  local start = redis.call('ZRANGE', starts_key(limit.id), missing - 1, missing - 1, 'WITHSCORES')[2]
+  local starts, place = starts_key(limit.id), missing - 1
+  local start = redis.call('ZRANGE', starts, place, place, 'WITHSCORES')[2]
   return start and math.max(tonumber(start) + limit.p, now + 0.005) or now + LOOK_AGAIN
 end
 
@@ -95,13 +102,17 @@ local function set_gate(limit, now, at)
   at = at or now + LOOK_AGAIN
 
   local held = redis.call('ZSCORE', GATES, limit.id)
-  if not held or at < tonumber(held) then redis.call('ZADD', GATES, string.format('%.6f', at), limit.id) end
+  if not held or at < tonumber(held) then
+    redis.call('ZADD', GATES, string.format('%.6f', at), limit.id)
+  end
 end
 
--- Return a job's place in line, the most urgent first, then the longest waiting; and the time since which it waits.
+-- Return a job's place in line, the most urgent first, then the longest waiting; and the time since
+-- which it waits.
 local function place_of(id, h, now)
   local since = tonumber(redis.call('HGET', job_key(id), 'w:since') or now)
-  return tonumber(h.priority) * 1e9 + since - 1.7e9, since -- small enough for a score to tell microseconds apart
+  -- The number is small enough for a score to tell microseconds apart.
+  return tonumber(h.priority) * 1e9 + since - 1.7e9, since
 end
 
 -- A job of this queue is no longer parked.
@@ -129,16 +140,17 @@ local function unpark_one(id, h)
   redis.call('HDEL', job_key(id), 'w:parked')
 end
 
--- Drop the entry of a job whose hash was deleted while it was parked. It may be back since, and parked elsewhere.
+-- Drop the entry of a job whose hash was deleted while it was parked. It may be back since, and
+-- parked elsewhere.
 local function drop_stale(id, h, limit_id)
   redis.call('ZREM', parked_key(limit_id), id)
   local queue = not h.parked and redis.call('HGET', PARKED_FROM, id)
   if queue then uncount(id, queue) end
 end
 
--- Return the first jobs in line to the front of their lanes, as many as fit into `left`. Jobs of a paused queue need no
--- room. With `top`, the number of a rate limit, jobs count their weight: one that does not fit keeps its place, and the
--- jobs behind it wait too, unless it can never fit.
+-- Return the first jobs in line to the front of their lanes, as many as fit into `left`. Jobs of a
+-- paused queue need no room. With `top`, the number of a rate limit, jobs count their weight: one
+-- that does not fit keeps its place, and the jobs behind it wait too, unless it can never fit.
 local function unpark(limit_id, left, text_now, top)
   local found, skip = {}, 0
   for _ = 1, 1000 do
@@ -168,7 +180,8 @@ local function unpark(limit_id, left, text_now, top)
   end
 end
 
--- Whether the room that is left is kept for the first job in line: it came earlier and needs more than is left.
+-- Whether the room that is left is kept for the first job in line: it came earlier and needs more
+-- than is left.
 local function is_kept(limit, left, id, h, now)
   local first = redis.call('ZRANGE', parked_key(limit.id), 0, 0, 'WITHSCORES')
   if not first[1] or tonumber(first[2]) >= (place_of(id, h, now)) then return false end
@@ -177,7 +190,8 @@ local function is_kept(limit, left, id, h, now)
   return weight > left and weight <= most(limit)
 end
 
--- A job that one limit has let go and another one now holds: give its room in the first one to the next job in line.
+-- A job that one limit has let go and another one now holds: give its room in the first one to the
+-- next job in line.
 local passes = 0
 local function pass_on(id, limits, holder, now)
   local from = redis.call('HGET', job_key(id), 'w:from')
@@ -187,7 +201,7 @@ local function pass_on(id, limits, holder, now)
   for _, limit in ipairs(limits) do
     if limit.id == from and from ~= holder.id and is_parked_at(from) then
       passes = passes + 1
-      if passes > MOST_PASSES then
+      if passes > MAX_PASSES then
         set_gate(limit, now, now + SOON)
       elseif room(limit, now) > 0 then
         unpark(from, 1, select(2, clock()))
@@ -211,7 +225,8 @@ local function count_start(limit, id, run, now)
   end
 end
 
--- Whether a job may start. If so, its start counts in all its limits; else it is parked at the first that is full.
+-- Whether a job may start. If so, its start counts in all its limits; else it is parked at the
+-- first that is full.
 local function admit(id, h, run, now)
   local limits = cjson.decode(h.limits)
   for _, limit in ipairs(limits) do
@@ -242,8 +257,8 @@ local function close_breaker(limit_id, text_now)
   if is_parked_at(limit_id) then redis.call('ZADD', GATES, '0', limit_id) end
 end
 
--- Update a breaker by what a run says about the dependency: ok, fail or nothing. After a probe that says nothing, another
--- job is the probe.
+-- Update a breaker by what a run says about the dependency: ok, fail or nothing. After a probe that
+-- says nothing, another job is the probe.
 local function judge(limit, id, verdict, now, text_now)
   local key = breaker_key(limit.id)
   local is_probe = redis.call('HGET', key, 'probe') == id
@@ -256,20 +271,24 @@ local function judge(limit, id, verdict, now, text_now)
     redis.call('ZREMRANGEBYSCORE', failures, '-inf', now - limit.within)
     redis.call('EXPIRE', failures, math.ceil(limit.within) + 60)
     local open = redis.call('EXISTS', key) == 1
-    if is_probe or not open and redis.call('ZCARD', failures) >= limit.b then open_breaker(limit, now) end
+    if is_probe or not open and redis.call('ZCARD', failures) >= limit.b then
+      open_breaker(limit, now)
+    end
   elseif is_probe then
     redis.call('HDEL', key, 'probe')
     if is_parked_at(limit.id) then set_gate(limit, now, now) end
   end
 end
 
--- A run has ended: free its slots and let the next jobs in line go. `verdicts` are what the run says about its breakers,
--- by limit id; empty when its worker died.
+-- A run has ended: free its slots and let the next jobs in line go. `verdicts` are what the run
+-- says about its breakers, by limit id; empty when its worker died.
 local function free(id, limits, verdicts, now, text_now)
   for _, limit in ipairs(cjson.decode(limits)) do
     if limit.b then
       judge(limit, id, verdicts[limit.id], now, text_now)
-    elseif not limit.p and redis.call('ZREM', running_key(limit.id), id) == 1 then unpark(limit.id, 1, text_now) end
+    elseif not limit.p and redis.call('ZREM', running_key(limit.id), id) == 1 then
+      unpark(limit.id, 1, text_now)
+    end
   end
 end
 
