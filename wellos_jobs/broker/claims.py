@@ -273,6 +273,7 @@ def _claim(job_id: str, values: list[bytes | None]) -> Claim:
     data = stored.pop(job_hash.DATA)
     found = {name: broker.text(value) for name, value in stored.items()}
     since = found[job_hash.WAITING_SINCE]
+
     return Claim(
         id=job_id,
         name=found[job_hash.NAME],

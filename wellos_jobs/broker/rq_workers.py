@@ -37,6 +37,7 @@ def birth(
         "state": "idle",
         "w:supervisor": supervisor,
     }
+
     with connection.pipeline() as pipeline:
         pipeline.hdel(key, "death")
         pipeline.hset(key, mapping=facts)

@@ -87,6 +87,7 @@ def _message(record: JobRecord, event: EventName) -> dict[str, Any]:
     """Return what the push script needs to know of a job."""
     # A job that was promoted has a run_at too.
     due = record.run_at if record.state == JobState.DELAYED else None
+
     message = {
         "id": str(record.pk),
         "q": record.queue,
@@ -105,6 +106,7 @@ def _hash(record: JobRecord) -> dict[str, str]:
     """Return the hash of a new job; the script adds its status and when it was enqueued."""
     definition = registry.find(record.name)
     path = definition.path if definition else record.name
+
     fields = {
         job_hash.DATA: payload.to_json([path, None, [], record.data]),
         job_hash.QUEUE: record.queue,

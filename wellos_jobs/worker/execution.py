@@ -7,7 +7,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,34 +50,23 @@ def run(claim: Claim, timer: RunTimer, report: ProgressCallback | None = None) -
     return replace(outcome, log=log.as_detail()) if log is not None and log.lines else outcome
 
 
+@dataclass(slots=True)
+class _RunState:
+    """How far a run has come, for judging its error."""
+
+    policy: RetryPolicy
+    secrets: list[str] = field(default_factory=list)
+    in_body: bool = False
+
+
 def _run(
     claim: Claim, timer: RunTimer, report: ProgressCallback | None, log: RunLog | None
 ) -> Outcome:
     started = time.perf_counter()
-    secrets: list[str] = []
-    policy = RetryPolicy(max_attempts=claim.max_attempts)
-    in_body = False
+    state = _RunState(RetryPolicy(max_attempts=claim.max_attempts))
     close_stale_connections()
     try:
-        definition = registry.get(claim.name)
-        policy = definition.policy
-        stored = _read(claim)
-        secrets = payload.secrets_in(stored)
-        data = _bound(definition, payload.decode(stored))
-        function = definition.function
-        if definition.is_async:
-            function = _in_loop(function)
-
-        with (
-            running(_current(claim, data, _masking(report, secrets))),
-            mask_logs(secrets),
-            capture_logs(log, secrets),
-        ):
-            in_body = True
-            value = timer.call(function, data, claim.timeout)
-            in_body = False
-
-        result = payload.to_json(payload.encode_result(value))
+        result = _call(claim, timer, report, log, state)
         seconds = time.perf_counter() - started
         return Outcome("completed", seconds, result=result, verdicts=_verdicts(claim, None))
     except JobStopped:
@@ -85,11 +74,37 @@ def _run(
     except JobHandedBack:
         return Outcome("handed_back", time.perf_counter() - started, message="the worker stopped")
     except BaseException as error:  # SystemExit and the like end a run, never the worker
-        seen = _as_judged(error, policy) if in_body else error
-        outcome = _judge(error, seen, claim, policy, secrets, time.perf_counter() - started)
-        return replace(outcome, verdicts=_verdicts(claim, error) if in_body else "")
+        return _judge(error, claim, state, time.perf_counter() - started)
     finally:
         close_stale_connections()
+
+
+def _call(
+    claim: Claim,
+    timer: RunTimer,
+    report: ProgressCallback | None,
+    log: RunLog | None,
+    state: _RunState,
+) -> str:
+    """Call the job's function; return its result as JSON."""
+    definition = registry.get(claim.name)
+    state.policy = definition.policy
+
+    stored = _read(claim)
+    state.secrets = secrets = payload.secrets_in(stored)
+    data = _bound(definition, payload.decode(stored))
+    function = _in_loop(definition.function) if definition.is_async else definition.function
+
+    with (
+        running(_current(claim, data, _masking(report, secrets))),
+        mask_logs(secrets),
+        capture_logs(log, secrets),
+    ):
+        state.in_body = True
+        value = timer.call(function, data, claim.timeout)
+        state.in_body = False
+
+    return payload.to_json(payload.encode_result(value))
 
 
 def _verdicts(claim: Claim, error: BaseException | None) -> str:
@@ -186,27 +201,23 @@ def _as_judged(error: BaseException, policy: RetryPolicy) -> BaseException:
     return error
 
 
-def _judge(
-    error: BaseException,
-    seen: BaseException,
-    claim: Claim,
-    policy: RetryPolicy,
-    secrets: list[str],
-    seconds: float,
-) -> Outcome:
-    decision = policy.decide(
-        seen,
+def _judge(error: BaseException, claim: Claim, state: _RunState, seconds: float) -> Outcome:
+    decision = state.policy.decide(
+        _as_judged(error, state.policy) if state.in_body else error,
         claim.attempt,
         max_attempts=claim.max_attempts,
         random=random.random(),
         now=datetime.now(UTC),
     )
-    details: dict[str, Any] = {"seconds": seconds, **failures.describe(error, secrets)}
+
+    verdicts = _verdicts(claim, error) if state.in_body else ""
+    details: dict[str, Any] = failures.describe(error, state.secrets)
     match decision:
         case RetryAfter(after):
             reason = FailureReason.TIMEOUT if isinstance(error, JobTimeout) else None
-            return Outcome("retried", after=after, reason=reason, **details)
+            return Outcome("retried", seconds, after, reason=reason, verdicts=verdicts, **details)
         case SnoozeFor(after):
-            return Outcome("snoozed", seconds, after=after, message=details["message"])
+            message = details["message"]
+            return Outcome("snoozed", seconds, after, message=message, verdicts=verdicts)
         case Fail(reason):
-            return Outcome("failed", reason=reason, **details)
+            return Outcome("failed", seconds, reason=reason, verdicts=verdicts, **details)

@@ -34,6 +34,7 @@ class Heartbeat:
         self._ttl = ttl
         self.quiet = False
         """Whether an operator has told it to take no more jobs."""
+
         self._facts: dict[str, Any] = {
             "kind": kind,
             "host": socket.gethostname(),

@@ -74,24 +74,28 @@ class Supervisor:
         self.source = options.worker.source
         self.connection = broker.source_client(self.source, "work")
         self.token = uuid.uuid4().hex
+
         # The key of a worker holds its claim: it must outlive the lease.
         self._worker_ttl = max(options.worker_ttl, math.ceil(2 * conf.current().lease))
         self.workers: dict[int, Child] = {}
         self.services = ServiceProcesses(self.source)
         self.stop_by: float | None = None
+
         self._spawned = 0
         self._spare_slots = [Slot() for _ in range(options.processes)]
         self._rescues = RescueQueue(self.connection, options.worker.queues)
+        self._spawn_backoff = Backoff(0.2, 5.0)
+        self._spawn_after = 0.0
+
         self.intervals = IntervalTimer()
         self._commands = Commands(self.connection)
         kind = "workers" if options.processes else "clock"
         self.heartbeat = Heartbeat(
             self.connection, self.token, kind, options.worker.queues, self._worker_ttl
         )
+
         self._redis_down = False
         self._connected_since = time.monotonic()
-        self._spawn_backoff = Backoff(0.2, 5.0)
-        self._spawn_after = 0.0
         self._leading = False
         self._next_due = TICK
         """Seconds until the next delayed job is due, as of the last tick."""
@@ -262,12 +266,14 @@ class Supervisor:
                     order.name,
                 )
                 child.kill("canceled" if order is Order.STOP_JOB else "handed_back", run)
+
         self.services.kill_hung()
 
     def _stop(self) -> None:
         """When asked to stop: tell each worker; when the time is over, take back open jobs."""
         if self.stop_by is None:
             return
+
         now = time.monotonic()
         for child in self.workers.values():
             if not child.told_to_stop:
@@ -305,6 +311,7 @@ class Supervisor:
             *options.queues,
             *names,
         )
+
         if not known:
             self._register()
         for job_id in to_stop:
