@@ -54,7 +54,7 @@ def probing(hand: Hand, client: redis.Redis, count: int = 3) -> tuple[Claim, lis
     return probe, handles
 
 
-def test_opens_after_so_many_failures_and_burns_no_attempts(
+def test_it_opens_after_its_number_of_failures_and_costs_no_attempts(
     hand: Hand, redis_client: redis.Redis
 ) -> None:
     partner.enqueue(steps=[])
@@ -73,7 +73,7 @@ def test_opens_after_so_many_failures_and_burns_no_attempts(
     assert JobAttempt.objects.count() == 2
 
 
-def test_a_retried_job_waits_too_and_comes_through(hand: Hand, redis_client: redis.Redis) -> None:
+def test_a_retried_job_waits_too_and_completes(hand: Hand, redis_client: redis.Redis) -> None:
     """Failing twice opens the breaker; its third attempt is the probe."""
     handle = partner.enqueue(steps=["before:3:raise:ConnectionError:refused"])
     assert hand.run().kind == "retried"
@@ -85,7 +85,7 @@ def test_a_retried_job_waits_too_and_comes_through(hand: Hand, redis_client: red
     assert Books().row(handle).attempts == 3
 
 
-def test_one_probe_in_the_whole_cluster(hand: Hand, redis_client: redis.Redis) -> None:
+def test_only_one_probe_runs_at_a_time(hand: Hand, redis_client: redis.Redis) -> None:
     probing(hand, redis_client)
     other = Hand(name="other")
     assert hand.claim() is None and other.claim() is None
@@ -112,7 +112,7 @@ def test_a_probe_that_fails_opens_it_again(hand: Hand, redis_client: redis.Redis
 
 
 @pytest.mark.parametrize("ending", ["snoozed", "canceled", "handed_back", "failed"])
-def test_a_probe_that_says_nothing_leaves_it_to_another(
+def test_after_a_probe_without_a_verdict_another_job_is_the_probe(
     hand: Hand, redis_client: redis.Redis, ending: str
 ) -> None:
     probe, _ = probing(hand, redis_client)
@@ -122,7 +122,7 @@ def test_a_probe_that_says_nothing_leaves_it_to_another(
     assert hand.claim() is None
 
 
-def test_the_probes_worker_is_killed(hand: Hand, redis_client: redis.Redis) -> None:
+def test_a_probe_whose_worker_is_killed(hand: Hand, redis_client: redis.Redis) -> None:
     probing(hand, redis_client)
     claims.rescue(hand.connection, "crashed", "killed", worker=hand.name)
     assert redis_client.exists(BREAKER)
@@ -130,7 +130,9 @@ def test_the_probes_worker_is_killed(hand: Hand, redis_client: redis.Redis) -> N
     assert hand.claim() is None
 
 
-def test_the_probe_ends_after_its_lease_has_run_out(hand: Hand, redis_client: redis.Redis) -> None:
+def test_a_probe_that_ends_after_its_lease_has_run_out(
+    hand: Hand, redis_client: redis.Redis
+) -> None:
     """Its machine was thought dead, and another probe is under way: what the first one saw decides
     nothing."""
     probe, _ = probing(hand, redis_client)
@@ -146,7 +148,7 @@ def test_the_probe_ends_after_its_lease_has_run_out(hand: Hand, redis_client: re
     assert not redis_client.exists(BREAKER)
 
 
-def test_the_probes_hash_is_deleted(hand: Hand, redis_client: redis.Redis) -> None:
+def test_a_probe_whose_hash_is_deleted(hand: Hand, redis_client: redis.Redis) -> None:
     """By foreign code while it runs: nobody can say how it went, so another one probes."""
     probe, handles = probing(hand, redis_client)
     redis_client.delete(keys.job(probe.id))
@@ -155,7 +157,9 @@ def test_the_probes_hash_is_deleted(hand: Hand, redis_client: redis.Redis) -> No
     assert hand.take().id == str(handles[1])
 
 
-def test_a_run_from_before_decides_nothing(hand: Hand, redis_client: redis.Redis) -> None:
+def test_a_run_started_before_it_opened_changes_nothing(
+    hand: Hand, redis_client: redis.Redis
+) -> None:
     partner.enqueue()
     straggler = hand.take()
     probe, _ = probing(hand, redis_client)
@@ -176,7 +180,7 @@ def test_only_chosen_errors_count(hand: Hand, redis_client: redis.Redis) -> None
 
 
 @pytest.mark.parametrize("step", ["raise:ValueError:ours", "status:404", "discard:no", "snooze:60"])
-def test_what_says_nothing_about_the_partner_does_not_count(
+def test_errors_unrelated_to_the_dependency_do_not_count(
     hand: Hand, redis_client: redis.Redis, step: str
 ) -> None:
     for _ in range(3):
@@ -193,7 +197,7 @@ def test_outages_count(hand: Hand, redis_client: redis.Redis, step: str) -> None
     assert redis_client.exists(BREAKER)
 
 
-def test_failures_long_ago_do_not_count(hand: Hand, redis_client: redis.Redis) -> None:
+def test_old_failures_do_not_count(hand: Hand, redis_client: redis.Redis) -> None:
     partner.using(max_attempts=1).enqueue(steps=DOWN)
     hand.run()
     failures = keys.failures("b:partner")
@@ -227,7 +231,7 @@ def test_opened_by_hand_while_a_probe_runs(hand: Hand, redis_client: redis.Redis
     assert redis_client.exists(BREAKER) and hand.claim() is None
 
 
-def test_an_open_breaker_is_no_busy_loop(hand: Hand, redis_client: redis.Redis) -> None:
+def test_an_open_breaker_causes_no_busy_loop(hand: Hand, redis_client: redis.Redis) -> None:
     picky.enqueue(steps=["raise:KeyError:it"])
     hand.run()
     picky.enqueue_bulk([{}] * 1_000)
@@ -237,7 +241,7 @@ def test_an_open_breaker_is_no_busy_loop(hand: Hand, redis_client: redis.Redis) 
     assert len(parked(redis_client, "b:picky")) == 1_000
 
 
-def test_redis_emptied_closes_it(hand: Hand, redis_client: redis.Redis) -> None:
+def test_emptying_redis_closes_it(hand: Hand, redis_client: redis.Redis) -> None:
     """Nothing is known any more: the jobs run, and the breaker opens again if it must."""
     from wellos_jobs.maintenance.relay import Rebuild
 

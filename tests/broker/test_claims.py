@@ -75,7 +75,7 @@ def test_urgent_lanes_come_first_and_each_lane_is_first_in_first_out(push: Push)
     ]
 
 
-def test_the_priority_comes_before_the_order_of_queues_and_that_before_age(push: Push) -> None:
+def test_priority_comes_before_the_order_of_queues_and_that_before_age(push: Push) -> None:
     push("slow", queue="slow")
     push("email", queue="email")
     push("slow-urgent", queue="slow", priority=Priority.HIGH)
@@ -94,7 +94,7 @@ def test_a_worker_takes_only_from_its_queues(push: Push) -> None:
     assert value_of(Hand("slow")) is None
 
 
-def test_one_claim_in_16_takes_what_has_waited_longest(push: Push) -> None:
+def test_one_claim_in_16_takes_the_longest_waiting_job(push: Push) -> None:
     push("bulk-1", "bulk-2", "bulk-3", priority=Priority.BULK)
     push("low", priority=Priority.LOW)
     push(*range(60), priority=Priority.HIGH)
@@ -117,7 +117,7 @@ def test_the_fair_turn_looks_at_the_age_of_the_oldest_job_not_of_the_lane(push: 
 # --- paused, suspended, dead entries --------------------------------------------------------------
 
 
-def test_a_paused_queue_is_passed_by_until_it_is_resumed(push: Push) -> None:
+def test_a_paused_queue_is_skipped_until_it_is_resumed(push: Push) -> None:
     hand = Hand("email", "slow")
     push("email-1", queue="email")
     queues.pause("email", "deploy")
@@ -132,7 +132,7 @@ def test_a_paused_queue_is_passed_by_until_it_is_resumed(push: Push) -> None:
     assert queues.resume("email") is False
 
 
-def test_a_worker_that_comes_while_a_queue_is_paused_gets_its_jobs_after_the_resume(
+def test_a_worker_started_while_a_queue_is_paused_gets_its_jobs_after_the_resume(
     push: Push,
 ) -> None:
     queues.pause("email")
@@ -167,7 +167,7 @@ def test_list_entries_are_hints_and_dead_ones_are_dropped(
     )
 
 
-def test_more_dead_entries_than_one_call_may_drop_hold_nobody_up(
+def test_more_dead_entries_than_one_call_may_drop_block_no_job(
     push: Push, redis_client: redis.Redis
 ) -> None:
     redis_client.rpush(keys.lane("default"), *(f"dead-{number}" for number in range(1_200)))
@@ -181,7 +181,7 @@ def test_more_dead_entries_than_one_call_may_drop_hold_nobody_up(
 # --- numbering: a call that is sent again ---------------------------------------------------------
 
 
-def test_a_claim_that_is_sent_again_gets_the_same_job(push: Push) -> None:
+def test_a_resent_claim_gets_the_same_job(push: Push) -> None:
     first, second = push("a", "b")
     hand = Hand("default")
     answer = hand.claimer.claim()
@@ -191,7 +191,7 @@ def test_a_claim_that_is_sent_again_gets_the_same_job(push: Push) -> None:
     assert event_names(first) == ["enqueued", "started"]
 
 
-def test_a_claim_in_vain_that_is_sent_again_stays_in_vain(push: Push) -> None:
+def test_a_resent_claim_that_got_no_job_gets_none(push: Push) -> None:
     hand = Hand("default")
     assert hand.claimer.claim().claim is None
     push("late")
@@ -199,9 +199,7 @@ def test_a_claim_in_vain_that_is_sent_again_stays_in_vain(push: Push) -> None:
     assert value_of(hand) == "late"
 
 
-def test_a_settle_that_is_sent_again_counts_once_and_claims_once(
-    push: Push, redis_client: redis.Redis
-) -> None:
+def test_a_resent_settle_counts_once_and_claims_once(push: Push, redis_client: redis.Redis) -> None:
     first, second, third = push("a", "b", "c")
     hand = Hand("default")
     claim = hand.take()
@@ -220,7 +218,7 @@ def test_a_settle_that_is_sent_again_counts_once_and_claims_once(
     assert (facts[b"successful_job_count"], float(facts[b"total_working_time"])) == (b"1", 0.5)
 
 
-def test_a_claim_that_is_sent_again_after_its_lease_does_not_get_the_run_of_another(
+def test_a_claim_resent_after_its_lease_does_not_get_the_run_of_another_worker(
     push: Push, redis_client: redis.Redis
 ) -> None:
     """Else two workers would run one job under one claim, and either could settle the other's
@@ -240,7 +238,7 @@ def test_a_claim_that_is_sent_again_after_its_lease_does_not_get_the_run_of_anot
     assert other.settle(claim, Outcome("completed", result="1"))
 
 
-def test_a_settle_that_is_sent_again_after_a_lease_does_not_get_the_run_of_another(
+def test_a_settle_resent_after_a_lease_does_not_get_the_run_of_another_worker(
     push: Push, redis_client: redis.Redis
 ) -> None:
     first, second = push("a", "b")
@@ -255,7 +253,7 @@ def test_a_settle_that_is_sent_again_after_a_lease_does_not_get_the_run_of_anoth
     assert event_names(first) == ["enqueued", "started", "completed"]
 
 
-def test_the_calls_of_a_new_process_of_the_same_name_are_no_repeats(push: Push) -> None:
+def test_calls_of_a_new_process_of_the_same_name_are_not_repeats(push: Push) -> None:
     push("a", "b")
     assert [value_of(Hand("default", name="same")), value_of(Hand("default", name="same"))] == [
         "a",
@@ -263,7 +261,7 @@ def test_the_calls_of_a_new_process_of_the_same_name_are_no_repeats(push: Push) 
     ]
 
 
-def test_an_unregistered_queue_set_is_told_apart_from_an_empty_queue(
+def test_an_unregistered_queue_set_differs_from_an_empty_queue(
     redis_client: redis.Redis,
 ) -> None:
     hand = Hand("default")
@@ -314,7 +312,7 @@ def test_the_setting_says_how_long_a_lease_lasts(
     assert redis_client.zscore(keys.LEASES, str(handle)) > time.time() + 90
 
 
-def test_a_stale_finisher_changes_nothing(push: Push, redis_client: redis.Redis) -> None:
+def test_a_stale_run_changes_nothing(push: Push, redis_client: redis.Redis) -> None:
     [handle] = push("a")
     slow, quick = Hand("default", name="slow"), Hand("default", name="quick")
     stale = slow.take()
@@ -360,7 +358,7 @@ def test_a_push_rings_once_and_a_claim_that_leaves_work_rings_again(
     assert redis_client.llen(bell) == 1
 
 
-def test_every_set_of_queues_with_the_lane_is_told(push: Push) -> None:
+def test_every_queue_set_with_the_lane_is_rung(push: Push) -> None:
     one, both, other = (
         Hand("email", name="1"),
         Hand("slow", "email", name="2"),
@@ -370,9 +368,7 @@ def test_every_set_of_queues_with_the_lane_is_told(push: Push) -> None:
     assert (one.is_bell_rung(), both.is_bell_rung(), other.is_bell_rung()) == (True, True, False)
 
 
-def test_a_set_on_which_nobody_works_any_more_is_forgotten(
-    push: Push, redis_client: redis.Redis
-) -> None:
+def test_a_queue_set_without_workers_is_forgotten(push: Push, redis_client: redis.Redis) -> None:
     hand = Hand("default")
     redis_client.delete(keys.queue_set(hand.queue_set))  # as when its time to live is over
     push("a")
@@ -384,7 +380,7 @@ def test_a_set_on_which_nobody_works_any_more_is_forgotten(
 # --- delayed jobs ---------------------------------------------------------------------------------
 
 
-def test_a_claim_moves_what_is_due_and_tells_when_the_next_is(
+def test_a_claim_moves_due_jobs_and_returns_when_the_next_is_due(
     push: Push, redis_client: redis.Redis
 ) -> None:
     hand = Hand("default")
@@ -446,7 +442,7 @@ def test_promote_lets_a_delayed_job_run_now(push: Push) -> None:
 # --- counts and costs -----------------------------------------------------------------------------
 
 
-def test_counts_tell_what_stands_in_redis(push: Push) -> None:
+def test_counts_of_jobs_in_redis(push: Push) -> None:
     push("a", "b", queue="email")
     push("c", queue="email", priority=Priority.BULK)
     push("d", queue="email", delay=60)
@@ -528,7 +524,7 @@ def test_a_delayed_job_is_canceled(push: Push, redis_client: redis.Redis) -> Non
     assert handle.cancel()  # as before: it is canceled
 
 
-def test_a_running_job_is_marked_and_its_supervisor_told(
+def test_a_running_job_is_marked_and_its_supervisor_notified(
     push: Push, redis_client: redis.Redis
 ) -> None:
     [handle] = push("x")
@@ -555,7 +551,7 @@ def test_a_final_job_stays_as_it_is(push: Push) -> None:
     assert handle.state is JobState.COMPLETED
 
 
-def test_a_job_that_redis_has_not_heard_of_gets_a_tombstone_that_a_late_push_meets(
+def test_a_job_unknown_to_redis_gets_a_tombstone_that_stops_a_late_push(
     redis_client: redis.Redis,
 ) -> None:
     handle = noop.enqueue()  # not committed, so not pushed
@@ -570,7 +566,7 @@ def test_a_job_that_redis_has_not_heard_of_gets_a_tombstone_that_a_late_push_mee
     ]  # the second when the row is surely there
 
 
-def test_no_job_is_ever_in_no_structure(push: Push, redis_client: redis.Redis) -> None:
+def test_every_job_is_always_in_a_structure(push: Push, redis_client: redis.Redis) -> None:
     """Whatever the step, a job stands in exactly one of: lanes, delayed, leases, final
     registries."""
     [handle] = push("x")

@@ -32,14 +32,16 @@ def turns(hand: Hand, count: int) -> list[str]:
     return [hand.take().organization_id for _ in range(count)]
 
 
-def test_the_small_one_is_among_the_first_few(redis_client: redis.Redis) -> None:
+def test_a_small_organization_is_among_the_first_few(redis_client: redis.Redis) -> None:
     enqueue("big", 1_000)
     enqueue("small", 5)
     taken = turns(Hand("default"), 15)
     assert [place for place, name in enumerate(taken, 1) if name == "small"] == [6, 8, 10, 12, 14]
 
 
-def test_the_small_one_starts_within_the_first_40_behind_2_000(redis_client: redis.Redis) -> None:
+def test_a_small_organization_starts_within_the_first_40_behind_2_000(
+    redis_client: redis.Redis,
+) -> None:
     """And a claim costs no more than with few waiting. With 100,000: benchmarks/coordination.py."""
     hand, costs = Hand("default"), []
     for waiting in (200, 2_000):
@@ -57,7 +59,7 @@ def commands(client: redis.Redis) -> int:
     return sum(row["calls"] for row in client.info("commandstats").values())
 
 
-def test_three_take_turns_and_each_keeps_its_order(redis_client: redis.Redis) -> None:
+def test_three_organizations_take_turns_and_each_keeps_its_order(redis_client: redis.Redis) -> None:
     waiting = {name: enqueue(name, 4) for name in ("a", "b", "c")}
     hand = Hand("default")
     claims = [hand.take() for _ in range(12)]
@@ -71,7 +73,7 @@ def test_three_take_turns_and_each_keeps_its_order(redis_client: redis.Redis) ->
     }
 
 
-def test_a_late_comer_does_not_have_to_catch_up_nor_may_it(redis_client: redis.Redis) -> None:
+def test_a_late_organization_need_not_and_may_not_catch_up(redis_client: redis.Redis) -> None:
     enqueue("a", 50)
     hand = Hand("default")
     turns(hand, 20)
@@ -130,7 +132,7 @@ def test_nothing_is_left_of_the_turns_when_all_have_left(
     assert redis_client.keys(f"{keys.OWN}turns:*") == []
 
 
-def test_a_queue_that_is_fair_no_longer_serves_what_waits(
+def test_a_queue_that_is_no_longer_fair_serves_waiting_jobs(
     redis_client: redis.Redis, settings: object
 ) -> None:
     enqueue("big", 20)
@@ -150,7 +152,7 @@ def test_an_unknown_queue_is_refused(settings: object) -> None:
     ]
 
 
-def test_those_who_took_turns_are_not_left_behind_when_the_queue_is_fair_no_more(
+def test_jobs_waiting_for_a_turn_are_not_overtaken_when_the_queue_is_no_longer_fair(
     settings: Any,
 ) -> None:
     """Whoever comes later must not pass them by for ever, however many there always are."""
@@ -164,7 +166,7 @@ def test_those_who_took_turns_are_not_left_behind_when_the_queue_is_fair_no_more
     assert set(first) <= set(taken)
 
 
-def test_how_many_come_before_a_job_that_waits_for_its_turn(redis_client: redis.Redis) -> None:
+def test_jobs_ahead_of_one_that_waits_for_its_turn(redis_client: redis.Redis) -> None:
     Hand("default")
     redis_client.sadd(f"{keys.WORKERS}:default", "rq:worker:hand")
     last = [noop.using(organization="big").enqueue() for _ in range(20)][-1]

@@ -119,7 +119,7 @@ def test_the_keys_of_rq_are_rq_s() -> None:
         assert ours(QUEUE) == registry(queue=queue).key
 
 
-def test_a_job_s_life_touches_the_keys_that_python_knows_and_no_others(
+def test_jobs_use_the_keys_that_python_knows_and_no_others(
     redis_client: redis.Redis, django_capture_on_commit_callbacks: object
 ) -> None:
     hand = Hand("default", "email", name="w")

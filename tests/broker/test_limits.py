@@ -156,7 +156,7 @@ def test_owner_killed_in_its_last_attempt(hand: Hand) -> None:
     assert is_job(hand.claim(), second)
 
 
-def test_a_stale_finisher_frees_nobody_elses_slot(hand: Hand) -> None:
+def test_a_stale_run_frees_no_slot(hand: Hand) -> None:
     single.enqueue()
     single.enqueue()
     stale = hand.take()
@@ -271,7 +271,7 @@ def test_limit_lowered_while_full_of_starts(hand: Hand, redis_client: redis.Redi
     assert hand.claim() and hand.claim() and hand.claim() is None
 
 
-def test_weights_count_and_a_heavy_job_is_not_overtaken_for_ever(hand: Hand) -> None:
+def test_weights_count_and_a_heavy_job_is_not_overtaken_forever(hand: Hand) -> None:
     light.enqueue_bulk([{}] * 2)
     assert hand.names(2) == ["test-light"] * 2
     heavy.enqueue()
@@ -282,7 +282,7 @@ def test_weights_count_and_a_heavy_job_is_not_overtaken_for_ever(hand: Hand) -> 
     assert hand.claim() is None
 
 
-def test_a_job_heavier_than_a_lowered_limit_holds_nobody_up(hand: Hand) -> None:
+def test_a_job_heavier_than_a_lowered_limit_blocks_no_other(hand: Hand) -> None:
     operations.set_limit("r:scales/0.4", 2)
     heavy.enqueue()
     light.enqueue_bulk([{}] * 3)
@@ -342,7 +342,7 @@ def test_keys_by_organization_and_by_function(hand: Hand) -> None:
     assert hand.take() and hand.take() and hand.claim() is None
 
 
-def test_a_schedules_jobs_are_limited_too(hand: Hand) -> None:
+def test_jobs_of_a_schedule_are_limited_too(hand: Hand) -> None:
     from django.utils import timezone
 
     now = timezone.now()
@@ -429,7 +429,7 @@ def test_parked_job_moved_to_another_queue_and_priority(hand: Hand) -> None:
     assert is_job(hand.claim(), second)
 
 
-def test_parked_jobs_of_a_paused_queue_hold_nobody_up(hand: Hand) -> None:
+def test_parked_jobs_of_a_paused_queue_block_no_other(hand: Hand) -> None:
     """They share a limit with those of another queue, and stand before them in line."""
     held_in = single.using(queue="email").enqueue()
     paused = [single.using(queue="reports").enqueue() for _ in range(3)]
@@ -446,7 +446,7 @@ def test_parked_jobs_of_a_paused_queue_hold_nobody_up(hand: Hand) -> None:
     assert is_job(hand.claim(), paused[0]) and hand.claim() is None
 
 
-def test_parked_jobs_count_as_waiting_for_so_long(hand: Hand) -> None:
+def test_parked_jobs_count_as_waiting(hand: Hand) -> None:
     single.enqueue_bulk([{}] * 3)
     assert hand.take() and hand.claim() is None
     counted = queues.counts("default")

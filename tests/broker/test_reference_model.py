@@ -589,7 +589,7 @@ PLACES = {"waiting": ["lane"], "delayed": ["due"], "active": ["lease", "wip"]}
 
 @pytest.mark.system
 @pytest.mark.timeout(0 if RUNS else 600)
-def test_engine_and_guards_do_what_the_model_says(settings: Any) -> None:
+def test_the_engine_behaves_as_the_model(settings: Any) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "FAIR_QUEUES": [FAIR], "NOTIFY_ADMINS": False}
     run_state_machine_as_test(Engine, settings=profile())
 

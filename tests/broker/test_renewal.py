@@ -60,7 +60,7 @@ def test_a_run_outlives_the_worker_s_key(
     assert hand.settle(claim, Outcome("completed", result="1"))
 
 
-def test_a_run_that_was_taken_away_is_not_renewed(
+def test_a_run_that_lost_its_claim_is_not_renewed(
     push: Callable[[], JobHandle], redis_client: redis.Redis
 ) -> None:
     handle, hand = push(), Hand("default")

@@ -58,7 +58,7 @@ def test_the_list_was_made_from_these_versions(package: str, major: str) -> None
 @pytest.mark.parametrize(
     "override", OVERRIDES, ids=lambda override: f"{override.ours}-{override.name}"
 )
-def test_what_we_override_is_there_with_the_signature_we_know(override: Override) -> None:
+def test_overridden_methods_exist_with_the_signature_we_know(override: Override) -> None:
     theirs = find(override.name)
     if override.signature:
         assert signature(theirs) == override.signature, override.why
@@ -100,7 +100,7 @@ def test_every_class_of_ours_that_has_a_base_of_theirs_is_on_the_list() -> None:
 @pytest.mark.parametrize(
     "override", OVERRIDES, ids=lambda override: f"{override.ours}-{override.name}"
 )
-def test_our_methods_take_what_theirs_take(override: Override) -> None:
+def test_our_methods_accept_the_arguments_of_theirs(override: Override) -> None:
     if not override.signature:
         return
     theirs = inspect.signature(find(override.name)).parameters
@@ -116,7 +116,7 @@ def test_our_methods_take_what_theirs_take(override: Override) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.name}-{len(call.named)}")
-def test_what_we_call_takes_what_we_give(call: Call) -> None:
+def test_what_we_call_accepts_our_arguments(call: Call) -> None:
     theirs = find(call.name)
     if not call.positional and not call.named:
         return

@@ -116,7 +116,7 @@ def test_rq_suspend_and_resume_hold_our_workers(scene: Scene) -> None:
     assert scene.hand.take().id == str(scene.high)
 
 
-def test_the_commands_of_django_rq_do_so_too(scene: Scene) -> None:
+def test_the_commands_of_django_rq_suspend_and_resume_too(scene: Scene) -> None:
     call_command("rqsuspend")
     assert scene.hand.claim() is None
     call_command("rqresume")
@@ -307,9 +307,7 @@ def test_a_job_that_is_deleted_while_it_runs_leaves_nothing(
     assert not connection.keys("rq:execution*")
 
 
-def test_a_job_that_is_deleted_and_whose_worker_dies_is_swept_away(
-    scene: Scene, connection: redis.Redis
-) -> None:
+def test_a_deleted_job_whose_worker_dies_is_swept(scene: Scene, connection: redis.Redis) -> None:
     Job.fetch(str(scene.active), connection=connection, serializer="json").delete()
     assert rescue(connection, "crashed", "it died", worker="worker-1") == []
     connection.delete(keys.worker("worker-1"))

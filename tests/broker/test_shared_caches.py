@@ -39,7 +39,7 @@ def test_clearing_the_default_cache_loses_no_job(shared_cache: None) -> None:
     assert [handle.result for handle in handles] == [1, 2, 3]
 
 
-def test_a_queue_on_a_cache_keeps_its_patience_and_gets_bytes(
+def test_a_queue_on_a_cache_keeps_its_timeouts_and_gets_bytes(
     shared_cache: None, settings: Any
 ) -> None:
     block = connections.client("default", "block").connection_pool.connection_kwargs

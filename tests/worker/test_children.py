@@ -28,7 +28,7 @@ print(swallowed)
 """
 
 
-def test_a_child_that_is_told_to_end_before_it_has_begun_ends() -> None:
+def test_a_child_that_is_stopped_before_it_has_started_ends() -> None:
     """The parent's handlers are its own until it has taken them off: they would swallow the
     signal."""
     command = [sys.executable, "-c", FORK_AND_END]

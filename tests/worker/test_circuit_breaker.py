@@ -72,7 +72,7 @@ def test_a_probe_that_fails_opens_it_again(
     assert JobRecord.objects.filter(attempts__gt=4).count() == 0
 
 
-def test_an_outage_of_some_seconds_is_slept_through(processes: Fleet, partner: Partner) -> None:
+def test_an_outage_of_some_seconds_is_waited_out(processes: Fleet, partner: Partner) -> None:
     """Nobody mends anything or tells anybody: once the time is over, a probe finds out."""
     partner.books.misbehave(Mood.AWAY, seconds=2)
     processes.worker("--processes", "2")

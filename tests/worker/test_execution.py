@@ -169,7 +169,7 @@ def test_what_a_job_raises_is_judged(
         assert function.__name__ in outcome.traceback
 
 
-def test_the_text_of_an_error_that_has_none_to_show(bench: Bench) -> None:
+def test_an_error_whose_text_is_not_available(bench: Bench) -> None:
     outcome = bench.run(throw, {"what": "mute"})
     assert outcome.message == "(its message is not available: str() raised RuntimeError)"
 
@@ -203,7 +203,7 @@ def newer(value: Any, plan: str) -> None:
     raise AssertionError("it must not be called")
 
 
-def test_a_function_whose_parameters_have_changed_since_fails_and_names_the_argument(
+def test_a_changed_signature_fails_and_names_the_argument(
     bench: Bench,
 ) -> None:
     handle = bench.enqueue(give_back, {"value": 1})
@@ -234,7 +234,7 @@ def test_data_that_cannot_be_read_back_fails(
     assert text in handle.error
 
 
-def test_data_under_a_key_that_is_gone_fails_and_says_nothing_of_the_value(
+def test_data_under_a_removed_key_fails_without_showing_the_value(
     settings: Any, django_capture_on_commit_callbacks: Any
 ) -> None:
     with django_capture_on_commit_callbacks(execute=True):
@@ -296,7 +296,7 @@ def leak(token: str, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["chain", "group", "note", "snooze", "discard", "json"])
 @pytest.mark.parametrize("token", ["s3cret-value", 'qu"ote\\s3cret\n', "ünïcode-s3cret"])
-def test_a_secret_stands_in_no_message_and_no_traceback(
+def test_secrets_are_in_no_message_and_no_traceback(
     bench: Bench, redis_client: redis.Redis, how: str, token: str
 ) -> None:
     handle = bench.enqueue(leak, {"token": token, "how": how}, sensitive=("token",))
@@ -350,7 +350,7 @@ async def look_around_later() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("function", [look_around, look_around_later])
-def test_a_run_knows_itself(bench: Bench, function: Callable[..., Any]) -> None:
+def test_current_job_inside_a_run(bench: Bench, function: Callable[..., Any]) -> None:
     registry.register(define("bench", function, max_attempts=4))
     with bench.commit():
         handle = enqueue("bench", {}, JobOptions(queue="email", organization="acme"))
@@ -373,7 +373,7 @@ def put_another() -> str:
     return str(echo.enqueue("child"))
 
 
-def test_a_job_that_is_enqueued_by_a_job_knows_by_which(bench: Bench) -> None:
+def test_a_job_enqueued_by_a_job_knows_its_parent(bench: Bench) -> None:
     handle = bench.enqueue(put_another)
     Hand().run()
     child = JobRecord.objects.get(pk=handle.result)
@@ -415,12 +415,12 @@ def test_a_run_ends_at_its_timeout_whatever_it_does(
     assert outcome.error_class == "wellos_jobs.errors.JobTimeout"
 
 
-def test_the_last_timeout_is_the_reason_of_the_letter(bench: Bench) -> None:
+def test_the_last_timeout_is_the_reason_of_the_dead_letter(bench: Bench) -> None:
     outcome = bench.run(wait_long, timeout=0.05, max_attempts=1)
     assert (outcome.kind, outcome.reason) == ("failed", FailureReason.TIMEOUT)
 
 
-def test_after_a_run_no_alarm_is_left(bench: Bench) -> None:
+def test_after_a_run_no_timer_is_left(bench: Bench) -> None:
     assert bench.run(give_back, timeout=0.2).kind == "completed"
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     timer = RunTimer()
@@ -455,7 +455,7 @@ def test_an_order_from_outside_ends_the_run(
     assert hand.settle(claim, outcome)
 
 
-def test_a_job_given_back_does_not_lose_an_attempt_and_runs_first(bench: Bench) -> None:
+def test_a_job_handed_back_does_not_lose_an_attempt_and_runs_first(bench: Bench) -> None:
     handle = bench.enqueue(give_back, {"value": 1})
     hand = Hand()
     claim = hand.take()
@@ -466,7 +466,7 @@ def test_a_job_given_back_does_not_lose_an_attempt_and_runs_first(bench: Bench) 
     assert (again.id, again.attempt) == (str(handle), 1)
 
 
-def test_outside_the_main_thread_a_run_has_no_alarm(bench: Bench) -> None:
+def test_outside_the_main_thread_a_run_has_no_timer(bench: Bench) -> None:
     results: list[Any] = []
     thread = threading.Thread(
         target=lambda: results.append(RunTimer().call(lambda value: value, {"value": 7}, 0.01))

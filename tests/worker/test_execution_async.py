@@ -60,7 +60,7 @@ def test_the_connection_is_closed_after_the_run_when_it_is_too_old(run: Any) -> 
     assert elsewhere(lambda: connection.connection) is None
 
 
-def test_a_connection_that_broke_between_two_runs_is_made_anew(run: Any) -> None:
+def test_a_connection_that_broke_between_two_runs_is_reopened(run: Any) -> None:
     """As after a restart of the database: else each async job of this worker would fail from then
     on."""
     elsewhere(lambda: connection.ensure_connection())

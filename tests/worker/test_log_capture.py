@@ -132,7 +132,7 @@ def texts(log: JobLog) -> list[str]:
 # --- which lines ----------------------------------------------------------------------------------
 
 
-def test_what_a_completed_run_wrote() -> None:
+def test_the_lines_of_a_completed_run() -> None:
     handle = count.enqueue(shelf="A")
     (log,) = logs()
     assert (str(log.job_id), log.replay, log.number, log.dropped) == (str(handle), 0, 1, 0)
@@ -142,7 +142,7 @@ def test_what_a_completed_run_wrote() -> None:
     ]
 
 
-def test_every_run_has_its_own_whatever_its_end() -> None:
+def test_every_run_has_its_own_log_however_it_ends() -> None:
     try_hard.enqueue()
     for _ in range(50):
         if len(logs()) == 3:
@@ -172,13 +172,13 @@ def test_tracebacks_are_kept() -> None:
     assert texts(log)[0].endswith("LookupError: no such shelf")
 
 
-def test_arguments_that_do_not_fit_harm_nothing() -> None:
+def test_arguments_that_do_not_fit_do_no_harm() -> None:
     log = RunLog(logging.INFO)
     log.add(logging.LogRecord("shop", logging.INFO, "", 1, "%d shelves", ("many",), None), ())
     assert log.lines[0][3] == "%d shelves ('many',)"
 
 
-def test_other_threads_are_not_of_the_run_and_tasks_are() -> None:
+def test_asyncio_tasks_belong_to_the_run_and_threads_do_not() -> None:
     spread.enqueue()
     (log,) = logs()
     assert texts(log) == ["from a task"]
@@ -206,7 +206,7 @@ def test_secrets_are_masked() -> None:
     assert "abcdef-123456" not in str(log.lines)
 
 
-def test_what_a_database_cannot_store_is_taken_out() -> None:
+def test_what_a_database_cannot_store_is_removed() -> None:
     odd.enqueue()
     (log,) = logs()
     assert "\x00" not in texts(log)[0]
@@ -263,7 +263,7 @@ def test_nothing_is_left_behind() -> None:
 # --- in a process ---------------------------------------------------------------------------------
 
 
-def test_a_worker_process_keeps_them_and_they_go_with_their_job(processes: Any) -> None:
+def test_a_worker_process_stores_logs_and_they_are_deleted_with_their_job(processes: Any) -> None:
     from ..jobs import scripted
 
     processes.worker()

@@ -91,7 +91,7 @@ def test_without_a_usable_id_there_is_a_new_one(bad: str) -> None:
 @pytest.mark.parametrize(
     "bad", ["", "00-" + "0" * 32 + "-00f067aa0ba902b7-01", "00-xyz-1-01", TRACE]
 )
-def test_a_trace_that_is_none(bad: str) -> None:
+def test_an_invalid_trace_header(bad: str) -> None:
     assert origin_of_headers("r", bad) == {"request_id": "r"}
 
 
@@ -104,7 +104,7 @@ async def _both() -> list[tuple[str, str]]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_under_asgi_requests_at_once_keep_theirs() -> None:
+def test_concurrent_asgi_requests_keep_their_ids() -> None:
     assert asyncio.run(_both()) == [(f"req-{n}", f"req-{n}") for n in range(5)]
 
 
@@ -126,7 +126,7 @@ def test_outside_of_runs_and_requests() -> None:
     assert told == {"level": "INFO", "logger": "shop.orders", "message": "order 7"}
 
 
-def test_extra_is_told_and_wins() -> None:
+def test_extra_is_included_and_wins() -> None:
     told = json.loads(JsonFormatter().format(made(job_id="given", shelf={"a": 1}, odd=object)))
     assert (told["job_id"], told["shelf"], told["odd"]) == ("given", {"a": 1}, "<class 'object'>")
 
@@ -142,7 +142,7 @@ def test_a_traceback_is_in_its_line() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_line_of_a_run_says_whose_it_is() -> None:
+def test_a_line_of_a_run_has_the_fields_of_its_job() -> None:
     lines: list[dict[str, Any]] = []
 
     class Keep(logging.Handler):
@@ -184,7 +184,7 @@ def test_from_a_request_to_a_worker_process(processes: Fleet) -> None:
 
 
 @pytest.mark.parametrize("where", ["wellos_jobs", "root"])
-def test_a_handler_of_the_project_gets_what_workers_say(
+def test_a_handler_of_the_project_gets_the_lines_of_workers(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, theirs = _quiet(monkeypatch), logging.NullHandler()
@@ -194,7 +194,7 @@ def test_a_handler_of_the_project_gets_what_workers_say(
     assert (ours.level, ours.propagate) == (logging.INFO, True)
 
 
-def test_without_one_it_goes_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_handler_lines_go_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = _quiet(monkeypatch)
     console_log.configure(0)
     assert [type(handler) for handler in ours.handlers] == [logging.StreamHandler]

@@ -124,7 +124,7 @@ def test_progress_is_seen_while_the_run_lasts_and_in_the_row(commit: Callable[..
     assert (row.progress, row.progress_message) == (40, "rendering")
 
 
-def test_the_signal_tells_of_what_was_sent(handle: JobHandle) -> None:
+def test_the_signal_is_sent_for_stored_reports(handle: JobHandle) -> None:
     with listening(job_progressed) as heard:
         report = reporter(Hand())
         report(50, "half", False)
@@ -144,7 +144,7 @@ def test_a_run_that_lost_its_claim_reports_nothing(
     assert redis_client.hget(keys.job(handle), job_hash.PROGRESS) is None
 
 
-def test_with_redis_away_the_run_goes_on(
+def test_with_redis_away_the_run_continues(
     redis_proxy: CuttingProxy, handle: JobHandle, caplog: pytest.LogCaptureFixture
 ) -> None:
     report = reporter(Hand())
@@ -155,7 +155,7 @@ def test_with_redis_away_the_run_goes_on(
     assert reported() == [(60, "more")]
 
 
-def test_with_redis_full_the_run_goes_on(
+def test_with_redis_full_the_run_continues(
     redis_server: RedisServer, commit: Callable[..., Any]
 ) -> None:
     with commit():
@@ -178,7 +178,7 @@ def test_outside_a_run_reporting_does_nothing() -> None:
 
 
 @pytest.mark.parametrize("percent", [-1, 101, float("nan")])
-def test_a_percentage_that_cannot_be_meant_is_refused(percent: float) -> None:
+def test_an_invalid_percentage_is_refused(percent: float) -> None:
     with (
         running(CurrentJob("id", "name", "default", 1, 3)),
         pytest.raises(ValueError, match="progress is .*: it must be between 0 and 100"),

@@ -99,7 +99,7 @@ def test_a_plain_job_runs_and_gets_a_row_under_its_dotted_path() -> None:
     )
 
 
-def test_a_failed_job_gets_a_letter_with_class_message_and_a_traceback_that_begins_in_the_job() -> (
+def test_a_failed_job_gets_a_dead_letter_with_a_traceback_that_begins_in_the_job() -> (
     None
 ):
     job = django_rq.enqueue(foreign_fail, "no luck")
@@ -118,7 +118,7 @@ def test_a_failed_job_gets_a_letter_with_class_message_and_a_traceback_that_begi
     assert (attempt.outcome, attempt.number, attempt.error_class) == ("failed", 1, "ValueError")
 
 
-def test_a_job_whose_hash_is_gone_before_the_ledger_comes_is_still_known() -> None:
+def test_a_job_whose_hash_is_gone_before_the_ledger_reads_the_event_is_still_known() -> None:
     job = django_rq.get_queue().enqueue(foreign_add, 1, result_ttl=0)
     work("default")
     assert not Job.exists(job.id, connection=job.connection)
@@ -130,7 +130,7 @@ def test_a_job_whose_hash_is_gone_before_the_ledger_comes_is_still_known() -> No
     )
 
 
-def test_ids_that_are_no_uuids_are_fine() -> None:
+def test_ids_need_not_be_uuids() -> None:
     job = django_rq.get_queue().enqueue(foreign_add, 1, job_id="nightly_import-7")
     work("default")
     assert row(job).rq_id == "nightly_import-7"
@@ -145,7 +145,7 @@ def test_ids_that_differ_in_case_are_two_jobs() -> None:
     assert [row(job).rq_id for job in jobs] == ["nightly", "Nightly"]
 
 
-def test_on_commit_is_django_rq_s_own_affair_and_works(
+def test_on_commit_of_django_rq_works(
     settings: Any, django_capture_on_commit_callbacks: Any
 ) -> None:
     settings.RQ = {**settings.RQ, "COMMIT_MODE": "on_db_commit"}
@@ -186,7 +186,7 @@ def test_a_foreign_job_opens_no_connection_of_its_own(redis_client: redis.Redis)
     assert hand.claim() is None
 
 
-def test_signals_tell_of_foreign_jobs_too() -> None:
+def test_signals_are_sent_for_foreign_jobs_too() -> None:
     job = django_rq.enqueue(foreign_add, 1)
     broken = django_rq.enqueue(foreign_fail)
     with (
@@ -347,7 +347,7 @@ def test_at_front_goes_in_front(calls: list[tuple[Any, ...]]) -> None:
     assert calls == [("note", "b"), ("note", "a")]
 
 
-def test_a_timeout_of_rq_ends_the_job_and_the_letter_says_so() -> None:
+def test_a_timeout_of_rq_ends_the_job_and_is_the_reason_of_the_dead_letter() -> None:
     job = django_rq.get_queue().enqueue(rq_functions.sleep, 30, job_timeout=1)
     work("default")
     assert status(job) is JobStatus.FAILED
@@ -355,7 +355,9 @@ def test_a_timeout_of_rq_ends_the_job_and_the_letter_says_so() -> None:
     assert letter.reason == "timeout" and "JobTimeoutException" in letter.error_class
 
 
-def test_a_job_without_a_limit_is_not_given_up_by_a_viewer(redis_client: redis.Redis) -> None:
+def test_a_job_without_a_timeout_is_not_abandoned_when_a_viewer_cleans_up(
+    redis_client: redis.Redis,
+) -> None:
     job = django_rq.get_queue().enqueue(rq_functions.look_at_the_registry, job_timeout=-1)
     work("default")
     assert job.return_value(refresh=True) == keys.FAR
@@ -509,7 +511,7 @@ def test_allowed_pickles_are_run(settings: Any, redis_client: redis.Redis) -> No
         b"\x80\x05N.",
     ],
 )
-def test_data_that_is_no_call_ends_as_a_dead_letter_and_harms_nobody(
+def test_data_that_is_not_a_call_ends_as_a_dead_letter_and_does_no_harm(
     redis_client: redis.Redis, payload: bytes
 ) -> None:
     redis_client.hset(

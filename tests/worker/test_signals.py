@@ -60,7 +60,7 @@ def look() -> float:
     return _slot.run.deadline - time.monotonic() if _slot.run else 0.0
 
 
-def test_a_run_has_begun_when_its_start_is_told_and_then_has_all_its_time(
+def test_a_run_has_started_when_job_started_is_sent_and_then_has_its_full_time(
     commit: Commit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "Slot", lambda: _slot)
@@ -141,7 +141,7 @@ def test_progressed(commit: Commit) -> None:
     assert told(heard) == [(str(handle), "test-scripted", "default", 1)] * 2
 
 
-def test_replayed_and_canceled_are_sent_by_who_asked(commit: Commit) -> None:
+def test_replayed_and_canceled_are_sent_by_the_caller(commit: Commit) -> None:
     with commit():
         handle = fail.enqueue()
         waiting = noop.using(queue="email").enqueue()
@@ -178,7 +178,7 @@ def test_rescued_failed_and_canceled_are_sent_by_the_rescuer(commit: Commit) -> 
     assert [one["job_id"] for one in heard] == [str(stopped)]
 
 
-def test_a_dead_letter_is_told_of_after_it_is_in_the_database(commit: Commit) -> None:
+def test_dead_letter_created_is_sent_after_the_commit(commit: Commit) -> None:
     with commit():
         handle = fail.enqueue()
     work("default")
@@ -195,7 +195,7 @@ def test_a_dead_letter_is_told_of_after_it_is_in_the_database(commit: Commit) ->
     assert found == [handle.id]
 
 
-def test_a_receiver_that_raises_is_logged_and_harms_nothing(
+def test_a_receiver_that_raises_is_logged_and_does_no_harm(
     commit: Commit, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(sender: Any, **_: Any) -> None:
@@ -261,7 +261,7 @@ def test_no_log_line_has_a_secret(commit: Commit, caplog: pytest.LogCaptureFixtu
     assert "s3cret-value" not in caplog.text
 
 
-def test_nothing_is_made_up_when_nobody_listens(commit: Commit) -> None:
+def test_nothing_is_computed_without_receivers(commit: Commit) -> None:
     with commit():
         noop.enqueue()
     assert work("default").jobs_done == 1

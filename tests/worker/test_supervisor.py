@@ -82,7 +82,7 @@ def test_shutdown_timeout_hands_the_job_back_without_losing_an_attempt(
     assert not JobAttempt.objects.exists()
 
 
-def test_second_sigterm_hurries(processes: Fleet, journal: Journal) -> None:
+def test_a_second_sigterm_shortens_the_shutdown(processes: Fleet, journal: Journal) -> None:
     worker = processes.worker("--processes", "2", "--shutdown-timeout", "60")
     handle = scripted.enqueue(steps=[NEVER], journal=str(journal))
     journal.wait_for_starts()
@@ -95,7 +95,9 @@ def test_second_sigterm_hurries(processes: Fleet, journal: Journal) -> None:
     assert not JobAttempt.objects.exists()
 
 
-def test_job_that_does_not_let_go_is_taken_from_it(processes: Fleet, journal: Journal) -> None:
+def test_a_job_that_does_not_end_is_taken_from_its_worker(
+    processes: Fleet, journal: Journal
+) -> None:
     """It ignores signals in C code: the process is killed, and the job goes back without losing an
     attempt."""
     worker = processes.start(
@@ -109,7 +111,7 @@ def test_job_that_does_not_let_go_is_taken_from_it(processes: Fleet, journal: Jo
     assert not JobAttempt.objects.exists()
 
 
-def test_ctrl_c_reaches_the_whole_group_and_is_the_supervisors_to_decide(
+def test_ctrl_c_reaches_the_whole_group_and_the_supervisor_decides(
     processes: Fleet, journal: Journal, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -123,7 +125,7 @@ def test_ctrl_c_reaches_the_whole_group_and_is_the_supervisors_to_decide(
     assert has_state(handle, "completed")
 
 
-def test_what_ended_is_folded_although_the_housekeeping_is_dead(
+def test_ended_jobs_are_folded_even_if_the_housekeeping_is_dead(
     processes: Fleet, journal: Journal, tmp_path: Path
 ) -> None:
     """Whoever leads has a last look at the stream before it leaves."""
@@ -143,7 +145,7 @@ def test_what_ended_is_folded_although_the_housekeeping_is_dead(
 # --- options --------------------------------------------------------------------------------------
 
 
-def test_burst_ends_when_nothing_waits(processes: Fleet, journal: Journal) -> None:
+def test_burst_ends_when_no_job_waits(processes: Fleet, journal: Journal) -> None:
     """Retries that are not due and delayed jobs are left; what a crash brought back is not."""
     handles = scripted.enqueue_bulk([{"journal": str(journal)}] * 20)
     crash = scripted.enqueue(steps=["on:1:kill"])
@@ -153,13 +155,13 @@ def test_burst_ends_when_nothing_waits(processes: Fleet, journal: Journal) -> No
     assert delayed.state == "delayed"
 
 
-def test_max_jobs_ends_each_process_after_that_many(processes: Fleet) -> None:
+def test_max_jobs_ends_each_process(processes: Fleet) -> None:
     handles = noop.enqueue_bulk([{}] * 10)
     assert processes.worker("--max-jobs", "3", "--processes", "2").wait() == 0
     assert sum(handle.state == "completed" for handle in handles) == 6
 
 
-def test_a_process_makes_way_for_a_new_one_after_so_many_jobs(processes: Fleet) -> None:
+def test_a_process_is_replaced_after_its_number_of_jobs(processes: Fleet) -> None:
     noop.enqueue_bulk([{}] * 7)
     worker = processes.worker("--recycle-jobs", "3", "--burst")
     assert worker.wait() == 0
@@ -169,7 +171,7 @@ def test_a_process_makes_way_for_a_new_one_after_so_many_jobs(processes: Fleet) 
 
 
 @pytest.mark.parametrize(("mebibytes", "workers"), [("1", 4), ("100000", 1)])
-def test_a_process_that_has_grown_makes_way_for_a_new_one(
+def test_a_process_that_has_grown_is_replaced(
     processes: Fleet, mebibytes: str, workers: int
 ) -> None:
     noop.enqueue_bulk([{}] * 4)
@@ -181,7 +183,7 @@ def test_a_process_that_has_grown_makes_way_for_a_new_one(
     assert not JobAttempt.objects.exists()
 
 
-def test_max_jobs_and_a_stop_are_the_end_also_of_a_process_that_is_worn(processes: Fleet) -> None:
+def test_after_max_jobs_or_a_stop_a_worn_process_is_not_replaced(processes: Fleet) -> None:
     handles = noop.enqueue_bulk([{}] * 5)
     assert processes.worker("--recycle-jobs", "2", "--max-jobs", "2").wait() == 0
     assert sum(handle.state == "completed" for handle in handles) == 2
@@ -194,7 +196,7 @@ def test_max_idle_time_ends_a_worker_without_jobs(processes: Fleet) -> None:
     assert has_state(handle, "completed")
 
 
-def test_name_is_taken_once(processes: Fleet, redis_client: redis.Redis) -> None:
+def test_a_name_can_be_used_once(processes: Fleet, redis_client: redis.Redis) -> None:
     first = processes.worker("--name", "alice")
     processes.wait_until(lambda: redis_client.exists(keys.worker("alice")))
     pair = processes.worker("--name", "bob", "--processes", "2")
@@ -250,7 +252,7 @@ def test_pid_file(processes: Fleet, tmp_path: Path) -> None:
         (["defualt"], 1, "RQ_QUEUES has no queue 'defualt': did you mean 'default'?"),
     ],
 )
-def test_what_cannot_be_done_is_refused_by_name(
+def test_unsupported_options_are_refused_by_name(
     processes: Fleet, arguments: list[str], status: int, text: str
 ) -> None:
     worker = processes.worker(*arguments)
@@ -366,7 +368,7 @@ def test_foreign_job_scheduled_by_rq_runs_when_it_is_due(
     assert 0 < started - asked < 4  # RQ's own scores have whole seconds
 
 
-def test_bell_token_that_died_with_its_worker(
+def test_a_bell_token_lost_with_its_worker(
     processes: Fleet, journal: Journal, redis_client: redis.Redis
 ) -> None:
     """A worker woken by the bell and killed before it claims takes the token along: another is
@@ -451,7 +453,7 @@ def test_cancel_before_the_push(
     assert [entry.job for entry in journal.starts()] == [str(after)]
 
 
-def test_stop_that_comes_late_does_not_hit_the_next_job(processes: Fleet, journal: Journal) -> None:
+def test_a_late_stop_does_not_hit_the_next_job(processes: Fleet, journal: Journal) -> None:
     """Jobs are cancelled just as they end: none but the cancelled may be hurt."""
     processes.worker()
     handles = scripted.enqueue_bulk([{"steps": ["sleep:0.02"], "journal": str(journal)}] * 60)
