@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import resources
+from pathlib import Path
 
 import pytest
 import redis
@@ -35,6 +38,40 @@ QUEUE = "some queue: ä"
 JOB = "0190a6b2-7c1d-7e3f-8a5b-0123456789ab"
 
 
+OWN_FAMILIES: dict[str, Callable[[str], str]] = {
+    "supervisor": keys.supervisor,
+    "set": keys.queue_set,
+    "sets": keys.sets_of,
+    "ready": keys.ready,
+    "age": keys.age,
+    "bell": keys.bell,
+    "turns": keys.turns,
+    "parked": keys.parked,
+    "parked_of": keys.parked_of,
+    "running": keys.running,
+    "starts": keys.starts,
+    "breaker": keys.breaker,
+    "failures": keys.failures,
+}
+OWN_KEYS = {
+    "paused": keys.PAUSED,
+    "fair": keys.FAIR,
+    "supervisors": keys.SUPERVISORS,
+    "gates": keys.GATES,
+    "gated": keys.GATED,
+    "limits": keys.LIMITS,
+    "parked_from": keys.PARKED_FROM,
+    "epoch": keys.EPOCH,
+    "beat": keys.BEAT,
+    "leader": keys.LEADER,
+    "clock": keys.CLOCK,
+    "events": keys.EVENTS,
+    "due": keys.DUE,
+    "leases": keys.LEASES,
+}
+RQ_KEYS = {"queues": keys.QUEUES, "workers": keys.WORKERS, "suspended": keys.SUSPENDED}
+
+
 def lua(client: redis.Redis, expression: str, *arguments: str) -> str:
     """Return the value of an expression in a script."""
     include = resources.files("wellos_jobs.broker") / "scripts" / "include"
@@ -56,39 +93,21 @@ def test_lua_and_python_build_the_same_lane_keys(
     [
         ("job_key(ARGV[1])", keys.job(JOB)),
         ("worker_key(ARGV[1])", keys.worker(JOB)),
-        ("execution_key(ARGV[1])", keys.execution(JOB)),
-        ("wip_key(ARGV[1])", keys.wip(JOB)),
-        ("scheduled_key(ARGV[1])", keys.scheduled(JOB)),
-        ("deferred_key(ARGV[1])", keys.deferred(JOB)),
-        ("final_key('finished', ARGV[1])", keys.finished(JOB)),
-        ("final_key('failed', ARGV[1])", keys.failed(JOB)),
-        ("final_key('canceled', ARGV[1])", keys.canceled(JOB)),
-        ("supervisor_key(ARGV[1])", keys.supervisor(JOB)),
-        ("set_key(ARGV[1])", keys.queue_set(JOB)),
-        ("sets_key(ARGV[1])", keys.sets_of(JOB)),
-        ("ready_key(ARGV[1])", keys.ready(JOB)),
-        ("age_key(ARGV[1])", keys.age(JOB)),
-        ("bell_key(ARGV[1])", keys.bell(JOB)),
-        ("turns_key(ARGV[1])", keys.turns(JOB)),
-        ("parked_key(ARGV[1])", keys.parked(JOB)),
-        ("parked_of_key(ARGV[1])", keys.parked_of(JOB)),
-        ("running_key(ARGV[1])", keys.running(JOB)),
-        ("starts_key(ARGV[1])", keys.starts(JOB)),
-        ("breaker_key(ARGV[1])", keys.breaker(JOB)),
-        ("failures_key(ARGV[1])", keys.failures(JOB)),
-        ("QUEUES", keys.QUEUES),
-        ("WORKERS", keys.WORKERS),
-        ("SUSPENDED", keys.SUSPENDED),
+        ("rq_key('execution', ARGV[1])", keys.execution(JOB)),
+        ("rq_key('wip', ARGV[1])", keys.wip(JOB)),
+        ("rq_key('scheduled', ARGV[1])", keys.scheduled(JOB)),
+        ("rq_key('deferred', ARGV[1])", keys.deferred(JOB)),
+        ("rq_key('finished', ARGV[1])", keys.finished(JOB)),
+        ("rq_key('failed', ARGV[1])", keys.failed(JOB)),
+        ("rq_key('canceled', ARGV[1])", keys.canceled(JOB)),
+        *((f"own_key('{family}', ARGV[1])", key(JOB)) for family, key in OWN_FAMILIES.items()),
+        *((f"P .. ':{name}'", key) for name, key in RQ_KEYS.items()),
+        *((f"W .. '{name}'", key) for name, key in OWN_KEYS.items()),
+        ("GATES", keys.GATES),
+        ("PARKED_FROM", keys.PARKED_FROM),
         ("EVENTS", keys.EVENTS),
         ("DUE", keys.DUE),
         ("LEASES", keys.LEASES),
-        ("PAUSED", keys.PAUSED),
-        ("FAIR", keys.FAIR),
-        ("SUPERVISORS", keys.SUPERVISORS),
-        ("GATES", keys.GATES),
-        ("GATED", keys.GATED),
-        ("LIMITS", keys.LIMITS),
-        ("PARKED_FROM", keys.PARKED_FROM),
         ("FAR", str(keys.FAR)),
         ("W", keys.OWN),
     ],
@@ -97,6 +116,15 @@ def test_lua_and_python_build_the_same_other_keys(
     redis_client: redis.Redis, expression: str, key: str
 ) -> None:
     assert lua(redis_client, expression, JOB) == key
+
+
+def test_scripts_use_no_other_keys() -> None:
+    scripts = resources.files("wellos_jobs.broker") / "scripts"
+    text = "\n".join(path.read_text() for path in Path(str(scripts)).rglob("*.lua"))
+    assert set(re.findall(r"own_key\('(\w+)'", text)) <= OWN_FAMILIES.keys()
+    assert set(re.findall(r"\bW \.\. '(\w+)'", text)) == OWN_KEYS.keys()
+    single = set(re.findall(r"\bP \.\. ':(\w+)'", text))
+    assert single == RQ_KEYS.keys()
 
 
 def test_the_keys_of_rq_are_rq_s() -> None:

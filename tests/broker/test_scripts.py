@@ -6,9 +6,11 @@ import re
 from importlib import resources
 from pathlib import Path
 
+import pytest
+
 from wellos_jobs.broker import job_hash, keys
 from wellos_jobs.broker.claims import CLAIM_FIELDS, ClaimCall, SettleCall
-from wellos_jobs.broker.connection import script_digest
+from wellos_jobs.broker.connection import script_digest, script_source
 
 PACKAGE = Path(str(resources.files("wellos_jobs")))
 SCRIPTS = PACKAGE / "broker" / "scripts"
@@ -50,6 +52,31 @@ def test_the_names_of_fields_stand_in_one_module() -> None:
         for name in re.findall(r"\"(w:[a-z]+)\"", path.read_text())
     ]
     assert not found, "use wellos_jobs.broker.job_hash"
+
+
+def names_defined_in(text: str) -> set[str]:
+    names = set(re.findall(r"^local function (\w+)", text, re.MULTILINE))
+    for group in re.findall(r"^local ([\w, ]+) =", text, re.MULTILINE):
+        names.update(group.split(", "))
+    return names
+
+
+def names_used_in(text: str) -> set[str]:
+    code = re.sub(r"'[^']*'", "''", re.sub(r"--.*", "", text))
+    return set(re.findall(r"(?<![.\w])[A-Za-z_]\w*", code))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SCRIPTS.glob("*.lua")))
+def test_a_script_includes_what_it_uses(name: str) -> None:
+    shared: set[str] = set()
+    for path in (SCRIPTS / "include").glob("*.lua"):
+        shared |= names_defined_in(path.read_text())
+
+    source = script_source(name)
+    defined = set(re.findall(r"local function (\w+)", source))
+    for group in re.findall(r"local ([\w, ]+)", source):
+        defined.update(part.strip() for part in group.split(","))
+    assert names_used_in(source) & shared <= defined
 
 
 def test_claim_takes_its_arguments_in_the_order_of_python() -> None:

@@ -99,9 +99,7 @@ def test_a_plain_job_runs_and_gets_a_row_under_its_dotted_path() -> None:
     )
 
 
-def test_a_failed_job_gets_a_dead_letter_with_a_traceback_that_begins_in_the_job() -> (
-    None
-):
+def test_a_failed_job_gets_a_dead_letter_with_a_traceback_that_begins_in_the_job() -> None:
     job = django_rq.enqueue(foreign_fail, "no luck")
     work("default")
     assert status(job) is JobStatus.FAILED

@@ -154,23 +154,31 @@ def script_digest(name: str) -> str:
     return _script(name)[1]
 
 
+def script_source(name: str) -> str:
+    """Return the text of a script with its includes."""
+    return _script(name)[0]
+
+
 def _execute(connection: redis.Redis, *command: Any) -> Any:
     with refusals_as_away():
         return connection.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
-_PARTS: Mapping[str, tuple[str, ...]] = {
-    "claim": ("include/claiming", "claim"),
-    "settle": ("include/claiming", "settle"),
-}
-_COMMON = ("include/common", "include/limits", "include/lifecycle")
+_INCLUDES = re.compile(r"^-- Includes: (.+)$", re.MULTILINE)
+"""The line in which a script names what is loaded in front of it, besides ``common``."""
 
 
 @cache
 def _script(name: str) -> tuple[str, str]:
+    """Return the text of a script with its includes, and the hash of that."""
     folder = resources.files(__package__) / "scripts"
-    parts = (*_COMMON, *_PARTS.get(name, (name,)))
-    source = "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)
+    script = (folder / f"{name}.lua").read_text(encoding="utf-8")
+    includes = ["common"]
+    if named := _INCLUDES.search(script):
+        includes += named[1].split(", ")
+
+    parts = [(folder / "include" / f"{part}.lua").read_text(encoding="utf-8") for part in includes]
+    source = "\n".join([*parts, script])
     return source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 

@@ -3,13 +3,14 @@
 -- queue, name ('' for a foreign job), database and generation are for the tombstone; detail is the
 -- JSON of the event.
 -- Returns canceled, stopping (it runs; its supervisor was told to stop it) or final.
+-- Includes: limits, lifecycle
 
 local call = arguments({'time', 'job_id', 'queue', 'name', 'database', 'generation', 'detail'})
 local id, iso = call.job_id, call.time
 
 local function bury()
   redis.call('DEL', job_key(id))
-  redis.call('ZREM', final_key('failed', call.queue), id)
+  redis.call('ZREM', rq_key('failed', call.queue), id)
   redis.call('HSET', job_key(id), 'status', 'canceled', 'origin', call.queue,
     'created_at', iso, 'ended_at', iso, 'data', '["canceled",null,[],{}]',
     'description', call.name, 'w:name', call.name, 'w:db', call.database,
@@ -37,9 +38,9 @@ if h.status == 'queued' then
   if h.parked then unpark_one(id, h) end
 elseif h.status == 'scheduled' then
   redis.call('ZREM', DUE, id)
-  redis.call('ZREM', scheduled_key(h.queue), id)
+  redis.call('ZREM', rq_key('scheduled', h.queue), id)
 elseif h.status == 'deferred' then
-  redis.call('ZREM', deferred_key(h.queue), id)
+  redis.call('ZREM', rq_key('deferred', h.queue), id)
 elseif h.status == 'canceled' then
   return 'canceled'
 else

@@ -2,13 +2,14 @@
 -- structure.
 -- Returns the answer of claiming.lua with 0 for settled; an error NOSET if the queue set is not
 -- registered (Redis has lost its data, or the set has expired).
+-- Includes: limits, lifecycle, claiming
 
 local call = arguments({'worker', 'number', 'nonce', 'queue_set', 'time', 'lease'})
 
 local settled, id, due = answered(call)
 if not settled then
   local quiet = id
-  if redis.call('EXISTS', set_key(call.queue_set)) == 0 then
+  if redis.call('EXISTS', own_key('set', call.queue_set)) == 0 then
     return redis.error_reply('NOSET ' .. call.queue_set)
   end
   id, due = claim_next(call, quiet)

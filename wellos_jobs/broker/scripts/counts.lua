@@ -12,11 +12,11 @@ end
 
 -- Return how many jobs of a queue wait, and since when the oldest.
 local function waiting_in(queue)
-  local parked = parked_of_key(queue)
+  local parked = own_key('parked_of', queue)
   local count = redis.call('ZCARD', parked)
   local oldest = older(redis.call('ZRANGE', parked, 0, 0, 'WITHSCORES')[2])
 
-  for _, priority in ipairs(PRIORITIES) do
+  for _, priority in ipairs(priorities()) do
     local lane = lane_key(queue, priority)
     local length = lane_length(lane)
     if length > 0 then
@@ -33,11 +33,11 @@ for i, queue in ipairs(ARGV) do
   local waiting, oldest = waiting_in(queue)
   reply[i] = {
     waiting,
-    redis.call('ZCARD', wip_key(queue)),
-    redis.call('ZCARD', scheduled_key(queue)),
-    redis.call('ZCARD', deferred_key(queue)),
+    redis.call('ZCARD', rq_key('wip', queue)),
+    redis.call('ZCARD', rq_key('scheduled', queue)),
+    redis.call('ZCARD', rq_key('deferred', queue)),
     oldest and string.format('%.3f', math.max(0, now - oldest)) or '',
-    redis.call('HEXISTS', PAUSED, queue),
+    redis.call('HEXISTS', W .. 'paused', queue),
   }
 end
 return reply

@@ -2,6 +2,7 @@
 -- does.
 -- ARGV: iso time · queue · how many jobs at most (Redis serves no other client meanwhile)
 -- Returns {number of jobs removed, 1 if there may be more}.
+-- Includes: limits, lifecycle
 
 local iso, queue, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local detail = '{"message":"queue emptied"}'
@@ -22,7 +23,7 @@ local function drop(id)
   end
 end
 
-for _, priority in ipairs(PRIORITIES) do
+for _, priority in ipairs(priorities()) do
   local lane = lane_key(queue, priority)
   while looked < most do
     local id = redis.call('LPOP', lane)
@@ -35,7 +36,7 @@ for _, priority in ipairs(PRIORITIES) do
 end
 
 if looked < most then
-  for _, id in ipairs(redis.call('ZRANGE', parked_of_key(queue), 0, most - looked - 1)) do
+  for _, id in ipairs(redis.call('ZRANGE', own_key('parked_of', queue), 0, most - looked - 1)) do
     looked = looked + 1
     drop(id)
     uncount(id, queue) -- even if its hash was deleted

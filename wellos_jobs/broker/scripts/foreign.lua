@@ -2,6 +2,7 @@
 -- ledger.
 -- ARGV: id · run · worker · '1' if it ran without an error · detail (a JSON object for the event)
 -- Returns the name of the event, or '' if the run no longer holds the claim.
+-- Includes: limits, lifecycle
 
 local id, run, worker, ran_well, detail = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5]
 local EVENT_OF = {
@@ -18,7 +19,7 @@ h.worker = worker
 release(id, h)
 
 local runs_again = h.status == 'queued' or h.status == 'scheduled'
-local at = h.status == 'scheduled' and redis.call('ZSCORE', scheduled_key(h.queue), id)
+local at = h.status == 'scheduled' and redis.call('ZSCORE', rq_key('scheduled', h.queue), id)
 local name = EVENT_OF[h.status]
   or (ran_well and 'completed' or runs_again and 'retried' or 'failed')
 

@@ -13,7 +13,7 @@ for i = 2, #ARGV do
   local left = redis.call('TTL', job_key(id))
   if FINAL[status] and name and (left < 0 or left > ttl) then
     redis.call('EXPIRE', job_key(id), ttl)
-    redis.call('ZADD', final_key(status, queue), 'XX', string.format('%.6f', now + ttl), id)
+    redis.call('ZADD', rq_key(status, queue), 'XX', string.format('%.6f', now + ttl), id)
   end
 end
 return #ARGV - 1

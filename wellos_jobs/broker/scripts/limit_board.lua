@@ -7,6 +7,7 @@
 --   by an operator or '', waiting, used, since, until, probe}...}}. `used` counts runs, starts in
 --   the period, or failures. since, until and probe belong to open breakers; for a rate limit,
 --   `since` is the first start in the period.
+-- Includes: limits
 
 local most = tonumber(ARGV[1])
 local now, text_now = clock()
@@ -24,10 +25,10 @@ for i = 2, #ARGV, 2 do
   known[ARGV[i]] = {within = ARGV[i + 1]}
 end
 
-for _, id in ipairs(redis.call('HKEYS', LIMITS)) do note(id) end
+for _, id in ipairs(redis.call('HKEYS', W .. 'limits')) do note(id) end
 
 for _, id in ipairs(redis.call('ZRANGE', GATES, 0, most - 1)) do
-  local text = redis.call('HGET', GATED, id)
+  local text = redis.call('HGET', W .. 'gated', id)
   if text then note(id, text) end
 end
 
@@ -40,20 +41,20 @@ end
 -- Return how much of a limit is used; then since, until and probe.
 local function usage(id)
   local kind = string.sub(id, 1, 2)
-  if kind == 'c:' then return redis.call('ZCARD', running_key(id)), '', '', '' end
+  if kind == 'c:' then return redis.call('ZCARD', own_key('running', id)), '', '', '' end
 
   if kind == 'r:' then
     local from = now - (tonumber(string.match(id, '/([^/]+)$') or '') or 0)
-    local starts = starts_key(id)
+    local starts = own_key('starts', id)
     local first = redis.call('ZRANGEBYSCORE', starts, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     return redis.call('ZCOUNT', starts, from, '+inf'), first[2] or '', '', ''
   end
 
   if kind == 'b:' then
     local within = tonumber(known[id].within)
-    local v = redis.call('HMGET', breaker_key(id), 'since', 'until', 'probe')
+    local v = redis.call('HMGET', own_key('breaker', id), 'since', 'until', 'probe')
     local from = within and now - within or '-inf'
-    local failures = redis.call('ZCOUNT', failures_key(id), from, '+inf')
+    local failures = redis.call('ZCOUNT', own_key('failures', id), from, '+inf')
     return failures, v[1] or '', v[2] or '', v[3] or ''
   end
 
@@ -62,8 +63,8 @@ end
 
 local rows = {}
 for _, id in ipairs(order) do
-  local number = redis.call('HGET', LIMITS, id) or ''
-  local waiting = redis.call('ZCARD', parked_key(id))
+  local number = redis.call('HGET', W .. 'limits', id) or ''
+  local waiting = redis.call('ZCARD', own_key('parked', id))
   rows[#rows + 1] = {id, known[id].text or '', number, waiting, usage(id)}
 end
-return {text_now, redis.call('HLEN', GATED), rows}
+return {text_now, redis.call('HLEN', W .. 'gated'), rows}

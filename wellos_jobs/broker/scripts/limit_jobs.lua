@@ -15,15 +15,15 @@ end
 
 local function holders_of(id)
   local kind = string.sub(id, 1, 2)
-  if kind == 'c:' then return redis.call('ZRANGE', running_key(id), 0, most - 1) end
-  if kind == 'b:' then return {redis.call('HGET', breaker_key(id), 'probe') or nil} end
+  if kind == 'c:' then return redis.call('ZRANGE', own_key('running', id), 0, most - 1) end
+  if kind == 'b:' then return {redis.call('HGET', own_key('breaker', id), 'probe') or nil} end
   return {}
 end
 
 local reply = {}
 for i = 2, #ARGV do
   local id = ARGV[i]
-  local waiting = redis.call('ZRANGE', parked_key(id), 0, most - 1)
+  local waiting = redis.call('ZRANGE', own_key('parked', id), 0, most - 1)
   reply[#reply + 1] = {rows(holders_of(id)), rows(waiting)}
 end
 return reply

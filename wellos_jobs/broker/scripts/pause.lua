@@ -2,13 +2,13 @@
 -- ARGV: queue · note and time (JSON)
 
 local queue = ARGV[1]
-redis.call('HSET', PAUSED, queue, ARGV[2])
+redis.call('HSET', W .. 'paused', queue, ARGV[2])
 
-for _, set in ipairs(redis.call('SMEMBERS', sets_key(queue))) do
-  for _, priority in ipairs(PRIORITIES) do
+for _, set in ipairs(redis.call('SMEMBERS', own_key('sets', queue))) do
+  for _, priority in ipairs(priorities()) do
     local lane = priority .. '|' .. queue
-    redis.call('ZREM', ready_key(set), lane)
-    redis.call('ZREM', age_key(set), lane)
+    redis.call('ZREM', own_key('ready', set), lane)
+    redis.call('ZREM', own_key('age', set), lane)
   end
 end
 return 1

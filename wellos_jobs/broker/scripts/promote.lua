@@ -1,6 +1,7 @@
 -- promote: let a delayed job run now.
 -- ARGV: iso time · id
 -- Returns 1, or 0 if the job is not delayed.
+-- Includes: limits, lifecycle
 
 local iso, id = ARGV[1], ARGV[2]
 local h = head(id)
@@ -8,6 +9,6 @@ if h.status ~= 'scheduled' then return 0 end
 
 local _, text_now = clock()
 redis.call('ZREM', DUE, id)
-redis.call('ZREM', scheduled_key(h.queue), id)
+redis.call('ZREM', rq_key('scheduled', h.queue), id)
 make_ready(id, h, h.queue, iso, text_now)
 return 1

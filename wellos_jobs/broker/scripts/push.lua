@@ -25,7 +25,7 @@ end
 local function clear(job)
   redis.call('DEL', job_key(job.id))
   for _, status in ipairs({'failed', 'canceled', 'finished'}) do
-    redis.call('ZREM', final_key(status, job.q), job.id)
+    redis.call('ZREM', rq_key(status, job.q), job.id)
   end
 end
 
@@ -41,7 +41,7 @@ end
 local function push(job, position)
   local delayed = job.due ~= '' and tonumber(job.due) > now
   write_hash(job, delayed and 'scheduled' or 'queued')
-  if job.fair then redis.call('HSET', FAIR, job.q, 1) end
+  if job.fair then redis.call('HSET', W .. 'fair', job.q, 1) end
 
   local detail = ''
   if delayed then

@@ -14,12 +14,12 @@ if kind == 'worker' then
   return 1
 end
 
-local supervisor = supervisor_key(name)
+local supervisor = own_key('supervisor', name)
 if redis.call('HEXISTS', supervisor, 'facts') == 0 then return 0 end
 
 tell(supervisor, 'quiet')
 local told = 1
-for _, key in ipairs(redis.call('SMEMBERS', WORKERS)) do
+for _, key in ipairs(redis.call('SMEMBERS', P .. ':workers')) do
   if redis.call('HGET', key, 'w:supervisor') == name then
     tell(key, 'w:quiet')
     told = told + 1

@@ -5,7 +5,7 @@
 
 local set, ttl = ARGV[1], ARGV[2]
 local _, text_now = clock()
-local key = set_key(set)
+local key = own_key('set', set)
 
 -- The first write needs no memory: Redis then allows the next ones even if its memory is full.
 -- Workers can empty it.
@@ -15,7 +15,7 @@ redis.call('EXPIRE', key, ttl)
 
 for i = 3, #ARGV do
   local queue = ARGV[i]
-  redis.call('SADD', sets_key(queue), set)
+  redis.call('SADD', own_key('sets', queue), set)
   announce_lanes(queue, text_now)
 end
 return #ARGV - 2

@@ -2,6 +2,7 @@
 -- ARGV: id · queue · priority
 -- Returns 1, or 0 if it has started or ended. A job unknown to Redis, such as a blocked one, exists
 -- as a row only.
+-- Includes: limits
 
 local id, queue, priority = ARGV[1], ARGV[2], ARGV[3]
 local _, text_now = clock()
@@ -13,11 +14,11 @@ if h.status == 'queued' then
   if h.parked then unpark_one(id, h) end
 elseif h.status == 'scheduled' then
   local at = redis.call('ZSCORE', DUE, id)
-  redis.call('ZREM', scheduled_key(h.queue), id)
-  if at then redis.call('ZADD', scheduled_key(queue), at, id) end
+  redis.call('ZREM', rq_key('scheduled', h.queue), id)
+  if at then redis.call('ZADD', rq_key('scheduled', queue), at, id) end
 elseif h.status == 'deferred' then
-  redis.call('ZREM', deferred_key(h.queue), id)
-  redis.call('ZADD', deferred_key(queue), FAR, id)
+  redis.call('ZREM', rq_key('deferred', h.queue), id)
+  redis.call('ZADD', rq_key('deferred', queue), FAR, id)
 else
   return 0
 end

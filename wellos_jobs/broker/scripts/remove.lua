@@ -2,10 +2,11 @@
 -- must be in a structure.
 -- ARGV: iso time · id · queue
 -- Returns the number of list entries removed.
+-- Includes: limits, lifecycle
 
 local iso, id, queue = ARGV[1], ARGV[2], ARGV[3]
 local removed = 0
-for _, priority in ipairs(PRIORITIES) do
+for _, priority in ipairs(priorities()) do
   removed = removed + leave_lane(id, queue, priority)
 end
 

@@ -13,12 +13,12 @@ local iso, lease, ttl, token, facts = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[
 local now, text_now = clock()
 
 local function renew_supervisor()
-  local key = supervisor_key(token)
+  local key = own_key('supervisor', token)
   redis.call('EXPIRE', key, ttl)
   redis.call('HSET', key, 'facts', facts, 'beat', text_now)
   redis.call('EXPIRE', key, ttl)
-  redis.call('ZADD', SUPERVISORS, text_now, token)
-  redis.call('ZREMRANGEBYSCORE', SUPERVISORS, '-inf', now - tonumber(ttl))
+  redis.call('ZADD', W .. 'supervisors', text_now, token)
+  redis.call('ZREMRANGEBYSCORE', W .. 'supervisors', '-inf', now - tonumber(ttl))
   return redis.call('HEXISTS', key, 'quiet')
 end
 
@@ -41,7 +41,8 @@ local function renew_job(id)
   redis.call('ZADD', LEASES, 'XX', string.format('%.6f', now + lease), id)
   redis.call('HSET', job_key(id), 'last_heartbeat', iso)
 
-  local execution = execution_key(id .. ':' .. (redis.call('HGET', job_key(id), 'w:run') or ''))
+  local run = redis.call('HGET', job_key(id), 'w:run') or ''
+  local execution = rq_key('execution', id .. ':' .. run)
   if redis.call('EXISTS', execution) == 1 then
     redis.call('HSET', execution, 'last_heartbeat', text_now)
   end

@@ -5,6 +5,7 @@
 -- the job it holds; without both, up to 100 jobs whose lease has run out.
 -- Returns for each rescued job: id, name, queue, attempt, outcome (waiting, failed, canceled or
 -- ended).
+-- Includes: limits, lifecycle
 
 local iso, reason, worker, message = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local now, text_now = clock()

@@ -3,7 +3,7 @@
 -- Returns 1, or 0 if it was not paused.
 
 local queue = ARGV[1]
-local was_paused = redis.call('HDEL', PAUSED, queue)
+local was_paused = redis.call('HDEL', W .. 'paused', queue)
 local _, text_now = clock()
 announce_lanes(queue, text_now)
 return was_paused

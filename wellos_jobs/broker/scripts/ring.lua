@@ -3,5 +3,5 @@
 -- ARGV: queue set
 
 local set = ARGV[1]
-if redis.call('EXISTS', ready_key(set)) == 1 then ring(set) end
+if redis.call('EXISTS', own_key('ready', set)) == 1 then ring(set) end
 return 1

@@ -11,6 +11,7 @@
 --
 -- Returns the answer of claiming.lua; settled is 1, 2 if the job was canceled while it ran, 0 if
 -- the run is stale.
+-- Includes: limits, lifecycle, claiming
 
 local call = arguments({'worker', 'number', 'nonce', 'queue_set', 'time', 'lease',
   'job_id', 'run', 'outcome', 'after', 'seconds', 'detail', 'result', 'error', 'verdicts'})
@@ -19,7 +20,7 @@ local id, iso, outcome = call.job_id, call.time, call.outcome
 -- The hash was deleted by foreign code while the job ran.
 local function clean_up()
   local name = id .. ':' .. call.run
-  local queue = redis.call('HGET', execution_key(name), 'w:queue')
+  local queue = redis.call('HGET', rq_key('execution', name), 'w:queue')
   if queue then
     close_execution(name, queue)
     redis.call('ZREM', LEASES, id)
@@ -83,7 +84,7 @@ if not settled then
   local quiet = next_id
   next_id = nil
   settled = settle()
-  if call.queue_set ~= '' and redis.call('EXISTS', set_key(call.queue_set)) == 1 then
+  if call.queue_set ~= '' and redis.call('EXISTS', own_key('set', call.queue_set)) == 1 then
     next_id, due = claim_next(call, quiet)
   end
   remember(call, settled, next_id, due)

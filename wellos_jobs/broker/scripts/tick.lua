@@ -4,13 +4,14 @@
 -- ARGV: iso time · queue set · ttl of the set · number of queues · queue names · worker names
 -- Returns {1 if the set is known, seconds until the next delayed job is due or '', ids of jobs to
 -- stop...}
+-- Includes: limits, lifecycle
 
 local iso, set, ttl, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now, text_now = clock()
 
 -- Jobs scheduled through RQ. Ours are in the due set as well, and were moved already.
 local function move_scheduled(queue)
-  local key = scheduled_key(queue)
+  local key = rq_key('scheduled', queue)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, 100)) do
     redis.call('ZREM', key, id)
     local h = head(id)
@@ -21,7 +22,7 @@ end
 -- Jobs cancelled through RQ: their score is the time of the cancellation, and they have no time to
 -- live. RQ keeps them forever; a year is enough.
 local function tell_canceled(queue)
-  local registry = final_key('canceled', queue)
+  local registry = rq_key('canceled', queue)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', registry, '-inf', now, 'LIMIT', 0, 100)) do
     local h = head(id)
     if h.status ~= 'canceled' or redis.call('TTL', job_key(id)) ~= -1 then
@@ -38,12 +39,12 @@ end
 -- Jobs pushed through RQ.
 local function announce_pushed(queue)
   if redis.call('EXISTS', lane_key(queue, '5')) == 1
-      and not redis.call('ZSCORE', ready_key(set), '5|' .. queue) then
+      and not redis.call('ZSCORE', own_key('ready', set), '5|' .. queue) then
     announce(queue, '5', text_now)
   end
 end
 
-local known = redis.call('EXPIRE', set_key(set), ttl)
+local known = redis.call('EXPIRE', own_key('set', set), ttl)
 move_due(now, text_now, iso, 500)
 for i = 5, 4 + count do
   move_scheduled(ARGV[i])
@@ -53,7 +54,8 @@ end
 
 -- A token of the bell can be lost with the worker that took it, or be used up while work was
 -- suspended.
-if redis.call('EXISTS', ready_key(set)) == 1 and redis.call('EXISTS', SUSPENDED) == 0 then
+local suspended = redis.call('EXISTS', P .. ':suspended') == 1
+if redis.call('EXISTS', own_key('ready', set)) == 1 and not suspended then
   ring(set)
 end
 

@@ -13,8 +13,8 @@ local most = tonumber(ARGV[1])
 local _, text_now = clock()
 
 local supervisors = {}
-for _, token in ipairs(redis.call('ZREVRANGE', SUPERVISORS, 0, most - 1)) do
-  local v = redis.call('HMGET', supervisor_key(token), 'facts', 'beat', 'quiet')
+for _, token in ipairs(redis.call('ZREVRANGE', W .. 'supervisors', 0, most - 1)) do
+  local v = redis.call('HMGET', own_key('supervisor', token), 'facts', 'beat', 'quiet')
   if v[1] then supervisors[#supervisors + 1] = {token, v[1], v[2] or '', v[3] or ''} end
 end
 
@@ -37,7 +37,7 @@ local function row_of(key, v)
 end
 
 local workers = {}
-for _, key in ipairs(redis.call('SMEMBERS', WORKERS)) do
+for _, key in ipairs(redis.call('SMEMBERS', P .. ':workers')) do
   if #workers >= most then break end
   local v = redis.call('HMGET', key, unpack(WORKER_FIELDS))
   local birth = v[7]
@@ -48,8 +48,8 @@ return {
   text_now,
   redis.call('GET', W .. 'leader') or '',
   redis.call('EXISTS', W .. 'clock'),
-  redis.call('EXISTS', SUSPENDED),
-  redis.call('SCARD', WORKERS),
+  redis.call('EXISTS', P .. ':suspended'),
+  redis.call('SCARD', P .. ':workers'),
   supervisors,
   workers,
 }

@@ -1,4 +1,4 @@
--- claiming: how a worker gets its next job; loaded for claim and settle only, in front of them.
+-- claiming: how a worker gets its next job; for claim and settle. Needs lifecycle.
 -- `call` holds the arguments that both begin with: worker, number, nonce, queue_set, time, lease.
 
 local MAX_HINTS = 500 -- list entries that one call may drop
@@ -9,10 +9,10 @@ local function call_id(call) return call.nonce .. '-' .. call.number end
 -- Return the lane to take from: the best one, or in one claim of 16 the one whose oldest job has
 -- waited longest.
 local function choose_lane(set, longest_wait)
-  local ready = ready_key(set)
+  local ready = own_key('ready', set)
   if not longest_wait then return redis.call('ZRANGE', ready, 0, 0)[1] end
 
-  local ages = age_key(set)
+  local ages = own_key('age', set)
   for _ = 1, 16 do -- ages are hints: correct the outdated ones, then look again
     local oldest = redis.call('ZRANGE', ages, 0, 0, 'WITHSCORES')
     if not oldest[1] then return redis.call('ZRANGE', ready, 0, 0)[1] end
@@ -51,13 +51,13 @@ end
 local function pop(lane, set)
   local priority, queue = string.match(lane, '^(%d+)|(.*)$')
   local key = lane_key(queue, priority)
-  local paused = redis.call('HEXISTS', PAUSED, queue) == 1
+  local paused = redis.call('HEXISTS', W .. 'paused', queue) == 1
   local id = not paused and redis.call('LPOP', key)
   if id then refill(key) end
 
   if paused or redis.call('EXISTS', key) == 0 then
-    redis.call('ZREM', ready_key(set), lane)
-    redis.call('ZREM', age_key(set), lane)
+    redis.call('ZREM', own_key('ready', set), lane)
+    redis.call('ZREM', own_key('age', set), lane)
     if not paused then forget_turns(key) end
   end
   return id
@@ -67,13 +67,13 @@ end
 -- A quiet worker gets none; it passes on the token of the bell that it may have taken.
 local function claim_next(call, quiet)
   local set, now, text_now = call.queue_set, clock()
-  local ready = ready_key(set)
+  local ready = own_key('ready', set)
   move_due(now, text_now, call.time, 20)
   if quiet then
     if redis.call('EXISTS', ready) == 1 then ring(set) end
     return false, 'quiet'
   end
-  if redis.call('EXISTS', SUSPENDED) == 1 then return false end
+  if redis.call('EXISTS', P .. ':suspended') == 1 then return false end
 
   local longest_wait = tonumber(call.number) % 16 == 0
   for step = 1, MAX_HINTS do

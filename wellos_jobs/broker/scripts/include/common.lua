@@ -1,42 +1,27 @@
--- common: shared by all scripts and loaded in front of each of them.
+-- common: shared by all scripts and loaded in front of each of them. A script names its further
+-- includes: they are run again with each call, so it takes only what it needs.
+--
 -- KEYS[1] is RQ's key prefix. Scripts run on one primary (a check refuses Cluster), so keys are
--- built here.
--- Keys stand in broker/keys.py as well, fields of a job's hash in broker/job_hash.py; tests compare
--- them.
+-- built here. Keys stand in broker/keys.py as well, fields of a job's hash in broker/job_hash.py;
+-- tests compare them.
 
 local P = KEYS[1]
 local W = P .. ':wellos:'
 
 local FAR = '4102444800' -- year 2100: RQ's cleanup never reaches it, yet RQ can print the date
-local PRIORITIES = {'1', '3', '5', '7', '10'}
 
-local QUEUES = P .. ':queues'
-local WORKERS = P .. ':workers'
-local SUSPENDED = P .. ':suspended'
 local EVENTS = W .. 'events'
 local DUE = W .. 'due'
 local LEASES = W .. 'leases'
-local PAUSED = W .. 'paused'
-local FAIR = W .. 'fair'
-local SUPERVISORS = W .. 'supervisors'
+
+-- RQ's key of a family, such as `rq:wip:<queue>`, and ours, such as `rq:wellos:ready:<queue set>`.
+local function rq_key(family, name) return P .. ':' .. family .. ':' .. name end
+local function own_key(family, name) return W .. family .. ':' .. name end
 
 local function job_key(id) return P .. ':job:' .. id end
 local function worker_key(name) return P .. ':worker:' .. name end
-local function execution_key(name) return P .. ':execution:' .. name end
-local function wip_key(queue) return P .. ':wip:' .. queue end
-local function scheduled_key(queue) return P .. ':scheduled:' .. queue end
-local function deferred_key(queue) return P .. ':deferred:' .. queue end
 
--- The registry of jobs with a final status: finished, failed or canceled.
-local function final_key(status, queue) return P .. ':' .. status .. ':' .. queue end
-
-local function supervisor_key(token) return W .. 'supervisor:' .. token end
-local function set_key(set) return W .. 'set:' .. set end
-local function sets_key(queue) return W .. 'sets:' .. queue end
-local function ready_key(set) return W .. 'ready:' .. set end
-local function age_key(set) return W .. 'age:' .. set end
-local function bell_key(set) return W .. 'bell:' .. set end
-local function turns_key(lane) return W .. 'turns:' .. lane end
+local function priorities() return {'1', '3', '5', '7', '10'} end
 
 local function lane_key(queue, priority)
   if tostring(priority) == '5' then return P .. ':queue:' .. queue end
@@ -101,35 +86,35 @@ end
 
 -- Wake one idle worker of a queue set. A bell holds at most one token.
 local function ring(set)
-  local bell = bell_key(set)
+  local bell = own_key('bell', set)
   if redis.call('LLEN', bell) == 0 then redis.call('RPUSH', bell, '1') end
 end
 
 local function ring_all(queue)
-  for _, set in ipairs(redis.call('SMEMBERS', sets_key(queue))) do ring(set) end
+  for _, set in ipairs(redis.call('SMEMBERS', own_key('sets', queue))) do ring(set) end
 end
 
 -- Tell every registered queue set that this lane has work, unless the queue is paused.
 local function announce(queue, priority, text_now)
-  if redis.call('HEXISTS', PAUSED, queue) == 1 then return end
+  if redis.call('HEXISTS', W .. 'paused', queue) == 1 then return end
 
-  for _, set in ipairs(redis.call('SMEMBERS', sets_key(queue))) do
-    local place = redis.call('HGET', set_key(set), queue)
+  for _, set in ipairs(redis.call('SMEMBERS', own_key('sets', queue))) do
+    local place = redis.call('HGET', own_key('set', set), queue)
     if place then
       local lane = priority .. '|' .. queue
-      redis.call('ZADD', ready_key(set), tonumber(priority) * 100000 + tonumber(place), lane)
-      redis.call('ZADD', age_key(set), 'NX', text_now, lane)
+      redis.call('ZADD', own_key('ready', set), tonumber(priority) * 100000 + tonumber(place), lane)
+      redis.call('ZADD', own_key('age', set), 'NX', text_now, lane)
       ring(set)
     else -- the set has expired: no worker has used it for a long time
-      redis.call('SREM', sets_key(queue), set)
-      redis.call('DEL', ready_key(set), age_key(set), bell_key(set))
+      redis.call('SREM', own_key('sets', queue), set)
+      redis.call('DEL', own_key('ready', set), own_key('age', set), own_key('bell', set))
     end
   end
 end
 
 -- Announce all lanes of a queue that hold jobs.
 local function announce_lanes(queue, text_now)
-  for _, priority in ipairs(PRIORITIES) do
+  for _, priority in ipairs(priorities()) do
     if redis.call('EXISTS', lane_key(queue, priority)) == 1 then
       announce(queue, priority, text_now)
     end
@@ -143,7 +128,7 @@ end
 local WINDOW = 4
 
 local function refill(lane)
-  local turns = turns_key(lane)
+  local turns = own_key('turns', lane)
   if redis.call('EXISTS', turns) == 0 then return end
 
   while redis.call('LLEN', lane) < WINDOW do
@@ -155,7 +140,7 @@ local function refill(lane)
 end
 
 local function take_turn(lane, id, organization)
-  local turns = turns_key(lane)
+  local turns = own_key('turns', lane)
   local last = redis.call('HMGET', turns .. ':last', 'lane', 'of:' .. organization)
   local turn = math.max(tonumber(last[1] or '0'), tonumber(last[2] or '0')) + 1
 
@@ -165,18 +150,18 @@ local function take_turn(lane, id, organization)
 end
 
 local function lane_length(lane)
-  return redis.call('LLEN', lane) + redis.call('ZCARD', turns_key(lane))
+  return redis.call('LLEN', lane) + redis.call('ZCARD', own_key('turns', lane))
 end
 
 -- When a lane is empty, all organizations start equal again.
 local function forget_turns(lane)
-  if lane_length(lane) == 0 then redis.call('DEL', turns_key(lane) .. ':last') end
+  if lane_length(lane) == 0 then redis.call('DEL', own_key('turns', lane) .. ':last') end
 end
 
 -- Remove a job from its lane. Returns the number of entries removed.
 local function leave_lane(id, queue, priority)
   local lane = lane_key(queue, priority)
-  local removed = redis.call('LREM', lane, 0, id) + redis.call('ZREM', turns_key(lane), id)
+  local removed = redis.call('LREM', lane, 0, id) + redis.call('ZREM', own_key('turns', lane), id)
   refill(lane)
   forget_turns(lane)
   return removed
@@ -187,11 +172,12 @@ end
 -- later jobs overtake none.
 local function to_lane(id, queue, priority, text_now, in_front, keep_since)
   local lane = lane_key(queue, priority)
-  redis.call('SADD', QUEUES, lane)
+  redis.call('SADD', P .. ':queues', lane)
   if not keep_since then redis.call('HSET', job_key(id), 'w:since', text_now) end
 
+  local turns = own_key('turns', lane)
   local fair = not in_front
-    and (redis.call('HEXISTS', FAIR, queue) == 1 or redis.call('EXISTS', turns_key(lane)) == 1)
+    and (redis.call('HEXISTS', W .. 'fair', queue) == 1 or redis.call('EXISTS', turns) == 1)
   if fair then
     take_turn(lane, id, redis.call('HGET', job_key(id), 'w:org') or '')
   else
@@ -204,7 +190,7 @@ end
 -- Delay a job until `at` (seconds, text); its hash already says 'scheduled'.
 local function to_delayed(id, queue, at)
   redis.call('ZADD', DUE, at, id)
-  redis.call('ZADD', scheduled_key(queue), at, id)
+  redis.call('ZADD', rq_key('scheduled', queue), at, id)
   -- Idle workers sleep until a later job is due: wake one of each set.
   if redis.call('ZRANK', DUE, id) == 0 then ring_all(queue) end
 end

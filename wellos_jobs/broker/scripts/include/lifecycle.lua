@@ -1,4 +1,4 @@
--- lifecycle: how a job changes its state; loaded for all scripts, after common and limits.
+-- lifecycle: how a job changes its state. Needs common and limits.
 
 local YEAR = 31536000 -- seconds; RQ keeps failed jobs that long
 
@@ -17,7 +17,7 @@ local function move_due(now, text_now, iso, limit)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, limit)) do
     redis.call('ZREM', DUE, id)
     local h = head(id)
-    redis.call('ZREM', scheduled_key(h.queue), id)
+    redis.call('ZREM', rq_key('scheduled', h.queue), id)
     if h.status == 'scheduled' then make_ready(id, h, h.queue, iso, text_now) end
   end
 end
@@ -39,21 +39,21 @@ end
 -- pickle and fails with an error 500.
 local function open_execution(id, run, queue, worker, text_now)
   local name = id .. ':' .. run
-  redis.call('ZADD', wip_key(queue), FAR, name)
-  redis.call('HSET', execution_key(name), 'id', run, 'job_id', id, 'created_at', text_now,
+  redis.call('ZADD', rq_key('wip', queue), FAR, name)
+  redis.call('HSET', rq_key('execution', name), 'id', run, 'job_id', id, 'created_at', text_now,
     'last_heartbeat', text_now, 'worker_name', worker, 'w:queue', queue)
 end
 
 local function close_execution(name, queue)
-  redis.call('ZREM', wip_key(queue), name)
-  redis.call('DEL', execution_key(name))
+  redis.call('ZREM', rq_key('wip', queue), name)
+  redis.call('DEL', rq_key('execution', name))
 end
 
 -- End a claim. Afterwards the job is in no structure: the calling script must put it into its next
 -- one.
 local function release(id, h, verdicts)
   if h.foreign then -- RQ closes the executions of foreign jobs, unless its process died
-    for _, name in ipairs(redis.call('ZRANGE', wip_key(h.queue), 0, -1)) do
+    for _, name in ipairs(redis.call('ZRANGE', rq_key('wip', h.queue), 0, -1)) do
       if string.sub(name, 1, #id + 1) == id .. ':' then close_execution(name, h.queue) end
     end
   else
@@ -89,7 +89,7 @@ local function finish(id, h, status, iso)
     redis.call('EXPIRE', job_key(id), YEAR)
     expires = string.format('%.6f', clock() + YEAR)
   end
-  redis.call('ZADD', final_key(status, h.queue), expires, id)
+  redis.call('ZADD', rq_key(status, h.queue), expires, id)
 end
 
 -- Cancel a job that is not running. The caller has taken it out of the structure it was in.

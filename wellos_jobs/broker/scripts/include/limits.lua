@@ -1,4 +1,4 @@
--- limits: which job may start now; loaded for all scripts, after common.
+-- limits: which job may start now. Needs common.
 --
 -- A rate limit is {id, n, p, w}: at most n starts in any p seconds, each start counting w.
 -- A concurrency limit is {id, n}: at most n runs at once.
@@ -9,26 +9,15 @@
 -- time at which there will be room.
 
 local GATES = W .. 'gates'
-local GATED = W .. 'gated'
-local LIMITS = W .. 'limits'
 local PARKED_FROM = W .. 'parked_from' -- not in the hash of a job, which foreign code may delete
 
 local LOOK_AGAIN = 5 -- seconds after which a full limit is checked again, in case a slot was lost
 local SOON = 0.05 -- seconds within which unparked jobs have started
 local MAX_PASSES = 32 -- how often one call may pass the room of a held job on to the next in line
 
-local function parked_key(limit) return W .. 'parked:' .. limit end
-local function parked_of_key(queue) return W .. 'parked_of:' .. queue end
-local function running_key(limit) return W .. 'running:' .. limit end
-local function starts_key(limit) return W .. 'starts:' .. limit end
-local function breaker_key(limit) return W .. 'breaker:' .. limit end
-local function failures_key(limit) return W .. 'failures:' .. limit end
-
-local function is_parked_at(limit_id) return redis.call('EXISTS', parked_key(limit_id)) == 1 end
-
 -- The number in force: set by an operator, else the job's own.
 local function most(limit)
-  return tonumber(redis.call('HGET', LIMITS, limit.id) or limit.n)
+  return tonumber(redis.call('HGET', W .. 'limits', limit.id) or limit.n)
 end
 
 -- Take back the slots of jobs that no longer run, for example because their hash was deleted.
@@ -40,13 +29,13 @@ end
 
 -- A breaker is open while its hash exists: from the last failure it allows until a probe succeeds.
 local function breaker_room(limit, now)
-  local v = redis.call('HMGET', breaker_key(limit.id), 'until', 'probe')
+  local v = redis.call('HMGET', own_key('breaker', limit.id), 'until', 'probe')
   local open_until, probe = v[1], v[2]
   if not open_until then return 1000 end
 
   if probe and redis.call('ZSCORE', LEASES, probe) then return 0 end
   -- The hash of the probe was deleted while it ran.
-  if probe then redis.call('HDEL', breaker_key(limit.id), 'probe') end
+  if probe then redis.call('HDEL', own_key('breaker', limit.id), 'probe') end
   return now < tonumber(open_until) and 0 or 1 -- time for a probe
 end
 
@@ -55,11 +44,11 @@ local function room(limit, now)
   if limit.b then return breaker_room(limit, now) end
 
   if limit.p then
-    redis.call('ZREMRANGEBYSCORE', starts_key(limit.id), '-inf', now - limit.p)
-    return most(limit) - redis.call('ZCARD', starts_key(limit.id))
+    redis.call('ZREMRANGEBYSCORE', own_key('starts', limit.id), '-inf', now - limit.p)
+    return most(limit) - redis.call('ZCARD', own_key('starts', limit.id))
   end
 
-  local key = running_key(limit.id)
+  local key = own_key('running', limit.id)
   local left = most(limit) - redis.call('ZCARD', key)
   if left <= 0 then
     scrub(key)
@@ -80,13 +69,13 @@ end
 -- When a rate limit will have room: once enough starts have left its period for the first job in
 -- line.
 local function time_of_room(limit, now)
-  local first = redis.call('ZRANGE', parked_key(limit.id), 0, 0)[1]
+  local first = redis.call('ZRANGE', own_key('parked', limit.id), 0, 0)[1]
   local weight = first and weight_of(first, limit.id) or limit.w or 1
   if weight > most(limit) then weight = 1 end -- the number was lowered: that job is skipped
 
   local missing = weight - room(limit, now)
   if missing <= 0 then return now + SOON end
-  local starts, place = starts_key(limit.id), missing - 1
+  local starts, place = own_key('starts', limit.id), missing - 1
   local start = redis.call('ZRANGE', starts, place, place, 'WITHSCORES')[2]
   return start and math.max(tonumber(start) + limit.p, now + 0.005) or now + LOOK_AGAIN
 end
@@ -95,7 +84,7 @@ end
 local function set_gate(limit, now, at)
   if not at and limit.p then at = time_of_room(limit, now) end
   if not at and limit.b then
-    local v = redis.call('HMGET', breaker_key(limit.id), 'until', 'probe')
+    local v = redis.call('HMGET', own_key('breaker', limit.id), 'until', 'probe')
     local open_until, probe = tonumber(v[1] or ''), v[2]
     if open_until and not probe then at = open_until > now and open_until or now + 1 end
   end
@@ -117,7 +106,7 @@ end
 
 -- A job of this queue is no longer parked.
 local function uncount(id, queue)
-  redis.call('ZREM', parked_of_key(queue), id)
+  redis.call('ZREM', own_key('parked_of', queue), id)
   redis.call('HDEL', PARKED_FROM, id)
 end
 
@@ -127,15 +116,15 @@ local function park(id, h, limit, now)
   if before then uncount(id, before) end -- of an earlier job with this id, whose hash was deleted
 
   redis.call('HSET', PARKED_FROM, id, h.queue)
-  redis.call('ZADD', parked_key(limit.id), string.format('%.6f', place), id)
-  redis.call('ZADD', parked_of_key(h.queue), string.format('%.6f', since), id)
+  redis.call('ZADD', own_key('parked', limit.id), string.format('%.6f', place), id)
+  redis.call('ZADD', own_key('parked_of', h.queue), string.format('%.6f', since), id)
   redis.call('HSET', job_key(id), 'w:parked', limit.id)
-  redis.call('HSET', GATED, limit.id, cjson.encode(limit))
+  redis.call('HSET', W .. 'gated', limit.id, cjson.encode(limit))
   set_gate(limit, now)
 end
 
 local function unpark_one(id, h)
-  redis.call('ZREM', parked_key(h.parked), id)
+  redis.call('ZREM', own_key('parked', h.parked), id)
   uncount(id, h.queue)
   redis.call('HDEL', job_key(id), 'w:parked')
 end
@@ -143,7 +132,7 @@ end
 -- Drop the entry of a job whose hash was deleted while it was parked. It may be back since, and
 -- parked elsewhere.
 local function drop_stale(id, h, limit_id)
-  redis.call('ZREM', parked_key(limit_id), id)
+  redis.call('ZREM', own_key('parked', limit_id), id)
   local queue = not h.parked and redis.call('HGET', PARKED_FROM, id)
   if queue then uncount(id, queue) end
 end
@@ -154,12 +143,12 @@ end
 local function unpark(limit_id, left, text_now, top)
   local found, skip = {}, 0
   for _ = 1, 1000 do
-    local id = left > 0 and redis.call('ZRANGE', parked_key(limit_id), skip, skip)[1]
+    local id = left > 0 and redis.call('ZRANGE', own_key('parked', limit_id), skip, skip)[1]
     if not id then break end
 
     local h = head(id)
     local weight = top and weight_of(id, limit_id) or 1
-    local counts = h.status == 'queued' and redis.call('HEXISTS', PAUSED, h.queue) == 0
+    local counts = h.status == 'queued' and redis.call('HEXISTS', W .. 'paused', h.queue) == 0
     if h.parked ~= limit_id then
       drop_stale(id, h, limit_id)
     elseif counts and top and weight > top then
@@ -183,7 +172,7 @@ end
 -- Whether the room that is left is kept for the first job in line: it came earlier and needs more
 -- than is left.
 local function is_kept(limit, left, id, h, now)
-  local first = redis.call('ZRANGE', parked_key(limit.id), 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', own_key('parked', limit.id), 0, 0, 'WITHSCORES')
   if not first[1] or tonumber(first[2]) >= (place_of(id, h, now)) then return false end
 
   local weight = weight_of(first[1], limit.id)
@@ -199,7 +188,8 @@ local function pass_on(id, limits, holder, now)
 
   redis.call('HDEL', job_key(id), 'w:from')
   for _, limit in ipairs(limits) do
-    if limit.id == from and from ~= holder.id and is_parked_at(from) then
+    local waits = redis.call('EXISTS', own_key('parked', from)) == 1
+    if waits and limit.id == from and from ~= holder.id then
       passes = passes + 1
       if passes > MAX_PASSES then
         set_gate(limit, now, now + SOON)
@@ -214,14 +204,14 @@ end
 local function count_start(limit, id, run, now)
   local at = string.format('%.6f', now)
   if limit.b then
-    local breaker = breaker_key(limit.id)
+    local breaker = own_key('breaker', limit.id)
     if redis.call('EXISTS', breaker) == 1 then redis.call('HSET', breaker, 'probe', id) end
   elseif limit.p then
-    local starts = starts_key(limit.id)
+    local starts = own_key('starts', limit.id)
     for i = 1, limit.w or 1 do redis.call('ZADD', starts, at, run .. ':' .. i) end
     redis.call('EXPIRE', starts, math.ceil(limit.p) + 60)
   else
-    redis.call('ZADD', running_key(limit.id), at, id)
+    redis.call('ZADD', own_key('running', limit.id), at, id)
   end
 end
 
@@ -243,30 +233,32 @@ local function admit(id, h, run, now)
 end
 
 local function open_breaker(limit, now)
-  local key = breaker_key(limit.id)
+  local key = own_key('breaker', limit.id)
   redis.call('HSETNX', key, 'since', string.format('%.3f', now))
   redis.call('HSET', key, 'until', string.format('%.6f', now + limit.reset))
   redis.call('HDEL', key, 'probe')
-  redis.call('DEL', failures_key(limit.id))
-  if is_parked_at(limit.id) then set_gate(limit, now) end
+  redis.call('DEL', own_key('failures', limit.id))
+  if redis.call('EXISTS', own_key('parked', limit.id)) == 1 then set_gate(limit, now) end
 end
 
 local function close_breaker(limit_id, text_now)
-  redis.call('DEL', breaker_key(limit_id), failures_key(limit_id))
+  redis.call('DEL', own_key('breaker', limit_id), own_key('failures', limit_id))
   unpark(limit_id, 1000, text_now)
-  if is_parked_at(limit_id) then redis.call('ZADD', GATES, '0', limit_id) end
+  if redis.call('EXISTS', own_key('parked', limit_id)) == 1 then
+    redis.call('ZADD', GATES, '0', limit_id)
+  end
 end
 
 -- Update a breaker by what a run says about the dependency: ok, fail or nothing. After a probe that
 -- says nothing, another job is the probe.
 local function judge(limit, id, verdict, now, text_now)
-  local key = breaker_key(limit.id)
+  local key = own_key('breaker', limit.id)
   local is_probe = redis.call('HGET', key, 'probe') == id
 
   if verdict == 'ok' then
     if is_probe then close_breaker(limit.id, text_now) end
   elseif verdict == 'fail' then
-    local failures = failures_key(limit.id)
+    local failures = own_key('failures', limit.id)
     redis.call('ZADD', failures, string.format('%.6f', now), id .. ':' .. text_now)
     redis.call('ZREMRANGEBYSCORE', failures, '-inf', now - limit.within)
     redis.call('EXPIRE', failures, math.ceil(limit.within) + 60)
@@ -276,7 +268,7 @@ local function judge(limit, id, verdict, now, text_now)
     end
   elseif is_probe then
     redis.call('HDEL', key, 'probe')
-    if is_parked_at(limit.id) then set_gate(limit, now, now) end
+    if redis.call('EXISTS', own_key('parked', limit.id)) == 1 then set_gate(limit, now, now) end
   end
 end
 
@@ -286,7 +278,7 @@ local function free(id, limits, verdicts, now, text_now)
   for _, limit in ipairs(cjson.decode(limits)) do
     if limit.b then
       judge(limit, id, verdicts[limit.id], now, text_now)
-    elseif not limit.p and redis.call('ZREM', running_key(limit.id), id) == 1 then
+    elseif not limit.p and redis.call('ZREM', own_key('running', limit.id), id) == 1 then
       unpark(limit.id, 1, text_now)
     end
   end
@@ -296,15 +288,15 @@ end
 local function open_gates(now, text_now)
   for _, limit_id in ipairs(redis.call('ZRANGEBYSCORE', GATES, '-inf', now, 'LIMIT', 0, 20)) do
     redis.call('ZREM', GATES, limit_id)
-    local text = redis.call('HGET', GATED, limit_id)
+    local text = redis.call('HGET', W .. 'gated', limit_id)
     if text then
       local limit = cjson.decode(text)
       local left = room(limit, now)
       if left > 0 then unpark(limit_id, left, text_now, limit.p and most(limit)) end
-      if is_parked_at(limit_id) then
+      if redis.call('EXISTS', own_key('parked', limit_id)) == 1 then
         set_gate(limit, now)
       else
-        redis.call('HDEL', GATED, limit_id)
+        redis.call('HDEL', W .. 'gated', limit_id)
       end
     end
   end
