@@ -257,7 +257,7 @@ def test_nothing_is_left_behind() -> None:
     before = logging.getLogRecordFactory()
     filled(10)
     assert logging.getLogRecordFactory() is before
-    assert log_capture._kept.get() is None
+    assert log_capture._current.get() is None
 
 
 # --- in a process ---------------------------------------------------------------------------------
