@@ -146,6 +146,7 @@ def metrics(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """
     live = queues.all_counts(names)
     kept = _count_rows(names, (JobState.COMPLETED, JobState.FAILED, JobState.BLOCKED))
+
     found: dict[str, dict[str, Any]] = {}
     for name, now in live.items():
         completed = kept.get((name, JobState.COMPLETED.value), 0)

@@ -50,7 +50,7 @@ def test_settings_are_read_at_use_and_again_after_an_override() -> None:
     assert conf.current() == before
 
 
-def test_the_object_is_frozen_and_shows_no_key() -> None:
+def test_the_settings_object_is_frozen_and_shows_no_key() -> None:
     with given(ENCRYPTION_KEYS=["very-secret"]):
         assert "very-secret" not in repr(conf.current())
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -146,7 +146,7 @@ def test_all_problems_are_reported_at_once_and_no_key_is_shown() -> None:
 
 
 @override_settings(USE_TZ=False)
-def test_times_without_zones_are_refused_before_any_job_is_taken_on() -> None:
+def test_use_tz_must_be_true() -> None:
     """The ledger would pass over every event: databases refuse its aware times, and people's may be
     an hour off."""
     with pytest.raises(ConfigurationError, match="USE_TZ is False: .* set USE_TZ = True"):
@@ -157,12 +157,12 @@ def test_times_without_zones_are_refused_before_any_job_is_taken_on() -> None:
 
 
 @override_settings(WELLOS_JOBS=["a list"])
-def test_the_whole_must_be_a_dict() -> None:
+def test_wellos_jobs_must_be_a_dict() -> None:
     with pytest.raises(ConfigurationError, match="WELLOS_JOBS must be a dict, not list"):
         conf.current()
 
 
-def test_a_queue_is_found_by_name_and_a_near_miss_is_suggested() -> None:
+def test_an_unknown_queue_suggests_the_closest() -> None:
     assert conf.queue("email")["SERIALIZER"] == "rq.serializers.JSONSerializer"
     with pytest.raises(UnknownQueue, match="no queue 'emial': did you mean 'email'"):
         conf.queue("emial")

@@ -1,5 +1,4 @@
-"""Cron lines: the table of clock changes, what is refused and with which words, macros, seconds,
-intervals, English."""
+"""Cron lines: the table of clock changes, error messages, macros, seconds, intervals, English."""
 
 from __future__ import annotations
 
@@ -287,7 +286,7 @@ def test_runs_where_a_clock_changes(place: str, line: str, after: str, expected:
 @pytest.mark.parametrize(
     ("place", "line", "after", "expected"), CLOCK_CHANGES.values(), ids=CLOCK_CHANGES
 )
-def test_the_previous_run_is_the_way_back(
+def test_previous_run_is_the_inverse_of_next_runs(
     place: str, line: str, after: str, expected: list[str]
 ) -> None:
     runs = next_runs(line, place, at(after), len(expected))
@@ -316,11 +315,11 @@ RESEEDED = {
 
 
 @pytest.mark.parametrize(("after", "expected"), RESEEDED.values(), ids=RESEEDED)
-def test_a_run_is_never_found_again_however_one_asks(after: str, expected: str) -> None:
+def test_a_run_is_never_found_twice(after: str, expected: str) -> None:
     assert shown(next_runs("30 1 * * *", NEW_YORK, at(after), 1)) == [expected]
 
 
-def test_a_run_after_the_gap_is_not_found_again() -> None:
+def test_the_run_after_a_gap_is_not_found_twice() -> None:
     run = at("2026-03-08T03:00-04:00")
     for later in (
         timedelta(0),
@@ -400,7 +399,7 @@ def test_runs_are_aware_in_the_zone_and_strictly_after() -> None:
     assert run.tzinfo is ZoneInfo(NEW_YORK)
 
 
-def test_iterate_is_lazy_and_refuses_at_once() -> None:
+def test_iterate_is_lazy_but_validates_at_once() -> None:
     assert len(list(islice(iterate("* * * * *", NEW_YORK, NOON), 1000))) == 1000
     with pytest.raises(CronError):
         iterate("61 * * * *", NEW_YORK, NOON)
@@ -439,7 +438,7 @@ def test_the_calendar_ends_and_begins_without_an_error(line: str, place: str) ->
     assert previous_run(line, place, beginning + timedelta(seconds=5)) in (None, beginning)
 
 
-def test_far_away_lines_are_found_and_do_not_loop() -> None:
+def test_rare_runs_are_found() -> None:
     # A 29 February that is a Monday: 2096 would be one, 2100 is no leap year.
     assert shown(next_runs("0 0 * 2 MON#5", "UTC", at("2072-03-01T00:00:00+00:00"), 1)) == [
         "2112-02-29 00:00+0000"
@@ -450,7 +449,7 @@ def test_far_away_lines_are_found_and_do_not_loop() -> None:
 
 
 def test_a_next_run_is_cheap() -> None:
-    """It takes about 25 microseconds; this only notices a search that has become a walk."""
+    """It takes about 25 microseconds; this only notices a search that has become linear."""
     each = (
         min(timeit.repeat(lambda: next_runs("0 8 * * *", NEW_YORK, NOON, 1), number=200, repeat=5))
         / 200
@@ -509,7 +508,7 @@ SECONDS = {
 
 
 @pytest.mark.parametrize(("line", "after", "expected"), SECONDS.values(), ids=SECONDS)
-def test_a_sixth_field_in_front_chooses_seconds(line: str, after: str, expected: list[str]) -> None:
+def test_a_sixth_field_in_front_is_the_seconds(line: str, after: str, expected: list[str]) -> None:
     assert clocks(line, after, len(expected)) == expected
     runs = next_runs(line, NEW_YORK, at(after), len(expected))
     assert before_each(line, NEW_YORK, runs[1:]) == in_utc(runs[:-1])
@@ -563,7 +562,7 @@ def test_an_interval_does_not_drift() -> None:
     ]
 
 
-def test_an_interval_takes_no_notice_of_clock_changes() -> None:
+def test_an_interval_ignores_clock_changes() -> None:
     anchor = at("2026-11-01T00:30-04:00")
     assert shown(next_runs("@every 1h", NEW_YORK, anchor, 3, anchor)) == [
         "2026-11-01 01:30-0400",
@@ -578,11 +577,11 @@ def test_an_interval_takes_no_notice_of_clock_changes() -> None:
     )
 
 
-def test_the_epoch_is_the_anchor_of_an_interval_that_has_none() -> None:
+def test_the_default_anchor_is_the_epoch() -> None:
     assert next_runs("@every 1h", "UTC", NOON, 1) == [at("2026-06-01T13:00+00:00")]
 
 
-def test_an_interval_goes_on_before_its_anchor() -> None:
+def test_an_interval_also_runs_before_its_anchor() -> None:
     anchor = at("2026-06-01T00:00:10+00:00")
     assert next_runs("@every 60", "UTC", at("2026-05-31T23:58:00+00:00"), 1, anchor) == [
         at("2026-05-31T23:58:10+00:00")
@@ -592,7 +591,7 @@ def test_an_interval_goes_on_before_its_anchor() -> None:
 @pytest.mark.parametrize(
     "seconds", [0, -1, float("nan"), float("inf"), 1e-7, 4e8, "90", True, None, timedelta(0)]
 )
-def test_intervals_that_cannot_be_meant(seconds: object) -> None:
+def test_invalid_intervals(seconds: object) -> None:
     with pytest.raises(CronError, match="^interval .* is not "):
         Every(seconds)  # type: ignore[arg-type]
 
@@ -688,8 +687,8 @@ def test_errors_name_line_field_value_and_fix(line: str, fault: str) -> None:
 
 @pytest.mark.parametrize(("line", "fault"), [case for case in REFUSED if "backwards" in case[1]])
 def test_the_suggested_range_is_valid(line: str, fault: str) -> None:
-    wrong, mend = fault.split(" runs backwards: write ")
-    parse(line.replace(wrong.rpartition(" ")[2], mend))
+    wrong, fix = fault.split(" runs backwards: write ")
+    parse(line.replace(wrong.rpartition(" ")[2], fix))
 
 
 @pytest.mark.parametrize("line", [None, 5, b"* * * * *", timedelta(60), ["*"] * 5])
@@ -740,7 +739,7 @@ def test_parse_is_cached_and_keeps_the_line() -> None:
         ),
     ],
 )
-def test_an_unknown_zone_is_refused_with_the_near_miss(name: str, fault: str) -> None:
+def test_an_unknown_zone_suggests_the_closest(name: str, fault: str) -> None:
     for ask in (
         lambda: zone(name),
         lambda: next_runs("* * * * *", name, NOON, 1),
@@ -759,7 +758,7 @@ def test_a_zone_may_be_a_zoneinfo() -> None:
             zone(other)  # type: ignore[arg-type]
 
 
-def test_a_zone_without_a_name_is_refused() -> None:
+def test_a_zoneinfo_without_a_key_is_refused() -> None:
     counts = struct.pack(">6l", 0, 0, 0, 0, 1, 4)  # one offset and the four bytes of its name
     compiled = b"TZif" + bytes(16) + counts + struct.pack(">lBB", 3600, 0, 0) + b"HER\0"
     with pytest.raises(CronError, match="has no key, so it cannot be stored"):
@@ -862,7 +861,7 @@ def test_a_line_in_plain_english(line: str, words: str) -> None:
     assert describe(line) == words
 
 
-def test_describe_takes_an_interval_and_refuses_what_is_no_line() -> None:
+def test_describe_takes_intervals_and_refuses_invalid_lines() -> None:
     assert describe(Every(timedelta(minutes=15))) == "every 15 minutes"
     with pytest.raises(CronError, match="minute 61"):
         describe("61 * * * *")
@@ -945,14 +944,14 @@ EDGES = {
 
 
 @pytest.mark.parametrize(("place", "line", "expected"), EDGES.values(), ids=EDGES)
-def test_edges_tell_what_a_clock_change_does(
+def test_edges_describe_clock_changes(
     place: str, line: str, expected: list[tuple[str, str]]
 ) -> None:
     found = edges(line, place, at("2026-01-01T00:00+00:00"), days=360)
     assert [(shown([run])[0], note) for run, note in found] == expected
 
 
-def test_edges_look_only_at_the_days_asked_for() -> None:
+def test_edges_are_limited_to_the_given_days() -> None:
     new_year = at("2026-01-01T00:00+00:00")
     assert edges("30 2 * * *", NEW_YORK, new_year, days=30) == []
     assert len(edges("30 1,2 * * *", NEW_YORK, new_year, days=800)) == 4

@@ -271,7 +271,7 @@ def check_runs(runs: list[datetime], said: str) -> None:
         )
 
 
-def test_asking_again_from_a_run_or_between_two_changes_nothing(clocks: list[Clock]) -> None:
+def test_the_answer_does_not_depend_on_the_start(clocks: list[Clock]) -> None:
     chance = random.Random(20260308)
     for clock in clocks:
         for change in clock.changes:
@@ -406,7 +406,7 @@ def test_any_line_runs_as_brute_force_says() -> None:
             )
 
 
-def test_any_line_that_can_be_read_can_be_walked_and_told() -> None:
+def test_every_valid_line_can_be_iterated_and_described() -> None:
     """Whatever ``read`` lets pass, cronsim takes too (a date that never comes apart); whatever it
     refuses is said."""
     chance = random.Random(5)

@@ -27,7 +27,7 @@ def test_new_ids_differ_and_sort_by_time() -> None:
     assert [one.int >> 80 for one in made] == sorted(one.int >> 80 for one in made)
 
 
-def test_every_bit_that_may_be_random_is() -> None:
+def test_all_random_bits_vary() -> None:
     ones, zeros = 0, (1 << 128) - 1
     for _ in range(200):
         made = ids.new_id().int
@@ -42,7 +42,7 @@ def test_a_derived_id_is_the_same_everywhere_and_has_its_own_version() -> None:
     assert (made.version, made.variant) == (8, uuid.RFC_4122)
 
 
-def test_no_derived_id_is_one_that_mariadb_refuses() -> None:
+def test_mariadb_accepts_every_derived_id() -> None:
     assert all(ids.derived_id(str(number)).bytes[8] & 0xE0 == 0xA0 for number in range(1_000))
 
 
@@ -54,12 +54,12 @@ def test_parts_of_a_derived_id_cannot_run_into_each_other() -> None:
 @pytest.mark.parametrize(
     "text", [GIVEN, str(GIVEN), str(GIVEN).upper(), GIVEN.hex, f"urn:uuid:{GIVEN}"]
 )
-def test_what_spells_an_id_is_that_id(text: object) -> None:
+def test_valid_ids(text: object) -> None:
     assert ids.parse_id(text) == GIVEN
 
 
 @pytest.mark.parametrize("text", ["", "42", "not-an-id", str(GIVEN)[:-1], f"{GIVEN}0", None, 42])
-def test_what_spells_no_id_is_none(text: object) -> None:
+def test_invalid_ids_are_none(text: object) -> None:
     assert ids.parse_id(text) is None
 
 
@@ -75,7 +75,7 @@ def test_an_empty_chosen_id_is_refused(text: str) -> None:
         ids.job_id(text)
 
 
-def test_an_id_tells_when_its_job_was_made_or_due() -> None:
+def test_the_time_in_an_id() -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     assert before <= ids.moment_of(ids.new_id()) <= datetime.now(UTC)
     due = datetime(2026, 3, 29, 1, 0, 0, 250_000, tzinfo=UTC)

@@ -1,5 +1,4 @@
-"""Batches: when they are done, whom they call back and how often, and what becomes of them when
-things go wrong."""
+"""Batches: when they are done, which callbacks run and how often, and what can go wrong."""
 
 from __future__ import annotations
 
@@ -135,7 +134,7 @@ def test_all_final_before_it_is_closed(books: Books, journal: Journal) -> None:
     assert calls(journal) == (1, 1)
 
 
-def test_failures_call_off_the_success(books: Books, journal: Journal) -> None:
+def test_a_failure_cancels_on_success(books: Books, journal: Journal) -> None:
     with Batch(name="import", **callbacks(journal)) as batch:
         batch.enqueue(noop)
         batch.enqueue(fail)
@@ -145,7 +144,7 @@ def test_failures_call_off_the_success(books: Books, journal: Journal) -> None:
     assert called_off.error == dependencies.NOT_CLEAN
 
 
-def test_what_waits_for_a_callback_that_is_called_off_ends_too(books: Books) -> None:
+def test_dependents_of_a_cancelled_callback_end_too(books: Books) -> None:
     with Batch(name="import", on_success=noop.with_data()) as batch:
         batch.enqueue(fail)
         callback = Row.objects.get().on_success
@@ -154,7 +153,7 @@ def test_what_waits_for_a_callback_that_is_called_off_ends_too(books: Books) -> 
     assert batch.wait(0) and after.state == "canceled"
 
 
-def test_done_batch_takes_no_more_jobs(books: Books) -> None:
+def test_a_done_batch_takes_no_more_jobs(books: Books) -> None:
     with Batch(name="import") as batch:
         pass
     with pytest.raises(errors.InvalidOperation, match="'import' is done"):
@@ -192,14 +191,14 @@ def test_nested_adding_from_inside_a_job(books: Books, journal: Journal) -> None
     assert batch.wait(0) and batch.progress["completed"] == 4 and calls(journal) == (1, 1)
 
 
-def test_a_job_of_no_batch_knows_that(books: Books) -> None:
+def test_a_job_without_a_batch_has_no_batch_id(books: Books) -> None:
     handle = adds.enqueue(count=1)
     Hand().run()
     books.fold()
     assert "AssertionError" in handle.record().attempt_set.get().traceback
 
 
-def test_a_duplicate_stays_where_it_was(books: Books) -> None:
+def test_a_duplicate_stays_in_its_batch(books: Books) -> None:
     first = once.enqueue(number=1)
     with Batch(name="import") as batch:
         assert batch.enqueue(once, number=1) == first
@@ -233,7 +232,7 @@ def test_added_while_the_last_job_ends(books: Books, journal: Journal) -> None:
     assert batch.wait(0) and batch.progress["completed"] == 2 and calls(journal) == (1, 1)
 
 
-def test_adding_that_is_rolled_back_holds_nobody_up_for_long(
+def test_a_rolled_back_addition_delays_the_ledger_only_briefly(
     books: Books, journal: Journal
 ) -> None:
     if connection.vendor == "sqlite":
@@ -342,7 +341,7 @@ def test_owner_of_the_last_job_killed_while_holding(books: Books, journal: Journ
     assert batch.wait(0) and calls(journal) == (1, 1)
 
 
-def test_finishing_again_calls_nobody_again(books: Books, journal: Journal) -> None:
+def test_finishing_twice_runs_the_callbacks_once(books: Books, journal: Journal) -> None:
     with Batch(name="import", **callbacks(journal)) as batch:
         handle = batch.enqueue(noop)
     run_all(books)
@@ -382,7 +381,7 @@ def test_an_exception_before_the_first_job_is_no_success(books: Books, journal: 
     assert batch.wait(0) and calls(journal) == (1, 0)
 
 
-def test_an_exception_while_redis_is_away_is_the_one_raised(
+def test_with_redis_down_the_exception_of_the_block_is_raised(
     journal: Journal, use_redis: UseRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
@@ -404,7 +403,7 @@ def test_a_broken_transaction_in_the_block(journal: Journal) -> None:
     assert Row.objects.count() == 0
 
 
-def test_canceled_by_a_person(books: Books, journal: Journal) -> None:
+def test_cancelled_by_an_operator(books: Books, journal: Journal) -> None:
     with Batch(name="import", **callbacks(journal)) as batch:
         batch.enqueue_bulk(noop, [{}] * 3)
     Hand().run()
@@ -422,7 +421,7 @@ def test_canceled_by_a_person(books: Books, journal: Journal) -> None:
         operations.cancel_batch(batch.id)
 
 
-def test_the_failed_are_retried(books: Books, journal: Journal) -> None:
+def test_failed_jobs_are_retried(books: Books, journal: Journal) -> None:
     """The success that was called off comes after all; who was told of the completion is not told
     again."""
     with Batch(name="import", **callbacks(journal)) as batch:
@@ -469,7 +468,7 @@ def test_a_job_that_needs_its_own_batchs_callback_is_refused(callback: str) -> N
     assert JobRecord.objects.count() == 2
 
 
-def test_so_is_one_that_needs_it_by_way_of_others() -> None:
+def test_a_job_that_needs_it_through_others_is_refused() -> None:
     with Batch(name="import", on_complete=noop.with_data()) as batch:
         callback = Row.objects.get().on_complete
         after = noop.using(depends_on=[callback]).enqueue()

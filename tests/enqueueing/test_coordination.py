@@ -88,9 +88,7 @@ def test_workers_killed_while_they_hold_slots(processes: Fleet, journal: Journal
     assert Counter(JobRecord.objects.values_list("attempts", flat=True)) == {1: 24, 2: 6}
 
 
-def test_never_more_at_once_than_may_while_workers_are_killed(
-    processes: Fleet, journal: Journal
-) -> None:
+def test_the_limit_holds_while_workers_are_killed(processes: Fleet, journal: Journal) -> None:
     """A thousand jobs over four workers, one of which dies every moment. 10,000:
     benchmarks/coordination.py."""
     worker = ready(processes, "--processes", "4")
@@ -136,7 +134,7 @@ def test_idle_workers_do_not_busy_loop_at_a_full_limit(
     processes.wait_until(lambda: redis_client.zcard(keys.parked("c:test-single")) < 900)
 
 
-def test_a_slot_that_is_freed_is_taken_at_once(processes: Fleet, journal: Journal) -> None:
+def test_a_free_slot_is_taken_at_once(processes: Fleet, journal: Journal) -> None:
     ready(processes, "--processes", "2")
     single.enqueue_bulk([{"steps": ["sleep:0.2"], "journal": str(journal)}] * 5)
     journal.wait_for_ends(5)
@@ -146,7 +144,9 @@ def test_a_slot_that_is_freed_is_taken_at_once(processes: Fleet, journal: Journa
     assert max(gaps) < 0.5 and most_at_once(journal) == 1
 
 
-def test_the_probes_worker_is_killed(processes: Fleet, journal: Journal, redis_client: Any) -> None:
+def test_the_worker_of_a_probe_is_killed(
+    processes: Fleet, journal: Journal, redis_client: Any
+) -> None:
     ready(processes, "--processes", "2")
     operations.trip_breaker("partner")
     probe = partner.enqueue(steps=["on:1:kill"], journal=str(journal))
@@ -212,7 +212,7 @@ def test_flow_and_batch_with_workers_killed_and_two_supervisors(
     ) == {1}
 
 
-def test_a_chain_by_real_workers_is_quick(processes: Fleet, journal: Journal) -> None:
+def test_a_chain_of_jobs_is_quick(processes: Fleet, journal: Journal) -> None:
     ready(processes, "--processes", "2")
     flow = Flow(noop.with_data())
     for _ in range(29):

@@ -92,7 +92,7 @@ def test_a_savepoint_that_is_rolled_back_takes_only_its_own_jobs(redis_client: r
 
 
 @committed
-def test_a_transaction_on_another_database_does_not_hold_the_push_back(
+def test_a_transaction_on_another_database_does_not_delay_the_push(
     redis_client: redis.Redis,
 ) -> None:
     with transaction.atomic(using="other"):
@@ -211,7 +211,7 @@ def test_both_counters_agree(wire: CountingProxy, round_trips: object) -> None:
 
 
 @committed
-def test_with_redis_away_the_caller_gets_a_handle_and_a_line_in_the_log(
+def test_with_redis_down_enqueue_returns_a_handle_and_logs(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_server.kill9()
@@ -229,7 +229,7 @@ def test_with_redis_away_the_caller_gets_a_handle_and_a_line_in_the_log(
 
 
 @committed
-def test_a_lost_reply_to_a_push_makes_no_second_job(
+def test_a_lost_reply_to_a_push_creates_no_second_job(
     redis_client: redis.Redis, redis_proxy: CuttingProxy
 ) -> None:
     cut = redis_proxy.cut_reply(script_digest("push"))
@@ -253,7 +253,7 @@ def test_a_push_that_redis_refuses_is_logged_and_left_to_the_relay(
 
 
 @committed
-def test_the_stream_above_its_limit_slows_enqueue_down_and_drops_nothing(
+def test_an_overfull_stream_slows_enqueue_down_and_drops_nothing(
     settings: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.WELLOS_JOBS = {"STREAM_MAX": 2}  # type: ignore[attr-defined]

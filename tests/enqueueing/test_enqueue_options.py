@@ -74,7 +74,7 @@ def test_every_option_ends_up_in_the_row_and_in_redis(
     assert (claim.user_id, claim.priority) == (str(user.pk), 3)
 
 
-def test_what_the_options_leave_open_the_declaration_says_then_the_queue_then_the_settings(
+def test_defaults_come_from_declaration_queue_and_settings(
     settings: Any,
 ) -> None:
     assert add.enqueue(1).queue == "reports"
@@ -176,7 +176,7 @@ def test_an_invalid_name_is_refused(name: Any) -> None:
     assert not JobRecord.objects.exists()
 
 
-def test_a_queue_by_name_enqueues_there_and_counts_there(commit: Commit) -> None:
+def test_job_queue_enqueues_and_counts_in_its_queue(commit: Commit) -> None:
     queue = JobQueue("email")
     with commit():
         one = queue.enqueue("test-add", {"a": 1}, JobOptions(priority=Priority.LOW))
@@ -225,7 +225,7 @@ def test_data_is_bound_once(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda: add.enqueue_bulk([{"a": 1}, {"aa": 1}]), "test-add: unknown argument 'aa'"),
     ],
 )
-def test_data_that_does_not_fit_the_function_is_a_type_error(
+def test_data_that_does_not_match_the_parameters_is_a_type_error(
     attempt: Callable[[], Any], text: str
 ) -> None:
     with pytest.raises(TypeError) as caught:
@@ -243,7 +243,7 @@ def test_data_that_does_not_fit_the_function_is_a_type_error(
         ([1, 2], "data is a list: give a dict of named arguments"),
     ],
 )
-def test_data_that_cannot_be_carried_is_a_payload_error(data: Any, text: str) -> None:
+def test_data_that_cannot_be_encoded_is_a_payload_error(data: Any, text: str) -> None:
     with pytest.raises(PayloadError) as caught:
         enqueue("test-echo", data)
     assert text in str(caught.value)
@@ -330,7 +330,7 @@ def test_a_delayed_job_waits_in_the_scheduled_set_with_the_exact_time(
 
 
 @pytest.mark.parametrize("options", [{"delay": 0}, {"run_at": datetime(2001, 1, 1, tzinfo=UTC)}])
-def test_a_time_that_has_come_is_no_delay(commit: Commit, options: dict[str, Any]) -> None:
+def test_a_time_in_the_past_is_no_delay(commit: Commit, options: dict[str, Any]) -> None:
     with commit():
         handle = noop.using(**options).enqueue()
     assert handle.state is JobState.WAITING and handle.record().state == JobState.WAITING
@@ -339,7 +339,7 @@ def test_a_time_that_has_come_is_no_delay(commit: Commit, options: dict[str, Any
 # --- ids of the caller's choice -------------------------------------------------------------------
 
 
-def test_a_second_enqueue_with_an_id_makes_no_job(
+def test_a_second_enqueue_with_the_same_id_creates_no_job(
     redis_client: redis.Redis, commit: Commit
 ) -> None:
     options = JobOptions(id="invoice-42", queue="email")
@@ -403,7 +403,7 @@ def in_threads(*bodies: Callable[[], JobHandle | list[JobHandle]]) -> list[Any]:
 
 @pytest.mark.django_db(transaction=True, databases=BOTH)
 @pytest.mark.parametrize("commits", [True, False])
-def test_of_two_at_once_the_second_waits_for_what_becomes_of_the_first(commits: bool) -> None:
+def test_of_two_at_once_the_second_waits_for_the_first(commits: bool) -> None:
     inserted, tried = threading.Event(), threading.Event()
 
     def first() -> JobHandle:
@@ -429,7 +429,7 @@ def test_of_two_at_once_the_second_waits_for_what_becomes_of_the_first(commits: 
 
 
 @pytest.mark.django_db(transaction=True, databases=BOTH)
-def test_of_many_at_once_each_id_makes_one_job(redis_client: redis.Redis) -> None:
+def test_concurrent_enqueues_create_one_job_per_id(redis_client: redis.Redis) -> None:
     start = threading.Barrier(4)
 
     def body(turn: int) -> list[JobHandle]:

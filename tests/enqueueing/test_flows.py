@@ -1,5 +1,4 @@
-"""Flows and dependencies: what runs when, what becomes of the rest when a job fails, and what
-nobody may lose."""
+"""Flows and dependencies: the order of runs, failures, cancellation, replay and lost releases."""
 
 from __future__ import annotations
 
@@ -176,7 +175,7 @@ def test_failure_fails_what_depends_on_it(books: Books) -> None:
     ]
 
 
-def test_the_letter_of_a_job_that_never_ran_tells_whose_it_is(books: Books) -> None:
+def test_the_dead_letter_of_a_job_that_never_ran_has_its_organization(books: Books) -> None:
     """Else staff of one organization would not see it, and all such jobs would be one fault."""
     flow = failing(on_failure="fail").enqueue(organization="acme")
     run_all(books)
@@ -193,13 +192,13 @@ def test_the_letter_of_a_job_that_never_ran_tells_whose_it_is(books: Books) -> N
     assert {entry.detail["error"] for entry in noted} == {"broken", dependencies.NEEDED_FAILED}
 
 
-def test_failure_and_run_all_the_same(books: Books) -> None:
+def test_failure_with_on_failure_run(books: Books) -> None:
     flow = failing(on_failure="run").enqueue()
     run_all(books)
     assert states(*flow.handles) == ["failed", "completed", "completed"]
 
 
-def test_run_all_the_same_waits_for_the_others(books: Books) -> None:
+def test_on_failure_run_waits_for_the_others(books: Books) -> None:
     flow = Flow(
         needs.with_data(),
         children=[fail.with_data(), add.with_data(a=1)],
@@ -280,7 +279,7 @@ def test_flow_canceled(books: Books, on_failure: str) -> None:
 
 
 @pytest.mark.parametrize("on_failure", ["cancel", "fail"])
-def test_a_replayed_dead_letter_lets_the_rest_go_on(books: Books, on_failure: str) -> None:
+def test_a_replayed_dead_letter_revives_its_dependents(books: Books, on_failure: str) -> None:
     broken = scripted.using(max_attempts=1).enqueue(steps=["raise:ValueError:no"])
     flow = Flow(noop.with_data(), children=[noop.with_data()], on_failure=on_failure).enqueue(
         depends_on=[broken]
@@ -301,7 +300,7 @@ def test_a_replayed_dead_letter_lets_the_rest_go_on(books: Books, on_failure: st
     assert list(open_letters.values_list("job_id", flat=True)) == [other.id]
 
 
-def test_a_job_somebody_canceled_is_not_revived(books: Books) -> None:
+def test_a_cancelled_job_is_not_revived(books: Books) -> None:
     flow = failing().enqueue()
     flow.handles[1].cancel()
     run_all(books)
@@ -379,7 +378,7 @@ def test_parent_completes_while_a_child_is_being_added(books: Books) -> None:
     assert states(parent, *children) == ["completed", "completed"]
 
 
-def test_a_release_that_was_lost_is_healed(books: Books) -> None:
+def test_a_lost_release_is_healed(books: Books) -> None:
     flow = failing().enqueue()
     chain = Flow(noop.with_data(), children=[noop.with_data()]).enqueue()
     many = Flow(
@@ -398,7 +397,7 @@ def test_a_release_that_was_lost_is_healed(books: Books) -> None:
     assert states(many.handles[0]) == ["blocked"]
 
 
-def test_healing_is_not_kept_from_one_by_many_that_wait_rightly(
+def test_healing_is_not_held_up_by_jobs_that_rightly_wait(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Flow(noop.with_data(), children=[noop.with_data()] * 20, order="children_first").enqueue()
@@ -438,7 +437,7 @@ def test_pruning_keeps_what_an_open_job_needs(books: Books) -> None:
     assert JobRecord.objects.count() == JobDependency.objects.count() == 0
 
 
-def test_flow_handles_of_another_process(books: Books) -> None:
+def test_a_flow_handle_in_another_process(books: Books) -> None:
     flow = Flow(noop.with_data(), children=[noop.with_data()]).enqueue()
     again = FlowHandle(flow.id, [])
     assert again.states == flow.states and str(again) == str(flow.id)

@@ -74,7 +74,7 @@ def test_the_states_of_a_job_as_redis_has_them(commit: Commit) -> None:
     }
 
 
-def test_the_row_says_the_same_once_redis_has_forgotten(
+def test_the_row_answers_after_redis_has_expired_the_job(
     redis_client: redis.Redis, commit: Commit
 ) -> None:
     with commit():
@@ -91,7 +91,7 @@ def test_the_row_says_the_same_once_redis_has_forgotten(
     assert (done.result, broken.error, broken.state) == (5, "no luck", JobState.FAILED)
 
 
-def test_after_prune_there_is_no_such_job(redis_client: redis.Redis, commit: Commit) -> None:
+def test_after_pruning_there_is_no_such_job(redis_client: redis.Redis, commit: Commit) -> None:
     with commit():
         handle = noop.enqueue()
     redis_client.flushall()
@@ -114,7 +114,7 @@ def test_a_handle_reads_the_row_of_its_own_database(
         JobHandle(handle.id, "reports").refresh()
 
 
-def test_with_redis_away_the_row_answers(redis_proxy: CuttingProxy, commit: Commit) -> None:
+def test_with_redis_down_the_row_answers(redis_proxy: CuttingProxy, commit: Commit) -> None:
     with commit():
         handle = noop.enqueue()
     with redis_proxy.refusing():
@@ -149,7 +149,7 @@ def test_a_snooze_is_no_error(commit: Commit) -> None:
     assert handle.snapshot()["attempts"] == 0
 
 
-def test_wait_returns_at_once_for_a_final_job_and_tells_when_the_time_is_over(
+def test_wait_returns_at_once_for_a_final_job_and_after_the_timeout(
     commit: Commit,
 ) -> None:
     with commit():
@@ -176,7 +176,7 @@ def test_wait_ends_soon_after_the_job(commit: Commit) -> None:
     assert answers == [True] and time.monotonic() - ended < 2.0
 
 
-def test_after_a_replay_the_handle_follows_the_new_life(commit: Commit) -> None:
+def test_after_a_replay_the_handle_shows_the_new_run(commit: Commit) -> None:
     with commit():
         handle = fail.enqueue("no luck")
     hand, books = Hand(), Books()

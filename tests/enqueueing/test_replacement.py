@@ -1,5 +1,4 @@
-"""Replacing: one open job under a key, whoever fires at the same time, whatever runs, and with
-Redis away."""
+"""Replacement: one open job per key, under concurrency, with running jobs, and with Redis down."""
 
 from __future__ import annotations
 
@@ -122,7 +121,7 @@ def test_two_replace_the_same_job_the_second_rolls_back() -> None:
     assert states() == {"a": "canceled", "b": "canceled", "d": "waiting"}
 
 
-def test_eight_at_once_leave_one_open_job_under_a_key_that_nobody_had(books: Books) -> None:
+def test_eight_at_once_leave_one_open_job_under_a_new_key(books: Books) -> None:
     for key in range(5):
         race(*(partial(change, f"{key}.{number}", key) for number in range(8)))
     books.fold()
@@ -132,7 +131,7 @@ def test_eight_at_once_leave_one_open_job_under_a_key_that_nobody_had(books: Boo
     assert set(UniqueClaim.objects.values_list("job", flat=True)) == {row.pk for row in still_open}
 
 
-def test_eight_at_once_with_nothing_different_make_one_job(books: Books) -> None:
+def test_eight_identical_jobs_at_once_make_one(books: Books) -> None:
     change("before")
     race(*[partial(change, "after")] * 8)
     books.fold()
@@ -184,7 +183,7 @@ def test_twice_in_one_transaction() -> None:
 # --- what runs, and what has just ended -----------------------------------------------------------
 
 
-def test_the_one_before_has_just_been_claimed() -> None:
+def test_the_old_job_has_just_been_claimed() -> None:
     """The row says that it waits. It is asked to stop, and the new one is there whatever becomes of
     that."""
     first = change("a")
@@ -198,7 +197,7 @@ def test_the_one_before_has_just_been_claimed() -> None:
     assert not replacement.finish("default", ["default"])
 
 
-def test_the_one_before_runs_and_nothing_is_different(books: Books) -> None:
+def test_the_old_job_is_identical_and_running(books: Books) -> None:
     """It may have read what was before the change: another one comes after it, and it is left to
     end."""
     first = change("a")
@@ -214,7 +213,7 @@ def test_the_one_before_runs_and_nothing_is_different(books: Books) -> None:
     assert RUNS == ["a", "a"]
 
 
-def test_the_one_before_has_ended_and_the_rows_do_not_know_yet() -> None:
+def test_the_old_job_has_ended_but_is_not_folded_yet() -> None:
     first = change("a")
     Hand().run()
     second = change("a")
@@ -222,7 +221,7 @@ def test_the_one_before_has_ended_and_the_rows_do_not_know_yet() -> None:
     assert not Replacement.objects.exists()
 
 
-def test_nobody_is_to_have_the_key_and_then_somebody_again(books: Books) -> None:
+def test_a_key_is_freed_and_taken_again(books: Books) -> None:
     first = change("a")
     assert change("") is None
     second = change("a")
@@ -233,7 +232,7 @@ def test_nobody_is_to_have_the_key_and_then_somebody_again(books: Books) -> None
     )
 
 
-def test_a_run_is_not_stopped_for_what_it_leads_to() -> None:
+def test_a_run_is_not_cancelled_by_what_it_enqueues() -> None:
     enqueue_on(
         post_save,
         sender=Group,
@@ -247,7 +246,7 @@ def test_a_run_is_not_stopped_for_what_it_leads_to() -> None:
     assert states() == {"a": "completed", "a+": "completed", "a++": "completed"}
 
 
-def test_a_run_that_would_set_itself_off_leaves_the_key_alone(books: Books) -> None:
+def test_a_run_that_would_fire_itself_leaves_the_key_alone(books: Books) -> None:
     enqueue_on(
         post_save,
         sender=Group,
@@ -272,7 +271,7 @@ def housekeeping(books: Books) -> None:
     keeper.heal()
 
 
-def test_redis_is_away_at_the_commit(books: Books, use_redis: UseRedis) -> None:
+def test_redis_is_down_at_the_commit(books: Books, use_redis: UseRedis) -> None:
     url, first = django_settings.REDIS_URL, change("a")
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
     second = change("b")

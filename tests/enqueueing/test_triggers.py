@@ -80,7 +80,7 @@ def on_new_group(**more: Any) -> triggers.Trigger:
 # --- what fires -----------------------------------------------------------------------------------
 
 
-def test_a_row_that_is_made_enqueues_a_job() -> None:
+def test_a_saved_row_enqueues_a_job() -> None:
     on_new_group()
     group = Group.objects.create(name="sales")
     group.save()
@@ -94,7 +94,7 @@ def test_a_row_that_is_made_enqueues_a_job() -> None:
     assert [(group.pk, "sales")] == RUNS
 
 
-def test_as_a_decorator_the_job_stays_a_job() -> None:
+def test_as_a_decorator_it_returns_the_job() -> None:
     decorated = enqueue_on(
         post_save, sender="auth.Group", data=lambda instance: {"group_id": instance.pk}
     )(greet)
@@ -113,7 +113,7 @@ def test_it_is_part_of_the_transaction() -> None:
     assert queues.counts("email").waiting == 0
 
 
-def test_it_follows_the_database_of_the_signal() -> None:
+def test_the_job_goes_to_the_database_of_the_signal() -> None:
     on_new_group()
     Group.objects.using("other").create(name="sales")
     assert not JobRecord.objects.exists()
@@ -126,7 +126,7 @@ def test_other_senders_do_not_count() -> None:
     assert enqueued() == []
 
 
-def test_fixtures_do_not_count_unless_asked_for() -> None:
+def test_fixtures_count_only_with_raw() -> None:
     on_new_group(name="quiet")
     on_new_group(name="loud", raw=True, job=touch, data=lambda instance: {"group_id": instance.pk})
     post_save.send(
@@ -179,7 +179,7 @@ def test_options() -> None:
 # --- many rows ------------------------------------------------------------------------------------
 
 
-def test_bulk_create_sends_no_signal_and_fire_for_makes_up_for_it(
+def test_fire_for_replaces_the_signals_of_bulk_create(
     django_assert_max_num_queries: Any,
 ) -> None:
     trigger = on_new_group()
@@ -224,7 +224,7 @@ def states() -> dict[str, str]:
     return {record.data["name"]: record.state for record in enqueued()}
 
 
-def test_a_job_replaces_the_open_one_before_it() -> None:
+def test_a_job_replaces_the_open_one() -> None:
     on_each_save()
     group = Group.objects.create(name="a")
     other = Group.objects.create(name="z")
@@ -238,7 +238,7 @@ def test_a_job_replaces_the_open_one_before_it() -> None:
     assert len(enqueued()) == 3
 
 
-def test_nothing_different_changes_nothing() -> None:
+def test_an_identical_job_changes_nothing() -> None:
     on_each_save()
     group = Group.objects.create(name="a")
     for _ in range(3):
@@ -246,7 +246,7 @@ def test_nothing_different_changes_nothing() -> None:
     assert states() == {"a": "delayed"}
 
 
-def test_a_rolled_back_change_leaves_the_job_before_it() -> None:
+def test_a_rolled_back_change_leaves_the_old_job() -> None:
     on_each_save()
     group = Group.objects.create(name="a")
     with pytest.raises(LookupError), transaction.atomic():
@@ -259,7 +259,7 @@ def test_a_rolled_back_change_leaves_the_job_before_it() -> None:
     assert states() == {"a": "canceled", "c": "delayed"}
 
 
-def test_what_has_ended_is_left_alone() -> None:
+def test_a_job_that_has_ended_is_not_replaced() -> None:
     on_each_save(options={})
     group = Group.objects.create(name="a")
     work()
@@ -272,7 +272,7 @@ def test_what_has_ended_is_left_alone() -> None:
 # --- loops ----------------------------------------------------------------------------------------
 
 
-def test_a_job_that_saves_its_row_does_not_set_itself_off_for_ever(caplog: Any) -> None:
+def test_a_job_that_saves_its_row_does_not_fire_itself_forever(caplog: Any) -> None:
     enqueue_on(post_save, sender=Group, job=touch, data=lambda instance: {"group_id": instance.pk})
     group = Group.objects.create(name="sales")
     work()
@@ -280,7 +280,7 @@ def test_a_job_that_saves_its_row_does_not_set_itself_off_for_ever(caplog: Any) 
     assert len(enqueued()) == 1
 
 
-def test_enqueued_by_hand_it_does_not_set_itself_off_either() -> None:
+def test_enqueued_directly_it_does_not_fire_itself_either() -> None:
     group = Group.objects.create(name="sales")
     enqueue_on(post_save, sender=Group, job=touch, data=lambda instance: {"group_id": instance.pk})
     touch.enqueue(group_id=group.pk)
@@ -288,7 +288,7 @@ def test_enqueued_by_hand_it_does_not_set_itself_off_either() -> None:
     assert [group.pk] == RUNS
 
 
-def test_two_jobs_that_set_off_one_another_come_to_an_end() -> None:
+def test_two_jobs_that_fire_each_other_end() -> None:
     enqueue_on(post_save, sender=Group, job=touch, data=lambda instance: {"group_id": instance.pk})
     enqueue_on(
         post_save,
@@ -301,7 +301,7 @@ def test_two_jobs_that_set_off_one_another_come_to_an_end() -> None:
     assert len(enqueued()) == len(RUNS) <= 5
 
 
-def test_a_loop_whose_data_change_each_time_is_cut() -> None:
+def test_a_loop_with_changing_data_is_cut() -> None:
     number = lambda instance: {"group_id": instance.pk, "number": int(instance.name)}  # noqa: E731
     enqueue_on(post_save, sender=Group, job=rename, data=number)
     Group.objects.create(name="0")
@@ -337,7 +337,7 @@ def boom(**_: Any) -> Any:
 
 
 @pytest.mark.parametrize("part", ["when", "data", "options", "replaces"])
-def test_what_a_function_raises_names_the_trigger(part: str) -> None:
+def test_exceptions_of_functions_name_the_trigger(part: str) -> None:
     on_new_group(**{part: boom})
     with pytest.raises(
         TriggerError,
@@ -354,7 +354,7 @@ def test_what_a_function_raises_names_the_trigger(part: str) -> None:
         ({"options": lambda instance: {"dealy": 1}}, "did you mean 'delay'"),
     ],
 )
-def test_what_does_not_fit_names_the_trigger(more: dict[str, Any], text: str) -> None:
+def test_invalid_data_names_the_trigger(more: dict[str, Any], text: str) -> None:
     on_new_group(**more)
     with (
         pytest.raises(TriggerError, match="trigger test-greet on post_save") as caught,
@@ -374,7 +374,7 @@ def test_invalid_declarations() -> None:
         enqueue_on(post_save)(lambda: None)
 
 
-def test_two_of_one_kind_need_names() -> None:
+def test_two_triggers_of_one_job_and_signal_need_names() -> None:
     on_new_group()
     with pytest.raises(BadOption, match="give one of them a name="):
         enqueue_on(post_save, sender=Group, job=greet)
@@ -413,7 +413,7 @@ def on_group(**more: Any) -> triggers.Trigger:
     return enqueue_on(post_save, sender=Group, **{"makes": file_then_mail, **more})
 
 
-def test_a_signal_can_set_off_a_flow() -> None:
+def test_a_signal_can_enqueue_a_flow() -> None:
     on_group(options=lambda instance: {"organization": instance.name})
     Group.objects.create(name="")
     assert enqueued() == []
@@ -441,7 +441,7 @@ def test_a_flow_is_part_of_the_transaction() -> None:
     assert enqueued() == []
 
 
-def test_the_jobs_of_a_flow_do_not_set_it_off_again() -> None:
+def test_the_jobs_of_a_flow_do_not_fire_it_again() -> None:
     def made(instance: Group) -> Flow:
         data = {"group_id": instance.pk}
         return Flow(look.with_data(**data), children=[touch.with_data(**data)])
@@ -483,7 +483,7 @@ def test_one_job_or_another_by_the_row() -> None:
     assert {record.flow_id for record in enqueued()} == {None}
 
 
-def test_what_makes_may_return_and_go_with() -> None:
+def test_invalid_uses_of_makes() -> None:
     on_group(makes=lambda instance: "a flow", name="wrong")
     with pytest.raises(
         TriggerError, match="trigger wrong .*: makes returned 'a flow': it must be a Flow"
@@ -497,7 +497,7 @@ def test_what_makes_may_return_and_go_with() -> None:
 # --- the command ----------------------------------------------------------------------------------
 
 
-def test_the_list() -> None:
+def test_the_list_of_triggers() -> None:
     on_new_group()
     on_group()
     out = StringIO()

@@ -1,5 +1,4 @@
-"""Unique jobs: who holds a key, until when, and what two transactions at once make of it, on each
-database."""
+"""Unique jobs: who holds a key, until when, and two transactions at once, on each database."""
 
 from __future__ import annotations
 
@@ -99,7 +98,7 @@ def race(*enqueues: Callable[[], JobHandle]) -> list[JobHandle]:
 # --- the key --------------------------------------------------------------------------------------
 
 
-def test_second_enqueue_makes_no_job_and_gives_the_first_ones_handle(books: Books) -> None:
+def test_a_second_enqueue_returns_the_handle_of_the_first(books: Books) -> None:
     first, second = once.enqueue(number=1), once.enqueue(number=1)
     assert not first.duplicate and second.duplicate and second == first
     assert JobRecord.objects.count() == 1
@@ -120,7 +119,7 @@ def test_key_by_field_organization_and_default() -> None:
     assert once_by_key.using(organization="bolt").enqueue(number=7) != first
 
 
-def test_key_tells_nothing_of_the_data() -> None:
+def test_the_key_reveals_nothing_about_the_data() -> None:
     once_by_key.using(organization="acme").enqueue(number=7)
     key = UniqueClaim.objects.get().key
     assert len(key) == 64 and "acme" not in key
@@ -210,7 +209,7 @@ def test_owner_killed_while_holding() -> None:
     assert once_until_done.enqueue() != first
 
 
-def test_owner_killed_before_it_was_done_counts_until_started_again() -> None:
+def test_an_owner_that_was_killed_counts_until_it_starts_again() -> None:
     first = once_more.enqueue()
     hand = Hand()
     hand.take()
@@ -218,7 +217,7 @@ def test_owner_killed_before_it_was_done_counts_until_started_again() -> None:
     assert once_more.enqueue() == first, "it waits, and will see what changed"
 
 
-def test_release_after_expiry_frees_nobody_elses_key(books: Books) -> None:
+def test_a_release_after_expiry_leaves_the_new_holder(books: Books) -> None:
     """The first job runs beyond its claim's time; a second takes the key; the first's end leaves it
     alone."""
     first = once.enqueue()
@@ -240,7 +239,7 @@ def test_holder_pruned(books: Books) -> None:
     assert once.enqueue() != first
 
 
-def test_claims_that_count_no_more_are_pruned(books: Books) -> None:
+def test_expired_claims_are_pruned(books: Books) -> None:
     once.enqueue()
     once_more.enqueue()
     work()
@@ -253,7 +252,7 @@ def test_claims_that_count_no_more_are_pruned(books: Books) -> None:
     assert UniqueClaim.objects.count() == 0
 
 
-def test_once_more_if_it_changed_while_running(journal: Journal) -> None:
+def test_one_more_run_if_something_changed_while_running(journal: Journal) -> None:
     """Unique until started, one at a time: a change while it runs makes one more run, however many
     changes."""
     hand = Hand()
@@ -269,7 +268,7 @@ def test_once_more_if_it_changed_while_running(journal: Journal) -> None:
     assert len(journal.ends()) == 2
 
 
-def test_rolled_back_it_holds_nothing() -> None:
+def test_a_rolled_back_job_holds_no_key() -> None:
     with transaction.atomic():
         first = once.enqueue()
         assert once.enqueue() == first
@@ -358,7 +357,7 @@ def test_two_bulks_in_opposite_orders_do_not_deadlock() -> None:
 # --- in flows -------------------------------------------------------------------------------------
 
 
-def test_a_duplicate_in_a_flow_stands_for_the_job_that_holds_the_key(books: Books) -> None:
+def test_a_duplicate_in_a_flow_points_to_the_holder(books: Books) -> None:
     """The flow waits for the other job; no row refers to one that was never made."""
     first = once.enqueue(number=1)
     flow = Flow(
@@ -376,7 +375,7 @@ def test_a_duplicate_in_a_flow_stands_for_the_job_that_holds_the_key(books: Book
     assert flow.wait(0)
 
 
-def test_a_duplicate_parent_that_has_run_already(books: Books) -> None:
+def test_a_duplicate_parent_that_has_already_run(books: Books) -> None:
     """Unique for an hour, and done: its children may run at once."""
     first = once.enqueue(number=1)
     work()

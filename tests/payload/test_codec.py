@@ -87,7 +87,7 @@ def test_a_sensitive_value_needs_a_key(settings: Any) -> None:
         payload.encode({"token": "s3cret"}, sensitive=("token",))
 
 
-def test_a_sensitive_value_of_a_lost_key_is_an_encryption_error(settings: Any) -> None:
+def test_a_lost_key_is_an_encryption_error(settings: Any) -> None:
     encoded = payload.encode({"token": "s3cret"}, sensitive=("token",))
     settings.WELLOS_JOBS = {"ENCRYPTION_KEYS": [NEW]}
     for read in (payload.decode, payload.secrets_in, payload.rotate):
@@ -97,13 +97,13 @@ def test_a_sensitive_value_of_a_lost_key_is_an_encryption_error(settings: Any) -
 
 
 @pytest.mark.parametrize("token", [None, 7, {"a": 1}, "nonsense"])
-def test_a_token_that_is_none_is_an_encryption_error(token: Any) -> None:
+def test_an_invalid_token_is_an_encryption_error(token: Any) -> None:
     for read in (payload.decode, payload.secrets_in, payload.rotate):
         with pytest.raises(EncryptionError):
             read({"a": {"$encrypted": token}})
 
 
-def test_a_token_of_something_else_is_a_payload_error() -> None:
+def test_an_encrypted_text_that_is_not_json_is_a_payload_error() -> None:
     encoded = {"a": {"$encrypted": encryption.encrypt("s3cret {")}}
     for read in (payload.decode, payload.secrets_in):
         with pytest.raises(
@@ -114,7 +114,7 @@ def test_a_token_of_something_else_is_a_payload_error() -> None:
         assert caught.value.__suppress_context__
 
 
-def test_what_people_see() -> None:
+def test_masked_data() -> None:
     data = {
         "token": "s3cret",
         "both": {"deep": ["s3cret"]},
@@ -159,7 +159,7 @@ def test_what_people_see() -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_masking_never_raises_whatever_foreign_code_stored(value: Any, shown: Any) -> None:
+def test_masking_never_raises(value: Any, shown: Any) -> None:
     masked = payload.mask_value(value)
     assert shown is None or masked == shown
     assert payload.mask({"x": value}) == {"x": masked}
@@ -289,7 +289,7 @@ def test_redaction_finds_the_lines_of_a_long_secret() -> None:
     )
 
 
-def test_redaction_takes_what_secrets_in_found_out_of_a_traceback() -> None:
+def test_secrets_are_redacted_from_a_traceback() -> None:
     data = {"token": "s3cret", "pin": 4711, "id": uuid.UUID(int=5), "price": Decimal("9.90")}
     secrets = payload.secrets_in(stored(data, sensitive=tuple(data)))
     redacted = payload.redact(f"File x.py, line 7\n  call({data!r}) {data['id'].hex}\n", secrets)

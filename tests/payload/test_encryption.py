@@ -1,4 +1,4 @@
-"""Encryption of sensitive values: keys in order, rotation, and errors that tell nothing."""
+"""Encryption of sensitive values: order of keys, rotation, and errors that reveal nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OLD, NEW, OTHER = (Fernet.generate_key().decode() for _ in range(3))
 @pytest.mark.parametrize(
     "text", ["", "s3cret", '{"a": [1, 2]}', "Zürich 😀", "a\x00b", "x" * 100_000]
 )
-def test_a_text_comes_back(text: str) -> None:
+def test_encrypt_and_decrypt(text: str) -> None:
     token = encryption.encrypt(text, (NEW,))
     assert token.isascii()
     assert not text or text not in token
@@ -93,9 +93,7 @@ def test_rotation_is_needed_unless_the_first_key_made_the_token(
     ],
     ids=lambda token: type(token).__name__,
 )
-def test_a_token_of_no_key_is_an_error_that_holds_neither_token_nor_text(
-    do: Any, token: Any
-) -> None:
+def test_a_token_of_an_unknown_key_is_an_error_without_token_or_text(do: Any, token: Any) -> None:
     with pytest.raises(EncryptionError, match="cannot be decrypted") as caught:
         do(token, (NEW, OLD))
     told = "".join(traceback.format_exception(caught.value))
@@ -105,7 +103,7 @@ def test_a_token_of_no_key_is_an_error_that_holds_neither_token_nor_text(
     assert caught.value.__suppress_context__
 
 
-def test_without_keys_the_error_tells_how_to_make_one(settings: Any) -> None:
+def test_without_keys_the_error_says_how_to_make_one(settings: Any) -> None:
     settings.WELLOS_JOBS = {}
     with pytest.raises(EncryptionError, match=r"ENCRYPTION_KEYS.*generate_key"):
         encryption.encrypt("s3cret")
@@ -120,7 +118,7 @@ def test_without_keys_the_error_tells_how_to_make_one(settings: Any) -> None:
     ["not-a-key", "", "clé", NEW[:-4], NEW[1:]],
     ids=["words", "empty", "accent", "short", "beheaded"],
 )
-def test_a_malformed_key_is_named_by_its_place_only(bad: str) -> None:
+def test_a_malformed_key_is_named_by_its_position_only(bad: str) -> None:
     with pytest.raises(
         EncryptionError, match=r'\["ENCRYPTION_KEYS"\]\[1\] is not a Fernet key'
     ) as caught:
@@ -129,7 +127,7 @@ def test_a_malformed_key_is_named_by_its_place_only(bad: str) -> None:
     assert NEW not in str(caught.value)
 
 
-def test_a_text_that_is_no_unicode_is_refused_without_quoting_it() -> None:
+def test_invalid_unicode_is_refused_without_quoting_it() -> None:
     with pytest.raises(EncryptionError, match="surrogate") as caught:
         encryption.encrypt("s3cret\ud800", (NEW,))
     assert (

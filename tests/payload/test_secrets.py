@@ -88,8 +88,8 @@ def leaks(texts: Iterator[str] | list[str]) -> list[str]:
     return [text[:2000] for text in texts if any(mark in text for mark in MARKS)]
 
 
-def test_the_search_would_find_it(root: Client, redis_client: redis.Redis) -> None:
-    """The guard of the guard: a secret that nobody hides is found in each place."""
+def test_an_unprotected_secret_is_found(root: Client, redis_client: redis.Redis) -> None:
+    """A check of the check: a secret that is not hidden is found in each place."""
     handle = jobs.echo.enqueue(value=TOKEN)
     redis_client.xadd("a-stream", {"value": TOKEN})
     redis_client.zadd("a-set", {TOKEN: 1})
@@ -201,6 +201,6 @@ def test_errors_of_enqueue_do_not_quote_it() -> None:
     assert leaks([str(caught.value), repr(caught.value)]) == []
 
 
-def test_a_row_shows_no_secret_to_whoever_prints_it() -> None:
+def test_the_repr_of_a_row_shows_no_secret() -> None:
     record = jobs.secret.enqueue(token=TOKEN).record()
     assert leaks([repr(record), str(record), repr(vars(record))]) == []

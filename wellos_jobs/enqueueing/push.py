@@ -124,6 +124,7 @@ def _hash(record: JobRecord) -> dict[str, str]:
         job_hash.USER: str(record.requested_by_id or ""),
         job_hash.CONTEXT: payload.to_json(record.context) if record.context else "",
     }
+
     if "limits" in record.context:
         fields[job_hash.LIMITS] = payload.to_json(record.context["limits"])
     return fields

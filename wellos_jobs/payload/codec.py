@@ -44,6 +44,7 @@ def encode(
     """
     if not isinstance(data, Mapping):
         raise PayloadError(f"data is {described(data)}: give a dict of named arguments")
+
     encoded: dict[str, Any] = {}
     name: Any = None
     try:
@@ -56,6 +57,7 @@ def encode(
     except EncodingProblem as problem:
         problem.step(name)
         raise problem.at("data") from None
+
     _check_size("data", encoded, "pass an id instead", limit)
     return encoded
 

@@ -109,10 +109,12 @@ def _read_datetime(text: str) -> dt.datetime:
         raise ValueError("no offset")
     if not bracket:
         return moment
+
     try:
         zone = ZoneInfo(zone_name.removesuffix("]"))
     except (KeyError, ValueError, OSError):
         return moment  # this machine lacks the zone; the moment is still exact
+
     for fold in (0, 1):
         local = moment.replace(tzinfo=zone, fold=fold)
         if local.utcoffset() == moment.utcoffset():

@@ -160,6 +160,7 @@ def map_tags(value: Any, tagged: Callable[[str, Any], Any]) -> Any:
             if tag[:1] == "$":
                 return tagged(tag, inner)
         return map_items(value, tagged)
+
     if kind is list:
         mapped: list[Any] = []
         try:
@@ -169,6 +170,7 @@ def map_tags(value: Any, tagged: Callable[[str, Any], Any]) -> Any:
             problem.step(len(mapped))
             raise
         return mapped
+
     return value
 
 
@@ -233,6 +235,7 @@ def _encode_other(value: Any, level: int) -> Any:
         return encode_value(int(value), level)
     if isinstance(value, float):
         return encode_value(float(value), level)
+
     if isinstance(value, dict) and not isinstance(value, MultiValueDict):
         return _encode_dict(value, level)
     if isinstance(value, (list, tuple)):
@@ -270,6 +273,7 @@ def _check_strings(value: Any) -> None:
             )
     if not isinstance(value, (dict, list)):
         return
+
     is_tag = isinstance(value, dict) and tags.DICT in value and len(value) == 1
     for step, item in value.items() if isinstance(value, dict) else enumerate(value):
         try:
