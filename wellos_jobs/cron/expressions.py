@@ -101,6 +101,7 @@ class CronExpression:
         start = bisect_right(self._times, (wall - today) // _MINUTE)
         days = copy.copy(self._upwards)
         days.dt = today - _MINUTE if start < len(self._times) else today + _LAST_MINUTE
+
         for day in days:
             first = start if day == today else 0
             yield from (day + minute * _MINUTE for minute in self._times[first:])
@@ -113,6 +114,7 @@ class CronExpression:
         end = bisect_left(self._times, -((today - wall) // _MINUTE))
         days = copy.copy(self._downwards)
         days.dt = today + _DAY if end else today
+
         for last_minute in days:
             day = last_minute - _LAST_MINUTE
             stop = end if day == today else len(self._times)

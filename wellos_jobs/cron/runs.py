@@ -152,6 +152,7 @@ def _next(
         return anchor + ((after - anchor) // expression.period + 1) * expression.period
     if expression.seconds == (0,):
         return _next_minute(expression, tz, after)
+
     minute = _next_minute(expression, tz, after - _MINUTE)
     while minute is not None:
         for second in expression.seconds:
@@ -166,6 +167,7 @@ def _previous(
 ) -> datetime | None:
     if isinstance(expression, Interval):
         return anchor - ((anchor - before) // expression.period + 1) * expression.period
+
     minute = _previous_minute(expression, tz, before)
     while minute is not None:
         for second in reversed(expression.seconds):
@@ -184,9 +186,11 @@ def _next_minute(expression: CronExpression, tz: ZoneInfo, after: datetime) -> d
     run = _first(expression, tz, wall, after)
     if expression.is_fixed or wall.fold:
         return run
+
     change = clock_change_at(tz, wall)
     if change is None or change.is_gap or (run is not None and run < change.at):
         return run
+
     # In the first pass of a repeated hour with no run left: the wall times of the hour start over.
     return _first(expression, tz, change.start - _SECOND, change.at - _SECOND)
 
@@ -196,6 +200,7 @@ def _previous_minute(expression: CronExpression, tz: ZoneInfo, before: datetime)
     wall = to_wall(tz, before)
     if not wall.fold:
         return _last(expression, tz, wall, before)
+
     change = clock_change_at(tz, wall)
     run = None if expression.is_fixed else _last(expression, tz, wall, before)
     if change is None or (run is not None and run >= change.at):

@@ -17,8 +17,8 @@ from functools import lru_cache
 from typing import Final
 
 from ..states import CatchUp
-from . import runs as cron
 from .expressions import Interval
+from .runs import iterate, next_runs, parse, previous_run
 
 MISSED_AFTER: Final = timedelta(seconds=60)
 """A run that is later than this is missed."""
@@ -70,7 +70,7 @@ class Timing:
         """
         if self.starts_at is not None and _utc(moment) < self.starts_at:
             moment = self.starts_at - _MICROSECOND
-        runs = cron.next_runs(self.line, self.zone, moment, count, anchor=self.starts_at)
+        runs = next_runs(self.line, self.zone, moment, count, anchor=self.starts_at)
         return [run for run in runs if not self._is_over(run)]
 
     def due(self, first: datetime, now: datetime, catch_up: CatchUp, most: int) -> Due:
@@ -106,7 +106,7 @@ def _walk(
     At most ``most`` due times are returned.
     """
     latest, count = deque([first], maxlen=most), 1
-    for run in map(_utc, cron.iterate(timing.line, timing.zone, first, anchor=timing.starts_at)):
+    for run in map(_utc, iterate(timing.line, timing.zone, first, anchor=timing.starts_at)):
         if run > now or timing._is_over(run):
             return list(latest), count, None if timing._is_over(run) else run
         latest.append(run)
@@ -123,12 +123,12 @@ def _jump(
     before = (now if timing.ends_at is None else min(now, timing.ends_at)) + _MICROSECOND
     latest: deque[datetime] = deque()
     while len(latest) < most:
-        run = cron.previous_run(timing.line, timing.zone, before, anchor=timing.starts_at)
+        run = previous_run(timing.line, timing.zone, before, anchor=timing.starts_at)
         if run is None or _utc(run) <= first:
             break
         before = _utc(run)
         latest.appendleft(before)
-    expression = cron.parse(timing.line)
+    expression = parse(timing.line)
     if isinstance(expression, Interval):
         count = (latest[-1] - first) // expression.period + 1
     later = timing.after(now)
