@@ -1,7 +1,6 @@
-"""The ASGI application: ``uvicorn example_project.asgi:application``. Under it pages follow jobs
-live.
+"""The ASGI application: ``uvicorn example_project.asgi:application``. Live progress is streamed.
 
-Behind a web server set ``REDIS_URL``: only manage.py starts the embedded one.
+Set ``REDIS_URL``: only manage.py starts the embedded server.
 """
 
 import os
@@ -13,5 +12,5 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.settings")
 
 application = get_asgi_application()
-if settings.DEBUG:  # else the web server has the static files
+if settings.DEBUG:  # in production the web server has the static files
     application = ASGIStaticFilesHandler(application)

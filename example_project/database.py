@@ -23,16 +23,15 @@ ENGINES = {
 
 
 def sqlite(path: Path) -> dict[str, Any]:
-    """Return the entry for an SQLite file that several processes write."""
+    """Return the entry for an SQLite file that several processes write to."""
     return {"ENGINE": ENGINES["sqlite"], "NAME": str(path), "OPTIONS": dict(SQLITE_OPTIONS)}
 
 
 def from_url(url: str) -> dict[str, Any]:
-    """Return the entry that ``url`` spells, such as
-    ``postgres://user:password@host:5432/name?sslmode=require``.
+    """Return the entry for a URL such as ``postgres://user:password@host:5432/name``.
 
     Raises:
-        ValueError: the scheme is not known.
+        ValueError: the scheme is unknown.
     """
     parts = urlsplit(url)
     if parts.scheme not in ENGINES:
@@ -40,6 +39,7 @@ def from_url(url: str) -> dict[str, Any]:
         raise ValueError(
             f"DATABASE_URL starts with {parts.scheme!r}://: it must start with one of {known}"
         )
+
     if parts.scheme == "sqlite":
         return sqlite(Path(unquote(parts.path).removeprefix("/") or ":memory:"))
     options: dict[str, Any] = dict(parse_qsl(parts.query))
@@ -58,5 +58,5 @@ def from_url(url: str) -> dict[str, Any]:
 
 
 def _use_pymysql() -> None:
-    """Let PyMySQL, which needs no C compiler, stand in for mysqlclient."""
+    """Use PyMySQL, which needs no C compiler, instead of mysqlclient."""
     importlib.import_module("pymysql").install_as_MySQLdb()

@@ -1,5 +1,4 @@
-"""A mail backend that writes each message into a folder as an ``.eml`` file, which mail programs
-open."""
+"""An email backend that writes each message to a folder, as an ``.eml`` file for mail programs."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from django.utils.text import slugify
 
 
 class FolderBackend(BaseEmailBackend):
-    """Writes to ``file_path``, else to ``EMAIL_FILE_PATH``. A file appears whole or not at all."""
+    """Writes to ``file_path``, or else to ``EMAIL_FILE_PATH``. Files are written atomically."""
 
     def __init__(
         self, *args: Any, file_path: str | os.PathLike[str] | None = None, **kwargs: Any

@@ -1,4 +1,4 @@
-"""The Content-Security-Policy under Django 5.2, which has no middleware of its own for it."""
+"""Content-Security-Policy middleware for Django 5.2, which has none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.utils.deprecation import MiddlewareMixin
 
 
 class SecurityPolicy(MiddlewareMixin):
-    """Sends ``SECURE_CSP`` with every answer that brings no policy of its own."""
+    """Sets ``SECURE_CSP`` on responses without a policy."""
 
     def process_response(
         self, request: HttpRequest, response: HttpResponseBase

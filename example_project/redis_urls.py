@@ -1,4 +1,4 @@
-"""Which logical database of a Redis a URL names."""
+"""The logical database in a Redis URL."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 
 def next_database(url: str) -> str:
-    """Return ``url`` with the number of its logical database raised by one (none given means 0)."""
+    """Return ``url`` with the next logical database number (without a number, it is 0)."""
     parts = urlsplit(url)
     query = parse_qs(parts.query)
     if parts.scheme == "unix" or "db" in query:

@@ -1,12 +1,4 @@
-"""Settings of the example: WellOS in small.
-
-Everything comes from the environment or from ``.demo/``: ``DATABASE_URL`` (else SQLite),
-``REDIS_URL`` (else the embedded Valkey server), ``JOBS_REDIS_URL`` (else the next logical database
-of the same server), ``SECRET_KEY`` and ``ENCRYPTION_KEYS`` (else made on first use), ``DEBUG`` (on
-unless "0"), ``ALLOWED_HOSTS``, ``WELLOS_DEMO_DIR``, ``WELLOS_LOG_LEVEL``, ``TIME_ENTRIES_URL`` (of
-the system that time entries are taken over from; none unless set), ``BASE_URL`` (of the links in
-mails), ``S3_BUCKET`` and ``S3_ENDPOINT_URL`` (else files are kept on disk).
-"""
+"""Settings of the example project. README.md lists the environment variables and their defaults."""
 
 from __future__ import annotations
 
@@ -28,9 +20,9 @@ DEBUG = os.environ.get("DEBUG", "1") != "0"
 ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]").split(",")
 
 INSTALLED_APPS = [
-    "wellos_jobs",  # before django_rq: its rqworker command is the one that runs
+    "wellos_jobs",  # before django_rq, to override its rqworker command
     "wellos_jobs.contrib",
-    "django_htmx",  # serves the script with which the admin pages refresh themselves
+    "django_htmx",  # refreshes the admin pages
     "django_rq",
     "example_project.organizations",
     "example_project.accounts",
@@ -47,7 +39,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    # the jobs of a request, and their log lines, carry its id
+    # passes the request's id to its jobs and their log lines
     "wellos_jobs.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -115,7 +107,7 @@ CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": REDIS_URL,
-        "OPTIONS": {"IGNORE_EXCEPTIONS": True},  # a page is shown without its cache, too
+        "OPTIONS": {"IGNORE_EXCEPTIONS": True},  # pages work without the cache
     },
     "jobs": {
         "BACKEND": "django_redis.cache.RedisCache",
@@ -163,7 +155,7 @@ WELLOS_JOBS = {
 }
 TIME_ENTRIES_URL = os.environ.get("TIME_ENTRIES_URL", "")  # where sync-time-entries looks
 
-# --- people, mail, files --------------------------------------------------------------------------
+# --- users, email, files --------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
 AUTH_PASSWORD_VALIDATORS = [
@@ -174,7 +166,7 @@ LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
 
-# Django 6 wants addresses, 5.2 pairs of a name and an address.
+# Django 6 expects addresses, Django 5.2 pairs of name and address.
 ADMINS = (
     ["ops@wellos.example"] if django.VERSION >= (6, 0) else [("Operations", "ops@wellos.example")]
 )
@@ -196,15 +188,14 @@ STORAGES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
-if S3_BUCKET := os.environ.get(
-    "S3_BUCKET"
-):  # who may use it is in the environment, as boto3 expects it
+S3_BUCKET = os.environ.get("S3_BUCKET")
+if S3_BUCKET:  # boto3 reads its credentials from the environment
     STORAGES["default"] = {
         "BACKEND": "storages.backends.s3.S3Storage",
         "OPTIONS": {"bucket_name": S3_BUCKET, "endpoint_url": os.environ.get("S3_ENDPOINT_URL")},
     }
 MEDIA_ROOT = DEMO / "media"
-MEDIA_URL = "/media/"  # served by nobody: who may see a file gets a signed link to it
+MEDIA_URL = "/media/"  # not served: users get signed links to files
 STATIC_URL = "/static/"
 STATIC_ROOT = DEMO / "static"
 STATICFILES_DIRS = [PROJECT / "example_project" / "static"]
@@ -228,7 +219,7 @@ LOGGING = {
             "formatter": os.environ.get("WELLOS_LOG_FORMAT", "line"),
         },
     },
-    "root": {"level": "INFO"},  # so that what jobs write at this level is kept with them
+    "root": {"level": "INFO"},  # captures log lines of jobs from this level
     "loggers": {
         "wellos_jobs": {
             "handlers": ["console"],

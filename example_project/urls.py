@@ -1,4 +1,4 @@
-"""The URLs of the example. All that belongs to an organization is below ``o/<its slug>/``."""
+"""The URLs of the example. Pages of an organization are below ``o/<slug>/``."""
 
 from django.contrib import admin
 from django.contrib.auth import views as auth
@@ -13,7 +13,7 @@ from .organizations import views as organizations
 from .reporting import views as reporting
 from .timesheets import views as timesheets
 
-of_an_organization = [
+organization_urls = [
     path("", organizations.overview, name="overview"),
     path("invoices/", invoices.invoice_list, name="invoices"),
     path("invoices/pdfs", invoices.make_all_pdfs, name="make-all-pdfs"),
@@ -43,13 +43,11 @@ of_an_organization = [
 
 urlpatterns = [
     path("", organizations.home, name="home"),
-    path(
-        "favicon.ico", RedirectView.as_view(url=static("example/icon.svg"))
-    ),  # browsers ask for it in the admin
-    path("o/<slug:slug>/", include(of_an_organization)),
-    path(
-        "files/", include("wellos_jobs.contrib.urls")
-    ),  # the links in mails: signed, good for some days, no login
+    # requested by browsers in the admin
+    path("favicon.ico", RedirectView.as_view(url=static("example/icon.svg"))),
+    path("o/<slug:slug>/", include(organization_urls)),
+    # signed links in emails, without login
+    path("files/", include("wellos_jobs.contrib.urls")),
     path("sign-up", SignUpView.as_view(), name="sign-up"),
     path("confirm/again", confirm_again, name="confirm-again"),
     path("confirm/<str:token>", confirm, name="confirm"),

@@ -1,5 +1,4 @@
-"""The WSGI application. Behind a web server set ``REDIS_URL``: only manage.py starts the embedded
-one."""
+"""The WSGI application. Set ``REDIS_URL``: only manage.py starts the embedded server."""
 
 import os
 

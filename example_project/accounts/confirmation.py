@@ -1,8 +1,7 @@
-"""Confirming an address: a signed link in the welcome mail, good for as long as an account may stay
-unconfirmed.
+"""Confirm an email address by the signed link in the welcome email.
 
-The link is no part of the job's data, where whoever looks at jobs could read it: the mail's
-template makes it when the mail is sent.
+The link is not part of the job's data, where staff could read it: the email's template creates it
+when the email is sent.
 """
 
 from __future__ import annotations
@@ -20,23 +19,22 @@ SALT = "accounts.confirm"
 
 
 def link_of(user: User) -> str:
-    """Return the link with which a user confirms the address that the account has now."""
+    """Return the link that confirms the user's current email address."""
     token = signing.dumps({"user": user.pk, "email": user.email}, salt=SALT)
     return f"{settings.WELLOS_JOBS['BASE_URL']}{reverse('confirm', args=[token])}"
 
 
 def user_of(token: str) -> User | None:
-    """Return whose link it is; None if it is too old, no link of ours, or for an address that has
-    been changed."""
+    """Return the user of a link, or None if it is invalid, expired or for a previous address."""
     try:
-        told = signing.loads(token, salt=SALT, max_age=PENDING_FOR)
+        values = signing.loads(token, salt=SALT, max_age=PENDING_FOR)
     except signing.BadSignature:
         return None
-    return User.objects.filter(pk=told["user"], email=told["email"]).first()
+    return User.objects.filter(pk=values["user"], email=values["email"]).first()
 
 
 def mail_again(user: User, day: str) -> JobHandle:
-    """Enqueue the welcome mail once more, at most once a day: the handle's ``duplicate`` tells."""
+    """Enqueue the welcome email again, once a day: otherwise the handle is a ``duplicate``."""
     return send_welcome_email(
         user, organization=user.organization_id or "", id=f"welcome:{user.pk}:{day}"
     )

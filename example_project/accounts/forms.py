@@ -1,4 +1,4 @@
-"""Forms: sign up, and ask for a new password by a mail that a job sends."""
+"""Forms: sign-up, and password reset with an email job."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from .models import User
 
 
 class SignUpForm(BaseUserCreationForm):
-    """Makes a person and their organization. Nobody joins one that is here already: its people add
-    them."""
+    """Creates a user and an organization. To join an existing one, ask its members."""
 
     organization_name = forms.CharField(label="Organization", max_length=64)
 
@@ -29,15 +28,15 @@ class SignUpForm(BaseUserCreationForm):
         name: str = self.cleaned_data["organization_name"]
         slug = slugify(name)
         if not slug:
-            raise forms.ValidationError("Use some letters from a to z.")
+            raise forms.ValidationError("Use at least one letter from a to z.")
         if Organization.objects.filter(pk=slug).exists():
             raise forms.ValidationError(
-                "There is an organization of this name: ask somebody there to add you."
+                "This organization exists already: ask one of its members to add you."
             )
         return name
 
     def save(self, commit: bool = True) -> User:
-        """Save the organization, and begin the person's trial in it."""
+        """Save the organization and start the user's trial."""
         user: User = super().save(commit=False)
         name = self.cleaned_data["organization_name"]
         user.organization = Organization.objects.create(
@@ -48,7 +47,7 @@ class SignUpForm(BaseUserCreationForm):
 
 
 class ResetForm(PasswordResetForm):
-    """Django's form; the mail is a job with the token encrypted in it."""
+    """Django's form, with an email job whose token is encrypted."""
 
     def send_mail(
         self,

@@ -1,5 +1,4 @@
-"""What happens to accounts by itself: a welcome, a warning before the trial ends, and which rows
-are cleaned up."""
+"""Triggers of accounts (welcome email, trial warning) and registered cleanups."""
 
 from __future__ import annotations
 
@@ -19,8 +18,7 @@ cleanup.register_pending_users(User.overdue)
 
 
 def warn_at(user: User) -> datetime | None:
-    """Return when a user is to be warned that the trial ends; None if it has no end, or one too
-    near."""
+    """Return when to warn the user about the end of the trial; None if not, or if it is past."""
     at = user.trial_ends_at and user.trial_ends_at - notifications.WARNING_PERIOD
     return at if at and at > timezone.now() else None
 
@@ -39,7 +37,7 @@ welcome = enqueue_on(
     data=lambda instance: emails.welcome_data(instance),
     options=lambda instance: {"organization": instance.organization_id},
 )
-"""A new user gets a welcome mail."""
+"""Sends a welcome email to new users."""
 
 warn_before_trial_ends = enqueue_on(
     post_save,
@@ -52,5 +50,4 @@ warn_before_trial_ends = enqueue_on(
     },
     replaces=lambda instance: instance.pk,
 )
-"""A trial that is set or moved moves its warning; one that is taken away takes the warning
-along."""
+"""Schedules, moves or cancels the warning when the end of the trial changes."""

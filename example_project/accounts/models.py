@@ -1,4 +1,4 @@
-"""User, who may be on trial or still to confirm, and AccessToken, which expires."""
+"""User, with trial and confirmation, and AccessToken."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from django.db import models
 from django.utils import timezone
 
 PENDING_FOR = timedelta(days=7)
-"""How long a user may leave a new account unconfirmed before it is deleted."""
+"""An account that is not confirmed within this time is deleted."""
 
 TRIAL = timedelta(days=14)
 
 
 class User(AbstractUser):
-    """A person. ``is_pending``: has not confirmed the address yet."""
+    """A user. ``is_pending``: the email address is not confirmed yet."""
 
     email = models.EmailField("email address", unique=True)
     organization = models.ForeignKey(
@@ -32,25 +32,24 @@ class User(AbstractUser):
     is_pending = models.BooleanField(default=False)
 
     def begin_trial(self) -> None:
-        """Save a new account on trial, still to be confirmed."""
+        """Save a new account, on trial and unconfirmed."""
         self.trial_ends_at = timezone.now() + TRIAL
         self.is_pending = True
         self.save()
 
     @property
     def confirm_by(self) -> datetime:
-        """When a pending account is deleted."""
+        """When an unconfirmed account is deleted."""
         return self.date_joined + PENDING_FOR
 
     def confirm(self) -> None:
-        """The address is the user's own: the account stays. Whoever follows a link in a mail to it
-        has shown so."""
+        """Mark the email address as confirmed."""
         type(self).objects.filter(pk=self.pk, is_pending=True).update(is_pending=False)
         self.is_pending = False
 
     @classmethod
     def overdue(cls, now: datetime) -> models.QuerySet[User]:
-        """Return the users who have been pending for too long."""
+        """Return the unconfirmed users whose time has run out."""
         return cls.objects.filter(is_pending=True, date_joined__lt=now - PENDING_FOR)
 
 
@@ -60,7 +59,7 @@ class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
 
 
 class AccessToken(models.Model):
-    """A user's key to the API. Only its digest is kept, so that a stolen table opens nothing."""
+    """A user's API token. Only its digest is stored, so a leaked table is useless."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="access_tokens"
@@ -80,14 +79,17 @@ class AccessToken(models.Model):
 
     @classmethod
     def issue(cls, user: User, name: str, lifetime: timedelta) -> tuple[AccessToken, str]:
-        """Make a token; return the row, and the text that is shown this once."""
+        """Create a token; return the row and the token's text, which is shown only once."""
         text = secrets.token_urlsafe(32)
-        expires_at = timezone.now() + lifetime
-        return cls.objects.create(
-            user=user, name=name, digest=digest(text), expires_at=expires_at
-        ), text
+        token = cls.objects.create(
+            user=user,
+            name=name,
+            digest=digest(text),
+            expires_at=timezone.now() + lifetime,
+        )
+        return token, text
 
 
 def digest(text: str) -> str:
-    """Return what is stored of a token. Its text is random and long, so a plain hash is enough."""
+    """Hash a token's text. It is random and long, so a plain hash is enough."""
     return hashlib.sha256(text.encode()).hexdigest()

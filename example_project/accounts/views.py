@@ -1,4 +1,4 @@
-"""Sign up, confirm the address, and the password reset with its mail as a job."""
+"""Sign-up, confirmation of the email address, and password reset."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ class SignUpView(FormView):
 
     @transaction.atomic
     def form_valid(self, form: SignUpForm) -> HttpResponse:
-        user = form.save()  # the triggers in jobs.py enqueue the mails, in this transaction
-        text = f"Welcome! A mail to {user.email} is on its way: follow its link to confirm the address."
-        messages.success(self.request, text)
+        user = form.save()  # triggers in jobs.py enqueue the emails in this transaction
+        messages.success(
+            self.request,
+            f"Welcome! An email to {user.email} is on its way: "
+            "use its link to confirm your address.",
+        )
         return super().form_valid(form)
 
 
 @require_http_methods(["GET", "POST"])
 def confirm(request: HttpRequest, token: str) -> HttpResponse:
-    """Confirm the address of the account that a link is for. Looking does nothing: mail programs
-    follow links, too."""
+    """Confirm the address by POST. GET changes nothing, because mail programs open links, too."""
     person = user_of(token)
     if request.method == "POST" and person is not None:
         person.confirm()
@@ -45,11 +47,11 @@ def confirm(request: HttpRequest, token: str) -> HttpResponse:
 @login_required
 @require_POST
 def confirm_again(request: HttpRequest) -> HttpResponse:
-    """Enqueue another welcome mail for somebody who has lost the link."""
+    """Send the confirmation link again."""
     if request.user.is_pending:
         handle = mail_again(request.user, f"{timezone.localdate()}")
-        when = "was sent to you today already" if handle.duplicate else "is on its way to you"
-        messages.info(request, f"A mail with the link {when}: {request.user.email}.")
+        when = "was already sent today" if handle.duplicate else "is on its way"
+        messages.info(request, f"An email with the link {when} to {request.user.email}.")
     return redirect("home")
 
 
@@ -58,7 +60,7 @@ class ResetView(PasswordResetView):
 
 
 class ResetConfirmView(PasswordResetConfirmView):
-    """Whoever got the mail has the address, so it needs no other confirmation."""
+    """Also confirms the address, because the user has received an email there."""
 
     def form_valid(self, form: object) -> HttpResponse:
         self.user.confirm()

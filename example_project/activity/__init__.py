@@ -1,1 +1,1 @@
-"""The jobs that a person has asked for."""
+"""The pages of a user's own jobs."""

@@ -1,4 +1,4 @@
-"""A person's own jobs: the list, a page with live progress for each, and a button that cancels."""
+"""A user's own jobs: list, page with live progress, cancel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAGE = 25
 
 
 def own_jobs(request: HttpRequest, organization: Organization) -> QuerySet[JobRecord]:
-    """Return the jobs that this person has asked for in this organization."""
+    """Return the jobs that the user requested in this organization."""
     return JobRecord.objects.filter(requested_by=request.user, organization_id=organization.pk)
 
 
@@ -36,15 +36,14 @@ def job_list(request: HttpRequest, organization: Organization) -> HttpResponse:
 @for_members
 @require_safe
 def job_rows(request: HttpRequest, organization: Organization) -> HttpResponse:
-    """Answer with the part of the list that changes."""
+    """Return the part of the list that is refreshed."""
     return render(request, "activity/parts/rows.html", _listed(request, organization))
 
 
 @for_members
 @require_safe
 def job_page(request: HttpRequest, organization: Organization, pk: object) -> HttpResponse:
-    """Show one job and its progress. The page follows the job by itself: see
-    ``wellos_jobs/progress.html``."""
+    """Show a job with live progress, by ``wellos_jobs/progress.html``."""
     job = get_object_or_404(own_jobs(request, organization), pk=pk)
     context = {
         "organization": organization,
@@ -60,19 +59,18 @@ def job_page(request: HttpRequest, organization: Organization, pk: object) -> Ht
 def cancel_job(request: HttpRequest, organization: Organization, pk: object) -> HttpResponse:
     job = get_object_or_404(own_jobs(request, organization), pk=pk)
     try:
-        state = operations.cancel(job, by=request.user, reason="cancelled by who had asked for it")
+        state = operations.cancel(job, by=request.user, reason="cancelled by the requester")
     except (InvalidOperation, RedisUnavailable) as error:
         messages.error(request, str(error))
     else:
-        messages.success(
-            request, "The job is being stopped." if state == "stopping" else "The job is cancelled."
-        )
+        is_running = state == "stopping"
+        text = "The job is being stopped." if is_running else "The job is cancelled."
+        messages.success(request, text)
     return redirect("job", organization.pk, job.pk)
 
 
 def _result_url(job: JobRecord) -> str:
-    """Return the page of ours that leads to what a job makes. It looks anew who asks, whenever it
-    is opened."""
+    """Return our URL for the job's file. It checks permissions each time it is opened."""
     if job.name in MADE_BY:
         return reverse("open-report", args=[job.organization_id, job.pk])
     if job.name == generate_invoice.name:
@@ -81,8 +79,7 @@ def _result_url(job: JobRecord) -> str:
 
 
 def _listed(request: HttpRequest, organization: Organization) -> dict[str, object]:
-    page = Paginator(own_jobs(request, organization).order_by("-created_at"), PAGE).get_page(
-        request.GET.get("page")
-    )
+    jobs = own_jobs(request, organization).order_by("-created_at")
+    page = Paginator(jobs, PAGE).get_page(request.GET.get("page"))
     running = any(job.state in OPEN_STATES for job in page)
     return {"organization": organization, "page": page, "open": OPEN_STATES, "running": running}

@@ -1,1 +1,1 @@
-"""Small jobs: four urgencies in one queue, calls that are limited, items of a batch."""
+"""Small jobs: four priorities in one queue, rate-limited calls, items of a batch."""

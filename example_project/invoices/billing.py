@@ -1,4 +1,4 @@
-"""From time worked to an invoice."""
+"""Create invoices from time entries."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ PAYMENT_PERIOD = timedelta(days=30)
 
 @transaction.atomic
 def bill(project: Project, number: str, start: date, end: date, *, tax_rate: Decimal) -> Invoice:
-    """Make the invoice for the billable entries of these days that are on no invoice yet: a line a
-    description."""
+    """Invoice the unbilled entries of these days, with a line for each description."""
     invoice = Invoice.objects.create(
         organization=project.organization,
         project=project,
@@ -31,10 +30,12 @@ def bill(project: Project, number: str, start: date, end: date, *, tax_rate: Dec
         currency=project.organization.currency,
         tax_rate=tax_rate,
     )
+
     entries = project.entries.filter(day__range=(start, end), billable=True, invoice_line=None)
     by_description: dict[str, list[TimeEntry]] = defaultdict(list)
     for entry in entries.select_for_update():
         by_description[entry.description].append(entry)
+
     for position, (description, group) in enumerate(sorted(by_description.items()), start=1):
         hours = cents(Decimal(sum(entry.minutes for entry in group)) / 60)
         line = InvoiceLine.objects.create(

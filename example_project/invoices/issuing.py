@@ -1,5 +1,4 @@
-"""Issuing an invoice, and the mail that takes it to the customer. What else follows is a trigger in
-``jobs.py``."""
+"""Issue an invoice and email it. The trigger in ``jobs.py`` enqueues the jobs."""
 
 from __future__ import annotations
 
@@ -16,27 +15,25 @@ from .document import load_invoice
 from .models import Invoice
 
 invoice_issued = Signal()
-"""Sent in the transaction that makes a draft final; arguments ``instance`` and ``requested_by``
-(may be None).
+"""Sent in the transaction that issues a draft; arguments ``instance`` and ``requested_by`` (a user
+or None).
 
-``post_save`` would not do: it comes each time an issued invoice is saved, and does not tell what
-was changed.
+``post_save`` would be sent again for each later change of the invoice.
 """
 
 
 @transaction.atomic
 def issue(invoice: Invoice, requested_by: Any = None) -> None:
-    """Make a draft final. Its PDF and its mail are enqueued in the same transaction.
+    """Issue a draft. Its PDF and its email are enqueued in the same transaction.
 
     Raises:
-        ValidationError: it was issued before, or nobody could pay it as it is.
+        ValidationError: it is issued already, or incomplete.
     """
     invoice.check_complete()
     drafts = Invoice.objects.filter(pk=invoice.pk, status=Invoice.Status.DRAFT)
-    if not drafts.update(
-        status=Invoice.Status.ISSUED
-    ):  # of two who press the button at once, one comes second
+    if not drafts.update(status=Invoice.Status.ISSUED):  # safe if two users issue it at once
         raise ValidationError(f"Invoice {invoice.number} was issued before")
+
     invoice.status = Invoice.Status.ISSUED
     invoice_issued.send(sender=Invoice, instance=invoice, requested_by=requested_by)
 
@@ -46,7 +43,10 @@ def mail_invoice(invoice_id: str) -> dict[str, Any]:
     """Mail an issued invoice to its customer."""
     invoice = load_invoice(invoice_id)
     organization = invoice.organization
-    text = f"Invoice {invoice.number} over {invoice.total:,.2f} {invoice.currency} is due on {invoice.due_on:%d %B %Y}."
+    text = (
+        f"Invoice {invoice.number} for {invoice.total:,.2f} {invoice.currency} "
+        f"is due on {invoice.due_on:%d %B %Y}."
+    )
     data = {"name": invoice.customer_name, "text": f"{text}\n\n{organization.name}"}
     subject = f"Invoice {invoice.number} from {organization.name}"
     return emails.deliver(

@@ -1,4 +1,4 @@
-"""Invoice and its lines. What it says is copied in, so that it stays as it was sent."""
+"""Invoice and its lines. They copy names and rates, so later changes do not affect them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def cents(amount: Decimal) -> Decimal:
 
 
 class IncompleteInvoice(ValidationError):
-    """An invoice that nobody could pay. Trying again does not help: somebody must complete it."""
+    """The invoice has no customer or no lines. Retrying a job does not help."""
 
     def __str__(self) -> str:
         return " ".join(self.messages)
@@ -25,12 +25,12 @@ class IncompleteInvoice(ValidationError):
 
 class InvoiceQuerySet(models.QuerySet["Invoice"]):
     def open(self) -> InvoiceQuerySet:
-        """Return the invoices that customers have, and have not paid."""
+        """Return the issued invoices that are not paid."""
         return self.filter(status=Invoice.Status.ISSUED)
 
 
 class Invoice(models.Model):
-    """``document`` is the name of its file in the storage, once a job has made it."""
+    """``document`` is the name of the PDF in the storage, or '' before a job has made it."""
 
     class Status(models.TextChoices):
         DRAFT = "draft", "draft"
@@ -90,11 +90,7 @@ class Invoice(models.Model):
         return self.subtotal + self.tax
 
     def check_complete(self) -> None:
-        """Refuse an invoice that nobody could pay.
-
-        Raises:
-            IncompleteInvoice: it has no customer or no lines.
-        """
+        """Raise IncompleteInvoice unless there are a customer and lines."""
         if not self.customer_name.strip():
             raise IncompleteInvoice(
                 f"Invoice {self.number} has no customer: enter one, then make the PDF again"

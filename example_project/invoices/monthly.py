@@ -1,5 +1,4 @@
-"""Monthly invoicing as a flow: one job decides, the next adds up the hours, and its PDFs and mail
-follow.
+"""Monthly invoicing as a flow of four jobs:
 
 monthly-invoicing ─▶ calculate-billable-hours ─┬▶ generate-invoice-pdf
   (invoicing)            (calculations)         └▶ send-invoice-email
@@ -29,9 +28,10 @@ TAX_RATE = Decimal("20")
 
 
 def process_monthly_invoicing(organization_id: str, month: str = "", **using: Any) -> FlowHandle:
-    """Enqueue the invoicing of one organization for a month (``2026-11``; the last one by default),
-    in the caller's
-    transaction."""
+    """Enqueue the invoicing of an organization for a month such as ``2026-11``.
+
+    The default is the previous month. The jobs are rows in the caller's transaction.
+    """
     data = {"organization_id": str(organization_id), "month": month or last_month()}
     return Flow(
         monthly_invoicing.with_data(**data),
@@ -48,14 +48,13 @@ def process_monthly_invoicing(organization_id: str, month: str = "", **using: An
 
 
 def last_month() -> str:
-    """Return the month before this one."""
+    """Return the previous month."""
     return f"{timezone.localdate().replace(day=1) - timedelta(days=1):%Y-%m}"
 
 
 @job("monthly-invoicing", queue="invoicing")
 def monthly_invoicing(organization_id: str, month: str) -> dict[str, Any]:
-    """Find the projects that have something to be billed; return their keys and the entries'
-    number."""
+    """Return the projects with unbilled entries, and the number of entries."""
     entries = unbilled(organization_id, month)
     projects = sorted(set(entries.values_list("project_id", flat=True)))
     return {"projects": projects, "entries": entries.count()}
@@ -63,37 +62,36 @@ def monthly_invoicing(organization_id: str, month: str) -> dict[str, Any]:
 
 @job("calculate-billable-hours", queue="calculations")
 def calculate_billable_hours(organization_id: str, month: str) -> list[str]:
-    """Make the invoices of the projects that the parent found; return the keys of all invoices of
-    the month.
+    """Create an invoice for each project with unbilled entries; return all invoices of the month.
 
-    A run that is repeated finds its entries billed and makes nothing twice.
+    It is safe to repeat, because billed entries are not billed again.
     """
     start, end = _days(month)
-    for place, project in enumerate(
-        Project.objects.filter(organization=organization_id).order_by("pk"), start=1
-    ):
-        report_progress(10 * place, project.name)
+    prefix = _prefix(organization_id, month)
+    projects = Project.objects.filter(organization=organization_id).order_by("pk")
+    for count, project in enumerate(projects, start=1):
+        report_progress(10 * count, project.name)
         if unbilled(organization_id, month).filter(project=project).exists():
-            number = (
-                f"{_prefix(organization_id, month)}{project.pk:04}-{project.invoices.count() + 1}"
-            )
+            number = f"{prefix}{project.pk:04}-{project.invoices.count() + 1}"
             bill(project, number, start, end, tax_rate=TAX_RATE)
+
     return [str(pk) for pk in _invoices(organization_id, month).values_list("pk", flat=True)]
 
 
 @job("generate-invoice-pdf", queue="reports", timeout=120)
 def generate_invoice_pdf(organization_id: str, month: str) -> list[dict[str, Any]]:
-    """Make the PDF of each invoice that the parent made; return urls and sizes."""
+    """Make the PDFs of the parent job's invoices; return their URLs and sizes."""
     return [generate_invoice(invoice_id) for invoice_id in _from_parent()]
 
 
 @job("send-invoice-email", queue="email")
 def send_invoice_email(organization_id: str, month: str) -> int:
-    """Mail the organization what was billed; return how many invoices there were."""
+    """Email the organization the list of invoices; return their number."""
     organization = Organization.objects.get(pk=organization_id)
     invoices = Invoice.objects.filter(pk__in=_from_parent()).prefetch_related("lines")
     lines = [f"{one.number}  {one.customer_name}  {one.total} {one.currency}" for one in invoices]
     text = "\n".join(lines) or "There was nothing to bill."
+
     data = {"name": organization.name, "text": f"Invoices for {month}:\n\n{text}"}
     emails.deliver(organization.email, f"Invoices for {month}", "announcement", data)
     return len(lines)
@@ -105,7 +103,7 @@ def _from_parent() -> list[str]:
 
 
 def unbilled(organization_id: str, month: str) -> Any:
-    """Return the billable entries of a month that are on no invoice yet."""
+    """Return the billable entries of a month that are not on an invoice yet."""
     start, end = _days(month)
     return TimeEntry.objects.filter(
         project__organization=organization_id,
@@ -129,5 +127,5 @@ def _days(month: str) -> tuple[date, date]:
     try:
         first = date.fromisoformat(f"{month}-01")
     except ValueError as error:
-        raise Discard(f"{month!r} is no month: write it like 2026-11") from error
+        raise Discard(f"Invalid month {month!r}: write it as 2026-11") from error
     return first, first.replace(day=calendar.monthrange(first.year, first.month)[1])

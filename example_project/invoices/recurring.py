@@ -1,5 +1,4 @@
-"""What is done about invoices by the calendar: yesterday's revenue each morning, last month's bills
-on the 1st."""
+"""Scheduled jobs: the revenue of the previous day, and monthly billing. Also the revenue report."""
 
 from __future__ import annotations
 
@@ -29,11 +28,12 @@ NEW_YORK = ZoneInfo("America/New_York")
 
 @job("daily-revenue-report", queue=QUEUE, schedule=Cron("0 8 * * *", tz=NEW_YORK))
 def daily_revenue_report() -> dict[str, Any]:
-    """Mail the staff what was billed on the day before; return it by organization."""
+    """Email staff the revenue of the previous day; return it by organization."""
     day = _due().astimezone(NEW_YORK).date() - timedelta(days=1)
     revenue: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for invoice in _invoices(reports.DateRange(day, day)).prefetch_related("lines"):
         revenue[invoice.organization.name, invoice.currency] += invoice.total
+
     lines = {name: f"{total} {currency}" for (name, currency), total in sorted(revenue.items())}
     text = "\n".join(f"{name}: {total}" for name, total in lines.items()) or "Nothing was billed."
     _mail_staff(f"Revenue of {day:%d %b %Y}", text)
@@ -42,22 +42,24 @@ def daily_revenue_report() -> dict[str, Any]:
 
 @job("monthly-billing", queue=QUEUE, schedule=Cron("0 0 1 * *"))
 def monthly_billing() -> dict[str, Any]:
-    """Enqueue the invoicing of last month for each organization that has something to bill and is
-    not at it."""
+    """Enqueue the previous month's invoicing of each organization with unbilled entries.
+
+    Organizations whose invoicing was enqueued already are left out.
+    """
     month = f"{_due().date().replace(day=1) - timedelta(days=1):%Y-%m}"
     with transaction.atomic():
         wanted = [one.pk for one in Organization.objects.all() if unbilled(one.pk, month).exists()]
         begun = JobRecord.objects.filter(
             name=monthly_invoicing.name, organization_id__in=wanted, data__month=month
         )
-        left = sorted(set(wanted) - set(begun.values_list("organization_id", flat=True)))
-        for organization_id in left:
+        missing = sorted(set(wanted) - set(begun.values_list("organization_id", flat=True)))
+        for organization_id in missing:
             process_monthly_invoicing(organization_id, month)
-    return {"month": month, "organizations": left}
+    return {"month": month, "organizations": missing}
 
 
 def fetch_revenue(days: reports.DateRange, organization: str = "") -> list[dict[str, Any]]:
-    """Return the invoices of some days, of one organization or of all."""
+    """Return the invoices of a date range, of one organization or of all."""
     invoices = _invoices(days).prefetch_related("lines")
     if organization:
         invoices = invoices.filter(organization=organization)
@@ -99,21 +101,16 @@ def _due() -> datetime:
 
 
 def _mail_staff(subject: str, text: str) -> None:
-    """Enqueue a mail to each of the staff; a run that is repeated makes no second one."""
+    """Enqueue an email to each member of staff. A repeated run sends no second one."""
     running = current_job(default=None)
-    staff = get_user_model().objects.filter(is_staff=True, is_active=True).exclude(email="")
-    enqueue_bulk(
-        [
-            (
-                email_job.name,
-                {
-                    "to": user.email,
-                    "subject": subject,
-                    "template": "announcement",
-                    "data": {"name": user.get_full_name(), "text": text},
-                },
-                JobOptions(id=f"{running.id}:{user.pk}" if running else None),
-            )
-            for user in staff
-        ]
-    )
+    mails = []
+    for user in get_user_model().objects.filter(is_staff=True, is_active=True).exclude(email=""):
+        data = {
+            "to": user.email,
+            "subject": subject,
+            "template": "announcement",
+            "data": {"name": user.get_full_name(), "text": text},
+        }
+        options = JobOptions(id=f"{running.id}:{user.pk}" if running else None)
+        mails.append((email_job.name, data, options))
+    enqueue_bulk(mails)

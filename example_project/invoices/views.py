@@ -1,4 +1,4 @@
-"""Invoices: the list, a page for each, and buttons that enqueue."""
+"""Invoices: list, page, and buttons that enqueue jobs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def invoice_list(request: HttpRequest, organization: Organization) -> HttpRespon
 @for_members
 @require_safe
 def invoice_page(request: HttpRequest, organization: Organization, pk: int) -> HttpResponse:
-    """Show an invoice, and the jobs about it that this person has asked for."""
+    """Show an invoice and the user's jobs for it."""
     invoice = get_object_or_404(organization.invoices.prefetch_related("lines"), pk=pk)
     jobs = JobRecord.objects.filter(
         organization_id=organization.pk, requested_by=request.user, data__invoice_id=str(invoice.pk)
@@ -52,7 +52,7 @@ def invoice_page(request: HttpRequest, organization: Organization, pk: int) -> H
 @for_members
 @require_safe
 def open_pdf(request: HttpRequest, organization: Organization, pk: int) -> HttpResponse:
-    """Lead to the file of an invoice, wherever the storage keeps it."""
+    """Redirect to the file of an invoice."""
     invoice = get_object_or_404(organization.invoices, pk=pk)
     if not invoice.document:
         raise Http404
@@ -72,7 +72,7 @@ def make_pdf(request: HttpRequest, organization: Organization, pk: int) -> HttpR
 @for_members
 @require_POST
 def make_all_pdfs(request: HttpRequest, organization: Organization) -> HttpResponse:
-    """Enqueue the PDFs of all invoices: however many there are, one INSERT."""
+    """Enqueue the PDFs of all invoices, with one INSERT."""
     rows = [{"invoice_id": str(pk)} for pk in organization.invoices.values_list("pk", flat=True)]
     generate_invoice.using(**_asked_by(request, organization)).enqueue_bulk(rows)
     messages.success(request, f"{len(rows)} PDFs are being made.")
@@ -82,7 +82,7 @@ def make_all_pdfs(request: HttpRequest, organization: Organization) -> HttpRespo
 @for_members
 @require_POST
 def issue_invoice(request: HttpRequest, organization: Organization, pk: int) -> HttpResponse:
-    """Issue an invoice: its PDF, then its mail."""
+    """Issue an invoice, which enqueues its PDF and its email."""
     invoice = get_object_or_404(organization.invoices, pk=pk)
     try:
         issue(invoice, requested_by=request.user)
@@ -106,16 +106,16 @@ def mark_paid(request: HttpRequest, organization: Organization, pk: int) -> Http
 @for_members
 @require_POST
 def bill_month(request: HttpRequest, organization: Organization) -> HttpResponse:
-    """Enqueue the invoicing for the month of the newest entry that is not billed."""
+    """Enqueue the invoicing of the month of the newest unbilled entry."""
     entries = TimeEntry.objects.filter(
         project__organization=organization, billable=True, invoice_line=None
     )
     newest = entries.order_by("-day").values_list("day", flat=True).first()
     if newest is None:
-        messages.info(request, f"{organization.name} has nothing to bill.")
+        messages.info(request, f"{organization.name} has no unbilled hours.")
     else:
         process_monthly_invoicing(organization.pk, f"{newest:%Y-%m}", requested_by=request.user)
-        messages.success(request, f"{organization.name} is being billed for {newest:%B %Y}.")
+        messages.success(request, f"The invoices for {newest:%B %Y} are being created.")
     return redirect("invoices", organization.pk)
 
 

@@ -1,1 +1,1 @@
-"""Organizations: whom everything belongs to."""
+"""Organizations: the owners of all other data."""

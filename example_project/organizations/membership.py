@@ -1,4 +1,4 @@
-"""Whose page it is: views about an organization are for its members and the staff."""
+"""Access control: views about an organization are for its members and for staff."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from .models import Organization
 
 
 def for_members(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Hand the view the organization whose ``slug`` stands in the URL. For strangers there is none:
-    404.
+    """Pass the view the organization whose ``slug`` is in the URL; others than members get a 404.
 
-    What a view shows it then looks for among that organization's rows, so a guessed id of another
-    one is a 404, too.
+    The view has to read only that organization's rows, so that ids of other rows are a 404, too.
     """
 
     @login_required

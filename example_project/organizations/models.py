@@ -1,4 +1,4 @@
-"""Organization: a customer of WellOS, with the time zone it lives in."""
+"""Organization: a customer of WellOS."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 def validate_time_zone(name: str) -> None:
-    """Refuse what is not the name of an IANA time zone."""
+    """Raise ValidationError unless ``name`` is an IANA time zone."""
     if name not in available_timezones():
-        raise ValidationError(f"{name!r} is not an IANA time zone, such as Europe/Lisbon")
+        raise ValidationError(f"{name!r} is not an IANA time zone such as Europe/Lisbon")
 
 
 class OrganizationQuerySet(models.QuerySet["Organization"]):
     def visible_to(self, user: User) -> OrganizationQuerySet:
-        """Return the user's own organization; all of them to the staff."""
+        """Return the user's organization, or all organizations for staff."""
         return self if user.is_staff else self.filter(pk=user.organization_id or "")
 
 
 class Organization(models.Model):
-    """The slug is the key: it is also the ``organization_id`` of the organization's jobs."""
+    """The slug is the primary key and the ``organization_id`` of the organization's jobs."""
 
     slug = models.SlugField(primary_key=True, max_length=64)
     name = models.CharField(max_length=120)

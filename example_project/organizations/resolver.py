@@ -1,4 +1,4 @@
-"""Tells wellos_jobs what the ``organization_id`` of a job means."""
+"""The setting ``ORGANIZATION_RESOLVER``: organizations for wellos_jobs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ SENDER = "hello@wellos.example"
 
 
 def resolve(organization_id: str) -> dict[str, str] | None:
-    """Return label, link, time zone and whom its mails are from; None if there is none of this
-    id."""
+    """Return label, URL, time zone and sender address of an organization; None if unknown."""
     organization = Organization.objects.filter(pk=organization_id).first()
     if organization is None:
         return None

@@ -1,10 +1,7 @@
-"""Each organization has a schedule for its report, from its first day to its last, in its own time
-zone.
+"""Create, update and remove the report schedule of an organization.
 
-These are plain receivers, no triggers (``enqueue_on``): a schedule is a row, written in the
-transaction of the organization's own. As a job it would come a moment later, could fail by itself,
-and would leave, for that time, an organization without its schedule, or a schedule that runs for an
-organization that is gone.
+These are signal receivers rather than triggers (``enqueue_on``), because a schedule is a row that
+can be written in the same transaction. A job would write it later, or fail to do so.
 """
 
 from __future__ import annotations
@@ -24,9 +21,10 @@ FIRST_OF_THE_MONTH = "0 7 1 * *"
 
 @receiver(post_save, sender=Organization, dispatch_uid="organizations.report_schedule")
 def schedule_reports(instance: Organization, created: bool, raw: bool, **_: Any) -> None:
-    """Give a new organization its schedule; let an old one's take note of another time zone."""
-    if raw:  # a fixture brings its own schedules
+    """Create the schedule of a new organization; update it when the time zone may have changed."""
+    if raw:  # fixtures contain their own schedules
         return
+
     if created:
         recipients = [instance.email] if instance.email else []
         schedule_organization_reports(
@@ -38,5 +36,5 @@ def schedule_reports(instance: Organization, created: bool, raw: bool, **_: Any)
 
 @receiver(post_delete, sender=Organization, dispatch_uid="organizations.remove_report_schedule")
 def remove_reports(instance: Organization, **_: Any) -> None:
-    """Take the schedule of an organization away that is gone."""
+    """Remove the schedule of a deleted organization."""
     remove_schedule(f"org-report:{instance.pk}")

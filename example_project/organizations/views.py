@@ -1,4 +1,4 @@
-"""The first page: where somebody belongs, and how things stand there."""
+"""The start page and the overview of an organization."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOW = OPEN_STATES - {JobState.DELAYED}
 @login_required
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    """Lead members to their organization; let the staff choose one."""
+    """Redirect members to their organization; show staff a list."""
     if not request.user.is_staff and request.user.organization_id:
         return redirect("overview", request.user.organization_id)
     organizations = Organization.objects.visible_to(request.user)
@@ -35,10 +35,9 @@ def home(request: HttpRequest) -> HttpResponse:
 @for_members
 @require_safe
 def overview(request: HttpRequest, organization: Organization) -> HttpResponse:
-    """Show open invoices, hours, the latest reports, and what runs now."""
-    invoices = list(
-        organization.invoices.open().prefetch_related("lines").order_by("due_on", "number")
-    )
+    """Show open invoices, hours, the latest reports and running jobs."""
+    open_invoices = organization.invoices.open().prefetch_related("lines")
+    invoices = list(open_invoices.order_by("due_on", "number"))
     jobs = JobRecord.objects.filter(organization_id=organization.pk)
     context = {
         "organization": organization,
@@ -54,11 +53,12 @@ def overview(request: HttpRequest, organization: Organization) -> HttpResponse:
 
 
 def _hours(organization: Organization) -> dict[str, object]:
-    """Return the minutes of the month of the newest entry, and those that are on no invoice yet."""
+    """Return the minutes in the month of the newest entry, and the unbilled minutes."""
     entries = TimeEntry.objects.filter(project__organization=organization)
     newest = entries.order_by("-day").values_list("day", flat=True).first()
     if newest is None:
         return {}
+
     month = entries.filter(day__year=newest.year, day__month=newest.month)
     unbilled = entries.filter(billable=True, invoice_line=None)
     return {

@@ -1,1 +1,1 @@
-"""Reports: asked for, or made by a schedule."""
+"""Reports, on request or by a schedule."""

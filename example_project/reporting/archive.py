@@ -1,4 +1,4 @@
-"""The reports of an organization, and its schedule for them."""
+"""The reports of an organization, and its report schedule."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from wellos_jobs import JobState
 from wellos_jobs.models import JobRecord, OrganizationReportSchedule
 
 MADE_BY = ("generate-report", "org-report")
-"""The jobs whose result is a report."""
+"""The names of jobs whose result is a report."""
 
 
 def reports_of(organization: Organization) -> QuerySet[JobRecord]:
-    """Return the jobs that have made a report of an organization, the newest first."""
+    """Return the completed report jobs of an organization, newest first."""
     jobs = JobRecord.objects.filter(
         organization_id=organization.pk, name__in=MADE_BY, state=JobState.COMPLETED
     )
@@ -21,5 +21,5 @@ def reports_of(organization: Organization) -> QuerySet[JobRecord]:
 
 
 def schedule_of(organization: Organization) -> OrganizationReportSchedule | None:
-    """Return when its report is made; None if nobody has set that."""
+    """Return the report schedule of an organization, or None."""
     return OrganizationReportSchedule.objects.filter(organization_id=organization.pk).first()

@@ -1,4 +1,4 @@
-"""Forms: ask for a report, and set when an organization's report is made."""
+"""Forms: request a report, and edit an organization's report schedule."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OFTEN = {
     "* * 1": "Every Monday",
     "1 * *": "On the first of the month",
 }
-"""The days, as a cron line ends, with their names for people."""
+"""Labels for the last three fields of a cron line."""
 FORMATS = [("pdf", "PDF"), ("csv", "CSV")]
 MOST_RECIPIENTS = 20
 
@@ -34,7 +34,7 @@ def report_choices() -> list[tuple[str, str]]:
 
 
 class ReportForm(forms.Form):
-    """Which report, about which days."""
+    """A report type and its date range."""
 
     report_type = forms.ChoiceField(label="Report", choices=report_choices)
     start = forms.DateField(
@@ -52,14 +52,13 @@ class ReportForm(forms.Form):
 
 
 def last_month() -> dict[str, date]:
-    """Return the first and the last day of the month before this one."""
+    """Return the first and last day of the previous month."""
     end = timezone.localdate().replace(day=1) - timedelta(days=1)
     return {"start": end.replace(day=1), "end": end}
 
 
 class ScheduleForm(forms.Form):
-    """When an organization's report is made, and who gets it. ``cleaned_data["cron"]`` is the line
-    that was meant."""
+    """An organization's report schedule. ``cleaned_data["cron"]`` is the resulting cron line."""
 
     often = forms.ChoiceField(label="When", choices=[*OFTEN.items(), (CUSTOM, "By a cron line")])
     at = forms.TimeField(
@@ -78,9 +77,9 @@ class ScheduleForm(forms.Form):
         label="Recipients",
         required=False,
         widget=forms.Textarea(attrs={"rows": 3}),
-        help_text="Mail addresses, one a line. Each gets a mail with a link.",
+        help_text="Email addresses, one on each line. Each gets an email with a link.",
     )
-    enabled = forms.BooleanField(label="Make the report by this schedule", required=False)
+    enabled = forms.BooleanField(label="Enabled", required=False)
 
     def __init__(self, organization: Organization, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -99,13 +98,13 @@ class ScheduleForm(forms.Form):
         addresses = list(dict.fromkeys(self.cleaned_data["recipients"].split()))
         if len(addresses) > MOST_RECIPIENTS:
             raise forms.ValidationError(
-                f"These are {len(addresses)} addresses: at most {MOST_RECIPIENTS}."
+                f"{len(addresses)} addresses are too many: use at most {MOST_RECIPIENTS}."
             )
         for address in addresses:
             try:
                 validate_email(address)
             except forms.ValidationError as error:
-                raise forms.ValidationError(f"{address} is not a mail address.") from error
+                raise forms.ValidationError(f"{address} is not an email address.") from error
         return addresses
 
     def clean(self) -> dict[str, Any]:
@@ -115,7 +114,7 @@ class ScheduleForm(forms.Form):
         return values
 
     def _line(self, values: dict[str, Any]) -> str | None:
-        """Return the cron line that the choices mean; None when they are wrong."""
+        """Return the cron line for the choices, or None if they are invalid."""
         often = values.get("often")
         if often == CUSTOM:
             try:
@@ -123,14 +122,14 @@ class ScheduleForm(forms.Form):
             except CronError as error:
                 self.add_error("line", str(error))
         elif often and values.get("at") is None and "at" not in self.errors:
-            self.add_error("at", "Say at what time.")
+            self.add_error("at", "Enter a time.")
         elif often and values.get("at") is not None:
             return f"{values['at'].minute} {values['at'].hour} {often}"
         return None
 
 
 def initial(schedule: OrganizationReportSchedule | None) -> dict[str, Any]:
-    """Return what the form shows of a schedule, or suggests where there is none."""
+    """Return the form's initial values for a schedule, or defaults if there is none."""
     if schedule is None:
         return {"often": "1 * *", "at": "07:00", "enabled": True}
     return {
@@ -145,7 +144,7 @@ def initial(schedule: OrganizationReportSchedule | None) -> dict[str, Any]:
 
 
 def _choices(line: str) -> dict[str, str]:
-    """Return the friendly choices that mean a line, if there are some."""
+    """Return the choices that are equivalent to a cron line."""
     found = re.fullmatch(r"(\d{1,2}) (\d{1,2}) (.+)", line)
     if found is None or found[3] not in OFTEN:
         return {"often": CUSTOM}

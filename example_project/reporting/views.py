@@ -1,4 +1,4 @@
-"""Reports of an organization: ask for one, open those that there are, and set the schedule."""
+"""Reports of an organization: request, open and schedule them."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ RUNS = 5
 @for_members
 @require_http_methods(["GET", "HEAD", "POST"])
 def report_list(request: HttpRequest, organization: Organization) -> HttpResponse:
-    """Show the reports; take the wish for another, and lead to the page on which its progress is
-    seen."""
+    """List the reports; enqueue a new one and redirect to the page with its progress."""
     form = ReportForm(request.POST or None, initial=last_month())
     if request.method == "POST" and form.is_valid():
         wanted = form.cleaned_data
@@ -56,7 +55,7 @@ def report_list(request: HttpRequest, organization: Organization) -> HttpRespons
 @for_members
 @require_safe
 def open_report(request: HttpRequest, organization: Organization, pk: object) -> HttpResponse:
-    """Lead to the file of a report, wherever the storage keeps it."""
+    """Redirect to the file of a report."""
     job = get_object_or_404(reports_of(organization), pk=pk)
     return redirect(url_of(f"reports/{job.pk}.{job.data.get('format', 'pdf')}"))
 
@@ -87,10 +86,10 @@ def schedule_preview(request: HttpRequest, organization: Organization) -> HttpRe
 @for_members
 @require_POST
 def remove(request: HttpRequest, organization: Organization) -> HttpResponse:
-    """Take the schedule away."""
+    """Remove the schedule."""
     if remove_schedule(f"org-report:{organization.pk}"):
         messages.success(
-            request, "The schedule is removed: no report is made until you set another."
+            request, "The schedule was removed: no more reports are made until you add another."
         )
     return redirect("report-schedule", organization.pk)
 
@@ -98,7 +97,7 @@ def remove(request: HttpRequest, organization: Organization) -> HttpResponse:
 @for_members
 @require_POST
 def run_schedule(request: HttpRequest, organization: Organization) -> HttpResponse:
-    """Make the schedule's report now, beside its calendar."""
+    """Make the scheduled report now, as an extra run."""
     row = schedule_of(organization)
     if row is None:
         raise Http404
@@ -107,7 +106,7 @@ def run_schedule(request: HttpRequest, organization: Organization) -> HttpRespon
 
 
 def preview_of(form: ScheduleForm) -> dict[str, Any]:
-    """Return the line of a form in words, with its next runs; nothing if it cannot be meant yet."""
+    """Return the schedule of a form in words, with its next runs; empty if it is invalid."""
     form.full_clean()
     line = form.cleaned_data.get("cron")
     if not line:

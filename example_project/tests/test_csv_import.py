@@ -75,7 +75,7 @@ def test_good_lines_become_entries_and_bad_ones_are_told_with_their_number(
     )
     assert (second.project, second.billable) == (website, False)
     assert [(line.number, line.fault) for line in made.rejected_lines.all()] == [
-        (5, "day: Write it like 2026-11-24."),
+        (5, "day: Write it as 2026-11-24."),
         (6, "project: There is no project 'Moon base'."),
         (
             7,
@@ -146,7 +146,7 @@ def test_lines_are_read_once_each_over_the_chunks() -> None:
     [
         (b"", "The submitted file is empty."),
         (HEADING.encode(), "has 0 lines"),
-        (b"a,b\r\n1,2", "Its first line must be id,day,project,description,minutes,billable"),
+        (b"a,b\r\n1,2", "The first line must be id,day,project,description,minutes,billable"),
         (b"\xff\xfe\x00", "not a text file in UTF-8"),
         (f'{HEADING}\r\n"1,2'.encode(), "not a CSV file"),
         (f"{HEADING}\r\n{'x' * 200_000},2".encode(), "not a CSV file"),
@@ -199,9 +199,7 @@ def test_what_is_left_of_an_import_is_cancelled(client: Client, website: Project
         "rejected": 0,
         "left_out": 2 * CHUNK,
     }
-    assert (
-        "Stopped before the end" in client.get(f"/o/acme/time/imports/{made.pk}/").content.decode()
-    )
+    assert "Not completed" in client.get(f"/o/acme/time/imports/{made.pk}/").content.decode()
 
 
 @pytest.mark.parametrize(("path", "queries"), [("", 8), ("progress", 7)])

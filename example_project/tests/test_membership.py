@@ -13,7 +13,7 @@ from django.urls import URLPattern, reverse
 from example_project.accounts.models import User
 from example_project.organizations.models import Organization
 from example_project.timesheets.models import CsvImport
-from example_project.urls import of_an_organization
+from example_project.urls import organization_urls
 from wellos_jobs import Batch
 from wellos_jobs.contrib.reports import generate_report
 from wellos_jobs.models import JobRecord
@@ -32,7 +32,7 @@ def path_of(pattern: URLPattern, slug: str, **known: Any) -> str:
     return reverse(pattern.name, kwargs={"slug": slug, **arguments})
 
 
-@pytest.mark.parametrize("pattern", of_an_organization, ids=lambda pattern: pattern.name)
+@pytest.mark.parametrize("pattern", organization_urls, ids=lambda pattern: pattern.name)
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_no_page_of_another_organization_exists(
     client: Client, fjord: Organization, pattern: URLPattern, method: str
@@ -41,7 +41,7 @@ def test_no_page_of_another_organization_exists(
     assert getattr(client, method)(path_of(pattern, "fjord")).status_code == 404
 
 
-@pytest.mark.parametrize("pattern", of_an_organization, ids=lambda pattern: pattern.name)
+@pytest.mark.parametrize("pattern", organization_urls, ids=lambda pattern: pattern.name)
 def test_strangers_are_sent_to_the_login(acme: Organization, pattern: URLPattern) -> None:
     response = Client().get(path_of(pattern, "acme"))
     assert response.status_code == 302
@@ -75,7 +75,7 @@ def test_a_guessed_id_under_the_own_organization_is_not_found(
     }
     with_ids = {
         pattern.name: pattern
-        for pattern in of_an_organization
+        for pattern in organization_urls
         if "pk" in pattern.pattern.converters
     }
     assert with_ids.keys() == ids.keys()
@@ -131,7 +131,7 @@ def test_members_land_in_their_organization_and_others_are_told(client: Client, 
     assert b"You belong to no organization yet" in alone.get("/").content
 
 
-@pytest.mark.parametrize("pattern", of_an_organization, ids=lambda pattern: pattern.name)
+@pytest.mark.parametrize("pattern", organization_urls, ids=lambda pattern: pattern.name)
 def test_a_page_that_changes_something_wants_a_post_with_its_token(
     client: Client, ada: User, pattern: URLPattern
 ) -> None:

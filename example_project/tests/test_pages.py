@@ -261,7 +261,7 @@ def test_the_schedule_of_an_organization_is_set_changed_and_removed(client: Clie
     client.post("/o/acme/reports/schedule/remove")
     assert not OrganizationReportSchedule.objects.exists()
     page = client.get("/o/acme/reports/schedule").content.decode()
-    assert "no report is made until you set" in page
+    assert "no more reports are made until you add" in page
     client.post("/o/acme/reports/schedule", SCHEDULE)
     assert schedule().cron == "30 6 * * 1"
 
@@ -271,9 +271,9 @@ def test_the_schedule_of_an_organization_is_set_changed_and_removed(client: Clie
     [
         ({"often": "custom", "line": "61 * * * *"}, "minute"),
         ({"often": "custom", "line": ""}, "cron line"),
-        ({"at": ""}, "Say at what time."),
+        ({"at": ""}, "Enter a time."),
         ({"at": "25:00"}, "Enter a valid time."),
-        ({"recipients": "a@acme.example nobody"}, "nobody is not a mail address."),
+        ({"recipients": "a@acme.example nobody"}, "nobody is not an email address."),
         ({"recipients": " ".join(f"{n}@acme.example" for n in range(21))}, "at most 20"),
         ({"time_zone": "Mars/Base"}, "Mars/Base"),
     ],

@@ -1,1 +1,1 @@
-"""Timesheets: projects, and the time worked on them."""
+"""Timesheets: projects and time entries."""

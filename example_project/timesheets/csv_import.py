@@ -1,5 +1,4 @@
-"""A CSV file of time entries is imported as a batch: chunks of lines as jobs, and at the end one
-that sums up."""
+"""Import a CSV file of time entries as a batch: a job for each chunk of lines, then a summary."""
 
 from __future__ import annotations
 
@@ -21,17 +20,17 @@ from .models import CsvImport, ImportedChunk, Project, RejectedLine, TimeEntry
 
 QUEUE = "batch"
 CHUNK = 250
-"""Lines that one job imports."""
+"""Lines imported by one job."""
 
 
 @transaction.atomic
 def start_import(
     organization: Organization, user: User, file: UploadedFile, lines: int
 ) -> CsvImport:
-    """Store an uploaded file and enqueue the batch that imports it: all of it or, if anything
-    fails, nothing.
+    """Store an uploaded file and enqueue the batch that imports it, in one transaction.
 
-    The jobs carry the import's key and a range of lines; the lines stay in the storage.
+    The jobs' data is the import's key and the first line of the chunk; the lines stay in the
+    storage.
     """
     stored = store(f"imports/{uuid.uuid4()}.csv", file)
     csv_import = CsvImport.objects.create(
@@ -41,12 +40,14 @@ def start_import(
         stored_as=stored.name,
         lines=lines,
     )
+
     summary = summarise_import.with_data(import_id=csv_import.pk)
     with Batch(
         name=f"import of {file.name}", on_complete=summary, organization=organization.pk
     ) as batch:
         rows = [{"import_id": csv_import.pk, "start": start} for start in range(0, lines, CHUNK)]
         batch.enqueue_bulk(import_chunk, rows)
+
     csv_import.batch_id = batch.id
     csv_import.save(update_fields=["batch_id"])
     return csv_import
@@ -54,10 +55,10 @@ def start_import(
 
 @job("import-csv-chunk", queue=QUEUE, max_attempts=3, timeout=120)
 def import_chunk(import_id: int, start: int) -> dict[str, int]:
-    """Import some lines; return how many were imported, known before, and rejected.
+    """Import a chunk of lines; return the numbers of imported, known and rejected lines.
 
-    Entries and outcome are stored in one transaction: a run that was cut short has stored nothing,
-    and one that is repeated after its end finds the outcome.
+    Entries and result are stored in one transaction. So an interrupted run has stored nothing, and
+    a repeated run finds the result.
     """
     csv_import = CsvImport.objects.filter(pk=import_id).first()
     if csv_import is None:
@@ -69,7 +70,7 @@ def import_chunk(import_id: int, start: int) -> dict[str, int]:
 
 @job("summarise-csv-import", queue=QUEUE)
 def summarise_import(import_id: int) -> dict[str, int]:
-    """Write what became of a file, once nothing of its batch is open any more; return it."""
+    """Store the totals of an import at the end of its batch, and return them."""
     with transaction.atomic():
         csv_import = CsvImport.objects.select_for_update().get(pk=import_id)
         found = csv_import.so_far()
@@ -92,16 +93,16 @@ def _store(csv_import: CsvImport, start: int) -> ImportedChunk:
             lines += 1
             try:
                 entry = csv_lines.entry(line, projects, csv_import.uploaded_by_id)
-            except csv_lines.FaultyLine as error:
+            except csv_lines.InvalidLine as error:
                 rejected.append(
                     RejectedLine(csv_import=csv_import, number=number, fault=str(error)[:300])
                 )
             else:
                 entries.setdefault((entry.project, entry.external_id or ""), entry)
+
     new = _unknown(list(entries.values()))
-    TimeEntry.objects.bulk_create(
-        new
-    )  # fails if another chunk has just stored one of them: then this one runs again
+    # Raises IntegrityError if another chunk stores one of them meanwhile; the job is then retried.
+    TimeEntry.objects.bulk_create(new)
     RejectedLine.objects.bulk_create(rejected)
     return ImportedChunk.objects.create(
         csv_import=csv_import,
@@ -113,19 +114,18 @@ def _store(csv_import: CsvImport, start: int) -> ImportedChunk:
 
 
 def _unknown(entries: list[TimeEntry]) -> list[TimeEntry]:
-    """Return the entries that are not here yet."""
+    """Return the entries that are not stored yet."""
     keys = [entry.external_id for entry in entries]
     stored = TimeEntry.objects.filter(
         project__in={entry.project for entry in entries}, external_id__in=keys
     )
-    here = set(stored.values_list("project_id", "external_id"))
-    return [entry for entry in entries if (entry.project_id, entry.external_id) not in here]
+    known = set(stored.values_list("project_id", "external_id"))
+    return [entry for entry in entries if (entry.project_id, entry.external_id) not in known]
 
 
 def _in_use(names: Sequence[str]) -> Iterable[str]:
     return CsvImport.objects.filter(stored_as__in=names).values_list("stored_as", flat=True)
 
 
-orphans.register(
-    "imports/", _in_use
-)  # a file whose upload was rolled back, or whose organization has gone
+# Deletes files whose upload was rolled back or whose organization was deleted.
+orphans.register("imports/", _in_use)

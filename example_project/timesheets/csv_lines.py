@@ -1,4 +1,4 @@
-"""Time entries as lines of a CSV file: how they are read, checked and written. No jobs here."""
+"""Read, validate and write time entries as lines of a CSV file."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ DAY = 24 * 60
 
 
 class LineForm(forms.Form):
-    """What a line must say. ``id`` is the entry's key where it comes from: a line that comes again
-    is known by it."""
+    """Validates a line. ``id`` is the entry's key in its source, used to recognize it again."""
 
     id = forms.CharField(max_length=64)
     day = forms.DateField(
-        input_formats=["%Y-%m-%d"], error_messages={"invalid": "Write it like 2026-11-24."}
+        input_formats=["%Y-%m-%d"], error_messages={"invalid": "Write it as 2026-11-24."}
     )
     project = forms.CharField()
     description = forms.CharField(max_length=200)
@@ -33,34 +32,33 @@ class LineForm(forms.Form):
     billable = forms.ChoiceField(choices=[(answer, answer) for answer in ANSWERS])
 
 
-class FaultyLine(ValueError):
-    """A line that cannot be imported; the text says what to mend."""
+class InvalidLine(ValueError):
+    """A line cannot be imported; the message names the column."""
 
 
 def check_file(file: IO[bytes]) -> int:
-    """Return the number of lines below the heading.
+    """Return the number of lines after the header.
 
     Raises:
-        ValueError: it is no such file; the text is for whoever uploaded it.
+        ValueError: the file is not such a CSV file; the message is for the user.
     """
     text = io.TextIOWrapper(file, "utf-8-sig", newline="")
     try:
         lines = csv.reader(text, strict=True)
         heading = tuple(column.strip().lower() for column in next(lines, []))
         if heading != COLUMNS:
-            raise ValueError(f"Its first line must be {','.join(COLUMNS)}")
+            raise ValueError(f"The first line must be {','.join(COLUMNS)}")
         return sum(1 for _ in lines)
     except UnicodeDecodeError as error:
-        raise ValueError("It is not a text file in UTF-8") from error
+        raise ValueError("The file is not UTF-8 text") from error
     except csv.Error as error:
-        raise ValueError(f"It is not a CSV file: {error}") from error
+        raise ValueError(f"The file is not valid CSV: {error}") from error
     finally:
-        text.detach()  # else the file is closed with it
+        text.detach()  # otherwise the file would be closed
 
 
 def read(file: IO[bytes], start: int, count: int) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield some of the lines, with their numbers in the file; ``start`` 0 is the one below the
-    heading."""
+    """Yield ``count`` lines with their line numbers; ``start`` 0 is the line after the header."""
     lines = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
     for line in islice(lines, start + 1, start + 1 + count):
         yield lines.line_num, dict(zip(COLUMNS, line, strict=False))
@@ -69,20 +67,21 @@ def read(file: IO[bytes], start: int, count: int) -> Iterator[tuple[int, dict[st
 def entry(
     line: Mapping[str, str], projects: Mapping[str, Project], user_id: int | None
 ) -> TimeEntry:
-    """Return the entry that a line spells, not saved yet.
+    """Return an unsaved entry for a line.
 
     Raises:
-        FaultyLine: a column is missing or wrong, or there is no such project.
+        InvalidLine: a column is missing or invalid, or the project does not exist.
     """
     form = LineForm({**line, "billable": line.get("billable", "").strip().lower()})
     if not form.is_valid():
-        raise FaultyLine(
-            " ".join(f"{column}: {faults[0]}" for column, faults in form.errors.items())
-        )
+        errors = (f"{column}: {messages[0]}" for column, messages in form.errors.items())
+        raise InvalidLine(" ".join(errors))
+
     values = form.cleaned_data
     project = projects.get(values["project"].casefold())
     if project is None:
-        raise FaultyLine(f"project: There is no project {values['project']!r}.")
+        raise InvalidLine(f"project: There is no project {values['project']!r}.")
+
     return TimeEntry(
         project=project,
         user_id=user_id,
@@ -95,7 +94,7 @@ def entry(
 
 
 def sample(projects: Iterable[Project], lines: int) -> Iterator[str]:
-    """Yield the lines of a file to try: two of them are wrong, to show what becomes of those."""
+    """Yield the lines of a sample file, two of which are invalid."""
     names = [project.name for project in projects] or ["Website"]
     today = timezone.localdate()
     yield f"{','.join(COLUMNS)}\r\n"

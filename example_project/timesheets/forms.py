@@ -1,4 +1,4 @@
-"""The form that takes a CSV file."""
+"""The form for uploading a CSV file."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ MOST_LINES = 50_000
 
 
 class CsvForm(forms.Form):
-    """Checks the file as a whole; its lines are checked by the jobs. ``lines`` says how many there
-    are."""
+    """Validates the file; the jobs validate its lines. ``lines`` is their number."""
 
     file = forms.FileField(
         label="CSV file",
@@ -30,7 +29,7 @@ class CsvForm(forms.Form):
         file: UploadedFile = self.cleaned_data["file"]
         if (file.size or 0) > MOST_BYTES:
             raise forms.ValidationError(
-                f"The file has more than {filesizeformat(MOST_BYTES)}: split it."
+                f"The file is larger than {filesizeformat(MOST_BYTES)}: split it."
             )
         try:
             self.lines = csv_lines.check_file(file)

@@ -1,5 +1,4 @@
-"""Project, which is done for a customer; TimeEntry, a piece of work on one; CsvImport, a file of
-them."""
+"""Project, TimeEntry, and CsvImport with its results."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from django.utils import timezone
 
 
 class Project(models.Model):
-    """Work for one customer of an organization, at one rate an hour."""
+    """Work for a customer of an organization, at an hourly rate."""
 
     organization = models.ForeignKey(
         "organizations.Organization", on_delete=models.CASCADE, related_name="projects"
@@ -38,7 +37,7 @@ class Project(models.Model):
 
 
 class TimeEntry(models.Model):
-    """Minutes worked on one day. ``external_id`` is its key in the system it was imported from."""
+    """Minutes worked on a day. ``external_id`` is the key in the system it was imported from."""
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="entries")
     user = models.ForeignKey(
@@ -75,11 +74,9 @@ class TimeEntry(models.Model):
 
 
 class CsvImport(models.Model):
-    """A file of time entries that somebody uploaded. Its lines are imported by a batch of jobs, a
-    chunk of lines each.
+    """An uploaded file of time entries, imported by a batch of jobs with a chunk of lines each.
 
-    The counters are written when the batch is done; until then ``so_far`` adds up what its chunks
-    have written.
+    The counters are written at the end of the batch. Before that, ``so_far`` adds up the chunks.
     """
 
     organization = models.ForeignKey(
@@ -106,20 +103,22 @@ class CsvImport(models.Model):
 
     @property
     def left_out(self) -> int:
-        """Lines that no job came to: their chunk was cancelled, or has failed."""
+        """Number of lines that were not processed, because their job was cancelled or failed."""
         return self.lines - self.imported - self.known - self.rejected
 
     def so_far(self) -> dict[str, int]:
-        """Add up what the chunks have done."""
+        """Add up the results of the finished chunks."""
         names = ("imported", "known", "rejected")
         sums = self.chunks.aggregate(**{name: models.Sum(name, default=0) for name in names})
         return {name: int(value) for name, value in sums.items()}
 
 
 class ImportedChunk(models.Model):
-    """What became of some lines. Written in the transaction that stores their entries, so a run
-    that is repeated
-    finds it and does nothing."""
+    """The result of a chunk of lines.
+
+    It is written in the transaction that stores the entries, so that a repeated run finds it and
+    does nothing.
+    """
 
     csv_import = models.ForeignKey(CsvImport, on_delete=models.CASCADE, related_name="chunks")
     start = models.PositiveIntegerField()
@@ -137,7 +136,7 @@ class ImportedChunk(models.Model):
 
 
 class RejectedLine(models.Model):
-    """A line that could not be imported, and why."""
+    """A line that could not be imported, with the reason."""
 
     csv_import = models.ForeignKey(
         CsvImport, on_delete=models.CASCADE, related_name="rejected_lines"

@@ -1,4 +1,4 @@
-"""Time entries: the list, and the import of a CSV file with its progress."""
+"""Time entries: list, and CSV import with its progress."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAGE = 50
 LATEST_IMPORTS = 5
 FAULTS_SHOWN = 100
 SAMPLES = {"small": 24, "big": 10_000}
-"""Lines of the files to try."""
+"""Numbers of lines in the sample files."""
 
 
 @for_members
@@ -47,7 +47,7 @@ def entry_list(request: HttpRequest, organization: Organization) -> HttpResponse
 @for_members
 @require_http_methods(["GET", "HEAD", "POST"])
 def import_entries(request: HttpRequest, organization: Organization) -> HttpResponse:
-    """Take a CSV file, and start the batch that imports it."""
+    """Upload a CSV file and start the batch that imports it."""
     form = CsvForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
         csv_import = start_import(organization, request.user, form.cleaned_data["file"], form.lines)
@@ -62,7 +62,7 @@ def import_entries(request: HttpRequest, organization: Organization) -> HttpResp
 @for_members
 @require_safe
 def sample_csv(request: HttpRequest, organization: Organization, size: str) -> HttpResponse:
-    """Send a file to try the import with."""
+    """Send a sample file for trying out the import."""
     if size not in SAMPLES:
         raise Http404
     lines = SAMPLES[size]
@@ -76,7 +76,7 @@ def sample_csv(request: HttpRequest, organization: Organization, size: str) -> H
 @for_members
 @require_safe
 def import_page(request: HttpRequest, organization: Organization, pk: int) -> HttpResponse:
-    """Show how far an import is, or what came of it."""
+    """Show the progress or the result of an import."""
     csv_import = get_object_or_404(organization.csv_imports.select_related("uploaded_by"), pk=pk)
     faults = csv_import.rejected_lines.all()[:FAULTS_SHOWN]
     context = {"organization": organization, "faults": faults, **_progress(csv_import)}
@@ -86,7 +86,7 @@ def import_page(request: HttpRequest, organization: Organization, pk: int) -> Ht
 @for_members
 @require_safe
 def import_progress(request: HttpRequest, organization: Organization, pk: int) -> HttpResponse:
-    """Answer with the part of the page that changes."""
+    """Return the part of the page that is refreshed."""
     csv_import = get_object_or_404(organization.csv_imports, pk=pk)
     context = {"organization": organization, **_progress(csv_import)}
     return render(request, "timesheets/parts/import_progress.html", context)
@@ -95,7 +95,7 @@ def import_progress(request: HttpRequest, organization: Organization, pk: int) -
 @for_members
 @require_POST
 def cancel_import(request: HttpRequest, organization: Organization, pk: int) -> HttpResponse:
-    """Cancel what is left of an import. What was imported stays."""
+    """Cancel the remaining jobs of an import. Imported entries are kept."""
     csv_import = get_object_or_404(organization.csv_imports, pk=pk)
     try:
         count = operations.cancel_batch(
@@ -109,7 +109,7 @@ def cancel_import(request: HttpRequest, organization: Organization, pk: int) -> 
 
 
 def _progress(csv_import: CsvImport) -> dict[str, Any]:
-    """Return the import and, while it runs, what its chunks and its batch have come to."""
+    """Return the import and, while it is running, the progress of its chunks and its batch."""
     if csv_import.finished_at is not None:
         return {"csv_import": csv_import, "running": False}
     so_far = csv_import.so_far()

@@ -226,7 +226,7 @@ def test_a_csv_file_of_ten_thousand_lines_is_imported_as_a_batch(
         ("Imported", "9998"),
         ("Here before", "0"),
         ("Rejected", "2"),
-        ("Left out", "0"),
+        ("Not processed", "0"),
     ):
         assert page.locator("dl div", has_text=term).locator("dd").inner_text() == number
     rows = page.locator("tbody tr").all_inner_texts()
@@ -236,7 +236,7 @@ def test_a_csv_file_of_ten_thousand_lines_is_imported_as_a_batch(
     ]
     axe(page)
     narrow(page)
-    page.get_by_role("link", name="To the time entries").click()
+    page.get_by_role("link", name="Back to the time entries").click()
     page.get_by_role("heading", name="10").first.wait_for()
 
 
@@ -258,8 +258,8 @@ def test_an_import_is_cancelled_and_says_what_was_left_out(demo: Demo, visit: Vi
         page.get_by_text("1 jobs were cancelled.").wait_for()
     finally:
         resume(demo, "batch")
-    page.get_by_role("heading", name="Stopped before the end").wait_for(timeout=PATIENCE)
-    assert page.locator("dl div", has_text="Left out").locator("dd").inner_text() == "24"
+    page.get_by_role("heading", name="Not completed").wait_for(timeout=PATIENCE)
+    assert page.locator("dl div", has_text="Not processed").locator("dd").inner_text() == "24"
 
 
 def test_two_organizations_cannot_see_each_others_jobs(demo: Demo, visit: Visit) -> None:

@@ -1,4 +1,4 @@
-"""For the templates of mails: whose account a mail is about."""
+"""Template tags for emails."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ register = template.Library()
 
 @register.simple_tag
 def account(user_id: object) -> dict[str, Any]:
-    """Return with which name a user logs in, and the link that confirms the address, if that is
-    still to be done."""
+    """Return the username, and the confirmation link if the address is not confirmed yet."""
     user = User.objects.filter(pk=user_id).first() if user_id else None
     if user is None:
         return {}
