@@ -55,8 +55,7 @@ def main() -> int:
 
 
 def fill(rows: int) -> None:
-    """Make jobs, their attempts, dead letters, audit entries and statistics, if they are not there
-    yet."""
+    """Create jobs, attempts, dead letters, audit entries and statistics, unless they exist."""
     from django.db import connection
 
     from wellos_jobs.models import JobRecord
@@ -181,7 +180,7 @@ def entry(job: Any) -> Any:
 
 
 def fill_few() -> None:
-    """Make what there are few of, once: people, schedules, saved views and operations."""
+    """Create the small tables: users, schedules, saved views and operations."""
     from django.contrib.auth import get_user_model
 
     from wellos_jobs.models import BulkOperation, SavedView, Schedule
@@ -213,8 +212,7 @@ def fill_few() -> None:
 
 
 def fill_statistics() -> None:
-    """Counts of each queue and one of its names: by minute of a day, by hour of two weeks, by day
-    of 90."""
+    """Return statistics of each queue by minute (a day), hour (two weeks) and day (90 days)."""
     from wellos_jobs import conf
     from wellos_jobs.models.statistic import BUCKETS, DAY, HOUR, MINUTE
 
@@ -245,8 +243,7 @@ def fill_statistics() -> None:
 
 
 def measure(*, strict: bool) -> int:
-    """Ask each page a few times; print the median and the best server time, and the number of
-    queries."""
+    """Request each page several times; print median and best server time, and query count."""
     from django.contrib.auth import get_user_model
     from django.db import connection
     from django.test import Client
@@ -258,9 +255,8 @@ def measure(*, strict: bool) -> int:
     root = users.filter(username="root").first() or users.create_superuser("root")
     client = Client(raise_request_exception=False)
     client.force_login(root)
-    print(
-        f"\n{connection.vendor}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} when it began\n"
-    )
+    load = os.getloadavg()[0]
+    print(f"\n{connection.vendor}, {os.cpu_count()} cores, load {load:.1f} at the start\n")
     print(f"| {'page':<58} | {'median':>8} | {'best':>8} | queries |")
     print(f"|{'-' * 60}|{'-' * 9}:|{'-' * 9}:|--------:|")
     bad = 0
@@ -278,11 +274,10 @@ def measure(*, strict: bool) -> int:
         is_bad = status != 200 or (strict and median > PROMISED)
         bad += is_bad
         remark = f"  <- {status}" if is_bad else ""
-        print(
-            f"| {visit.label:<58} | {median * 1000:>5.0f} ms | {min(seconds) * 1000:>5.0f} ms | {queries:>7} |{remark}",
-            flush=True,
-        )
-    print(f"\nload {os.getloadavg()[0]:.1f} when it ended")
+        times = f"{median * 1000:>5.0f} ms | {min(seconds) * 1000:>5.0f} ms"
+        print(f"| {visit.label:<58} | {times} | {queries:>7} |{remark}", flush=True)
+
+    print(f"\nload {os.getloadavg()[0]:.1f} at the end")
     print(f"{bad} pages break the promise" if bad else "all pages keep the promise")
     return 1 if bad else 0
 

@@ -1,4 +1,4 @@
-"""Which pages of the admin are measured, and with which filters, searches and acts."""
+"""The measured pages of the admin, with filters, searches and actions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALL_THAT_MATCH = {"select_across": "1", "_selected_action": "1"}
 
 @dataclass(frozen=True)
 class Visit:
-    """One address, in words, and what is sent to it; nothing is sent with a GET."""
+    """A request: its label, its URL, and the POST data (empty for a GET)."""
 
     label: str
     url: str
@@ -24,7 +24,7 @@ class Visit:
 
 
 def visits() -> Iterator[Visit]:
-    """Yield all of them. The database has to be filled."""
+    """Yield all requests. The database has to be filled."""
     yield Visit("overview, as a table", page("queues"))
     yield Visit("overview, as cards", page("queues", **{"as": "cards"}))
     yield Visit("JSON of all queues", page("queues_stats"))
@@ -117,7 +117,7 @@ def jobs() -> Iterator[Visit]:
 
 
 def letters() -> Iterator[Visit]:
-    """Yield the workbench, the list of dead letters, their pages and a confirmation."""
+    """Yield the pages of faults and dead letters, and a confirmation."""
     name, oldest = "deadletter_changelist", DeadLetter.objects.order_by("created_at")[0]
     yield Visit("dead letters by fault", page("faults"))
     for label, given in (
@@ -141,11 +141,11 @@ def letters() -> Iterator[Visit]:
 
 
 def page(name: str, /, *arguments: Any, **query: str) -> str:
-    """Return the address of a page by its name, with a query string."""
+    """Return the URL of a page by its name, with a query string."""
     url = reverse(f"admin:wellos_jobs_{name}", args=arguments)
     return f"{url}?{urlencode(query)}" if query else url
 
 
 def first(rows: Any) -> Any:
-    """Return the key of the first row."""
+    """Return the primary key of the first row."""
     return rows.values_list("pk", flat=True)[0]

@@ -1,5 +1,4 @@
-"""A project for measuring the admin: the database that DATABASE_URL names, or SQLite, and the Redis
-of REDIS_URL."""
+"""Settings for measuring the admin, with DATABASE_URL (or SQLite) and REDIS_URL."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The admin, to be measured."""
+"""URLs of the measured admin."""
 
 from django.contrib import admin
 from django.urls import path

@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def main() -> int:
 
 
 def fairness() -> Iterator[Row]:
-    """One organization with very many jobs, and one that comes after them with ten."""
+    """One organization enqueues very many jobs, then another enqueues ten."""
     few = median_claim(FEW_WAITING)
     many = median_claim(WAITING)
     last = place_of_last()
@@ -79,8 +80,7 @@ def fairness() -> Iterator[Row]:
 
 
 def median_claim(waiting: int) -> float:
-    """Fill the queue with this many jobs of one organization; return what a claim takes, in
-    seconds."""
+    """Fill the queue with jobs of one organization; return the seconds that a claim takes."""
     clean()
     enqueue("big", waiting)
     worker = claimer()
@@ -88,8 +88,7 @@ def median_claim(waiting: int) -> float:
 
 
 def place_of_last() -> int:
-    """Enqueue the few jobs of a small organization behind all others; return which claim got the
-    last of them."""
+    """Enqueue the jobs of the small organization; return the number of claims until its last."""
     enqueue("small", SMALL)
     worker, found, place = claimer(), 0, 0
     while found < SMALL:
@@ -111,7 +110,7 @@ def enqueue(organization: str, count: int) -> None:
 
 
 def claimer(queue: str = "fair") -> Any:
-    """Return a worker's side of the claims, without the worker."""
+    """Return the claims of a worker, without a worker process."""
     from wellos_jobs import broker
     from wellos_jobs.broker import keys, rq_workers
     from wellos_jobs.broker.claims import Claimer
@@ -127,7 +126,7 @@ def claimer(queue: str = "fair") -> Any:
 
 
 def parked() -> Iterator[Row]:
-    """What the end of a run costs when its slot goes to the next of many that are parked."""
+    """Measure the end of a run whose slot goes to the next of many parked jobs."""
     few, many = (median_handover(waiting) for waiting in (FEW_WAITING, JOBS))
     growth = many / few
     yield f"slot handed on, {FEW_WAITING:,} parked", f"{few * 1e6:.0f} us", "1.0", True
@@ -161,24 +160,24 @@ def median_handover(waiting: int) -> float:
 
 
 def kills(runs: Path) -> Iterator[Row]:
-    """Four workers, a limit of three, and every moment one of them dies."""
+    """Run four workers with a limit of three, and keep killing workers."""
     from benchmarks.jobs import MOST_LIMITED, limited
     from wellos_jobs.models import JobRecord
 
     clean()
     for _ in range(JOBS // CHUNK):
         limited.enqueue_bulk([{"runs": str(runs)}] * CHUNK)
+
     deaths: dict[int, float] = {}
     begun = time.monotonic()
     with rqworker("--processes", "4") as supervisor:
         while not runs.exists() or JobRecord.objects.exclude(state="completed").exists():
             if time.monotonic() - begun > LONGEST:
-                states = list(JobRecord.objects.values_list("state", flat=True))
-                raise SystemExit(
-                    f"after {LONGEST:.0f} s: { ({state: states.count(state) for state in set(states)}) }"
-                )
+                states = Counter(JobRecord.objects.values_list("state", flat=True))
+                raise SystemExit(f"after {LONGEST:.0f} s: {dict(states)}")
             time.sleep(KILL_EVERY)
             kill_one(runs, supervisor.pid, deaths)
+
     seconds = time.monotonic() - begun
     most = most_at_once(runs, deaths)
     done = JobRecord.objects.filter(state="completed").count()
@@ -193,7 +192,7 @@ def kills(runs: Path) -> Iterator[Row]:
 
 
 def kill_one(runs: Path, supervisor: int, deaths: dict[int, float]) -> None:
-    """Kill a worker, chosen by the runs that began last, and note when its run ended by that."""
+    """Kill a worker with a recent run, and record when the run ended."""
     if not runs.exists():
         return
     ran = {json.loads(line)["pid"] for line in runs.read_text().splitlines()[-40:]}
@@ -204,8 +203,7 @@ def kill_one(runs: Path, supervisor: int, deaths: dict[int, float]) -> None:
 
 
 def most_at_once(runs: Path, deaths: dict[int, float]) -> int:
-    """The largest number of runs under way at one time; one without an end ended when its worker
-    was killed."""
+    """Return the largest number of concurrent runs; a killed worker ends its run."""
     begun: dict[tuple[int, str, int], float] = {}
     moments: list[tuple[float, int]] = []
     for line in runs.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""The jobs that are measured."""
+"""The measured jobs."""
 
 import json
 import os
@@ -16,12 +16,12 @@ def noop() -> None:
 
 
 def plain_noop() -> None:
-    """The same for stock RQ."""
+    """The same for RQ's own worker."""
 
 
 @job("benchmark-victim")
 def victim(folder: str) -> None:
-    """Write the pid and the moment of this run's start; the first run waits to be killed."""
+    """Write pid and start time of this run; the first run waits to be killed."""
     runs = Path(folder)
     first = not (runs / "1").exists()
     name = "1" if first else "2"
@@ -34,7 +34,7 @@ def victim(folder: str) -> None:
 
 @job("benchmark-limited", limits=[Concurrency(MOST_LIMITED)], max_attempts=50)
 def limited(runs: str = "") -> None:
-    """Note start and end of this run as lines of a file."""
+    """Append start and end of this run to a file."""
     note(runs, "started")
     time.sleep(0.003)
     note(runs, "ended")

@@ -56,11 +56,11 @@ def main() -> int:
 
 
 Row = tuple[str, str, str, bool]
-"""What was measured, the value, how it compares, and whether the promise is kept."""
+"""Name of the measurement, value, comparison, and whether it is within its limit."""
 
 
 def throughput() -> Iterator[Row]:
-    """No-op jobs a second of one worker process, ours and RQ's, in turns."""
+    """Measure no-op jobs a second of one worker process, ours and RQ's, alternately."""
     ours, peer = [], []
     for _ in range(RUNS):
         peer.append(stock_worker())
@@ -114,7 +114,7 @@ def stock_worker() -> float:
 
 
 def enqueueing() -> Iterator[Row]:
-    """What a caller pays: one row and one push a job, against RQ's enqueue without any row."""
+    """Measure enqueueing, one row and one push for each job, against RQ's enqueue."""
     from rq import Queue
     from rq.serializers import JSONSerializer
 
@@ -134,8 +134,7 @@ def enqueueing() -> Iterator[Row]:
 
 
 def due_at_once() -> Iterator[Row]:
-    """One pass of the clock over schedules that are all due: rows, and pushed to Redis. The peer
-    stores no rows."""
+    """Measure one pass of the scheduler with all schedules due; rq-scheduler stores no rows."""
     from datetime import UTC, datetime
 
     from rq_scheduler import Scheduler
@@ -149,7 +148,7 @@ def due_at_once() -> Iterator[Row]:
         clean()
         peer = Scheduler(connection=broker.client("default"))
         for _ in range(DUE_AT_ONCE):
-            peer.enqueue_at(datetime(2026, 1, 1), plain_noop)  # it takes naive times, as UTC
+            peer.enqueue_at(datetime(2026, 1, 1), plain_noop)  # naive times are UTC here
         theirs.append(timed(lambda peer=peer: list(map(peer.enqueue_job, list(peer.get_jobs())))))
         clean()
         now = datetime.now(UTC)
@@ -175,7 +174,7 @@ def due_at_once() -> Iterator[Row]:
 
 
 def idle_clock() -> Iterator[Row]:
-    """One pass of the clock over many enabled schedules of which none is due."""
+    """Measure one pass of the scheduler over many enabled schedules, none of them due."""
     from datetime import UTC, datetime, timedelta
 
     from django.db import connection
@@ -187,7 +186,7 @@ def idle_clock() -> Iterator[Row]:
     clean()
     schedules(SCHEDULES, next_run_at=datetime.now(UTC) + timedelta(days=1))
     clock = Clock("default", scheduler_of("default"))
-    clock.one_pass()  # the first one also looks at what is declared
+    clock.one_pass()  # the first one also syncs declared schedules
     with CaptureQueriesContext(connection) as queries:
         clock.one_pass()
     passes = [timed(clock.one_pass) for _ in range(200)]
@@ -217,8 +216,7 @@ def schedules(count: int, **fields: object) -> None:
 
 
 def ledger_lag() -> Iterator[Row]:
-    """From the moment Redis stored an ending until the row shows it, under about 100 jobs a
-    second."""
+    """Measure the time from the end of a run in Redis until the row shows it, at 100 jobs/s."""
     from benchmarks.jobs import noop
     from wellos_jobs.models import JobRecord
 
@@ -247,7 +245,7 @@ def ledger_lag() -> Iterator[Row]:
 
 
 def rescue(folder: Path) -> Iterator[Row]:
-    """From kill -9 of a worker process in mid-job until the job runs again."""
+    """Measure the time from kill -9 of a worker process until its job runs again."""
     from benchmarks.jobs import victim
 
     clean()
@@ -323,8 +321,8 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> None:
 def report(rows: list[Row]) -> int:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for what, value, compared, kept in rows:
-        line = f"{what:<{widths[0]}}  {value:>{widths[1]}}  {compared:<{widths[2]}}  {'' if kept else 'BROKEN'}"
-        print(line.rstrip())
+        cells = (f"{what:<{widths[0]}}", f"{value:>{widths[1]}}", f"{compared:<{widths[2]}}")
+        print("  ".join([*cells, "" if kept else "BROKEN"]).rstrip())
     broken = [what for what, _, _, kept in rows if not kept]
     if broken:
         print(f"A promise is not kept: {', '.join(broken)}")

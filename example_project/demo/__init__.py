@@ -1,1 +1,1 @@
-"""The demo: runs the main job on sample data and shows what came of it."""
+"""The demo: runs jobs of every kind on sample data and checks the results."""

@@ -1,4 +1,4 @@
-"""The accounts that the demo has made, for those who want to look around."""
+"""The demo's accounts, for the login page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from example_project import keyring
 from example_project.accounts.models import User
 
 PEOPLE_PASSWORD = "people-password"
-"""The secret under which the password of all members is kept."""
+"""Name of the secret that holds the password of all members."""
 SHOWN = ("ada.acme", "noah.acme", "ada.fjord")
 
 
@@ -22,8 +22,7 @@ class Account:
 
 
 def shown() -> list[Account]:
-    """Return accounts of two organizations with their password; none unless DEBUG is on and the
-    demo has made them."""
+    """Return accounts with their password, if DEBUG is on and the demo has created them."""
     if not settings.DEBUG or not keyring.has_secret(PEOPLE_PASSWORD):
         return []
     password = keyring.secret(PEOPLE_PASSWORD, str)

@@ -1,5 +1,4 @@
-"""A bookkeeping system on loopback, as a web service is on a bad day: slow, busy, broken, or gone
-in mid-answer."""
+"""A simulated bookkeeping system that can be slow, busy, broken, or drop connections."""
 
 from __future__ import annotations
 
@@ -14,18 +13,18 @@ from typing import Any
 
 
 class Mood(Enum):
-    """How a call is answered."""
+    """The response to a call."""
 
     FINE = "200"
     SLOW = "200, late"
     BUSY = "429 with Retry-After"
     BROKEN = "500"
     AWAY = "503"
-    HANGS_UP = "does its work, then closes the connection without an answer"
+    HANGS_UP = "stores the entry, then closes the connection without a response"
 
     @property
     def status(self) -> int:
-        """The HTTP status; 0 for none."""
+        """The HTTP status; 0 without a response."""
         statuses = {
             Mood.BUSY: HTTPStatus.TOO_MANY_REQUESTS,
             Mood.BROKEN: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -42,14 +41,14 @@ class _Spell:
     until: float = 0.0
 
     def is_over(self, now: float) -> bool:
-        """Tell whether it is; the first call that meets it starts its clock."""
+        """Return whether it is over. Its time starts with the first call."""
         self.until = self.until or now + self.seconds
         return self.calls < 1 or now > self.until
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call: when it came (Unix time), its ``Idempotency-Key``, and how it was answered."""
+    """One call: its time (Unix time), ``Idempotency-Key`` and response."""
 
     at: float
     key: str
@@ -57,8 +56,7 @@ class Call:
 
 
 class Books:
-    """What has been posted, each entry once by its ``Idempotency-Key``, and how the next calls are
-    answered."""
+    """Stores posted entries, one for each ``Idempotency-Key``, and responds as configured."""
 
     def __init__(self, moods: Iterable[Mood] = ()) -> None:
         self.calls: list[Call] = []
@@ -69,9 +67,7 @@ class Books:
     def misbehave(
         self, mood: Mood, *, calls: int | None = None, seconds: float | None = None
     ) -> None:
-        """Answer so many calls in this mood, or all within so many seconds of the first; with
-        neither, until ``behave``.
-        """
+        """Respond in this mood for a number of calls, for some seconds, or until ``behave``."""
         endless = float("inf")
         with self._lock:
             spell = _Spell(
@@ -80,13 +76,12 @@ class Books:
             self._spells.append(spell)
 
     def behave(self) -> None:
-        """Be fine again."""
+        """Respond normally again."""
         with self._lock:
             self._spells.clear()
 
     def post(self, key: str, entry: Any) -> Mood:
-        """Take a call; return how to answer it. The entry is stored unless the answer is an
-        error."""
+        """Record a call and return the response. The entry is stored unless that is an error."""
         with self._lock:
             mood = self._next_mood()
             self.calls.append(Call(time.time(), key, mood))
@@ -95,7 +90,7 @@ class Books:
             return mood
 
     def statuses(self) -> list[int]:
-        """Return what the calls were answered, in order; 0 where there was no answer."""
+        """Return the statuses of all responses, in order; 0 without a response."""
         return [call.mood.status for call in self.calls]
 
     def _next_mood(self) -> Mood:

@@ -1,4 +1,4 @@
-"""Looks whether the run did what it should have: in the rows, the files, the mails and the log."""
+"""Checks of the demo's results: rows, files, emails and the log."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PROGRESS_STEPS = [0, 20, 60, 80, 90, 100]
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the checks look at."""
+    """The input of the checks."""
 
     run: Run
     records: list[JobRecord]
@@ -45,16 +45,16 @@ class Facts:
     visitor: Visitor
     worker_log: Path
     fresh: bool
-    """Whether the databases held nothing else: then the statistics must add up to this run."""
+    """Whether the databases were empty before, so that the statistics must match this run."""
 
 
 class Wrong(Exception):
-    """Something is not as it should be; the text says what."""
+    """A check failed; the message says why."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One check: what was looked at, and what was found."""
+    """The result of one check."""
 
     name: str
     passed: bool
@@ -94,7 +94,7 @@ def given(value: T | None, what: str) -> T:
     return value
 
 
-@check("every job ended as it should")
+@check("all jobs ended as expected")
 def _states(facts: Facts) -> str:
     for record in facts.records:
         wanted = JobState.DELAYED if record.pk in facts.run.delayed else JobState.COMPLETED
@@ -103,13 +103,13 @@ def _states(facts: Facts) -> str:
     return ", ".join(f"{number} {state}" for state, number in counts.items())
 
 
-@check("the ledger adds up")
+@check("rows and statistics match")
 def _ledger(facts: Facts) -> str:
     records = facts.records
     expect(
         len(records),
         len(facts.run.about) + 2,
-        "rows (what was enqueued, one notice, and the report's mail)",
+        "rows (enqueued jobs, one notice, and the report's email)",
     )
     completed = sum(record.state == JobState.COMPLETED for record in records)
     unfinished = JobAttempt.objects.filter(job__in=records).count()
@@ -124,10 +124,10 @@ def _ledger(facts: Facts) -> str:
         unfinished,
         "attempts that did not complete",
     )
-    return f"{len(records)} rows as enqueued; {sums['started']} runs: {completed} completed, {unfinished} not"
+    return f"{len(records)} rows; {sums['started']} runs: {completed} completed, {unfinished} not"
 
 
-@check("the mails are there, in text and HTML")
+@check("all emails were sent, as text and HTML")
 def _mails(facts: Facts) -> str:
     sample = facts.run.sample
     wanted = Counter((user.email, emails.WELCOME_SUBJECT) for user in sample.users)
@@ -145,10 +145,10 @@ def _mails(facts: Facts) -> str:
         expect(kinds, ["text/plain", "text/html"], f"parts of {mail['Subject']!r} to {mail['To']}")
     notices = [mail for mail in mails if mail["Subject"] == "Job Failed After All Retries"]
     expect([mail["To"] for mail in notices], ["ops@wellos.example"], "notices of the dead letter")
-    return f"{len(from_jobs)} mails, and one to ADMINS"
+    return f"{len(from_jobs)} emails, and one to ADMINS"
 
 
-@check("the reset token is in its mail and nowhere else")
+@check("the reset token is only in its email")
 def _token(facts: Facts) -> str:
     token = facts.run.token
     holders = [
@@ -180,7 +180,7 @@ def _invoices(facts: Facts) -> str:
     return f"{wanted} files, {size // 1024} KiB"
 
 
-@check("the report went through its five steps")
+@check("the report reported its five steps")
 def _report(facts: Facts) -> str:
     handle = given(facts.run.report, "report")
     lines = [
@@ -198,53 +198,53 @@ def _report(facts: Facts) -> str:
     return f"{', '.join(map(str, steps))} %; {record.result['size']} bytes"
 
 
-@check("the flaky call was retried, and waited as told")
+@check("the flaky call was retried after Retry-After")
 def _flaky(facts: Facts) -> str:
     handle = given(facts.run.flaky, "flaky call")
     calls = facts.partner.invoices.calls
-    expect(facts.partner.invoices.statuses(), [503, 429, 200], "the partner's answers")
+    expect(facts.partner.invoices.statuses(), [503, 429, 200], "the partner's responses")
     waited = calls[2].at - calls[1].at
     if waited < partner_module.RETRY_AFTER:
-        raise Wrong(
-            f"waited {waited:.2f} s after the 429 that said Retry-After: {partner_module.RETRY_AFTER}"
-        )
+        raise Wrong(f"waited {waited:.2f} s, less than Retry-After: {partner_module.RETRY_AFTER}")
     expect(handle.record().attempts, 3, "attempts")
     expect(list(_outcomes(handle.id)), [AttemptOutcome.RETRIED] * 2, "attempts in the ledger")
     return f"503, 429, 200; waited {waited:.2f} s for Retry-After: {partner_module.RETRY_AFTER}"
 
 
-@check("the bookkeeping broke: its breaker opened, and closed again")
+@check("the circuit breaker opened and closed again")
 def _breaker(facts: Facts) -> str:
     synced, books = facts.run.synced, facts.partner.books
     given(facts.run.opened_at, "open breaker")
     statuses = books.statuses()
     broken = statuses.count(500)
-    expect(statuses, [500] * broken + [200] * len(synced), "the answers, in order")
-    expect(len(books.entries), len(synced), "invoices in the books")
+    expect(statuses, [500] * broken + [200] * len(synced), "responses, in order")
+    expect(len(books.entries), len(synced), "invoices in the bookkeeping")
     attempts = JobAttempt.objects.filter(job__in=[handle.id for handle in synced])
-    expect(
-        attempts.count(), broken, "attempts burnt: one for each call that failed, none for waiting"
-    )
+    expect(attempts.count(), broken, "attempts (one for each failed call, none for waiting)")
     waited = books.calls[broken].at - books.calls[broken - 1].at
     if waited < BREAKER.reset:
         raise Wrong(f"called again after {waited:.2f} s, while the breaker was open")
-    return f"{broken} calls failed, {facts.run.parked} jobs waited {waited:.1f} s, then {len(synced)} went through"
+    return (
+        f"{broken} calls failed, {facts.run.parked} jobs waited {waited:.1f} s, "
+        f"then {len(synced)} succeeded"
+    )
 
 
-@check("the bank was asked gently")
+@check("calls to the bank were limited")
 def _bank(facts: Facts) -> str:
     begun = [handle.record().started_at for handle in facts.run.errands.questions]
     asked = [at for at in begun if at is not None]
     if len(asked) < len(begun):
-        raise Wrong(f"{len(begun) - len(asked)} of {len(begun)} questions have not been asked")
+        raise Wrong(f"{len(begun) - len(asked)} of {len(begun)} calls were not made")
     second = timedelta(milliseconds=999)  # the rows have milliseconds
     most = max(sum(first <= at <= first + second for at in asked) for first in asked)
+    counts = f"at most {facts.partner.bank.most_at_once} at a time and {most} a second"
     if facts.partner.bank.most_at_once > 2 or most > 10:
-        raise Wrong(f"{facts.partner.bank.most_at_once} questions at once, {most} in a second")
-    return f"{len(asked)} questions, {facts.partner.bank.most_at_once} at once, {most} in the busiest second"
+        raise Wrong(counts)
+    return f"{len(asked)} calls, {counts}"
 
 
-@check("four urgencies, and a batch")
+@check("four priorities and a batch")
 def _errands(facts: Facts) -> str:
     errands = facts.run.errands
     rows = [handle.record() for handle in errands.by_urgency]
@@ -255,7 +255,7 @@ def _errands(facts: Facts) -> str:
     )
     expect(rows[-1].result, {"revoked": 1}, "the leaked token")
     progress = given(errands.batch, "batch").progress
-    expect(progress["completed"], progress["total"], "items that are done")
+    expect(progress["completed"], progress["total"], "completed items")
     return f"{', '.join(row.name for row in reversed(rows))}; {progress['total']} items"
 
 
@@ -264,9 +264,9 @@ def _dead_letter(facts: Facts) -> str:
     letter = DeadLetter.objects.get(pk=given(facts.run.replayed_letter, "replay").pk)
     expect(letter.status, DeadLetterStatus.REPLAYED, "status")
     expect(
-        (letter.resolved_by_id, letter.note), (facts.run.sample.admin.pk, REASON), "by whom and why"
+        (letter.resolved_by_id, letter.note), (facts.run.sample.admin.pk, REASON), "user and reason"
     )
-    expect(list(_outcomes(letter.job_id)), [AttemptOutcome.FAILED], "attempts that are kept")
+    expect(list(_outcomes(letter.job_id)), [AttemptOutcome.FAILED], "attempts")
     entries = AuditEntry.objects.filter(
         action="replayed", target_id=str(letter.pk), actor=facts.run.sample.admin
     )
@@ -287,12 +287,10 @@ def _rescue(facts: Facts) -> str:
         raise Wrong(f"started again after {again.total_seconds():.2f} s")
     wanted = partner_module.PAGES * partner_module.ENTRIES_A_PAGE
     expect(project.entries.exclude(external_id=None).count(), wanted, "imported entries")
-    return (
-        f"started again {again.total_seconds():.2f} s after the kill; {wanted} entries, none twice"
-    )
+    return f"restarted {again.total_seconds():.2f} s after the kill; {wanted} entries, none twice"
 
 
-@check("what had expired is gone")
+@check("expired rows were deleted")
 def _cleanups(facts: Facts) -> str:
     found = {name: handle.record().result for name, handle in facts.run.cleanups.items()}
     wanted = {
@@ -313,7 +311,7 @@ def _cleanups(facts: Facts) -> str:
     return ", ".join(f"{number} by {name}" for name, number in found.items())
 
 
-@check("the site shows a job's status and its file")
+@check("the site shows a job's status and file")
 def _site(facts: Facts) -> str:
     asked = given(facts.run.asked_on_site, "request on the site")
     status = facts.visitor.status(asked)
@@ -327,7 +325,7 @@ def _site(facts: Facts) -> str:
 
 
 def read_mails() -> Iterator[EmailMessage]:
-    """Yield the mails in the demo's mail folder, oldest first."""
+    """Yield the emails in the demo's folder, oldest first."""
     for path in sorted(Path(settings.MAIL_FOLDER).glob("*.eml")):
         yield email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
 

@@ -1,5 +1,4 @@
-"""The demo's child processes: each in a session of its own, logging to a file, ending with the
-demo."""
+"""The demo's child processes. Each has its own session, logs to a file and ends with the demo."""
 
 from __future__ import annotations
 
@@ -16,8 +15,7 @@ STOP_SECONDS = 30.0
 
 
 class Child:
-    """A Python program that runs until ``stop``. It gets SIGTERM when the demo dies, whatever it
-    dies of."""
+    """A Python program that runs until ``stop``. It gets SIGTERM if the demo dies."""
 
     def __init__(self, name: str, arguments: Sequence[str], **environment: str) -> None:
         self.name = name
@@ -30,7 +28,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 cwd=keyring.PROJECT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-                # Ctrl-C is for the demo, which then stops its children in order
+                # so that Ctrl-C reaches only the demo, which stops its children in order
                 start_new_session=True,
             )
 
@@ -39,15 +37,16 @@ class Child:
         return self.process.pid
 
     def check_alive(self) -> None:
-        """Raise ChildEnded if the command has ended by itself."""
+        """Raise ChildEnded if the process has ended."""
         status = self.process.poll()
         if status is not None:
             raise ChildEnded(
-                f"The {self.name} ended with status {status}; the end of {self.log}:\n{tail(self.log)}"
+                f"The {self.name} ended with status {status}. "
+                f"The last lines of {self.log}:\n{tail(self.log)}"
             )
 
     def stop(self) -> None:
-        """End the command and wait until it has."""
+        """Terminate the process and wait for its end."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -58,7 +57,7 @@ class Child:
 
 
 class ChildEnded(RuntimeError):
-    """A child process of the demo ended before it was told to."""
+    """A child process of the demo ended unexpectedly."""
 
 
 def tail(path: Path, lines: int = 15) -> str:

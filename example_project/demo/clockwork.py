@@ -1,5 +1,4 @@
-"""The last act: the scheduler starts, and a schedule of every second runs under everybody's
-eyes."""
+"""The last part of the demo: the scheduler runs a schedule every second."""
 
 from __future__ import annotations
 
@@ -24,8 +23,7 @@ LOOK_EVERY = 0.1
 
 
 def play(check_alive: Callable[[], None], deadline: float) -> Result:
-    """Schedule a job for every second, wait until it has run three times, and take the schedule
-    away again."""
+    """Schedule a job for every second, wait for three runs, then remove the schedule."""
     try:
         _wait(Schedule.objects.filter(name=sync_time_entries.name).exists, check_alive, deadline)
         remove_schedule(NAME)

@@ -1,4 +1,4 @@
-"""What the demo shows: lines, one live line on a terminal, a table of jobs."""
+"""The demo's output: lines, a progress line on terminals, a table of jobs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from wellos_jobs import JobState
 from wellos_jobs.models import JobAttempt, JobRecord
 
 QUIET_SECONDS = 2.0
-"""Seconds between two progress lines where there is no terminal to rewrite one on."""
+"""Seconds between two progress lines if the output is not a terminal."""
 
 STATES = (JobState.WAITING, JobState.ACTIVE, JobState.DELAYED, JobState.FAILED, JobState.COMPLETED)
 
 
 class Display:
-    """Writes to a stream; rewrites the progress line if that is a terminal."""
+    """Writes to a stream. On a terminal, the progress line is rewritten in place."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -29,13 +29,13 @@ class Display:
         self._last_at = 0.0
 
     def line(self, text: str = "") -> None:
-        """Write a line that stays."""
+        """Write a permanent line."""
         self._clear()
         self._stream.write(f"{text}\n")
         self._stream.flush()
 
     def progress(self, text: str) -> None:
-        """Show where things stand; on a terminal the next call takes its place."""
+        """Show the progress; on a terminal, the next call replaces it."""
         if self._live:
             width = shutil.get_terminal_size().columns - 1
             self._stream.write(f"\r\x1b[2K{text[:width]}")
@@ -46,7 +46,7 @@ class Display:
             self._last, self._last_at = text, time.monotonic()
 
     def done(self) -> None:
-        """Take the progress line away."""
+        """Remove the progress line."""
         self._clear()
 
     def _clear(self) -> None:
@@ -56,7 +56,7 @@ class Display:
 
 
 def summary(records: Sequence[JobRecord]) -> str:
-    """Return the progress line: jobs by state, and how far the active ones are."""
+    """Return the progress line: jobs by state, and the progress of active ones."""
     counts = Counter(record.state for record in records)
     parts = [f"{counts[state]} {JobState(state).label}" for state in STATES if counts[state]]
     active = [
@@ -108,8 +108,7 @@ def _run(record: JobRecord) -> float | None:
 
 
 def took(seconds: float, since_make: float | None) -> str:
-    """Say how long the demo took, and how long ago ``make demo`` began, if it did: with the
-    installation."""
+    """Format the duration of the demo and, if known, the time since ``make demo`` was started."""
     with_installation = "" if since_make is None else f", {since_make:.0f} s since `make demo`"
     return f"{seconds:.1f} s in all{with_installation}"
 

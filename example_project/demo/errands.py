@@ -1,5 +1,4 @@
-"""The demo's small jobs: one of each urgency, questions to a bank that wants to be asked gently,
-and a batch."""
+"""The demo's small jobs: one of each priority, rate-limited calls to a bank, and a batch."""
 
 from __future__ import annotations
 
@@ -19,12 +18,12 @@ from wellos_jobs.models import JobRecord
 from .sample import Sample
 
 QUESTIONS = 12
-"""More than the ten that the bank takes in a second."""
+"""More than the bank's limit of ten a second."""
 
 
 @dataclass
 class Errands:
-    """What was enqueued, each with a few words on what it is for."""
+    """The enqueued jobs, with a short description of each."""
 
     by_urgency: list[JobHandle] = field(default_factory=list)
     questions: list[JobHandle] = field(default_factory=list)
@@ -34,9 +33,10 @@ class Errands:
 
 @transaction.atomic
 def enqueue(sample: Sample, partner_url: str) -> Errands:
-    """Enqueue the errands; the most urgent one last."""
+    """Enqueue the errands, the one with the highest priority last."""
     assert sample.import_into is not None
     errands, project, organization = Errands(), sample.import_into, sample.organizations[0].pk
+
     AccessToken.objects.update_or_create(
         digest=digest("a token that has leaked"),
         defaults={
@@ -48,7 +48,7 @@ def enqueue(sample: Sample, partner_url: str) -> Errands:
     added = {
         tasks.add_cleanup(
             {"organization_id": organization}, organization=organization
-        ): "old faulty lines",
+        ): "old rejected lines",
         tasks.add_background_sync(
             {"project_id": project.pk}, organization=organization
         ): project.name,
@@ -58,6 +58,7 @@ def enqueue(sample: Sample, partner_url: str) -> Errands:
         ): "a leaked token",
     }
     errands.by_urgency = [*added]
+
     rows = [
         {
             "invoice_id": sample.invoices[place % len(sample.invoices)].pk,
@@ -67,15 +68,16 @@ def enqueue(sample: Sample, partner_url: str) -> Errands:
     ]
     errands.questions = limited_job.enqueue_bulk(rows)
     errands.batch = process_all(sample.organizations[1])
+
     items = JobRecord.objects.filter(batch=errands.batch.id).values_list("pk", flat=True)
     errands.about = {
         **{handle.id: about for handle, about in added.items()},
-        **{handle.id: "is it paid?" for handle in errands.questions},
-        **dict.fromkeys(items, "for how long is it owed?"),
+        **{handle.id: "paid?" for handle in errands.questions},
+        **dict.fromkeys(items, "days overdue"),
     }
     return errands
 
 
 def hurry(errands: Errands, sample: Sample) -> None:
-    """Let the clean-up run now: nobody watches a demo for a minute."""
+    """Run the delayed cleanup now, to keep the demo short."""
     operations.promote(errands.by_urgency[0].record(), by=sample.admin, reason="a demo is short")

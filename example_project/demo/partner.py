@@ -1,5 +1,4 @@
-"""A partner's web service on loopback, as partners are: away and busy at first, slow, and broken
-when told to be."""
+"""A simulated web service of a partner: unavailable at first, slow, and broken on demand."""
 
 from __future__ import annotations
 
@@ -26,13 +25,13 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Pass over callers that hang up: the demo kills one in mid-call."""
+        """Ignore clients that disconnect: the demo kills one during a request."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class Bank:
-    """Takes its time to say whether an invoice was paid, and counts how many ask at once."""
+    """Responds slowly whether an invoice is paid, and counts concurrent requests."""
 
     def __init__(self) -> None:
         self.most_at_once = 0
@@ -50,9 +49,8 @@ class Bank:
 
 
 class Partner:
-    """``POST /invoices`` answers 503, then 429 with ``Retry-After``, then 200. ``POST /books`` is
-    as ``books`` is told to be. ``GET /time-entries`` takes its time, and ``GET /payments`` asks
-    ``bank``.
+    """``POST /invoices`` responds 503, then 429 with ``Retry-After``, then 200. ``POST /books`` is
+    handled by ``books``, ``GET /payments`` by ``bank``. ``GET /time-entries`` is slow.
     """
 
     def __init__(self) -> None:
@@ -113,7 +111,7 @@ class Partner:
                 self.wfile.write(content)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing: the terminal is the demo's."""
+                """Do not log to the demo's terminal."""
 
         return Handler
 

@@ -1,4 +1,4 @@
-"""The sample data: always the same, and loading it again restores it."""
+"""The sample data. Loading it again restores it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ADMIN = "admin"
 EXPIRED_TOKENS, VALID_TOKENS = 6, 4
 OVERDUE_USERS, RECENT_USERS = 3, 2
 DAYS_OF_TRIAL_LEFT = (10, 20, 5, -2)
-"""For the first user of each organization; a trial that has ended gets no warning."""
+"""For the first user of each organization. A trial that has ended gets no warning."""
 
 # slug, name, address, time zone, currency, tax in percent
 _ORGANIZATIONS = [
@@ -76,7 +76,7 @@ _PEOPLE = [("Ada", "Berg"), ("Noah", "Quist")]
 
 @dataclass
 class Sample:
-    """What the scenario works with."""
+    """The objects used by the scenario."""
 
     admin: User
     users: list[User] = field(default_factory=list)
@@ -153,8 +153,7 @@ def _people(
 
 
 def _person(name: str, values: dict[str, Any]) -> User:
-    """Make or change a user without a signal: the scenario fires the triggers, when it is their
-    turn."""
+    """Create or change a user without signals; the scenario fires the triggers later."""
     people = User.objects.filter(username=name)
     if not people.update(**values):
         User.objects.bulk_create([User(username=name, **values)])
@@ -162,7 +161,7 @@ def _person(name: str, values: dict[str, Any]) -> User:
 
 
 def _projects(sample: Sample, organization: Organization, place: int, tax: Decimal) -> None:
-    """Make the projects, a month of work on each, and the invoice for it."""
+    """Create the projects, with a month of time entries and an invoice each."""
     workers = sample.users[-len(_PEOPLE) :]
     for number, (name, customer, address, rate, status) in enumerate(_PROJECTS, start=1):
         project, created = Project.objects.update_or_create(
@@ -225,7 +224,7 @@ def _to_clean_up(sample: Sample, now: datetime) -> None:
 
 
 def _broken_invoice(sample: Sample) -> Invoice:
-    """Return an invoice that somebody forgot to fill: its PDF cannot be made until ``mend`` has."""
+    """Return an invoice without lines, whose PDF cannot be made until ``fix`` adds one."""
     organization = sample.organizations[0]
     invoice, _ = Invoice.objects.update_or_create(
         organization=organization,
@@ -243,8 +242,8 @@ def _broken_invoice(sample: Sample) -> Invoice:
     return invoice
 
 
-def mend(invoice: Invoice) -> None:
-    """Add the line that the broken invoice lacks."""
+def fix(invoice: Invoice) -> None:
+    """Add the missing line to the broken invoice."""
     InvoiceLine.objects.create(
         invoice=invoice,
         position=1,

@@ -1,5 +1,5 @@
-"""What the demo does: enqueue everything, kill a worker in mid-job, break the partner's bookkeeping
-and mend it, mend a cause and replay its dead letter.
+"""The demo's scenario: enqueue all jobs, kill a worker, break and repair the partner's bookkeeping,
+fix an invoice and replay its dead letter.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ KILL_AT = 20
 
 @dataclass
 class Run:
-    """One run of the demo: what was enqueued, and what was done to it."""
+    """One run of the demo: the enqueued jobs, and what was done to them."""
 
     sample: Sample
     partner: Partner
@@ -53,9 +53,9 @@ class Run:
     reset_user: User
     token: str
     about: dict[uuid.UUID, str] = field(default_factory=dict)
-    """Each job with a few words on what it is for."""
+    """A short description of each job."""
     delayed: set[uuid.UUID] = field(default_factory=set)
-    """The jobs that are due in days: they stay delayed."""
+    """Jobs due in several days, which stay delayed."""
     started_at: datetime = field(default_factory=timezone.now)
     enqueue_seconds: float = 0.0
     flaky: JobHandle | None = None
@@ -67,10 +67,10 @@ class Run:
     killed_at: datetime | None = None
     replayed_letter: DeadLetter | None = None
     synced: list[JobHandle] = field(default_factory=list)
-    """The invoices posted to the books while these are broken."""
+    """Jobs that post invoices to the bookkeeping while it is broken."""
     opened_at: datetime | None = None
     parked: int = 0
-    """How many jobs waited at the open breaker."""
+    """Number of jobs waiting at the open breaker."""
     errands: errands.Errands = field(default_factory=errands.Errands)
 
     def add(self, handle: JobHandle, about: str) -> JobHandle:
@@ -78,8 +78,7 @@ class Run:
         return handle
 
     def records(self) -> list[JobRecord]:
-        """Return the rows of this run's jobs and of the mails they caused: with the report's link,
-        and to ADMINS."""
+        """Return the rows of this run's jobs, and of the emails to the requester and to ADMINS."""
         with_link = ids.job_id(f"report-ready:{self.report}")
         own = JobRecord.objects.filter(pk__in=[*self.about, with_link])
         letters = set(DeadLetter.objects.filter(job_id__in=self.about).values_list("pk", flat=True))
@@ -89,7 +88,7 @@ class Run:
 
 
 def enqueue_all(sample: Sample, worker_name: str, partner: Partner) -> Run:
-    """Enqueue the jobs of the scenario, all in one transaction, as a view would."""
+    """Enqueue the jobs of the scenario in one transaction, as a view would."""
     user = sample.users[0]
     run = Run(
         sample,
@@ -178,7 +177,7 @@ def _documents(run: Run, partner_url: str) -> None:
 
 
 def act(run: Run, records: list[JobRecord], visitor: Visitor) -> str | None:
-    """Do what is due by now; return a line on what was done."""
+    """Take the next step of the scenario if it is time; return a description of it."""
     by_id = {record.pk: record for record in records}
     assert run.imported is not None and run.broken is not None
     if run.asked_on_site is None and visitor.can_reach_site():
@@ -193,12 +192,12 @@ def act(run: Run, records: list[JobRecord], visitor: Visitor) -> str | None:
     ):
         return _kill_worker(run, importing)
     if run.replayed_letter is None and by_id[run.broken.id].state == JobState.FAILED:
-        return _mend_and_replay(run)
+        return _fix_and_replay(run)
     return None
 
 
 def is_over(run: Run, records: list[JobRecord]) -> bool:
-    """Tell whether there is nothing left to wait for."""
+    """Return whether all steps are taken and all jobs have ended."""
     if None in (run.killed_at, run.replayed_letter, run.asked_on_site, run.opened_at):
         return False
     return all(JobState(record.state).is_final or record.pk in run.delayed for record in records)
@@ -211,14 +210,13 @@ def _ask_on_site(run: Run, visitor: Visitor) -> str:
     asked = JobRecord.objects.filter(
         name=generate_invoice.name, requested_by=run.sample.admin, created_at__gte=run.started_at
     ).get()
-    run.about[asked.pk] = f"{invoice.number}, asked on the site"
+    run.about[asked.pk] = f"{invoice.number}, from the site"
     run.asked_on_site = asked.pk
-    return f"the site answers; pressed 'Make PDF' of {invoice.number} there"
+    return f"the site is up; clicked 'Make PDF' for {invoice.number}"
 
 
 def _break_the_books(run: Run, by_id: Mapping[uuid.UUID, JobRecord]) -> str | None:
-    """Once the flaky call is through: break the partner's books, post invoices, mend them when the
-    breaker opens."""
+    """After the flaky call, break the bookkeeping; repair it once the circuit breaker opens."""
     assert run.flaky is not None
     if not run.synced and by_id[run.flaky.id].state == JobState.COMPLETED:
         run.partner.books.misbehave(Mood.BROKEN)
@@ -228,10 +226,9 @@ def _break_the_books(run: Run, by_id: Mapping[uuid.UUID, JobRecord]) -> str | No
         ]
         run.synced = push_invoice.enqueue_bulk(rows)
         for handle, invoice in zip(run.synced, run.sample.invoices, strict=True):
-            run.add(handle, f"{invoice.number} to the books")
-        return (
-            f"the partner's bookkeeping breaks; {len(run.synced)} invoices are on their way there"
-        )
+            run.add(handle, f"{invoice.number} to bookkeeping")
+        return f"broke the partner's bookkeeping; enqueued {len(run.synced)} invoices for it"
+
     breaker = next((line for line in limits.board().breakers if line.key == BREAKER.name), None)
     if (
         run.synced
@@ -242,7 +239,7 @@ def _break_the_books(run: Run, by_id: Mapping[uuid.UUID, JobRecord]) -> str | No
     ):
         run.opened_at, run.parked = timezone.now(), breaker.waiting
         run.partner.books.behave()
-        return f"its circuit breaker is open: {breaker.waiting} jobs wait, and the bookkeeping is mended"
+        return f"the circuit breaker opened: {breaker.waiting} jobs wait; repaired the bookkeeping"
     return None
 
 
@@ -250,18 +247,21 @@ def _kill_worker(run: Run, importing: JobRecord) -> str | None:
     key = f"{Worker.redis_worker_namespace_prefix}{importing.worker}"
     worker = Worker.find_by_key(key, connection=django_rq.get_connection("default"))
     if worker is None or not importing.worker.startswith(run.worker_name):
-        return None  # not one of ours: nothing that the demo may kill
+        return None  # not a worker of the demo
     os.kill(worker.pid, signal.SIGKILL)
     run.killed_at = timezone.now()
-    return f"kill -9 of worker {importing.worker} (pid {worker.pid}), in mid-job at {importing.progress} %"
+    return (
+        f"kill -9 of worker {importing.worker} (pid {worker.pid}), "
+        f"during a job at {importing.progress} %"
+    )
 
 
-def _mend_and_replay(run: Run) -> str | None:
+def _fix_and_replay(run: Run) -> str | None:
     assert run.broken is not None and run.sample.broken_invoice is not None
     letter = DeadLetter.objects.filter(job_id=run.broken.id, status=DeadLetterStatus.OPEN).first()
     if letter is None:
         return None
-    sample_data.mend(run.sample.broken_invoice)
+    sample_data.fix(run.sample.broken_invoice)
     operations.replay(letter, by=run.sample.admin, reason=REASON)
     run.replayed_letter = letter
     return f'dead letter "{letter.message}": mended, replayed'

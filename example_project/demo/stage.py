@@ -1,4 +1,4 @@
-"""Sets the stage and clears it: state of earlier runs, migrations, child processes, the partner."""
+"""Set up and clear the demo: files, migrations, child processes, the partner's web service."""
 
 from __future__ import annotations
 
@@ -22,32 +22,34 @@ from .partner import Partner
 
 HOST = "127.0.0.1"
 SHUTDOWN_SECONDS = 3
-"""How long the worker waits for its jobs when the demo ends: if it was killed, Redis is gone, and
-they cannot end."""
+"""How long the worker waits for its jobs when the demo ends. If the demo was killed, so was Redis,
+and they cannot end."""
 
 
 def is_private() -> bool:
-    """Tell whether database and Redis are the example's own, so that they may be emptied."""
+    """Return whether database and Redis belong to the demo, so that they may be emptied."""
     return bool(settings.REDIS_IS_EMBEDDED and settings.DATABASE_IS_EMBEDDED)
 
 
 def clear() -> None:
-    """Remove what earlier runs left: their mails always, their database, jobs and files only if all
-    is our own.
+    """Remove the emails of earlier runs and, if they belong to the demo, database, jobs and files.
 
     Raises:
-        CommandError: another command is using it right now.
+        CommandError: another command is using them.
     """
     if settings.REDIS_IS_EMBEDDED and not embedded.started_here():
         raise CommandError(
-            f"Another command of the example is running on {keyring.folder()} (a demo, a worker?): stop it first"
+            f"Another command of the example is running on {keyring.folder()} "
+            "(a demo, a worker?): stop it first"
         )
+
     _remove(Path(settings.MAIL_FOLDER))
     if not is_private():
         return
+
     with redis.Redis.from_url(settings.REDIS_URL) as client:
         client.flushall()
-    connections.close_all()  # a system check may have opened the file that is about to go
+    connections.close_all()  # a system check may have opened the file
     database = Path(settings.DATABASES["default"]["NAME"])
     for path in (database, *database.parent.glob(f"{database.name}-*")):
         path.unlink(missing_ok=True)
@@ -55,22 +57,22 @@ def clear() -> None:
 
 
 def migrate() -> None:
-    """Bring the database up to date."""
+    """Migrate the database."""
     call_command("migrate", verbosity=0, interactive=False)
 
 
 def admin_password() -> str:
-    """Return the demo's password for the admin: made once, kept in ``.demo/secrets``."""
+    """Return the admin's password, generated once and kept in ``.demo/secrets``."""
     return keyring.secret("admin-password", lambda: secrets.token_urlsafe(9))
 
 
 def people_password() -> str:
-    """Return the one password of all the members: the login page shows it while DEBUG is on."""
+    """Return the password of all members, which the login page shows if DEBUG is on."""
     return keyring.secret(PEOPLE_PASSWORD, lambda: secrets.token_urlsafe(6))
 
 
 class Stage(ExitStack):
-    """The worker, the site and the partner. Leaving the block ends them, the last started first."""
+    """The worker, the site and the partner. Leaving the block stops them in reverse order."""
 
     def __init__(self, port: int, processes: int) -> None:
         super().__init__()
@@ -85,9 +87,10 @@ class Stage(ExitStack):
         return f"http://{HOST}:{self.port}"
 
     def set(self) -> None:
-        """Start everything."""
+        """Start the partner, the worker and the site."""
         self.partner.start()
         self.callback(self.partner.stop)
+
         arguments = [
             "manage.py",
             "rqworker",
@@ -98,6 +101,7 @@ class Stage(ExitStack):
         ]
         arguments += ["--shutdown-timeout", str(SHUTDOWN_SECONDS)]
         self.worker = self._start("worker", arguments, WELLOS_LOG_LEVEL="DEBUG")
+
         server = [
             "-m",
             "uvicorn",
@@ -107,18 +111,17 @@ class Stage(ExitStack):
             "--port",
             str(self.port),
         ]
-        # A page that is open follows its job: the server does not wait for that when it is to end.
+        # Open pages stream their job's progress; do not wait for them on shutdown.
         self.site = self._start(
             "site", [*server, "--no-access-log", "--timeout-graceful-shutdown", "1"]
         )
 
     def start_clock(self) -> None:
-        """Start the scheduler. Not before the jobs of the scenario are counted: its schedules bring
-        more."""
+        """Start the scheduler, after the jobs of the scenario are counted: it adds more jobs."""
         self.clock = self._start("scheduler", ["manage.py", "rqscheduler"])
 
     def check(self) -> None:
-        """Raise ChildEnded if a child has ended by itself."""
+        """Raise ChildEnded if a child process has ended."""
         for child in (self.worker, self.site, self.clock):
             if child is not None:
                 child.check_alive()

@@ -1,5 +1,4 @@
-"""A person at the site: logs in, presses a button, looks at a job's status. Speaks plain HTTP, as a
-browser does."""
+"""An HTTP client that uses the site like a browser."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ SECONDS = 10.0
 
 
 class Visitor:
-    """Keeps cookies, so that a login holds."""
+    """Keeps cookies, so that it stays logged in."""
 
     def __init__(self, site: str, username: str, password: str) -> None:
         self.site = site
@@ -24,7 +23,7 @@ class Visitor:
         self._opener = build_opener(HTTPCookieProcessor(self._cookies))
 
     def can_reach_site(self) -> bool:
-        """Tell whether the site answers yet."""
+        """Return whether the site responds yet."""
         try:
             self.get("/login")
         except URLError as error:
@@ -44,7 +43,7 @@ class Visitor:
         self.post(f"{page}pdf")
 
     def status(self, job_id: object) -> dict[str, Any]:
-        """Return what the status page of a job says."""
+        """Return the JSON of a job's status."""
         answer: dict[str, Any] = json.loads(self.get(f"/jobs/{job_id}/status"))
         return answer
 

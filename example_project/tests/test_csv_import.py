@@ -147,12 +147,12 @@ def test_lines_are_read_once_each_over_the_chunks() -> None:
         (b"", "The submitted file is empty."),
         (HEADING.encode(), "has 0 lines"),
         (b"a,b\r\n1,2", "The first line must be id,day,project,description,minutes,billable"),
-        (b"\xff\xfe\x00", "not a text file in UTF-8"),
-        (f'{HEADING}\r\n"1,2'.encode(), "not a CSV file"),
-        (f"{HEADING}\r\n{'x' * 200_000},2".encode(), "not a CSV file"),
+        (b"\xff\xfe\x00", "not UTF-8 text"),
+        (f'{HEADING}\r\n"1,2'.encode(), "not valid CSV"),
+        (f"{HEADING}\r\n{'x' * 200_000},2".encode(), "not valid CSV"),
     ],
 )
-def test_a_file_that_is_none_is_refused_at_once(client: Client, content: bytes, fault: str) -> None:
+def test_an_invalid_file_is_refused_at_once(client: Client, content: bytes, fault: str) -> None:
     page = upload(client, content).content.decode()
     assert fault in re.search(r'<ul class="errorlist".*?</ul>', page, re.DOTALL)[0]
     assert not CsvImport.objects.exists()

@@ -74,9 +74,7 @@ def test_a_guessed_id_under_the_own_organization_is_not_found(
         "cancel-job": report.id,
     }
     with_ids = {
-        pattern.name: pattern
-        for pattern in organization_urls
-        if "pk" in pattern.pattern.converters
+        pattern.name: pattern for pattern in organization_urls if "pk" in pattern.pattern.converters
     }
     assert with_ids.keys() == ids.keys()
     for name, pattern in with_ids.items():
@@ -128,7 +126,7 @@ def test_the_staff_may_enter_every_organization(acme: Organization, fjord: Organ
 def test_members_land_in_their_organization_and_others_are_told(client: Client, db: None) -> None:
     assert client.get("/").url == "/o/acme/"
     alone = logged_in(User.objects.create_user("alone", "alone@wellos.example"))
-    assert b"You belong to no organization yet" in alone.get("/").content
+    assert b"You are not a member of an organization yet" in alone.get("/").content
 
 
 @pytest.mark.parametrize("pattern", organization_urls, ids=lambda pattern: pattern.name)

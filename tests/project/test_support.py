@@ -46,10 +46,8 @@ from tests.support import servers
 from tests.support.processes import Process
 server = servers.RedisServer()
 server.start()
-program = Process(
-    [sys.executable, "-c", "import os, time; os.fork(); print(os.getpid(), flush=True); time.sleep(60)"],
-    {}, Path(sys.argv[1]),
-)
+code = "import os, time; os.fork(); print(os.getpid(), flush=True); time.sleep(60)"
+program = Process([sys.executable, "-c", code], {}, Path(sys.argv[1]))
 print(server.pid, server.folder, flush=True)
 time.sleep(60)
 """

@@ -1,5 +1,4 @@
-"""``manage.py demo [--exit]``: run the main job on sample data, show what came of it, leave the
-site running."""
+"""``manage.py demo [--exit]``: run jobs on sample data, check the results, serve the site."""
 
 from __future__ import annotations
 
@@ -22,28 +21,28 @@ from example_project.demo import accounts, checks, clockwork, display, sample, s
 from example_project.demo.children import ChildEnded
 from example_project.demo.visitor import Visitor
 
-LOOK_EVERY = 0.15
-"""Seconds between two looks at the rows."""
+POLL_INTERVAL = 0.15
+"""Seconds between two reads of the rows."""
 CLOCK_SECONDS = 20.0
-"""Seconds that the scheduler may take to start and to make three runs, one a second."""
+"""Time limit for the scheduler to start and run a schedule three times, once a second."""
 
 
 class Command(BaseCommand):
-    help = "Run the main job for real on sample data, check what came of it, and leave the site running."
+    help = "Run jobs of every kind on sample data, check the results, and serve the site."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--exit", action="store_true", help="end when everything is checked; the status tells"
+            "--exit", action="store_true", help="exit after the checks, with status 0 if all pass"
         )
         parser.add_argument(
             "--port",
             type=int,
             default=8000,
-            help="port of the site (default 8000, else a free one)",
+            help="port of the site (default 8000, or a free one if it is in use)",
         )
         parser.add_argument("--processes", type=int, default=2, help="worker processes (default 2)")
         parser.add_argument(
-            "--deadline", type=float, default=90.0, help="seconds the jobs may take (default 90)"
+            "--deadline", type=float, default=90.0, help="time limit in seconds (default 90)"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -51,9 +50,9 @@ class Command(BaseCommand):
         signal.signal(signal.SIGHUP, _stop)
         started = time.monotonic()
         self.display = display.Display(sys.stdout)
-        logging.getLogger("wellos_jobs").setLevel(
-            logging.WARNING
-        )  # here; its worker and site write theirs to files
+        # Only in this process: the worker and the site log to files.
+        logging.getLogger("wellos_jobs").setLevel(logging.WARNING)
+
         try:
             passed = self._demo(options, started)
         except KeyboardInterrupt:
@@ -66,30 +65,33 @@ class Command(BaseCommand):
 
     def _demo(self, options: dict[str, Any], started: float) -> bool:
         say = self.display.line
-        say(f"WellOS demo: {_surroundings()}")
+        say(f"WellOS demo: {_versions()}")
         stage.clear()
         stage.migrate()
         password, people_password = stage.admin_password(), stage.people_password()
         data = sample.load(password, people_password)
         say(f"sample data: {data}")
+
         with stage.Stage(options["port"], options["processes"]) as setting:
             setting.set()
             visitor = Visitor(setting.site_url, sample.ADMIN, password)
             run = scenario.enqueue_all(data, setting.worker_name, setting.partner)
-            say(
-                f"enqueued {len(run.about)} jobs in one transaction, {1000 * run.enqueue_seconds:.0f} ms"
-            )
+            took = 1000 * run.enqueue_seconds
+            say(f"enqueued {len(run.about)} jobs in one transaction, {took:.0f} ms")
             say(f"worker: {options['processes']} processes, supervised")
+
             over = self._play(run, setting, visitor, time.monotonic() + options["deadline"])
-            passed = self._judge(run, setting, visitor) and over
+            passed = self._check(run, setting, visitor) and over
+
             setting.start_clock()
             result = clockwork.play(setting.check, time.monotonic() + CLOCK_SECONDS)
-            passed = self._told(result) and passed
+            passed = self._show(result) and passed
+
             say()
             say(f"{'All as expected' if passed else 'NOT as expected'}; {_took(started)}.")
             if not options["exit"]:
-                self._who_may_log_in(setting, password, people_password)
-            self._where_to_look()
+                self._show_accounts(setting, password, people_password)
+            self._show_files()
             if not options["exit"]:
                 self._wait_for_ctrl_c(setting)
         return passed
@@ -97,7 +99,7 @@ class Command(BaseCommand):
     def _play(
         self, run: scenario.Run, setting: stage.Stage, visitor: Visitor, deadline: float
     ) -> bool:
-        """Watch the jobs, and act, until all is done; tell whether it was before the deadline."""
+        """Run the scenario until all jobs have ended; return whether they met the deadline."""
         while True:
             records = run.records()
             setting.check()
@@ -110,45 +112,45 @@ class Command(BaseCommand):
                 self.display.line("the deadline has passed")
                 return False
             self.display.progress(display.summary(records))
-            time.sleep(LOOK_EVERY)
+            time.sleep(POLL_INTERVAL)
 
-    def _judge(self, run: scenario.Run, setting: stage.Stage, visitor: Visitor) -> bool:
+    def _check(self, run: scenario.Run, setting: stage.Stage, visitor: Visitor) -> bool:
         records = run.records()
         self.display.line()
         for line in display.table(records, run.about):
             self.display.line(line)
         self.display.line()
+
         facts = checks.Facts(
             run, records, setting.partner, visitor, setting.worker.log, fresh=stage.is_private()
         )
         passed = True
         for result in checks.run_all(facts):
-            passed = self._told(result) and passed
+            passed = self._show(result) and passed
         return passed
 
-    def _told(self, result: checks.Result) -> bool:
-        """Show how a check went, and return whether it passed."""
+    def _show(self, result: checks.Result) -> bool:
+        """Print the result of a check, and return whether it passed."""
         mark = self.style.SUCCESS("ok  ") if result.passed else self.style.ERROR("FAIL")
         self.display.line(f"{mark}  {result.name}: {result.detail}")
         return result.passed
 
-    def _who_may_log_in(self, setting: stage.Stage, password: str, people_password: str) -> None:
+    def _show_accounts(self, setting: stage.Stage, password: str, people_password: str) -> None:
         say = self.display.line
         say(f"  site    {setting.site_url}/")
         for account in accounts.shown():
             say(f"            {account.username:<12} {people_password:<14} {account.organization}")
-        say(
-            f"            {sample.ADMIN:<12} {password:<14} all organizations, and {setting.site_url}/admin/"
-        )
+        admin = f"{sample.ADMIN:<12} {password:<14}"
+        say(f"            {admin} all organizations, and {setting.site_url}/admin/")
 
-    def _where_to_look(self) -> None:
+    def _show_files(self) -> None:
         say, folder = self.display.line, keyring.folder()
         say(f"  mails   {settings.MAIL_FOLDER}")
         say(f"  files   {settings.MEDIA_ROOT}")
         say(f"  logs    {folder / 'worker.log'}, {folder / 'site.log'}, {folder / 'scheduler.log'}")
 
     def _wait_for_ctrl_c(self, setting: stage.Stage) -> None:
-        self.display.line("The site, the worker and the scheduler go on until you press Ctrl-C.")
+        self.display.line("The site, the worker and the scheduler run until you press Ctrl-C.")
         try:
             while True:
                 setting.check()
@@ -162,9 +164,10 @@ def _took(started: float) -> str:
     return display.took(time.monotonic() - started, time.time() - float(begun) if begun else None)
 
 
-def _surroundings() -> str:
+def _versions() -> str:
     redis = "embedded Valkey" if settings.REDIS_IS_EMBEDDED else "the Redis of REDIS_URL"
-    return f"Django {django.get_version()}, Python {platform.python_version()}, {connection.display_name}, {redis}"
+    versions = f"Django {django.get_version()}, Python {platform.python_version()}"
+    return f"{versions}, {connection.display_name}, {redis}"
 
 
 def _stop(*_: object) -> None:
