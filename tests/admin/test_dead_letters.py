@@ -100,7 +100,8 @@ def test_dead_letters_are_grouped_by_fault(root: Client) -> None:
     shown = text(root.get(FAULTS))
     assert "4 dead letters" in shown
     assert re.search(
-        r"test-fail default ValueError : the partner is away 3 .*?3 dead letters in the last 14 days",
+        r"test-fail default ValueError : the partner is away 3 .*?"
+        r"3 dead letters in the last 14 days",
         shown,
     )
     assert fault_url(away[0]) in root.get(FAULTS).content.decode()

@@ -82,26 +82,26 @@ def query_of(request: HttpRequest) -> str:
     return f"?{urlencode(given)}" if given else ""
 
 
-def list_query(fingerprint: str, choice: FaultFilter) -> str:
+def list_query(fingerprint: str, filters: FaultFilter) -> str:
     """Return the query string for the same dead letters of a fault in the change list."""
     since = ""
-    if choice.window in faults.WINDOWS:
-        since = (timezone.now() - faults.WINDOWS[choice.window]).isoformat()
+    if filters.window in faults.WINDOWS:
+        since = (timezone.now() - faults.WINDOWS[filters.window]).isoformat()
 
     query = {
         "fingerprint__exact": fingerprint,
-        "status__exact": choice.status,
-        "queue": choice.queue,
-        "name": choice.name,
-        "organization_id__exact": choice.organization,
+        "status__exact": filters.status,
+        "queue": filters.queue,
+        "name": filters.name,
+        "organization_id__exact": filters.organization,
         "created_at__gte": since,
     }
     return urlencode({key: value for key, value in query.items() if value})
 
 
-def dead_letters_of(request: HttpRequest, choice: FaultFilter) -> QuerySet[DeadLetter]:
+def dead_letters_of(request: HttpRequest, filters: FaultFilter) -> QuerySet[DeadLetter]:
     """Return the dead letters that match the filters and that the user may see."""
-    return choice.apply(organization_scope.visible(request, DeadLetter.objects.all()))
+    return filters.apply(organization_scope.visible(request, DeadLetter.objects.all()))
 
 
 def fault_url(site: AdminSite, fingerprint: str, query: str = "") -> str:
@@ -109,15 +109,15 @@ def fault_url(site: AdminSite, fingerprint: str, query: str = "") -> str:
     return reverse("admin:wellos_jobs_fault", args=[fingerprint], current_app=site.name) + query
 
 
-def spark(group: Fault) -> Any:
+def spark(fault: Fault) -> Any:
     """Return a sparkline of the dead letters per day."""
-    n = sum(group.days)
+    n = sum(fault.days)
     label = ngettext(
         "%(n)d dead letter in the last %(days)d days",
         "%(n)d dead letters in the last %(days)d days",
         n,
     )
-    return charts.sparkline(group.days, label % {"n": n, "days": faults.DAYS})
+    return charts.sparkline(fault.days, label % {"n": n, "days": faults.DAYS})
 
 
 class FaultsPage(Page):
@@ -142,8 +142,8 @@ class FaultsPage(Page):
         return {
             "form": FilterForm(request.GET),
             "rows": [
-                (group, fault_url(self.site, group.fingerprint, query), spark(group))
-                for group in found[:PER_PAGE]
+                (fault, fault_url(self.site, fault.fingerprint, query), spark(fault))
+                for fault in found[:PER_PAGE]
             ],
             "dead_letter_count": count,
             "dead_letters": f"{CAP:,}+" if count > CAP else f"{count:,}",

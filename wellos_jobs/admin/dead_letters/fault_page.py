@@ -39,7 +39,7 @@ class FaultSelection:
 
     fingerprint: str
     dead_letters: QuerySet[DeadLetter]
-    choice: FaultFilter
+    filters: FaultFilter
     query: str
 
     @property
@@ -47,14 +47,14 @@ class FaultSelection:
         return self.dead_letters.filter(status=DeadLetterStatus.OPEN)
 
 
-def find_fault(request: HttpRequest, fingerprint: str, choice: FaultFilter) -> FaultSelection:
+def find_fault(request: HttpRequest, fingerprint: str, filters: FaultFilter) -> FaultSelection:
     """Return a fault with at least one dead letter the user may see. Raises Http404."""
     rows = organization_scope.visible(request, DeadLetter.objects.filter(fingerprint=fingerprint))
     if not rows.exists():
         raise Http404(_("Fault %(fault)s has no dead letters") % {"fault": fingerprint})
 
-    dead_letters = dead_letters_of(request, choice).filter(fingerprint=fingerprint)
-    return FaultSelection(fingerprint, dead_letters, choice, query_of(request))
+    dead_letters = dead_letters_of(request, filters).filter(fingerprint=fingerprint)
+    return FaultSelection(fingerprint, dead_letters, filters, query_of(request))
 
 
 class FaultPage(Page):
@@ -72,28 +72,27 @@ class FaultPage(Page):
         return _("Fault %(fault)s") % {"fault": values["fingerprint"]}
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
-        fault = find_fault(request, values["fingerprint"], filters_of(request))
-        group = faults.fault_of(fault.dead_letters, fault.fingerprint)
-        count = fault.open_dead_letters.count()
-        canary = canary_status(self, request, fault.fingerprint)
+        selection = find_fault(request, values["fingerprint"], filters_of(request))
+        fault = faults.fault_of(selection.dead_letters, selection.fingerprint)
+        count = selection.open_dead_letters.count()
+        canary = canary_status(self, request, selection.fingerprint)
         list_url = reverse("admin:wellos_jobs_deadletter_changelist", current_app=self.site.name)
 
         return {
             "fault": fault,
-            "group": group,
-            "spark": spark(group) if group else "",
+            "spark": spark(fault) if fault else "",
             "open_count": count,
-            "dead_letters": self._dead_letters(fault),
-            "more": max(0, (group.number if group else 0) - SHOWN),
+            "dead_letters": self._dead_letters(selection),
+            "more": max(0, (fault.number if fault else 0) - SHOWN),
             "canary": canary,
-            "buttons": self._buttons(request, fault, group, count),
+            "buttons": self._buttons(request, selection, fault, count),
             "faults_url": reverse("admin:wellos_jobs_faults", current_app=self.site.name)
-            + fault.query,
-            "list_url": f"{list_url}?{list_query(fault.fingerprint, fault.choice)}",
+            + selection.query,
+            "list_url": f"{list_url}?{list_query(selection.fingerprint, selection.filters)}",
             "is_live": canary is not None and not canary["is_final"],
         }
 
-    def _dead_letters(self, fault: FaultSelection) -> list[Any]:
+    def _dead_letters(self, selection: FaultSelection) -> list[Any]:
         columns = (
             "id",
             "job_id",
@@ -104,7 +103,7 @@ class FaultPage(Page):
             "note",
             "assigned_to_id",
         )
-        rows = list(fault.dead_letters.order_by("-created_at", "-pk").only(*columns)[:SHOWN])
+        rows = list(selection.dead_letters.order_by("-created_at", "-pk").only(*columns)[:SHOWN])
         users = get_user_model()._default_manager.in_bulk(
             {row.assigned_to_id for row in rows if row.assigned_to_id}
         )
@@ -122,16 +121,16 @@ class FaultPage(Page):
         ]
 
     def _buttons(
-        self, request: HttpRequest, fault: FaultSelection, group: Fault | None, count: int
+        self, request: HttpRequest, selection: FaultSelection, fault: Fault | None, count: int
     ) -> list[Button]:
-        if group is None or not count:
+        if fault is None or not count:
             return []
         return FaultActionPage.buttons(
             self.site,
             request,
-            fault.fingerprint,
+            selection.fingerprint,
             lambda name: count > 1 or name != "canary",
-            fault.query,
+            selection.query,
         )
 
 
@@ -270,27 +269,29 @@ class FaultActionPage(ActionPage):
 
     def _begin(
         self,
-        fault: FaultSelection,
+        selection: FaultSelection,
         verb: Verb,
         rate: float | None,
         choice: Mapping[str, Any],
         who: dict[str, Any],
     ) -> Redirect:
         """Run the action as a job, which selects the dead letters as the change list would."""
-        only_open = dataclasses.replace(fault.choice, status=DeadLetterStatus.OPEN.value)
+        only_open = dataclasses.replace(selection.filters, status=DeadLetterStatus.OPEN.value)
         operation = bulk.begin(
             verb,
-            fault.open_dead_letters,
+            selection.open_dead_letters,
             site=self.site.name,
-            query=list_query(fault.fingerprint, only_open),
+            query=list_query(selection.fingerprint, only_open),
             rate=rate,
-            total=fault.open_dead_letters.count(),
+            total=selection.open_dead_letters.count(),
             actor=Actor(**who),
             choice=choice,
         )
 
         url = operation_url(
-            operation, self.site, otherwise=fault_url(self.site, fault.fingerprint, fault.query)
+            operation,
+            self.site,
+            otherwise=fault_url(self.site, selection.fingerprint, selection.query),
         )
         return Redirect(_("The action runs as a job. This page shows its progress."), url)
 
