@@ -25,7 +25,7 @@ WHY = "because the partner asked for it"
 
 @pytest.fixture
 def page(sheet: Any) -> Iterator[Any]:
-    """The shared page. A test fails on what its browser complained of."""
+    """The shared browser page. Console errors fail the test."""
     del sheet.complaints[:]
     yield sheet
     assert not sheet.complaints
@@ -35,24 +35,24 @@ def open_page(page: Any, name: str, *arguments: Any, query: str = "") -> None:
     page.goto(reverse(f"admin:wellos_jobs_{name}", args=arguments) + query)
 
 
-def confirm(page: Any, told: str) -> None:
-    """On the page that asks: give the reason, press its button, and read what is said then."""
+def confirm(page: Any, expected: str) -> None:
+    """On a confirmation page: enter the reason, submit, and wait for the message."""
     page.get_by_label("Reason").fill(WHY)
     page.locator("button.wj-go").click()
-    page.locator(".messagelist, .wj-messages").get_by_text(re.compile(told)).wait_for()
+    page.locator(".messagelist, .wj-messages").get_by_text(re.compile(expected)).wait_for()
 
 
 def audited(action: str, target_type: str = "") -> AuditEntry:
-    """Return the newest entry of an action; it has the reason."""
+    """Return the newest entry of an action, which must have the reason."""
     found = AuditEntry.objects.filter(action=action, reason=WHY)
     entry = (found.filter(target_type=target_type) if target_type else found).order_by("pk").last()
-    assert entry is not None, f"nobody noted {action}"
+    assert entry is not None, f"no audit entry for {action}"
     assert entry.actor_name == "root"
     return entry
 
 
 def dead_letter_of(name: str) -> DeadLetter:
-    """Return an open letter of a job that has just failed."""
+    """Return an open dead letter of a job that has just failed."""
     jobs.fail.enqueue(message=name)
     work("default")
     Books().fold()
@@ -178,21 +178,21 @@ def test_a_copy_with_edited_data_is_enqueued(page: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("button", "told", "status"),
+    ("button", "expected", "status"),
     [
         ("Replay", "The job was replayed", "replayed"),
-        ("Assign", "The dead letter is assigned", "open"),
+        ("Assign", "The dead letter was assigned", "open"),
         ("Discard", "The dead letter was discarded", "discarded"),
     ],
 )
-def test_actions_on_a_dead_letter(page: Any, button: str, told: str, status: str) -> None:
+def test_actions_on_a_dead_letter(page: Any, button: str, expected: str, status: str) -> None:
     letter = dead_letter_of(f"to {button}")
     open_page(page, "deadletter_change", letter.pk)
     page.get_by_role("link", name=button, exact=True).click()
     if button == "Assign":
         page.get_by_label("Assignee").fill("root")
         page.get_by_label("Note").fill("is looked at")
-    confirm(page, told)
+    confirm(page, expected)
     letter.refresh_from_db()
     assert letter.status == status
     if button == "Assign":
@@ -240,14 +240,14 @@ def test_life_cycle_of_a_schedule(page: Any) -> None:
     page.get_by_label("Reason").fill(WHY)
     page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_text("was changed successfully").wait_for()
-    for button, told in (
+    for button, expected in (
         ("Run now", "1 job enqueued"),
         ("Disable", "1 schedule disabled"),
         ("Enable", "1 schedule enabled"),
     ):
         open_page(page, "schedule_change", row.pk)
         page.get_by_role("button", name=button, exact=True).click()
-        confirm(page, told)
+        confirm(page, expected)
     row.refresh_from_db()
     assert (row.cron, row.enabled) == ("30 9 * * 1", True)
     assert JobRecord.objects.get(schedule=row).name == "test-add"

@@ -36,14 +36,14 @@ QUEUES = "/admin/wellos_jobs/queues/"
 
 @pytest.fixture
 def root() -> Client:
-    """The browser of a superuser."""
+    """A client logged in as superuser."""
     client = Client()
     client.force_login(User.objects.create_superuser("root", "root@wellos.example"))
     return client
 
 
 def browser(*permissions: str) -> Client:
-    """The browser of a member of staff with these permissions."""
+    """A client logged in as a staff user with these permissions."""
     user = User.objects.create_user("-".join(permissions)[:150] or "nobody", is_staff=True)
     found = Permission.objects.filter(codename__in=permissions)
     assert len(found) == len(permissions)
@@ -54,7 +54,7 @@ def browser(*permissions: str) -> Client:
 
 
 def text(response: Any) -> str:
-    """The page as a person reads it."""
+    """Return the visible text of a page."""
     assert response.status_code == 200
     return f"{' '.join(html.unescape(re.sub(r'<[^>]+>', ' ', response.content.decode())).split())} "
 
@@ -74,7 +74,7 @@ def failed(books: Books, **options: Any) -> JobRecord:
 
 
 def act(client: Client, url: str, action: str, rows: list[Any], **more: Any) -> Any:
-    """Choose rows in a list and run an action on them."""
+    """Select rows in a list and run an action on them."""
     data = {"action": action, "_selected_action": [str(row.pk) for row in rows], **more}
     return client.post(url, data, follow=True)
 
@@ -301,7 +301,7 @@ def test_organizations_are_resolved_once_per_page(root: Client, settings: Any) -
     assert '<a href="/organizations/globex/">' in root.get(operation_url(record)).content.decode()
 
 
-# --- nobody adds, changes or deletes --------------------------------------------------------------
+# --- read-only ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("url", LISTS)

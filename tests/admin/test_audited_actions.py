@@ -47,7 +47,7 @@ def root() -> Client:
 
 @dataclass(frozen=True)
 class Sent:
-    """Where an act is sent to, and with which fields beside the reason."""
+    """The URL of an action, and its fields other than the reason."""
 
     url: str
     fields: dict[str, Any] = field(default_factory=dict)
@@ -280,11 +280,11 @@ LOOKING = {
     *("auditentry:export", "schedule:preview", "organizationreportschedule:preview"),
     "queues:stats",
 }
-"""Routes that change nothing."""
+"""Read-only routes."""
 OWN = {"jobrecord:views", "deadletter:views"}
-"""What a person does to their own bookmarks of a list is no change to a job."""
+"""Saved views are personal and are not audited."""
 STANDARD = {"changelist", "add", "history", "delete", "change"}
-"""The pages that Django gives every model: what they change is asked of the admin's permissions."""
+"""Django's own pages of every model, which check the admin's permissions."""
 
 
 def pages(above: type[Page] = Page) -> Iterator[type[Page]]:
@@ -295,7 +295,7 @@ def pages(above: type[Page] = Page) -> Iterator[type[Page]]:
 
 
 def actions_of_pages() -> Iterator[str]:
-    """The acts of all pages that are no list of rows."""
+    """The actions of all pages that are not change lists."""
     for page in pages():
         if not hasattr(page, "name"):
             continue  # a base of others

@@ -50,7 +50,7 @@ def messages(response: Any) -> str:
 
 
 def fail(count: int = 1, message: str = "the partner is away", **options: Any) -> list[DeadLetter]:
-    """Let jobs fail with one message; return their letters."""
+    """Let jobs fail with one message; return their dead letters."""
     handles = jobs.fail.using(**options).enqueue_bulk([{"message": message}] * count)
     work()
     Books().fold()
@@ -406,18 +406,18 @@ def test_edit_data_and_replay(root: Client, books: Books) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "expected"),
     [
         ({"massage": "x"}, "unknown argument 'massage'"),
         ("[]", "JSON object"),
         ("{", "valid"),
     ],
 )
-def test_invalid_data(root: Client, data: Any, told: str) -> None:
+def test_invalid_data(root: Client, data: Any, expected: str) -> None:
     (letter,) = fail()
     response = edit(root, letter, data)
     assert 'class="errorlist"' in response.content.decode()
-    assert told in text(response)
+    assert expected in text(response)
     letter.refresh_from_db()
     assert letter.status == "open"
     assert letter.job.data == {"message": "the partner is away"}
@@ -714,7 +714,7 @@ def test_replay_by_keyboard(page: Any) -> None:
 
 
 def press_to(page: Any, label: str) -> None:
-    """Press Tab until the focus is on what has this text, then Enter."""
+    """Press Tab until the element with this text has focus, then Enter."""
     for _ in range(80):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.textContent").strip() == label:

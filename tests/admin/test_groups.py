@@ -50,7 +50,7 @@ def import_of(
     organization: str = "acme",
     name: str = "import",
 ) -> Batch:
-    """A batch of which so many jobs have ended."""
+    """A batch with this many finished jobs."""
     with Batch(name=name, organization=organization, on_complete=summary.with_data()) as batch:
         batch.enqueue_bulk(noop, [{}] * completed)
         batch.enqueue_bulk(scripted, [{"steps": LOST}] * failed)
@@ -336,13 +336,13 @@ def test_a_flow_with_hidden_jobs_is_not_changed(scoped: None, verb: str) -> None
     client = client_of(staff("view_jobrecord", f"{verb}_flow"))
     page = client.get(f"{FLOWS}{flow}/").content.decode()
     assert 'class="wj-act"' not in page
-    told = "This flow has jobs that you may not see"
-    assert told in page
+    expected = "This flow has jobs that you may not see"
+    assert expected in page
     asked = client.post(f"{FLOWS}{flow}/", {"action": "ask", "verb": verb, "target": str(flow)})
-    assert told in text(asked)
+    assert expected in text(asked)
     assert 'name="reason"' not in asked.content.decode()
     assert act_on_flow(client, verb, flow).status_code == 302
-    assert told in text(client.get(f"{FLOWS}{flow}/"))
+    assert expected in text(client.get(f"{FLOWS}{flow}/"))
     assert list(JobRecord.objects.order_by("pk").values_list("state", flat=True)) == before
     assert not AuditEntry.objects.filter(action__in=("retried", "canceled")).exists()
     act_on_flow(client_of(User.objects.create_superuser("root")), verb, flow)

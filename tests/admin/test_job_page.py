@@ -64,7 +64,7 @@ def failed(books: Books, message: str = "the partner is away", **options: Any) -
 
 
 def links(response: Any) -> set[str]:
-    """Return the buttons of a job's page, by the last part of their addresses."""
+    """Return the buttons of the page of a job, by the last part of their URLs."""
     found = re.findall(
         r'<a class="wj-button[^"]*" href="[^"]*/(?:act/)?(\w+)/"', response.content.decode()
     )
@@ -80,7 +80,7 @@ def test_the_timeline(root: Client, books: Books) -> None:
     work()
     books.fold()
     shown = text(root.get(url_of(record)))
-    told = (
+    parts = (
         *("test-fail", "failed", "Timeline", "Created", "Attempt 1 started", "on worker burst"),
         *(
             "Attempt 1: failed for good",
@@ -104,7 +104,7 @@ def test_the_timeline(root: Client, books: Books) -> None:
         *("Audit log", "retried", "root", "partner is back"),
     )
     at = 0
-    for part in told:
+    for part in parts:
         found = shown.find(part, at)
         assert found >= 0, f"{part!r} is not behind {shown[max(0, at - 60) : at]!r}"
         at = found + len(part)
@@ -541,8 +541,8 @@ def test_what_the_buttons_do(root: Client, books: Books) -> None:
     books.fold()
     assert "is canceled already" in act(root, job, "cancel")
     entries = AuditEntry.objects.exclude(action="failed").order_by("pk")
-    told = ["retried", "changed priority", "moved", "promoted", "canceled"]
-    assert list(entries.values_list("action", flat=True)) == told
+    actions = ["retried", "changed priority", "moved", "promoted", "canceled"]
+    assert list(entries.values_list("action", flat=True)) == actions
     assert set(entries.values_list("actor_name", "reason", "address")) == {
         ("root", "the partner asked", "127.0.0.1")
     }
@@ -560,7 +560,7 @@ def test_an_act_asks_why(root: Client, books: Books) -> None:
     assert JobRecord.objects.get().state == "failed"
 
 
-def test_what_cannot_be_done_is_told(root: Client, books: Books, use_redis: UseRedis) -> None:
+def test_impossible_actions_are_refused(root: Client, books: Books, use_redis: UseRedis) -> None:
     waiting = jobs.noop.enqueue().record()
     assert "cannot be retried: it is waiting" in act(root, waiting, "retry")
     assert root.get(url_of(waiting, "act/burn/")).status_code == 404
@@ -575,7 +575,7 @@ def test_what_cannot_be_done_is_told(root: Client, books: Books, use_redis: UseR
 
 
 def test_a_forged_verb_has_the_permission_of_its_address(books: Books) -> None:
-    """What is done is what the address says, whose permission was asked."""
+    """The verb in the URL counts, whose permission was checked."""
     job = jobs.noop.using(delay=60).enqueue()
     client = client_of(staff("view_jobrecord", "promote_job"))
     client.post(url_of(job, "act/promote/"), {"action": "confirm", "verb": "cancel", "reason": "x"})
@@ -646,7 +646,7 @@ def test_edit_a_copy_and_enqueue(root: Client, books: Books) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "expected"),
     [
         ({"a": 1, "c": 2}, "unknown argument 'c'"),
         ({}, "missing argument 'a'"),
@@ -656,10 +656,10 @@ def test_edit_a_copy_and_enqueue(root: Client, books: Books) -> None:
         ({"a": {"$uuid": "no"}}, "broken $uuid"),
     ],
 )
-def test_errors_in_data_are_shown_at_the_field(root: Client, data: Any, told: str) -> None:
+def test_errors_in_data_are_shown_at_the_field(root: Client, data: Any, expected: str) -> None:
     handle = jobs.add.enqueue(a=1)
     response = copy(root, handle, data)
-    assert told in text(response)
+    assert expected in text(response)
     assert 'class="errorlist"' in response.content.decode()
     assert JobRecord.objects.count() == 1
 

@@ -66,7 +66,7 @@ def rows() -> dict[str, JobRecord]:
 def test_the_status_of_another_organizations_job(
     ann: Client, rows: dict[str, JobRecord], name: str
 ) -> None:
-    """Also outside of the admin a permission reaches no further than the organizations do."""
+    """Organization limits also apply outside the admin."""
     assert ann.get(f"/jobs/{rows['acme'].pk}/status").json()["data"] == {}
     for end in ("status", "events"):
         answer = ann.get(f"/jobs/{rows[name].pk}/{end}")
@@ -85,14 +85,13 @@ def test_another_organizations_job_is_not_canceled(ann: Client) -> None:
 def test_the_payload_of_a_job_shown_by_a_hook(
     ann: Client, rows: dict[str, JobRecord], settings: Any
 ) -> None:
-    """``CAN_VIEW_JOB`` shows a job of somebody else; the permission for payloads still ends at the
-    border."""
+    """``CAN_VIEW_JOB`` may show a hidden job, but not its payload."""
     settings.WELLOS_JOBS = {
         **settings.WELLOS_JOBS,
         "CAN_VIEW_JOB": "tests.admin.test_organization_scope.everybody",
     }
-    told = ann.get(f"/jobs/{rows['fjord'].pk}/status").json()
-    assert (told["state"], told["data"]) == ("failed", None)
+    shown_status = ann.get(f"/jobs/{rows['fjord'].pk}/status").json()
+    assert (shown_status["state"], shown_status["data"]) == ("failed", None)
 
 
 def test_health_hides_details(ann: Client) -> None:

@@ -122,7 +122,7 @@ def test_queries_are_constant(
 
 
 def count_runs(number: int) -> None:
-    """Let the statistics have runs of the last minutes in so many queues."""
+    """Record runs of the last minutes in this many queues."""
     minute = timezone.now().replace(second=0, microsecond=0)
     JobStatistic.objects.bulk_create(
         JobStatistic(
@@ -306,7 +306,7 @@ def test_redis_is_down_during_an_action(root: Client, use_redis: UseRedis) -> No
     assert "Redis" in text(root.get(QUEUES))
 
 
-# --- the border of organizations ------------------------------------------------------------------
+# --- organization limits --------------------------------------------------------------------------
 
 
 def organizations_of(user: User) -> list[str] | None:

@@ -31,7 +31,7 @@ urlpatterns = [
     path("jobs/", include("wellos_jobs.urls")),
 ]
 AWAY = re.compile(r"""(?:href|action|data-[\w-]+|hx-\w+)="(/admin/[^"]*)""")
-"""An address on the other site."""
+"""A URL on the other site."""
 
 
 def test_all_links_of_all_pages_stay_on_the_site(no_notices: None) -> None:

@@ -60,7 +60,7 @@ def test_queries_of_every_page_are_constant(root: User, round_trips: RoundTrips)
 
 
 def cost(client: Client, url: str, round_trips: RoundTrips) -> tuple[int, int]:
-    """Return how many queries and round trips a page takes that has been asked for before."""
+    """Return the queries and Redis round trips of a warmed-up page."""
     client.get(url)
     with round_trips.counting() as trips, CaptureQueriesContext(connection) as queries:
         response: Any = client.get(url)

@@ -35,7 +35,7 @@ def rows(no_notices: None) -> Iterator[User]:
 
 @pytest.fixture
 def reader(rows: User, redis_client: redis.Redis, use_redis: UseRedis) -> Iterator[User]:
-    """A superuser, this process coming to Redis as somebody who may only read."""
+    """A superuser; this process uses a read-only Redis user."""
     redis_client.acl_setuser(
         "reader", enabled=True, passwords=["+reading"], keys=["*"], commands=list(READS)
     )

@@ -105,19 +105,19 @@ def make(name: str = "nightly", **columns: Any) -> Schedule:
 
 
 def declared(name: str = "test-noop", line: str = "0 2 * * *") -> Schedule:
-    """A schedule that code declares."""
+    """A declared schedule."""
     registry.register(define(name, jobs.noop.function, schedule=Cron(line, tz="Europe/Paris")))
     schedules.synchronise()
     return Schedule.objects.get(name=name)
 
 
 def put(row: Schedule, **columns: Any) -> None:
-    """Set columns of the clock as the clock would."""
+    """Set columns as the scheduler would."""
     Schedule._base_manager.filter(pk=row.pk).update(**columns)
 
 
 def ran(row: Schedule, due: datetime, **columns: Any) -> JobRecord:
-    """A job that a schedule made for a due time."""
+    """A job of a schedule for a due time."""
     columns = {
         "name": row.job_name,
         "queue": "default",
@@ -1096,7 +1096,7 @@ def test_the_preview_updates_while_typing(root: Client, live_server: Any) -> Non
     ], faults
 
 
-# --- the last runs, and the border of organizations -----------------------------------------------
+# --- last runs and organization limits ------------------------------------------------------------
 
 
 def test_last_runs_take_one_query(root: Client) -> None:

@@ -38,7 +38,7 @@ def root() -> Client:
 
 @pytest.fixture(autouse=True)
 def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let words be looked for in five rows, or in two that an index finds."""
+    """Limit text searches to five rows, or two indexed ones."""
     monkeypatch.setattr(search_window, "MAX_ROWS", 5)
     monkeypatch.setattr(search_window, "SMALL_RESULT", 2)
 
@@ -222,7 +222,7 @@ def test_pages_stay_in_the_window(root: Client, monkeypatch: pytest.MonkeyPatch)
 
 
 def ten_dead_letters() -> list[DeadLetter]:
-    """Letters with an attempt and an audit entry each, minute by minute, oldest first."""
+    """Dead letters with an attempt and an audit entry each, one per minute, oldest first."""
     made = []
     for n, job in enumerate(ten_jobs(state="failed", organization_id="acme")):
         error = {"error_class": "ValueError", "message": f"{job.name} is away"}

@@ -110,7 +110,7 @@ def test_as_csv(root: Client) -> None:
 
 
 def test_csv_cells_are_not_formulas(root: Client) -> None:
-    """A job of foreign code may be called anything."""
+    """A plain RQ job may have any name."""
     count(datetime.now(UTC), completed=1, name='=HYPERLINK("http://evil.example")')
     line = root.get(STATISTICS, {"format": "csv", "window": "1h"}).content.decode().splitlines()[1]
     assert line.partition(",")[2].startswith("\"'=HYPERLINK(")

@@ -21,15 +21,15 @@ from ..support.servers import free_port
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NONSENSE = b"\xff\xfe\x00 nonsense"
-"""No UTF-8, no number, no JSON, no time."""
+"""Invalid as UTF-8, number, JSON and time."""
 TELLING = 60_000
-"""Characters of a page that are searched for what is wrong."""
+"""How many characters of a page are searched for error texts."""
 LONG = "an <b>endless</b> line\n" * 230_000
 """Five megabytes."""
 MOST = 400_000
-"""Bytes that a page may have, however long the texts are that it tells of."""
+"""Maximum size of a page in bytes, however long its texts are."""
 WHOLE = {"job_copy", "deadletter_act edit"}
-"""Pages on which somebody edits the data, all of them."""
+"""Pages with the complete data in a form."""
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def root(no_notices: None) -> Iterator[Client]:
 
 
 def ask(client: Client, pages: tuple[AdminPage, ...] = (*PAGES, *FILES)) -> dict[AdminPage, bytes]:
-    """Ask for the pages; each has to answer."""
+    """Request the pages; each must respond."""
     answers, faults = {}, []
     for page in pages:
         response: Any = client.get(page.url())
@@ -61,16 +61,16 @@ def ask(client: Client, pages: tuple[AdminPage, ...] = (*PAGES, *FILES)) -> dict
 
 
 def text(body: bytes) -> str:
-    """A page as a person reads it, as far as it is looked at."""
+    """Return the beginning of the visible text of a page."""
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body.decode()[:TELLING])).split())
 
 
-def silent(answers: dict[AdminPage, bytes], told: str) -> list[str]:
-    """Return which of the pages that ask Redis do not say something."""
+def silent(answers: dict[AdminPage, bytes], expected: str) -> list[str]:
+    """Return the pages that query Redis and do not show an expected text."""
     return [
         str(page)
         for page, body in answers.items()
-        if page.asks_redis and not re.search(told, text(body))
+        if page.asks_redis and not re.search(expected, text(body))
     ]
 
 
@@ -125,12 +125,12 @@ CANNOT = r"cannot be (read|told|asked)|is unreachable|is unknown"
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "expected"),
     [(_another_type, CANNOT), (_garbage, CANNOT), (_missing, "Redis does not know it yet")],
     ids=["another type", "garbage", "missing"],
 )
 def test_the_hashes_of_jobs_are_damaged(
-    root: Client, redis_client: redis.Redis, harm: Harm, told: str
+    root: Client, redis_client: redis.Redis, harm: Harm, expected: str
 ) -> None:
     for key in redis_client.keys("rq:job:*"):
         harm(redis_client, key)
@@ -142,14 +142,14 @@ def test_the_hashes_of_jobs_are_damaged(
     }
     of_jobs |= {page: body for page, body in answers.items() if page.name == "bulkoperation_change"}
     assert len(of_jobs) == 4
-    assert silent(of_jobs, told) == []
+    assert silent(of_jobs, expected) == []
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"), [(_another_type, CANNOT), (_garbage, "")], ids=["another type", "garbage"]
+    ("harm", "expected"), [(_another_type, CANNOT), (_garbage, "")], ids=["another type", "garbage"]
 )
 def test_every_key_is_damaged(
-    root: Client, redis_client: redis.Redis, harm: Harm, told: str
+    root: Client, redis_client: redis.Redis, harm: Harm, expected: str
 ) -> None:
     for key in redis_client.keys("*"):
         harm(redis_client, key)
@@ -157,7 +157,7 @@ def test_every_key_is_damaged(
     boards = {
         page: body for page, body in answers.items() if page.name in {"queues", "limits", "workers"}
     }
-    assert silent(boards, told) == []
+    assert silent(boards, expected) == []
 
 
 # --- texts without end ----------------------------------------------------------------------------

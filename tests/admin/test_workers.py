@@ -186,7 +186,7 @@ def test_new_workers_of_a_quiet_supervisor_are_quiet(redis_client: redis.Redis) 
     assert late.claimer.claim().quiet
     operations.resume_workers("worker", "late")
     known.renew([child, Child(late.name, 1, Slot())])
-    assert late.claimer.claim().quiet is False, "a person has the last word"
+    assert late.claimer.claim().quiet is False, "the latest operator action wins"
 
 
 @pytest.mark.parametrize("target", ["worker:nobody", "supervisor:nobody"])
