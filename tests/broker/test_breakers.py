@@ -1,5 +1,4 @@
-"""Circuit breakers, step by step: open, parked jobs, one probe, closed or open again, by itself or
-by hand."""
+"""Circuit breakers step by step: open, jobs parked, one probe, closed or open again."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ def hand() -> Hand:
 
 
 def tripped(hand: Hand) -> None:
-    """Let as many runs fail as it takes."""
+    """Let enough runs fail to open the breaker."""
     for _ in range(2):
         partner.using(max_attempts=1).enqueue(steps=DOWN)
         hand.run()
@@ -133,8 +132,7 @@ def test_a_probe_whose_worker_is_killed(hand: Hand, redis_client: redis.Redis) -
 def test_a_probe_that_ends_after_its_lease_has_run_out(
     hand: Hand, redis_client: redis.Redis
 ) -> None:
-    """Its machine was thought dead, and another probe is under way: what the first one saw decides
-    nothing."""
+    """Its lease has run out and another probe is running: the first verdict does not count."""
     probe, _ = probing(hand, redis_client)
     redis_client.zadd(keys.LEASES, {probe.id: 1})
     assert [found.id for found in claims.rescue(hand.connection, "crashed", "no beat")] == [
@@ -149,7 +147,7 @@ def test_a_probe_that_ends_after_its_lease_has_run_out(
 
 
 def test_a_probe_whose_hash_is_deleted(hand: Hand, redis_client: redis.Redis) -> None:
-    """By foreign code while it runs: nobody can say how it went, so another one probes."""
+    """Deleted by foreign code while it runs: its verdict is lost, so another job is the probe."""
     probe, handles = probing(hand, redis_client)
     redis_client.delete(keys.job(probe.id))
     hand.settle(probe, OK)
@@ -242,7 +240,7 @@ def test_an_open_breaker_causes_no_busy_loop(hand: Hand, redis_client: redis.Red
 
 
 def test_emptying_redis_closes_it(hand: Hand, redis_client: redis.Redis) -> None:
-    """Nothing is known any more: the jobs run, and the breaker opens again if it must."""
+    """The state is lost: the jobs run, and the breaker opens again if they fail."""
     from wellos_jobs.maintenance.relay import Rebuild
 
     probing(hand, redis_client)

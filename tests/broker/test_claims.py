@@ -1,5 +1,4 @@
-"""Claim and settle: who gets which job when, and that no call and no crash of a caller can lose or
-double one."""
+"""Claim and settle: which worker gets which job, and that no lost call loses or doubles one."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
 @pytest.fixture
 def push(django_capture_on_commit_callbacks: Any) -> Callable[..., list[JobHandle]]:
-    """``push("a", "b", queue=...)``: enqueue jobs that are told apart by their values."""
+    """``push("a", "b", queue=...)``: enqueue jobs with these values."""
 
     def put(*values: object, **options: Any) -> list[JobHandle]:
         with django_capture_on_commit_callbacks(execute=True):
@@ -221,8 +220,7 @@ def test_a_resent_settle_counts_once_and_claims_once(push: Push, redis_client: r
 def test_a_claim_resent_after_its_lease_does_not_get_the_run_of_another_worker(
     push: Push, redis_client: redis.Redis
 ) -> None:
-    """Else two workers would run one job under one claim, and either could settle the other's
-    run."""
+    """Else two workers would run one job under one claim and settle each other's runs."""
     (handle,) = push("a")
     late, other = Hand("default", name="late"), Hand("default", name="other")
     late.take()
@@ -567,8 +565,7 @@ def test_a_job_unknown_to_redis_gets_a_tombstone_that_stops_a_late_push(
 
 
 def test_every_job_is_always_in_a_structure(push: Push, redis_client: redis.Redis) -> None:
-    """Whatever the step, a job stands in exactly one of: lanes, delayed, leases, final
-    registries."""
+    """After each step a job is in exactly one of: lanes, delayed, leases, final registries."""
     [handle] = push("x")
     hand = Hand("default")
     steps: list[Callable[[], Any]] = [

@@ -1,5 +1,4 @@
-"""Fair turns: in a queue that is marked fair, the organizations take turns, however many jobs one
-of them has."""
+"""Fair queues: organizations take turns, however many jobs one of them has."""
 
 from __future__ import annotations
 
@@ -55,7 +54,7 @@ def test_a_small_organization_starts_within_the_first_40_behind_2_000(
 
 
 def commands(client: redis.Redis) -> int:
-    """How many commands Redis has carried out, those within scripts counted."""
+    """The number of commands that Redis has executed, including those in scripts."""
     return sum(row["calls"] for row in client.info("commandstats").values())
 
 
@@ -119,8 +118,7 @@ def test_nothing_is_left_of_the_turns_when_all_have_been_taken(redis_client: red
 def test_nothing_is_left_of_the_turns_when_all_have_left(
     redis_client: redis.Redis, is_paused: bool
 ) -> None:
-    """One was cancelled, one moved and the others emptied, also while nobody claims from the
-    queue."""
+    """One is cancelled, one moved and the rest emptied, while no worker claims from the queue."""
     handles = noop.using(organization="big").enqueue_bulk([{}] * 10)
     urgent = noop.using(organization="big", priority=Priority.HIGH).enqueue()
     moved = noop.using(organization="big", priority=Priority.LOW).enqueue()
@@ -155,7 +153,7 @@ def test_an_unknown_queue_is_refused(settings: object) -> None:
 def test_jobs_waiting_for_a_turn_are_not_overtaken_when_the_queue_is_no_longer_fair(
     settings: Any,
 ) -> None:
-    """Whoever comes later must not pass them by for ever, however many there always are."""
+    """Later jobs must not overtake them forever."""
     first = enqueue("big", 20)
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "FAIR_QUEUES": []}
     queues.announce_fair("default")

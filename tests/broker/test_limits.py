@@ -1,5 +1,7 @@
-"""Limits, step by step: who may start, who waits, and who comes next. Real workers:
-test_coordination_processes."""
+"""Limits step by step: which job may start, which waits, which comes next.
+
+With real workers: tests/enqueueing/test_coordination.py.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ def parked(client: redis.Redis, limit: str) -> list[str]:
 
 
 def look_again(client: redis.Redis) -> None:
-    """Make it the time at which every limit is looked at again."""
+    """Make all gates due."""
     for gate in client.zrange(GATES, 0, -1):
         client.zadd(GATES, {gate: 0})
 
@@ -64,7 +66,7 @@ def is_job(claim: Claim | None, handle: JobHandle) -> bool:
     return claim.id == str(handle)
 
 
-# --- so many at once ------------------------------------------------------------------------------
+# --- concurrency limits ---------------------------------------------------------------------------
 
 
 def test_a_job_without_room_waits_and_comes_next(hand: Hand, redis_client: redis.Redis) -> None:
@@ -125,8 +127,7 @@ def test_however_a_run_ends_its_slot_is_free(
 
 
 def test_owner_killed_while_holding_a_slot(hand: Hand) -> None:
-    """The rescue frees the slot; the job rescued goes before the one that was parked, for it is at
-    the lane's front."""
+    """The rescue frees the slot; the rescued job is at the front of the lane, so it goes first."""
     first, second = single.enqueue(), single.enqueue()
     assert is_job(hand.take(), first) and hand.claim() is None
     claims.rescue(hand.connection, "crashed", "killed", worker=hand.name)
@@ -204,7 +205,7 @@ def test_a_limit_of_zero_lets_nothing_start(hand: Hand, redis_client: redis.Redi
     assert hand.claim() is not None
 
 
-# --- so many in a period --------------------------------------------------------------------------
+# --- rate limits ----------------------------------------------------------------------------------
 
 
 def test_starts_in_a_period(hand: Hand) -> None:
@@ -236,8 +237,7 @@ def test_starts_in_a_period(hand: Hand) -> None:
 
 
 def test_owner_killed_while_holding_a_start(hand: Hand) -> None:
-    """A start is a start: the partner was called, whatever became of the caller. The rescued job
-    counts again."""
+    """A start counts even if its worker died, and the rescued job counts again."""
     metered.enqueue_bulk([{}] * 3)
     hand.take()
     claims.rescue(hand.connection, "crashed", "killed", worker=hand.name)
@@ -246,8 +246,7 @@ def test_owner_killed_while_holding_a_start(hand: Hand) -> None:
 
 
 def test_release_after_expiry_gives_no_start_back(hand: Hand, redis_client: redis.Redis) -> None:
-    """The period of a start is over while its run goes on: its end changes nothing for those that
-    came after."""
+    """A run that outlasts the period: its end gives later jobs no further start."""
     metered.enqueue_bulk([{}] * 6)
     first = hand.take()
     redis_client.delete(keys.starts(METER))
@@ -312,8 +311,7 @@ def test_both_limits_hold(hand: Hand) -> None:
 
 
 def test_a_job_that_another_limit_holds_leaves_its_room_to_the_next(hand: Hand) -> None:
-    """Two at once, one an account: the slot that one account's job cannot take goes to another
-    account's at once."""
+    """Two at once, one per account: a slot that one account cannot use goes to another at once."""
     for account in ("a", "b", "a", "a", "c"):
         per_account.enqueue(account=account)
     first, second = hand.take(), hand.take()
@@ -395,8 +393,7 @@ def test_parked_job_deleted_by_foreign_code_counts_no_longer(
 def test_parked_job_deleted_and_pushed_again_counts_once(
     hand: Hand, redis_client: redis.Redis
 ) -> None:
-    """Into another queue, for it was moved meanwhile: its old place in the line and in the counts
-    goes."""
+    """It was moved to another queue meanwhile: its old place in line and in the counts is gone."""
     first, second = single.enqueue(), single.enqueue()
     held = hand.take()
     assert is_job(held, first) and hand.claim() is None
@@ -430,7 +427,7 @@ def test_parked_job_moved_to_another_queue_and_priority(hand: Hand) -> None:
 
 
 def test_parked_jobs_of_a_paused_queue_block_no_other(hand: Hand) -> None:
-    """They share a limit with those of another queue, and stand before them in line."""
+    """They share a limit with jobs of another queue, and are ahead of them in line."""
     held_in = single.using(queue="email").enqueue()
     paused = [single.using(queue="reports").enqueue() for _ in range(3)]
     other = single.using(queue="email").enqueue()
@@ -493,7 +490,7 @@ def test_redis_emptied_with_parked_jobs(hand: Hand, redis_client: redis.Redis) -
 
 
 def test_a_thousand_jobs_at_a_full_limit_cost_nothing(use_redis: Any) -> None:
-    """Each is parked once; a worker that finds no room is told to sleep for seconds."""
+    """Each is parked once; a worker without a job sleeps for seconds."""
     from django.conf import settings
 
     with CountingProxy(settings.REDIS_URL) as proxy:

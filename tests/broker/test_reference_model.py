@@ -1,9 +1,11 @@
 """Engine and guards against a plain Python model, by random steps on the real Redis and the real
 rows.
 
-In the suite it runs the same steps each time. For a long random run: ``WELLOS_MODEL_RUNS=2000
-python -m pytest -s tests/test_engine_model.py``; hypothesis prints the shortest steps that break a
-promise.
+In the suite it runs the same steps each time. For a long random run::
+
+    WELLOS_MODEL_RUNS=2000 python -m pytest -s tests/broker/test_reference_model.py
+
+Hypothesis prints the shortest steps that break a promise.
 """
 
 from __future__ import annotations
@@ -57,8 +59,7 @@ FAIR = "email"
 METER = "r:meter/1000"
 LATER = 10_000
 TRIES = 60
-"""Claims within which a job that nothing holds back must come: each may let go only some of those
-parked."""
+"""Claims after which a job that may run must have come: each claim unparks only some jobs."""
 
 KINDS: dict[str, tuple[Any, tuple[model.Limit, ...]]] = {
     "plain": (noop, ()),
@@ -74,8 +75,7 @@ LIMITS = sorted({limit.id for _, limits in KINDS.values() for limit in limits if
 
 
 class Engine(RuleBasedStateMachine):
-    """The steps. Each does something to the real thing and to the model, and compares what both
-    say."""
+    """The steps. Each does the same to engine and model, and compares their answers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class Engine(RuleBasedStateMachine):
             if not self.model.must_start():
                 return
             self.look_again()
-        raise AssertionError(f"nobody got {self.model.must_start()}")
+        raise AssertionError(f"no worker got {self.model.must_start()}")
 
     @rule(
         number=st.integers(0, 2),

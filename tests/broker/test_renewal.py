@@ -1,5 +1,4 @@
-"""Renewal: the supervisor keeps the leases of its workers, also when Redis has forgotten the
-workers meanwhile."""
+"""The supervisor renews the leases of its workers, even if Redis has forgotten the workers."""
 
 from __future__ import annotations
 
@@ -47,8 +46,7 @@ def supervisor_of(hand: Hand, job_id: str = "") -> Supervisor:
 def test_a_run_outlives_the_worker_s_key(
     push: Callable[[], JobHandle], redis_client: redis.Redis
 ) -> None:
-    """Redis was away for longer than the key lives: the run goes on, nobody takes it for dead, and
-    it settles."""
+    """Redis was away until the key expired: the run continues, is not rescued, and settles."""
     handle, hand = push(), Hand("default")
     claim = hand.take()
     redis_client.delete(keys.worker("hand"))

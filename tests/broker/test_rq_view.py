@@ -1,5 +1,4 @@
-"""What RQ's and django-rq's own tools see of our queues, jobs and workers: the truth, and without
-changing it."""
+"""RQ's and django-rq's tools show our queues, jobs and workers correctly, and change nothing."""
 
 from __future__ import annotations
 

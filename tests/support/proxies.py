@@ -176,10 +176,9 @@ class CuttingProxy(Proxy):
         """Break the connection instead of passing on the reply to the ``nth`` command from now that
         contains ``text``.
 
-        The server has then carried the command out. ``text`` is looked for in the command's bytes;
-        a script called by its hash is found by that hash (see ``broker.connection.script_digest``). Replies that say
-        NOSCRIPT are passed on and do not
-        count: nothing was carried out.
+        The server has executed the command by then. ``text`` is searched in the command's bytes; a
+        script is called by its hash (see ``broker.connection.script_digest``). NOSCRIPT replies are
+        passed on and do not count: nothing was executed.
         """
         cut = Cut(text.encode() if isinstance(text, str) else text, nth)
         with self._lock:

@@ -1,4 +1,4 @@
-"""Children of a supervisor: a signal reaches them from the first moment of their life."""
+"""Children of a supervisor: signals reach them from the start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import os, signal, time
 from wellos_jobs.processes.child import fork
 from wellos_jobs.processes.slot import Slot
 
-signal.signal(signal.SIGTERM, lambda *_: None)  # as a supervisor, which goes on
+signal.signal(signal.SIGTERM, lambda *_: None)  # as in a supervisor
 swallowed = 0
 for _ in range({FORKS}):
     child = fork("child", Slot(), lambda: signal.pause() or 0)
@@ -29,8 +29,7 @@ print(swallowed)
 
 
 def test_a_child_that_is_stopped_before_it_has_started_ends() -> None:
-    """The parent's handlers are its own until it has taken them off: they would swallow the
-    signal."""
+    """Until it has replaced the parent's handlers, they would swallow the signal."""
     command = [sys.executable, "-c", FORK_AND_END]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert answer.stdout.strip() == "0"

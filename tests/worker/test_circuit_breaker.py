@@ -1,5 +1,4 @@
-"""A circuit breaker before a bookkeeping system that misbehaves on demand: real workers, real HTTP
-on loopback."""
+"""A circuit breaker for an HTTP service that fails on demand: real workers, HTTP on loopback."""
 
 from __future__ import annotations
 
@@ -73,7 +72,7 @@ def test_a_probe_that_fails_opens_it_again(
 
 
 def test_an_outage_of_some_seconds_is_waited_out(processes: Fleet, partner: Partner) -> None:
-    """Nobody mends anything or tells anybody: once the time is over, a probe finds out."""
+    """Without any action, a probe finds that the service is back."""
     partner.books.misbehave(Mood.AWAY, seconds=2)
     processes.worker("--processes", "2")
     sync(partner)

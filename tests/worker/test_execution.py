@@ -1,4 +1,4 @@
-"""One run: each way it can end, sync and async, and what people are told of it."""
+"""One run: each way it can end, sync and async, and what is stored of it."""
 
 from __future__ import annotations
 
@@ -301,11 +301,11 @@ def test_secrets_are_in_no_message_and_no_traceback(
 ) -> None:
     handle = bench.enqueue(leak, {"token": token, "how": how}, sensitive=("token",))
     outcome = Hand().run()
-    told = outcome.message + outcome.traceback + outcome.detail()
+    texts = outcome.message + outcome.traceback + outcome.detail()
     stored = repr(redis_client.hgetall(keys.job(handle))) + repr(redis_client.xrange(keys.EVENTS))
-    assert "s3cret" not in told and "s3cret" not in stored
+    assert "s3cret" not in texts and "s3cret" not in stored
     if how != "chain":
-        assert "********" in told
+        assert "********" in texts
 
 
 # --- tracebacks -----------------------------------------------------------------------------------

@@ -1,5 +1,4 @@
-"""Async jobs and their database connections, which are those of another thread than the
-worker's."""
+"""Async jobs use the database connections of another thread than the worker's."""
 
 from __future__ import annotations
 
@@ -61,8 +60,7 @@ def test_the_connection_is_closed_after_the_run_when_it_is_too_old(run: Any) -> 
 
 
 def test_a_connection_that_broke_between_two_runs_is_reopened(run: Any) -> None:
-    """As after a restart of the database: else each async job of this worker would fail from then
-    on."""
+    """As after a restart of the database: else all later async jobs of this worker would fail."""
     elsewhere(lambda: connection.ensure_connection())
     elsewhere(break_connection)
     outcome = run()

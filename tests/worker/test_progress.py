@@ -1,5 +1,4 @@
-"""Progress: thinned out, stored only by the run that holds the claim, and never the end of a
-run."""
+"""Progress: throttled, stored only by the run that holds the claim, and never fatal to it."""
 
 from __future__ import annotations
 
@@ -172,9 +171,9 @@ def test_with_redis_full_the_run_continues(
 
 
 def test_outside_a_run_reporting_does_nothing() -> None:
-    report_progress(50, "nobody listens")
+    report_progress(50, "no job")
     with running(CurrentJob("id", "name", "default", 1, 3)):
-        report_progress(50, "nobody listens")
+        report_progress(50, "no job")
 
 
 @pytest.mark.parametrize("percent", [-1, 101, float("nan")])

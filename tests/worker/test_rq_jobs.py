@@ -1,5 +1,4 @@
-"""Jobs that plain RQ code enqueues on our queues: every feature of RQ works, and the ledger has
-them."""
+"""Jobs enqueued through RQ on our queues: all features of RQ work, and they get rows."""
 
 from __future__ import annotations
 
@@ -105,13 +104,15 @@ def test_a_failed_job_gets_a_dead_letter_with_a_traceback_that_begins_in_the_job
     assert status(job) is JobStatus.FAILED
     failed = row(job)
     assert (failed.state, failed.error) == (JobState.FAILED, "no luck")
-    letter = DeadLetter.objects.get(job=failed)
-    assert (letter.reason, letter.error_class, letter.message) == (
+    dead_letter = DeadLetter.objects.get(job=failed)
+    assert (dead_letter.reason, dead_letter.error_class, dead_letter.message) == (
         "exhausted",
         "ValueError",
         "no luck",
     )
-    assert "foreign_fail" in letter.traceback and "site-packages/rq" not in letter.traceback
+    assert (
+        "foreign_fail" in dead_letter.traceback and "site-packages/rq" not in dead_letter.traceback
+    )
     attempt = JobAttempt.objects.get(job=failed)
     assert (attempt.outcome, attempt.number, attempt.error_class) == ("failed", 1, "ValueError")
 
@@ -349,8 +350,8 @@ def test_a_timeout_of_rq_ends_the_job_and_is_the_reason_of_the_dead_letter() -> 
     job = django_rq.get_queue().enqueue(rq_functions.sleep, 30, job_timeout=1)
     work("default")
     assert status(job) is JobStatus.FAILED
-    letter = DeadLetter.objects.get(job=row(job))
-    assert letter.reason == "timeout" and "JobTimeoutException" in letter.error_class
+    dead_letter = DeadLetter.objects.get(job=row(job))
+    assert dead_letter.reason == "timeout" and "JobTimeoutException" in dead_letter.error_class
 
 
 def test_a_job_without_a_timeout_is_not_abandoned_when_a_viewer_cleans_up(
@@ -385,9 +386,9 @@ def test_a_job_that_rq_cancels_does_not_run_and_its_row_says_so(redis_client: re
     assert hand.claim() is None
     hand.tick()
     assert (row(job).state, row(scheduled).state) == (JobState.CANCELED,) * 2
-    told = len(stream())
+    events = len(stream())
     hand.tick()
-    assert len(stream()) == told  # once
+    assert len(stream()) == events  # once
     assert status(job) is JobStatus.CANCELED
     assert redis_client.zcard(keys.canceled("default")) == 2
 
@@ -475,12 +476,12 @@ def test_a_pickled_payload_ends_as_a_dead_letter_and_is_never_loaded(
         Hand("default").tick()
         work("default")
     record = row(job)
-    letter = DeadLetter.objects.get(job=record)
+    dead_letter = DeadLetter.objects.get(job=record)
     assert calls == []
-    assert (record.state, letter.reason) == (JobState.FAILED, "bad_payload")
+    assert (record.state, dead_letter.reason) == (JobState.FAILED, "bad_payload")
     assert (
-        "enqueue with rq.serializers.JSONSerializer" in letter.message
-        and "ALLOW_PICKLE" in letter.message
+        "enqueue with rq.serializers.JSONSerializer" in dead_letter.message
+        and "ALLOW_PICKLE" in dead_letter.message
     )
     assert 0 < redis_client.ttl(Job.key_for(job.id)) <= 31_536_000
     assert queues.counts("default").active == 0

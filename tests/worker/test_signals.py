@@ -1,5 +1,4 @@
-"""Signals: each transition is told with its arguments where it happens, and a receiver that raises
-harms nothing."""
+"""Signals: sent where each transition happens, with its arguments; receivers may raise."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ def commit(django_capture_on_commit_callbacks: Any) -> Commit:
     return lambda using="default": django_capture_on_commit_callbacks(using=using, execute=True)
 
 
-def told(heard: list[dict[str, Any]]) -> list[tuple[str, str, str, int]]:
+def facts_of(heard: list[dict[str, Any]]) -> list[tuple[str, str, str, int]]:
     """Return what was heard without its moments, which have to be of now."""
     for one in heard:
         assert set(one) == {"job_id", "name", "queue", "attempt", "at"}
@@ -90,7 +89,7 @@ def test_enqueued_is_sent_where_the_job_is_pushed(commit: Commit) -> None:
             bulk = noop.using(queue="email").enqueue_bulk([{}, {}])
             assert heard == []
         push([row(handle)])  # known already
-    assert told(heard) == [
+    assert facts_of(heard) == [
         (str(handle), "test-noop", "default", 0),
         *((str(one), "test-noop", "email", 0) for one in bulk),
     ]
@@ -112,7 +111,7 @@ def test_started_and_how_it_ended_are_sent_in_the_worker(
         handle = scripted.enqueue(steps=steps)
     with listening(signals.job_started) as started, listening(signal) as ended:
         work("default")
-    assert told(started) == told(ended) == [(str(handle), "test-scripted", "default", 1)]
+    assert facts_of(started) == facts_of(ended) == [(str(handle), "test-scripted", "default", 1)]
 
 
 def test_a_signal_comes_after_redis_has_stored_the_transition(commit: Commit) -> None:
@@ -138,7 +137,7 @@ def test_progressed(commit: Commit) -> None:
         handle = scripted.enqueue(steps=["progress:40:half", "progress:80:most"])
     with listening(signals.job_progressed) as heard:
         work("default")
-    assert told(heard) == [(str(handle), "test-scripted", "default", 1)] * 2
+    assert facts_of(heard) == [(str(handle), "test-scripted", "default", 1)] * 2
 
 
 def test_replayed_and_canceled_are_sent_by_the_caller(commit: Commit) -> None:
@@ -153,10 +152,10 @@ def test_replayed_and_canceled_are_sent_by_the_caller(commit: Commit) -> None:
         commit(),
     ):
         operations.retry(row(handle))
-    assert told(replayed) == [(str(handle), "test-fail", "default", 0)] and enqueued == []
+    assert facts_of(replayed) == [(str(handle), "test-fail", "default", 0)] and enqueued == []
     with listening(signals.job_canceled) as canceled:
         waiting.cancel()
-    assert told(canceled) == [(str(waiting), "test-noop", "email", 0)]
+    assert facts_of(canceled) == [(str(waiting), "test-noop", "email", 0)]
 
 
 def test_rescued_failed_and_canceled_are_sent_by_the_rescuer(commit: Commit) -> None:
@@ -168,7 +167,7 @@ def test_rescued_failed_and_canceled_are_sent_by_the_rescuer(commit: Commit) -> 
         with listening(expected) as heard:
             for job in rescue(hand.connection, "crashed", "it died", worker="hand"):
                 announce_rescue(job, "it died")
-        assert [one[:3] for one in told(heard)] == [(str(handle), "test-noop", "default")]
+        assert [one[:3] for one in facts_of(heard)] == [(str(handle), "test-noop", "default")]
     with commit():
         stopped = noop.enqueue()
     hand.take()

@@ -1,4 +1,4 @@
-"""``manage.py rqworker`` as a process: its signals, its options, how soon it does things."""
+"""``manage.py rqworker`` as a process: signals, options, and how soon jobs start."""
 
 from __future__ import annotations
 
@@ -98,8 +98,7 @@ def test_a_second_sigterm_shortens_the_shutdown(processes: Fleet, journal: Journ
 def test_a_job_that_does_not_end_is_taken_from_its_worker(
     processes: Fleet, journal: Journal
 ) -> None:
-    """It ignores signals in C code: the process is killed, and the job goes back without losing an
-    attempt."""
+    """It ignores signals in C code: the process is killed, and the job loses no attempt."""
     worker = processes.start(
         "-m", "tests.support.run_supervisor", "shutdown_timeout=0", "stop_grace=0.5"
     )
@@ -128,7 +127,7 @@ def test_ctrl_c_reaches_the_whole_group_and_the_supervisor_decides(
 def test_ended_jobs_are_folded_even_if_the_housekeeping_is_dead(
     processes: Fleet, journal: Journal, tmp_path: Path
 ) -> None:
-    """Whoever leads has a last look at the stream before it leaves."""
+    """The leader folds the stream once more before it leaves."""
     gate = tmp_path / "gate"
     worker = processes.worker()
     handle = scripted.enqueue(steps=[f"wait_file:{gate}"], journal=str(journal))
@@ -225,8 +224,7 @@ def test_names_of_two_machines_with_one_hostname_and_process_id_differ() -> None
 def test_worker_ttl_is_never_shorter_than_a_lease(
     processes: Fleet, redis_client: redis.Redis
 ) -> None:
-    """RQ's key of a worker carries its claim: if it expired in mid-job, the job would be rescued
-    from the living."""
+    """RQ's key of a worker holds its claim: if it expired, a running job would be rescued."""
     processes.worker("--name", "brief", "--worker-ttl", "1")
     processes.wait_until(lambda: redis_client.ttl(keys.worker("brief")) > conf.current().lease)
 
@@ -371,8 +369,7 @@ def test_foreign_job_scheduled_by_rq_runs_when_it_is_due(
 def test_a_bell_token_lost_with_its_worker(
     processes: Fleet, journal: Journal, redis_client: redis.Redis
 ) -> None:
-    """A worker woken by the bell and killed before it claims takes the token along: another is
-    woken all the same."""
+    """A worker that was woken and killed before its claim: another one is woken all the same."""
     processes.worker()
     first = noop.enqueue()
     processes.wait_until(lambda: has_state(first, "completed"))
@@ -437,8 +434,7 @@ def test_cancel_of_a_running_job_that_ignores_it(processes: Fleet, journal: Jour
 def test_cancel_before_the_push(
     processes: Fleet, journal: Journal, redis_client: redis.Redis
 ) -> None:
-    """Redis does not know the job yet: a tombstone keeps the push that comes later from reviving
-    it."""
+    """Redis does not know the job yet: a tombstone stops the later push."""
     from django.db import transaction
 
     with transaction.atomic():
@@ -454,7 +450,7 @@ def test_cancel_before_the_push(
 
 
 def test_a_late_stop_does_not_hit_the_next_job(processes: Fleet, journal: Journal) -> None:
-    """Jobs are cancelled just as they end: none but the cancelled may be hurt."""
+    """Jobs are cancelled just as they end: no other job may be stopped."""
     processes.worker()
     handles = scripted.enqueue_bulk([{"steps": ["sleep:0.02"], "journal": str(journal)}] * 60)
     cancelled: set[str] = set()
@@ -495,8 +491,7 @@ def test_rq_commands_reach_our_workers(
 
 
 def test_a_worker_that_cannot_start_makes_no_fork_storm(processes: Fleet) -> None:
-    """Its process dies before it can claim, again and again: the supervisor waits longer each
-    time."""
+    """Its process dies again and again before it can claim: the supervisor backs off."""
     script = """
 import os, sys
 from tests.support import run_supervisor
@@ -519,8 +514,7 @@ sys.exit(run_supervisor.main([]))
 def test_all_states_agree_after_a_busy_minute(
     processes: Fleet, journal: Journal, redis_client: redis.Redis
 ) -> None:
-    """Nothing is left in Redis but what waits to be forgotten: no lease, no claim, no entry of a
-    lane."""
+    """Only final jobs are left in Redis: no lease, no claim, no entry of a lane."""
     processes.worker("--processes", "2")
     scripted.enqueue_bulk([{"journal": str(journal)}] * 200)
     processes.wait_until(lambda: all_have_state("completed", 200), 30)
