@@ -29,7 +29,7 @@ def visits() -> Iterator[Visit]:
     yield Visit("overview, as cards", page("queues", **{"as": "cards"}))
     yield Visit("JSON of all queues", page("queues_stats"))
     yield from jobs()
-    yield from letters()
+    yield from dead_letters()
     yield Visit("schedules", page("schedule_changelist"))
     yield Visit("batches", page("batch_changelist"))
     yield Visit("a batch", page("batch_change", first(Batch.objects.order_by("-created_at"))))
@@ -116,7 +116,7 @@ def jobs() -> Iterator[Visit]:
     yield Visit("confirmation: cancel all", page(name), {"action": "cancel_jobs", **ALL_THAT_MATCH})
 
 
-def letters() -> Iterator[Visit]:
+def dead_letters() -> Iterator[Visit]:
     """Yield the pages of faults and dead letters, and a confirmation."""
     name, oldest = "deadletter_changelist", DeadLetter.objects.order_by("created_at")[0]
     yield Visit("dead letters by fault", page("faults"))

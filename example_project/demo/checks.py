@@ -261,14 +261,13 @@ def _errands(facts: Facts) -> str:
 
 @check("the dead letter was replayed")
 def _dead_letter(facts: Facts) -> str:
-    letter = DeadLetter.objects.get(pk=given(facts.run.replayed_letter, "replay").pk)
-    expect(letter.status, DeadLetterStatus.REPLAYED, "status")
-    expect(
-        (letter.resolved_by_id, letter.note), (facts.run.sample.admin.pk, REASON), "user and reason"
-    )
-    expect(list(_outcomes(letter.job_id)), [AttemptOutcome.FAILED], "attempts")
+    dead_letter = DeadLetter.objects.get(pk=given(facts.run.replayed, "replay").pk)
+    expect(dead_letter.status, DeadLetterStatus.REPLAYED, "status")
+    resolution = (dead_letter.resolved_by_id, dead_letter.note)
+    expect(resolution, (facts.run.sample.admin.pk, REASON), "user and reason")
+    expect(list(_outcomes(dead_letter.job_id)), [AttemptOutcome.FAILED], "attempts")
     entries = AuditEntry.objects.filter(
-        action="replayed", target_id=str(letter.pk), actor=facts.run.sample.admin
+        action="replayed", target_id=str(dead_letter.pk), actor=facts.run.sample.admin
     )
     expect(entries.count(), 1, "audit entries")
     return f"by {facts.run.sample.admin}: {REASON}"

@@ -33,10 +33,32 @@ class Errands:
 
 @transaction.atomic
 def enqueue(sample: Sample, partner_url: str) -> Errands:
-    """Enqueue the errands, the one with the highest priority last."""
-    assert sample.import_into is not None
-    errands, project, organization = Errands(), sample.import_into, sample.organizations[0].pk
+    """Enqueue the errands."""
+    added = _tasks(sample)
+    questions = limited_job.enqueue_bulk(
+        [
+            {
+                "invoice_id": sample.invoices[number % len(sample.invoices)].pk,
+                "url": f"{partner_url}/payments",
+            }
+            for number in range(QUESTIONS)
+        ]
+    )
+    batch = process_all(sample.organizations[1])
+    items = JobRecord.objects.filter(batch=batch.id).values_list("pk", flat=True)
 
+    about = {
+        **{handle.id: text for handle, text in added.items()},
+        **{handle.id: "paid?" for handle in questions},
+        **dict.fromkeys(items, "days overdue"),
+    }
+    return Errands([*added], questions, batch, about)
+
+
+def _tasks(sample: Sample) -> dict[JobHandle, str]:
+    """Enqueue a task of each priority, the highest last, and return them with descriptions."""
+    assert sample.import_into is not None
+    project, organization = sample.import_into, sample.organizations[0].pk
     AccessToken.objects.update_or_create(
         digest=digest("a token that has leaked"),
         defaults={
@@ -45,37 +67,15 @@ def enqueue(sample: Sample, partner_url: str) -> Errands:
             "expires_at": timezone.now() + timedelta(days=30),
         },
     )
-    added = {
-        tasks.add_cleanup(
-            {"organization_id": organization}, organization=organization
-        ): "old rejected lines",
-        tasks.add_background_sync(
-            {"project_id": project.pk}, organization=organization
-        ): project.name,
-        tasks.add_user_action({"project_id": project.pk}, organization=organization): project.name,
-        tasks.add_critical_task(
-            {"user_id": sample.admin.pk}, organization=organization
-        ): "a leaked token",
-    }
-    errands.by_urgency = [*added]
 
-    rows = [
-        {
-            "invoice_id": sample.invoices[place % len(sample.invoices)].pk,
-            "url": f"{partner_url}/payments",
-        }
-        for place in range(QUESTIONS)
-    ]
-    errands.questions = limited_job.enqueue_bulk(rows)
-    errands.batch = process_all(sample.organizations[1])
-
-    items = JobRecord.objects.filter(batch=errands.batch.id).values_list("pk", flat=True)
-    errands.about = {
-        **{handle.id: about for handle, about in added.items()},
-        **{handle.id: "paid?" for handle in errands.questions},
-        **dict.fromkeys(items, "days overdue"),
+    old_lines, admin = {"organization_id": organization}, {"user_id": sample.admin.pk}
+    hours = {"project_id": project.pk}
+    return {
+        tasks.add_cleanup(old_lines, organization=organization): "old rejected lines",
+        tasks.add_background_sync(hours, organization=organization): project.name,
+        tasks.add_user_action(hours, organization=organization): project.name,
+        tasks.add_critical_task(admin, organization=organization): "a leaked token",
     }
-    return errands
 
 
 def hurry(errands: Errands, sample: Sample) -> None:

@@ -65,7 +65,7 @@ class Run:
     asked_on_site: uuid.UUID | None = None
     cleanups: dict[str, JobHandle] = field(default_factory=dict)
     killed_at: datetime | None = None
-    replayed_letter: DeadLetter | None = None
+    replayed: DeadLetter | None = None
     synced: list[JobHandle] = field(default_factory=list)
     """Jobs that post invoices to the bookkeeping while it is broken."""
     opened_at: datetime | None = None
@@ -81,10 +81,11 @@ class Run:
         """Return the rows of this run's jobs, and of the emails to the requester and to ADMINS."""
         with_link = ids.job_id(f"report-ready:{self.report}")
         own = JobRecord.objects.filter(pk__in=[*self.about, with_link])
-        letters = set(DeadLetter.objects.filter(job_id__in=self.about).values_list("pk", flat=True))
+        mine = DeadLetter.objects.filter(job_id__in=self.about)
+        dead_letters = set(mine.values_list("pk", flat=True))
         notices = JobRecord.objects.filter(name=NOTICE, created_at__gte=self.started_at)
-        mine = [notice for notice in notices if notice.data["letter_id"] in letters]
-        return sorted([*own, *mine], key=lambda record: (record.created_at, record.pk))
+        own_notices = [notice for notice in notices if notice.data["letter_id"] in dead_letters]
+        return sorted([*own, *own_notices], key=lambda record: (record.created_at, record.pk))
 
 
 def enqueue_all(sample: Sample, worker_name: str, partner: Partner) -> Run:
@@ -191,14 +192,14 @@ def act(run: Run, records: list[JobRecord], visitor: Visitor) -> str | None:
         and importing.progress >= KILL_AT
     ):
         return _kill_worker(run, importing)
-    if run.replayed_letter is None and by_id[run.broken.id].state == JobState.FAILED:
+    if run.replayed is None and by_id[run.broken.id].state == JobState.FAILED:
         return _fix_and_replay(run)
     return None
 
 
 def is_over(run: Run, records: list[JobRecord]) -> bool:
     """Return whether all steps are taken and all jobs have ended."""
-    if None in (run.killed_at, run.replayed_letter, run.asked_on_site, run.opened_at):
+    if None in (run.killed_at, run.replayed, run.asked_on_site, run.opened_at):
         return False
     return all(JobState(record.state).is_final or record.pk in run.delayed for record in records)
 
@@ -258,10 +259,11 @@ def _kill_worker(run: Run, importing: JobRecord) -> str | None:
 
 def _fix_and_replay(run: Run) -> str | None:
     assert run.broken is not None and run.sample.broken_invoice is not None
-    letter = DeadLetter.objects.filter(job_id=run.broken.id, status=DeadLetterStatus.OPEN).first()
-    if letter is None:
+    still_open = DeadLetter.objects.filter(job_id=run.broken.id, status=DeadLetterStatus.OPEN)
+    dead_letter = still_open.first()
+    if dead_letter is None:
         return None
     sample_data.fix(run.sample.broken_invoice)
-    operations.replay(letter, by=run.sample.admin, reason=REASON)
-    run.replayed_letter = letter
-    return f'dead letter "{letter.message}": mended, replayed'
+    operations.replay(dead_letter, by=run.sample.admin, reason=REASON)
+    run.replayed = dead_letter
+    return f'dead letter "{dead_letter.message}": fixed and replayed'

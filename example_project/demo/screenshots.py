@@ -1,10 +1,9 @@
-"""Takes the screenshots of the documentation: starts a demo of its own, walks through it in
-chromium, writes PNGs.
+"""Takes the screenshots of the documentation: starts a demo and visits its pages with chromium.
 
     make screenshots                                                # into docs/screenshots/
     python -m example_project.demo.screenshots /tmp/shots overview  # some of them, elsewhere
 
-A page more is a line more in ``SHOTS``. Needs chromium, and Playwright and Pillow for Python.
+To add a page, add a line to ``SHOTS``. Requires chromium, and Playwright and Pillow for Python.
 """
 
 from __future__ import annotations
@@ -40,13 +39,12 @@ COLORS = 128
 ADMIN = "admin"
 DEMO_SECONDS = 180
 PATIENCE = 60_000
-"""Milliseconds that a page may take."""
+"""Timeout of a page in milliseconds."""
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One screenshot: ``before`` does on the page what is to be seen; without it the page is only
-    opened."""
+    """One screenshot. ``before`` prepares the page after it is opened."""
 
     name: str
     path: str
@@ -203,7 +201,7 @@ class Running:
 
 @contextmanager
 def demo() -> Iterator[Running]:
-    """Run a demo in a folder of its own, whatever else runs here."""
+    """Run a demo in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="wellos-shots-") as folder:
         outside = {"DATABASE_URL", "REDIS_URL", "JOBS_REDIS_URL"}
         environment = {key: value for key, value in os.environ.items() if key not in outside}
@@ -236,7 +234,7 @@ def _wait_until_played(process: subprocess.Popen[bytes], log: Path) -> Running:
 
 
 def take(browser: Browser, shot: Shot, running: Running) -> bytes:
-    """Open the page as somebody and return what is seen."""
+    """Log in, open the page and return a screenshot."""
     context = browser.new_context(
         base_url=running.site,
         viewport={"width": shot.width, "height": HEIGHT},
@@ -270,7 +268,7 @@ def take(browser: Browser, shot: Shot, running: Running) -> bytes:
 
 
 def small(picture: bytes) -> bytes:
-    """Return a PNG with a palette: a third of the size, and nobody sees it."""
+    """Return a PNG with a palette, which has a third of the size."""
     from PIL import Image
 
     image = (

@@ -282,18 +282,13 @@ def package_of(parts: tuple[str, ...]) -> str:
     return parts[0]
 
 
-def imports(
-    path: Path, package: tuple[str, ...] = (), *, for_types: bool = True
-) -> Iterator[tuple[int, str]]:
+def imports(path: Path, package: tuple[str, ...] = ()) -> Iterator[tuple[int, str]]:
     """Yield (line, absolute dotted name) for each imported name.
 
-    ``package`` is the package of the module; by default it is derived from the path. Without
-    ``for_types``, imports under ``if TYPE_CHECKING:`` are left out.
+    ``package`` is the package of the module; by default it is derived from the path.
     """
     package = package or ("wellos_jobs", *path.relative_to(PACKAGE).parent.parts)
     tree = ast.parse(path.read_text())
-    if not for_types:
-        tree.body = [node for node in tree.body if not is_for_types(node)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -303,16 +298,9 @@ def imports(
             yield from ((node.lineno, f"{prefix}.{alias.name}") for alias in node.names)
 
 
-def is_for_types(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) in (
-        "TYPE_CHECKING",
-        "typing.TYPE_CHECKING",
-    )
-
-
-def own_imports(path: Path, *, for_types: bool = True) -> Iterator[tuple[int, tuple[str, ...]]]:
+def own_imports(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Yield each (line, module below the package) of the package itself that a module imports."""
-    for line, name in imports(path, for_types=for_types):
+    for line, name in imports(path):
         first, *rest = name.split(".")
         if first != "wellos_jobs":
             continue
@@ -362,7 +350,7 @@ def test_imports_have_no_cycles() -> None:
     graph: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for path in modules():
         here = dotted(path)
-        graph[here] = {target for _, target in own_imports(path, for_types=False) if target != here}
+        graph[here] = {target for _, target in own_imports(path) if target != here}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
