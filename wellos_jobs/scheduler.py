@@ -25,6 +25,7 @@ from rq.utils import as_text
 
 from . import broker, conf
 from .broker import keys, wakeup
+from .broker.rq_fetch import fetch
 from .schedules.clock import LOCK_MS, Clock
 from .schedules.rq_entries import RqEntries, first_after, seconds_of
 
@@ -255,9 +256,7 @@ class Scheduler(DjangoScheduler):
 
         for entry, score in found:
             try:
-                job = self.job_class.fetch(
-                    as_text(entry), connection=self.connection, serializer=JSONSerializer
-                )
+                job = fetch(self.job_class, as_text(entry), self.connection, JSONSerializer)
             except (NoSuchJobError, ValueError):
                 continue
             yield (job, datetime.fromtimestamp(float(score), tz=UTC)) if with_times else job

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import pickle
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,6 +28,7 @@ from wellos_jobs.broker.claims import rescue
 from wellos_jobs.definitions import ids
 from wellos_jobs.enqueueing import control
 from wellos_jobs.models import DeadLetter, JobAttempt, JobRecord
+from wellos_jobs.payload.rq_calls import MAX_UNZIPPED
 from wellos_jobs.signals import job_completed, job_failed, job_started
 
 from ..jobs import foreign_add, foreign_fail
@@ -581,3 +584,54 @@ def test_folding_a_hundred_foreign_jobs_is_a_handful_of_queries() -> None:
         books.fold()
     assert JobRecord.objects.filter(state=JobState.COMPLETED).count() == 100
     assert len(queries) <= 18
+
+
+# --- payloads that unpack to too much -------------------------------------------------------------
+
+
+def bomb(job: Job, client: redis.Redis, field: str = "data") -> None:
+    """Give a job's hash a field of some 300 KB that unpacks to 300 MiB."""
+    packer = zlib.compressobj()
+    parts = [packer.compress(b"["), *(packer.compress(b" " * 1024 * 1024) for _ in range(300))]
+    client.hset(job.key, field, b"".join([*parts, packer.compress(b"]"), packer.flush()]))
+
+
+@pytest.mark.parametrize("field", ["data", "exc_info"])
+@pytest.mark.parametrize("allow", [False, True])
+def test_a_payload_that_unpacks_to_too_much_ends_as_bad_payload(
+    settings: Any, redis_client: redis.Redis, field: str, allow: bool
+) -> None:
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ALLOW_PICKLE": allow}
+    job = django_rq.enqueue(foreign_add, "ten", b=3)
+    neighbour = django_rq.enqueue(foreign_add, 2, b=3)
+    bomb(job, redis_client, field)
+
+    tracemalloc.start()
+    work("default")
+    record = row(job)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most < 5 * MAX_UNZIPPED
+    letter = DeadLetter.objects.get(job=record)
+    assert (record.state, letter.reason) == (JobState.FAILED, "bad_payload")
+    assert "unpacks to more than 16,777,216" in letter.message
+    assert row(neighbour).state == JobState.COMPLETED
+
+
+def test_the_ledger_survives_a_waiting_payload_that_unpacks_to_too_much(
+    redis_client: redis.Redis,
+) -> None:
+    job = django_rq.enqueue(foreign_add, "ten", b=3)
+    bomb(job, redis_client)
+    neighbour = django_rq.enqueue(foreign_add, 2, b=3)
+    assert (row(job).state, row(job).data) == (JobState.WAITING, {})
+    assert row(neighbour).state == JobState.WAITING
+
+
+def test_large_arguments_of_a_plain_job_are_run_but_not_stored_in_its_row() -> None:
+    job = django_rq.enqueue(foreign_add, "x" * 2_000_000, b="y")
+    work("default")
+    record = row(job)
+    assert record.state == JobState.COMPLETED
+    assert record.data == {"…": record.data["…"]} and "not stored" in record.data["…"]

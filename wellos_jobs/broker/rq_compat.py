@@ -184,7 +184,8 @@ CALLS: tuple[Call, ...] = (
         4,
         why="runs the job, stores its end, runs callbacks; False after an error",
     ),
-    Call("rq.job:Job.fetch", 1, ("connection", "serializer")),
+    Call("rq.job:Job", 1, ("connection", "serializer"), why="what Job.fetch does, but bounded"),
+    Call("rq.job:Job.restore", 2, why="reads the fields of a hash"),
     Call(
         "rq.job:Job.create",
         1,

@@ -96,7 +96,7 @@ def _rotated_wire(data: bytes, count: RotationCount) -> str | None:
     """Return the ``data`` field of a job hash with rotated values; None if nothing changes."""
     try:
         path, instance, positional, stored = json.loads(unzipped(data))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         count.unreadable += 1
         return None
     changed = _rotated(stored, count)

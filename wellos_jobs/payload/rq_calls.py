@@ -8,25 +8,56 @@ from typing import Any
 
 from .values import storable
 
+MAX_UNZIPPED = 16 * 1024 * 1024
+"""Bytes that a compressed payload may have once it is unpacked."""
+
+MAX_SHOWN = 1024 * 1024
+"""Bytes of a plain RQ job's payload up to which its arguments are stored in the row."""
+
+
+class PayloadTooLarge(ValueError):
+    """A compressed payload unpacks to more than ``MAX_UNZIPPED``."""
+
 
 def unzipped(data: bytes) -> bytes:
     """Return a payload without RQ's compression, if it has one.
 
-    Ours have none, unless RQ's own code has saved the job since.
+    Ours have none, unless RQ's own code has saved the job since. Never unpacks more than
+    ``MAX_UNZIPPED``: 1 MB of zeros may stand for 1 GB.
+
+    Raises:
+        PayloadTooLarge: there is more.
     """
+    decompressor = zlib.decompressobj()
     try:
-        return zlib.decompress(data)
+        plain = decompressor.decompress(data, MAX_UNZIPPED)
+        more = decompressor.unconsumed_tail and decompressor.decompress(
+            decompressor.unconsumed_tail, 1
+        )
     except zlib.error:
         return data
 
+    if more:
+        raise PayloadTooLarge(
+            f"The payload has {len(data):,} bytes and unpacks to more than {MAX_UNZIPPED:,}: "
+            "pass an id instead"
+        )
+    return plain if decompressor.eof else data
+
 
 def read_call(data: bytes) -> dict[str, Any] | None:
-    """Return name and data of a plain RQ job; None if its payload is not JSON."""
+    """Return name and data of a plain RQ job; None if its payload is not JSON or too large.
+
+    The arguments of a payload above ``MAX_SHOWN`` are replaced by its size.
+    """
     try:
-        path, instance, args, kwargs = json.loads(unzipped(data))
+        plain = unzipped(data)
+        path, instance, args, kwargs = json.loads(plain)
         shown = dict(kwargs or {})
         if args:
             shown["args"] = args
+        if len(plain) > MAX_SHOWN:
+            shown = {"…": f"{len(plain):,} bytes, not stored in this row"}
         name = f"{instance}.{path}" if instance else str(path)
         return {"name": storable(name), "data": storable(shown)}
     except (ValueError, TypeError, RecursionError):

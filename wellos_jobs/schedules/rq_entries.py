@@ -25,6 +25,7 @@ from rq.utils import as_text
 
 from .. import broker, cron
 from ..broker import keys
+from ..broker.rq_fetch import fetch
 from ..broker.rq_queue import LaneQueue
 from ..errors import UnknownSchedule
 
@@ -100,7 +101,7 @@ class RqEntries:
 
     def _fetch(self, entry: str) -> Job:
         with broker.refusals_as_away():
-            job = self.job_class.fetch(entry, connection=self.connection, serializer=JSONSerializer)
+            job: Job = fetch(self.job_class, entry, self.connection, JSONSerializer)
         if broker.source_of(job.origin) != self.source:
             raise ValueError(f"queue {job.origin!r} is on another Redis")
         return job

@@ -132,7 +132,7 @@ def close_stale_connections() -> None:
 def _read(claim: Claim) -> dict[str, Any]:
     try:
         _, _, _, stored = json.loads(unzipped(claim.data))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise PayloadError(
             f"the data of job {claim.id} is not the JSON that enqueue wrote: {error}"
         ) from error

@@ -17,10 +17,11 @@ from rq.worker import SimpleWorker
 from .. import broker, conf, payload
 from ..broker import keys
 from ..broker.claims import Claim, Claimer, Outcome
+from ..broker.rq_fetch import fetch
 from ..broker.rq_queue import LaneQueue
 from ..errors import PayloadError
 from ..payload import failures
-from ..payload.rq_calls import read_call
+from ..payload.rq_calls import PayloadTooLarge, read_call, unzipped
 from ..states import EventName, FailureReason
 from . import log_capture
 from .execution import close_stale_connections
@@ -56,6 +57,11 @@ class ForeignRunner:
 
         Returns an outcome to settle only if the payload must not be loaded, else None.
         """
+        try:
+            unzipped(claim.data)
+        except PayloadTooLarge as error:
+            return _too_large(error)
+
         call = read_call(claim.data)
         if call is None and not conf.current().allow_pickle:
             return Outcome(
@@ -75,6 +81,8 @@ class ForeignRunner:
         try:
             with capture_logs(log):
                 ending = self._perform(claim, pickled=call is None)
+        except PayloadTooLarge as error:
+            return _too_large(error)
         finally:
             close_stale_connections()
 
@@ -94,9 +102,7 @@ class ForeignRunner:
             claim.queue, connection=worker.connection, serializer=serializer, queue_class=LaneQueue
         )
         try:
-            job = queue.job_class.fetch(
-                claim.id, connection=worker.connection, serializer=serializer
-            )
+            job = fetch(queue.job_class, claim.id, worker.connection, serializer)
         except NoSuchJobError:
             return {}  # deleted since the claim
 
@@ -132,6 +138,11 @@ def _error_of(worker: _RqWorker) -> dict[str, Any]:
     timed_out = isinstance(error, BaseTimeoutException)
     reason = FailureReason.TIMEOUT if timed_out else FailureReason.EXHAUSTED
     return {"reason": reason.value, **(failures.describe(error) if error is not None else {})}
+
+
+def _too_large(error: PayloadTooLarge) -> Outcome:
+    described: dict[str, Any] = failures.describe(error)
+    return Outcome("failed", reason=FailureReason.BAD_PAYLOAD, **described)
 
 
 def _result(job: Job) -> dict[str, Any]:
