@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from django.contrib.admin import site
@@ -13,6 +14,13 @@ from django.test import Client, RequestFactory
 from django.utils import timezone
 
 from wellos_jobs import Flow, operations, schedules
+from wellos_jobs.admin.dashboard.limits import LimitsPage
+from wellos_jobs.admin.dashboard.overview import OverviewPage
+from wellos_jobs.admin.dashboard.workers import WorkersPage
+from wellos_jobs.admin.dead_letters.fault_page import FaultActionPage
+from wellos_jobs.admin.dead_letters.page import DeadLetterActionPage
+from wellos_jobs.admin.groups.flows import FlowPage
+from wellos_jobs.admin.jobs.actions import JobActionPage
 from wellos_jobs.admin.ui.page import Page
 from wellos_jobs.definitions import registry
 from wellos_jobs.models import AuditEntry, Batch, BulkOperation, JobRecord, Schedule
@@ -348,3 +356,21 @@ def test_it_is_audited_with_actor_address_and_reason(root: Client, name: str) ->
     for entry in entries:
         assert (entry.actor_name, entry.address, entry.reason) == ("root", ADDRESS, REASON)
         assert entry.target_id
+
+
+@pytest.mark.parametrize(
+    ("page", "target"),
+    [
+        (DeadLetterActionPage, MagicMock()),
+        (FaultActionPage, MagicMock()),
+        (FlowPage, "a flow"),
+        (JobActionPage, MagicMock()),
+        (LimitsPage, "c:a limit"),
+        (OverviewPage, "email"),
+        (WorkersPage, "worker:hand-1"),
+    ],
+)
+def test_an_unknown_verb_raises(page: Any, target: Any) -> None:
+    """No verb is the default of another."""
+    with pytest.raises((NotImplementedError, KeyError)):
+        page(MagicMock()).perform("replya", target, MagicMock())

@@ -488,7 +488,7 @@ def test_the_canary(root: Client, ending: str) -> None:
 
 
 def test_no_canary_without_open_dead_letters() -> None:
-    with pytest.raises(InvalidOperation, match="No letter of these is open"):
+    with pytest.raises(InvalidOperation, match="None of these dead letters is open"):
         operations.send_canary(DeadLetter.objects.all())
 
 
@@ -563,7 +563,7 @@ def test_dead_letters_are_not_assigned_to_inactive_users(root: Client) -> None:
     assert (report.done, report.refused) == (
         0,
         [
-            "The person to whom they are given is gone, or may not log in any more",
+            "The assignee no longer exists, or may not log in",
         ],
     )
 

@@ -85,7 +85,7 @@ def test_the_timeline(root: Client, books: Books) -> None:
         *(
             "Attempt 1: failed for good",
             "ValueError: the partner is away",
-            "Given up: a dead letter was made",
+            "Failed for good: a dead letter was created",
         ),
         *(
             "Retried with fresh attempts",
@@ -642,7 +642,7 @@ def test_edit_a_copy_and_enqueue(root: Client, books: Books) -> None:
         "a typing error",
     )
     assert entry.detail == {"name": "test-add", "copy_of": str(handle), "changed": ["a", "b"]}
-    assert f"Made as a copy of job {handle}" in text(root.get(url_of(made)))
+    assert f"Created as a copy of job {handle}" in text(root.get(url_of(made)))
 
 
 @pytest.mark.parametrize(
@@ -705,8 +705,8 @@ def test_undeclared_jobs_cannot_be_copied(root: Client) -> None:
     job = JobRecord.objects.create(
         name="gone", queue="default", state="failed", created_at=timezone.now()
     )
-    assert "No job is declared here as gone" in text(root.get(url_of(job, "copy/")))
-    assert "No job is declared here as gone" in text(copy(root, job, {}))
+    assert "No job gone is declared in this process" in text(root.get(url_of(job, "copy/")))
+    assert "No job gone is declared in this process" in text(copy(root, job, {}))
     with pytest.raises(InvalidOperation, match="gone"):
         operations.enqueue_copy(job)
 
@@ -715,7 +715,7 @@ def test_a_mask_without_a_stored_value_is_refused() -> None:
     handle = jobs.secret.enqueue(token="x")
     job = handle.record()
     job.data = {}
-    with pytest.raises(PayloadError, match="token: nothing is stored"):
+    with pytest.raises(PayloadError, match="token: there is no stored value"):
         operations.enqueue_copy(job, {"token": "********"})
 
 

@@ -1,4 +1,4 @@
-"""Why is it waiting? One sentence for each thing a job can wait for, from live state."""
+"""explain(): one sentence for each reason a job can wait, from live state."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def says(handle: JobHandle, pattern: str) -> None:
     assert re.fullmatch(pattern, handle.explain()), handle.explain()
 
 
-def test_nobody_works_on_the_queue(redis_client: redis.Redis) -> None:
+def test_a_queue_without_workers(redis_client: redis.Redis) -> None:
     says(noop.enqueue(), "No worker serves the queue default.")
 
 
-def test_it_is_in_line(redis_client: redis.Redis) -> None:
+def test_jobs_before_it_in_the_queue(redis_client: redis.Redis) -> None:
     hand = Hand("default")
     redis_client.sadd(f"{keys.WORKERS}:default", "rq:worker:hand")
     noop.using(priority=Priority.HIGH).enqueue()
@@ -36,7 +36,7 @@ def test_it_is_in_line(redis_client: redis.Redis) -> None:
     says(handle, "It waits for a free worker: 2 jobs of default come before it.")
 
 
-def test_it_runs_and_has_ended(redis_client: redis.Redis) -> None:
+def test_an_active_and_a_completed_job(redis_client: redis.Redis) -> None:
     handle = noop.enqueue()
     hand = Hand("default")
     hand.claimer.claim()
@@ -46,7 +46,7 @@ def test_it_runs_and_has_ended(redis_client: redis.Redis) -> None:
     says(done, "It waits for nothing: it has completed.")
 
 
-def test_the_queue_is_paused_or_all_is_suspended(redis_client: redis.Redis) -> None:
+def test_a_paused_queue_and_suspended_workers(redis_client: redis.Redis) -> None:
     handle = noop.enqueue()
     operations.pause_queue("default")
     says(handle, "The queue default is paused.")
@@ -54,19 +54,19 @@ def test_the_queue_is_paused_or_all_is_suspended(redis_client: redis.Redis) -> N
     says(handle, r"All work is suspended \(rqsuspend\).*")
 
 
-def test_it_is_delayed_or_tried_again(redis_client: redis.Redis) -> None:
+def test_a_delayed_job_and_a_retry(redis_client: redis.Redis) -> None:
     handle = noop.using(delay=3600).enqueue()
     says(handle, r"It is delayed until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \w+\.")
     redis_client.hset(keys.job(handle.id), job_hash.ERROR, "503")
     says(handle, r"Its last attempt failed; it is tried again at .*")
 
 
-def test_it_needs_other_jobs(redis_client: redis.Redis) -> None:
+def test_a_blocked_job(redis_client: redis.Redis) -> None:
     first = noop.using(delay=3600).enqueue()
     says(noop.using(depends_on=[first]).enqueue(), f"It waits for test-noop \\({first}\\).")
 
 
-def test_it_was_cancelled(redis_client: redis.Redis) -> None:
+def test_a_canceled_job(redis_client: redis.Redis) -> None:
     handle = noop.enqueue()
     handle.cancel()
     says(handle, "It was cancelled.")
@@ -95,7 +95,7 @@ def limited_by_rate() -> None:
         ),
     ],
 )
-def test_a_limit_holds_it_back(
+def test_a_job_held_back_by_a_limit(
     redis_client: redis.Redis, function: object, limit: object, pattern: str
 ) -> None:
     with registry.isolated():
@@ -109,13 +109,13 @@ def test_a_limit_holds_it_back(
         says(second, pattern)
 
 
-def test_redis_has_not_heard_of_it(redis_client: redis.Redis) -> None:
+def test_a_job_unknown_to_redis(redis_client: redis.Redis) -> None:
     handle = noop.enqueue()
     redis_client.delete(keys.job(handle.id))
     says(handle, "Redis does not know it yet: .*")
 
 
-def test_the_four_levels_of_urgency(redis_client: redis.Redis) -> None:
+def test_more_urgent_priorities_come_first(redis_client: redis.Redis) -> None:
     adders = (
         tasks.add_critical_task,
         tasks.add_user_action,

@@ -41,7 +41,7 @@ minutes."""
 
 
 def only(name: str, found: HealthReport | None = None) -> Check:
-    """Return the one check of a name that is not ok, or else the first."""
+    """Return the first check of a name that is not ok, or else the first one."""
     checks = (found or health.report()).named(name)
     return next((check for check in checks if check.status is not Status.OK), checks[0])
 
@@ -51,7 +51,7 @@ def at(queue: str, name: str) -> Check:
 
 
 def facts(**changes: Any) -> RedisFacts:
-    """A Redis that fares well."""
+    """A healthy Redis."""
     info = {
         "used_memory": 5_000_000,
         "maxmemory": 0,
@@ -75,7 +75,7 @@ def info(**changes: Any) -> RedisFacts:
 
 @contextmanager
 def paused(pid: int) -> Iterator[None]:
-    """A process that takes connections, and then says nothing."""
+    """A process that accepts connections and never responds."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -85,7 +85,7 @@ def paused(pid: int) -> Iterator[None]:
 
 @contextmanager
 def black_hole() -> Iterator[int]:
-    """A port on which connections are taken, and nothing is ever said."""
+    """A port that accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -165,7 +165,7 @@ def probing() -> list[str]:
         (facts(events=None), "stream", "unknown", "may not read"),
     ],
 )
-def test_a_redis(seen: Any, name: str, status: str, said: str) -> None:
+def test_checks_of_a_redis(seen: Any, name: str, status: str, said: str) -> None:
     check = next(
         check for check in health_checks.server("default", seen, 1000) if check.name == name
     )
@@ -196,13 +196,15 @@ def store(late: float | None = None, **changes: Any) -> DatabaseFacts:
         ([store(late=-60)], [], False, "unknown", "Not every"),
     ],
 )
-def test_the_scheduler(stores: Any, servers: Any, complete: bool, status: str, said: str) -> None:
+def test_check_of_the_scheduler(
+    stores: Any, servers: Any, complete: bool, status: str, said: str
+) -> None:
     check = health_checks.scheduler(stores, servers, complete=complete, now=NOW)
     assert check.status == status
     assert said in check.text
 
 
-def test_the_worst_counts() -> None:
+def test_the_report_has_the_worst_status() -> None:
     assert [str(status) for status in Status] == ["ok", "unknown", "warning", "critical"]
     checks = [
         Check("redis", "default", Status(status), None, "")
@@ -215,7 +217,7 @@ def test_the_worst_counts() -> None:
 # --- the real thing -------------------------------------------------------------------------------
 
 
-def test_all_is_well(processes: Fleet, redis_server: RedisServer) -> None:
+def test_a_healthy_system(processes: Fleet, redis_server: RedisServer) -> None:
     processes.worker()
     processes.manage("rqscheduler")
     Schedule.objects.create(name="nightly", job_name="test-noop", cron="0 2 * * *")
@@ -245,7 +247,7 @@ def test_a_scheduler_that_was_killed(processes: Fleet) -> None:
     assert only("leader").status in {Status.WARNING, Status.CRITICAL}
 
 
-def test_jobs_wait_and_no_worker_is_there(redis_client: redis.Redis) -> None:
+def test_jobs_wait_without_a_worker(redis_client: redis.Redis) -> None:
     jobs.noop.enqueue_bulk([{}, {}])
     check = at("default", "workers")
     assert (check.status, check.value) == ("critical", 0)
@@ -281,7 +283,7 @@ def test_the_ledger_is_behind(redis_client: redis.Redis) -> None:
     assert Books().row(handle).enqueued_at is not None
 
 
-def test_rows_that_redis_has_not_heard_of(use_redis: UseRedis, settings: Any) -> None:
+def test_rows_unknown_to_redis(use_redis: UseRedis, settings: Any) -> None:
     url = settings.REDIS_URL
     pushed = jobs.noop.enqueue()
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
@@ -336,7 +338,7 @@ def test_redis_is_down(redis_server: RedisServer) -> None:
     assert only("redis").status is Status.OK
 
 
-def test_redis_takes_connections_and_says_nothing(redis_server: RedisServer) -> None:
+def test_redis_accepts_connections_but_does_not_respond(redis_server: RedisServer) -> None:
     with paused(redis_server.pid), timed():
         found = health.report()
         assert {check.status for check in health.backlog()} == {Status.UNKNOWN}
@@ -344,8 +346,10 @@ def test_redis_takes_connections_and_says_nothing(redis_server: RedisServer) -> 
     assert only("redis").status is Status.OK
 
 
-def test_a_database_takes_connections_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its driver waits for minutes. However often somebody asks, one thread waits with it."""
+def test_a_database_accepts_connections_but_does_not_respond(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its driver waits for minutes; all probes of it share one thread."""
     pytest.importorskip("psycopg")
     with black_hole() as port:
         silent = {
@@ -369,7 +373,7 @@ def test_a_database_takes_connections_and_says_nothing(monkeypatch: pytest.Monke
     assert only("database").status is Status.OK
 
 
-def test_who_asks_while_somebody_asks_waits_for_the_same_answer() -> None:
+def test_concurrent_probes_share_one_answer() -> None:
     go, asked = threading.Event(), []
 
     def question() -> str:
@@ -386,7 +390,7 @@ def test_who_asks_while_somebody_asks_waits_for_the_same_answer() -> None:
     assert len(asked) == 2
 
 
-def test_an_error_is_an_answer() -> None:
+def test_an_error_is_returned() -> None:
     error = ValueError("what?")
 
     def question() -> None:
@@ -398,7 +402,7 @@ def test_an_error_is_an_answer() -> None:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def test_looking_changes_nothing(redis_client: redis.Redis) -> None:
+def test_a_report_changes_nothing(redis_client: redis.Redis) -> None:
     jobs.noop.enqueue()
     work("email")
     rows, before = list(JobRecord.objects.values()), dump(redis_client)
@@ -408,10 +412,10 @@ def test_looking_changes_nothing(redis_client: redis.Redis) -> None:
     assert list(JobRecord.objects.values()) == rows
 
 
-def test_a_user_who_may_only_read(
+def test_a_redis_user_with_few_rights(
     redis_client: redis.Redis, use_redis: UseRedis, settings: Any
 ) -> None:
-    """What Redis does not tell is unknown, and nothing else suffers."""
+    """What the user may not read is unknown; the other checks work."""
     jobs.noop.enqueue()
     commands = ["+@read", "+@connection", "+time"]
     redis_client.acl_setuser("reader", enabled=True, nopass=True, keys=["*"], commands=commands)

@@ -1,4 +1,4 @@
-"""Bulk operations: all rows that match, by a job, chunk by chunk; stopped, killed, and by whom."""
+"""Bulk operations: a job processes all matching rows in chunks; stopping, crashes, permissions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OPERATIONS = "/admin/wellos_jobs/bulkoperation/"
 
 @pytest.fixture(autouse=True)
 def few_are_many(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a job do what is more than three rows, two at a time."""
+    """Leave more than three rows to a job, which processes two at a time."""
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
     monkeypatch.setattr("wellos_jobs.admin.ui.bulk_actions.MAX_INLINE", 3)
     monkeypatch.setattr(bulk, "CHUNK", 2)
@@ -57,7 +57,7 @@ def ask(client: Client, url: str, action: str, **more: str) -> Any:
     return client.post(url, {**sent, "confirm": "yes", "reason": "the partner is back", **more})
 
 
-def test_all_that_match_are_replayed_by_a_job(root: Client) -> None:
+def test_a_job_replays_all_matching_rows(root: Client) -> None:
     letters(5)
     letters(1, queue="slow")
     response = ask(root, f"{LETTERS}?queue=default", "replay_dead_letters")
@@ -101,7 +101,7 @@ VERBS = {
 
 
 @pytest.mark.parametrize("action", VERBS)
-def test_all_that_match_go_elsewhere_by_a_job(root: Client, action: str) -> None:
+def test_a_job_moves_or_changes_all_matching_rows(root: Client, action: str) -> None:
     choice, effect, word = VERBS[action]
     jobs.noop.using(queue="slow", delay=600).enqueue_bulk([{}] * 4)
     jobs.noop.using(queue="slow").enqueue()
@@ -152,7 +152,7 @@ def test_all_that_match_go_elsewhere_by_a_job(root: Client, action: str) -> None
         ("move_jobs", {}),
     ],
 )
-def test_what_cannot_be_chosen_is_refused(root: Client, action: str, wrong: dict[str, str]) -> None:
+def test_an_invalid_choice_is_refused(root: Client, action: str, wrong: dict[str, str]) -> None:
     jobs.noop.using(queue="slow").enqueue_bulk([{}] * 4)
     response = ask(root, f"{JOBS}?queue=slow", action, **wrong)
     assert "Select a valid choice" in text(response) or "This field is required" in text(response)
@@ -168,7 +168,7 @@ def test_what_cannot_be_chosen_is_refused(root: Client, action: str, wrong: dict
         ("move_jobs", "move_job"),
     ],
 )
-def test_each_has_its_permission_and_its_border(
+def test_permission_and_organization_are_checked(
     settings: Any, action: str, permission: str
 ) -> None:
     settings.WELLOS_JOBS = {
@@ -195,7 +195,7 @@ def test_each_has_its_permission_and_its_border(
 
 
 def done_by_a_worker_that_is_killed(operation: BulkOperation, processes: Fleet) -> None:
-    """Let a worker do all 300 rows, and kill it twice on the way."""
+    """Let a worker process all 300 rows, and kill it twice meanwhile."""
     worker = processes.worker("default")
     for least in (50, 150):
         processes.wait_until(lambda least=least: BulkOperation.objects.get().done >= least)
@@ -206,10 +206,10 @@ def done_by_a_worker_that_is_killed(operation: BulkOperation, processes: Fleet) 
     assert (operation.done, operation.refused) == (300, 0)
 
 
-def test_moves_by_a_worker_that_is_killed(
+def test_each_job_moves_once_though_its_worker_is_killed(
     root: Client, processes: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of 300 jobs is in the other queue, once, though the worker is killed again and again."""
+    """Each of 300 jobs is in the other queue once, though the worker is killed repeatedly."""
     monkeypatch.setattr("wellos_jobs.admin.ui.bulk_actions.MAX_INLINE", 100)
     monkeypatch.setattr(bulk, "CHUNK", 20)
     jobs.noop.using(queue="slow").enqueue_bulk([{}] * 300)
@@ -220,7 +220,7 @@ def test_moves_by_a_worker_that_is_killed(
     assert AuditEntry.objects.filter(action="moved").count() == 300
 
 
-def test_the_page_before_says_that_a_job_does_it(root: Client) -> None:
+def test_the_confirmation_page_announces_the_job(root: Client) -> None:
     letters(4)
     sent = {"action": "replay_dead_letters", "select_across": "1", "_selected_action": "1"}
     shown = text(root.post(LETTERS, sent))
@@ -230,14 +230,14 @@ def test_the_page_before_says_that_a_job_does_it(root: Client) -> None:
     assert "so the action runs as a job" not in letters_shown
 
 
-def test_few_are_done_at_once(root: Client) -> None:
+def test_few_rows_are_processed_in_the_request(root: Client) -> None:
     letters(3)
     ask(root, LETTERS, "discard_dead_letters")
     assert not BulkOperation.objects.exists()
     assert DeadLetter.objects.filter(status=DeadLetterStatus.DISCARDED).count() == 3
 
 
-def test_what_cannot_be_done_is_counted_and_told(root: Client) -> None:
+def test_refusals_are_counted_and_shown(root: Client) -> None:
     letters(4)
     operation = begun(root, JOBS, "retry_jobs")
     JobRecord.objects.filter(pk=JobRecord.objects.filter(name="test-fail").first().pk).update(
@@ -255,7 +255,7 @@ def begun(client: Client, url: str, action: str, **more: str) -> BulkOperation:
     return BulkOperation.objects.get()
 
 
-def test_rows_that_come_later_are_not_meant(root: Client) -> None:
+def test_rows_added_later_are_not_processed(root: Client) -> None:
     letters(4)
     operation = begun(root, LETTERS, "discard_dead_letters")
     letter = DeadLetter.objects.order_by("-pk").first()
@@ -282,7 +282,7 @@ def test_it_can_be_stopped(root: Client) -> None:
     assert (operation.done, operation.stopped_by) == (0, "root")
     assert operation.finished_at is not None
     root.post(page, {"confirm": "yes", "reason": "again"})
-    assert "It has ended already" in text(root.get(OPERATIONS))
+    assert "The bulk operation has ended already" in text(root.get(OPERATIONS))
     assert list(
         AuditEntry.objects.filter(target_type="bulk")
         .order_by("pk")
@@ -294,7 +294,7 @@ def test_it_can_be_stopped(root: Client) -> None:
     assert AuditEntry.objects.get(action="stopped").reason == "the wrong month"
 
 
-def test_a_run_that_is_repeated_goes_on_behind_the_last_row(
+def test_a_repeated_run_continues_after_the_last_row(
     root: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     letters(6)
@@ -324,7 +324,7 @@ def test_a_run_that_is_repeated_goes_on_behind_the_last_row(
     assert AuditEntry.objects.filter(action="discarded").count() == 6
 
 
-def test_rows_that_were_not_tried_while_redis_was_away_are_tried_again(
+def test_rows_skipped_while_redis_was_down_are_tried_again(
     root: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each once, and none is counted as left alone, whatever Redis does in the middle of a
@@ -367,21 +367,21 @@ def test_rows_that_were_not_tried_while_redis_was_away_are_tried_again(
     assert promoted.count() == 5
 
 
-def test_who_has_lost_the_permission_changes_nothing(root: Client) -> None:
+def test_without_the_permission_at_run_time_nothing_changes(root: Client) -> None:
     letters(4)
     operation = begun(root, LETTERS, "discard_dead_letters")
     User.objects.update(is_superuser=False)
     work("default")
     operation.refresh_from_db()
     assert operation.done == 0
-    assert "may not do this any more" in Books().row(bulk.handle_of(operation)).error  # type: ignore[arg-type]
+    assert "no longer has permission for this" in Books().row(bulk.handle_of(operation)).error  # type: ignore[arg-type]
 
 
 def of_acme(user: User) -> list[str]:
     return ["acme"]
 
 
-def test_the_border_of_organizations_holds(settings: Any) -> None:
+def test_only_rows_of_the_users_organizations_are_processed(settings: Any) -> None:
     settings.WELLOS_JOBS = {
         **settings.WELLOS_JOBS,
         "ADMIN_ORGANIZATIONS": "tests.operations.test_bulk.of_acme",
@@ -405,7 +405,7 @@ def test_the_border_of_organizations_holds(settings: Any) -> None:
     assert client.post(f"{OPERATIONS}{operation.pk}/stop/").status_code == 404
 
 
-def test_without_the_verb_s_permission_it_is_not_begun() -> None:
+def test_it_cannot_be_started_without_the_permission() -> None:
     letters(4)
     user = User.objects.create_user("ann", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename="view_deadletter"))
@@ -426,10 +426,10 @@ def test_a_rate(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [round(seconds) for seconds in slept[:4]] == [1, 1, 1, 1]
 
 
-def test_worker_processes_killed_in_the_middle(
+def test_each_row_is_processed_once_though_workers_are_killed(
     root: Client, processes: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of 300 rows is treated once, though the worker is killed again and again."""
+    """Each of 300 rows is processed once, though the worker is killed repeatedly."""
     monkeypatch.setattr("wellos_jobs.admin.ui.bulk_actions.MAX_INLINE", 100)
     now = timezone.now()
     records = JobRecord.objects.bulk_create(
@@ -470,7 +470,7 @@ def test_in_the_browser(page: Any, processes: Fleet) -> None:
 # --- what is counted, and what a search leaves ----------------------------------------------------
 
 
-def test_many_are_not_counted_while_somebody_waits(
+def test_many_rows_are_not_counted_in_the_request(
     root: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paginator, "MAX_COUNT", 4)
@@ -496,9 +496,7 @@ def test_many_are_not_counted_while_somebody_waits(
     assert operation.total >= 13
 
 
-def test_those_that_are_acted_on_are_counted_whatever_else_there_is(
-    root: Client, monkeypatch: Any
-) -> None:
+def test_affected_rows_are_counted_among_many_others(root: Client, monkeypatch: Any) -> None:
     monkeypatch.setattr(bulk_actions, "MAX_COUNT", 4)
     for n in range(20):
         JobRecord.objects.create(
@@ -512,7 +510,7 @@ def test_those_that_are_acted_on_are_counted_whatever_else_there_is(
 
 
 @pytest.mark.parametrize("query", ["q=test-fail", "q=test-fail&state__exact=failed"])
-def test_a_search_means_what_was_confirmed(
+def test_the_search_window_of_the_confirmation_is_kept(
     root: Client, monkeypatch: pytest.MonkeyPatch, query: str
 ) -> None:
     letters(9)
@@ -548,7 +546,7 @@ def test_a_search_means_what_was_confirmed(
     )
 
 
-def test_an_operation_whose_job_is_no_longer_kept(root: Client) -> None:
+def test_an_operation_whose_job_was_pruned(root: Client) -> None:
     letters(4)
     operation = begun(root, LETTERS, "discard_dead_letters")
     JobRecord.objects.filter(pk=operation.job_id).delete()

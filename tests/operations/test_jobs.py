@@ -39,7 +39,7 @@ def ada() -> User:
 
 
 def failed(books: Books, **options: Any) -> JobRecord:
-    """A job that has failed for good, folded into the rows."""
+    """A job that failed for good, with its dead letter in the database."""
     handle = jobs.fail.using(**options).enqueue(message="the partner is away")
     work()
     record = books.row(handle)
@@ -55,7 +55,7 @@ def letter_of(record: JobRecord) -> DeadLetter:
 
 
 def acts() -> list[AuditEntry]:
-    """What people did, oldest first; the failures that the ledger notes are left out."""
+    """The operator actions, oldest first, without the failures that the ledger records."""
     return list(AuditEntry.objects.exclude(action="failed").order_by("pk"))
 
 
@@ -115,7 +115,7 @@ def test_replay_keeps_the_history(books: Books) -> None:
     ]
 
 
-def test_a_letter_is_replayed_once(books: Books) -> None:
+def test_a_dead_letter_is_replayed_once(books: Books) -> None:
     letter = letter_of(failed(books))
     operations.replay(letter)
     with pytest.raises(errors.InvalidOperation, match="is replayed already"):
@@ -123,7 +123,7 @@ def test_a_letter_is_replayed_once(books: Books) -> None:
     assert len(acts()) == 1
 
 
-def test_two_people_replay_at_once(books: Books) -> None:
+def test_two_operators_replay_at_once(books: Books) -> None:
     letter = letter_of(failed(books))
     ready, outcomes = threading.Barrier(4), []
 
@@ -149,7 +149,7 @@ def test_two_people_replay_at_once(books: Books) -> None:
     assert queues.counts("default").waiting == 1
 
 
-def test_nothing_of_a_replay_stays_after_a_rollback(books: Books) -> None:
+def test_a_rollback_undoes_a_replay(books: Books) -> None:
     record = failed(books)
     letter = letter_of(record)
     with pytest.raises(ZeroDivisionError), transaction.atomic():
@@ -192,7 +192,7 @@ def test_retry_of_a_failed_job_whose_letter_was_discarded(books: Books) -> None:
     assert DeadLetter.objects.filter(status="open").count() == 1
 
 
-def test_retry_of_a_delayed_job_lets_it_run_now(books: Books, ada: User) -> None:
+def test_retry_runs_a_delayed_job_now(books: Books, ada: User) -> None:
     handle = jobs.noop.using(delay=3600).enqueue()
     record = books.row(handle)
     operations.retry(record, by=ada)
@@ -224,7 +224,7 @@ def test_retry_names_the_state_that_forbids_it(books: Books, state: str) -> None
     assert acts() == []
 
 
-def test_retry_of_a_job_that_has_left_its_delay(books: Books) -> None:
+def test_retry_of_a_job_that_is_no_longer_delayed(books: Books) -> None:
     handle = jobs.noop.using(delay=3600).enqueue()
     record = books.row(handle)
     assert control.promote(record)
@@ -233,7 +233,7 @@ def test_retry_of_a_job_that_has_left_its_delay(books: Books) -> None:
     assert acts() == []
 
 
-def test_a_foreign_job_is_left_to_rq(books: Books) -> None:
+def test_a_plain_rq_job_cannot_be_retried(books: Books) -> None:
     django_rq.get_queue("default").enqueue(jobs.foreign_fail)
     work()
     books.fold()
@@ -246,7 +246,7 @@ def test_a_foreign_job_is_left_to_rq(books: Books) -> None:
     operations.discard(letter_of(record))
 
 
-def test_in_the_database_of_the_job() -> None:
+def test_the_audit_entry_is_in_the_database_of_the_job() -> None:
     handle = jobs.fail.using(database="other").enqueue()
     work()
     record = Books("other").row(handle)
@@ -259,7 +259,7 @@ def test_in_the_database_of_the_job() -> None:
 # --- discard and cancel ---------------------------------------------------------------------------
 
 
-def test_discard_closes_the_letter_and_leaves_the_job(books: Books, ada: User) -> None:
+def test_discard_closes_the_dead_letter_and_the_job_stays_failed(books: Books, ada: User) -> None:
     record = failed(books)
     letter = letter_of(record)
     operations.discard(letter, by=ada, reason="customer is gone")
@@ -319,7 +319,7 @@ def test_a_job_may_be_given_as_its_handle(books: Books, ada: User) -> None:
         operations.cancel(JobHandle(ids.new_id(), "default"))
 
 
-def test_cancel_of_a_job_that_redis_never_saw(books: Books, use_redis: UseRedis) -> None:
+def test_cancel_of_a_job_unknown_to_redis(books: Books, use_redis: UseRedis) -> None:
     handle = JobHandle(ids.new_id(), "default")
     with transaction.atomic():
         handle = jobs.noop.enqueue()
@@ -365,11 +365,11 @@ def test_cancel_of_a_job_whose_hash_is_corrupt(books: Books, redis_client: redis
     assert [entry.action for entry in acts()] == ["canceled"]
 
 
-def test_cancel_that_redis_refuses(redis_client: redis.Redis) -> None:
+def test_cancel_when_redis_refuses(redis_client: redis.Redis) -> None:
     handle = jobs.noop.using(delay=60).enqueue()
     redis_client.delete(keys.DUE)
     redis_client.lpush(keys.DUE, "what?")
-    with pytest.raises(errors.RedisUnavailable, match="Redis refuses"):
+    with pytest.raises(errors.RedisUnavailable, match="Redis refused"):
         operations.cancel(handle.record())
     assert acts() == []
 
@@ -377,7 +377,7 @@ def test_cancel_that_redis_refuses(redis_client: redis.Redis) -> None:
 # --- many -----------------------------------------------------------------------------------------
 
 
-def test_retry_many_does_what_can_be_done_and_tells_the_rest(books: Books, ada: User) -> None:
+def test_retry_many_reports_what_it_refused(books: Books, ada: User) -> None:
     broken = [failed(books).pk for _ in range(3)]
     delayed = jobs.noop.using(delay=3600).enqueue()
     waiting = jobs.noop.using(priority=Priority.LOW).enqueue()
@@ -428,16 +428,16 @@ def test_cancel_many(books: Books) -> None:
     assert len(handles) == 3
 
 
-def test_many_of_which_redis_refuses_one(redis_client: redis.Redis) -> None:
+def test_many_when_redis_refuses_one(redis_client: redis.Redis) -> None:
     handles = [*jobs.noop.enqueue_bulk([{}] * 2), jobs.noop.using(delay=60).enqueue()]
     redis_client.delete(keys.DUE)
     redis_client.lpush(keys.DUE, "what?")
     report = operations.cancel_many([handle.record() for handle in handles])
     assert report.done == 2
-    assert [text.partition(":")[0] for text in report.refused] == ["Redis refuses"]
+    assert [text.partition(":")[0] for text in report.refused] == ["Redis refused"]
 
 
-def test_many_with_redis_away(books: Books, use_redis: UseRedis) -> None:
+def test_many_while_redis_is_down(books: Books, use_redis: UseRedis) -> None:
     jobs.noop.using(delay=60).enqueue_bulk([{}] * 3)
     failed(books)
     use_redis(f"redis://127.0.0.1:{free_port()}/0")

@@ -30,7 +30,7 @@ def entries() -> list[tuple[str, str, str, str, str]]:
     return list(AuditEntry.objects.order_by("pk").values_list(*fields))
 
 
-def test_a_paused_queue_says_so_until_it_is_resumed(redis_client: redis.Redis) -> None:
+def test_pause_and_resume_a_queue(redis_client: redis.Redis) -> None:
     person = get_user_model().objects.create(username="ada")
     noop.enqueue()
     operations.pause_queue("default", by=person, reason="maintenance")
@@ -43,7 +43,7 @@ def test_a_paused_queue_says_so_until_it_is_resumed(redis_client: redis.Redis) -
     ]
 
 
-def test_a_queue_that_is_not_paused_cannot_be_resumed_and_nothing_is_noted(
+def test_resuming_a_queue_that_is_not_paused_is_refused(
     redis_client: redis.Redis,
 ) -> None:
     with pytest.raises(InvalidOperation, match="Queue default is not paused"):
@@ -70,7 +70,7 @@ def test_an_unknown_queue_is_named_with_the_near_miss(redis_client: redis.Redis)
         operations.pause_queue("defualt")
 
 
-def test_emptying_cancels_what_waits_and_leaves_what_is_delayed(redis_client: redis.Redis) -> None:
+def test_emptying_cancels_waiting_jobs_only(redis_client: redis.Redis) -> None:
     waiting = [noop.enqueue(), noop.using(priority=Priority.BULK).enqueue()]
     later = noop.using(delay=60).enqueue()
     assert operations.empty_queue("default", reason="wrong import") == 2
@@ -78,7 +78,7 @@ def test_emptying_cancels_what_waits_and_leaves_what_is_delayed(redis_client: re
     assert AuditEntry.objects.get().detail == {"canceled": 2}
 
 
-def test_a_waiting_job_gets_another_priority(redis_client: redis.Redis) -> None:
+def test_the_priority_of_a_waiting_job_changes(redis_client: redis.Redis) -> None:
     handle = noop.enqueue()
     record = operations.change_priority(
         handle.record(), Priority.CRITICAL, reason="the customer waits"
@@ -99,7 +99,7 @@ def test_a_delayed_job_moves_with_its_time(redis_client: redis.Redis) -> None:
     assert JobRecord.objects.get().queue == "low"
 
 
-def test_a_job_that_has_ended_is_not_moved_and_its_row_stays(redis_client: redis.Redis) -> None:
+def test_a_final_job_is_not_moved(redis_client: redis.Redis) -> None:
     handle = noop.enqueue()
     handle.cancel()
     with pytest.raises(InvalidOperation, match="only a job that has not started can be changed"):
@@ -108,7 +108,7 @@ def test_a_job_that_has_ended_is_not_moved_and_its_row_stays(redis_client: redis
     assert entries() == []
 
 
-def test_a_job_that_ended_and_that_redis_forgot_is_not_moved(redis_client: redis.Redis) -> None:
+def test_a_final_job_unknown_to_redis_is_not_moved(redis_client: redis.Redis) -> None:
     handle = noop.enqueue()
     work()
     Books().fold()
@@ -120,7 +120,7 @@ def test_a_job_that_ended_and_that_redis_forgot_is_not_moved(redis_client: redis
     assert JobRecord.objects.get().queue == "default"
 
 
-def test_a_blocked_job_is_moved_and_runs_there_once_it_may(redis_client: redis.Redis) -> None:
+def test_a_blocked_job_is_moved_and_runs_there_once_released(redis_client: redis.Redis) -> None:
     first = noop.enqueue()
     blocked = noop.using(depends_on=[first]).enqueue()
     operations.move(blocked.record(), "low")
@@ -144,7 +144,7 @@ def test_a_job_parked_at_a_limit_leaves_its_line(redis_client: redis.Redis) -> N
     assert Hand("low").take().id == str(parked)
 
 
-def test_a_job_of_plain_rq_code_is_neither_moved_nor_promoted(redis_client: redis.Redis) -> None:
+def test_a_plain_rq_job_is_neither_moved_nor_promoted(redis_client: redis.Redis) -> None:
     foreign = JobRecord.objects.create(
         name="x.y", queue="default", rq_id="theirs", state="delayed", created_at=timezone.now()
     )
@@ -185,7 +185,7 @@ def test_moves_that_race_with_claims(redis_client: redis.Redis) -> None:
     )
 
 
-def test_many_keep_their_place_where_nothing_changes(redis_client: redis.Redis) -> None:
+def test_jobs_that_do_not_change_keep_their_position(redis_client: redis.Redis) -> None:
     first, second = noop.enqueue_bulk([{}] * 2)
     operations.change_priority(second.record(), Priority.HIGH)
     report = operations.change_priority_many(JobRecord.objects.all(), Priority.NORMAL)
@@ -199,7 +199,7 @@ def test_many_keep_their_place_where_nothing_changes(redis_client: redis.Redis) 
         operations.change_priority_many([first.record()], 42)
 
 
-def test_many_are_not_tried_once_redis_is_away(
+def test_the_rest_is_skipped_once_redis_is_down(
     redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noop.using(delay=60).enqueue_bulk([{}] * 3)
@@ -227,7 +227,7 @@ def test_a_delayed_job_is_promoted_and_a_waiting_one_is_not(redis_client: redis.
         operations.promote(now.record())
 
 
-def test_a_limit_is_set_and_taken_back(redis_client: redis.Redis) -> None:
+def test_a_limit_is_set_and_restored(redis_client: redis.Redis) -> None:
     operations.set_limit("c:quickbooks", 5)
     assert redis_client.hgetall(keys.LIMITS) == {b"c:quickbooks": b"5"}
     operations.set_limit("c:quickbooks", None)
@@ -242,7 +242,7 @@ def test_an_invalid_limit_is_refused(limit: str, most: int) -> None:
         operations.set_limit(limit, most)
 
 
-def test_a_breaker_is_opened_and_closed_by_hand(redis_client: redis.Redis) -> None:
+def test_a_breaker_is_tripped_and_reset(redis_client: redis.Redis) -> None:
     assert operations.trip_breaker("quickbooks", reason="they announced it")
     assert redis_client.exists(keys.breaker("b:quickbooks"))
     assert operations.reset_breaker("quickbooks")
@@ -254,7 +254,7 @@ def test_a_breaker_is_opened_and_closed_by_hand(redis_client: redis.Redis) -> No
     ]
 
 
-def test_with_redis_away_nothing_is_noted(
+def test_nothing_is_recorded_while_redis_is_down(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_server.kill9()

@@ -60,7 +60,7 @@ def test_each_permission_of_the_models_belongs_to_a_verb() -> None:
     assert custom - NO_OPERATOR_VERB <= used
 
 
-def test_verbs_are_known_by_their_names_and_lists_by_theirs() -> None:
+def test_names_and_list_actions_are_unique() -> None:
     assert all(name == verb.name for name, verb in VERBS.items())
     listed = [verb.list_action for verb in VERBS.values() if verb.list_action]
     assert len(listed) == len(set(listed))
@@ -80,7 +80,7 @@ def test_the_timeline_has_a_sentence_for_each_verb_on_jobs_and_dead_letters() ->
     assert set(timeline._TEXTS) == told
 
 
-def test_no_module_spells_an_audit_action_itself() -> None:
+def test_no_module_passes_an_audit_action_as_text() -> None:
     """An action is passed to ``entry`` and ``record`` as an ``AuditAction``, never as text."""
     faults = []
     for path in PACKAGE.rglob("*.py"):

@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "definitions",
         "errors",
         "models",
+        # The one exception: JobHandle.explain() imports monitoring.explain when it is called.
         "monitoring",
         "payload",
         "processes",

@@ -45,7 +45,7 @@ def test_the_names_and_their_order() -> None:
     assert resolve("/jobs/health/status").view_name == "wellos_jobs:job-status"
 
 
-def test_live_asks_nobody(
+def test_live_queries_nothing(
     redis_server: RedisServer, django_assert_num_queries: Any, round_trips: Any
 ) -> None:
     redis_server.stop()
@@ -55,7 +55,7 @@ def test_live_asks_nobody(
     assert (trips, response["Cache-Control"]) == ([], "no-store")
 
 
-def test_ready_tells_anybody_words_and_no_more() -> None:
+def test_ready_shows_only_status_words_to_everyone() -> None:
     jobs.noop.enqueue()
     response = get("ready")
     assert response.status_code == 200
@@ -89,13 +89,13 @@ def test_ready_tells_anybody_words_and_no_more() -> None:
         ("check=all", 503, "critical"),
     ],
 )
-def test_other_checks_can_decide(query: str, code: int, status: str) -> None:
+def test_ready_by_other_checks(query: str, code: int, status: str) -> None:
     jobs.noop.enqueue()
     response = get(f"ready?{query}")
     assert (response.status_code, response.json()["status"]) == (code, status)
 
 
-def test_a_check_that_there_is_not() -> None:
+def test_an_unknown_check() -> None:
     response = get("ready?check=databases")
     assert response.status_code == 400
     assert "There is no check 'databases': use one of database, " in response.json()["error"]
@@ -112,17 +112,17 @@ def test_redis_away(redis_server: RedisServer) -> None:
     assert (get("backlog").status_code, get("backlog").json()) == (503, {"status": "unknown"})
 
 
-def test_redis_is_silent(redis_server: RedisServer) -> None:
+def test_redis_does_not_respond(redis_server: RedisServer) -> None:
     with paused(redis_server.pid), timed():
         assert get("ready").status_code == 503
         assert get("backlog").status_code == 503
         assert get("live").status_code == 200
 
 
-def test_the_database_is_silent_and_the_caller_has_a_session(
+def test_the_database_does_not_respond_to_a_request_with_a_session(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Who that is stands in the database, so nobody looks."""
+    """The user is in the database, so the session is not read."""
     pytest.importorskip("psycopg")
     client = Client()
     client.force_login(user_with("view_jobrecord"))
@@ -173,7 +173,7 @@ def test_details_are_for_the_token_and_the_permission(token: dict[str, str]) -> 
     assert "details" not in get("ready", user_with("view_payload")).json()
 
 
-def test_without_a_token_none_is_right() -> None:
+def test_without_a_configured_token_none_is_valid() -> None:
     for header in ("Bearer ", "Bearer None", "Bearer"):
         assert "details" not in get("ready", Authorization=header).json()
 
@@ -183,9 +183,7 @@ def test_only_reading_methods() -> None:
     assert Client().post("/jobs/health/ready").status_code == 405
 
 
-def test_an_orderly_fleet_is_ready_in_all_respects(
-    processes: Fleet, redis_server: RedisServer
-) -> None:
+def test_a_complete_fleet_passes_every_check(processes: Fleet, redis_server: RedisServer) -> None:
     processes.worker()
     processes.wait_until(lambda: get("ready?check=all").status_code == 200, 30)
     redis_server.stop()

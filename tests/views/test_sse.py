@@ -156,7 +156,7 @@ def report(hand: Hand, claim: Any, percent: int, message: str = "") -> None:
 # --- under WSGI -----------------------------------------------------------------------------------
 
 
-def test_without_asgi_there_is_one_snapshot_and_the_advice_to_poll(ada: User) -> None:
+def test_under_wsgi_one_snapshot_and_a_poll_event(ada: User) -> None:
     handle = jobs.add.using(requested_by=ada).enqueue(a=2)
     response = get(ada, handle)
     assert response.status_code == 200
@@ -185,7 +185,7 @@ def get_status(user: User, handle: JobHandle) -> dict[str, Any]:
     return found
 
 
-def test_an_ended_job_has_one_snapshot_and_the_end(ada: User) -> None:
+def test_a_final_job_sends_one_snapshot_and_the_end(ada: User) -> None:
     handle = jobs.add.using(requested_by=ada).enqueue(a=2)
     work()
     job, end = parse(get(ada, handle).content.decode())
@@ -198,7 +198,7 @@ def test_an_ended_job_has_one_snapshot_and_the_end(ada: User) -> None:
     assert job.id == end.id
 
 
-def test_who_comes_back_gets_only_news(ada: User) -> None:
+def test_a_client_that_reconnects_gets_only_changes(ada: User) -> None:
     handle = jobs.add.using(requested_by=ada).enqueue(a=2)
     first = parse(get(ada, handle).content.decode())[0]
     assert [
@@ -220,7 +220,7 @@ def test_head_and_post(ada: User) -> None:
 
 
 @pytest.mark.parametrize("who", ["nobody", "stranger", "payload alone"])
-def test_everybody_else_gets_the_404_of_an_unknown_id(ada: User, who: str) -> None:
+def test_others_get_the_404_of_an_unknown_id(ada: User, who: str) -> None:
     handle = jobs.add.using(requested_by=ada).enqueue(a=2)
     user = {
         "nobody": lambda: None,
@@ -233,7 +233,7 @@ def test_everybody_else_gets_the_404_of_an_unknown_id(ada: User, who: str) -> No
     assert refused.headers == unknown.headers == malformed.headers
 
 
-def test_the_payload_is_hidden_from_whom_it_is_hidden_in_the_status(ada: User) -> None:
+def test_the_payload_is_hidden_as_in_the_status(ada: User) -> None:
     handle = jobs.add.using(requested_by=ada).enqueue(a=2)
     work()
     hidden = parse(get(user_with("view_jobrecord"), handle).content.decode())[0].data
@@ -248,7 +248,7 @@ def test_the_payload_is_hidden_from_whom_it_is_hidden_in_the_status(ada: User) -
 
 
 @in_a_loop
-async def test_each_change_comes_and_then_the_end(ada: User) -> None:
+async def test_every_change_is_sent_and_then_the_end(ada: User) -> None:
     handle = await do(jobs.add.using(requested_by=ada).enqueue, a=2)
     async with opened(ada, handle) as page:
         assert page.response.streaming
@@ -271,7 +271,7 @@ async def test_each_change_comes_and_then_the_end(ada: User) -> None:
 
 
 @in_a_loop
-async def test_a_page_that_comes_back_gets_only_news(ada: User) -> None:
+async def test_a_page_that_reconnects_gets_only_changes(ada: User) -> None:
     handle = await do(jobs.add.using(requested_by=ada).enqueue, a=2)
     async with opened(ada, handle) as page:
         first = await page.next()
@@ -300,9 +300,7 @@ async def test_a_canceled_and_a_failed_job_end_their_streams(ada: User, settings
 
 
 @in_a_loop
-async def test_a_silent_stream_shows_that_it_lives(
-    ada: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_silent_stream_sends_heartbeats(ada: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "HEARTBEAT", 0.05)
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     async with opened(ada, handle) as page:
@@ -312,7 +310,7 @@ async def test_a_silent_stream_shows_that_it_lives(
 
 
 @in_a_loop
-async def test_a_stream_ends_after_a_while_and_the_page_comes_back(
+async def test_a_stream_ends_after_its_maximum_duration(
     ada: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse, "MAX_DURATION", 0.05)
@@ -326,7 +324,7 @@ async def test_a_stream_ends_after_a_while_and_the_page_comes_back(
 
 @pytest.mark.parametrize("loss", ["permission", "deactivated", "logged out", "pruned"])
 @in_a_loop
-async def test_access_is_looked_at_again(
+async def test_access_is_checked_again(
     ada: User, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
     monkeypatch.setattr(sse, "RECHECK_EVERY", 0.05)
@@ -349,7 +347,7 @@ async def test_access_is_looked_at_again(
 
 
 @in_a_loop
-async def test_a_job_that_waits_for_others_is_seen_in_its_row(ada: User) -> None:
+async def test_a_blocked_job_is_read_from_its_row(ada: User) -> None:
     """Redis does not know it; once it is released, or canceled with those it needs, Redis tells."""
     first = await do(jobs.noop.enqueue)
     second = await do(jobs.noop.using(requested_by=ada, depends_on=[first]).enqueue)
@@ -387,7 +385,7 @@ async def test_redis_goes_away_and_comes_back(ada: User, redis_proxy: CuttingPro
 async def test_redis_comes_back_empty(
     ada: User, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The job had ended, and the ledger knows; the page had not heard of it."""
+    """The job has ended and its row is final, but the page was not notified."""
     monkeypatch.setattr(sse, "RECHECK_EVERY", 3600.0)
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     async with opened(ada, handle) as page:
@@ -398,7 +396,7 @@ async def test_redis_comes_back_empty(
 
 
 @in_a_loop
-async def test_a_hash_that_cannot_be_read(ada: User, redis_client: redis.Redis) -> None:
+async def test_an_unreadable_hash(ada: User, redis_client: redis.Redis) -> None:
     handle = await do(jobs.noop.using(requested_by=ada).enqueue)
     async with opened(ada, handle) as page:
         await page.job(state="waiting")
@@ -409,7 +407,7 @@ async def test_a_hash_that_cannot_be_read(ada: User, redis_client: redis.Redis) 
 
 
 @in_a_loop
-async def test_beyond_so_many_streams_pages_poll(
+async def test_pages_beyond_the_maximum_of_streams_poll(
     ada: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse, "MAX_STREAMS", 1)

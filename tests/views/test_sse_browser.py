@@ -159,7 +159,7 @@ def test_only_a_real_address_becomes_a_link(
     assert link(page) == (leads_to.format(site=site) if leads_to else None)
 
 
-def test_a_failure_is_said_and_markup_in_it_is_text(page: Any, ada: User, settings: Any) -> None:
+def test_an_error_message_is_shown_as_text(page: Any, ada: User, settings: Any) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
     handle = jobs.fail.using(requested_by=ada).enqueue(message="<img src=x onerror=alert(1)>")
     login(page, ada)
@@ -170,7 +170,7 @@ def test_a_failure_is_said_and_markup_in_it_is_text(page: Any, ada: User, settin
     assert page.locator("[role=status][aria-live=polite]").count() == 1
 
 
-def test_a_job_that_may_not_be_seen(page: Any, ada: User) -> None:
+def test_a_job_without_permission(page: Any, ada: User) -> None:
     handle = jobs.noop.enqueue()
     login(page, ada)
     page.goto(address(handle))

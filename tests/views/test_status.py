@@ -1,4 +1,4 @@
-"""The read model and its HTTP doors: what is told, to whom, and that looking changes nothing."""
+"""Job status and its HTTP endpoints: what is shown to whom, and that reading changes nothing."""
 
 from __future__ import annotations
 
@@ -133,7 +133,9 @@ def test_progress_while_it_runs(books: Books) -> None:
     )
 
 
-def test_the_row_tells_when_redis_has_forgotten(books: Books, redis_client: redis.Redis) -> None:
+def test_the_row_is_used_when_redis_does_not_know_the_job(
+    books: Books, redis_client: redis.Redis
+) -> None:
     handle = jobs.add.enqueue(a=2)
     work()
     books.fold()
@@ -152,7 +154,7 @@ def test_a_failed_job(books: Books) -> None:
     assert (found["state"], found["error"]) == ("failed", "no such partner")
 
 
-def test_the_error_of_an_attempt_before_is_gone(books: Books) -> None:
+def test_the_error_of_an_earlier_attempt_is_gone(books: Books) -> None:
     handle = jobs.scripted.enqueue(steps=["on:1:progress:50:half", "on:1:raise:ValueError:broken"])
     work()
     record = books.row(handle)
@@ -169,7 +171,7 @@ def test_the_error_of_an_attempt_before_is_gone(books: Books) -> None:
     )
 
 
-def test_the_hash_of_an_earlier_life_is_not_believed(
+def test_the_hash_of_an_earlier_run_is_ignored(
     books: Books, use_redis: UseRedis, settings: Any
 ) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "NOTIFY_ADMINS": False}
@@ -181,7 +183,7 @@ def test_the_hash_of_an_earlier_life_is_not_believed(
     assert status.job_status(record)["state"] == "waiting"  # not "failed", as the old hash says
 
 
-def test_values_are_readable_and_secrets_are_not(books: Books) -> None:
+def test_secrets_are_redacted(books: Books) -> None:
     from datetime import UTC, date, datetime
     from decimal import Decimal
 
@@ -211,7 +213,7 @@ def test_jobs_of_the_other_database_are_found() -> None:
     assert status.job_status(handle.id)["state"] == "waiting"
 
 
-def test_jobs_of_foreign_code_are_found_by_both_ids(books: Books) -> None:
+def test_plain_rq_jobs_are_found_by_both_ids(books: Books) -> None:
     foreign = django_rq.get_queue("default").enqueue(jobs.foreign_add, 1)
     work()
     books.fold()
@@ -368,7 +370,7 @@ def test_the_permission_shows_status_but_not_the_payload(ada: User) -> None:
     assert (answer["data"], answer["result"]) == ({"a": 2}, 3)
 
 
-def test_the_hook_lets_more_people_see(settings: Any) -> None:
+def test_the_hook_allows_more_users(settings: Any) -> None:
     handle = jobs.add.using(organization="acme").enqueue(a=2)
     member, stranger = User.objects.create_user("acme"), User.objects.create_user("globex")
     assert get(member, handle).status_code == 404
@@ -379,7 +381,7 @@ def test_the_hook_lets_more_people_see(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("who", ["nobody", "stranger", "payload alone"])
-def test_everybody_else_gets_the_404_of_an_unknown_id(ada: User, who: str) -> None:
+def test_others_get_the_404_of_an_unknown_id(ada: User, who: str) -> None:
     handle = jobs.add.using(requested_by=ada).enqueue(a=2)
     user = {
         "nobody": lambda: None,
@@ -402,7 +404,7 @@ def test_malformed_ids(job_id: str) -> None:
     assert (response.status_code, response.content) == (404, b"Job not found")
 
 
-def test_a_job_without_a_requester_belongs_to_nobody(ada: User) -> None:
+def test_a_job_without_a_requester(ada: User) -> None:
     assert get(None, jobs.noop.enqueue()).status_code == 404
     assert get(ada, jobs.noop.enqueue()).status_code == 404
 
@@ -463,7 +465,7 @@ def test_a_job_is_found_while_another_database_is_away() -> None:
 
 
 @pytest.mark.parametrize("alias", ["default", "other"])
-def test_a_job_that_may_be_where_nobody_can_look(alias: str) -> None:
+def test_a_job_that_may_be_in_an_unavailable_database(alias: str) -> None:
     with (
         away(alias),
         pytest.raises(errors.DatabaseUnavailable, match=f"may be in the database '{alias}'"),
@@ -474,7 +476,7 @@ def test_a_job_that_may_be_where_nobody_can_look(alias: str) -> None:
 
 
 @pytest.mark.parametrize("door", ["status", "events", "cancel"])
-def test_nobody_says_that_a_job_is_unknown_while_a_database_is_away(ada: User, door: str) -> None:
+def test_503_not_404_while_a_database_is_unavailable(ada: User, door: str) -> None:
     client = Client()
     client.force_login(user_with("cancel_job"))
     ask = client.post if door == "cancel" else client.get
@@ -511,7 +513,7 @@ def test_the_permission_cancels() -> None:
     assert cancel(user_with("cancel_job"), jobs.noop.enqueue()).status_code == 200
 
 
-def test_seeing_is_not_cancelling(ada: User) -> None:
+def test_viewing_does_not_allow_canceling(ada: User) -> None:
     handle = jobs.noop.using(requested_by=ada).enqueue()
     assert cancel(user_with("view_jobrecord"), handle).status_code == 403
     assert cancel(user_with(), handle).status_code == 404
@@ -547,7 +549,7 @@ def test_cancel_of_an_unknown_id() -> None:
     assert (response.status_code, response.content) == (404, b"Job not found")
 
 
-def test_a_canceled_job_tells_so(ada: User) -> None:
+def test_a_canceled_job(ada: User) -> None:
     handle = jobs.noop.using(requested_by=ada).enqueue()
     operations.cancel(handle.record())
     assert get(ada, handle).json()["state"] == "canceled"

@@ -148,10 +148,12 @@ def _memory(source: str, info: Mapping[str, Any]) -> Check:
     used, most = info.get("used_memory"), info.get("maxmemory")
     if used is None or most is None:
         return _not_readable("memory", source)
+
     megabytes = {"used": used / 1e6, "most": most / 1e6}
     if not most:
         text = _("%(used).0f MB are used; `maxmemory` sets no limit, the machine's memory does.")
         return Check("memory", source, Status.OK, None, text % megabytes)
+
     share = used / most
     status = _level(share, MEMORY)
     text = _("%(used).0f of %(most).0f MB are used.") % megabytes
@@ -179,6 +181,7 @@ def _persistence(source: str, facts: RedisFacts) -> Check:
     info = facts.info
     if "aof_enabled" not in info:
         return _not_readable("persistence", source)
+
     failed = [
         field
         for field in (
@@ -195,6 +198,7 @@ def _persistence(source: str, facts: RedisFacts) -> Check:
         return Check(
             "persistence", source, Status.CRITICAL, None, text % {"failed": ", ".join(failed)}
         )
+
     if info["aof_enabled"] or facts.snapshots:
         return Check("persistence", source, Status.OK, None, _("Redis keeps its data on disk."))
     if facts.snapshots is None:
@@ -210,15 +214,18 @@ def _leader(source: str, facts: RedisFacts) -> Check:
     age = facts.beat_age
     if facts.has_leader and age is not None and age <= SILENCE[0]:
         return Check("leader", source, Status.OK, age, _("Maintenance is running."))
+
     if facts.has_leader:
         status = Status.CRITICAL if age is not None and age > SILENCE[1] else Status.WARNING
         text = _(
             "A process leads, but its maintenance has sent no heartbeat lately: check its log."
         )
         return Check("leader", source, status, age, text)
+
     if age is not None and age <= SILENCE[0]:
         text = _("No process leads at the moment: another one takes over within seconds.")
         return Check("leader", source, Status.WARNING, age, text)
+
     text = _(
         "Maintenance is not running, so rows lag behind and lost jobs are not recovered: "
         "start `manage.py rqworker` or `rqscheduler`."
@@ -272,6 +279,7 @@ def scheduler(
     )
     late = max(0.0, (now - due).total_seconds()) if due is not None else 0.0
     is_needed = any(facts.schedules for facts in stores) or any(facts.entries for facts in servers)
+
     if any(facts.has_clock for facts in servers):
         if late <= OVERDUE:
             return Check(
@@ -279,6 +287,7 @@ def scheduler(
             )
         text = _("A scheduler is running, but a run is %(late).0f s late: check its log.")
         return Check("scheduler", "", Status.CRITICAL, late, text % {"late": late})
+
     if not complete:
         return Check(
             "scheduler", "", Status.UNKNOWN, None, _("Not every database and Redis responds.")
@@ -315,6 +324,7 @@ def workers(queue: str, facts: RedisFacts | Exception) -> Check:
         return Check("workers", queue, Status.UNKNOWN, None, _("Redis does not respond."))
     if queue not in facts.counts:
         return _not_readable("workers", queue)
+
     alive, waiting = facts.workers[queue], facts.counts[queue].waiting
     numbers = {"alive": alive, "waiting": waiting, "queue": queue}
     if alive:
@@ -322,6 +332,7 @@ def workers(queue: str, facts: RedisFacts | Exception) -> Check:
             "%(alive)d worker serves the queue.", "%(alive)d workers serve the queue.", alive
         )
         return Check("workers", queue, Status.OK, alive, text % numbers)
+
     if not waiting:
         return Check(
             "workers",
@@ -346,6 +357,7 @@ def backlog(queue: str, facts: RedisFacts | Exception, limits: Mapping[str, floa
         return Check("backlog", queue, Status.UNKNOWN, None, _("Redis does not respond."))
     if queue not in facts.counts:
         return _not_readable("backlog", queue)
+
     now = facts.counts[queue]
     if not now.waiting:
         return Check("backlog", queue, Status.OK, 0, _("Nothing waits."))
@@ -355,6 +367,7 @@ def backlog(queue: str, facts: RedisFacts | Exception, limits: Mapping[str, floa
         "%(n)d jobs wait, the oldest for %(oldest).0f s.",
         now.waiting,
     )
+
     if not _exceeds(now, limits):
         return Check("backlog", queue, Status.OK, now.waiting, text % numbers)
     text += " " + _("Are there enough workers, is the queue paused, is a limit used up?")

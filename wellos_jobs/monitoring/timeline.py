@@ -31,7 +31,7 @@ class Moment:
 def timeline(
     job: JobRecord,
     attempts: Iterable[JobAttempt] = (),
-    letters: Iterable[DeadLetter] = (),
+    dead_letters: Iterable[DeadLetter] = (),
     entries: Iterable[AuditEntry] = (),
 ) -> list[Moment]:
     """Return what happened to a job, oldest first, each with the time since the previous entry.
@@ -43,7 +43,7 @@ def timeline(
         *_beginning(job, tried),
         *(moment for attempt in tried for moment in _attempt(attempt)),
         *_last_run(job, tried),
-        *(_dead_letter(letter) for letter in letters),
+        *(_dead_letter(dead_letter) for dead_letter in dead_letters),
         *(moment for entry in entries for moment in _operator_action(entry)),
         *_upcoming(job),
     ]
@@ -108,12 +108,12 @@ def _last_run(job: JobRecord, tried: list[JobAttempt]) -> Iterator[Moment]:
     yield Moment(job.finished_at, job.state, text, "", took)
 
 
-def _dead_letter(letter: DeadLetter) -> Moment:
+def _dead_letter(dead_letter: DeadLetter) -> Moment:
     return Moment(
-        letter.created_at,
+        dead_letter.created_at,
         "failed",
-        _("Given up: a dead letter was made"),
-        letter.get_reason_display(),
+        _("Failed for good: a dead letter was created"),
+        dead_letter.get_reason_display(),
     )
 
 
@@ -139,7 +139,7 @@ _TEXTS: dict[str, Any] = {
     AuditAction.ASSIGNED: lambda detail: (
         _("Dead letter assigned to %(name)s") % {"name": detail.get("to") or _("nobody")}
     ),
-    AuditAction.CANCELED: lambda detail: _("Asked to be canceled"),
+    AuditAction.CANCELED: lambda detail: _("Cancellation requested"),
     AuditAction.PROMOTED: lambda detail: _("Promoted to run now"),
     AuditAction.MOVED: lambda detail: (
         _("Moved to queue %(queue)s") % {"queue": detail.get("queue", "")}
@@ -151,7 +151,7 @@ _TEXTS: dict[str, Any] = {
         _("Data changed: %(names)s") % {"names": ", ".join(detail.get("changed", []))}
     ),
     AuditAction.ENQUEUED: lambda detail: (
-        _("Made as a copy of job %(job)s") % {"job": detail.get("copy_of", "")}
+        _("Created as a copy of job %(job)s") % {"job": detail.get("copy_of", "")}
     ),
 }
 

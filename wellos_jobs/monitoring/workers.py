@@ -197,6 +197,7 @@ def _worker(source: str, now: float, row: Sequence[bytes]) -> WorkerLine:
         failed,
         *rest,
     ) = map(broker.text, row)
+
     return WorkerLine(
         name=name,
         source=source,

@@ -99,7 +99,7 @@ def with_redis(step: Callable[[], Answer]) -> Answer:
         text = _("Redis cannot be reached, so nothing was changed: %(error)s")
         raise RedisUnavailable(text % {"error": error}) from error
     except broker.Error as error:  # for example a job's key that does not hold a hash
-        raise RedisUnavailable(_("Redis refuses: %(error)s") % {"error": error}) from error
+        raise RedisUnavailable(_("Redis refused: %(error)s") % {"error": error}) from error
 
 
 # --- many rows ------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def one_by_one(step: Callable[..., Any], jobs: Iterable[JobRecord], **actor: Any
 
 
 def try_each(result: BulkResult, rows: Iterable[Any], step: Callable[[Any], Any]) -> None:
-    """Apply ``step`` to each row and count the outcome; skip the rest once Redis is away."""
+    """Apply ``step`` to each row and count the outcome; skip the rest once Redis is unavailable."""
     for row in rows:
         if result.untried:
             result.untried.append(row.pk)

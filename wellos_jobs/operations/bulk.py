@@ -3,7 +3,7 @@
 The rows are given by the query string of the admin's list, and the job looks them up as that list
 would show them to the same user when it runs. So permissions and organization limits are enforced
 then, too. Each chunk and its bookkeeping are one transaction: a worker that is killed leaves
-nothing half done, and no row is processed twice. Rows that are skipped because Redis is away are
+nothing half done, and no row is processed twice. Rows that are skipped because Redis is down are
 stored with the chunk and tried again.
 """
 
@@ -36,8 +36,8 @@ from .verbs import VERBS, Verb
 CHUNK = 100
 """Rows in one transaction."""
 KEPT_REFUSALS = 20
-REDIS_AWAY = 5
-"""Seconds until rows are tried again that were skipped because Redis was away."""
+RETRY_DELAY = 5
+"""Seconds until rows are tried again that were skipped because Redis was down."""
 JOB_NAME = "wellos-bulk-operation"
 
 OPERATIONS: Mapping[str, Callable[..., BulkResult]] = {
@@ -123,7 +123,7 @@ def stop_bulk_operation(
     )
     with transaction.atomic(using=using):
         if not rows.update(stopped_by=by.get_username()[:150]):
-            raise InvalidOperation(_("It has ended already"))
+            raise InvalidOperation(_("The bulk operation has ended already"))
         Actor(by, reason, address).record(using, AuditAction.STOPPED, "bulk", operation.pk)
 
 
@@ -165,7 +165,7 @@ def run_bulk_operation(operation_id: int) -> dict[str, Any]:
         started = time.monotonic()
         processed = _process_chunk(operation, verb, rows)
         if operation.options.get("untried"):
-            raise Snooze(REDIS_AWAY, "Redis is away")
+            raise Snooze(RETRY_DELAY, "Redis is unavailable")
 
         report_progress(
             operation.percent, f"{operation.done + operation.refused} of {operation.total}"
@@ -264,7 +264,7 @@ def _rows(operation: BulkOperation, verb: Verb) -> QuerySet[Any]:
     user: Any = users.filter(pk=operation.actor_id or 0).first()
     is_allowed = user is not None and user.is_active and user.has_perm(verb.permission_on())
     if not is_allowed:
-        raise Discard(f"{operation.actor_name} may not do this any more")
+        raise Discard(f"{operation.actor_name} no longer has permission for this")
 
     request: Any = HttpRequest()
     request.method, request.GET, request.user = "GET", QueryDict(operation.query), user

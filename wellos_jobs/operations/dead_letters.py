@@ -22,7 +22,9 @@ from .replay import close, revive, why_not_retried
 # --- one dead letter ------------------------------------------------------------------------------
 
 
-def replay(letter: DeadLetter, *, by: Any = None, reason: str = "", address: str = "") -> JobRecord:
+def replay(
+    dead_letter: DeadLetter, *, by: Any = None, reason: str = "", address: str = ""
+) -> JobRecord:
     """Send the job of an open dead letter back to its queue with fresh attempts.
 
     The job keeps its history.
@@ -30,38 +32,45 @@ def replay(letter: DeadLetter, *, by: Any = None, reason: str = "", address: str
     Raises:
         InvalidOperation: the dead letter is not open, or plain RQ code enqueued the job.
     """
-    using = database_of(letter)
+    using = database_of(dead_letter)
     actor = Actor(by, reason, address)
-    revived = revive(_jobs_of([letter.pk]), using, actor, AuditAction.REPLAYED)
+    revived = revive(_jobs_of([dead_letter.pk]), using, actor, AuditAction.REPLAYED)
     if not revived:
-        raise InvalidOperation(_why_not_closed(_reread(letter, using)))
+        raise InvalidOperation(_why_not_closed(_reread(dead_letter, using)))
     return revived[0]
 
 
-def discard(letter: DeadLetter, *, by: Any = None, reason: str = "", address: str = "") -> None:
+def discard(
+    dead_letter: DeadLetter, *, by: Any = None, reason: str = "", address: str = ""
+) -> None:
     """Close an open dead letter; its job stays failed.
 
     Raises:
         InvalidOperation: the dead letter is not open.
     """
-    using = database_of(letter)
-    if not _discard([letter.pk], using, Actor(by, reason, address)):
-        raise InvalidOperation(_why_not_closed(_reread(letter, using)))
+    using = database_of(dead_letter)
+    if not _discard([dead_letter.pk], using, Actor(by, reason, address)):
+        raise InvalidOperation(_why_not_closed(_reread(dead_letter, using)))
 
 
 def send_canary(
-    letters: models.QuerySet[DeadLetter], *, by: Any = None, reason: str = "", address: str = ""
+    dead_letters: models.QuerySet[DeadLetter],
+    *,
+    by: Any = None,
+    reason: str = "",
+    address: str = "",
 ) -> JobRecord:
-    """Replay the newest open dead letter of ``letters``, to see whether the fault is fixed.
+    """Replay the newest open dead letter of ``dead_letters``, to see whether the fault is fixed.
 
     The audit log remembers which one it was.
 
     Raises:
         InvalidOperation: none is open, or plain RQ code enqueued the job.
     """
-    newest = letters.filter(status=DeadLetterStatus.OPEN).order_by("-created_at", "-pk").first()
+    still_open = dead_letters.filter(status=DeadLetterStatus.OPEN)
+    newest = still_open.order_by("-created_at", "-pk").first()
     if newest is None:
-        raise InvalidOperation(_("No letter of these is open"))
+        raise InvalidOperation(_("None of these dead letters is open"))
 
     using = database_of(newest)
     actor = Actor(by, reason, address)
@@ -76,38 +85,42 @@ def send_canary(
 
 
 def replay_many(
-    letters: Iterable[DeadLetter], *, by: Any = None, reason: str = "", address: str = ""
+    dead_letters: Iterable[DeadLetter], *, by: Any = None, reason: str = "", address: str = ""
 ) -> BulkResult:
-    """Replay all of ``letters`` that are open."""
+    """Replay all of ``dead_letters`` that are open."""
     actor = Actor(by, reason, address)
     result = BulkResult()
-    for using, chunk in chunks(letters):
+    for using, chunk in chunks(dead_letters):
         revived = revive(_jobs_of(chunk), using, actor, AuditAction.REPLAYED)
         result.done += len(revived)
 
         left = DeadLetter.objects.using(using).filter(pk__in=chunk)
         left = left.exclude(job_id__in={record.pk for record in revived})
-        result.refused += [_why_not_closed(letter) for letter in left.select_related("job")]
+        result.refused += [
+            _why_not_closed(dead_letter) for dead_letter in left.select_related("job")
+        ]
     return result
 
 
 def discard_many(
-    letters: Iterable[DeadLetter], *, by: Any = None, reason: str = "", address: str = ""
+    dead_letters: Iterable[DeadLetter], *, by: Any = None, reason: str = "", address: str = ""
 ) -> BulkResult:
-    """Discard all of ``letters`` that are open."""
+    """Discard all of ``dead_letters`` that are open."""
     actor = Actor(by, reason, address)
     result = BulkResult()
-    for using, chunk in chunks(letters):
+    for using, chunk in chunks(dead_letters):
         closed = set(_discard(chunk, using, actor))
         result.done += len(closed)
 
         left = DeadLetter.objects.using(using).filter(pk__in=set(chunk) - closed)
-        result.refused += [_why_not_closed(letter) for letter in left.select_related("job")]
+        result.refused += [
+            _why_not_closed(dead_letter) for dead_letter in left.select_related("job")
+        ]
     return result
 
 
 def assign(
-    letters: Iterable[DeadLetter],
+    dead_letters: Iterable[DeadLetter],
     to: Any,
     note: str = "",
     *,
@@ -120,12 +133,12 @@ def assign(
     name, pk = ("", None) if to is None else (to.get_username(), to.pk)
 
     count = 0
-    for using, chosen in chunks(letters):
+    for using, chosen in chunks(dead_letters):
         with transaction.atomic(using=using):
             rows = DeadLetter.objects.using(using).filter(
                 pk__in=chosen, status=DeadLetterStatus.OPEN
             )
-            found = [letter.pk for letter in rows.order_by("pk").select_for_update()]
+            found = [dead_letter.pk for dead_letter in rows.order_by("pk").select_for_update()]
             DeadLetter.objects.using(using).filter(pk__in=found).update(
                 assigned_to_id=pk, note=note
             )
@@ -138,9 +151,9 @@ def assign(
 
 
 def assign_many(
-    letters: Iterable[DeadLetter], person: Any, note: str = "", **actor: Any
+    dead_letters: Iterable[DeadLetter], person: Any, note: str = "", **actor: Any
 ) -> BulkResult:
-    """Assign all of ``letters`` that are open to the user with this primary key.
+    """Assign all of ``dead_letters`` that are open to the user with this primary key.
 
     None unassigns them.
     """
@@ -149,12 +162,10 @@ def assign_many(
     if person is not None:
         to = get_user_model()._default_manager.filter(pk=person, is_active=True).first()
         if to is None:
-            result.refused.append(
-                _("The person to whom they are given is gone, or may not log in any more")
-            )
+            result.refused.append(_("The assignee no longer exists, or may not log in"))
             return result
 
-    for using, chunk in chunks(letters):
+    for using, chunk in chunks(dead_letters):
         rows = DeadLetter.objects.using(using).filter(pk__in=chunk)
         closed = rows.exclude(status=DeadLetterStatus.OPEN).values_list("pk", flat=True)
         result.refused += [
@@ -167,38 +178,42 @@ def assign_many(
 # --- steps ----------------------------------------------------------------------------------------
 
 
-def _discard(letters: Collection[int], using: str, actor: Actor) -> list[int]:
+def _discard(dead_letters: Collection[int], using: str, actor: Actor) -> list[int]:
     with transaction.atomic(using=using):
-        rows = DeadLetter.objects.using(using).filter(pk__in=letters, status=DeadLetterStatus.OPEN)
+        rows = DeadLetter.objects.using(using).filter(
+            pk__in=dead_letters, status=DeadLetterStatus.OPEN
+        )
         found = list(rows.order_by("pk").select_for_update())
 
-        locked = rows.filter(pk__in=[letter.pk for letter in found])
+        locked = rows.filter(pk__in=[dead_letter.pk for dead_letter in found])
         if close(locked, DeadLetterStatus.DISCARDED, actor) != len(found):
             raise InvalidOperation(
-                _("Somebody else closed some of these letters; nothing was changed")
+                _("Another operator closed some of these dead letters; nothing was changed")
             )
 
         AuditEntry.objects.using(using).bulk_create(
-            actor.entry(AuditAction.DISCARDED, "dead_letter", letter.pk, job=str(letter.job_id))
-            for letter in found
+            actor.entry(
+                AuditAction.DISCARDED, "dead_letter", dead_letter.pk, job=str(dead_letter.job_id)
+            )
+            for dead_letter in found
         )
-    return [letter.pk for letter in found]
+    return [dead_letter.pk for dead_letter in found]
 
 
-def _jobs_of(letters: Collection[int]) -> models.QuerySet[JobRecord]:
+def _jobs_of(dead_letters: Collection[int]) -> models.QuerySet[JobRecord]:
     return JobRecord.objects.filter(
-        dead_letters__pk__in=letters, dead_letters__status=DeadLetterStatus.OPEN
+        dead_letters__pk__in=dead_letters, dead_letters__status=DeadLetterStatus.OPEN
     )
 
 
-def _reread(letter: DeadLetter, using: str) -> DeadLetter:
-    return DeadLetter.objects.using(using).get(pk=letter.pk)
+def _reread(dead_letter: DeadLetter, using: str) -> DeadLetter:
+    return DeadLetter.objects.using(using).get(pk=dead_letter.pk)
 
 
-def _why_not_closed(letter: DeadLetter) -> str:
-    if letter.status != DeadLetterStatus.OPEN:
+def _why_not_closed(dead_letter: DeadLetter) -> str:
+    if dead_letter.status != DeadLetterStatus.OPEN:
         return _("Dead letter %(letter)s is %(status)s already") % {
-            "letter": letter.pk,
-            "status": letter.get_status_display(),
+            "letter": dead_letter.pk,
+            "status": dead_letter.get_status_display(),
         }
-    return why_not_retried(letter.job)
+    return why_not_retried(dead_letter.job)

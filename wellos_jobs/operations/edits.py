@@ -58,7 +58,7 @@ def plain_data(
     for name, value in edited.items():
         if value == MASK and not _is_sealed(stored.get(name)) and name in definition.sensitive:
             raise PayloadError(
-                _("%(name)s: nothing is stored that could be kept; give its value") % {"name": name}
+                _("%(name)s: there is no stored value to keep; enter one") % {"name": name}
             )
 
     kept = {
@@ -86,7 +86,7 @@ def definition_of(job: JobRecord) -> JobDefinition:
     found = registry.find(job.name)
     if found is None:
         raise InvalidOperation(
-            _("No job is declared here as %(name)s, so its data cannot be checked")
+            _("No job %(name)s is declared in this process, so its data cannot be checked")
             % {"name": job.name}
         )
     return found
@@ -135,7 +135,7 @@ def enqueue_copy(
 
 
 def replay_edited(
-    letter: DeadLetter,
+    dead_letter: DeadLetter,
     data: Mapping[str, Any],
     *,
     by: Any = None,
@@ -149,14 +149,16 @@ def replay_edited(
             is not declared here.
         TypeError, PayloadError, EncryptionError: the data are invalid; nothing is changed.
     """
-    using = database_of(letter)
+    using = database_of(dead_letter)
     actor = Actor(by, reason, address)
     with transaction.atomic(using=using):
-        rows = DeadLetter.objects.using(using).filter(pk=letter.pk, status=DeadLetterStatus.OPEN)
+        rows = DeadLetter.objects.using(using).filter(
+            pk=dead_letter.pk, status=DeadLetterStatus.OPEN
+        )
         held = rows.select_for_update().first()
         if held is None:
             raise InvalidOperation(
-                _("Dead letter %(letter)s is no longer open") % {"letter": letter.pk}
+                _("Dead letter %(letter)s is no longer open") % {"letter": dead_letter.pk}
             )
 
         job = JobRecord.objects.using(using).select_for_update().get(pk=held.job_id)

@@ -33,7 +33,7 @@ def cancel_flow(
     Raises:
         InvalidOperation: all its jobs are final.
         JobNotFound: there is no such flow.
-        RedisUnavailable: Redis is away; the jobs not reached yet stay as they were.
+        RedisUnavailable: Redis is unavailable; the jobs not reached yet stay as they were.
     """
     using, rows = _flow(flow_id, database)
     handle = FlowHandle(uuid.UUID(str(flow_id)), [], using)
@@ -78,7 +78,7 @@ def cancel_batch(
     Raises:
         InvalidOperation: the batch is done.
         JobNotFound: there is no such batch.
-        RedisUnavailable: Redis is away; the jobs not reached yet stay as they were.
+        RedisUnavailable: Redis is unavailable; the jobs not reached yet stay as they were.
     """
     batch = Batch.get(batch_id, database)
     with transaction.atomic(using=batch.database):

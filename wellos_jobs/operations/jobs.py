@@ -47,7 +47,7 @@ def retry(
 
     Raises:
         InvalidOperation: the job is in another state, or plain RQ code enqueued it.
-        RedisUnavailable: the job is delayed, and Redis is away or refuses.
+        RedisUnavailable: the job is delayed, and Redis is unavailable or refuses.
     """
     given = record_of(job)
     using = database_of(given)
@@ -68,7 +68,7 @@ def cancel(
 
     Raises:
         InvalidOperation: the job is final.
-        RedisUnavailable: Redis is away or refuses.
+        RedisUnavailable: Redis is unavailable or refuses.
     """
     given = record_of(job)
     using = database_of(given)
@@ -98,7 +98,7 @@ def promote(
 
     Raises:
         InvalidOperation: the job is not delayed, or plain RQ code enqueued it.
-        RedisUnavailable: Redis is away; nothing is changed.
+        RedisUnavailable: Redis is unavailable; nothing is changed.
     """
     record = record_of(job)
     using = database_of(record)
@@ -123,7 +123,7 @@ def change_priority(
     Raises:
         InvalidOperation: it has started or is final, or plain RQ code enqueued it.
         ValueError: there is no such priority.
-        RedisUnavailable: Redis is away; nothing is changed.
+        RedisUnavailable: Redis is unavailable; nothing is changed.
     """
     record = record_of(job)
     actor = Actor(by, reason, address)
@@ -146,12 +146,12 @@ def move(
         InvalidOperation: it has started or is final, plain RQ code enqueued it, or the queue is on
             another Redis.
         UnknownQueue: ``RQ_QUEUES`` does not name the queue.
-        RedisUnavailable: Redis is away; nothing is changed.
+        RedisUnavailable: Redis is unavailable; nothing is changed.
     """
     record = record_of(job)
     if not queues.share_redis(record.queue, queue):
         text = _(
-            "%(queue)s lives on another Redis than %(before)s: cancel the job and enqueue it there"
+            "%(queue)s is on another Redis than %(before)s: cancel the job and enqueue it there"
         )
         raise InvalidOperation(text % {"queue": queue, "before": record.queue})
 
@@ -292,5 +292,5 @@ def _relocate(
 def _require_ours(job: JobRecord) -> None:
     if job.is_foreign:
         raise InvalidOperation(
-            _("%(job)s was enqueued by plain RQ code: that has to be done there") % {"job": job}
+            _("%(job)s was enqueued by plain RQ code: use RQ's own tools for this") % {"job": job}
         )

@@ -19,7 +19,7 @@ def pause_queue(queue: str, *, by: Any = None, reason: str = "", address: str = 
 
     Raises:
         UnknownQueue: ``RQ_QUEUES`` does not name the queue.
-        RedisUnavailable: Redis is away; nothing is changed.
+        RedisUnavailable: Redis is unavailable; nothing is changed.
     """
     conf.queue(queue)
     using = audit_database()
@@ -69,7 +69,7 @@ def set_limit(
 
     Raises:
         ValueError: the name or the number is invalid.
-        RedisUnavailable: Redis is away; nothing is changed.
+        RedisUnavailable: Redis is unavailable; nothing is changed.
     """
     if not limit.startswith(("c:", "r:")):
         raise ValueError(
@@ -91,7 +91,7 @@ def reset_breaker(name: str, *, by: Any = None, reason: str = "", address: str =
     """Close a circuit breaker, so that its jobs run; return whether it was open.
 
     Raises:
-        RedisUnavailable: Redis is away; nothing is changed.
+        RedisUnavailable: Redis is unavailable; nothing is changed.
     """
     return _switch(name, "close", AuditAction.RESET_BREAKER, Actor(by, reason, address))
 
@@ -100,7 +100,7 @@ def trip_breaker(name: str, *, by: Any = None, reason: str = "", address: str = 
     """Open a circuit breaker, so that its jobs wait until a reset; return whether it was closed.
 
     Raises:
-        RedisUnavailable: Redis is away; nothing is changed.
+        RedisUnavailable: Redis is unavailable; nothing is changed.
     """
     return _switch(name, "open", AuditAction.TRIPPED_BREAKER, Actor(by, reason, address))
 

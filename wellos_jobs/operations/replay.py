@@ -51,16 +51,16 @@ def revive(
         failed = jobs.using(using).filter(state=JobState.FAILED, rq_id=None).order_by("pk")
         found = {record.pk: record for record in failed.select_for_update()}
 
-        letters = DeadLetter.objects.using(using).filter(
+        dead_letters = DeadLetter.objects.using(using).filter(
             job_id__in=found, status=DeadLetterStatus.OPEN
         )
-        letter_of = dict(letters.values_list("job_id", "pk"))
-        close(letters, DeadLetterStatus.REPLAYED, actor)
+        letter_of = dict(dead_letters.values_list("job_id", "pk"))
+        close(dead_letters, DeadLetterStatus.REPLAYED, actor)
 
         rows = JobRecord.objects.using(using).filter(pk__in=found, state=JobState.FAILED)
         if rows.update(**FRESH, replays=F("replays") + 1) != len(found):
             raise InvalidOperation(
-                _("Somebody else retried some of these jobs; nothing was changed")
+                _("Another operator retried some of these jobs; nothing was changed")
             )
 
         AuditEntry.objects.using(using).bulk_create(
@@ -77,10 +77,10 @@ def revive(
     return revived
 
 
-def close(letters: models.QuerySet[DeadLetter], status: DeadLetterStatus, actor: Actor) -> int:
+def close(dead_letters: models.QuerySet[DeadLetter], status: DeadLetterStatus, actor: Actor) -> int:
     """Close dead letters; return how many."""
     user = actor.by.pk if actor.by is not None else None
-    return letters.update(
+    return dead_letters.update(
         status=status, resolved_by_id=user, resolved_at=timezone.now(), note=actor.reason
     )
 
@@ -152,10 +152,10 @@ def _block_dependents(
         for chunk in in_chunks(dependents):
             rows = JobRecord.objects.using(using).filter(pk__in=chunk, state__in=ended)
             rows.update(state=JobState.BLOCKED, finished_at=None, error="")
-            letters = DeadLetter.objects.using(using).filter(
+            dead_letters = DeadLetter.objects.using(using).filter(
                 job_id__in=chunk, status=DeadLetterStatus.OPEN
             )
-            letters.update(status=DeadLetterStatus.REPLAYED, resolved_at=timezone.now())
+            dead_letters.update(status=DeadLetterStatus.REPLAYED, resolved_at=timezone.now())
 
         found |= dependents
         frontier = list(dependents)
@@ -179,7 +179,9 @@ def _reopen_batches(batches: Collection[uuid.UUID], using: str) -> None:
         _block_dependents(waiting, using)
 
 
-def _entry(actor: Actor, action: AuditAction, record: JobRecord, letter: int | None) -> AuditEntry:
+def _entry(
+    actor: Actor, action: AuditAction, record: JobRecord, dead_letter: int | None
+) -> AuditEntry:
     if action == AuditAction.REPLAYED:
-        return actor.entry(action, "dead_letter", letter, job=str(record.pk), name=record.name)
-    return actor.entry(action, "job", record.pk, name=record.name, dead_letter=letter)
+        return actor.entry(action, "dead_letter", dead_letter, job=str(record.pk), name=record.name)
+    return actor.entry(action, "job", record.pk, name=record.name, dead_letter=dead_letter)

@@ -30,7 +30,7 @@ def quiet_workers(
 
     Raises:
         InvalidOperation: Redis does not know it.
-        RedisUnavailable: Redis is away; nothing is changed.
+        RedisUnavailable: Redis is unavailable; nothing is changed.
     """
     _set_quiet(kind, name, True, Actor(by, reason, address))
 
@@ -56,7 +56,7 @@ def stop_workers(
 
     Raises:
         InvalidOperation: Redis does not know it, or the supervisor has no worker.
-        RedisUnavailable: Redis is away; nothing is changed.
+        RedisUnavailable: Redis is unavailable; nothing is changed.
     """
     workers = with_redis(lambda: _workers(kind, name))
     actor = Actor(by, reason, address)
@@ -105,5 +105,5 @@ def _workers(kind: Kind, name: str) -> Sequence[WorkerLine]:
 
 def _unknown(kind: Kind, name: str) -> str:
     if kind == "worker":
-        return _("There is no worker %(name)s any more") % {"name": name}
-    return _("This supervisor has no workers any more")
+        return _("Worker %(name)s no longer exists") % {"name": name}
+    return _("This supervisor no longer has workers")
