@@ -1,2 +1,1 @@
-"""The example's own tests: ``pytest example_project --ds example_project.settings``, with a Redis
-of their own."""
+"""The tests of the example: ``pytest example_project --ds example_project.settings``."""

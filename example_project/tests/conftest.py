@@ -1,4 +1,4 @@
-"""Two organizations, their people, and a client that is logged in."""
+"""Two organizations, their users, and a logged-in client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wellos_jobs.models import JobRecord
 
 @pytest.fixture(autouse=True)
 def _surroundings(tmp_path: Path, settings: Any) -> None:
-    """Files in a folder of the test's own, and passwords that are quick to check."""
+    """A temporary folder for files, and a fast password hasher."""
     settings.MEDIA_ROOT = tmp_path
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
@@ -49,7 +49,7 @@ def frida(fjord: Organization) -> User:
 
 @pytest.fixture
 def client(ada: User) -> Client:
-    """A browser in which Ada of Acme is logged in."""
+    """A client logged in as Ada of Acme."""
     return logged_in(ada)
 
 
@@ -86,7 +86,7 @@ def make_invoice() -> MakeInvoice:
 
 
 def member(name: str, organization: Organization) -> User:
-    """Make a user, without the welcome mail that is on its way then."""
+    """Create a user without the welcome email."""
     user = User.objects.create_user(name, f"{name}@wellos.example", organization=organization)
     JobRecord.objects.filter(data__to=user.email).delete()
     return user

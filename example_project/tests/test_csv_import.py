@@ -1,5 +1,4 @@
-"""The import of a CSV file: what is refused at once, what each chunk does, and that twice is as
-good as once."""
+"""CSV import: validation of files, import of chunks, idempotence."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ def upload(client: Client, content: str | bytes, name: str = "entries.csv") -> A
 
 
 def run_batch() -> CsvImport:
-    """Run the jobs of the latest import here, as a worker would, and return it."""
+    """Run the jobs of the latest import in this process, and return it."""
     made = CsvImport.objects.first()
     assert made is not None
     for job in JobRecord.objects.filter(name=import_chunk.name, batch=made.batch_id):
@@ -48,7 +47,7 @@ def counters(made: CsvImport) -> tuple[int, int, int, int]:
     return made.imported, made.known, made.rejected, made.left_out
 
 
-def test_good_lines_become_entries_and_bad_ones_are_told_with_their_number(
+def test_valid_lines_are_imported_and_invalid_ones_listed(
     client: Client, ada: User, website: Project
 ) -> None:
     response = upload(
@@ -93,9 +92,7 @@ def test_good_lines_become_entries_and_bad_ones_are_told_with_their_number(
     assert "data-refresh" not in page
 
 
-def test_a_chunk_that_runs_again_and_a_file_that_comes_again_change_nothing(
-    client: Client, website: Project
-) -> None:
+def test_a_repeated_chunk_or_file_changes_nothing(client: Client, website: Project) -> None:
     content = text("1,2026-11-02,Website,Planning,90,yes", "2,2026-11-02,Website,Planning,90,x")
     upload(client, content)
     first = run_batch()
@@ -167,7 +164,7 @@ def test_a_file_with_a_byte_order_mark_is_read(client: Client, website: Project)
     assert counters(run_batch()) == (1, 0, 0, 0)
 
 
-def test_if_the_batch_cannot_be_made_there_is_no_import(
+def test_without_a_batch_there_is_no_import(
     client: Client, website: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -181,7 +178,7 @@ def test_if_the_batch_cannot_be_made_there_is_no_import(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_left_of_an_import_is_cancelled(client: Client, website: Project) -> None:
+def test_the_remaining_jobs_of_an_import_can_be_cancelled(client: Client, website: Project) -> None:
     lines = [f"{n},2026-11-02,Website,Planning,90,yes" for n in range(3 * CHUNK)]
     upload(client, text(*lines))
     made = CsvImport.objects.get()
@@ -203,7 +200,7 @@ def test_what_is_left_of_an_import_is_cancelled(client: Client, website: Project
 
 
 @pytest.mark.parametrize(("path", "queries"), [("", 8), ("progress", 7)])
-def test_the_page_of_an_import_that_runs(
+def test_the_page_of_a_running_import(
     client: Client,
     website: Project,
     django_assert_num_queries: DjangoAssertNumQueries,

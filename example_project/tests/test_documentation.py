@@ -16,7 +16,7 @@ OF_THE_PACKAGE_ITSELF = {
 NOT_USED_HERE = {"cleanup-old-jobs", "cleanup-orphaned-files"}
 
 
-def test_every_job_is_in_the_table_with_its_queue_and_its_file() -> None:
+def test_the_docs_list_every_job_with_queue_and_module() -> None:
     text = (
         (PROJECT / "docs" / "example.md").read_text().split("## All its jobs")[1].split("\n## ")[0]
     )

@@ -1,4 +1,4 @@
-"""Errands: what each of the small jobs does, and with which urgency it is enqueued."""
+"""The small jobs, and their priorities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wellos_jobs.contrib import tasks
 from wellos_jobs.models import JobRecord
 
 
-def test_each_urgency_has_its_job(website: Project, ada: User) -> None:
+def test_each_priority_has_its_job(website: Project, ada: User) -> None:
     tasks.add_critical_task({"user_id": ada.pk})
     tasks.add_user_action({"project_id": website.pk})
     tasks.add_background_sync({"project_id": website.pk})
@@ -38,7 +38,7 @@ def test_each_urgency_has_its_job(website: Project, ada: User) -> None:
         tasks.add_user_action({"user_id": ada.pk})
 
 
-def test_the_tokens_of_one_person_are_taken_away(ada: User, frida: User) -> None:
+def test_the_tokens_of_one_user_are_revoked(ada: User, frida: User) -> None:
     for number, user in enumerate([ada, ada, frida]):
         AccessToken.objects.create(
             user=user, name="key", digest=f"{number}", expires_at=timezone.now()
@@ -70,7 +70,7 @@ def test_drafts_follow_the_customer_and_issued_invoices_do_not(
         jobs.background_sync(0)
 
 
-def test_faulty_lines_of_old_imports_go(acme: Organization, fjord: Organization) -> None:
+def test_rejected_lines_of_old_imports_are_deleted(acme: Organization, fjord: Organization) -> None:
     for organization, days in ((acme, 31), (acme, 29), (fjord, 31)):
         made = CsvImport.objects.create(
             organization=organization, lines=1, created_at=timezone.now() - timedelta(days=days)
@@ -80,12 +80,12 @@ def test_faulty_lines_of_old_imports_go(acme: Organization, fjord: Organization)
     assert RejectedLine.objects.count() == 2
 
 
-def test_the_bank_is_asked_at_a_web_address_only() -> None:
+def test_the_bank_url_must_be_http() -> None:
     with pytest.raises(Discard, match="Invalid URL"):
         jobs.limited_job(1, "file:///etc/passwd")
 
 
-def test_all_invoices_of_an_organization_are_items_of_one_batch(
+def test_one_batch_has_all_invoices_of_an_organization(
     acme: Organization, fjord: Organization, make_invoice: Any
 ) -> None:
     owed = make_invoice(acme, "ACME-1", status=Invoice.Status.ISSUED)

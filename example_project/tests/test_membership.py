@@ -1,5 +1,4 @@
-"""Whose pages are whose: what belongs to another organization, or to another person, does not
-exist."""
+"""Access: pages of other organizations and jobs of other users are not found."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ from .conftest import MakeInvoice, logged_in, member
 
 
 def path_of(pattern: URLPattern, slug: str, **known: Any) -> str:
-    """Return the path of a page of an organization; keys that are not known are made up."""
+    """Return the path of a page of an organization, with made-up ids if none are given."""
     made_up = {"int": 1, "uuid": uuid.uuid4(), "slug": "small"}
     arguments = {}
     for name, converter in pattern.pattern.converters.items():
@@ -34,24 +33,26 @@ def path_of(pattern: URLPattern, slug: str, **known: Any) -> str:
 
 @pytest.mark.parametrize("pattern", organization_urls, ids=lambda pattern: pattern.name)
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_no_page_of_another_organization_exists(
+def test_pages_of_other_organizations_are_not_found(
     client: Client, fjord: Organization, pattern: URLPattern, method: str
 ) -> None:
-    """Whatever is added to the URLs of an organization later is asked here, too."""
+    """Covers all URLs of an organization, including future ones."""
     assert getattr(client, method)(path_of(pattern, "fjord")).status_code == 404
 
 
 @pytest.mark.parametrize("pattern", organization_urls, ids=lambda pattern: pattern.name)
-def test_strangers_are_sent_to_the_login(acme: Organization, pattern: URLPattern) -> None:
+def test_anonymous_users_are_redirected_to_the_login(
+    acme: Organization, pattern: URLPattern
+) -> None:
     response = Client().get(path_of(pattern, "acme"))
     assert response.status_code == 302
     assert response.url.startswith("/login?next=/o/acme/")
 
 
-def test_a_guessed_id_under_the_own_organization_is_not_found(
+def test_ids_of_other_organizations_are_not_found(
     client: Client, frida: User, fjord: Organization, make_invoice: MakeInvoice
 ) -> None:
-    """The slug is one's own, the id is another organization's."""
+    """The slug is the user's organization; the id belongs to another one."""
     invoice = make_invoice(fjord, "F-1", document="invoices/1.pdf", status="issued")
     with Batch(name="import") as batch:
         made = {"file_name": "x.csv", "stored_as": "x", "lines": 1, "batch_id": batch.id}
@@ -116,21 +117,21 @@ def test_colleagues_do_not_see_each_others_jobs(
     assert other.state == JobState.WAITING
 
 
-def test_the_staff_may_enter_every_organization(acme: Organization, fjord: Organization) -> None:
+def test_staff_can_open_every_organization(acme: Organization, fjord: Organization) -> None:
     staff = logged_in(User.objects.create_user("root", "root@wellos.example", is_staff=True))
     page = staff.get("/").content.decode()
     assert "/o/acme/" in page and "/o/fjord/" in page
     assert staff.get("/o/fjord/").status_code == 200
 
 
-def test_members_land_in_their_organization_and_others_are_told(client: Client, db: None) -> None:
+def test_home_redirects_members_to_their_organization(client: Client, db: None) -> None:
     assert client.get("/").url == "/o/acme/"
     alone = logged_in(User.objects.create_user("alone", "alone@wellos.example"))
     assert b"You are not a member of an organization yet" in alone.get("/").content
 
 
 @pytest.mark.parametrize("pattern", organization_urls, ids=lambda pattern: pattern.name)
-def test_a_page_that_changes_something_wants_a_post_with_its_token(
+def test_changes_require_a_post_with_a_csrf_token(
     client: Client, ada: User, pattern: URLPattern
 ) -> None:
     shown = {

@@ -1,4 +1,4 @@
-"""What the pages show and do, and with how many queries."""
+"""Contents, actions and query counts of the pages."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_issuing_makes_the_pdf_and_then_the_mail_in_one_transaction(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_issuing_in_the_admin_sets_off_the_same_jobs(
+def test_issuing_in_the_admin_enqueues_the_same_jobs(
     acme: Organization, make_invoice: MakeInvoice
 ) -> None:
     staff = logged_in(User.objects.create_superuser("root"))
@@ -128,7 +128,7 @@ def test_issuing_in_the_admin_sets_off_the_same_jobs(
     assert JobRecord.objects.count() == 2
 
 
-def test_no_mail_address_no_mail(acme: Organization, make_invoice: MakeInvoice) -> None:
+def test_without_an_address_no_email_is_sent(acme: Organization, make_invoice: MakeInvoice) -> None:
     issue(make_invoice(acme, "A-1", customer_email=""))
     assert JobRecord.objects.get().name == "generate-invoice"
 
@@ -144,7 +144,7 @@ def test_the_triggers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         assert line in lines
 
 
-def test_an_organization_s_schedule_comes_and_goes_with_it(db: None) -> None:
+def test_an_organization_s_schedule_is_created_and_removed_with_it(db: None) -> None:
     with pytest.raises(LookupError), transaction.atomic():
         Organization.objects.create(slug="acme", name="Acme")
         assert Schedule.objects.filter(organization_id="acme").count() == 1
@@ -156,7 +156,7 @@ def test_an_organization_s_schedule_comes_and_goes_with_it(db: None) -> None:
     assert not Schedule.objects.filter(organization_id="acme").exists()
 
 
-def test_what_nobody_could_pay_is_not_issued(
+def test_incomplete_invoices_are_not_issued(
     client: Client, acme: Organization, make_invoice: MakeInvoice
 ) -> None:
     invoice = make_invoice(acme, "A-1")
@@ -167,7 +167,7 @@ def test_what_nobody_could_pay_is_not_issued(
     assert (invoice.status, JobRecord.objects.count()) == (Invoice.Status.DRAFT, 0)
 
 
-def test_the_mail_has_the_pdf(
+def test_the_email_has_the_pdf_attached(
     acme: Organization, make_invoice: MakeInvoice, client: Client
 ) -> None:
     invoice = make_invoice(acme, "A-1", status=Invoice.Status.ISSUED)
@@ -196,7 +196,7 @@ def test_an_invoice_is_paid_once(
 # --- reports --------------------------------------------------------------------------------------
 
 
-def test_a_report_that_is_asked_for_is_a_job_of_ones_own(client: Client, ada: User) -> None:
+def test_a_requested_report_is_a_job_of_the_user(client: Client, ada: User) -> None:
     wanted = {"report_type": "hours", "start": "2026-10-01", "end": "2026-10-31"}
     response = client.post("/o/acme/reports/", wanted)
     job = JobRecord.objects.get()
@@ -208,7 +208,7 @@ def test_a_report_that_is_asked_for_is_a_job_of_ones_own(client: Client, ada: Us
     assert client.get(f"/jobs/{job.pk}/status").json()["state"] == "waiting"
 
 
-def test_days_that_run_backwards_are_refused(client: Client) -> None:
+def test_an_inverted_date_range_is_refused(client: Client) -> None:
     wanted = {"report_type": "hours", "start": "2026-10-31", "end": "2026-10-01"}
     assert "It ends before it starts." in client.post("/o/acme/reports/", wanted).content.decode()
     assert not JobRecord.objects.exists()
@@ -230,7 +230,7 @@ def schedule() -> OrganizationReportSchedule:
     return OrganizationReportSchedule.objects.get(organization_id="acme")
 
 
-def test_the_schedule_of_an_organization_is_set_changed_and_removed(client: Client) -> None:
+def test_a_schedule_is_added_changed_and_removed(client: Client) -> None:
     assert (
         "The schedule is set."
         in client.post("/o/acme/reports/schedule", SCHEDULE, follow=True).content.decode()
@@ -278,9 +278,7 @@ def test_the_schedule_of_an_organization_is_set_changed_and_removed(client: Clie
         ({"time_zone": "Mars/Base"}, "Mars/Base"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_and_changes_nothing(
-    client: Client, changes: dict[str, str], fault: str
-) -> None:
+def test_invalid_schedules_are_refused(client: Client, changes: dict[str, str], fault: str) -> None:
     before = schedule().cron
     page = client.post("/o/acme/reports/schedule", {**SCHEDULE, **changes}).content.decode()
     assert fault in re.search(r'<ul class="errorlist".*?</ul>', page, re.DOTALL)[0]
@@ -298,7 +296,7 @@ def test_the_preview_shows_the_next_runs_in_the_zone(client: Client) -> None:
     assert "Shown here once" in nothing
 
 
-def test_a_schedule_is_run_beside_its_calendar(client: Client, ada: User) -> None:
+def test_a_schedule_can_be_run_now(client: Client, ada: User) -> None:
     response = client.post("/o/acme/reports/schedule/run")
     job = JobRecord.objects.get()
     assert (job.name, job.requested_by, response.url) == (
@@ -312,9 +310,7 @@ def test_a_schedule_is_run_beside_its_calendar(client: Client, ada: User) -> Non
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_is_cancelled_by_who_asked_for_it(
-    client: Client, acme: Organization, ada: User
-) -> None:
+def test_users_can_cancel_their_own_jobs(client: Client, acme: Organization, ada: User) -> None:
     with transaction.atomic():
         handle = generate_invoice.using(organization=acme, requested_by=ada).enqueue(invoice_id="1")
     assert "Cancel" in client.get("/o/acme/jobs/").content.decode()
@@ -337,13 +333,13 @@ def test_pages_keep_to_a_strict_content_policy(client: Client, path: str) -> Non
     assert not re.search(r"<style|<script(?![^>]* src=)|\sstyle=|\son\w+=", page)
 
 
-def test_a_browser_s_question_for_an_icon_is_answered() -> None:
+def test_the_favicon_is_served() -> None:
     response = Client().get("/favicon.ico")
     assert response.status_code == 302
     assert response["Location"].endswith("example/icon.svg")
 
 
-def test_accounts_of_the_demo_are_shown_only_with_debug_and_once_it_has_made_them(
+def test_demo_accounts_are_shown_only_with_debug(
     db: None, settings: Any, monkeypatch: pytest.MonkeyPatch, acme: Organization
 ) -> None:
     User.objects.create_user("ada.acme", "a@acme.example", organization=acme)

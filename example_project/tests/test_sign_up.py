@@ -1,4 +1,4 @@
-"""Signing up makes an organization of one's own, and never lets anybody into one that is here."""
+"""Signing up creates a new organization and gives no access to existing ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FORM = {
 }
 
 
-def test_person_organization_schedule_and_mails_come_together(db: None) -> None:
+def test_sign_up_creates_user_organization_schedule_and_emails(db: None) -> None:
     assert Client().post("/sign-up", FORM).url == "/login"
     nils = User.objects.get()
     assert (nils.organization_id, nils.is_pending, nils.is_staff) == ("nils-daughters", True, False)
@@ -48,9 +48,7 @@ def test_person_organization_schedule_and_mails_come_together(db: None) -> None:
         ("株式会社", "Use at least one letter from a to z."),
     ],
 )
-def test_a_name_that_is_taken_or_has_no_letters_is_refused(
-    acme: Organization, name: str, fault: str
-) -> None:
+def test_invalid_organization_names_are_refused(acme: Organization, name: str, fault: str) -> None:
     page = Client().post("/sign-up", {**FORM, "organization_name": name}).content.decode()
     assert fault in re.search(r'<ul class="errorlist".*?</ul>', page, re.DOTALL)[0]
     assert not User.objects.exists()
@@ -65,8 +63,7 @@ def test_no_organization_can_be_chosen(acme: Organization) -> None:
 
 
 def sign_up() -> tuple[User, str]:
-    """Sign up, and let the welcome mail be sent; return who that is and the path of the mail's
-    link."""
+    """Sign up and send the welcome email; return the user and the path of its link."""
     Client().post("/sign-up", FORM)
     data = JobRecord.objects.get(name="send-welcome-email").data
     welcome_job(**data)
@@ -97,7 +94,7 @@ def test_the_link_in_the_welcome_mail_confirms_the_address(db: None) -> None:
     assert "nils@new.example is confirmed." in browser.get(path).content.decode()
 
 
-def test_who_does_not_confirm_is_deleted(db: None) -> None:
+def test_unconfirmed_users_are_deleted(db: None) -> None:
     nils, path = sign_up()
     make_overdue()
     assert cleanup_pending_users() == 1
@@ -105,7 +102,7 @@ def test_who_does_not_confirm_is_deleted(db: None) -> None:
     assert "This link has expired" in Client().post(path).content.decode()
 
 
-def test_a_link_that_is_old_forged_or_for_another_address(
+def test_expired_forged_and_outdated_links_are_refused(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nils, path = sign_up()
@@ -127,7 +124,7 @@ def test_confirming_needs_the_csrf_token(db: None) -> None:
     assert Client(enforce_csrf_checks=True).post(path).status_code == 403
 
 
-def test_a_password_set_by_mail_confirms_the_address_too(db: None) -> None:
+def test_a_password_reset_confirms_the_address(db: None) -> None:
     nils, _path = sign_up()
     browser = Client()
     browser.post("/password-reset", {"email": nils.email})
@@ -144,7 +141,7 @@ def test_a_password_set_by_mail_confirms_the_address_too(db: None) -> None:
     assert not nils.is_pending
 
 
-def test_who_has_not_confirmed_is_told_and_can_have_the_mail_again(db: None) -> None:
+def test_unconfirmed_users_can_request_the_email_again(db: None) -> None:
     nils, _path = sign_up()
     browser = logged_in(nils)
     assert "Please confirm nils@new.example" in browser.get("/", follow=True).content.decode()
@@ -163,7 +160,7 @@ def test_who_has_not_confirmed_is_told_and_can_have_the_mail_again(db: None) -> 
     assert Client().post("/confirm/again").url == "/login?next=/confirm/again"
 
 
-def test_whom_somebody_else_has_made_gets_no_link(acme: Organization) -> None:
+def test_users_created_by_others_get_no_link(acme: Organization) -> None:
     ada = User.objects.create_user("ada", "ada@wellos.example", organization=acme)
     welcome_job(**JobRecord.objects.get(name="send-welcome-email").data)
     assert ada.username in mail.outbox[-1].body

@@ -1,4 +1,4 @@
-"""``contrib.cleanup`` and ``contrib.orphans``: what goes, how much at a time, and what stays."""
+"""``contrib.cleanup`` and ``contrib.orphans``: what is deleted and what is kept."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_names_and_queue(db: None) -> None:
 
 
 def reporting(told: list[tuple[int, str]]) -> Any:
-    """Make a job the current one that writes down what it reports."""
+    """Set a current job that records its progress reports."""
     job = CurrentJob(
         id=str(uuid.uuid4()),
         name="cleanup-expired-tokens",
@@ -269,7 +269,7 @@ def media(tmp_path: Path, settings: Any) -> Path:
 
 
 def put(media: Path, name: str, *, days: float = 2) -> Path:
-    """Store a file that is so many days old."""
+    """Store a file with an age in days."""
     files.store(name, b"x")
     then = time.time() - days * 86_400
     os.utime(media / name, (then, then))

@@ -1,5 +1,4 @@
-"""``contrib.emails``: what is enqueued, what is sent, what is retried, and where the token is
-not."""
+"""``contrib.emails``: enqueueing, sending, retries, and secrecy of the token."""
 
 from __future__ import annotations
 
@@ -208,13 +207,13 @@ def _smtp(port: int, user: str = "") -> Any:
 
 @pytest.fixture
 def _closed() -> Iterator[None]:
-    """Close the connection that this thread keeps."""
+    """Close this thread's connection."""
     yield
     mail_connection.close()
 
 
 def in_job(attempt: int = 1, organization: str = "", id: object = "") -> Any:
-    """Make a job of the queue ``email`` the current one."""
+    """Set a job of the queue ``email`` as the current job."""
     return running(
         CurrentJob(
             id=str(id or uuid.uuid4()),
@@ -484,7 +483,7 @@ def test_a_token_in_an_error_is_masked(processes: Fleet) -> None:
 
 
 def _dump(client: redis.Redis) -> str:
-    """Return all that Redis holds, as text."""
+    """Return the contents of Redis as text."""
     found: list[Any] = []
     for key in client.scan_iter():
         kind = client.type(key).decode()

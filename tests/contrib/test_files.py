@@ -1,5 +1,4 @@
-"""``contrib.files``: one file a job, whole or not at all, on disk and in S3, and links that are
-signed and expire."""
+"""``contrib.files``: atomic storage on disk and in S3, and signed links that expire."""
 
 from __future__ import annotations
 
@@ -65,7 +64,7 @@ def test_a_file_has_exactly_its_name_and_is_replaced() -> None:
 
 
 class Slow(io.BytesIO):
-    """Somebody reads the file of this name while it is being written anew."""
+    """Reads the stored file while it is being replaced."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         self.seen = read("a.txt")
@@ -97,7 +96,7 @@ def test_an_interrupted_run_keeps_the_old_file_and_the_next_run_cleans_up() -> N
 
 
 class Meanwhile(io.BytesIO):
-    """Another run of the same job starts and ends while this one writes."""
+    """Lets another run of the same job store the file meanwhile."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if self.tell() == 0:

@@ -1,5 +1,4 @@
-"""A thousand mails at once, through real workers and a real SMTP server that has its moods and is
-restarted."""
+"""A thousand emails through real workers and a real, unreliable SMTP server."""
 
 from __future__ import annotations
 

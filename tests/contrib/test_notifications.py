@@ -1,5 +1,4 @@
-"""``contrib.notifications``: when the jobs are due, and whether they still say something when they
-run."""
+"""``contrib.notifications``: due times, and checks when the jobs run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``org-report``: whose data, of which days, as which file, and who hears of it."""
+"""``org-report``: data, date range, file and recipients."""
 
 from __future__ import annotations
 
@@ -60,8 +60,9 @@ def _project(tmp_path: Path, settings: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[DateRange, str]]]:
-    """A report type ``hours`` for organizations and one ``everything`` that is not; a list of what
-    was fetched."""
+    """A report type ``hours`` for organizations and one ``everything`` that is not.
+
+    The fixture is the list of fetched date ranges and organizations."""
     monkeypatch.setattr(report_types, "_types", {})
     calls: list[tuple[DateRange, str]] = []
 
@@ -79,7 +80,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[DateRange, str
 
 
 class Running:
-    """A current job, due at a time, that writes down what it reports."""
+    """A current job with a due time that records its progress reports."""
 
     def __init__(self, due: datetime = DUE, **context: Any) -> None:
         self.reported: list[tuple[int, str]] = []
@@ -305,8 +306,7 @@ def test_without_a_schedule_it_covers_thirty_days(db: None, asked: list[Any]) ->
 def test_the_days_depend_on_the_due_time_however_late_it_runs(
     asked: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Late by a day, and the first attempt fails: the report is still about the week that it was
-    due for."""
+    """The run is a day late and its first attempt fails; the report still covers the due week."""
     row = weekly(recipients=["a@acme.example"])
     Schedule.objects.filter(pk=row.pk).update(next_run_at=DUE)
     ticks.tick("default", DUE + timedelta(days=1))

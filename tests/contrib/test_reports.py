@@ -1,4 +1,4 @@
-"""``contrib.reports`` and its PDF: the steps, one file a job, and clear errors."""
+"""``contrib.reports`` and its PDF: steps, files and errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _storage(tmp_path: Path, settings: Any) -> None:
 
 @pytest.fixture
 def hours() -> Iterator[list[reports.DateRange]]:
-    """A report type ``hours``; the fixture is the list of days it was asked for."""
+    """A report type ``hours``; the fixture is the list of its requested date ranges."""
     asked: list[reports.DateRange] = []
 
     def fetch(days: reports.DateRange) -> list[dict[str, Any]]:
@@ -56,7 +56,7 @@ def hours() -> Iterator[list[reports.DateRange]]:
 
 
 class Running:
-    """A current job that writes down what it reports."""
+    """A current job that records its progress reports."""
 
     def __init__(self, user_id: object = "") -> None:
         self.reported: list[tuple[int, str]] = []

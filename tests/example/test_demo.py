@@ -1,5 +1,4 @@
-"""``manage.py demo``: all of it for real, in a process of its own, on the database server of this
-run."""
+"""``manage.py demo``, run in a subprocess on the database server of this test run."""
 
 from __future__ import annotations
 
@@ -78,7 +77,7 @@ def test_table_has_every_job_with_state_attempts_and_times(finished: Demo) -> No
     assert flaky.split()[3:5] == ["completed", "3"]
 
 
-def test_invoice_pdf_says_number_customer_and_total(finished: Demo) -> None:
+def test_invoice_pdf_has_number_customer_and_total(finished: Demo) -> None:
     found = rows(
         finished,
         """SELECT i.id, i.number, i.customer_name, i.currency, i.tax_rate, l.hours, l.rate
@@ -146,13 +145,13 @@ def test_password_reset_token_is_in_the_mail_only(finished: Demo) -> None:
         assert token.encode() not in path.read_bytes(), path
 
 
-def test_secrets_are_for_their_owner_only(finished: Demo) -> None:
+def test_secrets_are_readable_only_by_their_owner(finished: Demo) -> None:
     for name in ("secret-key", "encryption-key", "valkey", "admin-password", "people-password"):
         assert (finished.folder / "secrets" / name).stat().st_mode & 0o077 == 0
     assert (finished.folder / "valkey/valkey.conf").stat().st_mode & 0o077 == 0
 
 
-def test_a_second_demo_starts_afresh(tmp_path: Path) -> None:
+def test_a_second_demo_starts_with_empty_data(tmp_path: Path) -> None:
     for _ in range(2):
         with Demo(tmp_path / "state", "--exit") as demo:
             assert demo.process.wait(demo_process.SECONDS) == 0, demo.output()
@@ -162,7 +161,7 @@ def test_a_second_demo_starts_afresh(tmp_path: Path) -> None:
 
 @pytest.fixture
 def database_url(transactional_db: None) -> Iterator[str | None]:
-    """A new database on the server this run tests with; None stands for the demo's own SQLite."""
+    """A new database on the server of this test run, or None for the demo's SQLite file."""
     if connection.vendor == "sqlite":
         yield None
         return
@@ -201,7 +200,7 @@ def test_nothing_outlives_a_demo_that_is_stopped(tmp_path: Path, number: signal.
         assert not any(map(is_alive, pids))
 
 
-def test_exit_status_1_when_the_jobs_do_not_get_done(tmp_path: Path) -> None:
+def test_exit_status_1_if_the_deadline_passes(tmp_path: Path) -> None:
     with Demo(tmp_path / "state", "--exit", "--deadline", "0.1") as demo:
         assert demo.process.wait(demo_process.SECONDS) == 1
         pids = demo.descendants()

@@ -1,4 +1,4 @@
-"""What the demo shows on a terminal and elsewhere, and its table."""
+"""The demo's output on terminals and elsewhere, and its table."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def on_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> str:
     return received[0].decode()
 
 
-def test_a_terminal_has_one_live_line_no_wider_than_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_the_progress_is_one_truncated_line(monkeypatch: pytest.MonkeyPatch) -> None:
     erase = "\r\x1b[2K"
     assert (
         on_terminal(40, monkeypatch) == f"{erase}{'x' * 39}{erase}two{erase}a line that stays\r\n"
     )
 
 
-def test_elsewhere_progress_is_plain_lines_and_few(tmp_path: Path) -> None:
+def test_without_a_terminal_progress_is_a_few_plain_lines(tmp_path: Path) -> None:
     stream = io.StringIO()
     display = Display(stream)
     display.progress("one")
@@ -57,12 +57,12 @@ def test_elsewhere_progress_is_plain_lines_and_few(tmp_path: Path) -> None:
     assert stream.getvalue() == "one\na line that stays\n"
 
 
-def test_it_says_how_long_it_took_with_and_without_the_installation() -> None:
+def test_duration_with_and_without_the_installation() -> None:
     assert took(16.64, None) == "16.6 s in all"
     assert took(16.64, 35.2) == "16.6 s in all, 35 s since `make demo`"
 
 
-def test_summary_counts_by_state_and_names_what_is_active() -> None:
+def test_summary_counts_states_and_lists_active_jobs() -> None:
     records = [
         record("a", JobState.COMPLETED),
         record("b", JobState.COMPLETED),

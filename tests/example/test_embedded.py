@@ -1,5 +1,4 @@
-"""The example's embedded Redis, the tether that ends it, the secrets it uses, and the URLs of
-databases."""
+"""The example's embedded Redis, its tether and secrets, and database URLs."""
 
 from __future__ import annotations
 
@@ -60,7 +59,7 @@ def test_the_server_ends_with_the_process_that_started_it(
         holder.end()
 
 
-def test_it_is_on_loopback_with_a_password_and_keeps_what_it_got(tmp_path: Path) -> None:
+def test_it_listens_on_loopback_with_a_password_and_persists_data(tmp_path: Path) -> None:
     holder = python(tmp_path / "state", HOLD)
     server = pid_of_server(holder)
     url = url_of(tmp_path / "state")
@@ -85,7 +84,7 @@ def test_it_is_on_loopback_with_a_password_and_keeps_what_it_got(tmp_path: Path)
         again.end()
 
 
-def test_of_two_that_start_at_once_one_starts_the_server(tmp_path: Path) -> None:
+def test_two_concurrent_commands_start_one_server(tmp_path: Path) -> None:
     both = [python(tmp_path / "state", HOLD, f"holder-{number}") for number in range(2)]
     try:
         said = [process.wait_for_output("pid ").split("pid ")[1].strip() for process in both]
@@ -95,7 +94,7 @@ def test_of_two_that_start_at_once_one_starts_the_server(tmp_path: Path) -> None
             process.end()
 
 
-def test_a_port_that_somebody_else_has_is_given_up(tmp_path: Path) -> None:
+def test_a_port_in_use_is_replaced(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         folder = tmp_path / "state" / "valkey"
         folder.mkdir(parents=True)
@@ -110,7 +109,7 @@ def test_a_port_that_somebody_else_has_is_given_up(tmp_path: Path) -> None:
             holder.end()
 
 
-def test_commands_that_need_no_redis_start_none(tmp_path: Path) -> None:
+def test_commands_without_redis_do_not_start_the_server(tmp_path: Path) -> None:
     process = demo_process.manage(tmp_path / "state", "check")
     assert process.wait(60) == 0, process.output()
     assert not (tmp_path / "state" / "valkey" / "valkey.conf").exists()
@@ -126,7 +125,7 @@ def test_a_forked_child_does_not_stop_its_parents_server(tmp_path: Path) -> None
     assert "still there" in process.output()
 
 
-def test_secrets_of_many_processes_are_one(tmp_path: Path) -> None:
+def test_all_processes_have_the_same_secret(tmp_path: Path) -> None:
     code = (
         "import secrets\n"
         "from example_project import keyring\n"
@@ -168,7 +167,7 @@ def program_of(process: Process) -> int:
     ],
 )
 def test_a_tethered_program_ends_with_its_parent(command: str, tmp_path: Path) -> None:
-    """Where the kernel does not help, somebody watches the parent."""
+    """On systems without a parent death signal, the watcher polls the parent."""
     parent = python(tmp_path / "state", PARENT.format(command=command))
     try:
         program = program_of(parent)
@@ -178,7 +177,7 @@ def test_a_tethered_program_ends_with_its_parent(command: str, tmp_path: Path) -
         parent.end()
 
 
-def test_the_watcher_passes_signals_on_and_tells_the_status() -> None:
+def test_the_watcher_forwards_signals_and_returns_the_status() -> None:
     obey = "signal.signal(15, lambda *_: sys.exit(7))"
     program = f"import signal, sys, time\n{obey}\nprint('ready', flush=True)\ntime.sleep(60)"
     watcher = subprocess.Popen(
@@ -257,6 +256,6 @@ def test_database_urls(url: str, wanted: dict[str, Any]) -> None:
     assert {key: entry[key] for key in wanted} == wanted
 
 
-def test_an_unknown_database_is_named() -> None:
+def test_an_unknown_database_is_refused() -> None:
     with pytest.raises(ValueError, match="DATABASE_URL starts with 'oracle'"):
         database.from_url("oracle://x/y")

@@ -1,5 +1,4 @@
-"""The example's own tests, in a process of their own: with the example's settings, a new Redis,
-this run's database."""
+"""The example's own tests, run in a subprocess with the example's settings and a new Redis."""
 
 from __future__ import annotations
 

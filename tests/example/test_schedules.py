@@ -155,7 +155,9 @@ def test_each_organization_has_its_report_in_its_own_zone(found: dict[str, Any])
     assert sorted(found["types"]) == ["hours", "revenue", "time-entries"]
 
 
-def test_a_schedule_comes_moves_and_goes_with_its_organization(found: dict[str, Any]) -> None:
+def test_a_schedule_is_created_updated_and_removed_with_its_organization(
+    found: dict[str, Any],
+) -> None:
     assert found["new"][4].split("T")[1] == "22:00:00+00:00"  # 07:00 in Tokyo
     assert found["moved"][4].split("T")[1] in (
         "11:00:00+00:00",

@@ -1,4 +1,4 @@
-"""The example's site while its demo runs: who sees what, and what the buttons do."""
+"""The example's site while its demo runs: access and actions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """A demo that has played and waits for Ctrl-C."""
+    """A demo that has finished its scenario and serves the site."""
     with Demo(tmp_path_factory.mktemp("demo") / "state") as running:
         running.wait_until_played()
         yield running
@@ -37,7 +37,7 @@ class Browser:
         self._opener = build_opener(HTTPCookieProcessor(self.cookies))
 
     def open(self, path: str, data: dict[str, str] | None = None) -> HTTPResponse | HTTPError:
-        """Get ``path``, or post ``data`` to it; an error's response is returned as any other."""
+        """Get ``path`` or post ``data`` to it; return error responses, too."""
         body = None
         if data is not None:
             token = next(
@@ -97,13 +97,13 @@ def jobs_of(page: str) -> list[str]:
     ]
 
 
-def test_strangers_are_sent_to_the_login(browser: Browser) -> None:
+def test_anonymous_users_are_redirected_to_the_login(browser: Browser) -> None:
     for path in ("/", "/o/acme/", "/o/acme/invoices/1/file"):
         with browser.open(path) as response:
             assert response.url.startswith(f"{browser.site}/login?next=")
 
 
-def test_the_staff_may_enter_all_organizations(admin: Browser) -> None:
+def test_staff_can_open_all_organizations(admin: Browser) -> None:
     page = admin.text("/")
     for text in ("Acme Architects", "Fjord &amp; Söner AB", "Łódź Studio sp. z o.o.", "/o/kiwi/"):
         assert text in page
@@ -170,7 +170,7 @@ def test_the_login_page_shows_accounts_that_work(demo: Demo, browser: Browser) -
     assert user in demo.output() and password in demo.output()
 
 
-def test_whoever_signs_up_gets_an_organization_and_the_welcome_mail(
+def test_sign_up_creates_an_organization_and_sends_a_welcome_email(
     demo: Demo, browser: Browser
 ) -> None:
     sign_up(browser, "nils", "Nils & Daughters")
@@ -185,7 +185,7 @@ def test_whoever_signs_up_gets_an_organization_and_the_welcome_mail(
     wait_until(welcomed, 20, "the mail")
 
 
-def test_a_new_password_by_mail(demo: Demo, browser: Browser) -> None:
+def test_password_reset(demo: Demo, browser: Browser) -> None:
     browser.open("/password-reset").close()
     assert "Check your email" in browser.text(
         "/password-reset", {"email": "ada.kiwi@wellos.example"}
@@ -244,8 +244,7 @@ def test_a_second_demo_is_refused_while_one_runs(demo: Demo) -> None:
 
 
 def test_billing_runs_as_a_flow_over_four_queues(admin: Browser, demo: Demo) -> None:
-    """The imported entries of Acme are not billed yet: the flow makes their invoice, its PDF and
-    its mail."""
+    """Acme's imported entries are unbilled: the flow creates the invoice, PDF and email."""
     page = admin.text("/o/acme/invoices/bill", {})
     assert "are being created" in page
 

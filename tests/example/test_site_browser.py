@@ -1,5 +1,4 @@
-"""The example's site in a real browser, while its demo runs: live progress, the CSV batch, borders,
-phones, axe."""
+"""The example's site in a real browser: live progress, CSV import, access, phones, axe."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ from ..support.servers import free_port
 pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.timeout(300)]
 
 PATIENCE = 60_000
-"""Milliseconds that jobs may take on a machine that is busy."""
+"""Timeout in milliseconds, for busy machines."""
 NOTE_EVENTS = """
 window.seen = [];
 document.addEventListener("wellos:job", (event) => {
@@ -46,7 +45,7 @@ PAGES = [
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """A demo that has played and waits for Ctrl-C."""
+    """A demo that has finished its scenario and serves the site."""
     with Demo(tmp_path_factory.mktemp("demo") / "state") as running:
         running.wait_until_played()
         yield running
@@ -57,8 +56,9 @@ Visit = Callable[..., Any]
 
 @pytest.fixture
 def visit(demo: Demo, chromium: Any) -> Iterator[Visit]:
-    """``visit("ada.acme")``: a page of a browser of its own, somebody being logged in. Complaints
-    fail the test."""
+    """``visit("ada.acme")``: a page in a new browser context, logged in as this user.
+
+    Errors in the console fail the test."""
     pages: list[Any] = []
 
     def open_page(user: str = "", *, site: str = demo.site, **options: Any) -> Any:
@@ -107,7 +107,7 @@ def jobs_redis(demo: Demo) -> redis.Redis:
 
 
 def seen_by(page: Any) -> list[list[Any]]:
-    """Return what the page was told of its job so far: state, progress, attempts."""
+    """Return the updates that the page has received: state, progress, attempts."""
     return list(page.evaluate("window.seen"))
 
 
@@ -118,13 +118,13 @@ def ask_for_report(page: Any) -> None:
 
 
 def download(page: Any) -> bytes:
-    """Press the link to the result and return the file."""
+    """Click the link to the result and return the file."""
     with page.expect_download() as started:
         page.get_by_role("link", name="Open the result").click()
     return Path(started.value.path()).read_bytes()
 
 
-def test_a_report_is_followed_live_from_the_button_to_its_file(demo: Demo, visit: Visit) -> None:
+def test_live_progress_of_a_report(demo: Demo, visit: Visit) -> None:
     page = visit("ada.acme")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
@@ -148,9 +148,7 @@ def test_a_report_is_followed_live_from_the_button_to_its_file(demo: Demo, visit
     page.get_by_role("link", name="Hours").first.wait_for()
 
 
-def test_a_page_follows_its_job_also_where_the_server_does_not_stream(
-    demo: Demo, visit: Visit
-) -> None:
+def test_progress_without_streaming(demo: Demo, visit: Visit) -> None:
     port = free_port()
     server = demo_process.manage(demo.folder, "runserver", "--noreload", f"127.0.0.1:{port}")
     try:
@@ -171,7 +169,7 @@ def test_a_page_follows_its_job_also_where_the_server_does_not_stream(
         server.end()
 
 
-def test_the_stream_outlives_a_worker_that_is_killed(
+def test_the_stream_continues_after_a_worker_is_killed(
     demo: Demo, visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partner_module, "PAGE_SECONDS", 0.4)
@@ -240,7 +238,7 @@ def test_a_csv_file_of_ten_thousand_lines_is_imported_as_a_batch(
     page.get_by_role("heading", name="10").first.wait_for()
 
 
-def test_an_import_is_cancelled_and_says_what_was_left_out(demo: Demo, visit: Visit) -> None:
+def test_a_cancelled_import_shows_unprocessed_lines(demo: Demo, visit: Visit) -> None:
     page = visit("noah.acme")
     pause(demo, "batch")
     try:
@@ -291,7 +289,7 @@ def test_two_organizations_cannot_see_each_others_jobs(demo: Demo, visit: Visit)
     )  # the report is the organization's
 
 
-def test_the_schedule_is_previewed_while_it_is_set(demo: Demo, visit: Visit) -> None:
+def test_the_schedule_form_has_a_preview(demo: Demo, visit: Visit) -> None:
     page = visit("ada.fjord")
     page.goto("/o/fjord/reports/schedule")
     page.get_by_text("At 07:00 on the 1st of every month.").wait_for()

@@ -1,5 +1,4 @@
-"""The reference names what the code has: settings with their defaults, checks, signals, options and
-commands."""
+"""The reference lists all settings, checks, signals, options, operations and commands."""
 
 from __future__ import annotations
 
