@@ -50,7 +50,7 @@ HISTORY = 20
 
 WHEN = (_("When"), {"fields": ("cron", "time_zone", "starts_at", "ends_at", "preview_shown")})
 LATE = (_("Missed and overlapping runs"), {"fields": ("catch_up", "catch_up_limit", "overlap")})
-WHY = (_("Reason"), {"fields": ("reason",)})
+WHY = (_("Audit"), {"fields": ("reason",)})
 FACTS = ("condition", ("next_run", "last_run", "missed_shown"), "declaration")
 """Read-only fields above the form."""
 
