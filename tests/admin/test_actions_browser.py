@@ -237,7 +237,7 @@ def test_life_cycle_of_a_schedule(page: Any) -> None:
     row = Schedule.objects.get(name="by-hand")
     open_page(page, "schedule_change", row.pk)
     page.get_by_label("Cron line").fill("30 9 * * 1")
-    page.get_by_label("Reason").fill(WHY)
+    page.get_by_role("textbox", name="Reason").fill(WHY)
     page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_text("was changed successfully").wait_for()
     for button, expected in (
