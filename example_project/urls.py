@@ -64,6 +64,6 @@ urlpatterns = [
         name="password_reset_complete",
     ),
     path("jobs/", include("wellos_jobs.urls")),
-    path("django-rq/", include("django_rq.urls")),
+    path("django-rq/", include("django_rq.urls")),  # closed: they lead to the admin
     path("admin/", admin.site.urls),
 ]

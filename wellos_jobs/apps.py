@@ -16,5 +16,7 @@ class WellosJobsConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks  # noqa: F401
+        from .views.django_rq_pages import close_django_rq_pages
 
         autodiscover_modules("jobs")
+        close_django_rq_pages()

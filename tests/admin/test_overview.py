@@ -204,14 +204,6 @@ def test_without_django_htmx_pages_work_but_are_not_live(root: Client, settings:
     assert "data-wj-live-switch" not in shown
 
 
-def test_django_rq_pages_without_an_index_entry(root: Client) -> None:
-    theirs = "/admin/django_rq/dashboard/"
-    assert theirs not in root.get("/admin/").content.decode()
-    assert f'href="{theirs}"' in root.get(QUEUES).content.decode()
-    assert root.get(theirs).status_code == 200
-    assert theirs not in client_of(staff("view_queues")).get(QUEUES).content.decode()
-
-
 # --- acts -----------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,6 @@ from .audit.bulk_operations import BulkOperationAdmin
 from .audit.log import AuditEntryAdmin
 from .dashboard.site import QueuesAdmin
 from .dead_letters.list import DeadLetterAdmin
-from .django_rq_pages import hide_index_entry
 from .groups.batches import BatchAdmin
 from .jobs.attempts import JobAttemptAdmin
 from .jobs.list import JobRecordAdmin
@@ -32,7 +31,6 @@ admin.site.register(BulkOperation, BulkOperationAdmin)
 admin.site.register(Schedule, ScheduleAdmin)
 admin.site.register(OrganizationReportSchedule, OrganizationReportScheduleAdmin)
 admin.site.register(Queues, QueuesAdmin)
-hide_index_entry()
 
 __all__ = [
     "AuditEntryAdmin",

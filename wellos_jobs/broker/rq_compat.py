@@ -217,12 +217,13 @@ CALLS: tuple[Call, ...] = (
         why="for an entry of RQ_QUEUES; the options of its pool",
     ),
     Call("django_rq.workers:get_exception_handlers", why="RQ_EXCEPTION_HANDLERS, for foreign jobs"),
-    Call("django_rq.admin:QueueAdmin", why="imported so that their pages are registered"),
+    Call("django_rq.admin:QueueAdmin", why="its pages are closed"),
+    Call("django_rq.admin:QueueAdmin.get_urls", 1, why="replaced: closes Django's pages of it"),
     Call(
         "django_rq.admin:QueueAdmin.has_module_permission",
-        why="hides their pages on the index",
+        why="replaced: the pages lose their entry on the index",
     ),
-    Call("django_rq.models:Dashboard", why="the model of their pages"),
+    Call("django_rq.urls:urlpatterns", why="their views are replaced, in their modules too"),
 )
 
 ATTRIBUTES: Mapping[str, str] = {

@@ -33,6 +33,14 @@ def has_permission(request: HttpRequest, permission: str, record: JobRecord) -> 
     return organizations is None or record.organization_id in organizations
 
 
+def has_permission_for_all(request: HttpRequest, permission: str) -> bool:
+    """Tell whether the user has a permission of this app, and sees all organizations."""
+    user = getattr(request, "user", None)
+    if user is None or not user.has_perm(f"wellos_jobs.{permission}"):
+        return False
+    return visible_organizations(user) is None
+
+
 def is_requester(request: HttpRequest, record: JobRecord) -> bool:
     """Tell whether the user enqueued the job."""
     return record.requested_by_id is not None and record.requested_by_id == request.user.pk

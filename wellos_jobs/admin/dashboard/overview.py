@@ -64,7 +64,6 @@ class OverviewPage(PageWithActions):
             "health": report.status,
             "troubles": [check for check in report.checks if check.status not in QUIET],
             "checks": [check for check in report.checks if check.name not in PER_QUEUE],
-            "rq_pages": self._rq_pages(request),
         }
 
     def target(self, request: HttpRequest, verb: str, **values: Any) -> str:
@@ -95,12 +94,6 @@ class OverviewPage(PageWithActions):
     def _as_cards(self, request: HttpRequest) -> bool:
         default = "cards" if len(conf.queues()) <= MAX_CARDS else "table"
         return request.GET.get("as", default) == "cards"
-
-    def _rq_pages(self, request: HttpRequest) -> str:
-        """Return the URL of django-rq's pages, '' if the user may not open them."""
-        if not request.user.has_module_perms("django_rq"):
-            return ""
-        return self._url("django_rq_dashboard_changelist")
 
     def _url(self, name: str) -> str:
         """Return the URL of a page, '' if this site does not have it."""
