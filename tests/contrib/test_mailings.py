@@ -30,6 +30,7 @@ def taken(server: SmtpServer, count: int) -> bool:
     return len(server.messages) >= count
 
 
+@pytest.mark.system
 def test_a_thousand_emails_are_delivered_and_possible_duplicates_are_listed(
     processes: Fleet,
 ) -> None:

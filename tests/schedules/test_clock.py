@@ -107,6 +107,7 @@ def schedules_on_the_edge(
     return expected
 
 
+@pytest.mark.system
 @pytest.mark.timeout(200)
 def test_two_clocks_under_kill_9_for_a_minute(
     processes: Fleet, redis_server: RedisServer, tmp_path: Path
