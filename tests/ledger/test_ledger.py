@@ -546,7 +546,7 @@ def test_an_event_that_cannot_be_read_does_not_stop_the_ledger(
         after = noop.enqueue()
     assert books.fold() == 3
     assert row(before).enqueued_at is not None and row(after).enqueued_at is not None
-    assert f"event {place.decode()} cannot be read: passed over" in caplog.text
+    assert f"event {place.decode()} cannot be read and is skipped" in caplog.text
 
 
 # --- several databases ----------------------------------------------------------------------------
