@@ -54,9 +54,7 @@ def test_a_queue_with_a_url_works_too(role: Any) -> None:
     assert connections.client("default", role).ping()
 
 
-def test_an_idle_worker_does_not_reconnect(
-    processes: Fleet, redis_server: RedisServer
-) -> None:
+def test_an_idle_worker_does_not_reconnect(processes: Fleet, redis_server: RedisServer) -> None:
     worker = processes.worker()
     with redis_server.client() as client:
         processes.wait_until(
