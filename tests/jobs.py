@@ -56,7 +56,7 @@ def scripted(steps: Sequence[str] = (), journal: str = "") -> Any:
     ``exit[:STATUS]``        end the process without a farewell
     ``kill``                 kill the own process with -9
     ``swallow:SECONDS``      work on for so long, catching every exception
-    ``hang_c:SECONDS``       sleep for so long with all signals blocked, as a C extension that never looks
+    ``hang_c:SECONDS``       sleep with all signals blocked, as a C extension that never looks
     ``on:N:STEP``            the step, in attempt N only
     ``before:N:STEP``        the step, in attempts before N only
 

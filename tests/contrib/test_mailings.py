@@ -7,6 +7,8 @@ import signal
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from wellos_jobs import JobState
 from wellos_jobs.contrib import emails, mailings
 from wellos_jobs.models import DeadLetter, JobAttempt, JobRecord

@@ -1,7 +1,8 @@
 """What the tests use if it is there: two database servers and a browser. How to find them, and how
 to get them.
 
-``python -m tests.support.optional_parts postgres|mariadb|chromium``: exit status 1 and why, if it cannot be used.
+``python -m tests.support.optional_parts postgres|mariadb|chromium`` says why one cannot be used, and
+exits with status 1 then.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ HOW = {
     "(127.0.0.1, 5432, postgres and no password, if unset)",
     "mariadb": "start MariaDB and set MYSQL_HOST, MYSQL_PORT, MYSQL_USER and MYSQL_PASSWORD "
     "(127.0.0.1, 3306, root and no password, if unset)",
-    "chromium": "install chromium (Debian: apt-get install chromium) and Playwright (pip install playwright)",
+    "chromium": "install chromium (Debian: apt-get install chromium)"
+    " and Playwright (pip install playwright)",
 }
 CONNECT_SECONDS = 3
 BROWSERS = ("chromium", "chromium-browser")

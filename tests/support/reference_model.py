@@ -51,7 +51,8 @@ class Job:
 
     def __repr__(self) -> str:
         limits = " ".join(limit.id for limit in self.limits)
-        return f"<{self.id[-6:]} {self.state} (row: {self.row_state}) in {self.queue}, attempt {self.attempt}, {limits}>"
+        state = f"{self.state} (row: {self.row_state})"
+        return f"<{self.id[-6:]} {state} in {self.queue}, attempt {self.attempt}, {limits}>"
 
 
 @dataclass
