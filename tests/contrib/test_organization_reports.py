@@ -17,7 +17,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.core.files.storage import default_storage
 
-from wellos_jobs import schedules
+from wellos_jobs import Discard, schedules
 from wellos_jobs.contrib import csv_table, organization_reports, report_types, reports
 from wellos_jobs.contrib.organization_reports import days_until, org_report
 from wellos_jobs.contrib.reports import DateRange
@@ -193,13 +193,34 @@ def test_each_recipient_gets_a_separate_email(mailoutbox: list[Any]) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_report_without_recipients(mailoutbox: list[Any]) -> None:
-    handle = org_report.enqueue(organization_id="acme", report_type="hours")
+    handle = org_report.using(organization="acme").enqueue(
+        organization_id="acme", report_type="hours"
+    )
     work()
     assert handle.state == JobState.COMPLETED
     assert mailoutbox == []
 
 
 # --- invalid arguments ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("owner", ["fjord", ""])
+@pytest.mark.django_db(transaction=True)
+def test_a_report_of_another_organization_than_the_jobs_is_refused(
+    owner: str, asked: list[tuple[DateRange, str]], mailoutbox: list[Any]
+) -> None:
+    """The organization of the job decides, not that of the data, which a person may have typed."""
+    handle = org_report.using(organization=owner).enqueue(
+        organization_id="acme", report_type="hours", recipients=["x@fjord.example"]
+    )
+    work()
+    work()
+    assert handle.state == JobState.FAILED
+    assert "organization_id is 'acme', but the job belongs to" in handle.error
+    assert (asked, mailoutbox) == ([], [])
+    with pytest.raises(Discard, match="belongs to") as error:
+        Running().run(organization_id="fjord")
+    assert org_report.definition.policy.decide(error.value, 1) == Fail(FailureReason.NOT_RETRYABLE)
 
 
 def test_a_type_without_organizations_is_refused(db: None) -> None:

@@ -333,11 +333,6 @@ BREAK: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "zone": ({"time_zone": "Nowhere", "planned_for": ""}, {"time_zone": "UTC"}, "CronError"),
     "data": ({"data": {"x": 1}}, {"data": {}}, "TypeError: test-noop: unknown argument 'x'"),
     "payload": ({"data": {"$uuid": 1, "y": {"$uuid": "z"}}}, {"data": {}}, "PayloadError"),
-    "secret": (
-        {"job_name": "test-secret", "data": {"token": {"$encrypted": "rubbish"}}},
-        {"job_name": "test-noop", "data": {}},
-        "EncryptionError",
-    ),
     "hook": (
         {"organization_id": "raises", "time_zone": "", "planned_for": ""},
         {"organization_id": ""},

@@ -18,7 +18,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.utils import timezone
 
-from .. import CurrentJob, JobOptions, conf, cron, current_job, enqueue_bulk, job
+from .. import CurrentJob, Discard, JobOptions, conf, cron, current_job, enqueue_bulk, job
 from ..errors import ConfigurationError
 from ..models import JobRecord, Schedule
 from ..models.report_data import REPORT_FORMATS, REPORT_PREFIX
@@ -36,7 +36,7 @@ DEFAULT_PERIOD = timedelta(days=30)
 """The period that a report covers if there is no schedule."""
 
 
-@job(REPORT_JOB, queue=QUEUE, max_attempts=3, discard_on=(ConfigurationError,))
+@job(REPORT_JOB, queue=QUEUE, max_attempts=3, discard_on=(ConfigurationError,), manual=True)
 def org_report(
     organization_id: str, report_type: str = "", format: str = "pdf", recipients: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -46,11 +46,13 @@ def org_report(
     ``csv``. Each recipient gets one separate email, even if the job runs twice.
 
     Raises:
+        Discard: the job belongs to another organization than its data.
         UnknownReport: the type is not registered, or includes the data of all organizations.
         ValidationError: the organization, the format or an address is invalid.
     """
     kind = report_types.find_for_organizations(report_type)
     addresses = _checked(organization_id, format, recipients)
+    _check_owner(organization_id)
     days = _days(organization_id)
     organization = _label(organization_id)
     title = f"{kind.title}, {organization}"
@@ -109,6 +111,21 @@ def _schedule(running: CurrentJob | None, organization_id: str) -> Schedule | No
         if record is not None and record.schedule is not None:
             return record.schedule
     return Schedule.objects.using(using).filter(name=f"{REPORT_PREFIX}{organization_id}").first()
+
+
+def _check_owner(organization_id: str) -> None:
+    """Compare the data with the job: whose report it may be is decided by the job's organization.
+
+    Raises:
+        Discard: they differ.
+    """
+    running = current_job(default=None)
+    if running is not None and running.organization_id != organization_id:
+        raise Discard(
+            f"organization_id is {organization_id!r}, but the job belongs to organization "
+            f"{running.organization_id!r}: enqueue it with that organization, as "
+            "org_report.using(organization=...) does"
+        )
 
 
 def _checked(organization_id: str, format: str, recipients: Sequence[str]) -> list[str]:

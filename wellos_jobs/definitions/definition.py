@@ -93,6 +93,8 @@ class JobDefinition:
     """When the job runs by itself: becomes a schedule that can be edited in the admin."""
     unique: Unique | None = None
     limits: tuple[Limit, ...] = ()
+    manual: bool = False
+    """Whether staff limited to organizations may start the job with data of their own."""
 
     @functools.cached_property
     def parameters(self) -> Parameters:

@@ -163,6 +163,12 @@ def _limits(value: Any) -> tuple[Limit, ...]:
     return tuple(limits)
 
 
+def _manual(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"manual is {value!r}: give True or False")
+    return value
+
+
 _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "queue": _queue,
     "priority": _priority,
@@ -171,5 +177,6 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "schedule": _schedule,
     "unique": _unique,
     "limits": _limits,
+    "manual": _manual,
 }
 """Returns the clean value of an option, or raises ValueError. ``RetryPolicy`` checks the rest."""

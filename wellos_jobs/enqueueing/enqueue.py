@@ -245,9 +245,12 @@ def needed_id(job: Any) -> uuid.UUID:
 
 
 def _add_guards(record: JobRecord, definition: JobDefinition, data: Mapping[str, Any]) -> None:
-    """Set the keys of the job's limits and of ``unique``, which are made from its plain data."""
+    """Set the keys of the job's limits and of ``unique``, which are made from its data."""
     name, organization = record.name, record.organization_id
     complete = {**definition.parameters.defaults, **data}
+
+    if any(uniqueness.reads_sealed(limit.key, complete) for limit in definition.limits):
+        complete = payload.unseal(complete)
 
     if definition.limits:
         record.context["limits"] = [

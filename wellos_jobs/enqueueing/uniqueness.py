@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from .. import conf, payload
 from ..definitions import registry
+from ..definitions.limits import Key, fields_of
 from ..definitions.unique import Unique
 from ..errors import JobNotFound
 from ..states import JobState
@@ -23,9 +24,23 @@ TRIES = 5
 
 
 def key_of(unique: Unique, name: str, data: Mapping[str, Any], organization: str) -> str:
-    """Return the key of the claim for a job with this plain data."""
+    """Return the key of the claim for a job with this data.
+
+    What is ``Sealed`` is decrypted if the key depends on it.
+
+    Raises:
+        EncryptionError: none of the configured keys decrypts it.
+    """
+    if unique.key is None or reads_sealed(unique.key, data):
+        data = payload.unseal(data)
     plain = payload.canonical(data) if unique.key is None else ""
     return unique.digest(str(conf.django_setting("SECRET_KEY")), name, data, organization, plain)
+
+
+def reads_sealed(key: Key, data: Mapping[str, Any]) -> bool:
+    """Tell whether a key is made from arguments that are ``Sealed``."""
+    sealed = {name for name, value in data.items() if type(value) is payload.Sealed}
+    return bool(sealed) and (callable(key) or not sealed.isdisjoint(fields_of(key)))
 
 
 def claim_on(record: JobRecord) -> UniqueClaim | None:
@@ -41,7 +56,7 @@ def claim_on(record: JobRecord) -> UniqueClaim | None:
     definition = registry.find(record.name)
     if definition is None or definition.unique is None or record.is_foreign:
         return None
-    data = payload.decode(record.data)
+    data = payload.decode(record.data, keep_sealed=True)
     keyed = data if definition.unique.key is None else {**definition.parameters.defaults, **data}
     key = key_of(definition.unique, record.name, keyed, record.organization_id)
     return UniqueClaim.objects.using(record._state.db).filter(pk=key).first()

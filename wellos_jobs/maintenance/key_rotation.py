@@ -38,7 +38,8 @@ class RotationCount:
 def rotate_rows(using: str) -> RotationCount:
     """Rotate the rows of one database: jobs, schedules, and the former data of dead letters."""
     count = RotationCount()
-    for model, column in ((JobRecord, "data"), (Schedule, "data"), (DeadLetter, "former_data")):
+    # Schedules first: the jobs they make carry their tokens over.
+    for model, column in ((Schedule, "data"), (JobRecord, "data"), (DeadLetter, "former_data")):
         _rotate_table(model, column, using, count)
     return count
 

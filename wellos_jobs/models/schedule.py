@@ -19,7 +19,6 @@ from ..cron.timing import Timing
 from ..definitions import registry
 from ..errors import CronError, EncryptionError, PayloadError, UnknownJob, UnknownQueue
 from ..organizations import organization_time_zone
-from ..payload import tags
 from ..states import CatchUp, Overlap
 from .report_data import REPORT_PREFIX, report_errors
 
@@ -334,24 +333,23 @@ class Schedule(models.Model):
             if not isinstance(self.data, dict):
                 return {"data": str(_("Give the job's arguments as a JSON object."))}
 
-            plain = definition.bind((), payload.decode(self.data))
-            encrypted = {
-                name: self.data[name]
-                for name in definition.sensitive
-                if _is_encrypted(self.data.get(name))
-            }
-            self.data = payload.encode(plain, sensitive=definition.sensitive) | encrypted
+            payload.check_typed(
+                {
+                    name: value
+                    for name, value in self.data.items()
+                    if name not in definition.sensitive or not payload.is_sealed(value)
+                }
+            )
+            arguments = definition.bind((), payload.decode(self.data, keep_sealed=True))
+            self.data = payload.encode(arguments, sensitive=definition.sensitive)
         except (UnknownJob, UnknownQueue) as error:
             return {"job_name": str(error)}
         except (TypeError, PayloadError, EncryptionError) as error:
             return {"data": str(error)}
 
-        return report_errors(plain) if self.name.startswith(REPORT_PREFIX) else {}
-
-
-def _is_encrypted(value: Any) -> bool:
-    """Tell whether a value is already encrypted: encrypting again would change every save."""
-    return isinstance(value, dict) and set(value) == {tags.ENCRYPTED}
+        if not self.name.startswith(REPORT_PREFIX):
+            return {}
+        return report_errors(arguments, self.organization_id, self.name)
 
 
 def remember_removal(instance: Schedule, using: str, **_: Any) -> None:

@@ -6,7 +6,7 @@ Each writes an ``AuditEntry`` in the same transaction. The caller checks permiss
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.db import transaction
@@ -21,7 +21,6 @@ from ..enqueueing.insertion import insert
 from ..errors import InvalidOperation, PayloadError
 from ..models import DeadLetter, JobRecord
 from ..payload.redaction import MASK
-from ..payload.tags import ENCRYPTED
 from ..states import AuditAction, DeadLetterStatus, JobState
 from .audit import Actor, database_of
 from .replay import revive
@@ -29,7 +28,7 @@ from .replay import revive
 
 def editable(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return stored data for an edit form: sensitive values as ``MASK``."""
-    return {name: MASK if _is_sealed(value) else value for name, value in data.items()}
+    return {name: MASK if payload.is_sealed(value) else value for name, value in data.items()}
 
 
 def changed_names(stored: Mapping[str, Any], edited: Mapping[str, Any]) -> list[str]:
@@ -42,34 +41,48 @@ def changed_names(stored: Mapping[str, Any], edited: Mapping[str, Any]) -> list[
     return sorted([*names, *(name for name in before if name not in edited)])
 
 
-def plain_data(
-    definition: JobDefinition, stored: Mapping[str, Any], edited: Mapping[str, Any]
+def merged(
+    stored: Mapping[str, Any], edited: Mapping[str, Any], sensitive: Collection[str]
 ) -> dict[str, Any]:
-    """Return the job's arguments after an edit; sensitive ones that are still ``MASK`` are kept.
+    """Return the data after an edit, in stored form; values that are still ``MASK`` are kept.
 
     Raises:
-        TypeError: they do not fit the job's signature.
-        PayloadError: they cannot be serialized or are too large.
-        EncryptionError: the configured keys cannot decrypt a value that is kept.
+        PayloadError: a typed value contains an encrypted one, or is ``MASK`` where nothing is
+            stored.
     """
     if not isinstance(edited, Mapping):
         raise PayloadError(_("Give the job's arguments as a JSON object"))
 
-    for name, value in edited.items():
-        if value == MASK and not _is_sealed(stored.get(name)) and name in definition.sensitive:
-            raise PayloadError(
-                _("%(name)s: there is no stored value to keep; enter one") % {"name": name}
-            )
-
     kept = {
         name: stored[name]
         for name, value in edited.items()
-        if value == MASK and _is_sealed(stored.get(name))
+        if value == MASK and payload.is_sealed(stored.get(name))
     }
+    typed = {name: value for name, value in edited.items() if name not in kept}
+    payload.check_typed(typed)
 
-    plain = definition.bind((), payload.decode({**edited, **kept}))
-    payload.encode(plain, sensitive=definition.sensitive)
-    return plain
+    for name, value in typed.items():
+        if value == MASK and name in sensitive:
+            raise PayloadError(
+                _("%(name)s: there is no stored value to keep; enter one") % {"name": name}
+            )
+    return {**edited, **kept}
+
+
+def new_arguments(
+    definition: JobDefinition, stored: Mapping[str, Any], edited: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the job's arguments after an edit; sensitive ones that are kept stay encrypted.
+
+    Raises:
+        TypeError: they do not fit the job's signature.
+        PayloadError: they cannot be serialized, are too large, or contain an encrypted value that
+            was typed.
+    """
+    data = merged(stored, edited, definition.sensitive)
+    arguments = definition.bind((), payload.decode(data, keep_sealed=True))
+    payload.encode(arguments, sensitive=definition.sensitive)
+    return arguments
 
 
 def definition_of(job: JobRecord) -> JobDefinition:
@@ -113,7 +126,7 @@ def enqueue_copy(
     """
     edited = editable(job.data) if data is None else data
     definition = definition_of(job)
-    plain = plain_data(definition, job.data, edited)
+    arguments = new_arguments(definition, job.data, edited)
     using = database_of(job)
     chosen = dataclasses.replace(
         options or JobOptions(queue=job.queue),
@@ -124,7 +137,7 @@ def enqueue_copy(
     )
 
     with transaction.atomic(using=using):
-        handle = insert([build(job.name, plain, chosen, definition)])[0]
+        handle = insert([build(job.name, arguments, chosen, definition)])[0]
         if not handle.duplicate:
             changed = changed_names(job.data, edited)
             detail = {"name": job.name, "copy_of": str(job.pk), "changed": changed}
@@ -182,12 +195,8 @@ def replay_edited(
 def _rebuilt(job: JobRecord, edited: Mapping[str, Any]) -> JobRecord:
     """Return an unsaved row with the edited data and the limit keys computed from them."""
     definition = definition_of(job)
-    plain = plain_data(definition, job.data, edited)
+    arguments = new_arguments(definition, job.data, edited)
     options = JobOptions(
         queue=job.queue, organization=job.organization_id, database=database_of(job)
     )
-    return build(job.name, plain, options, definition)
-
-
-def _is_sealed(value: Any) -> bool:
-    return isinstance(value, dict) and set(value) == {ENCRYPTED}
+    return build(job.name, arguments, options, definition)

@@ -6,29 +6,37 @@ Pure: no Redis, no database. Imports only ``conf`` and ``errors``. Users need no
 from __future__ import annotations
 
 from .codec import (
+    Sealed,
     canonical,
+    check_typed,
     decode,
     decode_result,
     encode,
     encode_result,
+    is_sealed,
     mask,
     mask_value,
     redact,
     rotate,
     secrets_in,
     to_json,
+    unseal,
 )
 
 __all__ = [
+    "Sealed",
     "canonical",
+    "check_typed",
     "decode",
     "decode_result",
     "encode",
     "encode_result",
+    "is_sealed",
     "mask",
     "mask_value",
     "redact",
     "rotate",
     "secrets_in",
     "to_json",
+    "unseal",
 ]

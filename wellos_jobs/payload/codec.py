@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -26,14 +27,24 @@ from .values import (
     to_json,
 )
 
-__all__ = ["MASK", "decode", "decode_result", "encode", "encode_result", "mask", "mask_value"]
-__all__ += ["redact", "rotate", "secrets_in", "to_json"]
+__all__ = ["MASK", "Sealed", "decode", "decode_result", "encode", "encode_result", "mask"]
+__all__ += ["check_typed", "is_sealed", "mask_value", "redact", "rotate", "secrets_in", "to_json"]
+__all__ += ["unseal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A stored sensitive argument that stays encrypted: ``encode`` stores the same token again."""
+
+    token: Any = field(repr=False)
 
 
 def encode(
     data: Mapping[str, Any], *, sensitive: Collection[str] = (), limit: int | None = None
 ) -> dict[str, Any]:
     """Return a job's arguments as plain JSON, the ``sensitive`` ones encrypted.
+
+    ``Sealed`` arguments are stored as they are.
 
     ``limit`` is in bytes of compact UTF-8 JSON; None takes ``MAX_PAYLOAD_BYTES``.
 
@@ -50,7 +61,9 @@ def encode(
     try:
         for name, value in data.items():
             key = name if type(name) is str else text_key(name)
-            if key in sensitive:
+            if type(value) is Sealed:
+                encoded[key] = {tags.ENCRYPTED: value.token}
+            elif key in sensitive:
                 encoded[key] = {tags.ENCRYPTED: _sealed(key, value)}
             else:
                 encoded[key] = value if type(value) in AS_IS else encode_value(value, 2)
@@ -71,8 +84,10 @@ def canonical(data: Mapping[str, Any]) -> str:
     return json.dumps(encode(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def decode(data: Any) -> dict[str, Any]:
+def decode(data: Any, *, keep_sealed: bool = False) -> dict[str, Any]:
     """Return the arguments that ``encode`` was given, the sensitive ones decrypted.
+
+    With ``keep_sealed`` the sensitive ones are not decrypted, but returned as ``Sealed``.
 
     Raises:
         PayloadError: the data was not written by ``encode``.
@@ -80,10 +95,61 @@ def decode(data: Any) -> dict[str, Any]:
     """
     if type(data) is not dict:
         raise PayloadError(f"data is {described(data)}, not an object of named arguments")
+
+    sealed: dict[str, Any] = {}
+    if keep_sealed:
+        sealed = {
+            name: Sealed(value[tags.ENCRYPTED]) for name, value in data.items() if is_sealed(value)
+        }
+        data = {name: value for name, value in data.items() if name not in sealed}
     try:
-        return map_items(data, _untag)
+        return map_items(data, _untag) | sealed
     except EncodingProblem as problem:
         raise problem.at("data") from None
+
+
+def is_sealed(value: Any) -> bool:
+    """Tell whether a stored argument is encrypted."""
+    return isinstance(value, dict) and set(value) == {tags.ENCRYPTED}
+
+
+def unseal(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of ``decode`` with those that are ``Sealed`` decrypted.
+
+    Raises:
+        EncryptionError: none of the configured keys decrypts a sensitive value.
+        PayloadError: an encrypted value was not written by ``encode``.
+    """
+    sealed = {
+        name: {tags.ENCRYPTED: value.token} for name, value in data.items() if type(value) is Sealed
+    }
+    return {**data, **decode(sealed)} if sealed else dict(data)
+
+
+def check_typed(data: Mapping[str, Any]) -> None:
+    """Refuse arguments in stored form that contain an encrypted value, at any depth.
+
+    Only ``encode`` writes those. In data from a person they would make a job decrypt a secret
+    copied from elsewhere.
+
+    Raises:
+        PayloadError: the message names the place.
+    """
+
+    def refuse(tag: str, inner: Any) -> Any:
+        if tag == tags.ENCRYPTED:
+            raise EncodingProblem(
+                f"contains {tags.ENCRYPTED!r}, which only wellos_jobs writes: give the plain value"
+            )
+        if tag == tags.DICT and isinstance(inner, dict):
+            map_items(inner, refuse)
+
+    try:
+        map_items(data, refuse)
+    except EncodingProblem as problem:
+        raise problem.at("data") from None
+    except RecursionError:
+        raise PayloadError("The data is nested too deeply: pass a flatter structure") from None
 
 
 def encode_result(value: Any, *, limit: int | None = None) -> Any:

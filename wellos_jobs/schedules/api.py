@@ -144,7 +144,12 @@ def run_now(schedule: Schedule | str, *, requested_by: Any = None) -> JobHandle:
         organization=row.organization_id or None, requested_by=requested_by, database=row._state.db
     )
 
-    job = build(row.job_name, payload.decode(row.data), options, registry.get(row.job_name))
+    job = build(
+        row.job_name,
+        payload.decode(row.data, keep_sealed=True),
+        options,
+        registry.get(row.job_name),
+    )
     job.schedule_id = row.pk
     job.context["run_now"] = True
     return insert([job])[0]

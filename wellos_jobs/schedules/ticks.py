@@ -241,7 +241,8 @@ def _job(schedule: Schedule, due: datetime) -> JobRecord:
         run_at=due,
         database=schedule._state.db,
     )
-    job = build(schedule.job_name, payload.decode(schedule.data), options, definition)
+    data = payload.decode(schedule.data, keep_sealed=True)
+    job = build(schedule.job_name, data, options, definition)
     job.id = ids.tick_id(schedule.key, due)
     job.schedule_id = schedule.pk
     return job

@@ -180,7 +180,7 @@ class DeadLetterActionPage(ActionPage):
     ) -> ReasonForm:
         match verb:
             case "edit":
-                return DataForm(data, job=target.job)
+                return DataForm(data, job=target.job, request=request)
             case "assign":
                 person = target.assigned_to or request.user
                 return AssignForm(

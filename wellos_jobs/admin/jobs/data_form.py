@@ -44,21 +44,37 @@ class DataForm(ReasonForm):
         widget=forms.Textarea(attrs={"rows": 12, "class": "wj-json", "spellcheck": "false"}),
     )
 
-    def __init__(self, data: Any = None, *, job: JobRecord, **options: Any) -> None:
+    def __init__(
+        self, data: Any = None, *, job: JobRecord, request: HttpRequest, **options: Any
+    ) -> None:
         initial = {"data": edits.editable(job.data), **options.pop("initial", {})}
         super().__init__(data, initial=initial, **options)
         self.fields["data"].widget.attrs["autofocus"] = True
         self.fields["reason"].widget.attrs.pop("autofocus", None)
         self.job = job
+        self.request = request
 
     def clean_data(self) -> Any:
         """Validate the data as ``enqueue`` does."""
         edited = self.cleaned_data["data"]
         try:
-            edits.plain_data(edits.definition_of(self.job), self.job.data, edited)
+            edits.new_arguments(edits.definition_of(self.job), self.job.data, edited)
         except (TypeError, PayloadError, EncryptionError, InvalidOperation) as error:
             raise ValidationError(str(error)) from error
+
+        if edits.changed_names(self.job.data, edited):
+            self.require_manual()
         return edited
+
+    def require_manual(self) -> None:
+        """Refuse a job that the user may not start by hand.
+
+        Raises:
+            ValidationError: the user is limited to organizations, and the job is not ``manual``.
+        """
+        if not organization_scope.may_start(self.request, self.job.name):
+            text = gettext("You may run “%(name)s” only with its data and organization unchanged.")
+            raise ValidationError(text, params={"name": self.job.name})
 
 
 class CopyForm(DataForm):
@@ -82,10 +98,9 @@ class CopyForm(DataForm):
             "priority": job.priority,
             "organization": job.organization_id,
         }
-        super().__init__(data, job=job, initial=initial)
+        super().__init__(data, job=job, request=request, initial=initial)
         names = [(name, name) for name in conf.queues()]
         self.fields["queue"] = forms.ChoiceField(label=gettext("Queue"), choices=names)
-        self.request = request
 
     def clean_organization(self) -> str:
         """Refuse an organization whose rows the user may not see."""
@@ -93,4 +108,6 @@ class CopyForm(DataForm):
         if not organization_scope.may_see(self.request, organization):
             text = gettext("You may not see jobs of organization “%(id)s”.")
             raise ValidationError(text, params={"id": organization})
+        if organization != self.job.organization_id:
+            self.require_manual()
         return organization

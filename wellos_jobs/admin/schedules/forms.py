@@ -15,12 +15,13 @@ from django.utils.translation import gettext_lazy as _
 
 from ...contrib import report_types
 from ...definitions import registry
+from ...errors import PayloadError
 from ...models import OrganizationReportSchedule, Schedule
 from ...models.report_data import REPORT_FORMATS, REPORT_PREFIX
-from ...payload.redaction import MASK
-from ...payload.tags import ENCRYPTED
+from ...operations import edits
 from ...schedules import REPORT_JOB
 from ..ui import display, organization_scope
+from ..ui.organization_scope import may_start
 
 if TYPE_CHECKING:
     _ModelForm = forms.ModelForm[Schedule]
@@ -131,19 +132,22 @@ class ScheduleForm(BaseScheduleForm):
             choices = [("", "---------"), *((name, name) for name in sorted(filter(None, names)))]
             self.fields["job_name"] = forms.ChoiceField(label=_("Job"), choices=choices)
         if "data" in self.fields and self.instance.data:
-            self.initial["data"] = {
-                name: _unsealed(value) for name, value in self.instance.data.items()
-            }
+            self.initial["data"] = edits.editable(self.instance.data)
 
     def clean_data(self) -> Any:
         """Keep the stored value of sensitive arguments that are still masked."""
-        data, stored = self.cleaned_data["data"], self.instance.data or {}
+        data = self.cleaned_data["data"]
         if not isinstance(data, dict):
             return data  # the model reports the error
-        return {
-            name: stored[name] if value == MASK and name in stored else value
-            for name, value in data.items()
-        }
+
+        job_name = self.cleaned_data.get("job_name", self.instance.job_name)
+        definition = registry.find(job_name)
+        # Another job would do something else with the secret.
+        stored = self.instance.data if job_name == self.instance.job_name else {}
+        try:
+            return edits.merged(stored or {}, data, definition.sensitive if definition else ())
+        except PayloadError as error:
+            raise ValidationError(str(error)) from error
 
 
 class OrganizationReportForm(BaseScheduleForm):
@@ -257,21 +261,49 @@ def _name_parts(field: forms.Field) -> None:
         part.attrs["aria-label"] = f"{field.label}: {text}"
 
 
-def _unsealed(value: Any) -> Any:
-    """Return a stored argument for the form, masked if it is encrypted."""
-    return MASK if isinstance(value, dict) and set(value) == {ENCRYPTED} else value
-
-
 def limited_to_organizations(form: Any, request: HttpRequest) -> Any:
-    """Return a subclass of the form that accepts only organizations the user may see."""
+    """Return a subclass of the form for users who are limited to organizations.
+
+    It accepts only organizations that they may see, and jobs that they may start.
+    """
+
+    def construct(self: Any, *args: Any, **kwargs: Any) -> None:
+        form.__init__(self, *args, **kwargs)
+        if "job_name" in self.fields:
+            self.fields["job_name"].choices = [
+                (name, label)
+                for name, label in self.fields["job_name"].choices
+                if name in ("", self.instance.job_name) or may_start(request, name)
+            ]
 
     def clean(self: Any) -> Any:
+        before = _work_of(self.instance)
         cleaned = form.clean(self)
+
         organization_id = self.cleaned_data.get("organization_id")
         is_given = "organization_id" in self.fields and organization_id is not None
         if is_given and not organization_scope.may_see(request, organization_id):
             text = _("You may not create schedules for this organization.")
             self.add_error("organization_id", text)
+
+        after = tuple(
+            self.cleaned_data.get(name, value)
+            for name, value in zip(_WORK, _work_of(self.instance), strict=True)
+        )
+        if after[0] and after != before and not may_start(request, after[0]):
+            self.add_error(
+                None,
+                gettext("You may not schedule “%(name)s” with other data.") % {"name": after[0]},
+            )
         return cleaned
 
-    return type(form.__name__, (form,), {"clean": clean, "__module__": form.__module__})
+    methods = {"__init__": construct, "clean": clean, "__module__": form.__module__}
+    return type(form.__name__, (form,), methods)
+
+
+_WORK = ("job_name", "data", "organization_id")
+"""What a schedule does; the other columns say when."""
+
+
+def _work_of(row: Schedule) -> tuple[Any, ...]:
+    return tuple(getattr(row, name) for name in _WORK)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
+from ...definitions import registry
 from ...organizations import visible_organizations
 
 _Row = TypeVar("_Row", bound=Model)
@@ -53,3 +54,15 @@ def may_see(request: HttpRequest, organization_id: str) -> bool:
     """Tell whether the user may see the rows of an organization."""
     allowed = organizations(request)
     return allowed is None or organization_id in allowed
+
+
+def may_start(request: HttpRequest, job_name: str) -> bool:
+    """Tell whether the user may start a job with data of their own.
+
+    Data can name rows of any organization, so staff limited to organizations may start only jobs
+    declared with ``manual=True``. Running a job again with the same data is not limited.
+    """
+    if sees_everything(request):
+        return True
+    definition = registry.find(job_name)
+    return definition is not None and definition.manual
