@@ -512,7 +512,8 @@ def test_an_id_of_another_organization_is_not_found(settings: Any, books: Books)
     shown = text(client.get(url_of(mine)))
     assert str(theirs.pk) not in shown  # no job like this, either
     assert "Run p50" not in shown
-    sent = {"action": "confirm", "data": "{}", "queue": "default", "priority": "5", "reason": "x"}
+    data = json.dumps(mine.data)  # unchanged: the job is not declared with manual=True
+    sent = {"action": "confirm", "data": data, "queue": "default", "priority": "5", "reason": "x"}
     response = client.post(url_of(mine, "copy/"), {**sent, "organization": "globex"})
     assert "You may not see jobs of organization “globex”" in text(response)
     assert client.post(url_of(mine, "copy/"), {**sent, "organization": "acme"}).status_code == 302
