@@ -1,7 +1,7 @@
 """What the tests use if it is there: two database servers and a browser. How to find them, and how
 to get them.
 
-``python -m tests.support.optional_parts postgres|mariadb|chromium`` says why one cannot be used, and
+``python -m tests.support.optional_parts postgres|mariadb|chromium`` says why one cannot be used and
 exits with status 1 then.
 """
 

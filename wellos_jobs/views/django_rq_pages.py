@@ -30,7 +30,7 @@ View = Callable[..., HttpResponse]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 COUNTS = frozenset({"stats_json", "prometheus_metrics"})
-"""The views that only return counts, for monitoring systems. They stay open for ``RQ_API_TOKEN``."""
+"""Views that return only counts, for monitoring systems. They stay open for ``RQ_API_TOKEN``."""
 
 
 def close_django_rq_pages() -> None:
