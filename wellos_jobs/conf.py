@@ -66,6 +66,8 @@ class Conf:
     """How many events may wait for the ledger before an alert is sent and enqueue slows down."""
     fair_queues: frozenset[str] = frozenset()
     """Queues in which the organizations take turns."""
+    shortest_interval: float = 1.0
+    """The lower bound for the time between two runs of a schedule."""
     schedules: Mapping[str, Any] = field(default_factory=dict)
     """Schedules by name: dicts of ``job``, ``cron``, ``tz``, ``data`` and schedule options."""
     backlog_alerts: Mapping[str, float] | None = field(
@@ -291,6 +293,7 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "STREAM_MAX": _positive(int),
     "FAIR_QUEUES": _fair_queues,
     "BACKLOG_ALERTS": _backlog,
+    "SHORTEST_INTERVAL": _positive(float),
     "SCHEDULES": _schedules,
     "HEALTH_TOKEN": _token,
     "JOB_LOG_LEVEL": _level,

@@ -102,8 +102,8 @@ class Scheduler(DjangoScheduler):
         Other options are those of rq-scheduler.
 
         Raises:
-            ValueError: the time is naive, the interval is not above 0, or there is a repeat without
-                an interval.
+            ValueError: the time is naive, the interval is shorter than ``SHORTEST_INTERVAL``, or
+                there is a repeat without an interval.
         """
         start = _aware(scheduled_time).timestamp()
         if interval is None:

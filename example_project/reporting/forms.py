@@ -26,7 +26,9 @@ OFTEN = {
 }
 """Labels for the last three fields of a cron line."""
 FORMATS = [("pdf", "PDF"), ("csv", "CSV")]
-MOST_RECIPIENTS = 20
+MOST_RECIPIENTS = 5
+SHORTEST_INTERVAL = 60
+"""Seconds between two reports."""
 
 
 def report_choices() -> list[tuple[str, str]]:
@@ -77,7 +79,7 @@ class ScheduleForm(forms.Form):
         label="Recipients",
         required=False,
         widget=forms.Textarea(attrs={"rows": 3}),
-        help_text="Email addresses, one on each line. Each gets an email with a link.",
+        help_text="Email addresses of members, one on each line. Each gets an email with a link.",
     )
     enabled = forms.BooleanField(label="Enabled", required=False)
 
@@ -105,7 +107,19 @@ class ScheduleForm(forms.Form):
                 validate_email(address)
             except forms.ValidationError as error:
                 raise forms.ValidationError(f"{address} is not an email address.") from error
+
+        if strangers := [a for a in addresses if a.casefold() not in self._known_addresses()]:
+            raise forms.ValidationError(
+                f"{strangers[0]} is not an address of a member of {self.organization}."
+            )
         return addresses
+
+    def _known_addresses(self) -> set[str]:
+        """Return the addresses that may get a report: members', the organization's, and those that
+        the schedule has already, because staff may have set others."""
+        stored = str(self.initial.get("recipients", "")).split()
+        members = self.organization.users.filter(is_active=True).values_list("email", flat=True)
+        return {address.casefold() for address in [self.organization.email, *members, *stored]}
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}
@@ -117,15 +131,24 @@ class ScheduleForm(forms.Form):
         """Return the cron line for the choices, or None if they are invalid."""
         often = values.get("often")
         if often == CUSTOM:
-            try:
-                return cron.parse(values.get("line", "")).line
-            except CronError as error:
-                self.add_error("line", str(error))
+            return self._custom_line(values.get("line", ""))
         elif often and values.get("at") is None and "at" not in self.errors:
             self.add_error("at", "Enter a time.")
         elif often and values.get("at") is not None:
             return f"{values['at'].minute} {values['at'].hour} {often}"
         return None
+
+    def _custom_line(self, text: str) -> str | None:
+        try:
+            expression = cron.parse(text)
+        except CronError as error:
+            self.add_error("line", str(error))
+            return None
+
+        if expression.shortest_gap.total_seconds() < SHORTEST_INTERVAL:
+            self.add_error("line", f"Leave at least {SHORTEST_INTERVAL} seconds between two runs.")
+            return None
+        return expression.line
 
 
 def initial(schedule: OrganizationReportSchedule | None) -> dict[str, Any]:

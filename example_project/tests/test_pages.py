@@ -221,7 +221,7 @@ SCHEDULE = {
     "time_zone": "",
     "report_type": "revenue",
     "format": "csv",
-    "recipients": "a@acme.example\nb@acme.example",
+    "recipients": "ada@acme.example\noffice@acme.example",
     "enabled": "on",
 }
 
@@ -242,7 +242,7 @@ def test_a_schedule_is_added_changed_and_removed(client: Client) -> None:
         "revenue",
         "csv",
     )
-    assert (row.recipients, row.enabled) == (["a@acme.example", "b@acme.example"], True)
+    assert (row.recipients, row.enabled) == (["ada@acme.example", "office@acme.example"], True)
     changed = {
         **SCHEDULE,
         "often": "custom",
@@ -274,7 +274,10 @@ def test_a_schedule_is_added_changed_and_removed(client: Client) -> None:
         ({"at": ""}, "Enter a time."),
         ({"at": "25:00"}, "Enter a valid time."),
         ({"recipients": "a@acme.example nobody"}, "nobody is not an email address."),
-        ({"recipients": " ".join(f"{n}@acme.example" for n in range(21))}, "at most 20"),
+        ({"recipients": " ".join(f"{n}@acme.example" for n in range(6))}, "at most 5"),
+        ({"recipients": "eve@acme.example"}, "not an address of a member of Acme"),
+        ({"often": "custom", "line": "@every 0.001"}, "at least 60 seconds"),
+        ({"often": "custom", "line": "0,30 * * * * *"}, "at least 60 seconds"),
         ({"time_zone": "Mars/Base"}, "Mars/Base"),
     ],
 )

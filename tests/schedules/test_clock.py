@@ -207,13 +207,13 @@ def test_exact_times_take_over_and_a_clean_end(processes: Fleet, redis_client: A
         )
     due = time.time() + 0.35
     job = scheduler_of("default").enqueue_at(datetime.fromtimestamp(due, tz=UTC), note, 1)
-    make("each half second", Every(0.5))
-    processes.wait_until(lambda: len(due_times("each half second")) >= 6)
+    make("each second", Every(1))
+    processes.wait_until(lambda: len(due_times("each second")) >= 4)
     late = sorted(
-        lateness("each half second") + [found for n in range(6) for found in lateness(f"soon {n}")]
+        lateness("each second") + [found for n in range(6) for found in lateness(f"soon {n}")]
     )
     print(f"ticks came {late[0] * 1000:.0f} to {late[-1] * 1000:.0f} ms after their time")
-    assert len(late) >= 12
+    assert len(late) >= 10
     assert late[0] >= 0, "never early"
     assert late[len(late) // 2] < 0.35, "a clock that polled each second would be later than this"
     assert late[-1] < 1.5
@@ -229,8 +229,8 @@ def test_exact_times_take_over_and_a_clean_end(processes: Fleet, redis_client: A
     took = time.monotonic() - killed
     print(f"kill -9 of the leader to take-over {took:.1f} s")
     assert took < 10
-    times = due_times("each half second")
-    assert times == every(0.5, times[0], len(times))
+    times = due_times("each second")
+    assert times == every(1, times[0], len(times))
 
     # A clean end: between two passes, the lock given back, status 0.
     third = processes.manage("rqscheduler")
@@ -244,8 +244,8 @@ def test_exact_times_take_over_and_a_clean_end(processes: Fleet, redis_client: A
     assert standby.wait() == 0
     third.terminate()
     assert third.wait() == 0
-    times = due_times("each half second")
-    assert times == every(0.5, times[0], len(times))
+    times = due_times("each second")
+    assert times == every(1, times[0], len(times))
     assert not any("Traceback" in process.output() for process in processes.all)
 
 

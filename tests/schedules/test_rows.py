@@ -1018,3 +1018,56 @@ def test_the_cost_of_a_sync_does_not_depend_on_other_schedules(
     )
     with django_assert_max_num_queries(6):
         assert not synchronise()
+
+
+# --- the shortest interval ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "shortest", "gap"),
+    [
+        ("@every 0.001", 1, "0.001"),
+        ("@every 0.999", 1, "0.999"),
+        ("@every 59", 60, "59"),
+        ("* * * * * *", 2, "1"),
+        ("0,20,45 * * * * *", 30, "15"),
+        ("59,0 5 * * * *", 60, "59"),
+        ("* * * * *", 61, "60"),
+    ],
+)
+def test_a_line_below_the_shortest_interval_is_refused(
+    line: str, shortest: float, gap: str, settings: Any
+) -> None:
+    allowed = make("allowed", cron="@hourly")
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "SHORTEST_INTERVAL": shortest}
+    expected = rf"runs every {gap} s, and the shortest interval is {shortest} s .*SHORTEST_INTERVAL"
+    with pytest.raises(ValidationError, match=expected):
+        make("refused", cron=line)
+    with pytest.raises(ValidationError, match=expected):
+        update_schedule("allowed", line)
+    with pytest.raises(ValidationError, match=expected):
+        Schedule.objects.update(cron=line)
+
+    registry.register(define("test-declared", jobs.noop.function, schedule=Cron(line)))
+    assert "SHORTEST_INTERVAL" in synchronise().failed["test-declared"]
+    assert [row.cron for row in Schedule.objects.filter(pk=allowed.pk)] == ["@hourly"]
+
+
+@pytest.mark.parametrize("line", ["@every 1", "* * * * * *", "@every 90", "0,59 5 3 * * *"])
+def test_a_line_at_the_shortest_interval_is_fine(line: str) -> None:
+    assert make(cron=line).next_run_at is not None
+
+
+def test_a_row_below_the_shortest_interval_is_put_aside_and_can_be_disabled() -> None:
+    """As written by SQL, or before the setting was raised."""
+    row = make(cron="@hourly")
+    Schedule._base_manager.filter(pk=row.pk).update(next_run_at=timezone.now())
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE wellos_jobs_schedule SET cron = '@every 0.001', planned_for = ''")
+    assert ticks.tick("default", timezone.now()) == 0
+
+    row = stored(row)
+    assert "SHORTEST_INTERVAL" in row.broken
+    row.enabled = False
+    row.save()
+    assert not stored(row).enabled

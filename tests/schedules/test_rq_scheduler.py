@@ -218,7 +218,7 @@ def test_fault_05_storing_an_entry_and_its_time_are_one_step(
     """A clock that looks in between would run it early, and then again."""
     with round_trips.counting() as trips:
         scheduler.enqueue_at(NOON, note, 1)
-        scheduler.schedule(NOON, note, interval=0.5)
+        scheduler.schedule(NOON, note, interval=60)
         scheduler.cron("* * * * *", note)
     assert trips == ["pipeline"] * 3
 
@@ -462,13 +462,32 @@ def test_fault_12_times_are_exact(scheduler: Scheduler, moved: MovedClock) -> No
     )
 
 
-def test_fault_13_an_interval_below_a_second(scheduler: Scheduler, moved: MovedClock) -> None:
+def test_fault_13_an_interval_below_a_second(
+    scheduler: Scheduler, moved: MovedClock, settings: Any
+) -> None:
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "SHORTEST_INTERVAL": 0.5}
     entry = scheduler.schedule(NOON, note, interval=0.5)
     for _ in range(4):
         scheduler.serve()
         moved.go(seconds=0.5)
     assert len(waiting()) == 4
     assert entry in scheduler
+
+
+def test_an_entry_below_the_shortest_interval_is_refused_and_put_aside(
+    scheduler: Scheduler, moved: MovedClock, settings: Any
+) -> None:
+    for interval in (0.001, timedelta(milliseconds=999)):
+        with pytest.raises(ValueError, match="below 1 s: choose a longer interval"):
+            scheduler.schedule(NOON, note, interval=interval)
+    entry = scheduler.schedule(NOON, note, interval=1)
+
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "SHORTEST_INTERVAL": 60}
+    with pytest.raises(ValueError, match="runs every 30 s, which is below 60 s"):
+        scheduler.cron("0,30 * * * * *", note)
+    scheduler.serve()
+    assert "SHORTEST_INTERVAL" in scheduler.broken_entries()[entry.id]
+    assert waiting() == []
 
 
 @pytest.mark.parametrize("interval", [0, -1, "x", float("nan"), float("inf"), timedelta(0)])

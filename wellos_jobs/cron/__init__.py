@@ -6,7 +6,18 @@ Pure: imports only ``errors`` and ``states``. Users import ``Cron``, ``Every``, 
 
 from __future__ import annotations
 
-from .runs import Cron, Every, describe, edges, iterate, next_runs, parse, previous_run, zone
+from .runs import (
+    Cron,
+    Every,
+    describe,
+    edges,
+    iterate,
+    next_runs,
+    parse,
+    previous_run,
+    shortest_gap,
+    zone,
+)
 
 __all__ = [
     "Cron",
@@ -17,5 +28,6 @@ __all__ = [
     "next_runs",
     "parse",
     "previous_run",
+    "shortest_gap",
     "zone",
 ]

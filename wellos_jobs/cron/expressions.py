@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 from cronsim import CronSim, CronSimError
@@ -70,6 +71,11 @@ class Interval:
     """As given, with single spaces."""
     period: timedelta
 
+    @property
+    def shortest_gap(self) -> timedelta:
+        """The time between two runs."""
+        return self.period
+
     def describe(self) -> str:
         """Describe it in plain English."""
         return description.describe_interval(self.period)
@@ -91,6 +97,18 @@ class CronExpression:
     """Iterates over the matching days, at their first minute."""
     _downwards: CronSim = field(repr=False, compare=False)
     """Iterates over the matching days backwards, at their last minute."""
+
+    @property
+    def shortest_gap(self) -> timedelta:
+        """A lower bound for the time between two runs."""
+        if len(self.seconds) == 1:
+            return _MINUTE
+
+        gaps = [later - earlier for earlier, later in pairwise(self.seconds)]
+        minutes = set(self.fields.minute.values)
+        if any((minute + 1) % 60 in minutes for minute in minutes):
+            gaps.append(60 - self.seconds[-1] + self.seconds[0])
+        return min(gaps) * _SECOND
 
     # cronsim finds the days; the minutes of a day are added here. cronsim alone would step through
     # every hour, which takes three times as long.

@@ -42,6 +42,7 @@ __all__ = [
     "next_runs",
     "parse",
     "previous_run",
+    "shortest_gap",
     "zone",
 ]
 
@@ -235,6 +236,15 @@ def _instants(expression: CronExpression, tz: ZoneInfo, wall: datetime) -> tuple
 
 
 # --- in words ------------------------------------------------------------------------------------
+
+
+def shortest_gap(line: str | Every) -> timedelta:
+    """Return a lower bound for the time between two runs: a minute for lines without seconds.
+
+    Raises:
+        CronError: the line is invalid.
+    """
+    return parse(line).shortest_gap
 
 
 def describe(line: str | Every) -> str:

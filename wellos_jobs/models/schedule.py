@@ -304,6 +304,7 @@ class Schedule(models.Model):
 
         try:
             self.cron = cron.parse(self.cron).line
+            self.check_interval()
         except CronError as error:
             errors["cron"] = str(error)
 
@@ -315,6 +316,20 @@ class Schedule(models.Model):
         errors |= self._bound_errors() | self._job_errors()
         if errors:
             raise ValidationError(errors)
+
+    def check_interval(self) -> None:
+        """Check an enabled schedule against ``SHORTEST_INTERVAL``.
+
+        Raises:
+            CronError: it runs more often, or its line is invalid.
+        """
+        shortest = conf.current().shortest_interval
+        gap = cron.shortest_gap(self.cron).total_seconds()
+        if self.enabled and gap < shortest:
+            raise CronError(
+                f"{self.cron!r} runs every {gap:g} s, and the shortest interval is {shortest:g} s "
+                "(WELLOS_JOBS['SHORTEST_INTERVAL']): choose a longer one"
+            )
 
     def _bound_errors(self) -> dict[str, str]:
         bounds = {"starts_at": self.starts_at, "ends_at": self.ends_at}

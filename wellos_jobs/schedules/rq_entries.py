@@ -23,7 +23,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
-from .. import broker, cron
+from .. import broker, conf, cron
 from ..broker import keys
 from ..broker.rq_fetch import fetch
 from ..broker.rq_queue import LaneQueue
@@ -204,8 +204,10 @@ def first_after(line: str, zone: str, now: float) -> float:
 
     Raises:
         CronError: the cron line or the zone is invalid.
-        ValueError: it never runs again.
+        ValueError: it never runs again, or runs more often than ``SHORTEST_INTERVAL`` allows.
     """
+    gap = cron.shortest_gap(line).total_seconds()
+    _check_gap(gap, f"{line!r} runs every {gap:g} s")
     runs = cron.next_runs(line, zone, datetime.fromtimestamp(now, tz=UTC), 1)
     if not runs:
         raise ValueError(f"{line!r} never runs again")
@@ -216,12 +218,22 @@ def seconds_of(interval: Any) -> float:
     """Return the seconds of an interval.
 
     Raises:
-        ValueError: it is not above 0.
+        ValueError: it is not above 0, or shorter than ``SHORTEST_INTERVAL``.
     """
     seconds = float(interval.total_seconds() if hasattr(interval, "total_seconds") else interval)
     if not 0 < seconds < math.inf:
         raise ValueError(f"interval is {interval!r}: it must be above 0 seconds")
+    _check_gap(seconds, f"interval is {interval!r}")
     return seconds
+
+
+def _check_gap(seconds: float, described: str) -> None:
+    shortest = conf.current().shortest_interval
+    if seconds < shortest:
+        raise ValueError(
+            f"{described}, which is below {shortest:g} s: choose a longer interval, or lower "
+            "WELLOS_JOBS['SHORTEST_INTERVAL']"
+        )
 
 
 def _next_on_grid(meta: dict[str, Any], score: float, now: float) -> float:

@@ -196,6 +196,7 @@ def _advance(schedule: Schedule, now: datetime, *, busy: bool) -> list[JobRecord
 
 
 def _due_jobs(schedule: Schedule, now: datetime, *, busy: bool) -> list[JobRecord]:
+    schedule.check_interval()  # the row may have been written by SQL, or before the setting
     timing = _timing(schedule)
     if schedule.planned_for not in ("", timing.digest):
         # Changed without ``save``: the organization's zone, or by SQL. The old time is void.

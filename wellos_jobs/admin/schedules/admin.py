@@ -129,6 +129,9 @@ class BaseScheduleAdmin(ScheduleActions, ScheduleColumns, _ModelAdmin):
     ) -> Any:
         """Return the form, limited to the organizations the user may see."""
         form: Any = super().get_form(request, obj, change, **kwargs)
+        if request.user.is_superuser:
+            form.shortest_interval = 0
+
         return (
             form
             if organization_scope.sees_everything(request)

@@ -13,9 +13,10 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from ... import cron
 from ...contrib import report_types
 from ...definitions import registry
-from ...errors import PayloadError
+from ...errors import CronError, PayloadError
 from ...models import OrganizationReportSchedule, Schedule
 from ...models.report_data import REPORT_FORMATS, REPORT_PREFIX
 from ...operations import edits
@@ -50,8 +51,15 @@ WHEN_HELP = {
 }
 
 
+SHORTEST_INTERVAL = 60
+"""Seconds between two runs that a person may choose. Superusers may choose less."""
+
+
 class BaseScheduleForm(_ModelForm):
     """Shared by both forms: widgets, help texts, and where model errors are shown."""
+
+    shortest_interval: ClassVar[float] = SHORTEST_INTERVAL
+    """The lower bound in seconds for a line that is changed; 0 for none but the setting's."""
 
     reason = forms.CharField(
         label=_("Reason"),
@@ -78,6 +86,22 @@ class BaseScheduleForm(_ModelForm):
         for name in ("starts_at", "ends_at"):
             if name in self.fields:
                 _name_parts(self.fields[name])
+
+    def clean_cron(self) -> str:
+        """Refuse a new line that runs too often; the model checks the rest."""
+        line = " ".join(str(self.cleaned_data["cron"]).split())
+        if line == self.instance.cron:
+            return line
+
+        try:
+            gap = cron.shortest_gap(line).total_seconds()
+        except CronError:
+            return line  # the model reports the error
+        if gap < self.shortest_interval:
+            text = gettext("It runs every %(gap)s seconds: choose at least %(shortest)s.")
+            params = {"gap": f"{gap:g}", "shortest": f"{self.shortest_interval:g}"}
+            raise ValidationError(text, params=params)
+        return line
 
     def add_error(self, field: str | None, error: Any) -> None:
         """Show errors of fields that the form lacks above the form, with the field name."""
