@@ -108,18 +108,25 @@ class ScheduleForm(forms.Form):
             except forms.ValidationError as error:
                 raise forms.ValidationError(f"{address} is not an email address.") from error
 
-        if strangers := [a for a in addresses if a.casefold() not in self._known_addresses()]:
+        if strangers := self._strangers(addresses):
             raise forms.ValidationError(
                 f"{strangers[0]} is not an address of a member of {self.organization}."
             )
         return addresses
 
-    def _known_addresses(self) -> set[str]:
-        """Return the addresses that may get a report: members', the organization's, and those that
-        the schedule has already, because staff may have set others."""
-        stored = str(self.initial.get("recipients", "")).split()
-        members = self.organization.users.filter(is_active=True).values_list("email", flat=True)
-        return {address.casefold() for address in [self.organization.email, *members, *stored]}
+    def _strangers(self, addresses: list[str]) -> list[str]:
+        """Return the addresses that may not get a report.
+
+        Those of members may, the organization's, and those that the schedule has already.
+        """
+        known = {self.organization.email, *str(self.initial.get("recipients", "")).split()}
+        strangers = [address for address in addresses if address not in known]
+        if not strangers:
+            return []
+
+        members = self.organization.users.filter(is_active=True)
+        folded = {email.casefold() for email in members.values_list("email", flat=True)}
+        return [address for address in strangers if address.casefold() not in folded]
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}

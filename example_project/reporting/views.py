@@ -70,7 +70,9 @@ def schedule(request: HttpRequest, organization: Organization) -> HttpResponse:
         _save(organization, form.cleaned_data)
         messages.success(request, "The schedule is set.")
         return redirect("report-schedule", organization.pk)
-    shown = form if form.is_bound else ScheduleForm(organization, form.initial)
+    shown = (
+        form if form.is_bound else ScheduleForm(organization, form.initial, initial=form.initial)
+    )
     context = {"organization": organization, "form": form, "schedule": row, **preview_of(shown)}
     return render(request, "reporting/schedule.html", context)
 

@@ -221,7 +221,7 @@ SCHEDULE = {
     "time_zone": "",
     "report_type": "revenue",
     "format": "csv",
-    "recipients": "ada@acme.example\noffice@acme.example",
+    "recipients": "ada@wellos.example\noffice@acme.example",
     "enabled": "on",
 }
 
@@ -242,7 +242,7 @@ def test_a_schedule_is_added_changed_and_removed(client: Client) -> None:
         "revenue",
         "csv",
     )
-    assert (row.recipients, row.enabled) == (["ada@acme.example", "office@acme.example"], True)
+    assert (row.recipients, row.enabled) == (["ada@wellos.example", "office@acme.example"], True)
     changed = {
         **SCHEDULE,
         "often": "custom",

@@ -4,9 +4,12 @@ its job."""
 from __future__ import annotations
 
 import logging
+import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -15,11 +18,12 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connections
 from django.test import Client
+from django.utils.log import AdminEmailHandler
 
-from wellos_jobs import JobHandle, operations
+from wellos_jobs import JobHandle, operations, payload
 from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord
 from wellos_jobs.states import JobState
-from wellos_jobs.worker.log_masking import mask_logs
+from wellos_jobs.worker.log_masking import mask_output
 
 from .. import jobs
 from ..support.processes import Fleet
@@ -171,7 +175,7 @@ def test_log_lines_of_a_run_are_masked(careless: str, caplog: pytest.LogCaptureF
                     logger.exception("it went wrong")
 
     before = logging.getLogRecordFactory()
-    with mask_logs([TOKEN]):
+    with mask_output([TOKEN]):
         if careless == "thread":
             careless = "argument"
             thread = threading.Thread(target=write)
@@ -186,12 +190,70 @@ def test_log_lines_of_a_run_are_masked(careless: str, caplog: pytest.LogCaptureF
     assert "after the block" in caplog.text
 
 
+def fail_quietly(token: str) -> None:
+    """Raise an error whose text does not hold the secret; the locals of its frame do."""
+    raise LookupError("no access")
+
+
+@pytest.mark.django_db(databases=[])
+def test_an_error_mail_shows_no_locals(settings: Any, mailoutbox: list[Any]) -> None:
+    """Django's HTML mail shows the locals of all frames of a record's exception."""
+    settings.ADMINS = ["ops@wellos.example"]
+    logger = logging.getLogger("some.library.with.mails")
+    handler = AdminEmailHandler(include_html=True)
+    logger.addHandler(handler)
+    try:
+        with mask_output([TOKEN]):
+            try:
+                fail_quietly(TOKEN)
+            except LookupError:
+                logger.exception("it went wrong")
+                logger.error("again", stack_info=True)
+    finally:
+        logger.removeHandler(handler)
+
+    shown = [str(part) for mail in mailoutbox for part in (mail.body, mail.alternatives)]
+    assert len(shown) == 4
+    assert leaks(shown) == []
+
+
+def test_warnings_and_printed_text_are_masked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (sys.stdout, sys.stderr, warnings.showwarning)
+    shown: list[Any] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda *args, **options: shown.append(args))
+    with warnings.catch_warnings(action="always"), mask_output([TOKEN]):
+        print("using", TOKEN)
+        print(repr(TOKEN), file=sys.stderr)
+        sys.stdout.writelines([f"a {TOKEN}\n", "plain\n"])
+        warnings.warn(f"deprecated {TOKEN}", UserWarning, stacklevel=1)
+        assert sys.stdout.isatty() in (True, False)
+    monkeypatch.undo()
+
+    out, err = capsys.readouterr()
+    assert out == "using ********\na ********\nplain\n"
+    assert err == "'********'\n"
+    assert [(str(args[0]), args[1]) for args in shown] == [("deprecated ********", UserWarning)]
+    assert (sys.stdout, sys.stderr, warnings.showwarning) == before
+
+
+def test_keys_of_a_sensitive_dict_are_secret_unless_they_are_names_of_fields() -> None:
+    sealed = payload.encode(
+        {"token": {"user_name": "ann", "tk-98-secret": 1, "a@b.example": {"password": "x" * 9}}},
+        sensitive=["token"],
+    )
+    found = payload.secrets_in(sealed)
+    assert {"ann", "tk-98-secret", "a@b.example", "x" * 9} <= set(found)
+    assert not {"user_name", "password"} & set(found)
+
+
 def test_log_lines_without_a_secret_stay_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
-    with mask_logs([TOKEN]):
+    with mask_output([TOKEN]):
         logging.getLogger("some.library").warning("%s of %d", "one", 2)
     assert (caplog.records[0].msg, caplog.records[0].args) == ("%s of %d", ("one", 2))
     before = logging.getLogRecordFactory()
-    with mask_logs([]):
+    with mask_output([]):
         assert logging.getLogRecordFactory() is before
 
 

@@ -99,6 +99,26 @@ def odd() -> None:
     quiet.setLevel(logging.INFO)
     quiet.info("a\x00b \ud800")
 
+    odd_name = logging.getLogger("test.run_log.quiet.\x00\ud800" + "n" * 300)
+    odd_name.info("of a logger with an odd name")
+    quiet.info("%s", Unprintable())
+    quiet.info(Unprintable())
+    try:
+        raise UnprintableError
+    except UnprintableError:
+        quiet.exception("with an odd error")
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+class UnprintableError(Exception):
+    __str__ = __repr__ = Unprintable.__str__
+
 
 @job("test-log-slow")
 def slow() -> None:
@@ -207,9 +227,15 @@ def test_secrets_are_masked() -> None:
 
 
 def test_what_a_database_cannot_store_is_removed() -> None:
-    odd.enqueue()
+    """Nor does a line fail the job, whatever its logger is called and its arguments do."""
+    handle = odd.enqueue()
     (log,) = logs()
-    assert "\x00" not in texts(log)[0]
+    assert handle.state == "completed"
+    assert not {"\x00", "\ud800"} & set("".join(f"{line[2]}{line[3]}" for line in log.lines))
+    assert [len(line[2]) <= 200 for line in log.lines] == [True] * 5
+    unavailable = "(this message is not available: RuntimeError)"
+    assert texts(log)[1:4] == ["of a logger with an odd name", unavailable, unavailable]
+    assert "UnprintableError" in texts(log)[4]
 
 
 def test_a_foreign_job() -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,8 @@ from .values import (
 __all__ = ["MASK", "Sealed", "decode", "decode_result", "encode", "encode_result", "mask"]
 __all__ += ["check_typed", "is_sealed", "mask_value", "redact", "rotate", "secrets_in", "to_json"]
 __all__ += ["unseal"]
+
+_FIELD_NAME = re.compile(r"[A-Za-z_]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,10 +290,16 @@ def _shown(tag: str, inner: Any) -> Any:
 
 
 def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts of a sensitive value, without keys that look like names of fields.
+
+    ``{"password": "x"}`` would else mask the word "password" in every text.
+    """
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        for item in value.values():
+        for key, item in value.items():
+            if not _FIELD_NAME.fullmatch(key):
+                yield key
             yield from _texts(item)
     elif isinstance(value, list):
         for item in value:

@@ -36,7 +36,7 @@ def describe(error: BaseException, secrets: Sequence[str] = ()) -> dict[str, str
     """
     error_class = f"{type(error).__module__}.{type(error).__qualname__}"
     return {
-        "error_class": error_class.removeprefix("builtins."),
+        "error_class": storable(error_class.removeprefix("builtins.")),
         "message": _clean(_message(error), secrets, MAX_MESSAGE),
         "traceback": _clean(_traceback(error), secrets, MAX_TRACEBACK),
     }
@@ -47,7 +47,7 @@ def _message(error: BaseException) -> str:
         if isinstance(error, ValidationError):
             return "; ".join(error.messages)  # str() would show a list in brackets
         return str(error)
-    except Exception as failure:  # a foreign __str__ must not end the worker
+    except BaseException as failure:  # a foreign __str__ must not end the worker
         return f"(its message is not available: str() raised {type(failure).__name__})"
 
 

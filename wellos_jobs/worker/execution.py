@@ -34,7 +34,7 @@ from ..payload.rq_calls import unzipped
 from ..states import FailureReason
 from . import log_capture
 from .log_capture import RunLog, capture_logs
-from .log_masking import mask_logs
+from .log_masking import mask_output
 from .timeouts import RunTimer
 
 ProgressCallback = Callable[[int, str, bool], None]
@@ -97,7 +97,7 @@ def _call(
 
     with (
         running(_current(claim, data, _masking(report, secrets))),
-        mask_logs(secrets),
+        mask_output(secrets),
         capture_logs(log, secrets),
     ):
         state.in_body = True

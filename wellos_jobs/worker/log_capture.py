@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
@@ -16,11 +15,15 @@ from typing import Any
 from .. import conf
 from ..payload.redaction import redact
 from ..payload.values import storable
+from .log_text import message_of, traceback_of
 
 MAX_LINES = 500
 MAX_BYTES = 64 * 1024
 MAX_LINE = 8 * 1024
 """Characters of one line that are kept. A line includes its traceback."""
+
+MAX_NAME = 200
+"""Characters of the names of a level and a logger that are kept."""
 
 Line = tuple[float, str, str, str]
 """Seconds since the epoch, level name, logger name, text."""
@@ -43,8 +46,11 @@ class RunLog:
 
     def add(self, record: logging.LogRecord, secrets: Sequence[str]) -> None:
         """Keep a line; drop the oldest ones if there are too many."""
-        text = storable(redact(_text(record), secrets))[:MAX_LINE]
-        self.lines.append((round(record.created, 3), record.levelname, record.name, text))
+        text = _clean(_text(record), secrets)[:MAX_LINE]
+        level, logger = (
+            _clean(str(name), secrets)[:MAX_NAME] for name in (record.levelname, record.name)
+        )
+        self.lines.append((round(record.created, 3), level, logger, text))
         self._bytes += _size(text)
 
         while len(self.lines) > MAX_LINES or self._bytes > MAX_BYTES:
@@ -96,14 +102,12 @@ def _size(text: str) -> int:
     return len(text.encode("utf-8", "replace"))
 
 
-def _text(record: logging.LogRecord) -> str:
-    try:
-        text = record.getMessage()
-    except Exception:  # the arguments do not fit; logging reports that when it prints the line
-        text = f"{record.msg} {record.args!r}"
+def _clean(text: str, secrets: Sequence[str]) -> str:
+    """Mask secrets, and drop what a database cannot store."""
+    return str(storable(redact(text, secrets)))
 
-    if record.exc_info and record.exc_info[0] is not None:
-        text += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
-    elif record.exc_text:
-        text += "\n" + record.exc_text
-    return text
+
+def _text(record: logging.LogRecord) -> str:
+    text, _ = message_of(record)
+    trace = traceback_of(record) or record.exc_text
+    return f"{text}\n{trace}" if trace else text
