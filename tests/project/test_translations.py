@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
+import django
 import polib
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
+
+from wellos_jobs.models import AuditEntry
+from wellos_jobs.states import AuditAction
 
 from ..support import translations
 
 LANGUAGES = sorted(translations.catalogues())
 UPDATE = "run `python -m tests.support.translations`, then translate what it has added"
 PLACEHOLDERS = re.compile(r"%%|%\(\w+\)[#0-9.]*[a-z]|%[a-z]|\{\w*\}|<[^>]+>|`[^`]+`")
+
+DIFFERENT_ON_PURPOSE = {"No, take me back", "Show all", "Views"}
+"""Texts of Django whose translation here also fits Django's pages."""
 
 
 def test_there_is_one() -> None:
@@ -49,6 +58,28 @@ def test_the_compiled_catalogue_is_up_to_date(language: str) -> None:
     }, UPDATE
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_text_of_django_gets_another_meaning(language: str) -> None:
+    """A project has one catalogue: a text without context also replaces Django's, e.g. "Run"."""
+    sources = _texts_of_django("en")
+    theirs = _texts_of_django(language)
+    ours = polib.pofile(str(translations.catalogues()[language]))
+
+    for entry in ours:
+        key = (entry.msgctxt, entry.msgid)
+        if key in sources and entry.msgid not in DIFFERENT_ON_PURPOSE:
+            assert entry.msgstr.casefold() == theirs.get(key, "").casefold(), entry.msgid
+
+
+def _texts_of_django(language: str) -> dict[tuple[str | None, str], str]:
+    folder = Path(django.__file__).parent
+    return {
+        (entry.msgctxt, entry.msgid): entry.msgstr
+        for path in folder.rglob(f"locale/{language}/LC_MESSAGES/django.po")
+        for entry in polib.pofile(str(path))
+    }
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_admin_in_german(settings: Any) -> None:
     settings.LANGUAGE_CODE = "de"
@@ -58,3 +89,17 @@ def test_the_admin_in_german(settings: Any) -> None:
     assert "Übersicht" in shown
     assert "Längste Wartezeit" in shown
     assert "Oldest wait" not in shown
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_audit_log_in_german(settings: Any) -> None:
+    settings.LANGUAGE_CODE = "de"
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    AuditEntry.objects.create(
+        at=timezone.now(), action=AuditAction.PAUSED, target_type="queue", target_id="email"
+    )
+
+    shown = client.get("/admin/wellos_jobs/auditentry/").content.decode()
+    assert ">pausiert<" in shown
+    assert "Warteschlange email" in shown

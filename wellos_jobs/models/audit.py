@@ -7,6 +7,7 @@ from typing import ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from ..states import AuditAction
 from .fields import user_key
 
 
@@ -35,3 +36,8 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.target_type} {self.target_id}"
+
+    @property
+    def action_label(self) -> str:
+        """Return the translated action; an unknown one as it is stored."""
+        return str(dict(AuditAction.choices).get(self.action, self.action))

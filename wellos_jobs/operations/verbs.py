@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from ..states import AuditAction
 
@@ -230,7 +231,7 @@ QUEUE_VERBS = (
         target="queue",
         permission="empty_queue",
         action=AuditAction.EMPTIED,
-        label=_("Empty"),
+        label=pgettext_lazy("queue", "Empty"),
         is_destructive=True,
     ),
     Verb(

@@ -124,7 +124,7 @@ class AuditEntryAdmin(AuditExport, WindowedSearch, ReadOnlyAdmin):
 
     @admin.display(description=_("action"), ordering="action")
     def action_shown(self, entry: AuditEntry) -> SafeString:
-        return display.badge(entry.action, ACTIONS.get(entry.action, entry.action))
+        return display.badge(entry.action, entry.action_label)
 
     @admin.display(description=_("target"))
     def target(self, entry: AuditEntry) -> SafeString | str:
@@ -142,7 +142,7 @@ class AuditEntryAdmin(AuditExport, WindowedSearch, ReadOnlyAdmin):
 
 def target_link(site: admin.AdminSite, entry: AuditEntry) -> SafeString | str:
     """Return the target of an entry, with its type and name, linked to its page."""
-    kind = entry.target_type.replace("_", " ")
+    kind = TARGETS.get(entry.target_type, entry.target_type)
     label = f"{kind} {entry.detail.get('name') or entry.target_id}"
     model = _MODELS.get(entry.target_type)
     return display.link(site, model, entry.target_id, label) if model else label

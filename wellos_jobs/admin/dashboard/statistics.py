@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
 from django.utils import formats, timezone
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext
 from django.utils.translation import gettext_lazy as _
 
 from ... import conf
@@ -128,7 +128,7 @@ def _charts(found: Trends) -> Iterator[Any]:
     seconds = found.window.times.length.total_seconds()
     labels = [_label(at, seconds) for at in found.time_begins]
     yield charts.lines(Chart(gettext("Wait"), labels, _tails(found.waits), unit="s"))
-    yield charts.lines(Chart(gettext("Run"), labels, _tails(found.runs), unit="s"))
+    yield charts.lines(Chart(pgettext("duration", "Run"), labels, _tails(found.runs), unit="s"))
 
 
 def _tails(tails: Sequence[Percentiles]) -> list[Series]:

@@ -10,6 +10,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from ...enqueueing import uniqueness
 from ...errors import EncryptionError, PayloadError
@@ -31,7 +32,7 @@ def facts(site: AdminSite, job: JobRecord) -> list[Fact]:
         (_("Attempts"), f"{job.attempts}/{job.max_attempts}"),
         (_("Replays"), job.replays or ""),
         (_("Wait"), _shown(display.wait_time(job))),
-        (_("Run"), _shown(display.run_time(job))),
+        (pgettext("duration", "Run"), _shown(display.run_time(job))),
         (_("Timeout"), display.duration(job.timeout)),
         (_("Organization"), organization),
         (_("Requested by"), job.requested_by or ""),
