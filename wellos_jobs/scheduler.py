@@ -24,7 +24,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
 from . import broker, conf
-from .broker import keys, wakeup
+from .broker import keys, scheduler_wakeup
 from .broker.rq_fetch import fetch
 from .schedules.clock import LOCK_MS, Clock
 from .schedules.rq_entries import RqEntries, first_after, seconds_of
@@ -171,7 +171,7 @@ class Scheduler(DjangoScheduler):
             job.save(pipeline=pipeline)
             pipeline.zadd(self.scheduled_jobs_key, {job.id: score})
             pipeline.hdel(keys.BROKEN_ENTRIES, job.id)
-            wakeup.wake_within(pipeline)
+            scheduler_wakeup.wake_within(pipeline)
             pipeline.execute()
         return job
 
@@ -217,7 +217,7 @@ class Scheduler(DjangoScheduler):
         with self.connection.pipeline() as pipeline:
             pipeline.zadd(self.scheduled_jobs_key, {job.id: score}, xx=True)
             pipeline.zscore(self.scheduled_jobs_key, job.id)
-            wakeup.wake_within(pipeline)
+            scheduler_wakeup.wake_within(pipeline)
             found = pipeline.execute()[1]
         if found is None:
             raise ValueError("Job not in scheduled jobs queue")
@@ -277,7 +277,7 @@ class Scheduler(DjangoScheduler):
             ValueError: the time is naive.
         """
         self.entries.restore(entry, _aware(when).timestamp())
-        wakeup.wake()
+        scheduler_wakeup.wake()
 
     def _until(self, until: datetime | timedelta | float | None) -> float:
         if until is None:

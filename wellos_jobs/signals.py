@@ -6,11 +6,11 @@ sent with ``send_robust``: exceptions of receivers are logged and have no other 
 ``job_enqueued`` is sent by the process that pushes the job, the others by the worker, or the
 process that rescued the job, after Redis has stored the transition. ``dead_letter_created``
 (``dead_letter``) is sent by the ledger after its commit, ``queue_backlog`` (``queue``, ``waiting``,
-``oldest_wait``, ``over``) by the maintenance process when a backlog builds up, and again when it is
-cleared.
+``oldest_wait``, ``cleared``) by the maintenance process when a backlog builds up (``cleared`` is
+false), and again when it has cleared.
 
-Receivers in the worker delay its next job. Those of ``job_started`` may take as long as the job's
-timeout, which begins after them; those of the end of a run 30 seconds. A worker whose receivers
+Receivers in the worker delay its next job. Receivers of ``job_started`` may take up to the job's
+timeout, which starts anew after them; receivers of the end of a run 30 s. A worker whose receivers
 take longer is killed as hung.
 """
 

@@ -423,7 +423,7 @@ def test_a_due_job_goes_into_the_lane_of_its_priority(push: Push) -> None:
     hand = Hand("default")
     push("delayed", delay=0.01, priority=Priority.CRITICAL)
     push("waiting", priority=Priority.HIGH)
-    wait_until(lambda: queues.counts("default").delayed == 0 or hand.tick() is None, 5)
+    wait_until(lambda: queues.counts("default").delayed == 0 or hand.supervise() is None, 5)
     assert values(hand, 2) == ["delayed", "waiting"]
 
 
@@ -537,7 +537,7 @@ def test_a_running_job_is_marked_and_its_supervisor_notified(
         handle
     ) in str(message)
     assert handle.state is JobState.ACTIVE
-    assert [part.decode() for part in hand.tick()[2:]] == [str(handle)]
+    assert [part.decode() for part in hand.supervise()[2:]] == [str(handle)]
     assert hand.settle(claim, Outcome("retried", after=1, message="x"))
     assert handle.state is JobState.CANCELED  # it is not tried again
 

@@ -276,7 +276,7 @@ class Engine(RuleBasedStateMachine):
     def delays_end(self) -> None:
         for entry in self.redis.zrange(keys.DUE, 0, -1):
             self.redis.zadd(keys.DUE, {entry: 1})
-        self.hands[0].tick()
+        self.hands[0].supervise()
         for job in self.model.having("delayed"):
             if not job.is_erased:
                 job.state = "waiting"

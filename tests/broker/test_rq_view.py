@@ -347,7 +347,7 @@ def test_a_failed_job_that_rq_requeues_runs_again(scene: Scene, connection: redi
     )
     assert scene.hand.claimer.settle(scene.claim, Outcome("canceled"), claim_next=False)
     scene.high.cancel()
-    scene.hand.tick()
+    scene.hand.supervise()
     assert scene.hand.take().id == str(scene.normal)
     claim = scene.hand.take()
     assert claim.id == str(scene.failed) and connection.ttl(keys.job(scene.failed)) == -1

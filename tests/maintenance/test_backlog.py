@@ -39,7 +39,7 @@ def test_a_backlog_is_reported_once_and_its_end_once(
         for _ in range(3):
             backlog.watch(redis_client, ["default", "email"])
 
-    assert [(one["queue"], one["waiting"], one["over"]) for one in heard] == [
+    assert [(one["queue"], one["waiting"], one["cleared"]) for one in heard] == [
         ("default", 4, False),
         ("default", 0, True),
     ]
@@ -60,7 +60,7 @@ def test_a_long_wait_is_a_backlog(redis_client: redis.Redis, settings: Any) -> N
     redis_client.hset(keys.job(handle), job_hash.WAITING_SINCE, seconds - 61)
     with listening(signals.queue_backlog) as heard:
         backlog.watch(redis_client, ["default"])
-    assert [one["over"] for one in heard] == [False]
+    assert [one["cleared"] for one in heard] == [False]
 
 
 def test_alerts_can_be_disabled(redis_client: redis.Redis, settings: Any) -> None:

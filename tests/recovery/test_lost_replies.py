@@ -77,7 +77,7 @@ def test_lost_replies_everywhere(
         "settle": (1, 5, 20),
         "forget": (1,),
         "pulse": (1,),
-        "tick": (1,),
+        "supervise": (1,),
     }
     cuts = [
         redis_proxy.cut_reply(script_digest(name), nth)

@@ -712,7 +712,7 @@ def test_concurrent_syncs_make_one_row_per_declaration() -> None:
 
 def is_rung(client: redis.Redis) -> bool:
     """Tell whether the clock was woken, and make ready for the next time."""
-    return bool(client.delete(keys.ALARM))
+    return bool(client.delete(keys.WAKEUP))
 
 
 @pytest.mark.django_db(transaction=True)
@@ -737,7 +737,7 @@ def test_every_committed_change_wakes_the_clock(
 
     for _ in range(3):
         schedule_organization_reports("acme", "@weekly")
-    assert redis_client.llen(keys.ALARM) == 1, "however often: one token"
+    assert redis_client.llen(keys.WAKEUP) == 1, "however often: one token"
 
 
 @pytest.mark.django_db(transaction=True)

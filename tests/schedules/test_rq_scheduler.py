@@ -97,7 +97,7 @@ def score(job: Job | str) -> float | None:
 def work_twice() -> None:
     """What RQ enqueues because of another job rings no bell; a supervisor finds it."""
     work("default")
-    Hand("default").tick()
+    Hand("default").supervise()
     work("default")
 
 

@@ -362,9 +362,9 @@ def test_a_schedule_that_cannot_run_is_put_aside_until_fixed(fault: str) -> None
         assert (due_times("bad"), due_times("good")) == ([], hours(11))
         assert bad.next_run_at == hours(10)[0]
         assert ticks.next_due("default") == hours(12)[0]
-        assert ticks.retry("default", hours(11)[0]) == 0, "nothing has changed yet"
+        assert ticks.retry_broken("default", hours(11)[0]) == 0, "nothing has changed yet"
         go_round(**mended)
-        assert ticks.retry("default", NOON) == 1
+        assert ticks.retry_broken("default", NOON) == 1
         bad = Schedule.objects.get(name="bad")
         assert (bad.broken, due_times("bad"), bad.missed) == ("", hours(12), 2)
 
@@ -408,8 +408,8 @@ def test_a_job_that_the_database_rejects_stops_no_other() -> None:
         rows = {row.name: row for row in Schedule.objects.all()}
         assert "refused" in rows["s1"].broken
         assert [name for name, row in rows.items() if not row.broken] == ["s0", "s2"]
-        assert ticks.retry("default", NOON) == 0
-    assert ticks.retry("default", NOON) == 1
+        assert ticks.retry_broken("default", NOON) == 0
+    assert ticks.retry_broken("default", NOON) == 1
     assert due_times("s1") == hours(12)
 
 

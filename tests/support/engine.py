@@ -77,11 +77,11 @@ class Hand:
         """Return what runs this worker's foreign jobs."""
         return ForeignRunner(self.claimer, self.source, self.queues)
 
-    def tick(self) -> list[Any]:
+    def supervise(self) -> list[Any]:
         """Do what a supervisor does each second."""
         count = len(self.queues)
         arguments = (broker.rq_time(), self.queue_set, SET_TTL, count, *self.queues, self.name)
-        return list(broker.run(self.connection, "tick", *arguments))
+        return list(broker.run(self.connection, "supervise", *arguments))
 
     def is_bell_rung(self) -> bool:
         return bool(self.connection.llen(keys.bell(self.queue_set)))

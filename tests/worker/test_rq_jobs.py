@@ -66,7 +66,7 @@ def work_until(predicate: Callable[[], Any], hand: Hand) -> None:
     """Work, with a supervisor's ticks in between, until something holds."""
 
     def step() -> Any:
-        hand.tick()
+        hand.supervise()
         work("default")
         return predicate()
 
@@ -165,7 +165,7 @@ def test_a_job_pushed_by_rq_s_plain_queue_is_found_without_a_bell(
         foreign_add, 1
     )
     assert hand.claim() is None  # it rang no bell
-    hand.tick()
+    hand.supervise()
     assert hand.is_bell_rung() and hand.take().id == job.id
     assert row(job).state == JobState.ACTIVE
 
@@ -248,7 +248,7 @@ def test_a_retry_at_once_is_waiting_and_one_with_an_interval_is_delayed() -> Non
     later = django_rq.get_queue().enqueue(
         rq_functions.fail_until, 9, retry=Retry(max=3, interval=[600])
     )
-    hand.tick()
+    hand.supervise()
     work("default")
     delayed = row(later)
     assert delayed.state == JobState.DELAYED and delayed.run_at is not None
@@ -387,10 +387,10 @@ def test_a_job_that_rq_cancels_does_not_run_and_its_row_says_so(redis_client: re
     job.cancel()
     scheduled.cancel()
     assert hand.claim() is None
-    hand.tick()
+    hand.supervise()
     assert (row(job).state, row(scheduled).state) == (JobState.CANCELED,) * 2
     events = len(stream())
-    hand.tick()
+    hand.supervise()
     assert len(stream()) == events  # once
     assert status(job) is JobStatus.CANCELED
     assert redis_client.zcard(keys.canceled("default")) == 2
@@ -476,7 +476,7 @@ def test_a_pickled_payload_ends_as_a_dead_letter_and_is_never_loaded(
     assert pickle.loads(job.data) and calls == [("note", "unpickled")]
     calls.clear()
     with caplog.at_level(logging.DEBUG):
-        Hand("default").tick()
+        Hand("default").supervise()
         work("default")
     record = row(job)
     dead_letter = DeadLetter.objects.get(job=record)
@@ -493,7 +493,7 @@ def test_a_pickled_payload_ends_as_a_dead_letter_and_is_never_loaded(
 def test_allowed_pickles_are_run(settings: Any, redis_client: redis.Redis) -> None:
     settings.WELLOS_JOBS = {"ALLOW_PICKLE": True}
     job = Queue("default", connection=redis_client).enqueue(foreign_add, 2, b=3)
-    Hand("default").tick()
+    Hand("default").supervise()
     work("default")
     assert job.return_value(refresh=True) == 5
     record = row(job)

@@ -85,7 +85,7 @@ def announce_fair(source: str) -> None:
 def set_limit(limit: str, most: int | None) -> None:
     """Set the number of a limit on every Redis; None returns to the numbers of the jobs."""
     for source in sources():
-        run(source_client(source, "call"), "limit", limit, "" if most is None else most)
+        run(source_client(source, "call"), "set_limit", limit, "" if most is None else most)
 
 
 def switch_breaker(name: str, to: str) -> bool:

@@ -78,7 +78,7 @@ def sweep(connection: redis_py.Redis, queues: Sequence[str]) -> None:
             for queue in queues:
                 pipeline.srem(keys.workers_of(queue), key)
         for queue in queues:
-            # The tick script cleans the registry of cancelled jobs.
+            # The script "supervise" cleans the registry of canceled jobs.
             pipeline.zremrangebyscore(keys.finished(queue), "-inf", now)
             pipeline.zremrangebyscore(keys.failed(queue), "-inf", now)
         pipeline.execute()

@@ -4,6 +4,8 @@
 A limited job waits without using up an attempt, and starts as soon as the limit allows. Jobs with
 the same ``key`` share a limit; without a key each job name has its own. A key may contain fields:
 ``"quickbooks:{organization}"``, or the name of an argument, ``"account:{account_id}"``.
+
+The limits are enforced in ``broker/scripts/include/limits.lua``.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ CHUNK = 500
 
 
 def make_room(wanted: Mapping[str, JobRecord | None], database: str) -> list[JobRecord]:
-    """Give keys to new jobs; return those to insert. None as a job frees the key.
+    """Give keys to new jobs; return those to insert. Map a key to None to free it.
 
     The open job with a key is cancelled when the transaction commits. If the new one is identical,
     the old one stays, and the new one is not inserted.
@@ -79,7 +79,7 @@ def make_room(wanted: Mapping[str, JobRecord | None], database: str) -> list[Job
 def finish(database: str, served: Sequence[str]) -> int:
     """Cancel replaced jobs that are still open; return how many there were.
 
-    Call it only when all events are folded. Raises redis-py's errors; the next call does the rest.
+    Call it only when all events are applied. Raises redis-py's errors; the next call does the rest.
     """
     from ..models import JobRecord, Replacement
 

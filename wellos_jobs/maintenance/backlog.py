@@ -31,9 +31,9 @@ def watch(connection: redis_py.Redis, names: Sequence[str]) -> None:
             or (counts.oldest_wait or 0.0) > limits["oldest_wait"]
         )
         if above and connection.hsetnx(keys.BACKLOG, name, str(counts.waiting)):
-            _report(name, counts, over=False)
+            _report(name, counts, cleared=False)
         elif not above and connection.hdel(keys.BACKLOG, name):
-            _report(name, counts, over=True)
+            _report(name, counts, cleared=True)
 
 
 def alert_admins(subject: str, text: str) -> None:
@@ -44,13 +44,13 @@ def alert_admins(subject: str, text: str) -> None:
         logger.error("mail %r to ADMINS failed: %s", subject, error)
 
 
-def _report(queue: str, counts: Counts, *, over: bool) -> None:
+def _report(queue: str, counts: Counts, *, cleared: bool) -> None:
     oldest = counts.oldest_wait or 0.0
-    title = f"Queue {queue}: {'backlog cleared' if over else 'backlog'}"
+    title = f"Queue {queue}: {'backlog cleared' if cleared else 'backlog'}"
     text = f"{title}, {counts.waiting} jobs waiting, the oldest for {oldest:.0f} s"
 
-    extra = {"queue": queue, "waiting": counts.waiting, "oldest_wait": oldest, "over": over}
-    logger.log(logging.INFO if over else logging.WARNING, text, extra=extra)
+    extra = {"queue": queue, "waiting": counts.waiting, "oldest_wait": oldest, "cleared": cleared}
+    logger.log(logging.INFO if cleared else logging.WARNING, text, extra=extra)
     if conf.current().notify_admins:
         alert_admins(title, text)
     signals.send(
@@ -58,5 +58,5 @@ def _report(queue: str, counts: Counts, *, over: bool) -> None:
         queue=queue,
         waiting=counts.waiting,
         oldest_wait=counts.oldest_wait,
-        over=over,
+        cleared=cleared,
     )

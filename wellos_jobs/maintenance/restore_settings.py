@@ -29,7 +29,7 @@ def restore(using: str, queues: Sequence[str], connection: redis_py.Redis) -> No
 
     for entry in _last_actions(using, "limit", (AuditAction.SET_LIMIT,)):
         if (most := entry.detail.get("most")) is not None:
-            broker.run(connection, "limit", entry.target_id, most)
+            broker.run(connection, "set_limit", entry.target_id, most)
             logger.info("restored after data loss in Redis: limit %s is %s", entry.target_id, most)
 
     for entry in _last_actions(

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from .. import conf, cron, payload
-from ..broker import wakeup
+from ..broker import scheduler_wakeup
 from ..cron.timing import Timing
 from ..definitions import registry
 from ..errors import CronError, EncryptionError, PayloadError, UnknownJob, UnknownQueue
@@ -46,7 +46,7 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
             row.set_first_run()
 
         created = super().bulk_create(rows, *args, **options)
-        transaction.on_commit(wakeup.wake, using=self.db, robust=True)
+        transaction.on_commit(scheduler_wakeup.wake, using=self.db, robust=True)
         return created
 
     def update(self, **changes: Any) -> int:
@@ -184,7 +184,7 @@ class Schedule(models.Model):
             else:
                 changed = self._changed_columns(stored, columns)
                 super().save(force_update=True, using=database, update_fields=changed)
-            transaction.on_commit(wakeup.wake, using=database, robust=True)
+            transaction.on_commit(scheduler_wakeup.wake, using=database, robust=True)
 
         self._loaded_next_run = self.next_run_at
 

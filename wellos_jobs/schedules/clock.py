@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from django.db import DatabaseError, InterfaceError, connections
 
 from .. import broker
-from ..broker import wakeup
+from ..broker import scheduler_wakeup
 from ..database import default_database, has_job_table, job_databases
 from ..processes.backoff import Backoff
 from ..processes.slot import Slot
@@ -86,7 +86,7 @@ class DatabaseSchedules:
             return None
 
         if time.monotonic() >= self._next_retry:
-            ticks.retry(self.database, self._now())
+            ticks.retry_broken(self.database, self._now())
             self._next_retry = time.monotonic() + RETRY_EVERY
 
         due = ticks.next_due(self.database)
@@ -213,7 +213,7 @@ class Clock:
         if seconds is None:
             time.sleep(STANDBY)  # not on a wakeup, which is for the leader
         else:
-            wakeup.wait(self.source, seconds)
+            scheduler_wakeup.wait(self.source, seconds)
 
     def _with_redis(self, work: Callable[[], Any]) -> None:
         """Call ``work``; while Redis is away, log it and pause a little longer each time."""

@@ -77,8 +77,8 @@ def tick(database: str, now: datetime, renew: Callable[[], None] = lambda: None)
             return jobs
 
 
-def retry(database: str, now: datetime) -> int:
-    """Try schedules again that were put aside. Return how many jobs were made."""
+def retry_broken(database: str, now: datetime) -> int:
+    """Retry the schedules that could not run. Return how many jobs were made."""
     return _process(database, now, _enabled(database).exclude(broken="")).jobs
 
 

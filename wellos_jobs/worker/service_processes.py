@@ -16,9 +16,11 @@ from ..schedules.clock import Clock
 
 logger = logging.getLogger("wellos_jobs")
 
-SILENCE = 120.0
-"""Seconds without a heartbeat after which a service counts as hung: one pass over a large table is
-long."""
+HEARTBEAT_TIMEOUT = 120.0
+"""Seconds without a heartbeat after which a service counts as hung.
+
+Longer than a worker's, since one pass over a large table takes long.
+"""
 LEAVE_GRACE = 10.0
 RESTART_PAUSE = 1.0
 HOUSEKEEPING = "housekeeping"
@@ -71,15 +73,15 @@ class ServiceProcesses:
     def kill_hung(self) -> None:
         """Kill services that no longer send heartbeats."""
         for name, child in self.alive.items():
-            if time.monotonic() - child.slot.last_beat > SILENCE:
+            if time.monotonic() - child.slot.last_beat > HEARTBEAT_TIMEOUT:
                 logger.warning("%s sends no heartbeat, killing it", name)
                 child.send(signal.SIGKILL)
 
     def leave(self, collect: Callable[[], None], *, leads: bool) -> None:
         """Stop all services.
 
-        A supervisor that ``leads`` folds the event stream once more, even if the housekeeping has
-        ended before the workers did. ``collect`` reports children that have ended.
+        A supervisor that ``leads`` applies the last events, even if the housekeeping has ended
+        before the workers did. ``collect`` reports children that have ended.
         """
         deadline = time.monotonic() + LEAVE_GRACE
         for name in self.alive:

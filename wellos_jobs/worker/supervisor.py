@@ -32,8 +32,8 @@ from .worker import DONE, REPLACE_ME, SET_TTL, Worker, WorkerOptions
 
 logger = logging.getLogger("wellos_jobs")
 
-TICK = 1.0
-LOOK = 0.25
+SUPERVISE_EVERY = 1.0
+LOOP_PAUSE = 0.25
 LEAD_TTL_MS = 5_000
 LEAD_EVERY = 1.5
 REAP_EVERY = 1.0
@@ -43,9 +43,9 @@ TIMEOUT_GRACE = 10.0
 """Seconds past its timeout after which a run that swallows the exception is killed."""
 STOP_GRACE = 5.0
 """Seconds that a run has to end after an order to stop or hand back, before it is killed."""
-HASTE = 10.0
+STARTUP_SECONDS = 10.0
 """A worker that dies within these seconds without having started a job cannot start at all."""
-SILENCE = 30.0
+HEARTBEAT_TIMEOUT = 30.0
 """Seconds without a heartbeat after which an idle worker counts as hung."""
 
 
@@ -97,8 +97,8 @@ class Supervisor:
         self._redis_down = False
         self._connected_since = time.monotonic()
         self._leading = False
-        self._next_due = TICK
-        """Seconds until the next delayed job is due, as of the last tick."""
+        self._next_due = SUPERVISE_EVERY
+        """Seconds until the next delayed job is due, as of the last ``supervise``."""
 
     # --- the loop ---------------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ class Supervisor:
             if self.stop_by is None:
                 self._spawn_worker()
 
-        while self.workers or self._still_to_rescue() or self._wants_more():
+        while self.workers or self._still_to_rescue() or self._must_continue():
             self._collect()
             self._kill_hung()
             self._stop()
@@ -121,13 +121,13 @@ class Supervisor:
             self._with_redis(self._listen)
             self._replace()
 
-            select.select([wake], [], [], min(LOOK, self._next_due))
+            select.select([wake], [], [], min(LOOP_PAUSE, self._next_due))
             self._drain(wake)
         return self._leave()
 
     def _run_due_tasks(self) -> None:
-        if self.intervals.is_due("tick", min(TICK, self._next_due)):
-            self._next_due = self._with_redis(self._tick) or TICK
+        if self.intervals.is_due("supervise", min(SUPERVISE_EVERY, self._next_due)):
+            self._next_due = self._with_redis(self._supervise) or SUPERVISE_EVERY
         if self.intervals.is_due("renew", conf.current().lease / 4):
             self._with_redis(self._renew)
         if self.intervals.is_due("lead", LEAD_EVERY):
@@ -135,8 +135,8 @@ class Supervisor:
         if self._may_reap() and self.intervals.is_due("reap", REAP_EVERY):
             self._with_redis(self._rescues.reap)
 
-    def _wants_more(self) -> bool:
-        """Whether a worker will be started; or there are none to start (`rqscheduler`)."""
+    def _must_continue(self) -> bool:
+        """Whether to keep running: a worker is to be started, or there are none (rqscheduler)."""
         return self.stop_by is None and (bool(self._spare_slots) or self.options.processes == 0)
 
     def _still_to_rescue(self) -> bool:
@@ -223,7 +223,7 @@ class Supervisor:
 
         # A worker that cannot start at all must not cause a fork storm.
         now = time.monotonic()
-        cannot_start = not clean and child.slot.number == 0 and now - child.born < HASTE
+        cannot_start = not clean and child.slot.number == 0 and now - child.born < STARTUP_SECONDS
         if cannot_start:
             self._spawn_after = now + self._spawn_backoff.next()
         else:
@@ -250,7 +250,7 @@ class Supervisor:
         for child in self.workers.values():
             run = child.slot.run
             if run is None:
-                if now - child.slot.last_beat > SILENCE:
+                if now - child.slot.last_beat > HEARTBEAT_TIMEOUT:
                     logger.warning("worker %s sends no heartbeat, killing it", child.name)
                     child.kill("handed_back")
             elif now > run.deadline + self.options.timeout_grace:
@@ -270,7 +270,7 @@ class Supervisor:
         self.services.kill_hung()
 
     def _stop(self) -> None:
-        """When asked to stop: tell each worker; when the time is over, take back open jobs."""
+        """When asked to stop: signal each worker; once the time is over, take back open jobs."""
         if self.stop_by is None:
             return
 
@@ -298,12 +298,12 @@ class Supervisor:
         broker.run(self.connection, "register", options.queue_set, SET_TTL, *options.queues)
         queues.announce_fair(self.source)
 
-    def _tick(self) -> float:
+    def _supervise(self) -> float:
         options = self.options.worker
         names = [child.name for child in self.workers.values()]
         known, due, *to_stop = broker.run(
             self.connection,
-            "tick",
+            "supervise",
             broker.rq_time(),
             options.queue_set,
             SET_TTL,
@@ -316,7 +316,7 @@ class Supervisor:
             self._register()
         for job_id in to_stop:
             self._stop_job(broker.text(job_id))
-        return max(float(due), 0.02) if due else TICK
+        return max(float(due), 0.02) if due else SUPERVISE_EVERY
 
     def _renew(self) -> None:
         alive = [child for child in self.workers.values() if not child.killed_for]
@@ -380,7 +380,7 @@ class Supervisor:
             return
 
     def _leave(self) -> int:
-        """Stop the services (maintenance folds the stream once more), release the leader's lock."""
+        """Stop the services (maintenance applies the last events), release the leader's lock."""
         self.services.leave(self._collect, leads=self._leading)
 
         self._with_redis(lambda: broker.run(self.connection, "resign", "leader", self.token))

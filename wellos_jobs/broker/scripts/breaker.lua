@@ -1,7 +1,7 @@
 -- breaker: close a circuit breaker by hand, or open it until it is closed by hand.
 -- ARGV: id · close or open
 -- Returns 1, or 0 if it was closed already.
--- Includes: limits
+-- Includes: bell, lanes, limits
 
 local id, to = ARGV[1], ARGV[2]
 local now, text_now = clock()

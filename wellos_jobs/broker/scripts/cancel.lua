@@ -3,12 +3,12 @@
 -- queue, name ('' for a foreign job), database and generation are for the tombstone; detail is the
 -- JSON of the event.
 -- Returns canceled, stopping (it runs; its supervisor was told to stop it) or final.
--- Includes: limits, lifecycle
+-- Includes: bell, lanes, limits, lifecycle
 
 local call = arguments({'time', 'job_id', 'queue', 'name', 'database', 'generation', 'detail'})
 local id, iso = call.job_id, call.time
 
-local function bury()
+local function write_tombstone()
   redis.call('DEL', job_key(id))
   redis.call('ZREM', rq_key('failed', call.queue), id)
   redis.call('HSET', job_key(id), 'status', 'canceled', 'origin', call.queue,
@@ -20,9 +20,9 @@ local function bury()
     db = call.database, gen = call.generation}, call.detail)
 end
 
-local h = head(id)
+local h = read_job(id)
 if not h.status or (h.status == 'failed' and tonumber(h.gen) < tonumber(call.generation)) then
-  bury()
+  write_tombstone()
   return 'canceled'
 end
 

@@ -2,7 +2,7 @@
 -- structure.
 -- Returns the answer of claiming.lua with 0 for settled; an error NOSET if the queue set is not
 -- registered (Redis has lost its data, or the set has expired).
--- Includes: limits, lifecycle, claiming
+-- Includes: bell, lanes, limits, lifecycle, claiming
 
 local call = arguments({'worker', 'number', 'nonce', 'queue_set', 'time', 'lease'})
 

@@ -2,6 +2,7 @@
 -- ARGV: queue names
 -- Returns for each queue {waiting, active, delayed, blocked, seconds the oldest job has waited (''
 -- if none waits), paused}
+-- Includes: bell, lanes
 
 local now = clock()
 

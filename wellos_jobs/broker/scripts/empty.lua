@@ -2,14 +2,14 @@
 -- does.
 -- ARGV: iso time · queue · how many jobs at most (Redis serves no other client meanwhile)
 -- Returns {number of jobs removed, 1 if there may be more}.
--- Includes: limits, lifecycle
+-- Includes: bell, lanes, limits, lifecycle
 
 local iso, queue, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local detail = '{"message":"queue emptied"}'
 local count, looked = 0, 0
 
 local function drop(id)
-  local h = head(id)
+  local h = read_job(id)
   if h.status ~= 'queued' then return end
 
   count = count + 1

@@ -1,5 +1,6 @@
 -- enqueued: a job was enqueued through RQ's API: tell the ledger and wake a worker.
 -- ARGV: id · queue · time at which it is to run, in seconds ('' for now)
+-- Includes: bell
 
 local id, queue, at = ARGV[1], ARGV[2], ARGV[3]
 local _, text_now = clock()
@@ -8,5 +9,5 @@ if at == '' then
   redis.call('HSETNX', job_key(id), 'w:since', text_now)
   announce(queue, '5', text_now)
 end
-event('enqueued', id, head(id), at ~= '' and '{"run_at":' .. at .. '}' or '')
+event('enqueued', id, read_job(id), at ~= '' and '{"run_at":' .. at .. '}' or '')
 return 1

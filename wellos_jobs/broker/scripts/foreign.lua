@@ -2,7 +2,7 @@
 -- ledger.
 -- ARGV: id · run · worker · '1' if it ran without an error · detail (a JSON object for the event)
 -- Returns the name of the event, or '' if the run no longer holds the claim.
--- Includes: limits, lifecycle
+-- Includes: bell, lanes, limits, lifecycle
 
 local id, run, worker, ran_well, detail = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5]
 local EVENT_OF = {
@@ -13,7 +13,7 @@ local EVENT_OF = {
   deferred = 'snoozed',
 }
 
-local h = head(id)
+local h = read_job(id)
 if not redis.call('ZSCORE', LEASES, id) or h.run and h.run ~= run then return '' end
 h.worker = worker
 release(id, h)

@@ -7,7 +7,7 @@
 --   by an operator or '', waiting, used, since, until, probe}...}}. `used` counts runs, starts in
 --   the period, or failures. since, until and probe belong to open breakers; for a rate limit,
 --   `since` is the first start in the period.
--- Includes: limits
+-- Includes: bell, lanes, limits
 
 local most = tonumber(ARGV[1])
 local now, text_now = clock()

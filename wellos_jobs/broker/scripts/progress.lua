@@ -3,7 +3,7 @@
 -- Returns 1, or 0 for a stale run.
 
 local id, run, percent, message, detail = unpack(ARGV)
-local h = head(id)
+local h = read_job(id)
 if h.run ~= run then return 0 end
 
 redis.call('HSET', job_key(id), 'w:progress', percent, 'w:message', message)

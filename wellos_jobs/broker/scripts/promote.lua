@@ -1,10 +1,10 @@
 -- promote: let a delayed job run now.
 -- ARGV: iso time · id
 -- Returns 1, or 0 if the job is not delayed.
--- Includes: limits, lifecycle
+-- Includes: bell, lanes, limits, lifecycle
 
 local iso, id = ARGV[1], ARGV[2]
-local h = head(id)
+local h = read_job(id)
 if h.status ~= 'scheduled' then return 0 end
 
 local _, text_now = clock()

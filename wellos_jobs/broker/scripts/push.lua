@@ -4,6 +4,7 @@
 --   {id, q, prio, due, gen, event, hash, fair}
 -- Returns {length of the event stream, now, a code for each job}: 1 pushed, 0 known, -1 cancelled
 -- before it was pushed.
+-- Includes: bell, lanes
 
 local iso, deadline = ARGV[1], ARGV[2]
 local now, text_now = clock()
@@ -71,7 +72,7 @@ for i = 3, #ARGV do
   if status and generation >= job.gen then
     code = 0
     if status == 'canceled' then -- the row may be newer than the tombstone's event: repeat it
-      event('canceled', job.id, head(job.id))
+      event('canceled', job.id, read_job(job.id))
       code = -1
     end
   else

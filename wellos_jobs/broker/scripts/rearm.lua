@@ -5,6 +5,7 @@
 --   unchanged) · queue
 -- Returns 1, 0 if the entry was changed or taken since, or -1 if its hash is gone (the entry is
 -- dropped).
+-- Includes: bell, lanes
 
 local iso, key, id, score, next_score, run, meta, queue = unpack(ARGV)
 if not has_score(key, id, score) then return 0 end
@@ -36,5 +37,5 @@ end
 local _, text_now = clock()
 redis.call('HSET', job_key(run), 'status', 'queued', 'enqueued_at', iso)
 to_lane(run, queue, '5', text_now, redis.call('HGET', job_key(run), 'enqueue_at_front') == '1')
-event('enqueued', run, head(run))
+event('enqueued', run, read_job(run))
 return 1

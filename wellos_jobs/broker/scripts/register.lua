@@ -2,6 +2,7 @@
 -- announce what waits.
 -- ARGV: queue set · seconds until a set without workers is forgotten · queue names in order
 -- Returns the number of queues.
+-- Includes: bell
 
 local set, ttl = ARGV[1], ARGV[2]
 local _, text_now = clock()

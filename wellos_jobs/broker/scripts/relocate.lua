@@ -2,11 +2,11 @@
 -- ARGV: id · queue · priority
 -- Returns 1, or 0 if it has started or ended. A job unknown to Redis, such as a blocked one, exists
 -- as a row only.
--- Includes: limits
+-- Includes: bell, lanes, limits
 
 local id, queue, priority = ARGV[1], ARGV[2], ARGV[3]
 local _, text_now = clock()
-local h = head(id)
+local h = read_job(id)
 if not h.status then return 1 end
 
 if h.status == 'queued' then

@@ -28,7 +28,7 @@ local function job_of(worker, job_id)
   local key = worker_key(worker)
   local id = redis.call('HGET', key, 'current_job')
   if not id and job_id ~= '' then
-    local h = head(job_id)
+    local h = read_job(job_id)
     if h.status == 'started' and h.worker == worker then
       id = job_id
       redis.call('HSET', key, 'current_job', id, 'state', 'busy')

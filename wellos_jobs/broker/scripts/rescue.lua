@@ -5,7 +5,7 @@
 -- the job it holds; without both, up to 100 jobs whose lease has run out.
 -- Returns for each rescued job: id, name, queue, attempt, outcome (waiting, failed, canceled or
 -- ended).
--- Includes: limits, lifecycle
+-- Includes: bell, lanes, limits, lifecycle
 
 local iso, reason, worker, message = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local now, text_now = clock()
@@ -67,7 +67,7 @@ end
 
 local reply = {}
 for _, id in ipairs(chosen()) do
-  local h = head(id)
+  local h = read_job(id)
   local lease = redis.call('ZSCORE', LEASES, id)
   if is_lost(h, lease) then
     if h.run then

@@ -1,6 +1,7 @@
 -- resume: let workers claim from a queue again.
 -- ARGV: queue
 -- Returns 1, or 0 if it was not paused.
+-- Includes: bell
 
 local queue = ARGV[1]
 local was_paused = redis.call('HDEL', W .. 'paused', queue)

@@ -11,7 +11,7 @@
 --
 -- Returns the answer of claiming.lua; settled is 1, 2 if the job was canceled while it ran, 0 if
 -- the run is stale.
--- Includes: limits, lifecycle, claiming
+-- Includes: bell, lanes, limits, lifecycle, claiming
 
 local call = arguments({'worker', 'number', 'nonce', 'queue_set', 'time', 'lease',
   'job_id', 'run', 'outcome', 'after', 'seconds', 'detail', 'result', 'error', 'verdicts'})
@@ -65,7 +65,7 @@ local function count()
 end
 
 local function settle()
-  local h = head(id)
+  local h = read_job(id)
   if not h.status then clean_up() end
   if h.run ~= call.run then return 0 end
 

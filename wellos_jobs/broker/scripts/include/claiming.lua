@@ -82,7 +82,7 @@ local function claim_next(call, quiet)
 
     local id = pop(lane, set)
     if id then
-      local h = head(id)
+      local h = read_job(id)
       -- A list entry is only a hint: drop it unless the job is queued, and not a second entry of a
       -- parked job.
       local wanted = h.status == 'queued' and not h.parked

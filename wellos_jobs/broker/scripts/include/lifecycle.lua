@@ -1,4 +1,4 @@
--- lifecycle: how a job changes its state. Needs common and limits.
+-- lifecycle: how a job changes its state. Needs bell, lanes and limits.
 
 local YEAR = 31536000 -- seconds; RQ keeps failed jobs that long
 
@@ -16,7 +16,7 @@ local function move_due(now, text_now, iso, limit)
   open_gates(now, text_now)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, limit)) do
     redis.call('ZREM', DUE, id)
-    local h = head(id)
+    local h = read_job(id)
     redis.call('ZREM', rq_key('scheduled', h.queue), id)
     if h.status == 'scheduled' then make_ready(id, h, h.queue, iso, text_now) end
   end

@@ -1,4 +1,4 @@
--- limits: which job may start now. Needs common.
+-- limits: which job may start now. Needs lanes.
 --
 -- A rate limit is {id, n, p, w}: at most n starts in any p seconds, each start counting w.
 -- A concurrency limit is {id, n}: at most n runs at once.
@@ -146,7 +146,7 @@ local function unpark(limit_id, left, text_now, top)
     local id = left > 0 and redis.call('ZRANGE', own_key('parked', limit_id), skip, skip)[1]
     if not id then break end
 
-    local h = head(id)
+    local h = read_job(id)
     local weight = top and weight_of(id, limit_id) or 1
     local counts = h.status == 'queued' and redis.call('HEXISTS', W .. 'paused', h.queue) == 0
     if h.parked ~= limit_id then
@@ -179,8 +179,8 @@ local function is_kept(limit, left, id, h, now)
   return weight > left and weight <= most(limit)
 end
 
--- A job that one limit has let go and another one now holds: give its room in the first one to the
--- next job in line.
+-- A job unparked by one limit is parked by another: offer its room at the first to the next job in
+-- line.
 local passes = 0
 local function pass_on(id, limits, holder, now)
   local from = redis.call('HGET', job_key(id), 'w:from')

@@ -1,10 +1,10 @@
--- tick: run once a second by each supervisor. Moves due jobs, finds jobs that were pushed,
--- scheduled or cancelled through RQ without telling us, rings for work that woke no worker, keeps
--- the queue set alive, and returns which jobs to stop.
+-- supervise: run once a second by each supervisor. Moves due jobs, finds jobs that were pushed,
+-- scheduled or canceled through RQ, rings for work that woke no worker, keeps the queue set alive,
+-- and returns which jobs to stop.
 -- ARGV: iso time · queue set · ttl of the set · number of queues · queue names · worker names
 -- Returns {1 if the set is known, seconds until the next delayed job is due or '', ids of jobs to
 -- stop...}
--- Includes: limits, lifecycle
+-- Includes: bell, lanes, limits, lifecycle
 
 local iso, set, ttl, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now, text_now = clock()
@@ -14,17 +14,17 @@ local function move_scheduled(queue)
   local key = rq_key('scheduled', queue)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, 100)) do
     redis.call('ZREM', key, id)
-    local h = head(id)
+    local h = read_job(id)
     if h.status == 'scheduled' then make_ready(id, h, queue, iso, text_now) end
   end
 end
 
--- Jobs cancelled through RQ: their score is the time of the cancellation, and they have no time to
+-- Jobs canceled through RQ: their score is the time of the cancellation, and they have no time to
 -- live. RQ keeps them forever; a year is enough.
-local function tell_canceled(queue)
+local function record_canceled(queue)
   local registry = rq_key('canceled', queue)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', registry, '-inf', now, 'LIMIT', 0, 100)) do
-    local h = head(id)
+    local h = read_job(id)
     if h.status ~= 'canceled' or redis.call('TTL', job_key(id)) ~= -1 then
       redis.call('ZREM', registry, id)
     elseif not redis.call('ZSCORE', LEASES, id) then
@@ -48,7 +48,7 @@ local known = redis.call('EXPIRE', own_key('set', set), ttl)
 move_due(now, text_now, iso, 500)
 for i = 5, 4 + count do
   move_scheduled(ARGV[i])
-  tell_canceled(ARGV[i])
+  record_canceled(ARGV[i])
   announce_pushed(ARGV[i])
 end
 

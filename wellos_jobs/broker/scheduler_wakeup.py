@@ -31,8 +31,8 @@ def wake() -> None:
 
 def wake_within(pipeline: Pipeline) -> None:
     """Wake the scheduler of one Redis, as part of a pipeline."""
-    pipeline.lpush(keys.ALARM, "1")
-    pipeline.ltrim(keys.ALARM, 0, 0)
+    pipeline.lpush(keys.WAKEUP, "1")
+    pipeline.ltrim(keys.WAKEUP, 0, 0)
 
 
 def wait(source: str, seconds: float) -> None:
@@ -43,6 +43,6 @@ def wait(source: str, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     if seconds > COARSE:
         connection = source_client(source, "block")
-        if connection.blpop([keys.ALARM], timeout=seconds - COARSE):
+        if connection.blpop([keys.WAKEUP], timeout=seconds - COARSE):
             return
     time.sleep(max(0.0, deadline - time.monotonic()))

@@ -1,6 +1,6 @@
--- limit: set the number of a limit for all workers, or return to the number that the jobs give.
+-- set_limit: set the number of a limit for all workers, or return to the number that the jobs give.
 -- ARGV: id of the limit · number ('' to return)
--- Includes: limits
+-- Includes: bell, lanes, limits
 
 local id, number = ARGV[1], ARGV[2]
 if number == '' then
