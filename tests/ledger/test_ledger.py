@@ -16,6 +16,7 @@ from wellos_jobs import JobHandle, JobState, enqueue, operations
 from wellos_jobs import broker as wellos_redis
 from wellos_jobs.broker import events, keys
 from wellos_jobs.broker.claims import Claim, Outcome, rescue
+from wellos_jobs.broker.events import NOT_STORED
 from wellos_jobs.enqueueing import control
 from wellos_jobs.enqueueing.push import push
 from wellos_jobs.ledger import ledger
@@ -522,6 +523,75 @@ def test_only_the_event_that_a_database_rejects_is_skipped(
     assert states == [True, True, True, False, True, True, True]
     assert f"event enqueued of job={poison} cannot be applied: skipped" in caplog.text
     assert LedgerCursor.objects.get().position == stream()[-1].position
+
+
+EMOJI = "\N{PARTY POPPER}"
+REFUSALS = [
+    DataError("incorrect string value"),
+    OperationalError(1366, "Incorrect string value"),  # as mysqlclient says it
+]
+
+
+def _refuse_emojis(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Let the ledger's writes fail as those to utf8mb3 columns do."""
+    plain = Projection.save
+
+    def save(projection: Projection) -> None:
+        columns = ("error", "result", "progress_message")
+        texts = [getattr(row, name) for row in projection.changed.values() for name in columns]
+        for made in (projection.attempts, projection.letters, projection.audit, projection.logs):
+            texts += [vars(one) for one in made]
+        if EMOJI in repr(texts):
+            raise error
+        plain(projection)
+
+    monkeypatch.setattr(Projection, "save", save)
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
+def test_an_end_whose_texts_the_database_refuses_is_applied_without_them(
+    commit: Commit, books: Books, hand: Hand, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    _refuse_emojis(monkeypatch, error)
+    with commit():
+        fails = fail.enqueue(f"no luck {EMOJI}")
+        retries = scripted.enqueue(steps=[f"on:1:raise:ValueError:{EMOJI}", "result:ok"])
+        works = scripted.enqueue(steps=[f"log:{EMOJI}", f"result:{EMOJI}"])
+        other = add.enqueue(2)
+    for _ in range(4):
+        hand.run()
+    books.fold()
+
+    states = [row(handle).state for handle in (fails, retries, works, other)]
+    assert states == ["failed", "delayed", "completed", "completed"]
+    letter = DeadLetter.objects.get()
+    assert letter.job_id == fails.id
+    assert (letter.reason, letter.message) == ("exhausted", NOT_STORED)
+    assert near(row(retries).run_at, 2) and row(retries).error == NOT_STORED
+    assert (row(works).result, row(other).result) == (None, 3)
+    assert LedgerCursor.objects.get().position == stream()[-1].position
+
+
+def test_an_end_that_cannot_be_applied_at_all_still_ends_the_row(
+    commit: Commit, books: Books, hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with commit():
+        handles = [fail.enqueue("no"), add.enqueue(1), add.enqueue(2)]
+    plain = Projection.save
+
+    def save(projection: Projection) -> None:
+        for job in projection.changed.values():
+            if job.finished_at is not None and job.pk != handles[2].id:
+                raise LookupError("a receiver of the project fails")
+        plain(projection)
+
+    monkeypatch.setattr(Projection, "save", save)
+    for _ in handles:
+        hand.run()
+    books.fold()
+    assert [row(handle).state for handle in handles] == ["failed", "completed", "completed"]
+    assert [row(handle).error for handle in handles] == [NOT_STORED, NOT_STORED, ""]
+    assert all(near(row(handle).finished_at) for handle in handles)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +21,12 @@ START = "0-0"
 
 NO_DATABASE = "(unreadable)"
 """The database alias of an event that cannot be read: it belongs to no database."""
+
+NOT_STORED = "(not stored: the database refused the texts of this run)"
+"""The message of an event whose texts the database refuses."""
+
+_DECIDING = frozenset({"after", "percent", "reason", "run", "run_at", "wait"})
+"""Fields of ``detail`` that decide a state or are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,18 @@ class Event:
     generation: int
     at: datetime
     detail: dict[str, Any] = field(default_factory=dict)
+
+    def without_texts(self) -> Event:
+        """Return the event with what decides the job's state, for a database that refuses the rest.
+
+        A message says that the texts are missing; result and log lines are left out.
+        """
+        kept = {key: value for key, value in self.detail.items() if key in _DECIDING}
+        if not self.name:  # a foreign job: its row is made from this, not from its hash
+            called = str(self.detail.get("name") or "(unknown)")
+            kept |= {"name": _ascii(called), "data": {}}
+        detail = {**kept, "message": NOT_STORED}
+        return replace(self, worker=_ascii(self.worker), detail=detail)
 
 
 def read(connection: redis.Redis, after: str, count: int = 500) -> tuple[str, list[Event]]:
@@ -110,3 +128,7 @@ def _read(position: bytes, fields: dict[bytes, bytes]) -> Event:
         at=_moment(place),
         detail=json.loads(text["d"]) if text["d"] else {},
     )
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode().replace("\x00", "?")

@@ -16,7 +16,7 @@ from .. import broker, signals
 from ..broker import events
 from ..broker.events import Event
 from ..models import JobRecord, LedgerCursor
-from .projection import Projection
+from .projection import FINAL_EVENTS, Projection
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -27,6 +27,9 @@ FORGET_AFTER = 60
 
 FORGET_ROWLESS_AFTER = 86_400
 """The same for a job without a row: its tombstone must outlive the transaction that commits it."""
+
+_REFUSED_VALUES = frozenset({1264, 1292, 1300, 1366, 1406, 3988})
+"""MySQL's codes for values that a column cannot store; mysqlclient calls some "operational"."""
 
 
 class Overtaken(Exception):
@@ -113,33 +116,53 @@ class Ledger:
     def _apply_or_split(self, batch: Sequence[Event], position: str) -> None:
         """Apply a batch. If it fails, apply its halves, down to the event at fault.
 
-        That event is logged and skipped: it must not block the others forever.
+        That event must not block the others forever: it is applied without its texts, see
+        ``_apply_somehow``.
         """
         try:
             self._apply(batch, position)
-        except (Overtaken, OperationalError, InterfaceError, broker.Error):
-            raise
-        except Exception:
+        except Exception as error:
+            committed = self.saved_position == position
+            if committed or _is_unrelated(error):
+                raise
             if len(batch) == 1:
-                logger.exception(
-                    "event %s of job=%s cannot be applied: skipped",
-                    batch[0].event,
-                    batch[0].job_id,
-                )
-                self._apply([], position)
+                self._apply_somehow(batch[0], position)
                 return
 
             middle = len(batch) // 2
             self._apply_or_split(batch[:middle], batch[middle - 1].position)
             self._apply_or_split(batch[middle:], position)
 
-    def _apply(self, batch: Sequence[Event], position: str) -> None:
+    def _apply_somehow(self, event: Event, position: str) -> None:
+        """Apply an event that the database refuses without its texts.
+
+        If that fails too, the end of a job still ends its row; any other event is skipped.
+        """
+        logger.exception(
+            "event %s of job=%s cannot be applied: trying without its texts",
+            event.event,
+            event.job_id,
+        )
+        try:
+            self._apply([event.without_texts()], position)
+        except Exception as error:
+            if _is_unrelated(error):
+                raise
+            logger.exception(
+                "event %s of job=%s cannot be applied: skipped", event.event, event.job_id
+            )
+            self._apply([], position, ending=event if event.event in FINAL_EVENTS else None)
+
+    def _apply(self, batch: Sequence[Event], position: str, *, ending: Event | None = None) -> None:
+        """Apply events and move the cursor. ``ending``: only end the row of this one's job."""
         projection = Projection(self.database, self.connection)
         with transaction.atomic(using=self.database):
             if not self._cursor(self.saved_position).update(position=position):
                 raise Overtaken(f"{self.source} at {self.saved_position}")
             projection.apply(batch)
             projection.save()
+            if ending is not None:
+                projection.end_row(ending)
 
         # Committed: set before anything else can fail.
         self.position = self.saved_position = position
@@ -156,3 +179,10 @@ class Ledger:
         return LedgerCursor.objects.using(self.database).filter(
             source=self.source, position=position
         )
+
+
+def _is_unrelated(error: Exception) -> bool:
+    """Tell whether an error has nothing to do with the events: the same ones may succeed later."""
+    if isinstance(error, OperationalError) and error.args[:1] and error.args[0] in _REFUSED_VALUES:
+        return False
+    return isinstance(error, (Overtaken, OperationalError, InterfaceError, broker.Error))

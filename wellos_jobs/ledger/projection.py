@@ -14,7 +14,7 @@ from django.db import connections
 
 from .. import broker
 from ..broker import keys
-from ..broker.events import Event
+from ..broker.events import NOT_STORED, Event
 from ..definitions import ids
 from ..enqueueing import dependencies
 from ..models import AuditEntry, DeadLetter, JobAttempt, JobLog, JobRecord
@@ -40,7 +40,12 @@ RUN_FIELDS = [
     "started_at",
     "finished_at",
 ]
-FINAL_EVENTS = frozenset({EventName.COMPLETED, EventName.FAILED, EventName.CANCELED})
+_FINAL_STATES = {
+    EventName.COMPLETED: JobState.COMPLETED,
+    EventName.FAILED: JobState.FAILED,
+    EventName.CANCELED: JobState.CANCELED,
+}
+FINAL_EVENTS = frozenset(_FINAL_STATES)
 _RQ_FIELDS = ["data", "description", "created_at"]
 """Fields of RQ's job hash that describe a job enqueued by plain RQ code."""
 
@@ -106,6 +111,17 @@ class Projection:
             dependencies.release(ended, self.database)
         if self.letters:
             notify_of(self.letters, self.database)
+
+    def end_row(self, event: Event) -> None:
+        """End the row of a final event that cannot be applied, so that it does not stay open."""
+        rows = JobRecord.objects.using(self.database).filter(
+            pk=_row_id(event), replays__lte=event.generation
+        )
+        ended = rows.exclude(state__in=_FINAL_STATES.values()).update(
+            state=_FINAL_STATES[event.event], finished_at=event.at, error=NOT_STORED
+        )
+        if ended:
+            self.final.append(event.job_id)
 
     def _save_jobs(self) -> None:
         if not self.changed:
