@@ -174,6 +174,32 @@ def test_an_error_whose_text_is_not_available(bench: Bench) -> None:
     assert outcome.message == "(its message is not available: str() raised RuntimeError)"
 
 
+class Stubborn(BaseException):
+    """Its text raises what no ``except Exception`` catches."""
+
+    def __str__(self) -> str:
+        raise SystemExit(4)
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_an_error_whose_text_ends_the_process(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, within: bool
+) -> None:
+    error: BaseException = Stubborn()
+    if within:
+        error = ValueError("broken")
+        error.__cause__ = Stubborn()
+    monkeypatch.setitem(ERRORS, "stubborn", error)
+    outcome = bench.run(throw, {"what": "stubborn"})
+    assert outcome.kind == "retried"
+    assert outcome.message == (
+        "broken" if within else "(its message is not available: str() raised SystemExit)"
+    )
+    assert "Stubborn" in outcome.traceback
+
+
 def test_the_last_attempt_fails_for_good(bench: Bench) -> None:
     handle = bench.enqueue(throw, {"what": "plain"}, max_attempts=1)
     outcome = Hand().run()
