@@ -18,10 +18,11 @@ from .database import has_job_table, job_databases
 from .definitions import ids
 from .errors import DatabaseUnavailable, JobNotFound
 from .models import JobRecord
-from .states import STATE_OF_RQ_STATUS, JobState
+from .states import JobState
 
 logger = logging.getLogger("wellos_jobs")
 
+_IN_TOTAL = ("waiting", "active", "completed", "failed", "delayed")
 _MAX_RQ_ID = 180
 """Characters of a plain RQ job's id that its column holds."""
 
@@ -140,30 +141,39 @@ def queue_metrics(queue: str) -> dict[str, Any]:
 def metrics(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the metrics by queue: one round trip for each Redis and one query.
 
-    waiting, active, delayed and oldest_wait are read from Redis, completed and failed are counted
-    in the kept rows. Our blocked jobs exist only in rows, those of plain RQ only in Redis. Raises
+    See ``queue_counts``; completed and failed are counted in the kept rows. Raises redis-py's
+    errors.
+    """
+    found = queue_counts(names, (JobState.COMPLETED, JobState.FAILED))
+    return {
+        name: {"name": name, "total": sum(counts[state] for state in _IN_TOTAL), **counts}
+        for name, counts in found.items()
+    }
+
+
+def queue_counts(
+    names: Sequence[str], kept_states: Sequence[JobState] = ()
+) -> dict[str, dict[str, Any]]:
+    """Return the current counts by queue: one round trip for each Redis and one query.
+
+    Keys: waiting, active, delayed, blocked, oldest_wait, paused, and the kept rows of each of
+    ``kept_states``. Our blocked jobs exist only in rows, those of plain RQ only in Redis. Raises
     redis-py's errors.
     """
     live = queues.all_counts(names)
-    kept = _count_rows(names, (JobState.COMPLETED, JobState.FAILED, JobState.BLOCKED))
-
-    found: dict[str, dict[str, Any]] = {}
-    for name, now in live.items():
-        completed = kept.get((name, JobState.COMPLETED.value), 0)
-        failed = kept.get((name, JobState.FAILED.value), 0)
-        found[name] = {
-            "name": name,
+    rows = _count_rows(names, (JobState.BLOCKED, *kept_states))
+    return {
+        name: {
             "waiting": now.waiting,
             "active": now.active,
-            "completed": completed,
-            "failed": failed,
             "delayed": now.delayed,
-            "total": now.waiting + now.active + completed + failed + now.delayed,
-            "blocked": now.blocked + kept.get((name, JobState.BLOCKED.value), 0),
+            "blocked": now.blocked + rows.get((name, JobState.BLOCKED.value), 0),
             "oldest_wait": now.oldest_wait,
             "paused": now.paused,
+            **{state.value: rows.get((name, state.value), 0) for state in kept_states},
         }
-    return found
+        for name, now in live.items()
+    }
 
 
 def all_queue_metrics() -> list[dict[str, Any]]:
@@ -199,12 +209,11 @@ def _from_row(record: JobRecord) -> dict[str, Any]:
 def _from_hash(record: JobRecord, values: Sequence[bytes | str | None]) -> dict[str, Any]:
     """Return the values that are newer in Redis; none if it lacks the job or has an earlier run."""
     found = job_hash.decode(FIELDS, values)
-    if not found[job_hash.STATUS] or int(found[job_hash.GENERATION] or 0) < record.replays:
+    state = job_hash.state(found, record.replays)
+    if state is None:
         return {}
-    if found[job_hash.STATUS] not in STATE_OF_RQ_STATUS:
-        raise ValueError(f"its status is {found['status']!r}")
 
-    live: dict[str, Any] = {"state": STATE_OF_RQ_STATUS[found[job_hash.STATUS]].value}
+    live: dict[str, Any] = {"state": state.value}
     if not record.is_foreign:
         # A field that our hash lacks is empty by now, such as the error of an earlier attempt.
         live |= {"progress": 0, "progress_message": "", "error": "", "result": None}

@@ -10,8 +10,9 @@ import redis
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
+from rq import Queue
 
-from wellos_jobs import conf
+from wellos_jobs import broker, conf, status
 from wellos_jobs.admin.ui import charts
 from wellos_jobs.broker import keys, queues
 from wellos_jobs.models import AuditEntry, HourStatistic, JobRecord, JobStatistic
@@ -73,6 +74,17 @@ def test_queues_without_workers_are_reported(root: Client) -> None:
     assert "workers email : " in text(root.get(QUEUES))
 
 
+def test_blocked_jobs_are_counted_on_cards_and_in_the_sums(root: Client) -> None:
+    first = jobs.noop.using(queue="email").enqueue()
+    jobs.noop.using(queue="email", depends_on=[first]).enqueue_bulk([{}] * 3)
+    plain = Queue("email", connection=broker.client("email"))
+    plain.enqueue("time.time", depends_on=plain.enqueue("time.time"))
+
+    card = next(card for card in queue_overview.cards() if card.name == "email")
+    assert card.blocked == 4 == status.queue_metrics("email")["blocked"]
+    assert "Blocked 4" in " ".join(text(root.get(QUEUES)).split())
+
+
 def test_throughput_and_the_last_day() -> None:
     now = timezone.now().replace(second=0, microsecond=0)
     ages = (0, 59, 60, 23 * 60, 25 * 60)
@@ -96,7 +108,7 @@ def test_throughput_and_the_last_day() -> None:
     assert len(card.throughput) == queue_overview.MINUTES
 
 
-@pytest.mark.parametrize(("form", "queries"), [("cards", 4), ("table", 3)])
+@pytest.mark.parametrize(("form", "queries"), [("cards", 5), ("table", 4)])
 def test_queries_are_constant(
     root: Client,
     django_assert_num_queries: Any,
@@ -116,7 +128,7 @@ def test_queries_are_constant(
         with (
             round_trips.counting() as trips,
             django_assert_num_queries(queries),
-        ):  # session, user, statistics
+        ):  # session, user, blocked jobs, statistics
             root.get(url)
         assert len(trips) == 4  # two for the cards, two for the health
 

@@ -132,6 +132,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
         "models",
         "states",
+        "status",
         "version",
     },
     "operations": {

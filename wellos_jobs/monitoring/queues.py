@@ -1,4 +1,4 @@
-"""Queue cards: the state of each queue in Redis, and its counts of the last day. Read-only."""
+"""Queue cards: the current state of each queue, and its counts of the last day. Read-only."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any
 from django.db.models import Sum
 from django.utils import timezone
 
-from .. import broker, conf
-from ..broker import keys, queues
-from ..broker.queues import Counts
+from .. import broker, conf, status
+from ..broker import keys
 from ..models import HourStatistic, JobStatistic
 
 MINUTES = 60
@@ -22,7 +21,7 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class QueueCard:
-    """One queue. Values from Redis are None when it cannot be reached; ``problem`` then says why.
+    """One queue. Current values are None if Redis cannot be reached; ``problem`` then says why.
 
     ``oldest_wait`` is in seconds, and None when nothing waits. ``completed`` and ``failed`` count
     runs of the last 24 hours, ``throughput`` completed runs minute by minute.
@@ -34,7 +33,7 @@ class QueueCard:
     delayed: int | None = None
     blocked: int | None = None
     oldest_wait: float | None = None
-    is_paused: bool = False
+    paused: bool = False
     workers: int | None = None
     has_backlog: bool = False
     completed: int = 0
@@ -44,9 +43,10 @@ class QueueCard:
 
 
 def cards(*, with_throughput: bool = True) -> list[QueueCard]:
-    """Return every queue in the order of ``RQ_QUEUES``: two queries, and two round trips per Redis.
+    """Return every queue in the order of ``RQ_QUEUES``.
 
-    Without the throughput, which is thousands of rows for many queues, it is one query.
+    For each Redis it takes two round trips and one query. One query more reads the last day, and
+    one the throughput, which is thousands of rows for many queues.
     """
     now = timezone.now()
     live: dict[str, dict[str, Any]] = {}
@@ -68,9 +68,9 @@ def cards(*, with_throughput: bool = True) -> list[QueueCard]:
 
 
 def _live(source: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return what one Redis knows of its queues, as arguments of QueueCard."""
+    """Return the current values of the queues on one Redis, as arguments of QueueCard."""
     try:
-        counts = queues.all_counts(names)
+        counts = status.queue_counts(names)
         with broker.source_client(source, "call").pipeline(transaction=False) as pipeline:
             pipeline.hkeys(keys.BACKLOG)
             for name in names:
@@ -83,22 +83,11 @@ def _live(source: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     workers_of = dict(zip(names, workers, strict=True))
     return {
         name: {
-            **_counts(counts[name]),
+            **counts[name],
             "workers": workers_of[name],
             "has_backlog": name in with_backlog,
         }
         for name in names
-    }
-
-
-def _counts(now: Counts) -> dict[str, Any]:
-    return {
-        "waiting": now.waiting,
-        "active": now.active,
-        "delayed": now.delayed,
-        "blocked": now.blocked,
-        "oldest_wait": now.oldest_wait,
-        "is_paused": now.paused,
     }
 
 

@@ -129,7 +129,7 @@ class QueueCards:
                 quote(queue.name, safe=""),
                 queue.name,
             )
-        paused = display.badge("delayed", _("paused")) if queue.is_paused else ""
+        paused = display.badge("delayed", _("paused")) if queue.paused else ""
         built_up = display.badge("overdue", _("backlog")) if queue.has_backlog else ""
         return format_html("{} {}{}", name, paused, built_up)
 
@@ -167,7 +167,7 @@ class QueueCards:
         if not self._buttons:
             return ""
 
-        verbs = ("resume" if queue.is_paused else "pause", "empty")
+        verbs = ("resume" if queue.paused else "pause", "empty")
         buttons = ((self._buttons[verb],) for verb in verbs if verb in self._buttons)
         return format_html(
             '<form method="post" class="wj-buttons">'
