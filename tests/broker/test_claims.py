@@ -519,7 +519,7 @@ def test_a_delayed_job_is_canceled(push: Push, redis_client: redis.Redis) -> Non
     [handle] = push("x", delay=60)
     assert handle.cancel()
     assert not redis_client.exists(keys.DUE, keys.scheduled("default"))
-    assert handle.cancel()  # as before: it is canceled
+    assert not handle.cancel()  # it is final
 
 
 def test_a_running_job_is_marked_and_its_supervisor_notified(

@@ -12,7 +12,7 @@ import redis
 
 from wellos_jobs import JobHandle, JobState, operations
 from wellos_jobs.broker import keys
-from wellos_jobs.broker.claims import rescue
+from wellos_jobs.broker.claims import Outcome, rescue
 from wellos_jobs.definitions import ids
 from wellos_jobs.enqueueing import control
 from wellos_jobs.enqueueing.push import push
@@ -185,6 +185,39 @@ def test_after_a_replay_the_handle_shows_the_new_run(commit: Commit) -> None:
     with commit():
         operations.retry(handle.record(), reason="mended")
     assert (handle.state, handle.error) == (JobState.WAITING, "")
+
+
+def test_between_the_commit_of_a_replay_and_its_push_the_row_counts(commit: Commit) -> None:
+    """Redis still has the failed run."""
+    with commit():
+        handle = fail.enqueue("no luck")
+    Hand().run()
+    Books().fold()
+    assert handle.state is JobState.FAILED and handle.wait(0)
+
+    operations.retry(handle.record(), reason="fixed")  # committed, but not pushed yet
+    assert (handle.state, handle.error, handle.wait(0)) == (JobState.WAITING, "", False)
+    assert "failed" not in handle.explain()
+
+
+def test_a_failed_job_without_a_row_is_failed(commit: Commit) -> None:
+    with commit():
+        handle = fail.enqueue("no luck")
+    Hand().run()
+    JobRecord.objects.all().delete()
+    assert (handle.state, handle.error) == (JobState.FAILED, "no luck")
+
+
+def test_canceling_twice_is_true_once(commit: Commit) -> None:
+    with commit():
+        waiting, running = noop.enqueue(), noop.enqueue()
+    hand = Hand()
+    assert (waiting.cancel(), waiting.cancel()) == (True, False)
+    claim = hand.take()
+    assert (running.cancel(), running.cancel()) == (True, True)  # not final until it has stopped
+    hand.settle(claim, Outcome("canceled"))
+    Books().fold()
+    assert (waiting.cancel(), running.cancel()) == (False, False)
 
 
 def test_canceling_the_replay_of_a_job_leaves_nothing_in_the_failed_registry(

@@ -221,6 +221,17 @@ def test_the_old_job_has_ended_but_is_not_folded_yet() -> None:
     assert not Replacement.objects.exists()
 
 
+def test_the_old_job_is_replayed_but_not_pushed_yet(books: Books, no_notices: None) -> None:
+    """Redis still has the failed run, but the replay is open and has the key."""
+    first = change("a")
+    hand = Hand()
+    hand.settle(hand.take(), Outcome("failed", message="no luck"))
+    books.fold()
+    JobRecord.objects.filter(pk=first.id).update(state="waiting", replays=1)
+    change("b")
+    assert states() == {"a": "canceled", "b": "waiting"}
+
+
 def test_a_key_is_freed_and_taken_again(books: Books) -> None:
     first = change("a")
     assert change("") is None

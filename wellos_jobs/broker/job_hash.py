@@ -6,9 +6,10 @@ compares the two. The hash of a new job is written by ``enqueueing.push``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..states import STATE_OF_RQ_STATUS, JobState
 from . import keys
 from .connection import Client, text
 
@@ -54,6 +55,23 @@ PROGRESS = "w:progress"
 MESSAGE = "w:message"
 RESULT = "w:result"
 ERROR = "w:error"
+
+
+def state(found: Mapping[str, str], replays: int = 0) -> JobState | None:
+    """Return the state by the STATUS and GENERATION of a hash; None if it says nothing of the job.
+
+    That is when there is no hash, or it is from before a replay whose push is still to come:
+    ``replays`` is that of the row.
+
+    Raises:
+        ValueError: the status is unknown.
+    """
+    status = found[STATUS]
+    if not status or int(found[GENERATION] or 0) < replays:
+        return None
+    if status not in STATE_OF_RQ_STATUS:
+        raise ValueError(f"its status is {status!r}")
+    return STATE_OF_RQ_STATUS[status]
 
 
 def read(connection: Client, job_id: object, fields: Sequence[str]) -> dict[str, str]:

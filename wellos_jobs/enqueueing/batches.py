@@ -149,10 +149,7 @@ class Batch:
         was done already.
         """
         self._cancel_on_success()
-        canceled = sum(
-            control.cancel(record) != "final"
-            for record in self._jobs().exclude(state__in=FINAL_STATES)
-        )
+        canceled = control.cancel_open(self._jobs().exclude(state__in=FINAL_STATES))
         self.close()
         return canceled
 

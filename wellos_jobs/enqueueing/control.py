@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,8 @@ from .push import announce
 if TYPE_CHECKING:
     from ..models import JobRecord
 
-Canceled = Literal["canceled", "stopping", "final"]
+Canceled = Literal["canceled", "stopping", "already", "final"]
+"""What a cancellation did: nothing if the job is canceled "already" or "final"."""
 
 
 def cancel(record: JobRecord, detail: dict[str, Any] | None = None) -> Canceled:
@@ -22,7 +24,7 @@ def cancel(record: JobRecord, detail: dict[str, Any] | None = None) -> Canceled:
     it has ended, nothing is done: Redis has forgotten it since.
     """
     if not record.is_foreign and JobState(record.state).is_final:
-        return "canceled" if record.state == JobState.CANCELED else "final"
+        return "already" if record.state == JobState.CANCELED else "final"
 
     answer = broker.run(
         broker.client(record.queue),
@@ -39,6 +41,11 @@ def cancel(record: JobRecord, detail: dict[str, Any] | None = None) -> Canceled:
     if outcome == "canceled":
         announce([record], EventName.CANCELED, datetime.now(UTC))
     return outcome
+
+
+def cancel_open(records: Iterable[JobRecord]) -> int:
+    """Cancel jobs in any state; return how many of them were not final."""
+    return sum(cancel(record) in {"canceled", "stopping"} for record in records)
 
 
 def promote(record: JobRecord) -> bool:

@@ -137,7 +137,7 @@ class FlowHandle:
         """
         rows = self._rows().exclude(state__in=FINAL_STATES)
         open_jobs = sorted(rows, key=lambda record: record.state != JobState.BLOCKED)
-        return sum(control.cancel(record) != "final" for record in open_jobs)
+        return control.cancel_open(open_jobs)
 
     def _rows(self) -> Any:
         from ..models import JobRecord

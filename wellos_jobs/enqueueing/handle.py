@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import broker, payload
 from ..broker import job_hash
 from ..errors import JobNotFound
 from ..processes.backoff import Backoff
-from ..states import STATE_OF_RQ_STATUS, JobState
+from ..states import JobState
 from . import control
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _FIELDS = (
     job_hash.STATUS,
+    job_hash.GENERATION,
     job_hash.PROGRESS,
     job_hash.MESSAGE,
     job_hash.RESULT,
@@ -129,26 +131,43 @@ class JobHandle:
 
     def cancel(self) -> bool:
         """Cancel the job, also while it runs; tell whether it was not final yet."""
-        return control.cancel(self.record()) != "final"
+        return control.cancel_open([self.record()]) == 1
 
     def _in_redis(self) -> dict[str, Any] | None:
         try:
             found = job_hash.read(broker.client(self.queue), self.id, _FIELDS)
         except broker.Unavailable:
             return None
-        status = found[job_hash.STATUS]
-        if not status:
+        state = self.state_in_hash(found)
+        if state is None:
             return None
 
         result = found[job_hash.RESULT]
         return {
-            "state": STATE_OF_RQ_STATUS.get(status, JobState.WAITING),
+            "state": state,
             "progress": int(found[job_hash.PROGRESS] or 0),
             "progress_message": found[job_hash.MESSAGE],
             "result": payload.decode_result(json.loads(result)) if result else None,
             "error": found[job_hash.ERROR],
             "attempts": int(found[job_hash.ATTEMPT] or 0),
         }
+
+    def state_in_hash(self, found: Mapping[str, str]) -> JobState | None:
+        """Return the state by the STATUS and GENERATION of the hash; None if the row knows better.
+
+        Only a failed job can have been replayed since: for other states the row is not read.
+        """
+        try:
+            state = job_hash.state(found)
+        except ValueError:
+            return None
+        return state if state is not JobState.FAILED else job_hash.state(found, self._replays())
+
+    def _replays(self) -> int:
+        from ..models import JobRecord
+
+        rows = JobRecord.objects.using(self.database).filter(pk=self.id)
+        return rows.values_list("replays", flat=True).first() or 0
 
     def _in_row(self) -> dict[str, Any]:
         record = self.record()

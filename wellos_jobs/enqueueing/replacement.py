@@ -18,9 +18,9 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from .. import broker
-from ..broker import keys
+from ..broker import job_hash, keys
 from ..database import run_on_commit, update_many
-from ..states import OPEN_STATES, STATE_OF_RQ_STATUS, JobState
+from ..states import OPEN_STATES, JobState
 from . import control
 from .context import current_job
 
@@ -142,16 +142,19 @@ def _open_holders(claims: Iterable[UniqueClaim], database: str) -> dict[uuid.UUI
 
 
 def _update_states(queue: str, records: Sequence[JobRecord]) -> None:
-    """Set the states from Redis; if it is down, those of the rows count."""
+    """Set the states from Redis; those of the rows count if it is down, or does not have a job."""
+    fields = (job_hash.STATUS, job_hash.GENERATION)
     try:
         with broker.client(queue).pipeline(transaction=False) as pipeline:
             for record in records:
-                pipeline.hget(keys.job(record.pk), "status")
-            answers = list(map(broker.text, pipeline.execute()))
+                pipeline.hmget(keys.job(record.pk), fields)
+            answers = pipeline.execute()
     except broker.Unavailable:
         return
-    for record, status in zip(records, answers, strict=True):
-        record.state = STATE_OF_RQ_STATUS.get(status, JobState(record.state))
+
+    for record, values in zip(records, answers, strict=True):
+        found = job_hash.decode(fields, values)
+        record.state = job_hash.state(found, record.replays) or record.state
 
 
 def _is_same(earlier: JobRecord, record: JobRecord) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,13 +14,14 @@ from django.utils.translation import ngettext
 
 from .. import broker
 from ..broker import job_hash, keys
-from ..states import FINAL_STATES, STATE_OF_RQ_STATUS, JobState, Priority
+from ..states import FINAL_STATES, JobState, Priority
 
 if TYPE_CHECKING:
     from ..models import JobRecord
 
 _FIELDS = (
     job_hash.STATUS,
+    job_hash.GENERATION,
     job_hash.QUEUE,
     job_hash.PRIORITY,
     job_hash.PARKED_AT,
@@ -41,6 +43,9 @@ class Handle(Protocol):
     def record(self) -> JobRecord:
         """Return the row."""
 
+    def state_in_hash(self, found: Mapping[str, str]) -> JobState | None:
+        """Return the state by the hash; None if the row knows better."""
+
 
 def explain(handle: Handle) -> str:
     """Return in a sentence or two what a job is waiting for, or how it ended.
@@ -54,10 +59,9 @@ def explain(handle: Handle) -> str:
     except broker.Unavailable:
         return _("Redis cannot be reached: the job waits for it.")
 
-    if not found[job_hash.STATUS]:
+    state = handle.state_in_hash(found)
+    if state is None:
         return _from_row(handle)
-
-    state = STATE_OF_RQ_STATUS.get(found[job_hash.STATUS], JobState.WAITING)
     if state in FINAL_STATES:
         return _ended(state)
     if state is JobState.ACTIVE:

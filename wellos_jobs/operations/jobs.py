@@ -88,7 +88,8 @@ def cancel(
             raise InvalidOperation(
                 _("%(job)s cannot be canceled: it has just ended") % {"job": record}
             )
-    return answer
+    # "already": an earlier call cancelled it, whose answer or audit entry may have been lost.
+    return "stopping" if answer == "stopping" else "canceled"
 
 
 def promote(

@@ -2,7 +2,8 @@
 -- nothing.
 -- queue, name ('' for a foreign job), database and generation are for the tombstone; detail is the
 -- JSON of the event.
--- Returns canceled, stopping (it runs; its supervisor was told to stop it) or final.
+-- Returns canceled, stopping (it runs; its supervisor was told to stop it), already (it was
+-- canceled before) or final.
 -- Includes: bell, lanes, limits, lifecycle
 
 local call = arguments({'time', 'job_id', 'queue', 'name', 'database', 'generation', 'detail'})
@@ -42,7 +43,7 @@ elseif h.status == 'scheduled' then
 elseif h.status == 'deferred' then
   redis.call('ZREM', rq_key('deferred', h.queue), id)
 elseif h.status == 'canceled' then
-  return 'canceled'
+  return 'already'
 else
   return 'final'
 end
