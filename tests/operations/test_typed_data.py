@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -189,6 +190,14 @@ def test_a_dict_that_looks_like_a_token_is_plain_data(root: Client) -> None:
     job = jobs.echo.enqueue(value={"$encrypted": "a text"})
     handle = operations.enqueue_copy(job.record())
     assert payload.decode(handle.record().data) == {"value": {"$encrypted": "a text"}}
+
+
+def test_a_token_in_a_subclass_of_dict_is_plain_data(token: str, decrypted: list[str]) -> None:
+    data = {"value": OrderedDict({"$encrypted": token})}
+    row = Schedule.objects.create(name="a", job_name="test-echo", data=data, cron="@daily")
+    copy = operations.enqueue_copy(jobs.echo.enqueue(value=1).record(), data)
+    assert row.data == copy.record().data == {"value": {"$dict": {"$encrypted": token}}}
+    assert decrypted == []
 
 
 def test_kept_values_are_carried_over_without_decrypting(

@@ -6,6 +6,7 @@ Each writes an ``AuditEntry`` in the same transaction. The caller checks permiss
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -37,8 +38,18 @@ def changed_names(stored: Mapping[str, Any], edited: Mapping[str, Any]) -> list[
     Values that are still ``MASK`` are unchanged.
     """
     before = editable(stored)
-    names = [name for name, value in edited.items() if name not in before or before[name] != value]
+    names = [
+        name
+        for name, value in edited.items()
+        if name not in before or not same_json(before[name], value)
+    ]
     return sorted([*names, *(name for name in before if name not in edited)])
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Tell whether two values are the same as JSON, where 1, 1.0 and true differ."""
+    texts = [json.dumps(value, sort_keys=True, default=str) for value in (one, other)]
+    return texts[0] == texts[1]
 
 
 def merged(

@@ -113,7 +113,7 @@ def decode(data: Any, *, keep_sealed: bool = False) -> dict[str, Any]:
 
 def is_sealed(value: Any) -> bool:
     """Tell whether a stored argument is encrypted."""
-    return isinstance(value, dict) and set(value) == {tags.ENCRYPTED}
+    return type(value) is dict and value.keys() == {tags.ENCRYPTED}
 
 
 def unseal(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -314,7 +314,7 @@ def limited_to_organizations(form: Any, request: HttpRequest) -> Any:
             self.cleaned_data.get(name, value)
             for name, value in zip(_WORK, _work_of(self.instance), strict=True)
         )
-        if after[0] and after != before and not may_start(request, after[0]):
+        if after[0] and not edits.same_json(after, before) and not may_start(request, after[0]):
             self.add_error(
                 None,
                 gettext("You may not schedule “%(name)s” with other data.") % {"name": after[0]},
