@@ -4,8 +4,10 @@ All carry ``job_id`` (text), ``name``, ``queue``, ``attempt`` and ``at`` (aware 
 sent with ``send_robust``: exceptions of receivers are logged and have no other effect.
 
 ``job_enqueued`` is sent by the process that pushes the job, the others by the worker, or the
-process that rescued the job, after Redis has stored the transition. ``dead_letter_created``
-(``dead_letter``) is sent by the ledger after its commit, ``queue_backlog`` (``queue``, ``waiting``,
+process that rescued the job, after Redis has stored the transition. A blocked job that ends because
+another one failed, or its batch did, never comes to Redis: ``job_canceled`` or ``job_failed`` is
+sent after the commit of its end, mostly by the ledger. ``dead_letter_created`` (``dead_letter``) is
+sent after the commit of the dead letter, by the same, ``queue_backlog`` (``queue``, ``waiting``,
 ``oldest_wait``, ``cleared``) by the maintenance process when a backlog builds up (``cleared`` is
 false), and again when it has cleared.
 

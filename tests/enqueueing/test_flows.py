@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from django.db import connections, transaction
+from django.dispatch import Signal
 from django.utils import timezone
 
-from wellos_jobs import Flow, JobHandle, errors, operations
+from wellos_jobs import Flow, JobHandle, errors, operations, signals
 from wellos_jobs.broker import queues
 from wellos_jobs.enqueueing import control, dependencies
 from wellos_jobs.enqueueing.flows import FlowHandle
@@ -20,11 +21,12 @@ from wellos_jobs.models import AuditEntry, DeadLetter, JobDependency, JobRecord
 from wellos_jobs.states import DeadLetterStatus
 
 from ..jobs import add, echo, fail, noop, scripted
-from ..support.engine import Books, Hand, work
+from ..support.engine import Books, Hand, listening, work
 from ..support.guarded_jobs import needs
 from ..support.processes import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_notices")]
+ENDINGS = {"cancel": signals.job_canceled, "fail": signals.job_failed}
 
 
 def run_all(books: Books) -> None:
@@ -190,6 +192,44 @@ def test_the_dead_letter_of_a_job_that_never_ran_has_its_organization(books: Boo
     noted = AuditEntry.objects.filter(action="failed", target_type="job")
     assert {entry.target_id for entry in noted} == {str(handle) for handle in flow.handles}
     assert {entry.detail["error"] for entry in noted} == {"broken", dependencies.NEEDED_FAILED}
+
+
+@pytest.mark.parametrize(("policy", "signal"), ENDINGS.items(), ids=ENDINGS)
+def test_the_signals_of_jobs_that_end_without_having_run(
+    books: Books, policy: str, signal: Signal
+) -> None:
+    flow = failing(on_failure=policy).enqueue()
+    work()
+    with listening(signal) as heard, listening(signals.dead_letter_created) as buried:
+        books.fold()
+
+    ended = [handle.id for handle in flow.handles[1:]]
+    assert [(one["job_id"], one["name"], one["attempt"]) for one in heard] == [
+        (str(job_id), "test-noop", 0) for job_id in ended
+    ]
+    dead = [one["dead_letter"].job_id for one in buried]
+    assert sorted(dead) == sorted([flow.handles[0].id, *(ended if policy == "fail" else ())])
+
+
+def test_no_signals_of_jobs_whose_end_was_rolled_back(books: Books) -> None:
+    flow = failing(on_failure="fail").enqueue()
+    JobRecord.objects.filter(pk=flow.handles[0].id).update(state="failed")
+    with listening(signals.job_failed) as heard, transaction.atomic():
+        dependencies.release([flow.handles[0].id], "default")
+        assert states(*flow.handles) == ["failed"] * 3
+        transaction.set_rollback(True)
+    assert heard == []
+
+
+def test_many_dependents_end_in_few_queries(
+    books: Books, django_assert_max_num_queries: Any
+) -> None:
+    first = noop.enqueue()
+    noop.using(depends_on=[first]).enqueue_bulk([{}] * 50)
+    JobRecord.objects.filter(pk=first.id).update(state="failed")
+    with django_assert_max_num_queries(12), transaction.atomic():
+        dependencies.release([first.id], "default")
+    assert JobRecord.objects.filter(state="canceled").count() == 50
 
 
 def test_failure_with_on_failure_run(books: Books) -> None:

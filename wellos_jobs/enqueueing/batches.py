@@ -161,10 +161,12 @@ class Batch:
             rows = Row.objects.using(self.database).select_for_update().filter(pk=self.id)
             row = rows.exclude(state=BatchState.DONE).first()
             callback = row.on_success_id if row is not None else None
-            if callback is not None and dependencies.end(
-                callback, JobState.CANCELED, CALLED_OFF, self.database
-            ):
-                dependencies.release([callback], self.database)
+            if callback is None:
+                return
+
+            ended = dependencies.end([callback], JobState.CANCELED, CALLED_OFF, self.database)
+            if ended:
+                dependencies.release(ended, self.database)
 
     @property
     def progress(self) -> dict[str, int]:

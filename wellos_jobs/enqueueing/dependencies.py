@@ -11,6 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,11 +19,20 @@ from django.db import connections, transaction
 from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 
+from .. import signals
 from ..database import run_on_commit
 from ..errors import BadOption
-from ..states import FINAL_STATES, OPEN_STATES, BatchState, FailureReason, JobState, OnFailure
+from ..states import (
+    FINAL_STATES,
+    OPEN_STATES,
+    BatchState,
+    EventName,
+    FailureReason,
+    JobState,
+    OnFailure,
+)
 from . import cycles
-from .push import push_records
+from .push import announce, push_records
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -155,8 +165,8 @@ def finish_batches(
                 continue
             if runs:
                 ready += unblock(JobRecord.objects.using(database).filter(pk=callback), database)
-            elif end(callback, JobState.CANCELED, NOT_CLEAN, database):
-                ended.add(callback)
+            else:
+                ended |= end([callback], JobState.CANCELED, NOT_CLEAN, database)
     return ready, ended
 
 
@@ -239,10 +249,9 @@ def _release_dependents(
         if free:
             ready += unblock(JobRecord.objects.using(database).filter(pk__in=free), database)
 
-        for job_id, verdict in verdicts.items():
-            over = verdict in FINAL_STATES
-            if over and end(job_id, JobState(str(verdict)), NEEDED_FAILED, database):
-                ended_too.add(job_id)
+        for state in (JobState.CANCELED, JobState.FAILED):
+            over = [job_id for job_id, verdict in verdicts.items() if verdict == state]
+            ended_too |= end(over, state, NEEDED_FAILED, database)
     return ready, ended_too
 
 
@@ -269,35 +278,45 @@ def _verdict(states: Sequence[str], on_failure: str) -> JobState | None:
     return JobState.WAITING if all(JobState(state).is_final for state in states) else None
 
 
-def end(job_id: uuid.UUID, state: JobState, why: str, database: str) -> bool:
-    """End a blocked job that never ran; tell whether it was blocked.
+def end(job_ids: Collection[uuid.UUID], state: JobState, why: str, database: str) -> set[uuid.UUID]:
+    """Cancel or fail blocked jobs that never ran; return the ids of those that were blocked.
 
-    A failed one gets its dead letter.
+    Failed ones get their dead letters. Call it inside a transaction: its commit sends the signals.
     """
     from ..models import JobRecord
 
-    rows = JobRecord.objects.using(database).filter(pk=job_id, state=JobState.BLOCKED)
+    rows = JobRecord.objects.using(database).filter(pk__in=job_ids, state=JobState.BLOCKED)
+    needed = ("name", "queue", "organization_id", "attempts")
+    blocked = list(rows.only(*needed).order_by("pk").select_for_update()) if job_ids else []
     now = timezone.now()
-    if not rows.update(state=state, finished_at=now, error=why):
-        return False
+    if not blocked or not rows.update(state=state, finished_at=now, error=why):
+        return set()
+
+    event = EventName.FAILED if state == JobState.FAILED else EventName.CANCELED
+    run_on_commit(database, announce, blocked, event, now)
     if state == JobState.FAILED:
-        _bury(JobRecord.objects.using(database).get(pk=job_id), why, now)
-    return True
+        for record in blocked:
+            _bury(record, why, now, database)
+    return {record.pk for record in blocked}
 
 
-def _bury(record: JobRecord, why: str, now: datetime) -> None:
+def _bury(record: JobRecord, why: str, now: datetime, database: str) -> None:
     """Make the dead letter and the audit entry of a job that failed without having run."""
     from ..models.dead_letter import bury
 
-    for row in bury(
+    dead_letter, entry = bury(
         record,
         reason=FailureReason.NOT_RETRYABLE,
         error_class=NEEDED_JOB_FAILED,
         message=why,
         attempts=0,
         failed_at=now,
-    ):
-        row.save(using=record._state.db)
+    )
+    dead_letter.save(using=database)
+    entry.save(using=database)
+    run_on_commit(
+        database, partial(signals.send, signals.dead_letter_created, dead_letter=dead_letter)
+    )
 
 
 def _has_open_job(batch: Batch, database: str) -> bool:
