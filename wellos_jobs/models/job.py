@@ -8,13 +8,20 @@ from typing import ClassVar
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from ..definitions import ids
 from ..definitions.unique import Unique
 from ..states import AttemptOutcome, JobState, OnFailure, Priority
 from .fields import ExactCharField, user_key
 
-PRIORITIES = [(int(priority), priority.name.lower()) for priority in Priority]
+PRIORITIES = [
+    (int(Priority.CRITICAL), pgettext_lazy("priority", "critical")),
+    (int(Priority.HIGH), pgettext_lazy("priority", "high")),
+    (int(Priority.NORMAL), pgettext_lazy("priority", "normal")),
+    (int(Priority.LOW), pgettext_lazy("priority", "low")),
+    (int(Priority.BULK), pgettext_lazy("priority", "bulk")),
+]
 
 
 class JobRecord(models.Model):
