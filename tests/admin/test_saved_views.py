@@ -128,6 +128,38 @@ def test_saving_a_view_needs_the_view_permission() -> None:
     assert Client().post(f"{JOBS}views/").status_code == 302
 
 
+ORGANIZATIONS = {"ann": ["acme"], "bob": ["acme", "globex"], "eve": ["globex"], "kim": ["acme"]}
+
+
+def organizations_of(user: Any) -> list[str] | None:
+    """An ``ADMIN_ORGANIZATIONS``; zoe, who is not named, sees all."""
+    return ORGANIZATIONS.get(user.username)
+
+
+def test_shared_views_do_not_cross_the_border_of_organizations(root: Client, settings: Any) -> None:
+    settings.WELLOS_JOBS = {
+        **settings.WELLOS_JOBS,
+        "ADMIN_ORGANIZATIONS": f"{__name__}.organizations_of",
+    }
+    clients = {name: staff(name, "view_jobrecord") for name in (*ORGANIZATIONS, "zoe")}
+    for name, client in clients.items():
+        keep(client, f"of-{name}", "queue=email", shared="on")
+
+    shown = {
+        "ann": {"ann", "kim", "zoe"},
+        "bob": {"ann", "bob", "eve", "kim", "zoe"},
+        "eve": {"eve", "zoe"},
+        "zoe": {*ORGANIZATIONS, "zoe"},
+    }
+    for name, expected in shown.items():
+        page = text(clients[name].get(JOBS))
+        assert {other for other in clients if f"of-{other}" in page} == expected, name
+    assert "of-ann" in text(root.get(JOBS))
+
+    User.objects.filter(username="kim").update(is_active=False)
+    assert "of-kim" not in text(clients["ann"].get(JOBS))
+
+
 @pytest.mark.browser
 def test_a_view_in_the_browser(page: Any) -> None:
     made(2, state=JobState.FAILED, error="away")

@@ -899,7 +899,7 @@ def test_viewers_have_no_buttons() -> None:
     report = schedules.schedule_organization_reports(
         "acme", "0 7 * * 1", recipients=["a@acme.example"]
     )
-    viewer = browser("view_schedule", "view_organizationreportschedule")
+    viewer = browser("view_schedule", "view_organizationreportschedule", "view_payload")
     for page in (operation_url(row), operation_url(report), LIST, REPORTS):
         content = viewer.get(page).content.decode()
         assert not re.search(r'name="(action|_save)"|deletelink|addlink"', content), page

@@ -16,6 +16,8 @@ from .. import broker
 from ..enqueueing.handle import JobHandle
 from ..errors import InvalidOperation, RedisUnavailable
 from ..models import AuditEntry, JobRecord
+from ..payload.values import storable
+from .texts import cleaned
 
 Answer = TypeVar("Answer")
 CHUNK = 200
@@ -31,19 +33,28 @@ class Actor:
     reason: str
     address: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", cleaned(self.reason))
+        object.__setattr__(self, "address", cleaned(self.address, 64))
+
+    @property
+    def name(self) -> str:
+        """The username, as the audit log stores it; '' for a script."""
+        is_known = self.by is not None and self.by.pk is not None
+        return cleaned(self.by.get_username(), 150) if is_known else ""
+
     def entry(self, action: str, target_type: str, target: object, **detail: Any) -> AuditEntry:
         """Build the unsaved audit entry for one target."""
-        is_known = self.by is not None and self.by.pk is not None
         return AuditEntry(
             at=timezone.now(),
             action=str(action),
-            actor_id=self.by.pk if is_known else None,
-            actor_name=self.by.get_username()[:150] if is_known else "",
-            address=self.address[:64],
+            actor_id=None if self.by is None else self.by.pk,
+            actor_name=self.name,
+            address=self.address,
             target_type=target_type,
-            target_id=str(target),
+            target_id=cleaned(str(target), 180),
             reason=self.reason,
-            detail=detail,
+            detail=storable(detail),
         )
 
     def record(

@@ -95,8 +95,8 @@ def begin(
             query=query,
             options=options,
             actor_id=actor.by.pk,
-            actor_name=actor.by.get_username()[:150],
-            address=actor.address[:64],
+            actor_name=actor.name,
+            address=actor.address,
             reason=actor.reason,
             total=total or 0,
             bound=str(rows.order_by("-pk").values_list("pk", flat=True).first() or ""),
@@ -118,13 +118,14 @@ def stop_bulk_operation(
         InvalidOperation: it has ended already.
     """
     using = str(operation._state.db)
+    actor = Actor(by, reason, address)
     rows = BulkOperation.objects.using(using).filter(
         pk=operation.pk, finished_at=None, stopped_by=""
     )
     with transaction.atomic(using=using):
-        if not rows.update(stopped_by=by.get_username()[:150]):
+        if not rows.update(stopped_by=actor.name):
             raise InvalidOperation(_("The bulk operation has ended already"))
-        Actor(by, reason, address).record(using, AuditAction.STOPPED, "bulk", operation.pk)
+        actor.record(using, AuditAction.STOPPED, "bulk", operation.pk)
 
 
 def stop_bulk_operations(

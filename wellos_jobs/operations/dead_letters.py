@@ -18,6 +18,7 @@ from ..models import AuditEntry, DeadLetter, JobRecord
 from ..states import AuditAction, DeadLetterStatus
 from .audit import Actor, BulkResult, chunks, database_of
 from .replay import close, revive, why_not_retried
+from .texts import cleaned
 
 # --- one dead letter ------------------------------------------------------------------------------
 
@@ -129,7 +130,7 @@ def assign(
     address: str = "",
 ) -> int:
     """Assign open dead letters to a user (None: unassign), with a note; return how many."""
-    actor = Actor(by, reason, address)
+    actor, note = Actor(by, reason, address), cleaned(note)
     name, pk = ("", None) if to is None else (to.get_username(), to.pk)
 
     count = 0

@@ -24,8 +24,9 @@ def pause_queue(queue: str, *, by: Any = None, reason: str = "", address: str = 
     conf.queue(queue)
     using = audit_database()
     with transaction.atomic(using=using):
-        Actor(by, reason, address).record(using, AuditAction.PAUSED, "queue", queue)
-        with_redis(lambda: queues.pause(queue, note=reason))
+        actor = Actor(by, reason, address)
+        actor.record(using, AuditAction.PAUSED, "queue", queue)
+        with_redis(lambda: queues.pause(queue, note=actor.reason))
 
 
 def resume_queue(queue: str, *, by: Any = None, reason: str = "", address: str = "") -> None:

@@ -27,6 +27,7 @@ from django.views.decorators.http import require_POST, require_safe
 from .. import operations, status
 from ..errors import DatabaseUnavailable, InvalidOperation, RedisUnavailable
 from ..models import JobRecord
+from ..operations import texts
 from ..operations.verbs import VERBS
 from . import sse
 from .permissions import address_of, has_permission, is_requester, may_see_job, may_see_payload
@@ -116,11 +117,15 @@ def job_cancel(request: HttpRequest, job_id: str) -> HttpResponse:
     if not may_cancel and not is_requester(request, record):
         return _refused(403, "You may see this job, but not cancel it.")
 
+    reason = request.POST.get("reason", "")
+    if len(reason) > texts.MAX_REASON:
+        return _refused(400, f"Give a reason of at most {texts.MAX_REASON:,} characters.")
+
     try:
         state = operations.cancel(
             record,
             by=request.user,
-            reason=request.POST.get("reason", ""),
+            reason=reason,
             address=address_of(request),
         )
     except InvalidOperation as error:

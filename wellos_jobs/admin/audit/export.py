@@ -20,6 +20,7 @@ from django.utils import timezone
 from ...models import AuditEntry
 from ...monitoring import csv_export
 from ..ui import search_window
+from ..ui.hidden_data import may_see_data, without_data
 
 CHUNK = 2_000
 """Rows held in memory at a time."""
@@ -63,7 +64,9 @@ class AuditExport:
 
         name = f"audit-{timezone.localtime():%Y-%m-%d-%H%M}.csv"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        lines = csv_export.lines(HEADINGS, map(_row, entries.iterator(chunk_size=CHUNK)))
+        found = entries.iterator(chunk_size=CHUNK)
+        shown = found if may_see_data(request) else map(without_data, found)
+        lines = csv_export.lines(HEADINGS, map(_row, shown))
         return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)
 
 

@@ -15,6 +15,7 @@ from ...models import AuditEntry
 from ...states import AuditAction
 from ..ui import display
 from ..ui.field_filter import Field, FieldFilter
+from ..ui.hidden_data import may_see_data, without_data
 from ..ui.read_only import ReadOnlyAdmin, WindowedSearch
 from .export import AuditExport
 
@@ -117,6 +118,12 @@ class AuditEntryAdmin(AuditExport, WindowedSearch, ReadOnlyAdmin):
 
         # The index on targets begins with the type.
         return rows.filter(target_type__in=list(TARGETS), target_id=str(job_id or term))
+
+    def get_object(self, request: HttpRequest, *args: Any, **options: Any) -> AuditEntry | None:
+        entry: AuditEntry | None = super().get_object(request, *args, **options)
+        if entry is None or may_see_data(request):
+            return entry
+        return without_data(entry)
 
     @admin.display(description=_("at"), ordering="at")
     def when(self, entry: AuditEntry) -> str:

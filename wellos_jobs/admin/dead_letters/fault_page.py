@@ -20,7 +20,7 @@ from ... import operations, status
 from ...models import DeadLetter, JobRecord
 from ...monitoring import faults
 from ...monitoring.faults import Fault, FaultFilter
-from ...operations import bulk
+from ...operations import bulk, texts
 from ...operations.audit import Actor
 from ...operations.verbs import VERBS, Verb
 from ...states import FINAL_STATES, DeadLetterStatus, JobState
@@ -179,7 +179,7 @@ class AssignForm(ReasonForm):
     note = forms.CharField(
         label=gettext_lazy("Note"),
         required=False,
-        max_length=2000,
+        max_length=texts.MAX_REASON,
         widget=forms.Textarea(attrs={"rows": 3}),
     )
 

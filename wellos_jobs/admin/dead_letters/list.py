@@ -42,6 +42,7 @@ class DeadLetterAdmin(SavedViews, DeadLetterPages, WindowedSearch, ReadOnlyAdmin
         "resolver",
     )
     list_filter = ("status", "reason", QueueFilter, "created_at", NameFilter)
+    further_lookups = frozenset({"fingerprint__exact", "organization_id__exact"})
     list_select_related = ("job",)
     search_fields = ("name", "error_class", "message", "organization_id")
     search_help_text = _("Job id, fingerprint, or part of the job name, error or organization")

@@ -18,11 +18,12 @@ from ...models.job import PRIORITIES
 from ...operations import edits
 from ..ui import organization_scope
 from ..ui.action_page import ReasonForm
+from ..ui.json_field import BoundedJSONField
 
 MAX_DELAY = 366 * 24 * 3600.0
 
 
-class _IndentedJSON(forms.JSONField):
+class _IndentedJSON(BoundedJSONField):
     empty_values = [None, ""]  # {} is valid: a job without arguments
 
     def prepare_value(self, value: Any) -> Any:

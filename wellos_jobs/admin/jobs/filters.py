@@ -23,6 +23,8 @@ from ..ui.read_only import OrganizationChangeList
 MAX_COUNTED_CHOICES = 60
 """Filters with more choices show no counts, since each choice adds cost per row."""
 
+_PRIORITIES = frozenset(str(value) for value, _title in PRIORITIES)
+
 SLACK = timedelta(hours=1)
 """How far the clock of the creating host may be ahead of the clock of the worker."""
 
@@ -81,7 +83,7 @@ class PriorityFilter(CountedFilter):
         return [(str(value), title) for value, title in PRIORITIES]
 
     def condition(self, value: str) -> Q:
-        return Q(priority=int(value)) if value.isdecimal() else Q(pk__in=())
+        return Q(priority=int(value)) if value in _PRIORITIES else Q(pk__in=())
 
 
 class ErrorFilter(CountedFilter):

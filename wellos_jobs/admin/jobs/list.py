@@ -57,6 +57,7 @@ class JobRecordAdmin(SavedViews, JobPages, ReadOnlyAdmin):
         NameFilter,
     )
     sortable_by = ("created",)
+    further_lookups = frozenset({"schedule__exact", "flow_id__exact", "batch__exact"})
     search_fields = ("name",)
     search_help_text = _(
         "Id or its beginning, or part of the name, organization, requester or error. "

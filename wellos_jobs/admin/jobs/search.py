@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +21,12 @@ from ...definitions import ids, registry
 from ...models import JobRecord
 from ...states import JobState
 
+MAX_TERMS = 20
+"""How many prefixes and phrases a search may combine; each is a condition of its own."""
+MAX_LEVELS = 30
+"""How deep data can be nested."""
+MAX_DIGITS = 9
+"""Longest position in a list."""
 MAX_USERS = 50
 """How many users a search text may match."""
 TAGS: dict[str, Callable[[str], object]] = {
@@ -40,6 +47,8 @@ _VERSION = 12
 _BEGINNING = re.compile(
     r"[0-9a-fA-F]{8,31}|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){0,3}[0-9a-fA-F]{0,11}"
 )
+_INTEGER = re.compile(r"[+-]?[\d_]*\d")
+_NUMBER = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,3})?")
 _TERM = re.compile(
     r'(?:(?P<prefix>name|queue|org|state|error|id|by|data(?:\.[^\s:".]+)+):)?'
     r'(?:"(?P<quoted>[^"]*)"|(?P<word>\S+))'
@@ -84,7 +93,7 @@ def search(
     Raises:
         SearchError: it has an unknown state, or searches data that the user may not see.
     """
-    terms = parse(text)
+    terms = _checked(parse(text))
     if not may_see_data and any(term.prefix.startswith("data.") for term in terms):
         raise SearchError(_("You need the permission “view_payload” to search data"))
 
@@ -108,6 +117,22 @@ def search(
         else:
             rows = rows.filter(_condition(term))
     return rows
+
+
+def _checked(terms: list[Term]) -> list[Term]:
+    """Return the terms. Raises SearchError for what databases cannot search for."""
+    if len(terms) > MAX_TERMS:
+        raise SearchError(_("Combine at most %(n)s prefixes and phrases") % {"n": MAX_TERMS})
+
+    for term in terms:
+        keys = term.prefix.split(".")[1:]
+        if len(keys) > MAX_LEVELS:
+            raise SearchError(_("Search at most %(n)s levels deep in data") % {"n": MAX_LEVELS})
+        if wrong := [key for key in keys if _INTEGER.fullmatch(key) and len(key) > MAX_DIGITS]:
+            raise SearchError(_("“%(key)s” is not a position in a list") % {"key": wrong[0][:20]})
+        if negative := [key for key in keys if _INTEGER.fullmatch(key) and key[0] == "-"]:
+            raise SearchError(_("“%(key)s” is not a position in a list") % {"key": negative[0]})
+    return terms
 
 
 def _is_known(rows: QuerySet[JobRecord], term: Term) -> bool:
@@ -228,9 +253,14 @@ def _values(term: Term) -> Iterator[Any]:
     yield term.text
     if term.is_quoted:
         return
+    if term.text in {"true", "false"}:
+        yield term.text == "true"
+    elif _NUMBER.fullmatch(term.text) and math.isfinite(number := _number(term.text)):
+        yield number
+
+
+def _number(text: str) -> int | float:
     try:
-        value = json.loads(term.text)
-    except ValueError:
-        return
-    if isinstance(value, (bool, int, float)):
-        yield value
+        return int(json.loads(text)) if isinstance(json.loads(text), int) else float(text)
+    except ValueError:  # such as 007, which JSON lacks
+        return math.nan

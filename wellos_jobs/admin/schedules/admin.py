@@ -25,6 +25,8 @@ from ...models import AuditEntry, JobRecord, OrganizationReportSchedule, Schedul
 from ...states import JobState
 from ...views.permissions import address_of
 from ..ui import display, organization_scope
+from ..ui.hidden_data import may_see_data, without_data
+from ..ui.safe_list import clean_query
 from .actions import ScheduleActions
 from .clock_panel import clock_panel
 from .forms import ZONES_LIST, OrganizationReportForm, ScheduleForm, limited_to_organizations
@@ -88,6 +90,7 @@ class BaseScheduleAdmin(ScheduleActions, ScheduleColumns, _ModelAdmin):
         """Return the next runs for the current input of the form, as an HTML fragment."""
         if not (self.has_view_or_change_permission(request) or self.has_add_permission(request)):
             raise PermissionDenied
+        clean_query(request)
         return HttpResponse(rendered(preview_of_query(request.GET)))
 
     def changelist_view(
@@ -110,11 +113,11 @@ class BaseScheduleAdmin(ScheduleActions, ScheduleColumns, _ModelAdmin):
             **(extra_context or {}),
         }
 
-        if object_id is not None and str(object_id).isdigit():
+        if object_id is not None and (pk := _pk_of(object_id)) is not None:
             context |= {
-                "history": self._history(request, int(object_id)),
+                "history": self._history(request, pk),
                 "history_url": self._history_url(object_id),
-                "audit_entries": _audit_of(object_id),
+                "audit_entries": self._audit_of(request, object_id),
                 "may_run": self.has_action_permission(request, "run_schedules"),
                 "may_switch": self.has_change_permission(request),
             }
@@ -187,6 +190,12 @@ class BaseScheduleAdmin(ScheduleActions, ScheduleColumns, _ModelAdmin):
             "error": display.shortened(job.error),
         }
 
+    def _audit_of(self, request: HttpRequest, pk: str) -> list[AuditEntry]:
+        """Return the audit entries of a schedule, newest first."""
+        rows = AuditEntry.objects.filter(target_type="schedule", target_id=pk)
+        entries = list(rows.order_by("-at", "-pk")[:HISTORY])
+        return entries if may_see_data(request) else [without_data(entry) for entry in entries]
+
     def _history_url(self, pk: str) -> str:
         try:
             url = reverse(
@@ -222,16 +231,21 @@ class ScheduleAdmin(BaseScheduleAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         data = "data_shown" if self._is_data_fixed(request, obj) else "data"
-        what = ("job_name", data, "organization_id", "enabled")
+        shown = (data,) if obj is None or may_see_data(request) else ()
+        what = ("job_name", *shown, "organization_id", "enabled")
         first = (None, {"fields": ("name", *what) if obj is None else (*FACTS, *what)})
         return [first, WHEN, LATE, *self.reason_fieldset(request, obj)]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Make the name read-only, since job ids derive from it, and what the code declares."""
+        """Make the name read-only, since job ids derive from it, and what the code declares.
+
+        Users who may not see the data may not give it to another job either.
+        """
         fields = super().get_readonly_fields(request, obj)
         if obj is None:
             return fields
-        return (*fields, "name", "data_shown", *(["job_name"] if obj.source else []))
+        is_job_fixed = bool(obj.source) or not may_see_data(request)
+        return (*fields, "name", "data_shown", *(["job_name"] if is_job_fixed else []))
 
     def _is_data_fixed(self, request: HttpRequest, obj: Any) -> bool:
         return obj is not None and (
@@ -278,8 +292,14 @@ class OrganizationReportScheduleAdmin(BaseScheduleAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return has_reports() and super().has_delete_permission(request, obj)
 
+    def get_list_display(self, request: HttpRequest) -> Any:
+        columns = super().get_list_display(request)
+        hidden = () if may_see_data(request) else ("recipients_shown",)
+        return [column for column in columns if column not in hidden]
+
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        what = ("organization_id", "report_type", "format", "recipients", "enabled")
+        shown = ("recipients",) if obj is None or may_see_data(request) else ()
+        what = ("organization_id", "report_type", "format", *shown, "enabled")
         first = (None, {"fields": what if obj is None else (*FACTS, *what)})
         return [first, WHEN, LATE, *self.reason_fieldset(request, obj)]
 
@@ -305,7 +325,7 @@ class OrganizationReportScheduleAdmin(BaseScheduleAdmin):
         return display.shortened(", ".join(map(str, row.recipients)) or display.NOTHING, 60)
 
 
-def _audit_of(pk: str) -> list[AuditEntry]:
-    """Return the audit entries of a schedule, newest first."""
-    entries = AuditEntry.objects.filter(target_type="schedule", target_id=pk)
-    return list(entries.order_by("-at", "-pk")[:HISTORY])
+def _pk_of(object_id: str) -> int | None:
+    """Return the primary key that a URL names; None if it is not one."""
+    text = str(object_id)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

@@ -19,9 +19,10 @@ from ...definitions import registry
 from ...errors import CronError, PayloadError
 from ...models import OrganizationReportSchedule, Schedule
 from ...models.report_data import REPORT_FORMATS, REPORT_PREFIX
-from ...operations import edits
+from ...operations import edits, texts
 from ...schedules import REPORT_JOB
 from ..ui import display, organization_scope
+from ..ui.json_field import BoundedJSONField
 from ..ui.organization_scope import may_start
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ class BaseScheduleForm(_ModelForm):
 
     reason = forms.CharField(
         label=_("Reason"),
-        help_text=_("Recorded in the audit log with your name."),
-        max_length=2000,
+        help_text=_("Recorded in the audit log with your name. At most 1,000 characters."),
+        max_length=texts.MAX_REASON,
         widget=forms.Textarea(attrs={"rows": 2, "class": "vLargeTextField"}),
     )
 
@@ -142,6 +143,7 @@ class ScheduleForm(BaseScheduleForm):
             "data": _("The job's arguments as a JSON object. Sensitive ones are stored encrypted."),
             "organization_id": _("The organization the jobs belong to. Optional."),
         }
+        field_classes: ClassVar[dict[str, type[forms.Field]]] = {"data": BoundedJSONField}
         widgets: ClassVar[dict[str, forms.Widget]] = {
             **BaseScheduleForm.Meta.widgets,
             "data": forms.Textarea(
@@ -177,13 +179,14 @@ class ScheduleForm(BaseScheduleForm):
 class OrganizationReportForm(BaseScheduleForm):
     """Form for the schedule of an organization's report."""
 
-    report_type = forms.CharField(label=_("Report"), required=False)
+    report_type = forms.CharField(label=_("Report"), max_length=100, required=False)
     format = forms.ChoiceField(
         label=_("Format"), choices=[(name, name.upper()) for name in REPORT_FORMATS]
     )
     recipients = forms.CharField(
         label=_("Recipients"),
         required=False,
+        max_length=20_000,
         widget=forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField"}),
         help_text=_(
             "Email addresses, one per line or separated by commas. Each recipient gets a separate"

@@ -232,7 +232,7 @@ class ScheduleColumns:
         lines = format_html_join(
             "",
             "<li>{} <code>{}</code></li>",
-            ((name, _value(row.declared[name])) for name in changed),
+            ((name, _declared_value(row, name)) for name in changed),
         )
         return format_html(
             '{}<p>{}</p><ul class="wj-changes">{}</ul>',
@@ -318,6 +318,11 @@ def _zone(row: Schedule) -> str:
 def _plain(value: Any) -> Any:
     """Return a value as ``declared`` stores it."""
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+
+
+def _declared_value(row: Schedule, name: str) -> str:
+    """Return a declared value; not the data, which only some users may see."""
+    return "…" if name == "data" else _value(row.declared[name])
 
 
 def _value(value: Any) -> str:

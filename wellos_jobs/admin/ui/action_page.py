@@ -17,6 +17,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ...errors import InvalidOperation, JobNotFound, RedisUnavailable, UnknownQueue
+from ...operations import texts
 from ...operations.verbs import Verb
 from ...views.permissions import address_of
 from .page import Page, Text
@@ -33,8 +34,8 @@ class ReasonForm(forms.Form):
 
     reason = forms.CharField(
         label=_("Reason"),
-        help_text=_("Recorded in the audit log with your name."),
-        max_length=2000,
+        help_text=_("Recorded in the audit log with your name. At most 1,000 characters."),
+        max_length=texts.MAX_REASON,
         widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
     )
 

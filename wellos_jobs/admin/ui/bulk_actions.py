@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
@@ -27,11 +27,7 @@ from . import search_window
 from .action_page import ReasonForm, run_operation
 from .page import Text
 from .paginator import MAX_COUNT, Capped
-
-if TYPE_CHECKING:  # only the stubs are generic
-    _ModelAdmin = admin.ModelAdmin[Any]
-else:
-    _ModelAdmin = object
+from .safe_list import SafeList
 
 MAX_ROWS_LISTED = 20
 """How many of the selected rows the confirmation page lists by name."""
@@ -263,7 +259,7 @@ class BulkAction:
         return TemplateResponse(request, "admin/wellos_jobs/confirm.html", context)
 
 
-class BulkActionsMixin(_ModelAdmin):
+class BulkActionsMixin(SafeList):
     """Show only the actions that the user has permission for; refuse the others with 403."""
 
     def has_action_permission(self, request: HttpRequest, action: str) -> bool:

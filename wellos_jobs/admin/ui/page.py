@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from django_htmx.middleware import HtmxDetails
 
 from . import organization_scope
+from .safe_list import clean_query
 
 Text = str | Promise
 
@@ -114,6 +115,7 @@ class Page(ABC):
         """Show the page (only its part for htmx), or run the posted action."""
         request.current_app = self.site.name
         self.require(request, self.permission)
+        clean_query(request)
 
         if not self.is_organization_scoped and not organization_scope.sees_everything(request):
             return self.show(request, "admin/wellos_jobs/parts/not_scoped.html", {}, **values)

@@ -16,6 +16,8 @@ else:
 
 MAX_COUNT = 10_000
 """Rows are counted up to this number."""
+MAX_PAGE = 10_000_000
+"""No database takes an offset of any size."""
 
 
 class Capped(int):
@@ -38,6 +40,8 @@ class CappedPaginator(_Paginator):
         return Capped(rows.order_by()[: MAX_COUNT + 1].count())
 
     def validate_number(self, number: Any) -> int:
+        if isinstance(number, int) and number > MAX_PAGE:
+            raise EmptyPage(f"Page {number} contains no results")
         if self.count > MAX_COUNT and isinstance(number, int) and number > self.num_pages:
             return number
         return super().validate_number(number)

@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.contrib.auth import get_user_model
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
@@ -22,7 +23,9 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ...models import SavedView
-from . import search_window
+from ...operations import texts
+from ...organizations import visible_organizations
+from . import organization_scope, search_window
 
 NOT_FILTERS = (
     frozenset({"p", "all", "e", "_changelist_filters", "_facets"}) | search_window.PARAMETERS
@@ -35,7 +38,7 @@ class ViewForm(forms.Form):
 
     name = forms.CharField(label=_("View name"), max_length=80)
     shared = forms.BooleanField(label=_("Share with everyone"), required=False)
-    query = forms.CharField(widget=forms.HiddenInput, required=False)
+    query = forms.CharField(widget=forms.HiddenInput, max_length=texts.MAX_QUERY, required=False)
 
 
 class SavedViews:
@@ -51,9 +54,9 @@ class SavedViews:
         return str(self.opts.model_name)  # type: ignore[attr-defined]
 
     def saved_views(self, request: HttpRequest) -> dict[str, Any]:
-        """Return the context of the list. One query."""
+        """Return the context of the list. One query; one more for users limited to organizations."""
         query = filter_query(request.GET)
-        views = list(SavedView.objects.filter(page=self._page).filter(_mine_or_shared(request)))
+        views = _visible_views(request, self._page)
         return {
             "saved_views": [
                 (view, view.query == query, view.owner_id == request.user.pk) for view in views
@@ -106,7 +109,9 @@ class SavedViews:
     def _change(self, request: HttpRequest) -> str:
         pk = request.POST.get("view", "")
         mine = SavedView.objects.filter(page=self._page, owner=request.user.pk)
-        view = mine.filter(pk=pk).first() if pk.isdigit() else None
+        view = (
+            mine.filter(pk=pk).first() if pk.isascii() and pk.isdigit() and len(pk) < 19 else None
+        )
         if view is None:
             raise Http404
 
@@ -154,13 +159,39 @@ class SavedViews:
 def filter_query(query: QueryDict) -> str:
     """Return the filters in a query string, sorted."""
     kept = sorted(
-        (key, value) for key, values in query.lists() if key not in NOT_FILTERS for value in values
+        (texts.cleaned(key), texts.cleaned(value))
+        for key, values in query.lists()
+        if key not in NOT_FILTERS
+        for value in values
     )
     filters = QueryDict(mutable=True)
     for key, value in kept:
         filters.appendlist(key, value)
-    return filters.urlencode()
+    encoded = filters.urlencode()
+    if len(encoded) > texts.MAX_QUERY:
+        raise BadRequest(f"The filters have more than {texts.MAX_QUERY:,} characters")
+    return encoded
 
 
-def _mine_or_shared(request: HttpRequest) -> Q:
-    return Q(owner=request.user.pk) | Q(shared=True)
+def _visible_views(request: HttpRequest, page: str) -> list[SavedView]:
+    """Return the user's own views, and the shared ones that cross no border of organizations.
+
+    A view's name and filters can name what its owner sees. So a user who is limited to
+    organizations sees the shared views of owners without a limit, who share with everyone, and of
+    owners who see no other organizations than this user.
+    """
+    mine = Q(owner=request.user.pk)
+    views = list(SavedView.objects.filter(mine | Q(shared=True), page=page))
+    allowed = organization_scope.organizations(request)
+    if allowed is None:
+        return views
+
+    others = {view.owner_id for view in views} - {request.user.pk}
+    owners = get_user_model()._default_manager.filter(pk__in=others, is_active=True)
+    shown = {request.user.pk, *(owner.pk for owner in owners if _sees_no_more(owner, allowed))}
+    return [view for view in views if view.owner_id in shown]
+
+
+def _sees_no_more(owner: Any, allowed: frozenset[str]) -> bool:
+    organizations = visible_organizations(owner)
+    return organizations is None or organizations <= allowed

@@ -160,7 +160,9 @@ def _given(request: HttpRequest, column: str, name: str) -> Any:
         position = int(text) if column == "pk" else datetime.fromisoformat(text)
     except ValueError as error:
         raise IncorrectLookupParameters(f"{name}={text}") from error
-    if isinstance(position, datetime) and timezone.is_naive(position):
+    if isinstance(position, datetime) and (
+        timezone.is_naive(position) or position.year in {1, 9999}
+    ):
         raise IncorrectLookupParameters(f"{name}={text}")
     return position
 
