@@ -7,6 +7,7 @@ from typing import IO, TypeVar
 from urllib.parse import urlsplit
 
 from asgiref.sync import sync_to_async
+from django.contrib.auth.decorators import login_not_required
 from django.core import signing
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.storage import FileSystemStorage
@@ -26,6 +27,7 @@ from .files import own_url, read_token, storage
 Response = TypeVar("Response", bound=HttpResponseBase)
 
 
+@login_not_required
 @require_safe
 def file(request: HttpRequest, token: str, filename: str) -> HttpResponseBase:
     """Send the file named in ``token`` as a download. ``filename`` only makes the URL readable.

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from django.apps import apps
+from django.contrib.auth.decorators import login_not_required
 from django.http import (
     Http404,
     HttpRequest,
@@ -88,7 +89,7 @@ def _for_monitoring(view: View) -> View:
             return JsonResponse({"error": True, "description": text}, status=401)
         return view(request, **values, **({} if token is None else {"token": token}))
 
-    return _marked(answer)
+    return _marked(login_not_required(answer))
 
 
 def _has_token(request: HttpRequest, in_path: str | None) -> bool:

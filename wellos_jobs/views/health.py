@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.crypto import constant_time_compare
 from django.views.decorators.http import require_safe
@@ -16,19 +17,21 @@ from django.views.decorators.http import require_safe
 from .. import conf
 from ..monitoring import health
 from ..monitoring.health import Check, Status, worst
-from ..organizations import visible_organizations
+from .permissions import has_permission_for_all
 
 READY = ("database", "redis")
 """The checks that ``ready`` depends on by default."""
 HEALTHY = frozenset({Status.OK, Status.WARNING})
 
 
+@login_not_required
 @require_safe
 def live(request: HttpRequest) -> HttpResponse:
     """Respond 200: this process is alive. It queries nothing."""
     return _answer({"status": Status.OK}, Status.OK)
 
 
+@login_not_required
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:
     """Respond 200 or 503 by the checks ``database`` and ``redis``, or by those in ``?check=``.
@@ -49,6 +52,7 @@ def ready(request: HttpRequest) -> HttpResponse:
     return _answer(body, status)
 
 
+@login_not_required
 @require_safe
 def backlog(request: HttpRequest) -> HttpResponse:
     """Respond 503 while a queue exceeds ``BACKLOG_ALERTS``; its name is part of the details."""
@@ -84,10 +88,7 @@ def _may_see_details(request: HttpRequest) -> bool:
         return True
     if not request.COOKIES or not health.database_answers():
         return False
-    user = getattr(request, "user", None)
-    if user is None or not user.has_perm("wellos_jobs.view_jobrecord"):
-        return False
-    return visible_organizations(user) is None  # details are about all
+    return has_permission_for_all(request, "view_jobrecord")
 
 
 def _answer(body: dict[str, Any], status: Status, code: int | None = None) -> HttpResponse:

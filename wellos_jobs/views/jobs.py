@@ -30,7 +30,14 @@ from ..models import JobRecord
 from ..operations import texts
 from ..operations.verbs import VERBS
 from . import sse
-from .permissions import address_of, has_permission, is_requester, may_see_job, may_see_payload
+from .permissions import (
+    address_of,
+    has_permission,
+    is_requester,
+    may_see_job,
+    may_see_payload,
+    user_of,
+)
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -157,7 +164,8 @@ def _user_now(request: HttpRequest) -> Any:
         request.session = type(session)(session.session_key)
         return auth.get_user(request)
     users = auth.get_user_model()._default_manager
-    user = users.filter(pk=request.user.pk).first() if request.user.pk else None
+    pk = user_of(request).pk
+    user = users.filter(pk=pk).first() if pk else None
     return user if user is not None and user.is_active else AnonymousUser()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.http import HttpRequest
 
 from .. import conf
@@ -27,23 +29,36 @@ def has_permission(request: HttpRequest, permission: str, record: JobRecord) -> 
 
     ``ADMIN_ORGANIZATIONS`` limits it to the jobs of the user's organizations.
     """
-    if not request.user.has_perm(f"wellos_jobs.{permission}"):
+    user = user_of(request)
+    if not _has_perm(user, permission):
         return False
-    organizations = visible_organizations(request.user)
+    organizations = visible_organizations(user)
     return organizations is None or record.organization_id in organizations
 
 
 def has_permission_for_all(request: HttpRequest, permission: str) -> bool:
     """Tell whether the user has a permission of this app, and sees all organizations."""
-    user = getattr(request, "user", None)
-    if user is None or not user.has_perm(f"wellos_jobs.{permission}"):
-        return False
-    return visible_organizations(user) is None
+    user = user_of(request)
+    return _has_perm(user, permission) and visible_organizations(user) is None
 
 
 def is_requester(request: HttpRequest, record: JobRecord) -> bool:
     """Tell whether the user enqueued the job."""
-    return record.requested_by_id is not None and record.requested_by_id == request.user.pk
+    user = user_of(request)
+    return record.requested_by_id is not None and record.requested_by_id == user.pk
+
+
+def user_of(request: HttpRequest) -> Any:
+    """Return the user; an anonymous one without AuthenticationMiddleware."""
+    from django.contrib.auth.models import AnonymousUser  # fails without django.contrib.auth
+
+    return getattr(request, "user", None) or AnonymousUser()
+
+
+def _has_perm(user: Any, permission: str) -> bool:
+    """Tell whether a user has a permission; a user model without PermissionsMixin has none."""
+    check = getattr(user, "has_perm", None)
+    return check is not None and bool(check(f"wellos_jobs.{permission}"))
 
 
 def address_of(request: HttpRequest) -> str:
