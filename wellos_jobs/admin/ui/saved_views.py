@@ -54,7 +54,7 @@ class SavedViews:
         return str(self.opts.model_name)  # type: ignore[attr-defined]
 
     def saved_views(self, request: HttpRequest) -> dict[str, Any]:
-        """Return the context of the list. One query; one more for users limited to organizations."""
+        """Return the context of the list. One query, two for users limited to organizations."""
         query = filter_query(request.GET)
         views = _visible_views(request, self._page)
         return {
