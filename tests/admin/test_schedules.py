@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -1152,6 +1153,7 @@ def test_schedules_of_other_organizations_are_hidden(scoped: Client) -> None:
 def test_schedules_need_a_visible_organization(
     scoped: Client, organization: str, refused: bool
 ) -> None:
+    registry.register(dataclasses.replace(registry.get("test-add"), manual=True))
     answer = scoped.post(f"{LIST}add/", {**FORM, "organization_id": organization})
     assert Schedule.objects.exists() is not refused
     if refused:

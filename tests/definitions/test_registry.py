@@ -143,7 +143,7 @@ def test_invalid_names(name: Any) -> None:
         ({"que": "x"}, "unknown option 'que': did you mean 'queue'?"),
         (
             {"zzz": 1},
-            "unknown option 'zzz'; known options are backoff, discard_on, limits, max_attempts, ",
+            "unknown option 'zzz'; known options are backoff, discard_on, limits, manual, ",
         ),
         ({"name": "x"}, None),
         ({"max_attempts": 0}, "max_attempts is 0: it must be a whole number of at least 1"),
