@@ -66,11 +66,11 @@ class InvalidOperation(WellosJobsError, ValueError):
 
 
 class RedisUnavailable(WellosJobsError, ConnectionError):
-    """Redis could not be reached for an operation that cannot be postponed."""
+    """Redis was unavailable for an operation that cannot be postponed."""
 
 
 class DatabaseUnavailable(WellosJobsError, ConnectionError):
-    """A database that may hold the job could not be reached."""
+    """A database that may hold the job was unavailable."""
 
 
 class JobTimeout(BaseException):
@@ -82,7 +82,7 @@ class JobTimeout(BaseException):
 
 
 class JobStopped(BaseException):
-    """The job was cancelled while it ran."""
+    """The job was canceled while it ran."""
 
 
 class JobHandedBack(BaseException):

@@ -116,9 +116,9 @@ class BatchState(models.TextChoices):
 
 
 class OnFailure(models.TextChoices):
-    """What happens to a job when one it depends on fails for good or is cancelled."""
+    """What happens to a job when one it depends on fails for good or is canceled."""
 
-    CANCEL = "cancel", _("it is cancelled")
+    CANCEL = "cancel", _("it is canceled")
     RUN = "run", _("it runs anyway")
     FAIL = "fail", _("it fails too")
 

@@ -120,7 +120,7 @@ def _unreadable(record: JobRecord, error: Exception) -> dict[str, Any]:
 def why(error: Exception) -> str:
     """Return a sentence that says why Redis could not be read."""
     unavailable = isinstance(error, broker.Unavailable)
-    what = "Redis cannot be reached" if unavailable else "The job's hash in Redis cannot be read"
+    what = "Redis is unavailable" if unavailable else "The job's hash in Redis cannot be read"
     return f"{what} ({error}): these are the values of the database"
 
 
@@ -259,7 +259,7 @@ def _metrics(names: list[str]) -> list[dict[str, Any]]:
         try:
             found.update(metrics(chosen))
         except broker.Error as error:
-            found.update(_without_redis(chosen, f"Redis cannot be reached: {error}"))
+            found.update(_without_redis(chosen, f"Redis is unavailable: {error}"))
     return [found[name] for name in names]
 
 

@@ -59,12 +59,12 @@ def job_page(request: HttpRequest, organization: Organization, pk: object) -> Ht
 def cancel_job(request: HttpRequest, organization: Organization, pk: object) -> HttpResponse:
     job = get_object_or_404(own_jobs(request, organization), pk=pk)
     try:
-        state = operations.cancel(job, by=request.user, reason="cancelled by the requester")
+        state = operations.cancel(job, by=request.user, reason="canceled by the requester")
     except (InvalidOperation, RedisUnavailable) as error:
         messages.error(request, str(error))
     else:
         is_running = state == "stopping"
-        text = "The job is being stopped." if is_running else "The job is cancelled."
+        text = "The job is being stopped." if is_running else "The job is canceled."
         messages.success(request, text)
     return redirect("job", organization.pk, job.pk)
 

@@ -14,7 +14,7 @@ from pytest_django import DjangoAssertNumQueries
 from example_project.accounts.models import User
 from example_project.organizations.models import Organization
 from example_project.timesheets import csv_import, csv_lines
-from example_project.timesheets.csv_import import CHUNK, import_chunk, summarise_import
+from example_project.timesheets.csv_import import CHUNK, import_chunk, summarize_import
 from example_project.timesheets.models import CsvImport, Project, TimeEntry
 from wellos_jobs.models import JobRecord
 from wellos_jobs.states import JobState
@@ -38,7 +38,7 @@ def run_batch() -> CsvImport:
     assert made is not None
     for job in JobRecord.objects.filter(name=import_chunk.name, batch=made.batch_id):
         import_chunk(**job.data)
-    summarise_import(made.pk)
+    summarize_import(made.pk)
     made.refresh_from_db()
     return made
 
@@ -178,7 +178,7 @@ def test_without_a_batch_there_is_no_import(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_remaining_jobs_of_an_import_can_be_cancelled(client: Client, website: Project) -> None:
+def test_the_remaining_jobs_of_an_import_can_be_canceled(client: Client, website: Project) -> None:
     lines = [f"{n},2026-11-02,Website,Planning,90,yes" for n in range(3 * CHUNK)]
     upload(client, text(*lines))
     made = CsvImport.objects.get()
@@ -187,10 +187,10 @@ def test_the_remaining_jobs_of_an_import_can_be_cancelled(client: Client, websit
     assert f"{CHUNK} of {3 * CHUNK} lines" in page
     assert f'data-refresh="/o/acme/time/imports/{made.pk}/progress"' in page
     page = client.post(f"/o/acme/time/imports/{made.pk}/cancel", follow=True).content.decode()
-    assert "3 jobs were cancelled." in page
+    assert "3 jobs were canceled." in page
     chunks = JobRecord.objects.filter(name=import_chunk.name)
     assert {job_status(chunk)["state"] for chunk in chunks} == {JobState.CANCELED}
-    assert summarise_import(made.pk) == {
+    assert summarize_import(made.pk) == {
         "imported": CHUNK,
         "known": 0,
         "rejected": 0,

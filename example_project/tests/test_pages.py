@@ -318,7 +318,7 @@ def test_users_can_cancel_their_own_jobs(client: Client, acme: Organization, ada
         handle = generate_invoice.using(organization=acme, requested_by=ada).enqueue(invoice_id="1")
     assert "Cancel" in client.get("/o/acme/jobs/").content.decode()
     page = client.post(f"/o/acme/jobs/{handle.id}/cancel", follow=True).content.decode()
-    assert "The job is cancelled." in page
+    assert "The job is canceled." in page
     assert handle.state == JobState.CANCELED
 
 

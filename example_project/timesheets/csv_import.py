@@ -41,7 +41,7 @@ def start_import(
         lines=lines,
     )
 
-    summary = summarise_import.with_data(import_id=csv_import.pk)
+    summary = summarize_import.with_data(import_id=csv_import.pk)
     with Batch(
         name=f"import of {file.name}", on_complete=summary, organization=organization.pk
     ) as batch:
@@ -68,8 +68,8 @@ def import_chunk(import_id: int, start: int) -> dict[str, int]:
     return {"imported": chunk.imported, "known": chunk.known, "rejected": chunk.rejected}
 
 
-@job("summarise-csv-import", queue=QUEUE)
-def summarise_import(import_id: int) -> dict[str, int]:
+@job("summarize-csv-import", queue=QUEUE)
+def summarize_import(import_id: int) -> dict[str, int]:
     """Store the totals of an import at the end of its batch, and return them."""
     with transaction.atomic():
         csv_import = CsvImport.objects.select_for_update().get(pk=import_id)

@@ -10,7 +10,7 @@ from django.db.models import Sum
 
 from wellos_jobs.contrib import orphans, reports
 
-from .csv_import import import_chunk, summarise_import
+from .csv_import import import_chunk, summarize_import
 from .external_import import import_time_entries
 from .models import TimeEntry
 from .recurring import sync_time_entries, weekly_summary
@@ -18,7 +18,7 @@ from .recurring import sync_time_entries, weekly_summary
 __all__ = [
     "import_chunk",
     "import_time_entries",
-    "summarise_import",
+    "summarize_import",
     "sync_time_entries",
     "weekly_summary",
 ]

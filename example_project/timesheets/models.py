@@ -103,7 +103,7 @@ class CsvImport(models.Model):
 
     @property
     def left_out(self) -> int:
-        """Number of lines that were not processed, because their job was cancelled or failed."""
+        """Number of lines that were not processed, because their job was canceled or failed."""
         return self.lines - self.imported - self.known - self.rejected
 
     def so_far(self) -> dict[str, int]:

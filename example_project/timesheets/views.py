@@ -99,12 +99,12 @@ def cancel_import(request: HttpRequest, organization: Organization, pk: int) -> 
     csv_import = get_object_or_404(organization.csv_imports, pk=pk)
     try:
         count = operations.cancel_batch(
-            csv_import.batch_id, by=request.user, reason="cancelled on its page"
+            csv_import.batch_id, by=request.user, reason="canceled on its page"
         )
     except (InvalidOperation, JobNotFound, RedisUnavailable) as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, f"{count} jobs were cancelled.")
+        messages.success(request, f"{count} jobs were canceled.")
     return redirect("csv-import", organization.pk, csv_import.pk)
 
 

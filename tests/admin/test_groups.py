@@ -168,7 +168,7 @@ def test_cancel_and_retry_a_batch(root: Client) -> None:
 def test_cancel_a_batch_while_redis_is_down(root: Client, use_redis: UseRedis) -> None:
     batch = import_of(waiting=1)
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
-    assert "Redis cannot be reached" in text(act_on_batch(root, "cancel_batches", batch))
+    assert "Redis is unavailable" in text(act_on_batch(root, "cancel_batches", batch))
     assert Row.objects.get().state == "closed"
     assert text(root.get(BATCHES))
     assert text(root.get(f"{BATCHES}{batch.id}/change/"))

@@ -13,7 +13,7 @@ from wellos_jobs import operations
 from wellos_jobs.broker import job_hash, keys
 from wellos_jobs.models import AuditEntry
 from wellos_jobs.monitoring import limits
-from wellos_jobs.monitoring.limits import LimitLine
+from wellos_jobs.monitoring.limits import LimitRow
 
 from ..conftest import UseRedis
 from ..support.browser import axe, login, narrow
@@ -28,7 +28,7 @@ OUTAGE = ["raise:ConnectionError:away"]
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_notices")]
 
 
-def line(limit_id: str, sought: str = "") -> LimitLine:
+def limit_row(limit_id: str, sought: str = "") -> LimitRow:
     board = limits.board(sought)
     [found] = [one for one in board.limits + board.breakers if one.id == limit_id]
     return found
@@ -55,19 +55,21 @@ def test_holders_and_waiting_jobs() -> None:
     hand = Hand("default")
     hand.take()
     assert hand.claim() is None
-    found = line("c:test-single")
+    found = limit_row("c:test-single")
     assert (found.used, found.most, found.left, found.waiting, found.is_full) == (1, 1, 0, 2, True)
     assert [holder.id for holder in found.holders] == [str(handles[0])]
-    assert [(job.id, job.name) for job in found.line] == [
+    assert [(job.id, job.name) for job in found.waiting_jobs] == [
         (str(handle), "test-single") for handle in handles[1:]
     ]
-    assert all(job.since is not None and job.since < 60 for job in found.holders + found.line)
+    assert all(
+        job.since is not None and job.since < 60 for job in found.holders + found.waiting_jobs
+    )
 
 
 def test_a_rate_limit() -> None:
     rated.enqueue()
     Hand("default").run()
-    found = line("r:test-rated/0.4")
+    found = limit_row("r:test-rated/0.4")
     assert (found.key, found.period, found.most, list(found.declared)) == (
         "test-rated",
         0.4,
@@ -75,7 +77,7 @@ def test_a_rate_limit() -> None:
         [3],
     )
     assert found.used in {0, 1}  # 0.4 s may have gone by
-    assert line("r:scales/0.4").most == 4
+    assert limit_row("r:scales/0.4").most == 4
 
 
 def test_limits_keyed_by_data_are_shown_while_in_use() -> None:
@@ -83,7 +85,7 @@ def test_limits_keyed_by_data_are_shown_while_in_use() -> None:
     per_account.enqueue(account="acme")
     hand = Hand("default")
     claim = hand.take()
-    found = line("c:account:acme")
+    found = limit_row("c:account:acme")
     assert (found.used, list(found.declared)) == (1, [1])
     hand.run(claim)
     assert not [one for one in limits.board().limits if one.key == "account:acme"]
@@ -92,7 +94,7 @@ def test_limits_keyed_by_data_are_shown_while_in_use() -> None:
 def test_a_limit_with_a_key_function() -> None:
     keyed.enqueue(word="zebra")
     Hand("default").take()
-    assert list(line("c:first letter z").declared) == [1]
+    assert list(limit_row("c:first letter z").declared) == [1]
 
 
 def test_search_by_key(redis_client: redis.Redis) -> None:
@@ -101,8 +103,8 @@ def test_search_by_key(redis_client: redis.Redis) -> None:
     assert [one.id for one in limits.board("account:g").limits] == ["c:account:globex"]
     assert limits.board("nothing like it").limits == []
     redis_client.zadd(keys.running("c:account:idle"), {"some-job": 1})
-    assert line("c:account:idle", "account:idle").used == 1, "found by its whole key"
-    assert line("c:account:acme").set == 7
+    assert limit_row("c:account:idle", "account:idle").used == 1, "found by its whole key"
+    assert limit_row("c:account:acme").operator_number == 7
 
 
 def test_pages_busiest_first(redis_client: redis.Redis) -> None:
@@ -111,32 +113,32 @@ def test_pages_busiest_first(redis_client: redis.Redis) -> None:
         redis_client.zadd(
             keys.parked(f"c:account:{number}"), {f"job-{n}": n for n in range(number + 1)}
         )
-    board = limits.board("account:", most=3)
+    board = limits.board("account:", page_size=3)
     assert [one.key for one in board.limits] == ["account:3", "account:2", "account:1"]
     assert board.total == 4
     assert [one.key for one in limits.board("account:", 3, 3).limits] == ["account:0"]
 
 
 def test_breakers(redis_client: redis.Redis) -> None:
-    assert not line("b:partner").is_open
+    assert not limit_row("b:partner").is_open
     hand = Hand("default")
     partner.enqueue_bulk([{"steps": OUTAGE}] * 3)
     hand.run()
-    found = line("b:partner")
+    found = limit_row("b:partner")
     assert (found.used, list(found.declared), found.within, found.is_open) == (1, [2], 60.0, False)
     hand.run()
     assert hand.claim() is None
-    found = line("b:partner")
+    found = limit_row("b:partner")
     assert found.is_open and found.open_for is not None and found.waiting >= 1
     assert found.probe_in is not None and 0 <= found.probe_in <= 3
     assert limits.board().breakers[0].id == "b:partner", "an open one comes first"
     redis_client.hset(keys.breaker("b:partner"), "until", "1")
     redis_client.zadd(keys.GATES, {"b:partner": 0})
     probe = hand.take()
-    found = line("b:partner")
+    found = limit_row("b:partner")
     assert found.is_probing and found.holders[0].id == probe.id
     operations.trip_breaker("picky")
-    assert line("b:picky").probe_in is None
+    assert limit_row("b:picky").probe_in is None
 
 
 def test_queries_are_constant(root: Client, round_trips: Any) -> None:
@@ -176,12 +178,12 @@ def test_a_corrupt_job_hash_and_an_invalid_id(root: Client, redis_client: redis.
     assert "test-single" in text(root.get(LIMITS))
     redis_client.delete(keys.running("c:test-single"))
     redis_client.set(keys.running("c:test-single"), "not a set")
-    assert "Redis cannot be asked" in text(root.get(LIMITS))
+    assert "Redis could not be queried" in text(root.get(LIMITS))
 
 
 def test_redis_is_down(root: Client, use_redis: UseRedis) -> None:
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
-    assert "Redis cannot be asked" in text(root.get(LIMITS))
+    assert "Redis could not be queried" in text(root.get(LIMITS))
     act(root, "trip", "b:partner")
     assert not AuditEntry.objects.exists()
 
@@ -198,9 +200,9 @@ def test_a_limit_is_changed_and_reset(root: Client) -> None:
     shown = text(root.get(LIMITS))
     assert "Limit test-single was changed to 5" in shown
     assert "5 changed declared 1" in shown
-    assert line("c:test-single").most == 5
+    assert limit_row("c:test-single").most == 5
     act(root, "restore", "c:test-single")
-    assert line("c:test-single").most == 1
+    assert limit_row("c:test-single").most == 1
     assert list(AuditEntry.objects.order_by("pk").values_list("action", "target_id", "reason")) == [
         ("set limit", "c:test-single", "the partner asked"),
         ("set limit", "c:test-single", "the partner asked"),

@@ -161,7 +161,7 @@ def test_redis_is_down(root: Client, use_redis: UseRedis) -> None:
 
 def test_a_corrupt_key(root: Client, redis_client: redis.Redis) -> None:
     redis_client.set(keys.lane("default"), "not a list")
-    assert "Redis is unreachable" in text(root.get(QUEUES))
+    assert "Redis is unavailable" in text(root.get(QUEUES))
 
 
 # --- parts, navigation ----------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def make(name: str = "nightly", **columns: Any) -> Schedule:
 def declared(name: str = "test-noop", line: str = "0 2 * * *") -> Schedule:
     """A declared schedule."""
     registry.register(define(name, jobs.noop.function, schedule=Cron(line, tz="Europe/Paris")))
-    schedules.synchronise()
+    schedules.synchronize()
     return Schedule.objects.get(name=name)
 
 
@@ -169,7 +169,7 @@ def test_inactive_schedules_are_marked(root: Client) -> None:
     gone = declared("test-gone")
     with registry.isolated():
         registry._jobs.pop("test-gone")
-        schedules.synchronise()
+        schedules.synchronize()
     put(broken, broken="UnknownJob: nobody declares <b>it</b>")
     put(late, next_run_at=timezone.now() - timedelta(minutes=5))
     page = root.get(LIST).content.decode()
@@ -318,7 +318,7 @@ def test_the_list_while_redis_is_down(root: Client, use_redis: UseRedis) -> None
     make()
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
     shown = text(root.get(LIST))
-    assert "The Redis of queue default is unreachable" in shown
+    assert "The Redis of queue default is unavailable" in shown
     assert "nightly" in shown
     assert "No scheduler is running" not in shown
 
@@ -515,7 +515,7 @@ def test_declared_fields_are_read_only(root: Client) -> None:
     root.post(operation_url(row), form)
     row.refresh_from_db()
     assert (row.job_name, row.cron) == ("test-noop", "0 5 * * *")
-    schedules.synchronise()
+    schedules.synchronize()
     row.refresh_from_db()
     assert row.cron == "0 5 * * *"
     shown = text(root.get(operation_url(row)))
@@ -864,7 +864,7 @@ def test_a_deleted_declared_schedule_stays_deleted(root: Client) -> None:
     shown = text(root.get(f"{LIST}{row.pk}/delete/"))
     assert "1 schedule is declared in code or settings. Once deleted here" in shown
     delete(root, row)
-    schedules.synchronise()
+    schedules.synchronize()
     assert not Schedule.objects.exists()
     response = root.post(
         f"{LIST}add/",
@@ -881,7 +881,7 @@ def test_delete_several(root: Client) -> None:
     assert "neither jobs_sync nor a restart" in text(act(root, LIST, "delete_selected", rows))
     assert "This field is required" in text(act(root, LIST, "delete_selected", rows, confirm="yes"))
     act(root, LIST, "delete_selected", rows, confirm="yes", reason="no longer needed")
-    schedules.synchronise()
+    schedules.synchronize()
     assert not Schedule.objects.exists()
     assert sorted(entry[:2] for entry in audit()) == [("removed", "a"), ("removed", "test-noop")]
 

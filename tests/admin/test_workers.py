@@ -139,7 +139,7 @@ def test_dead_processes_are_not_listed(redis_client: redis.Redis) -> None:
 
 def test_redis_is_down(root: Client, use_redis: UseRedis) -> None:
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
-    assert "Redis is unreachable" in text(root.get(WORKERS))
+    assert "Redis is unavailable" in text(root.get(WORKERS))
     for verb in ("quiet", "stop"):
         act(root, verb, "worker:hand")
     assert not AuditEntry.objects.exists()

@@ -97,7 +97,7 @@ def test_counts_and_rq_see_all_of_them(redis_client: redis.Redis) -> None:
     assert queue.get_job_position(queue.get_job_ids()[20]) == 20
 
 
-def test_a_job_that_waits_for_its_turn_is_cancelled_moved_and_emptied(
+def test_a_job_that_waits_for_its_turn_is_canceled_moved_and_emptied(
     redis_client: redis.Redis,
 ) -> None:
     handles = noop.using(organization="big").enqueue_bulk([{}] * 20)
@@ -118,7 +118,7 @@ def test_nothing_is_left_of_the_turns_when_all_have_been_taken(redis_client: red
 def test_nothing_is_left_of_the_turns_when_all_have_left(
     redis_client: redis.Redis, is_paused: bool
 ) -> None:
-    """One is cancelled, one moved and the rest emptied, while no worker claims from the queue."""
+    """One is canceled, one moved and the rest emptied, while no worker claims from the queue."""
     handles = noop.using(organization="big").enqueue_bulk([{}] * 10)
     urgent = noop.using(organization="big", priority=Priority.HIGH).enqueue()
     moved = noop.using(organization="big", priority=Priority.LOW).enqueue()

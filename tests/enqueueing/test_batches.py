@@ -144,7 +144,7 @@ def test_a_failure_cancels_on_success(books: Books, journal: Journal) -> None:
     assert called_off.error == dependencies.NOT_CLEAN
 
 
-def test_dependents_of_a_cancelled_callback_end_too(books: Books) -> None:
+def test_dependents_of_a_canceled_callback_end_too(books: Books) -> None:
     with Batch(name="import", on_success=noop.with_data()) as batch:
         batch.enqueue(fail)
         callback = Row.objects.get().on_success
@@ -388,7 +388,7 @@ def test_with_redis_down_the_exception_of_the_block_is_raised(
     with pytest.raises(KeyError), Batch(name="import", **callbacks(journal)) as batch:
         batch.enqueue(noop)
         raise KeyError("row 2")
-    assert "stays open, because Redis is down" in caplog.text and batch.state == "open"
+    assert "stays open, because Redis is unavailable" in caplog.text and batch.state == "open"
 
 
 def test_a_broken_transaction_in_the_block(journal: Journal) -> None:
@@ -403,7 +403,7 @@ def test_a_broken_transaction_in_the_block(journal: Journal) -> None:
     assert Row.objects.count() == 0
 
 
-def test_cancelled_by_an_operator(books: Books, journal: Journal) -> None:
+def test_canceled_by_an_operator(books: Books, journal: Journal) -> None:
     with Batch(name="import", **callbacks(journal)) as batch:
         batch.enqueue_bulk(noop, [{}] * 3)
     Hand().run()

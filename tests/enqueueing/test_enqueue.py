@@ -207,7 +207,7 @@ def test_both_counters_agree(wire: CountingProxy, round_trips: object) -> None:
     assert on_the_wire == sent == ["EVALSHA", "HMGET"]
 
 
-# --- Redis is away, or answers too late -----------------------------------------------------------
+# --- Redis is unavailable, or answers too late ----------------------------------------------------
 
 
 @committed
@@ -223,7 +223,8 @@ def test_with_redis_down_enqueue_returns_a_handle_and_logs(
     assert [handle.state for handle in handles] == [JobState.WAITING] * 2
     texts = [record.getMessage() for record in caplog.records]
     assert any(
-        "Redis is away" in text and "the relay will push 1 committed jobs" in text for text in texts
+        "Redis is unavailable" in text and "the relay will push 1 committed jobs" in text
+        for text in texts
     )
     assert any("2 committed jobs" in text for text in texts)
 

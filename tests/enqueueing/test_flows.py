@@ -340,7 +340,7 @@ def test_a_replayed_dead_letter_revives_its_dependents(books: Books, on_failure:
     assert list(open_letters.values_list("job_id", flat=True)) == [other.id]
 
 
-def test_a_cancelled_job_is_not_revived(books: Books) -> None:
+def test_a_canceled_job_is_not_revived(books: Books) -> None:
     flow = failing().enqueue()
     flow.handles[1].cancel()
     run_all(books)

@@ -243,7 +243,7 @@ def test_a_key_is_freed_and_taken_again(books: Books) -> None:
     )
 
 
-def test_a_run_is_not_cancelled_by_what_it_enqueues() -> None:
+def test_a_run_is_not_canceled_by_what_it_enqueues() -> None:
     enqueue_on(
         post_save,
         sender=Group,

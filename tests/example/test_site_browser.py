@@ -238,7 +238,7 @@ def test_a_csv_file_of_ten_thousand_lines_is_imported_as_a_batch(
     page.get_by_role("heading", name="10").first.wait_for()
 
 
-def test_a_cancelled_import_shows_unprocessed_lines(demo: Demo, visit: Visit) -> None:
+def test_a_canceled_import_shows_unprocessed_lines(demo: Demo, visit: Visit) -> None:
     page = visit("noah.acme")
     pause(demo, "batch")
     try:
@@ -253,7 +253,7 @@ def test_a_cancelled_import_shows_unprocessed_lines(demo: Demo, visit: Visit) ->
         page.get_by_text("0 of 24 lines").wait_for()
         axe(page)
         page.get_by_role("button", name="Cancel").click()
-        page.get_by_text("1 jobs were cancelled.").wait_for()
+        page.get_by_text("1 jobs were canceled.").wait_for()
     finally:
         resume(demo, "batch")
     page.get_by_role("heading", name="Not completed").wait_for(timeout=PATIENCE)

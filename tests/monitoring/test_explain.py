@@ -69,7 +69,7 @@ def test_a_blocked_job(redis_client: redis.Redis) -> None:
 def test_a_canceled_job(redis_client: redis.Redis) -> None:
     handle = noop.enqueue()
     handle.cancel()
-    says(handle, "It was cancelled.")
+    says(handle, "It was canceled.")
 
 
 def limited_by_slots() -> None:

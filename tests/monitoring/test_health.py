@@ -289,7 +289,7 @@ def test_rows_unknown_to_redis(use_redis: UseRedis, settings: Any) -> None:
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
     jobs.noop.enqueue_bulk([{}, {}])
     JobRecord.objects.update(created_at=timezone.now() - timedelta(seconds=60))
-    assert only("relay").status is Status.WARNING  # as long as Redis is away, all count
+    assert only("relay").status is Status.WARNING  # as long as Redis is unavailable, all count
     use_redis(url)
     check = only("relay")
     assert (check.where, check.status) == ("default", "warning")

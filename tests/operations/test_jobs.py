@@ -444,7 +444,7 @@ def test_many_while_redis_is_down(books: Books, use_redis: UseRedis) -> None:
     for operation, done in ((operations.retry_many, 1), (operations.cancel_many, 0)):
         report = operation(JobRecord.objects.all())
         assert (report.done, report.refused, len(report.untried)) == (done, [], 4 - done)
-        assert report.messages == [f"Redis cannot be reached: {4 - done} were not tried"]
+        assert report.messages == [f"Redis is unavailable: {4 - done} were not tried"]
 
 
 def test_replaying_many_costs_a_few_queries_a_chunk(books: Books, round_trips: Any) -> None:

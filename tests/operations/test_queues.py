@@ -214,7 +214,7 @@ def test_the_rest_is_skipped_once_redis_is_down(
     assert (len(tried), report.done, report.messages) == (
         1,
         0,
-        ["Redis cannot be reached: 3 were not tried"],
+        ["Redis is unavailable: 3 were not tried"],
     )
     assert entries() == []
 

@@ -148,7 +148,7 @@ def test_every_database_gives_back_what_a_row_was_given() -> None:
 # --- what comes back as its plain form ------------------------------------------------------------
 
 
-class Colour(enum.Enum):
+class Color(enum.Enum):
     RED = "red"
 
 
@@ -245,7 +245,7 @@ REFUSED = [
     (lambda: get_user_model()._default_manager.all(), "is a QuerySet: pass a list of primary keys"),
     (ContentFile(b"x"), "is a ContentFile: save it with a storage"),
     (QueryDict("a=1&a=2"), r"is a QueryDict: pass its dict\(\)"),
-    (Colour.RED, "is a Colour: pass its value"),
+    (Color.RED, "is a Color: pass its value"),
     (pathlib.Path("/tmp"), r"is a PosixPath: pass str\(\) of it"),
     (ValueError("x"), r"is a ValueError: pass str\(\) of it"),
     (types.MappingProxyType({}), "is a mappingproxy: pass a dict"),
@@ -357,7 +357,7 @@ def test_the_deepest_data() -> None:
         ({"$float": "x"}, "has a broken $float"),
         ({"$dict": [1]}, "has a broken $dict: it contains a list"),
         ({"$dict": None}, "has a broken $dict: it contains a NoneType"),
-        ({"$colour": "red"}, "has the unknown tag '$colour', perhaps of a newer version"),
+        ({"$color": "red"}, "has the unknown tag '$color', perhaps of a newer version"),
         ({"$": 1}, "has the unknown tag '$'"),
     ],
 )

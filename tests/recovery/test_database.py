@@ -54,7 +54,7 @@ def test_database_unreachable_for_a_while(
     killer = scripted.using(max_attempts=2).enqueue(steps=["on:1:kill"])
     journal.wait_for_starts(20)
     with database_outage():
-        worker.wait_for_output("housekeeping: database default is away")
+        worker.wait_for_output("housekeeping: database default is unavailable")
         journal.wait_for_ends(LOAD + LOAD // 10)
         waiting = [keys.job(handle.id) for handle in [*handles, doomed, killer]]
         finished = {b"finished", b"failed"}
@@ -93,14 +93,14 @@ def test_database_away_longer_than_any_time_to_live(
     processes.wait_until(lambda: has_state(first, "completed"))
     handles = scripted.enqueue_bulk([{"steps": ["sleep:0.01"], "journal": str(journal)}] * 50)
     with database_outage():
-        worker.wait_for_output("housekeeping: database default is away")
+        worker.wait_for_output("housekeeping: database default is unavailable")
         journal.wait_for_ends(50)
         finished = FinishedJobRegistry("default", connection=redis_client)
         processes.wait_until(lambda: len(finished) >= 50)
         os.kill(housekeeper(worker.output()), signal.SIGKILL)
         processes.wait_until(lambda: worker.output().count("housekeeping started") == 2)
         started_again = worker.output().rpartition("housekeeping started")[0]
-        processes.wait_until(lambda: "is away" in worker.output()[len(started_again) :])
+        processes.wait_until(lambda: "is unavailable" in worker.output()[len(started_again) :])
         finished.cleanup()
         kept = [handle for handle in handles if row(handle).state != "completed"]
         assert kept
@@ -131,7 +131,7 @@ def test_one_database_away_the_other_is_served(
     processes.wait_until(lambda: has_state(first, "completed"))
     with database_outage():
         noop.using(database="other").enqueue()
-        worker.wait_for_output("housekeeping: database default is away")
+        worker.wait_for_output("housekeeping: database default is unavailable")
         other = scripted.using(database="other").enqueue(journal=str(journal))
         processes.wait_until(lambda: has_state(other, "completed"), 10)
     again = noop.enqueue()

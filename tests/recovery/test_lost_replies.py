@@ -156,7 +156,7 @@ def test_a_settle_resent_after_the_next_call_changes_nothing(redis_client: redis
 
 @in_two_databases
 @pytest.mark.parametrize("kind", ["retried", "snoozed", "handed_back"])
-def test_a_job_cancelled_while_it_runs_is_not_run_again(kind: str) -> None:
+def test_a_job_canceled_while_it_runs_is_not_run_again(kind: str) -> None:
     """Its run ended by itself before the order to stop came."""
     books, hand = Books(), Hand()
     handle = scripted.enqueue()

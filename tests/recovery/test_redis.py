@@ -67,7 +67,7 @@ def test_enqueue_while_redis_is_down(
     assert handle.state == "waiting"
     assert JobRecord.objects.filter(enqueued_at=None).count() == 21
 
-    worker.wait_for_output("housekeeping: Redis is away")
+    worker.wait_for_output("housekeeping: Redis is unavailable")
     redis_server.start()
     back = time.time()
     started = journal.wait_for_starts(1, handle)[0].at
@@ -80,7 +80,7 @@ def test_enqueue_while_redis_is_down(
     processes.wait_until(lambda: all_have_state("completed", 22))
     assert set(runs_of(journal).values()) == {1}
     assert {row(each).attempts for each in bulk} == {1}
-    assert worker.output().count("supervisor: Redis is away") == 1
+    assert worker.output().count("supervisor: Redis is unavailable") == 1
 
 
 def test_redis_away_longer_than_it_takes_to_give_up(
@@ -94,9 +94,9 @@ def test_redis_away_longer_than_it_takes_to_give_up(
     journal.wait_for_starts()
     redis_server.stop()
     journal.wait_for_ends()
-    worker.wait_for_output("Redis is away, waiting for it")
-    worker.wait_for_output("supervisor: Redis is away")
-    worker.wait_for_output("housekeeping: Redis is away")
+    worker.wait_for_output("Redis is unavailable, waiting for it")
+    worker.wait_for_output("supervisor: Redis is unavailable")
+    worker.wait_for_output("housekeeping: Redis is unavailable")
     redis_server.start()
     processes.wait_until(lambda: has_state(handle, "completed"))
 
@@ -110,7 +110,7 @@ def test_stop_while_redis_is_away(processes: Fleet, redis_server: RedisServer) -
     worker = processes.worker()
     worker.wait_for_output("housekeeping started")
     redis_server.stop()
-    worker.wait_for_output("supervisor: Redis is away")
+    worker.wait_for_output("supervisor: Redis is unavailable")
     worker.terminate()
     assert worker.wait(20) == 0
 

@@ -121,7 +121,7 @@ def test_blocked_workers_are_woken_by_an_error(
         before = [children_of(process.pid) for process in ours]
         if replica:
             client.execute_command("REPLICAOF", "127.0.0.1", free_port())
-            ours[0].wait_for_output("Redis is away")
+            ours[0].wait_for_output("Redis is unavailable")
             client.execute_command("REPLICAOF", "NO", "ONE")
         else:
             for found in client.client_list():

@@ -268,11 +268,11 @@ def test_redis_and_the_database_away_and_back(
     process = processes.manage("rqscheduler")
     processes.wait_until(lambda: len(due_times("every second")) >= 2)
     with database_outage():
-        wait_for_retries(process, "clock: database default is away or refuses")
+        wait_for_retries(process, "clock: database default is unavailable or refuses")
         back = timezone.now()
     processes.wait_until(lambda: due_times("every second")[-1] > back)
     redis_server.kill9()
-    wait_for_retries(process, "clock: Redis is away")
+    wait_for_retries(process, "clock: Redis is unavailable")
     redis_server.start()
     back = timezone.now()
     processes.wait_until(lambda: due_times("every second")[-1] > back)
@@ -282,7 +282,7 @@ def test_redis_and_the_database_away_and_back(
     assert process.is_running()
     assert "Traceback" not in process.output()
 
-    logged = process.output().count("clock: database default is away")
+    logged = process.output().count("clock: database default is unavailable")
     assert logged <= 8, "it does not fill the log"
 
 

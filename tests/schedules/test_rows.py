@@ -37,7 +37,7 @@ from wellos_jobs.schedules import (
     remove_schedule,
     run_now,
     schedule_organization_reports,
-    synchronise,
+    synchronize,
     ticks,
     update_schedule,
 )
@@ -703,7 +703,7 @@ def test_concurrent_calls_make_one_report_schedule() -> None:
 def test_concurrent_syncs_make_one_row_per_declaration() -> None:
     for number in range(5):
         declare(name=f"declared-{number}")
-    at_once(synchronise)
+    at_once(synchronize)
     assert Schedule.objects.filter(source="code").count() == 5
 
 
@@ -784,7 +784,7 @@ def declared() -> Schedule:
 
 def test_a_declaration_becomes_a_row() -> None:
     declare("0 8 * * *", tz="America/New_York")
-    assert synchronise().created == ["declared"]
+    assert synchronize().created == ["declared"]
     row = declared()
     assert (row.job_name, row.cron, row.time_zone, row.source) == (
         "declared",
@@ -793,85 +793,85 @@ def test_a_declaration_becomes_a_row() -> None:
         "code",
     )
     assert local(row.next_run_at, "America/New_York") == "08:00:00"
-    assert not synchronise(), "a second time there is nothing to do"
+    assert not synchronize(), "a second time there is nothing to do"
 
 
 def test_a_declaration_that_changes_is_followed() -> None:
     declare()
-    synchronise()
+    synchronize()
     declare("0 9 * * *", tz="Asia/Tokyo")
-    assert synchronise().changed == ["declared"]
+    assert synchronize().changed == ["declared"]
     assert (declared().cron, declared().time_zone) == ("0 9 * * *", "Asia/Tokyo")
     assert local(declared().next_run_at, "Asia/Tokyo") == "09:00:00"
     declare("0 9 * * *")
-    synchronise()
+    synchronize()
     assert declared().time_zone == ""
 
 
 def test_options_changed_by_users_survive_every_sync() -> None:
     declare()
-    synchronise()
+    synchronize()
     update_schedule("declared", "30 10 * * *", overlap="skip", enabled=False)
     for line in ("0 8 * * *", "0 9 * * *"):
         declare(line)
-        synchronise()
+        synchronize()
         row = declared()
         assert (row.cron, row.overlap, row.enabled) == ("30 10 * * *", "skip", False)
 
 
 def test_an_option_changed_back_follows_the_declaration_again() -> None:
     declare()
-    synchronise()
+    synchronize()
     update_schedule("declared", "30 10 * * *")
     declare("0 9 * * *")
-    synchronise()
+    synchronize()
     update_schedule("declared", "0 9 * * *")
     declare("0 11 * * *")
-    synchronise()
+    synchronize()
     assert declared().cron == "0 11 * * *"
 
 
 def test_a_missing_declaration_disables_and_its_return_enables() -> None:
     declare()
-    synchronise()
+    synchronize()
     undeclare()
-    assert synchronise().disabled == ["declared"]
+    assert synchronize().disabled == ["declared"]
     assert (declared().enabled, declared().next_run_at) == (False, None)
     assert ticks.tick("default", timezone.now() + timedelta(days=2)) == 0
-    assert not synchronise()
+    assert not synchronize()
     declare("0 9 * * *")
-    assert synchronise().changed == ["declared"]
+    assert synchronize().changed == ["declared"]
     assert declared().enabled
     assert local(declared().next_run_at, "UTC") == "09:00:00"
 
 
 def test_a_schedule_disabled_by_a_user_stays_disabled_when_its_declaration_returns() -> None:
     declare()
-    synchronise()
+    synchronize()
     update_schedule("declared", enabled=False)
     undeclare()
-    assert not synchronise().disabled
+    assert not synchronize().disabled
     declare()
-    synchronise()
+    synchronize()
     assert not declared().enabled
 
 
 def test_a_schedule_enabled_by_a_user_stays_enabled_without_a_declaration() -> None:
     """As when the job is still there and only ``schedule=`` is gone."""
     declare()
-    synchronise()
+    synchronize()
     undeclare()
     job("declared")(jobs.foreign_fail)
-    synchronise()
+    synchronize()
     update_schedule("declared", enabled=True)
-    assert not synchronise()
+    assert not synchronize()
     assert declared().enabled
 
 
 @pytest.mark.parametrize("way", ["remove_schedule", "delete", "queryset"])
 def test_a_removed_schedule_stays_removed_over_sync_and_restart(way: str) -> None:
     declare()
-    synchronise()
+    synchronize()
     if way == "remove_schedule":
         assert remove_schedule("declared")
     elif way == "delete":
@@ -880,7 +880,7 @@ def test_a_removed_schedule_stays_removed_over_sync_and_restart(way: str) -> Non
         Schedule.objects.filter(name="declared").delete()
     for line in ("0 8 * * *", "0 9 * * *"):  # with the next version of the code, too
         declare(line)
-        assert not synchronise()
+        assert not synchronize()
         call_command("jobs_sync", stdout=_Nowhere())
         assert not Schedule.objects.filter(name="declared").exists()
 
@@ -892,30 +892,30 @@ def test_a_removed_schedule_stays_removed_over_sync_and_restart(way: str) -> Non
 
 def test_a_rolled_back_removal_removes_nothing() -> None:
     declare()
-    synchronise()
+    synchronize()
     with transaction.atomic():
         with rolled_back():
             declared().delete()
         assert declared().enabled
-    assert not synchronise()
+    assert not synchronize()
 
 
 def test_creating_a_schedule_restores_a_removed_one_of_its_name() -> None:
     declare()
-    synchronise()
+    synchronize()
     handle = run_now("declared")
     remove_schedule("declared")
     row = make("declared", "0 7 * * *")
     assert (declared().pk, declared().cron, declared().enabled) == (row.pk, "0 7 * * *", True)
     assert handle.record().schedule == row, "with the history of its runs"
-    synchronise()
+    synchronize()
     assert declared().cron == "0 7 * * *", "and its line is the person's"
 
 
 def test_a_schedule_made_by_hand_keeps_its_cron_line_when_declared_later() -> None:
     make("declared", "0 7 * * *")
     declare()
-    synchronise()
+    synchronize()
     row = declared()
     assert (row.cron, row.job_name, row.source) == ("0 7 * * *", "declared", "code")
 
@@ -930,7 +930,7 @@ def test_declared_in_settings() -> None:
         "overlap": "skip",
     }
     with in_settings(nightly=entry):
-        assert synchronise().created == ["nightly"]
+        assert synchronize().created == ["nightly"]
         row = Schedule.objects.get()
         assert (row.job_name, row.time_zone, row.source) == (
             "test-echo",
@@ -939,23 +939,23 @@ def test_declared_in_settings() -> None:
         )
         assert (row.catch_up, row.overlap) == ("all", "skip")
         assert payload.decode(row.data) == {"value": Decimal("1.5")}
-        assert not synchronise()
+        assert not synchronize()
     with in_settings(nightly={"job": "test-echo", "cron": Cron("0 3 * * *"), "data": {"value": 2}}):
-        assert synchronise().changed == ["nightly"]
+        assert synchronize().changed == ["nightly"]
         row = Schedule.objects.get()
         assert (row.cron, row.time_zone, row.data) == ("0 3 * * *", "", {"value": 2})
         assert (row.catch_up, row.overlap) == ("once", "allow"), (
             "what is no longer said is the default again"
         )
 
-    assert synchronise().disabled == ["nightly"]
+    assert synchronize().disabled == ["nightly"]
 
 
 def test_sensitive_data_in_settings_are_encrypted_once() -> None:
     with in_settings(secret={"job": "test-secret", "cron": "@daily", "data": {"token": "tk-1"}}):
-        synchronise()
+        synchronize()
         assert "tk-1" not in json.dumps(Schedule.objects.get().data)
-        assert not synchronise()
+        assert not synchronize()
 
 
 BAD_ENTRIES: list[tuple[Any, str]] = [
@@ -977,9 +977,9 @@ BAD_ENTRIES: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("entry", "text"), BAD_ENTRIES, ids=[text[:30] for _, text in BAD_ENTRIES])
 def test_an_invalid_declaration_does_not_stop_the_others(entry: Any, text: str) -> None:
     with in_settings(bad={"job": "test-noop", "cron": "0 1 * * *"}):
-        synchronise()
+        synchronize()
     with in_settings(bad=entry, good={"job": "test-noop", "cron": "0 2 * * *"}):
-        done = synchronise()
+        done = synchronize()
         assert text in done.failed["bad"]
         assert done.created == ["good"]
         assert not done.disabled
@@ -1009,7 +1009,7 @@ def test_the_cost_of_a_sync_does_not_depend_on_other_schedules(
     django_assert_max_num_queries: Any,
 ) -> None:
     declare()
-    synchronise()
+    synchronize()
     Schedule.objects.bulk_create(
         [
             Schedule(name=f"org-{number}", cron="@daily", job_name="test-noop")
@@ -1017,7 +1017,7 @@ def test_the_cost_of_a_sync_does_not_depend_on_other_schedules(
         ]
     )
     with django_assert_max_num_queries(6):
-        assert not synchronise()
+        assert not synchronize()
 
 
 # --- the shortest interval ------------------------------------------------------------------------
@@ -1049,7 +1049,7 @@ def test_a_line_below_the_shortest_interval_is_refused(
         Schedule.objects.update(cron=line)
 
     registry.register(define("test-declared", jobs.noop.function, schedule=Cron(line)))
-    assert "SHORTEST_INTERVAL" in synchronise().failed["test-declared"]
+    assert "SHORTEST_INTERVAL" in synchronize().failed["test-declared"]
     assert [row.cron for row in Schedule.objects.filter(pk=allowed.pk)] == ["@hourly"]
 
 

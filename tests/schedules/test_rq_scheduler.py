@@ -436,7 +436,7 @@ def test_fault_11_redis_away_is_waited_for(processes: Fleet, redis_server: Redis
     due = timezone.now() + timedelta(seconds=1)
     job = scheduler.enqueue_at(due, note, 1)
     redis_server.kill9()
-    process.wait_for_output("clock: Redis is away")
+    process.wait_for_output("clock: Redis is unavailable")
     processes.wait_until(lambda: timezone.now() > due, 5, "the entry to be overdue")
     redis_server.start()
     processes.wait_until(lambda: waiting() == [job.id])
@@ -775,7 +775,7 @@ def test_cancel_and_in(scheduler: Scheduler) -> None:
     assert waiting() == []
 
 
-def test_a_broken_entry_can_be_cancelled(scheduler: Scheduler) -> None:
+def test_a_broken_entry_can_be_canceled(scheduler: Scheduler) -> None:
     job = scheduler.enqueue_at(NOON, note)
     _spoil(job, status="dreaming")
     scheduler.serve()

@@ -138,7 +138,7 @@ def axe(page: Any, *, without: tuple[str, ...] = (), only: tuple[str, ...] = ())
         options["runOnly"] = {"type": "rule", "values": list(only)}
     page.evaluate(
         "Promise.all(document.getAnimations().map((one) => one.finished))"
-    )  # colours glide to another scheme
+    )  # colors glide to another scheme
     before = len(page.complaints)
     found = Axe().run(page, options=options).response["violations"]
     del page.complaints[before:]  # axe itself meets the policy where it looks at styles

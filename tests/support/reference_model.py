@@ -42,7 +42,7 @@ class Job:
     has_stale_entries: bool = False
     is_stopping: bool = False
     fell_with: bool = False
-    """It was cancelled because what it needs did not complete."""
+    """It was canceled because what it needs did not complete."""
     row_state: str = ""
     row_attempt: int = 0
 

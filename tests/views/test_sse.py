@@ -373,7 +373,7 @@ async def test_redis_goes_away_and_comes_back(ada: User, redis_proxy: CuttingPro
         with redis_proxy.refusing():
             while "problem" not in (job := await page.job()):
                 pass
-            assert "Redis cannot be reached" in job["problem"]
+            assert "Redis is unavailable" in job["problem"]
             assert job["state"] == "waiting"
         while "problem" in await page.job():
             pass

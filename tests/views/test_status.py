@@ -227,7 +227,7 @@ def test_redis_away(books: Books, use_redis: UseRedis) -> None:
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
     found = status.job_status(handle.id)
     assert found["state"] == "waiting"
-    assert "Redis cannot be reached" in found["problem"]
+    assert "Redis is unavailable" in found["problem"]
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_metrics_while_redis_is_away(books: Books, use_redis: UseRedis) -> None:
     metrics = status.queue_metrics("reports")
     assert metrics["completed"] == 1
     assert metrics["waiting"] is metrics["total"] is metrics["oldest_wait"] is None
-    assert "Redis cannot be reached" in metrics["problem"]
+    assert "Redis is unavailable" in metrics["problem"]
 
 
 def test_a_paused_queue(books: Books) -> None:
@@ -432,7 +432,7 @@ def test_status_with_redis_away(ada: User, use_redis: UseRedis) -> None:
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
     answer = get(ada, handle).json()
     assert answer["state"] == "waiting"
-    assert "Redis cannot be reached" in answer["problem"]
+    assert "Redis is unavailable" in answer["problem"]
 
 
 # --- a database that is away ----------------------------------------------------------------------
@@ -541,7 +541,7 @@ def test_cancel_with_redis_away(ada: User, use_redis: UseRedis) -> None:
     use_redis(f"redis://127.0.0.1:{free_port()}/0")
     response = cancel(ada, handle)
     assert response.status_code == 503
-    assert json.loads(response.content)["error"].startswith("Redis cannot be reached")
+    assert json.loads(response.content)["error"].startswith("Redis is unavailable")
 
 
 def test_cancel_of_an_unknown_id() -> None:

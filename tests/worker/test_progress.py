@@ -149,7 +149,7 @@ def test_with_redis_away_the_run_continues(
     report = reporter(Hand())
     with redis_proxy.refusing():
         report(50, "half", False)
-    assert f"progress of job={handle} was not stored, Redis is away" in caplog.text
+    assert f"progress of job={handle} was not stored, Redis is unavailable" in caplog.text
     report(60, "more", False)
     assert reported() == [(60, "more")]
 

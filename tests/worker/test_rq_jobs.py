@@ -603,7 +603,7 @@ def test_a_payload_that_unpacks_to_too_much_ends_as_bad_payload(
 ) -> None:
     settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "ALLOW_PICKLE": allow}
     job = django_rq.enqueue(foreign_add, "ten", b=3)
-    neighbour = django_rq.enqueue(foreign_add, 2, b=3)
+    neighbor = django_rq.enqueue(foreign_add, 2, b=3)
     bomb(job, redis_client, field)
 
     tracemalloc.start()
@@ -616,7 +616,7 @@ def test_a_payload_that_unpacks_to_too_much_ends_as_bad_payload(
     letter = DeadLetter.objects.get(job=record)
     assert (record.state, letter.reason) == (JobState.FAILED, "bad_payload")
     assert "unpacks to more than 16,777,216" in letter.message
-    assert row(neighbour).state == JobState.COMPLETED
+    assert row(neighbor).state == JobState.COMPLETED
 
 
 def test_the_ledger_survives_a_waiting_payload_that_unpacks_to_too_much(
@@ -624,9 +624,9 @@ def test_the_ledger_survives_a_waiting_payload_that_unpacks_to_too_much(
 ) -> None:
     job = django_rq.enqueue(foreign_add, "ten", b=3)
     bomb(job, redis_client)
-    neighbour = django_rq.enqueue(foreign_add, 2, b=3)
+    neighbor = django_rq.enqueue(foreign_add, 2, b=3)
     assert (row(job).state, row(job).data) == (JobState.WAITING, {})
-    assert row(neighbour).state == JobState.WAITING
+    assert row(neighbor).state == JobState.WAITING
 
 
 def test_large_arguments_of_a_plain_job_are_run_but_not_stored_in_its_row() -> None:

@@ -450,20 +450,20 @@ def test_cancel_before_the_push(
 
 
 def test_a_late_stop_does_not_hit_the_next_job(processes: Fleet, journal: Journal) -> None:
-    """Jobs are cancelled just as they end: no other job may be stopped."""
+    """Jobs are canceled just as they end: no other job may be stopped."""
     processes.worker()
     handles = scripted.enqueue_bulk([{"steps": ["sleep:0.02"], "journal": str(journal)}] * 60)
-    cancelled: set[str] = set()
+    canceled: set[str] = set()
     for number in range(5, 55, 5):
         handle = handles[number]
         journal.wait_for_starts(1, handle)
         handle.cancel()
-        cancelled.add(str(handle))
+        canceled.add(str(handle))
     for handle in handles:
         processes.wait_until(lambda handle=handle: row(handle).state in ("completed", "canceled"))  # type: ignore[misc]
     hurt = {entry.job for entry in journal.ends() if entry.error}
-    assert hurt <= cancelled
-    assert not JobAttempt.objects.exclude(job_id__in=cancelled).exists()
+    assert hurt <= canceled
+    assert not JobAttempt.objects.exclude(job_id__in=canceled).exists()
 
 
 # --- what RQ's own tools do to a worker -----------------------------------------------------------

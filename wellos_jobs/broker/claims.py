@@ -145,7 +145,7 @@ class Answer:
     claim: Claim | None
     next_due: float | None
     canceled: bool = False
-    """The job was cancelled while it ran, and this outcome would have made it run again."""
+    """The job was canceled while it ran, and this outcome would have made it run again."""
     quiet: bool = False
     """An operator has told this worker to take no more jobs."""
 

@@ -2,10 +2,10 @@
 
 There are four roles of connections, with different timeouts:
 
-- ``call``: web requests and shells. Fails within seconds when Redis is away.
+- ``call``: web requests and shells. Fails within seconds when Redis is unavailable.
 - ``work``: workers and supervisors. They repeat failed calls; every script may be resent.
 - ``block``: an idle worker that blocks for ``BLOCK_SECONDS``; its socket timeout is longer.
-- ``probe``: health checks. Times out after one second: a slow Redis counts as away.
+- ``probe``: health checks. Times out after one second: a slow Redis counts as unavailable.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Client = redis.Redis
 """Type alias for modules that do not import redis-py."""
 
 Unavailable = (redis.ConnectionError, redis.TimeoutError)
-"""Raised by a client when Redis cannot be reached (BusyLoadingError is a ConnectionError)."""
+"""Raised by a client when Redis is unavailable (BusyLoadingError is a ConnectionError)."""
 
 _REFUSAL = re.compile(
     r"(?:^|caused error: )(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|BUSY|UNBLOCKED) "
@@ -109,7 +109,7 @@ def run(connection: redis.Redis, script: str, *arguments: Any) -> Any:
 
 
 @contextlib.contextmanager
-def refusals_as_away() -> Iterator[None]:
+def refusals_as_unavailable() -> Iterator[None]:
     """Raise ``Refused`` when a server refuses a command for now. ``run`` does this by itself.
 
     For loops that wait for Redis: a primary that becomes a replica refuses writes and blocking
@@ -160,7 +160,7 @@ def script_source(name: str) -> str:
 
 
 def _execute(connection: redis.Redis, *command: Any) -> Any:
-    with refusals_as_away():
+    with refusals_as_unavailable():
         return connection.execute_command(*command)  # type: ignore[no-untyped-call]
 
 

@@ -13,7 +13,7 @@ from .connection import Client, client, rq_time, run, source_client, source_of, 
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class QueueCounts:
     """Jobs of one queue in Redis. ``oldest_wait`` is in seconds, None when no job waits."""
 
     waiting: int
@@ -24,15 +24,15 @@ class Counts:
     paused: bool
 
 
-def counts(queue: str) -> Counts:
+def counts(queue: str) -> QueueCounts:
     """Return the counts of a queue: one round trip."""
     return all_counts([queue])[queue]
 
 
-def all_counts(queues: Iterable[str] | None = None) -> dict[str, Counts]:
+def all_counts(queues: Iterable[str] | None = None) -> dict[str, QueueCounts]:
     """Return the counts of several queues (all by default): one round trip for each Redis."""
     wanted = set(conf.queues() if queues is None else queues)
-    found: dict[str, Counts] = {}
+    found: dict[str, QueueCounts] = {}
     for source, names in sources().items():
         chosen = [name for name in names if name in wanted]
         if chosen:
@@ -42,15 +42,15 @@ def all_counts(queues: Iterable[str] | None = None) -> dict[str, Counts]:
     return {name: found[name] for name in (conf.queues() if queues is None else queues)}
 
 
-def counts_on(connection: Client, queues: Sequence[str]) -> dict[str, Counts]:
+def counts_on(connection: Client, queues: Sequence[str]) -> dict[str, QueueCounts]:
     """Return the counts of queues on one Redis: one round trip. Raises redis-py's errors."""
     rows = run(connection, "counts", *queues)
     return dict(zip(queues, map(_counts, rows), strict=True))
 
 
-def _counts(row: list[Any]) -> Counts:
+def _counts(row: list[Any]) -> QueueCounts:
     waiting, active, delayed, blocked, oldest, paused = row
-    return Counts(
+    return QueueCounts(
         waiting, active, delayed, blocked, float(oldest) if oldest else None, bool(paused)
     )
 

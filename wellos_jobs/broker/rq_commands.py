@@ -31,7 +31,10 @@ def shutdown(source: str, worker: str) -> None:
 
 
 class Commands:
-    """Listens for commands to any worker of this Redis. Those sent while it is away are lost."""
+    """Listens for commands to any worker of this Redis.
+
+    Commands sent while it is disconnected are lost.
+    """
 
     def __init__(self, connection: redis_py.Redis) -> None:
         self._connection = connection

@@ -57,7 +57,7 @@ OVERRIDES: tuple[Override, ...] = (
         "rq.queue:Queue.remove",
         "(self, job_or_id, pipeline=None)",
         _LANES,
-        "from any lane; one of ours is cancelled, since it must be in a structure",
+        "from any lane; one of ours is canceled, since it must be in a structure",
     ),
     Override(
         "rq.queue:Queue.empty", "(self)", _LANES, "cancels ours with events, deletes foreign ones"

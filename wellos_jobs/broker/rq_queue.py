@@ -84,7 +84,7 @@ class LaneQueue(DjangoRQ):
         return None
 
     def remove(self, job_or_id: Job | str, pipeline: Pipeline | None = None) -> Any:
-        """Remove a job from this queue; one of ours is cancelled. Returns the entries removed."""
+        """Remove a job from this queue; one of ours is canceled. Returns the entries removed."""
         job_id = job_or_id if isinstance(job_or_id, str) else job_or_id.id
         if pipeline is not None:
             return run_within(pipeline, "remove", rq_time(), job_id, self.name)

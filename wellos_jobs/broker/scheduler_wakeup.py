@@ -19,14 +19,16 @@ COARSE = 0.15
 
 
 def wake() -> None:
-    """Wake the schedulers of all Redis servers. One that is away is skipped: they also poll."""
+    """Wake the schedulers of all Redis servers, except unavailable ones: schedulers also poll."""
     for source in sources():
         try:
             with source_client(source, "call").pipeline() as pipeline:
                 wake_within(pipeline)
                 pipeline.execute()
         except Unavailable as error:
-            logger.info("the scheduler of %s was not woken, Redis is away: %s", source, error)
+            logger.info(
+                "the scheduler of %s was not woken, Redis is unavailable: %s", source, error
+            )
 
 
 def wake_within(pipeline: Pipeline) -> None:

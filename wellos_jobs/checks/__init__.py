@@ -32,7 +32,7 @@ Only with ``check --deploy``; the checks of Redis connect to it:
 Id   Problem
 ==== ======================================================================================
 E101 Redis runs in cluster mode
-W101 Redis cannot be reached, or refuses to answer
+W101 Redis is unavailable, or refuses to answer
 W102 Redis accepts connections without a password
 W103 Redis has no persistence: neither snapshots nor an append-only file
 W104 ``maxmemory-policy`` is not ``noeviction``: jobs would be evicted like cache entries

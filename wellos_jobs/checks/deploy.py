@@ -24,7 +24,7 @@ def check_servers(**_: Any) -> list[CheckMessage]:
             client = broker.source_client(source, "call")
             found += _messages(where, client, client.info("all"))
         except broker.Error as error:
-            found.append(_unreachable(where, f"cannot be reached: {str(error).rstrip('.')}"))
+            found.append(_unavailable(where, f"is unavailable: {str(error).rstrip('.')}"))
     return found
 
 
@@ -86,7 +86,7 @@ def _persistence_messages(
     try:
         snapshots = client.config_get("save").get("save", "")
     except broker.Error as error:  # managed services forbid CONFIG
-        yield _unreachable(where, f"does not show whether it takes snapshots ({error})")
+        yield _unavailable(where, f"does not show whether it takes snapshots ({error})")
         return
 
     if not snapshots:
@@ -98,10 +98,10 @@ def _persistence_messages(
         )
 
 
-def _unreachable(where: str, what: str) -> CheckMessage:
+def _unavailable(where: str, what: str) -> CheckMessage:
     return Warning(
         f"{where} {what}.",
-        hint="Run `manage.py check --deploy` where Redis can be reached, or check the server's "
+        hint="Run `manage.py check --deploy` where Redis is available, or check the server's "
         "settings by hand.",
         id="wellos_jobs.W101",
     )

@@ -1,4 +1,4 @@
-"""Unique jobs: while the first is in force, enqueueing it again returns the first one's handle."""
+"""Unique jobs: while one holds the key, enqueueing another returns the handle of the first."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Until = Literal["started", "done"]
 class Unique:
     """One job for each name and data, or for each ``key``.
 
-    A job is in force for ``ttl`` seconds (None: without limit), and with ``until`` at the latest
-    until it has started, or is done (final). A cancelled job is no longer in force.
+    It holds the key until ``ttl`` is over (seconds; None: no limit) or ``until`` is reached (it has
+    started, or is final), whichever is first. A canceled job no longer holds it.
     ``Unique(until="started")`` with ``Concurrency(1)`` means: run once more if something changed
     during the run.
 
@@ -54,7 +54,7 @@ class Unique:
     def digest(
         self, secret: str, name: str, data: Mapping[str, Any], organization: str, plain: str
     ) -> str:
-        """Return the key of the claim: an HMAC, because the data may be sensitive.
+        """Return the key: an HMAC, because the data may be sensitive.
 
         ``plain`` is the data as canonical JSON.
         """

@@ -37,7 +37,7 @@ logger = logging.getLogger("wellos_jobs")
 
 CHUNK = 1_000
 """Jobs per INSERT when a long iterable is added."""
-CALLED_OFF = "The batch was cancelled"
+CALLED_OFF = "The batch was canceled"
 
 
 class Batch:
@@ -108,7 +108,9 @@ class Batch:
             try:
                 self.cancel()
             except broker.Unavailable as error:  # must not hide the exception of the block
-                logger.error("batch %s stays open, because Redis is down: %s", self.id, error)
+                logger.error(
+                    "batch %s stays open, because Redis is unavailable: %s", self.id, error
+                )
 
     def enqueue(self, job: Job[..., Any], **data: Any) -> JobHandle:
         """Add one job."""

@@ -20,8 +20,8 @@ Canceled = Literal["canceled", "stopping", "already", "final"]
 def cancel(record: JobRecord, detail: dict[str, Any] | None = None) -> Canceled:
     """Cancel a job in any state; a running one is stopped through its supervisor.
 
-    A job unknown to Redis gets a tombstone, so that a later push does nothing. If the row says that
-    it has ended, nothing is done: Redis has forgotten it since.
+    A job unknown to Redis gets a tombstone, so that a later push does nothing. If the row is
+    already final, nothing is done: Redis may have forgotten the job.
     """
     if not record.is_foreign and JobState(record.state).is_final:
         return "already" if record.state == JobState.CANCELED else "final"

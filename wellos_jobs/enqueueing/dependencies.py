@@ -50,7 +50,9 @@ T = TypeVar("T")
 
 
 def before_insert(records: Sequence[JobRecord], database: str) -> None:
-    """Block new jobs that need others, whatever their state; ``after_commit`` checks that.
+    """Block each new job that needs others, even if those have already ended.
+
+    ``after_commit`` then releases it.
 
     Raises:
         BadOption: a needed job is neither in the database nor among the new ones, or the
@@ -207,7 +209,10 @@ def push_on_commit(records: Sequence[JobRecord], database: str) -> None:
 
 
 def heal(database: str, limit: int = CHUNK) -> None:
-    """Release what waits for no open job: after a lost release, or for a batch that was locked."""
+    """Release blocked jobs whose needs are settled, and finish closed batches without open jobs.
+
+    That is what a crash or a locked batch left behind.
+    """
     from ..models import Batch, JobDependency, JobRecord
 
     edges = JobDependency.objects.using(database).filter(job=OuterRef("pk"))
@@ -296,15 +301,15 @@ def end(job_ids: Collection[uuid.UUID], state: JobState, why: str, database: str
     run_on_commit(database, announce, blocked, event, now)
     if state == JobState.FAILED:
         for record in blocked:
-            _bury(record, why, now, database)
+            _save_dead_letter(record, why, now, database)
     return {record.pk for record in blocked}
 
 
-def _bury(record: JobRecord, why: str, now: datetime, database: str) -> None:
+def _save_dead_letter(record: JobRecord, why: str, now: datetime, database: str) -> None:
     """Make the dead letter and the audit entry of a job that failed without having run."""
-    from ..models.dead_letter import bury
+    from ..models.dead_letter import dead_letter_of
 
-    dead_letter, entry = bury(
+    dead_letter, entry = dead_letter_of(
         record,
         reason=FailureReason.NOT_RETRYABLE,
         error_class=NEEDED_JOB_FAILED,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import broker, payload
 from ..broker import job_hash
 from ..errors import JobNotFound
-from ..processes.backoff import Backoff
+from ..processes.growing_pause import GrowingPause
 from ..states import JobState
 from . import control
 
@@ -111,12 +111,12 @@ class JobHandle:
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the job is final, at most ``timeout`` seconds; tell whether it is."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, factor=1.5)
+        pause = GrowingPause(_FIRST_PAUSE, _LONGEST_PAUSE, factor=1.5)
         while not self.state.is_final:
             left = _LONGEST_PAUSE if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 return False
-            time.sleep(min(backoff.next(), left))
+            time.sleep(min(pause.next(), left))
         return True
 
     def explain(self) -> str:

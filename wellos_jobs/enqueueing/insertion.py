@@ -64,7 +64,7 @@ def _insert_unique(records: list[JobRecord], database: str) -> list[JobRecord]:
         return _insert_rows(records, database)
 
     with transaction.atomic(using=database):
-        claimed = _claim_keys(records, database)
+        claimed = _reserve_keys(records, database)
         return _insert_rows(claimed, database) if claimed else []
 
 
@@ -98,10 +98,10 @@ def _insert_rows(records: list[JobRecord], database: str) -> list[JobRecord]:
 # --- unique keys ----------------------------------------------------------------------------------
 
 
-def _claim_keys(records: list[JobRecord], database: str) -> list[JobRecord]:
-    """Claim the unique keys of new jobs; return the jobs to insert.
+def _reserve_keys(records: list[JobRecord], database: str) -> list[JobRecord]:
+    """Reserve the unique keys of new jobs; return the jobs to insert.
 
-    The others get the id of the job that holds their key. The keys are claimed in order, so that
+    The others get the id of the job that holds their key. The keys are reserved in order, so that
     two transactions with the same keys do not deadlock.
     """
     keyed = [record for record in records if record.unique is not None]
@@ -113,7 +113,7 @@ def _claim_keys(records: list[JobRecord], database: str) -> list[JobRecord]:
     for record in keyed:
         holder = holders.get(record.unique_key)
         if holder is None and record.unique is not None:
-            holder = uniqueness.claim(record, record.unique_key, record.unique, database)
+            holder = uniqueness.reserve(record, record.unique_key, record.unique, database)
             holders[record.unique_key] = holder or record
         if holder is not None:
             replaced[record.pk] = holder.pk

@@ -45,12 +45,12 @@ def push(
 
 
 def push_records(records: Sequence[JobRecord], event: EventName | str = EventName.ENQUEUED) -> None:
-    """Push committed rows. When Redis is away, log it: the relay pushes them later."""
+    """Push committed rows. When Redis is unavailable, log it: the relay pushes them later."""
     try:
         push(records, EventName(event))
     except broker.Unavailable as error:
         logger.warning(
-            "Redis is away (%s): the relay will push %d committed jobs", error, len(records)
+            "Redis is unavailable (%s): the relay will push %d committed jobs", error, len(records)
         )
     except broker.Error:  # for example, the Redis user lacks a permission
         logger.exception(

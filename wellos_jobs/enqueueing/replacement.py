@@ -1,7 +1,7 @@
 """Replacement: a new job replaces the open one with the same key, unless the two are identical.
 
-The ``Replacement`` row is part of the same transaction. The old job is cancelled when that commits;
-if the process dies or Redis is down, the maintenance process cancels it later.
+The ``Replacement`` row is part of the same transaction. The old job is canceled when that commits;
+if the process dies or Redis is unavailable, the maintenance process cancels it later.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ CHUNK = 500
 def make_room(wanted: Mapping[str, JobRecord | None], database: str) -> list[JobRecord]:
     """Give keys to new jobs; return those to insert. Map a key to None to free it.
 
-    The open job with a key is cancelled when the transaction commits. If the new one is identical,
+    The open job with a key is canceled when the transaction commits. If the new one is identical,
     the old one stays, and the new one is not inserted.
 
     A running job may have read data from before the change. So the new one is always inserted, to
-    run after it; the running one is cancelled unless the two are identical. Call it in the
+    run after it; the running one is canceled unless the two are identical. Call it in the
     transaction of the INSERT.
     """
     by_digest = {
@@ -142,7 +142,7 @@ def _open_holders(claims: Iterable[UniqueClaim], database: str) -> dict[uuid.UUI
 
 
 def _update_states(queue: str, records: Sequence[JobRecord]) -> None:
-    """Set the states from Redis; those of the rows count if it is down, or does not have a job."""
+    """Set the states from Redis. Those of the rows count if it is unavailable or lacks a job."""
     fields = (job_hash.STATUS, job_hash.GENERATION)
     try:
         with broker.client(queue).pipeline(transaction=False) as pipeline:
@@ -164,7 +164,7 @@ def _is_same(earlier: JobRecord, record: JobRecord) -> bool:
 
 
 def _own_id() -> uuid.UUID | None:
-    """Return the id of the job that runs here, which is not cancelled by what it enqueues."""
+    """Return the id of the job that runs here, which is not canceled by what it enqueues."""
     run = current_job(None)
     return uuid.UUID(run.id) if run is not None else None
 
@@ -187,7 +187,7 @@ def _cancel(records: Sequence[JobRecord]) -> None:
             control.cancel(record)
         except broker.Error as error:
             logger.warning(
-                "job=%s is replaced, and will be cancelled when Redis is available: %s",
+                "job=%s is replaced, and will be canceled when Redis is available: %s",
                 record.pk,
                 error,
             )

@@ -220,7 +220,7 @@ def enqueue_on(
         data: the job's data; a function may return None for no job.
         options: those of ``.using()``: delay, run_at, organization ...
         replaces: returns a key, such as the instance's. The open job of this trigger with the same
-            key is cancelled, unless the new one is identical.
+            key is canceled, unless the new one is identical.
         raw: whether rows of fixtures count.
         reentrant: whether it also fires in a run that it has led to, with the same data.
         name: required if a job has two triggers of one signal and sender.

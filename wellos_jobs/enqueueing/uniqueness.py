@@ -1,4 +1,4 @@
-"""Unique keys: claim one for a new job in the caller's transaction, or find its holder."""
+"""Unique keys: reserve one for a new job in the caller's transaction, or find its holder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRIES = 5
 
 
 def key_of(unique: Unique, name: str, data: Mapping[str, Any], organization: str) -> str:
-    """Return the key of the claim for a job with this data.
+    """Return the unique key of a job with this data.
 
     What is ``Sealed`` is decrypted if the key depends on it.
 
@@ -43,8 +43,8 @@ def reads_sealed(key: Key, data: Mapping[str, Any]) -> bool:
     return bool(sealed) and (callable(key) or not sealed.isdisjoint(fields_of(key)))
 
 
-def claim_on(record: JobRecord) -> UniqueClaim | None:
-    """Return the claim on a job's unique key, whichever job holds it.
+def reservation_of(record: JobRecord) -> UniqueClaim | None:
+    """Return the reservation of a job's unique key, whichever job holds it.
 
     None if the job has no key, or the key is free.
 
@@ -62,8 +62,8 @@ def claim_on(record: JobRecord) -> UniqueClaim | None:
     return UniqueClaim.objects.using(record._state.db).filter(pk=key).first()
 
 
-def claim(record: JobRecord, key: str, unique: Unique, database: str) -> JobRecord | None:
-    """Claim the key for a job about to be inserted; return the job that holds it instead, or None.
+def reserve(record: JobRecord, key: str, unique: Unique, database: str) -> JobRecord | None:
+    """Reserve the key for a job about to be inserted; if another job holds it, return that one.
 
     Call it inside the transaction of the job's INSERT. If another transaction is taking the key,
     this one waits until it ends.
@@ -74,7 +74,7 @@ def claim(record: JobRecord, key: str, unique: Unique, database: str) -> JobReco
     claims = UniqueClaim.objects.using(database)
     for _ in range(TRIES):
         # Read, then write: on MariaDB an INSERT of an existing key leaves a shared lock, and two
-        # transactions that then take the claim over would wait for each other.
+        # transactions that then take the key over would wait for each other.
         held = claims.filter(pk=key).first()
         if held is None:
             try:
@@ -90,12 +90,12 @@ def claim(record: JobRecord, key: str, unique: Unique, database: str) -> JobReco
             return None
     raise IntegrityError(
         f"the unique key of job {record.name!r} changed its holder {TRIES} times while it was "
-        "being claimed: try again"
+        "being reserved: try again"
     )
 
 
 def _holder(held: UniqueClaim, unique: Unique, database: str) -> JobRecord | None:
-    """Return the job that holds a claim, or None if the claim is no longer in force."""
+    """Return the job that holds a key, or None if the key is free."""
     from ..models import JobRecord
 
     if held.expires is not None and held.expires <= timezone.now():

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from django.db import connections
 
-from ..models.statistic import BUCKETS, DAY, HOUR, MINUTE, Counts, Span
+from ..models.statistic import BUCKETS, DAY, HOUR, MINUTE, Span, StatisticRow
 from ..states import EventName
 
 _COUNTED = tuple(
@@ -97,7 +97,7 @@ def _save(span: Span, added: dict[Key, _Counts], database: str) -> None:
     )
 
 
-def _stored(span: Span, added: Collection[Key], database: str) -> Iterable[Counts]:
+def _stored(span: Span, added: Collection[Key], database: str) -> Iterable[StatisticRow]:
     begins = {begin for begin, _, _ in added}
     names = {name for _, _, name in added}
     rows = span.model.objects.using(database)
@@ -105,7 +105,7 @@ def _stored(span: Span, added: Collection[Key], database: str) -> Iterable[Count
     return [row for row in wanted if (row.begins_at, row.queue, row.name) in added]
 
 
-def _add(row: Counts, counts: _Counts) -> None:
+def _add(row: StatisticRow, counts: _Counts) -> None:
     for event, number in counts.events.items():
         setattr(row, event, getattr(row, event) + number)
     for kind, seconds in counts.seconds.items():

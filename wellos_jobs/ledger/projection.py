@@ -18,7 +18,7 @@ from ..broker.events import NOT_STORED, Event
 from ..definitions import ids
 from ..enqueueing import dependencies
 from ..models import AuditEntry, DeadLetter, JobAttempt, JobLog, JobRecord
-from ..models.dead_letter import bury
+from ..models.dead_letter import dead_letter_of
 from ..payload.rq_calls import read_call
 from ..payload.values import storable
 from ..states import AttemptOutcome, EventName, FailureReason, JobState
@@ -252,7 +252,7 @@ class Projection:
         row.error = message
         row.attempts = event.attempt
 
-        letter, entry = bury(
+        letter, entry = dead_letter_of(
             row,
             reason=reason,
             error_class=str(event.detail.get("error_class", ""))[:200],
@@ -294,7 +294,7 @@ def _is_repetition(row: JobRecord, event: Event) -> bool:
     """Tell whether the statistics counted this event already.
 
     A delayed job counts as enqueued when it is created, not again when its delay is over; and a
-    late push of a cancelled job repeats its ``canceled`` event.
+    late push of a canceled job repeats its ``canceled`` event.
     """
     if event.event is EventName.ENQUEUED:
         return row.enqueued_at is not None

@@ -14,7 +14,7 @@ from django.core.mail import mail_admins
 
 from .. import conf, signals
 from ..broker import keys, queues
-from ..broker.queues import Counts
+from ..broker.queues import QueueCounts
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -44,7 +44,7 @@ def alert_admins(subject: str, text: str) -> None:
         logger.error("mail %r to ADMINS failed: %s", subject, error)
 
 
-def _report(queue: str, counts: Counts, *, cleared: bool) -> None:
+def _report(queue: str, counts: QueueCounts, *, cleared: bool) -> None:
     oldest = counts.oldest_wait or 0.0
     title = f"Queue {queue}: {'backlog cleared' if cleared else 'backlog'}"
     text = f"{title}, {counts.waiting} jobs waiting, the oldest for {oldest:.0f} s"

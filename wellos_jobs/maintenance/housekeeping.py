@@ -17,7 +17,7 @@ from .. import broker, conf
 from ..broker import events, rq_workers
 from ..database import job_databases
 from ..ledger.ledger import NewEpoch
-from ..processes.backoff import Backoff
+from ..processes.growing_pause import GrowingPause
 from ..processes.intervals import IntervalTimer
 from ..processes.slot import Slot
 from . import backlog
@@ -52,7 +52,7 @@ class Housekeeping:
         self._trimmed = ""
         """The position up to which this process has trimmed the stream."""
         self.intervals = IntervalTimer()
-        self._backoff = Backoff(0.1, LONGEST_PAUSE)
+        self._retry_pause = GrowingPause(0.1, LONGEST_PAUSE)
 
     def run(self) -> int:
         """Run until SIGTERM, then apply the remaining events and return."""
@@ -61,12 +61,12 @@ class Housekeeping:
             self.slot.beat()
             last_round = self.stopping
             try:
-                with broker.refusals_as_away():
+                with broker.refusals_as_unavailable():
                     self.round()
-                self._backoff.reset()
+                self._retry_pause.reset()
             except broker.Unavailable as error:
-                logger.warning("housekeeping: Redis is away: %s", error)
-                time.sleep(self._backoff.next())
+                logger.warning("housekeeping: Redis is unavailable: %s", error)
+                time.sleep(self._retry_pause.next())
             if last_round:
                 return 0
 
@@ -103,7 +103,7 @@ class Housekeeping:
     # --- the stream -------------------------------------------------------------------------------
 
     def _trim(self) -> None:
-        """Drop the events that every database has committed; one that is away keeps them."""
+        """Drop the events that every database has committed; one that is unavailable keeps them."""
         places = [database.position for database in self.databases if database.has_table]
         upto = events.earliest(places) if places else events.START
         if upto not in (events.START, self._trimmed):

@@ -1,6 +1,6 @@
 """Maintenance of one database: its ledger, relay, rebuild and prune.
 
-Databases are independent: one that is away is retried with growing pauses while the others are
+Databases are independent: an unavailable one is retried with growing pauses while the others are
 served.
 """
 
@@ -21,7 +21,7 @@ from ..definitions import ids
 from ..enqueueing import dependencies, replacement
 from ..ledger.ledger import FORGET_AFTER, Ledger, Overtaken
 from ..models import JobRecord
-from ..processes.backoff import Backoff
+from ..processes.growing_pause import GrowingPause
 from ..states import FINAL_STATES
 from . import prune, relay, restore_settings
 from .relay import Rebuild
@@ -54,7 +54,7 @@ class DatabaseMaintenance:
         self._rebuild: Rebuild | None = None
         self.is_open = False
         self._prunes = False
-        self._backoff = Backoff(0.25, LONGEST_PAUSE)
+        self._retry_pause = GrowingPause(0.25, LONGEST_PAUSE)
         self._not_before = 0.0
         self._next_relay = 0.0
         self._next_unblock = 0.0
@@ -115,12 +115,14 @@ class DatabaseMaintenance:
         try:
             result = duty()
         except (DatabaseError, InterfaceError) as error:
-            self._not_before = time.monotonic() + self._backoff.next()
-            logger.warning("housekeeping: database %s is away or refuses: %s", self.database, error)
+            self._not_before = time.monotonic() + self._retry_pause.next()
+            logger.warning(
+                "housekeeping: database %s is unavailable or refuses: %s", self.database, error
+            )
             self.close()
             connections[self.database].close()
             return None
-        self._backoff.reset()
+        self._retry_pause.reset()
         return result
 
     def _open(self, epoch: str) -> bool:

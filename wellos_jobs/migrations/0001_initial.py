@@ -152,7 +152,7 @@ class Migration(migrations.Migration):
                 ('worker', models.CharField(blank=True, default='', max_length=120, verbose_name='worker')),
                 ('context', models.JSONField(blank=True, default=dict, verbose_name='context')),
                 ('flow_id', models.UUIDField(blank=True, null=True, verbose_name='flow')),
-                ('on_failure', models.CharField(choices=[('cancel', 'it is cancelled'), ('run', 'it runs anyway'), ('fail', 'it fails too')], default='cancel', max_length=6, verbose_name='when a dependency fails')),
+                ('on_failure', models.CharField(choices=[('cancel', 'it is canceled'), ('run', 'it runs anyway'), ('fail', 'it fails too')], default='cancel', max_length=6, verbose_name='when a dependency fails')),
                 ('replays', models.PositiveIntegerField(default=0, verbose_name='replays')),
                 ('rq_id', wellos_jobs.models.fields.ExactCharField(blank=True, max_length=180, null=True, unique=True, verbose_name='RQ id')),
                 ('created_at', models.DateTimeField(verbose_name='created')),

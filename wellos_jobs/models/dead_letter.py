@@ -1,4 +1,4 @@
-"""DeadLetter, a final failure of a job, and ``bury``, which makes it and its audit entry."""
+"""DeadLetter, a final failure of a job; ``dead_letter_of`` makes it and its audit entry."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class DeadLetter(models.Model):
         return f"{self.error_class}: {self.message[:80]}"
 
 
-def bury(
+def dead_letter_of(
     record: JobRecord,
     *,
     reason: FailureReason,

@@ -1,4 +1,4 @@
-"""Replacement: marks a job as superseded until it has been cancelled."""
+"""Replacement: marks a job as superseded until it has been canceled."""
 
 from __future__ import annotations
 

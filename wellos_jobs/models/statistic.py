@@ -16,7 +16,7 @@ BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 3
 """Upper bounds in seconds of the histogram's buckets; one more bucket holds what is longer."""
 
 
-class Counts(models.Model):
+class StatisticRow(models.Model):
     """What happened to the jobs of one name in one queue, in a span of time set by the subclass.
 
     ``wait_histogram`` and ``run_histogram`` count jobs by ``BUCKETS``.
@@ -53,26 +53,26 @@ class Counts(models.Model):
         return f"{self.begins_at:%Y-%m-%d %H:%M} {self.queue} {self.name}"
 
 
-class JobStatistic(Counts):
+class JobStatistic(StatisticRow):
     """What happened in one minute."""
 
-    class Meta(Counts.Meta):
+    class Meta(StatisticRow.Meta):
         verbose_name = _("statistic")
         verbose_name_plural = _("statistics")
 
 
-class HourStatistic(Counts):
+class HourStatistic(StatisticRow):
     """What happened in one hour of UTC: the same counts again, so a week is quick to read."""
 
-    class Meta(Counts.Meta):
+    class Meta(StatisticRow.Meta):
         verbose_name = _("hourly statistic")
         verbose_name_plural = _("hourly statistics")
 
 
-class DayStatistic(Counts):
+class DayStatistic(StatisticRow):
     """What happened on one day of UTC: the same counts again, so a quarter is quick to read."""
 
-    class Meta(Counts.Meta):
+    class Meta(StatisticRow.Meta):
         verbose_name = _("daily statistic")
         verbose_name_plural = _("daily statistics")
 
@@ -81,7 +81,7 @@ class DayStatistic(Counts):
 class Span:
     """A time span that one row covers: its model and its length."""
 
-    model: type[Counts]
+    model: type[StatisticRow]
     length: timedelta
 
     def begin(self, at: datetime) -> datetime:

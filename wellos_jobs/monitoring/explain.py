@@ -57,7 +57,7 @@ def explain(handle: Handle) -> str:
         connection = broker.client(handle.queue)
         found = job_hash.read(connection, handle.id, _FIELDS)
     except broker.Unavailable:
-        return _("Redis cannot be reached: the job waits for it.")
+        return _("Redis is unavailable: the job waits for it.")
 
     state = handle.state_in_hash(found)
     if state is None:
@@ -78,7 +78,7 @@ def _ended(state: JobState) -> str:
     return {
         JobState.COMPLETED: _("It waits for nothing: it has completed."),
         JobState.FAILED: _("It has failed for good: its dead letter can be replayed."),
-        JobState.CANCELED: _("It was cancelled."),
+        JobState.CANCELED: _("It was canceled."),
     }[state]
 
 

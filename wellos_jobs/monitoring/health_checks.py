@@ -11,7 +11,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from ..broker.queues import Counts
+from ..broker.queues import QueueCounts
 from .health_probes import DatabaseFacts, RedisFacts
 
 LAG = (10.0, 60.0)
@@ -374,5 +374,5 @@ def backlog(queue: str, facts: RedisFacts | Exception, limits: Mapping[str, floa
     return Check("backlog", queue, Status.WARNING, now.waiting, text % numbers)
 
 
-def _exceeds(now: Counts, limits: Mapping[str, float]) -> bool:
+def _exceeds(now: QueueCounts, limits: Mapping[str, float]) -> bool:
     return now.waiting > limits["waiting"] or (now.oldest_wait or 0.0) > limits["oldest_wait"]

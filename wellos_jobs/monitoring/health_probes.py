@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from .. import broker
 from ..broker import keys, queues
-from ..broker.queues import Counts
+from ..broker.queues import QueueCounts
 from ..database import has_job_table
 from ..models import JobRecord, Schedule
 from ..states import JobState
@@ -165,7 +165,7 @@ class RedisFacts:
     has_clock: bool = False
     entries: int = 0
     workers: Mapping[str, int] = field(default_factory=dict)
-    counts: Mapping[str, Counts] = field(default_factory=dict)
+    counts: Mapping[str, QueueCounts] = field(default_factory=dict)
 
 
 def redis_facts(source: str, names: Sequence[str]) -> RedisFacts:
@@ -217,7 +217,7 @@ def known_to_redis(source: str, job_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
         return {job_id for job_id, found in zip(job_ids, pipeline.execute(), strict=True) if found}
 
 
-def _counts(connection: broker.Client, names: Sequence[str]) -> dict[str, Counts]:
+def _counts(connection: broker.Client, names: Sequence[str]) -> dict[str, QueueCounts]:
     try:
         return queues.counts_on(connection, names)
     except broker.Unavailable:

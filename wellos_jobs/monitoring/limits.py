@@ -33,7 +33,7 @@ KINDS: dict[str, Kind] = {"c:": "concurrency", "r:": "rate", "b:": "breaker"}
 
 
 @dataclass(frozen=True)
-class Holder:
+class LimitedJob:
     """A job that holds a limit or waits for it.
 
     ``since``: seconds since it started, or began to wait; None: unknown.
@@ -45,17 +45,18 @@ class Holder:
 
 
 @dataclass
-class LimitLine:
+class LimitRow:
     """One limit on one Redis.
 
-    ``declared`` are the numbers that jobs declare, ``set`` the one an operator has set. ``used``
-    counts runs, starts in the ``period`` (seconds), or failures ``within`` the time of a breaker.
+    ``declared`` are the numbers that jobs declare, ``operator_number`` the one an operator has set.
+    ``used`` counts runs, starts in the ``period`` (seconds), or failures ``within`` the time of a
+    breaker.
     """
 
     id: str
     source: str
     declared: Sequence[int]
-    set: int | None
+    operator_number: int | None
     used: int
     waiting: int
     period: float | None = None
@@ -67,8 +68,8 @@ class LimitLine:
     """Seconds until the next probe; None: there is no automatic probe."""
     is_probing: bool = False
     within: float | None = None
-    holders: list[Holder] = field(default_factory=list)
-    line: list[Holder] = field(default_factory=list)
+    holders: list[LimitedJob] = field(default_factory=list)
+    waiting_jobs: list[LimitedJob] = field(default_factory=list)
 
     @property
     def kind(self) -> Kind:
@@ -83,7 +84,9 @@ class LimitLine:
     @property
     def most(self) -> int | None:
         """The effective number; None if only a job's data determine it."""
-        return self.set if self.set is not None else min(self.declared, default=None)
+        if self.operator_number is not None:
+            return self.operator_number
+        return min(self.declared, default=None)
 
     @property
     def left(self) -> int | None:
@@ -107,8 +110,8 @@ class LimitLine:
 class LimitBoard:
     """A page of limits, the busiest first, and all breakers. ``total``: the limits on all pages."""
 
-    breakers: list[LimitLine] = field(default_factory=list)
-    limits: list[LimitLine] = field(default_factory=list)
+    breakers: list[LimitRow] = field(default_factory=list)
+    limits: list[LimitRow] = field(default_factory=list)
     total: int = 0
     unseen: int = 0
     """Limits with waiting jobs that were not read because there are too many."""
@@ -116,10 +119,10 @@ class LimitBoard:
     """What could not be read, as sentences."""
 
 
-def board(sought: str = "", start: int = 0, most: int = 50) -> LimitBoard:
+def board(sought: str = "", start: int = 0, page_size: int = 50) -> LimitBoard:
     """Return the limits whose key contains ``sought``: two round trips per Redis."""
     page = LimitBoard()
-    found: list[LimitLine] = []
+    found: list[LimitRow] = []
     guards = list(_guards())
     for source in broker.sources():
         try:
@@ -127,16 +130,16 @@ def board(sought: str = "", start: int = 0, most: int = 50) -> LimitBoard:
         except broker.Error as error:
             page.problems.append(_not_asked(error))
 
-    found = [line for line in found if sought in line.key]
-    found.sort(key=lambda line: (not line.is_open, -line.waiting, -line.load, line.id))
-    page.breakers = [line for line in found if line.kind == "breaker"]
-    limits = [line for line in found if line.kind != "breaker"]
+    found = [limit for limit in found if sought in limit.key]
+    found.sort(key=lambda limit: (not limit.is_open, -limit.waiting, -limit.load, limit.id))
+    page.breakers = [limit for limit in found if limit.kind == "breaker"]
+    limits = [limit for limit in found if limit.kind != "breaker"]
     page.total = len(limits)
-    page.limits = limits[start : start + most]
+    page.limits = limits[start : start + page_size]
 
-    shown = [line for line in page.breakers + page.limits if _has_jobs(line)]
+    shown = [limit for limit in page.breakers + page.limits if _has_jobs(limit)]
     for source in broker.sources():
-        here = [line for line in shown if line.source == source]
+        here = [limit for limit in shown if limit.source == source]
         if here:
             _name_jobs(source, here, page)
     return page
@@ -203,7 +206,7 @@ def _sought_ids(guards: Sequence[_Declared], sought: str) -> Iterator[str]:
 
 def _found(
     source: str, guards: Sequence[_Declared], sought: str, page: LimitBoard
-) -> Iterator[LimitLine]:
+) -> Iterator[LimitRow]:
     asked = {declared.id: _within(declared.guard) for declared in guards if declared.id}
     always = set(asked)
     if sought:
@@ -214,22 +217,24 @@ def _found(
         broker.source_client(source, "call"), "limit_board", MOST, *arguments
     )
     page.unseen += max(0, int(waiting) - MOST)
-    lines = [
-        line for row in rows if (line := _read(source, float(stamp), row, guards, page)) is not None
+    limits = [
+        limit
+        for row in rows
+        if (limit := _read(source, float(stamp), row, guards, page)) is not None
     ]
     return (
-        line
-        for line in lines
-        if line.id in always or line.used or line.waiting or line.set is not None
+        limit
+        for limit in limits
+        if limit.id in always or limit.used or limit.waiting or limit.operator_number is not None
     )
 
 
 def _read(
     source: str, now: float, row: Sequence[Any], guards: Sequence[_Declared], page: LimitBoard
-) -> LimitLine | None:
-    """Return a line, None for an unknown kind; a limit with damaged keys becomes a problem."""
+) -> LimitRow | None:
+    """Return a limit, None for an unknown kind; a limit with damaged keys becomes a problem."""
     try:
-        return _line(source, now, row, guards)
+        return _limit_row(source, now, row, guards)
     except (ValueError, TypeError, AttributeError) as error:
         text = gettext("What Redis holds on limit %(limit)s cannot be read: %(error)s")
         page.problems.append(text % {"limit": broker.text(row[0]), "error": error})
@@ -237,16 +242,16 @@ def _read(
 
 
 def _not_asked(error: broker.Error) -> str:
-    return gettext("Redis cannot be asked: %(error)s") % {"error": error}
+    return gettext("Redis could not be queried: %(error)s") % {"error": error}
 
 
 def _within(guard: Guard) -> str:
     return str(guard.wire("", {}, "")["within"]) if isinstance(guard, CircuitBreaker) else ""
 
 
-def _line(
+def _limit_row(
     source: str, now: float, row: Sequence[Any], guards: Sequence[_Declared]
-) -> LimitLine | None:
+) -> LimitRow | None:
     limit_id, stored, chosen = (broker.text(part) for part in row[:3])
     since, until, probe = (broker.text(part) for part in row[5:])
     if limit_id[:2] not in KINDS:
@@ -254,28 +259,28 @@ def _line(
 
     known = [declared.guard for declared in guards if declared.pattern.fullmatch(limit_id)]
     number = int(chosen) if chosen.isdigit() else None
-    line = LimitLine(
+    limit = LimitRow(
         id=limit_id,
         source=source,
         declared=_declared(known, stored),
-        set=number,
+        operator_number=number,
         used=int(row[4]),
         waiting=int(row[3]),
     )
 
-    if line.kind == "rate":
-        line.period = float(limit_id.rpartition("/")[2])
-        if since and line.is_full:
-            line.room_in = max(0.0, float(since) + line.period - now)
-    if line.kind == "breaker":
-        line.within = next((float(_within(guard)) for guard in known), None)
+    if limit.kind == "rate":
+        limit.period = float(limit_id.rpartition("/")[2])
+        if since and limit.is_full:
+            limit.room_in = max(0.0, float(since) + limit.period - now)
+    if limit.kind == "breaker":
+        limit.within = next((float(_within(guard)) for guard in known), None)
         if until:
-            line.open_for = max(0.0, now - float(since)) if since else 0.0
-            line.is_probing = bool(probe)
-            line.probe_in = (
+            limit.open_for = max(0.0, now - float(since)) if since else 0.0
+            limit.is_probing = bool(probe)
+            limit.probe_in = (
                 None if probe or float(until) >= keys.FAR else max(0.0, float(until) - now)
             )
-    return line
+    return limit
 
 
 def _declared(known: Sequence[Guard], stored: str) -> list[int]:
@@ -287,28 +292,28 @@ def _declared(known: Sequence[Guard], stored: str) -> list[int]:
     return sorted(numbers)
 
 
-def _has_jobs(line: LimitLine) -> bool:
-    return bool(line.waiting or line.is_open or (line.kind == "concurrency" and line.used))
+def _has_jobs(limit: LimitRow) -> bool:
+    return bool(limit.waiting or limit.is_open or (limit.kind == "concurrency" and limit.used))
 
 
-def _name_jobs(source: str, lines: Sequence[LimitLine], page: LimitBoard) -> None:
+def _name_jobs(source: str, limits: Sequence[LimitRow], page: LimitBoard) -> None:
     try:
         connection = broker.source_client(source, "call")
-        rows = broker.run(connection, "limit_jobs", SHOWN, *(line.id for line in lines))
+        rows = broker.run(connection, "limit_jobs", SHOWN, *(limit.id for limit in limits))
     except broker.Error as error:
         page.problems.append(_not_asked(error))
         return
 
     now = datetime.now(UTC).timestamp()
-    for line, (holders, waiting) in zip(lines, rows, strict=True):
-        line.holders = [_holder(now, row, of_run=True) for row in holders]
-        line.line = [_holder(now, row, of_run=False) for row in waiting]
+    for limit, (holders, waiting) in zip(limits, rows, strict=True):
+        limit.holders = [_holder(now, row, of_run=True) for row in holders]
+        limit.waiting_jobs = [_holder(now, row, of_run=False) for row in waiting]
 
 
-def _holder(now: float, row: Sequence[bytes], *, of_run: bool) -> Holder:
+def _holder(now: float, row: Sequence[bytes], *, of_run: bool) -> LimitedJob:
     job, name, waited, started = map(broker.text, row)
     try:
         at = datetime.fromisoformat(started).timestamp() if of_run else float(waited)
     except ValueError:
-        return Holder(job, name or job, None)
-    return Holder(job, name or job, max(0.0, now - at))
+        return LimitedJob(job, name or job, None)
+    return LimitedJob(job, name or job, max(0.0, now - at))

@@ -21,7 +21,7 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class QueueCard:
-    """One queue. Current values are None if Redis cannot be reached; ``problem`` then says why.
+    """One queue. Current values are None if Redis is unavailable; ``problem`` then says why.
 
     ``oldest_wait`` is in seconds, and None when nothing waits. ``completed`` and ``failed`` count
     runs of the last 24 hours, ``throughput`` completed runs minute by minute.

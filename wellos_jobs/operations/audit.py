@@ -71,7 +71,7 @@ class BulkResult:
     done: int = 0
     refused: list[str] = field(default_factory=list)
     untried: list[Any] = field(default_factory=list)
-    """Primary keys of the rows that were skipped because Redis cannot be reached."""
+    """Primary keys of the rows that were skipped because Redis is unavailable."""
 
     @property
     def messages(self) -> list[str]:
@@ -80,12 +80,12 @@ class BulkResult:
             return self.refused
 
         n = len(self.untried)
-        away = ngettext(
-            "Redis cannot be reached: %(n)d was not tried",
-            "Redis cannot be reached: %(n)d were not tried",
+        unavailable = ngettext(
+            "Redis is unavailable: %(n)d was not tried",
+            "Redis is unavailable: %(n)d were not tried",
             n,
         )
-        return [*self.refused, away % {"n": n}]
+        return [*self.refused, unavailable % {"n": n}]
 
 
 def record_of(job: JobRecord | JobHandle) -> JobRecord:
@@ -107,7 +107,7 @@ def with_redis(step: Callable[[], Answer]) -> Answer:
     try:
         return step()
     except broker.Unavailable as error:
-        text = _("Redis cannot be reached, so nothing was changed: %(error)s")
+        text = _("Redis is unavailable, so nothing was changed: %(error)s")
         raise RedisUnavailable(text % {"error": error}) from error
     except broker.Error as error:  # for example a job's key that does not hold a hash
         raise RedisUnavailable(_("Redis refused: %(error)s") % {"error": error}) from error
@@ -117,7 +117,7 @@ def with_redis(step: Callable[[], Answer]) -> Answer:
 
 
 def one_by_one(step: Callable[..., Any], jobs: Iterable[JobRecord], **actor: Any) -> BulkResult:
-    """Apply ``step`` to each job, oldest first. It stops when Redis cannot be reached."""
+    """Apply ``step`` to each job, oldest first. It stops when Redis is unavailable."""
     result = BulkResult()
     for using, chunk in chunks(jobs):
         rows = JobRecord.objects.using(using).filter(pk__in=chunk).order_by("pk")

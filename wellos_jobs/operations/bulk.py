@@ -3,8 +3,8 @@
 The rows are given by the query string of the admin's list, and the job looks them up as that list
 would show them to the same user when it runs. So permissions and organization limits are enforced
 then, too. Each chunk and its bookkeeping are one transaction: a worker that is killed leaves
-nothing half done, and no row is processed twice. Rows that are skipped because Redis is down are
-stored with the chunk and tried again.
+nothing half done, and no row is processed twice. Rows that are skipped because Redis is
+unavailable are stored with the chunk and tried again.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def cancel(
             raise InvalidOperation(
                 _("%(job)s cannot be canceled: it has just ended") % {"job": record}
             )
-    # "already": an earlier call cancelled it, whose answer or audit entry may have been lost.
+    # "already": an earlier call canceled it, whose answer or audit entry may have been lost.
     return "stopping" if answer == "stopping" else "canceled"
 
 

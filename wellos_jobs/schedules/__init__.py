@@ -13,7 +13,7 @@ from .api import (
     remove_schedule,
     run_now,
     schedule_organization_reports,
-    synchronise,
+    synchronize,
     update_schedule,
 )
 
@@ -24,6 +24,6 @@ __all__ = [
     "remove_schedule",
     "run_now",
     "schedule_organization_reports",
-    "synchronise",
+    "synchronize",
     "update_schedule",
 ]

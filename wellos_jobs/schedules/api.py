@@ -20,7 +20,7 @@ from ..enqueueing.insertion import insert
 from ..errors import BadOption, UnknownSchedule
 from ..models import OrganizationReportSchedule, Schedule
 from ..models.report_data import REPORT_PREFIX
-from .declared import SyncResult, synchronise
+from .declared import SyncResult, synchronize
 
 __all__ = [
     "Cron",
@@ -29,7 +29,7 @@ __all__ = [
     "remove_schedule",
     "run_now",
     "schedule_organization_reports",
-    "synchronise",
+    "synchronize",
     "update_schedule",
 ]
 

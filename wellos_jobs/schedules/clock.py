@@ -19,7 +19,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from .. import broker
 from ..broker import scheduler_wakeup
 from ..database import default_database, has_job_table, job_databases
-from ..processes.backoff import Backoff
+from ..processes.growing_pause import GrowingPause
 from ..processes.slot import Slot
 from . import api, ticks
 
@@ -56,16 +56,16 @@ class EntryScheduler(Protocol):
 
 
 class DatabaseSchedules:
-    """The schedules of one database. While it is away, it is retried with growing pauses."""
+    """The schedules of one database. While it is unavailable, it is retried with growing pauses."""
 
     def __init__(self, database: str, clock: Callable[[], float]) -> None:
         self.database = database
         self.clock = clock
         self._has_table = False
-        self._synchronised = database != default_database()
+        self._synchronized = database != default_database()
         self._next_retry = 0.0
         self._not_before = 0.0
-        self._backoff = Backoff(0.1, LONGEST_PAUSE)
+        self._retry_pause = GrowingPause(0.1, LONGEST_PAUSE)
 
     def serve(self, renew: Callable[[], None]) -> float | None:
         """Run due schedules; return when the next is due (Unix seconds), None if unknown."""
@@ -74,11 +74,11 @@ class DatabaseSchedules:
         try:
             due = self._serve(renew)
         except (DatabaseError, InterfaceError) as error:
-            self._not_before = time.monotonic() + self._backoff.next()
-            logger.warning("clock: database %s is away or refuses: %s", self.database, error)
+            self._not_before = time.monotonic() + self._retry_pause.next()
+            logger.warning("clock: database %s is unavailable or refuses: %s", self.database, error)
             connections[self.database].close()
             return None
-        self._backoff.reset()
+        self._retry_pause.reset()
         return due
 
     def _serve(self, renew: Callable[[], None]) -> float | None:
@@ -104,18 +104,18 @@ class DatabaseSchedules:
                 self._not_before = time.monotonic() + LOOK_FOR_TABLE_EVERY
                 return False
 
-        if not self._synchronised:
-            self._synchronise()
+        if not self._synchronized:
+            self._synchronize()
         return True
 
-    def _synchronise(self) -> None:
-        done = api.synchronise(self.database)
+    def _synchronize(self) -> None:
+        done = api.synchronize(self.database)
         for change in ("created", "changed", "disabled"):
             if names := getattr(done, change):
                 logger.info("declared schedules: %s %s", change, ", ".join(names))
         for name, reason in done.failed.items():
             logger.error("declared schedule %r is invalid, its row is unchanged: %s", name, reason)
-        self._synchronised = True
+        self._synchronized = True
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.clock(), tz=UTC)
@@ -136,7 +136,7 @@ class Clock:
         self.stopping = False
         self.leading = False
         self._renewed_at = 0.0
-        self._backoff = Backoff(0.1, LONGEST_PAUSE)
+        self._retry_pause = GrowingPause(0.1, LONGEST_PAUSE)
 
     def run(self, burst: bool = False) -> int:
         """Run until SIGTERM or SIGINT; with ``burst``, one pass.
@@ -199,7 +199,7 @@ class Clock:
 
     def _serve_entries(self) -> float | None:
         try:
-            with broker.refusals_as_away():
+            with broker.refusals_as_unavailable():
                 return self.scheduler.serve(self._renew)
         except broker.Unavailable:
             raise
@@ -216,16 +216,16 @@ class Clock:
             scheduler_wakeup.wait(self.source, seconds)
 
     def _with_redis(self, work: Callable[[], Any]) -> None:
-        """Call ``work``; while Redis is away, log it and pause a little longer each time."""
+        """Call ``work``; while Redis is unavailable, log it and pause a little longer each time."""
         try:
-            with broker.refusals_as_away():
+            with broker.refusals_as_unavailable():
                 work()
-            self._backoff.reset()
+            self._retry_pause.reset()
         except broker.Unavailable as error:
-            logger.warning("clock: Redis is away: %s", error)
+            logger.warning("clock: Redis is unavailable: %s", error)
             self.leading = False
             if not self.stopping:
-                time.sleep(self._backoff.next())
+                time.sleep(self._retry_pause.next())
 
     def _on_stop(self, _signal: int, _frame: FrameType | None) -> None:
         self.stopping = True

@@ -38,7 +38,7 @@ class Declaration:
 
 @dataclass
 class SyncResult:
-    """What ``synchronise`` did, as schedule names; ``failed`` maps names to reasons."""
+    """What ``synchronize`` did, as schedule names; ``failed`` maps names to reasons."""
 
     created: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -71,7 +71,7 @@ def declarations(failed: dict[str, str] | None = None) -> Iterator[Declaration]:
             failed[name] = str(error)
 
 
-def synchronise(database: str | None = None) -> SyncResult:
+def synchronize(database: str | None = None) -> SyncResult:
     """Create, change and disable rows as declared; options changed by users stay.
 
     Removed schedules stay removed. A schedule whose declaration is gone is disabled, and enabled
@@ -84,7 +84,7 @@ def synchronise(database: str | None = None) -> SyncResult:
     for declaration in declared.values():
         try:
             with transaction.atomic(using=using):
-                _synchronise_row(declaration, using, done)
+                _synchronize_row(declaration, using, done)
         except ValidationError as error:
             done.failed[declaration.name] = "; ".join(error.messages)
         except WellosJobsError as error:
@@ -126,7 +126,7 @@ def _columns(line: Cron, options: Mapping[str, Any]) -> dict[str, Any]:
 # --- rows -----------------------------------------------------------------------------------------
 
 
-def _synchronise_row(declaration: Declaration, using: str, done: SyncResult) -> None:
+def _synchronize_row(declaration: Declaration, using: str, done: SyncResult) -> None:
     """Create or update the row of a declaration."""
     rows = Schedule._base_manager.using(using).select_for_update()
     row = rows.filter(name=declaration.name).first()

@@ -100,7 +100,7 @@ class RqEntries:
                 self._rearm(job, score, due)
 
     def _fetch(self, entry: str) -> Job:
-        with broker.refusals_as_away():
+        with broker.refusals_as_unavailable():
             job: Job = fetch(self.job_class, entry, self.connection, JSONSerializer)
         if broker.source_of(job.origin) != self.source:
             raise ValueError(f"queue {job.origin!r} is on another Redis")

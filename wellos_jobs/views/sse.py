@@ -146,7 +146,7 @@ class JobStream:
             self._take(watch)
 
     def _needs_row(self, watch: watcher.Watch) -> bool:
-        """Tell whether only the row has the status: Redis is down, or does not have the job."""
+        """Tell whether only the row has the status: Redis is unavailable or lacks the job."""
         return watch.latest is None or watch.latest.values is None or not watch.latest.values[0]
 
     def _take(self, watch: watcher.Watch) -> None:

@@ -122,7 +122,7 @@ def _verdicts(claim: Claim, error: BaseException | None) -> str:
 def close_stale_connections() -> None:
     """Close database connections that are broken or too old.
 
-    Not those in a transaction: such as that of a test around the run.
+    Connections inside a transaction, such as a test's, are left alone.
     """
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
@@ -190,10 +190,10 @@ def _masking(report: ProgressCallback | None, secrets: list[str]) -> ProgressCal
 
 
 def _as_judged(error: BaseException, policy: RetryPolicy) -> BaseException:
-    """Return an error from the job's body as the policy is to see it.
+    """Return an error from the job's body as the retry policy sees it.
 
-    There, an error about the payload of another job, as when the body enqueues one, is an ordinary
-    error.
+    Raised inside the body, such an error concerns another job, e.g. one the body enqueues, so it
+    counts as an ordinary error.
     """
     about_a_job = isinstance(error, (PayloadError, EncryptionError, UnknownJob))
     if about_a_job and not isinstance(error, (*policy.retry_on, *policy.discard_on)):

@@ -34,7 +34,7 @@ class Reporter:
             self.flush()
 
     def flush(self) -> None:
-        """Send the report that was held back. When Redis is away, this is only logged."""
+        """Send the report that was held back. When Redis is unavailable, this is only logged."""
         if self._held is None or self._held == self._sent:
             return
 
@@ -44,7 +44,7 @@ class Reporter:
             stored = self._claimer.report_progress(self._claim, percent, message)
         except broker.Unavailable as error:
             logger.warning(
-                "progress of job=%s was not stored, Redis is away: %s", self._claim.id, error
+                "progress of job=%s was not stored, Redis is unavailable: %s", self._claim.id, error
             )
             return
 

@@ -21,8 +21,8 @@ from typing import Any
 from .. import broker, conf
 from ..broker import queues, rq_workers
 from ..broker.rq_commands import Command, Commands
-from ..processes.backoff import Backoff
 from ..processes.child import Child, close_lifeline, fork
+from ..processes.growing_pause import GrowingPause
 from ..processes.intervals import IntervalTimer
 from ..processes.slot import Order, Slot
 from .heartbeat import Heartbeat
@@ -84,7 +84,7 @@ class Supervisor:
         self._spawned = 0
         self._spare_slots = [Slot() for _ in range(options.processes)]
         self._rescues = RescueQueue(self.connection, options.worker.queues)
-        self._spawn_backoff = Backoff(0.2, 5.0)
+        self._spawn_pause = GrowingPause(0.2, 5.0)
         self._spawn_after = 0.0
 
         self.intervals = IntervalTimer()
@@ -145,19 +145,19 @@ class Supervisor:
         )
         if self._rescues and (late or (self.stop_by is not None and self._redis_down)):
             logger.warning(
-                "supervisor: leaving while Redis is away: the leases of its jobs will run out"
+                "supervisor: exiting while Redis is unavailable: the leases of its jobs will expire"
             )
             return False
         return bool(self._rescues)
 
     def _with_redis(self, duty: Any) -> Any:
-        """Call ``duty``, which uses Redis. When Redis is away, log it once and continue."""
+        """Call ``duty``, which uses Redis. When Redis is unavailable, log it once and continue."""
         try:
-            with broker.refusals_as_away():
+            with broker.refusals_as_unavailable():
                 result = duty()
         except broker.Unavailable as error:
             if not self._redis_down:
-                logger.warning("supervisor: Redis is away, continuing without it: %s", error)
+                logger.warning("supervisor: Redis is unavailable, continuing without it: %s", error)
             self._redis_down = True
             self._commands.drop()
             self._connected_since = time.monotonic()
@@ -225,10 +225,10 @@ class Supervisor:
         now = time.monotonic()
         cannot_start = not clean and child.slot.number == 0 and now - child.born < STARTUP_SECONDS
         if cannot_start:
-            self._spawn_after = now + self._spawn_backoff.next()
+            self._spawn_after = now + self._spawn_pause.next()
         else:
             self._spawn_after = now
-            self._spawn_backoff.reset()
+            self._spawn_pause.reset()
 
     def _replace(self) -> None:
         if self.stop_by is not None or self._rescues:  # the new worker may have the dead one's name

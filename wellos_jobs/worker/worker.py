@@ -17,8 +17,8 @@ from ..broker import keys
 from ..broker.claims import EVENT_OF, Answer, Claim, Claimer, Outcome, QueueSetUnknown
 from ..errors import JobHandedBack, JobStopped
 from ..payload.rq_calls import name_of
-from ..processes.backoff import Backoff
 from ..processes.child import memory_of
+from ..processes.growing_pause import GrowingPause
 from ..processes.slot import Order, Slot
 from ..states import EventName, FailureReason
 from . import execution
@@ -216,10 +216,10 @@ class Worker:
             if answer.quiet and not self.stopping:
                 time.sleep(seconds)
             elif not self.stopping:
-                with broker.refusals_as_away():
+                with broker.refusals_as_unavailable():
                     bell.blpop([keys.bell(self.options.queue_set)], timeout=seconds)
         except broker.Unavailable as error:
-            logger.warning("worker %s: Redis is away while idle: %s", self.name, error)
+            logger.warning("worker %s: Redis is unavailable while idle: %s", self.name, error)
         finally:
             self._waiting = False
 
@@ -237,7 +237,7 @@ class Worker:
         try:
             broker.run(self.connection, "ring", self.options.queue_set)
         except broker.Unavailable as error:
-            logger.warning("worker %s: Redis is away while leaving: %s", self.name, error)
+            logger.warning("worker %s: Redis is unavailable while leaving: %s", self.name, error)
 
     # --- Redis that may be down -------------------------------------------------------------------
 
@@ -246,14 +246,16 @@ class Worker:
 
     def _call(self, first: Callable[[], Answer], again: Callable[[], Answer]) -> Answer:
         """Make a call, and resend it until Redis answers: it is numbered, so it counts once."""
-        backoff = Backoff(0.05, 1.0)
+        pause = GrowingPause(0.05, 1.0)
         call, logged = first, False
         while True:
             try:
                 return call()
             except broker.Unavailable as error:
                 if not logged:
-                    logger.warning("worker %s: Redis is away, waiting for it: %s", self.name, error)
+                    logger.warning(
+                        "worker %s: Redis is unavailable, waiting for it: %s", self.name, error
+                    )
                 call, logged = again, True
             except QueueSetUnknown:
                 call = self.claimer.claim
@@ -264,7 +266,7 @@ class Worker:
             if self.stopping and again == self.claimer.repeat_claim:
                 # The supervisor hands back a job that the lost reply may have claimed.
                 return _NOTHING
-            time.sleep(backoff.next())
+            time.sleep(pause.next())
 
     def _register(self) -> bool:
         """Register the queue set. Returns whether Redis has it."""
@@ -273,7 +275,9 @@ class Worker:
                 self.connection, "register", self.options.queue_set, SET_TTL, *self.options.queues
             )
         except broker.Unavailable as error:
-            logger.warning("worker %s: Redis is away while registering: %s", self.name, error)
+            logger.warning(
+                "worker %s: Redis is unavailable while registering: %s", self.name, error
+            )
             return False
         return True
 

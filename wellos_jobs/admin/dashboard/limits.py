@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from ... import broker, operations
 from ...definitions import ids
 from ...monitoring import limits
-from ...monitoring.limits import Holder, LimitLine
+from ...monitoring.limits import LimitedJob, LimitRow
 from ...operations.verbs import VERBS
 from ..ui import display
 from ..ui.action_page import PageVerb, PageWithActions, ReasonForm
@@ -73,8 +73,8 @@ class LimitsPage(PageWithActions):
 
         return {
             "board": board,
-            "limits": [self._line(line) for line in board.limits],
-            "breakers": [self._line(line) for line in board.breakers],
+            "limits": [self._context_of(limit) for limit in board.limits],
+            "breakers": [self._context_of(limit) for limit in board.breakers],
             "search": search,
             "many_sources": len(broker.sources()) > 1,
             "previous": self._page_link(search, page - 1) if page - 1 in pages else "",
@@ -120,22 +120,22 @@ class LimitsPage(PageWithActions):
     def _page_link(self, search: str, page: int) -> str:
         return "?" + urlencode({"q": search, "page": page} if search else {"page": page})
 
-    def _line(self, line: LimitLine) -> dict[str, Any]:
-        more_holders = line.used - len(line.holders) if line.kind == "concurrency" else 0
+    def _context_of(self, limit: LimitRow) -> dict[str, Any]:
+        more_holders = limit.used - len(limit.holders) if limit.kind == "concurrency" else 0
         return {
-            "line": line,
-            "declared": " / ".join(map(str, line.declared)) or display.NOTHING,
-            "holders": self._named(line.holders),
-            "waiting": self._named(line.line),
+            "limit": limit,
+            "declared": " / ".join(map(str, limit.declared)) or display.NOTHING,
+            "holders": self._named(limit.holders),
+            "waiting": self._named(limit.waiting_jobs),
             "more_holders": max(0, more_holders),
-            "more_waiting": max(0, line.waiting - len(line.line)),
+            "more_waiting": max(0, limit.waiting - len(limit.waiting_jobs)),
         }
 
-    def _named(self, jobs: Sequence[Holder]) -> list[tuple[Any, str]]:
+    def _named(self, jobs: Sequence[LimitedJob]) -> list[tuple[Any, str]]:
         """Return (link, duration) of each job; plain RQ jobs have no link."""
         return [(self._link(job), display.duration(job.since)) for job in jobs]
 
-    def _link(self, job: Holder) -> Any:
+    def _link(self, job: LimitedJob) -> Any:
         if not ids.parse_id(job.id):
             return job.name
         return display.link(self.site, "jobrecord", job.id, job.name)

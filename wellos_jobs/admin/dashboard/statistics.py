@@ -133,8 +133,8 @@ def _charts(found: Trends) -> Iterator[Any]:
 
 def _tails(tails: Sequence[Percentiles]) -> list[Series]:
     return [
-        Series(name, [getattr(tail, name) for tail in tails], colour)
-        for colour, name in ((0, "p50"), (4, "p95"), (1, "p99"))
+        Series(name, [getattr(tail, name) for tail in tails], color)
+        for color, name in ((0, "p50"), (4, "p95"), (1, "p99"))
     ]
 
 

@@ -250,8 +250,8 @@ class BatchAdmin(ReadOnlyAdmin):
 
 def state_badge(batch: Batch) -> SafeString:
     """Return the state as a badge; unlike an open dead letter, an open batch is not red."""
-    colour = {BatchState.OPEN: "waiting", BatchState.CLOSED: "active", BatchState.DONE: "completed"}
-    return display.badge(colour[BatchState(batch.state)], BatchState(batch.state).label)
+    color = {BatchState.OPEN: "waiting", BatchState.CLOSED: "active", BatchState.DONE: "completed"}
+    return display.badge(color[BatchState(batch.state)], BatchState(batch.state).label)
 
 
 def counts_shown(tally: Tally) -> SafeString | str:

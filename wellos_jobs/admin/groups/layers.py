@@ -103,10 +103,10 @@ def _order(layers: list[list[Key]], steps: Sequence[tuple[Key, Key]]) -> None:
 
     rank = {key: place for layer in layers for key, place in _ranks(layer)}
     for sweep in range(SWEEPS):
-        neighbours, order = (before, layers) if sweep % 2 == 0 else (after, layers[::-1])
+        neighbors, order = (before, layers) if sweep % 2 == 0 else (after, layers[::-1])
         for layer in order:
             target = {
-                key: _mean([rank[other] for other in neighbours.get(key, [])], rank[key])
+                key: _mean([rank[other] for other in neighbors.get(key, [])], rank[key])
                 for key in layer
             }
             layer.sort(key=target.__getitem__)

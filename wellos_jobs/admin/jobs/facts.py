@@ -81,7 +81,7 @@ def _flow(site: AdminSite, job: JobRecord) -> Any:
 
 def _unique(site: AdminSite, job: JobRecord) -> Any:
     try:
-        claim = uniqueness.claim_on(job)
+        claim = uniqueness.reservation_of(job)
     except (EncryptionError, PayloadError) as error:
         return _("unknown: %(error)s") % {"error": error}
     if claim is None:

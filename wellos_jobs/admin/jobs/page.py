@@ -197,7 +197,7 @@ def waiting_reason(job: JobRecord) -> str:
     try:
         return JobHandle(job.pk, job.queue, job._state.db or "default").explain()
     except broker.Unavailable as error:
-        return gettext("Redis is unreachable, so the reason for waiting is unknown: %(error)s") % {
+        return gettext("Redis is unavailable, so the reason for waiting is unknown: %(error)s") % {
             "error": error
         }
     except (broker.Error, ValueError, JobNotFound) as error:

@@ -33,7 +33,7 @@ def clock_panel() -> ClockPanel:
             _query(source, panel)
         except broker.Error as error:
             panel.problems.append(
-                _("The Redis of queue %(queue)s is unreachable: %(error)s")
+                _("The Redis of queue %(queue)s is unavailable: %(error)s")
                 % {"queue": source, "error": error}
             )
 

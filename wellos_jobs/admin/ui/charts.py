@@ -1,4 +1,4 @@
-"""Server-rendered SVG charts without scripts or inline styles; admin.css has colours and widths."""
+"""Server-rendered SVG charts without scripts or inline styles; admin.css has colors and widths."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def sparkline(
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a chart, with one value per label. ``colour`` is a number from 0 to 5."""
+    """One line of a chart, with one value per label. ``color`` is a number from 0 to 5."""
 
     name: Text
     values: Sequence[Value]
-    colour: int = 0
+    color: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def lines(chart: Chart) -> SafeString:
         "",
         "{}",
         (
-            (_polylines(_points(one.values, top, box), f"wj-line-{one.colour}"),)
+            (_polylines(_points(one.values, top, box), f"wj-line-{one.color}"),)
             for one in chart.series
         ),
     )

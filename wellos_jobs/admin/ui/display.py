@@ -28,11 +28,11 @@ NOTHING = "-"
 MAX_JSON_LENGTH = 100_000
 """JSON up to this length is shown in full: more than the default limit of a job's data."""
 _DOTS = {"started": "active", "enqueued": "waiting", "changed priority": "changed"}
-"""Timeline events that have the colour of a state."""
+"""Timeline events that have the color of a state."""
 
 
 def badge(word: str, label: object) -> SafeString:
-    """Return a coloured badge. The label carries the meaning, never the colour alone."""
+    """Return a colored badge. The label carries the meaning, never the color alone."""
     return format_html('<span class="wj-badge wj-{}">{}</span>', word, label)
 
 
@@ -130,7 +130,7 @@ def to_the_second(at: datetime) -> str:
 
 
 def dot(word: str) -> SafeString:
-    """Return a coloured dot, to be placed beside a text with the same meaning."""
+    """Return a colored dot, to be placed beside a text with the same meaning."""
     return format_html(
         '<span class="wj-dot wj-{}" aria-hidden="true"></span>', _DOTS.get(word, word)
     )

@@ -1,4 +1,4 @@
--- empty: remove the waiting jobs of a queue. Ours are cancelled, foreign ones are deleted, as RQ
+-- empty: remove the waiting jobs of a queue. Ours are canceled, foreign ones are deleted, as RQ
 -- does.
 -- ARGV: iso time · queue · how many jobs at most (Redis serves no other client meanwhile)
 -- Returns {number of jobs removed, 1 if there may be more}.

@@ -2,7 +2,7 @@
 -- ARGV: iso time · deadline on the Redis clock ('' for none; the relay sets one, so that rows it
 --   read long ago cannot revive jobs that have ended since) · for each job a JSON object
 --   {id, q, prio, due, gen, event, hash, fair}
--- Returns {length of the event stream, now, a code for each job}: 1 pushed, 0 known, -1 cancelled
+-- Returns {length of the event stream, now, a code for each job}: 1 pushed, 0 known, -1 canceled
 -- before it was pushed.
 -- Includes: bell, lanes
 

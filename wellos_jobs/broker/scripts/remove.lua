@@ -1,4 +1,4 @@
--- remove: take a job out of its queue, through RQ's API. One of ours is cancelled by that: a job
+-- remove: take a job out of its queue, through RQ's API. One of ours is canceled by that: a job
 -- must be in a structure.
 -- ARGV: iso time · id · queue
 -- Returns the number of list entries removed.

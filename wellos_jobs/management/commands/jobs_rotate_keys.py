@@ -30,7 +30,7 @@ class Command(BaseCommand):
                 counts[f"Redis of queue {source}"] = rotate_hashes(source)
             except broker.Unavailable as error:
                 raise CommandError(
-                    f"The Redis of queue {source!r} cannot be reached: {error}"
+                    f"The Redis of queue {source!r} is unavailable: {error}"
                 ) from error
 
         for place, count in counts.items():

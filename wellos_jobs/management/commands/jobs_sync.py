@@ -1,4 +1,4 @@
-"""``manage.py jobs_sync``: synchronise schedules with their declarations in code and settings."""
+"""``manage.py jobs_sync``: synchronize schedules with their declarations in code and settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Command(BaseCommand):
     help = "Create, change and disable schedules as declared. Options changed by users stay."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        done = schedules.synchronise()
+        done = schedules.synchronize()
 
         for change in ("created", "changed", "disabled"):
             for name in getattr(done, change):

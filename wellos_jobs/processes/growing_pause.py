@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Backoff:
+class GrowingPause:
     """Pauses in seconds: ``first``, then ``factor`` times longer each time, at most ``longest``."""
 
     def __init__(self, first: float, longest: float, factor: float = 2.0) -> None:
