@@ -13,7 +13,6 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from ..definitions import ids
 from ..errors import InvalidOperation, JobNotFound
 from ..states import FINAL_STATES, BatchState, JobState
 from . import control, dependencies
+from .chunks import in_chunks
 from .decorator import Job, JobCall
 from .enqueue import JobOptions, build
 from .handle import JobHandle
@@ -127,8 +127,8 @@ class Batch:
         options = JobOptions(
             organization=self.organization or None, database=self.database, batch=self.id
         )
-        definition, handles, stream = job.definition, [], iter(rows)
-        while chunk := list(islice(stream, CHUNK)):
+        definition, handles = job.definition, []
+        for chunk in in_chunks(rows, CHUNK):
             built = [build(definition.name, row, options, definition) for row in chunk]
             with transaction.atomic(using=self.database):
                 self._hold_open()
@@ -173,15 +173,10 @@ class Batch:
     @property
     def progress(self) -> dict[str, int]:
         """Numbers of jobs: total, completed, failed, canceled, open; and percent that is final."""
-        from django.db.models import Count
-
-        counted = self._jobs().order_by().values_list("state").annotate(Count("pk"))
-        by_state = {JobState(state): int(number) for state, number in counted}
-        final = {state.value: by_state.get(state, 0) for state in FINAL_STATES}
-        total, ended = sum(by_state.values()), sum(final.values())
+        counts = dependencies.count_jobs(self.id, self.database)
+        total, ended = counts["total"], sum(counts[state.value] for state in FINAL_STATES)
         return {
-            "total": total,
-            **final,
+            **counts,
             "open": total - ended,
             "percent": 100 * ended // total if total else 0,
         }

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import BadOption
 from ..states import BatchState, JobState
+from .chunks import in_chunks
 
 if TYPE_CHECKING:
     from ..models import JobRecord
-
-CHUNK = 500
 
 
 def refuse(records: Sequence[JobRecord], database: str) -> None:
@@ -77,9 +76,8 @@ def _all_needs(
     while frontier:
         found |= frontier
         further = {needed for one in frontier for needed in new.get(one, ())}
-        ordered = sorted(frontier)
-        for start in range(0, len(ordered), CHUNK):
-            rows = edges.filter(job_id__in=ordered[start : start + CHUNK])
+        for chunk in in_chunks(sorted(frontier)):
+            rows = edges.filter(job_id__in=chunk)
             further.update(rows.values_list("needs_id", flat=True))
         frontier = further - found
     return found

@@ -9,11 +9,10 @@ run.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from django.db import connections, transaction
 from django.db.models import Count, Exists, OuterRef, Q
@@ -32,6 +31,7 @@ from ..states import (
     OnFailure,
 )
 from . import cycles
+from .chunks import CHUNK, in_chunks
 from .push import announce, push_records
 
 if TYPE_CHECKING:
@@ -43,10 +43,6 @@ NEEDED_FAILED = "A job it needs did not complete"
 NEEDED_JOB_FAILED = "NeededJobFailed"
 """Stored as the class of the error, though none was raised."""
 NOT_CLEAN = "Not every job of the batch has completed"
-CHUNK = 500
-"""Ids in one statement, because databases limit its parameters."""
-
-T = TypeVar("T")
 
 
 def before_insert(records: Sequence[JobRecord], database: str) -> None:
@@ -157,7 +153,7 @@ def finish_batches(
         if batch.state != BatchState.CLOSED or _has_open_job(batch, database):
             continue
 
-        counts = _counts(batch, database)
+        counts = count_jobs(batch.pk, database)
         row = Batch.objects.using(database).filter(pk=batch.pk)
         row.update(state=BatchState.DONE, finished_at=timezone.now(), **counts)
 
@@ -340,17 +336,11 @@ def _has_open_job(batch: Batch, database: str) -> bool:
     )
 
 
-def _counts(batch: Batch, database: str) -> dict[str, int]:
+def count_jobs(batch_id: uuid.UUID, database: str) -> dict[str, int]:
+    """Return the numbers of jobs of a batch: total, and by final state."""
     from ..models import JobRecord
 
-    rows = JobRecord.objects.using(database).filter(batch=batch).order_by()
+    rows = JobRecord.objects.using(database).filter(batch_id=batch_id).order_by()
     by_state = dict(rows.values_list("state").annotate(Count("pk")))
     final = {state.value: by_state.get(state, 0) for state in FINAL_STATES}
     return {"total": sum(by_state.values()), **final}
-
-
-def in_chunks(things: Iterable[T]) -> Iterator[list[T]]:
-    """Split into lists short enough for the parameters of one statement."""
-    rest = iter(things)
-    while chunk := list(islice(rest, CHUNK)):
-        yield chunk

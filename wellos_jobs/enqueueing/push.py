@@ -12,6 +12,7 @@ from .. import broker, conf, payload, signals
 from ..broker import job_hash
 from ..definitions import registry
 from ..states import EventName, JobState
+from .chunks import in_chunks
 
 if TYPE_CHECKING:
     from ..models import JobRecord
@@ -39,8 +40,8 @@ def push(
 
     pushed = 0
     for source, group in by_source.items():
-        for start in range(0, len(group), PUSH_CHUNK):
-            pushed += _push_chunk(source, group[start : start + PUSH_CHUNK], event, deadline)
+        for chunk in in_chunks(group, PUSH_CHUNK):
+            pushed += _push_chunk(source, chunk, event, deadline)
     return pushed
 
 

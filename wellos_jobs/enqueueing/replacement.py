@@ -11,6 +11,7 @@ import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from django.db import connections
@@ -22,6 +23,7 @@ from ..broker import job_hash, keys
 from ..database import run_on_commit, update_many
 from ..states import OPEN_STATES, JobState
 from . import control
+from .chunks import CHUNK, in_chunks
 from .context import current_job
 
 if TYPE_CHECKING:
@@ -33,35 +35,40 @@ COMPARED = ("name", "queue", "priority", "data", "run_at", "organization_id")
 """Two jobs are identical if these are equal. Encrypted values never are."""
 GRACE = timedelta(seconds=2)
 """How long ``finish`` leaves a replacement to the process that committed it."""
-CHUNK = 500
+
+
+class Decision(Enum):
+    """What a new job means for the one that has its key."""
+
+    KEEP_OLD = auto()
+    """Nothing is different: the new one is not inserted."""
+    TAKE_KEY = auto()
+    """The new one takes the key, and the old one is left to end."""
+    REPLACE_OLD = auto()
+    """The new one takes the key, and the old one is canceled."""
 
 
 def make_room(wanted: Mapping[str, JobRecord | None], database: str) -> list[JobRecord]:
     """Give keys to new jobs; return those to insert. Map a key to None to free it.
 
-    The open job with a key is canceled when the transaction commits. If the new one is identical,
-    the old one stays, and the new one is not inserted.
-
-    A running job may have read data from before the change. So the new one is always inserted, to
-    run after it; the running one is canceled unless the two are identical. Call it in the
-    transaction of the INSERT.
+    A replaced job is canceled when the transaction commits. Call it in that of the INSERT.
     """
     by_digest = {
         hashlib.sha256(f"replaces:{key}".encode()).hexdigest(): job for key, job in wanted.items()
     }
     held = _lock(by_digest, database)
-    earlier = _open_holders(held.values(), database)
+    holders = _open_holders(held.values(), database)
 
     taken: list[UniqueClaim] = []
     admitted: set[uuid.UUID] = set()
     replaced: list[JobRecord] = []
     for digest, claim in held.items():
-        job, before = by_digest[digest], earlier.get(claim.job)
-        is_same = job is not None and before is not None and _is_same(before, job)
-        if is_same and before is not None and before.state != JobState.ACTIVE:
+        job, holder = by_digest[digest], holders.get(claim.job)
+        decision = _decide(holder, job)
+        if decision is Decision.KEEP_OLD:
             continue
-        if before is not None and not is_same and before.pk != _own_id():
-            replaced.append(before)
+        if holder is not None and decision is Decision.REPLACE_OLD:
+            replaced.append(holder)
 
         if job is None:
             claim.delete(using=database)
@@ -74,6 +81,19 @@ def make_room(wanted: Mapping[str, JobRecord | None], database: str) -> list[Job
     update_many(taken, ["job"], database)
     _cancel_on_commit(replaced, database)
     return [job for job in wanted.values() if job is not None and job.pk in admitted]
+
+
+def _decide(holder: JobRecord | None, job: JobRecord | None) -> Decision:
+    """Return what happens to the open job with a key, which a new job (or None) is to have.
+
+    A running job may have read data from before the change. So the new one is always inserted, to
+    run after it; the running one is canceled unless the two are identical.
+    """
+    if holder is None:
+        return Decision.TAKE_KEY
+    if job is not None and _is_same(holder, job):
+        return Decision.TAKE_KEY if holder.state == JobState.ACTIVE else Decision.KEEP_OLD
+    return Decision.TAKE_KEY if holder.pk == _own_id() else Decision.REPLACE_OLD
 
 
 def finish(database: str, served: Sequence[str]) -> int:
@@ -120,8 +140,8 @@ def _lock(by_digest: Mapping[str, JobRecord | None], database: str) -> dict[str,
     )
 
     found: dict[str, UniqueClaim] = {}
-    for start in range(0, len(digests), CHUNK):
-        rows = claims.select_for_update().filter(pk__in=digests[start : start + CHUNK])
+    for chunk in in_chunks(digests):
+        rows = claims.select_for_update().filter(pk__in=chunk)
         found.update((claim.key, claim) for claim in rows.order_by("pk"))
     return found
 

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import broker
+from ..enqueueing.chunks import in_chunks
 from ..enqueueing.handle import JobHandle
 from ..errors import InvalidOperation, RedisUnavailable
 from ..models import AuditEntry, JobRecord
@@ -161,5 +162,5 @@ def chunks(rows: Iterable[Any]) -> Iterator[tuple[str, list[Any]]]:
             by_database.setdefault(database_of(row), []).append(row.pk)
 
     for using, keys in by_database.items():
-        for start in range(0, len(keys), CHUNK):
-            yield using, keys[start : start + CHUNK]
+        for chunk in in_chunks(keys, CHUNK):
+            yield using, chunk

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from ..enqueueing import dependencies
-from ..enqueueing.dependencies import in_chunks
+from ..enqueueing.chunks import in_chunks
 from ..enqueueing.push import push_records
 from ..errors import InvalidOperation
 from ..models import AuditEntry, Batch, DeadLetter, JobDependency, JobRecord
