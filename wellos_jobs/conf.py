@@ -319,6 +319,12 @@ def queues() -> Mapping[str, Mapping[str, Any]]:
     return configured
 
 
+def default_queue() -> str:
+    """Return the queue called ``default``, else the first."""
+    names = queues()
+    return "default" if "default" in names else next(iter(names))
+
+
 def queue(name: str) -> Mapping[str, Any]:
     """Return the configuration of one queue.
 

@@ -132,7 +132,7 @@ def _count(
         window.digest = ids.new_id()
         options = JobOptions(
             id=str(window.digest),
-            queue=_queue(),
+            queue=conf.default_queue(),
             database=using,
             run_at=max(now, window.since + WINDOW),
         )
@@ -249,13 +249,10 @@ def _attempts(letter: DeadLetter) -> int:
 
 def _mail_options(letter: DeadLetter, using: str) -> JobOptions:
     return JobOptions(
-        id=ids.derived_id("notice", using, str(letter.pk)), queue=_queue(), database=using
+        id=ids.derived_id("notice", using, str(letter.pk)),
+        queue=conf.default_queue(),
+        database=using,
     )
-
-
-def _queue() -> str:
-    queues = conf.queues()
-    return "default" if "default" in queues else next(iter(queues))
 
 
 def _link(url_name: str, key: object) -> str:

@@ -19,6 +19,7 @@ from ..definitions import ids
 from ..enqueueing import dependencies
 from ..models import AuditEntry, DeadLetter, JobAttempt, JobLog, JobRecord
 from ..models.dead_letter import dead_letter_of
+from ..models.job import FRESH
 from ..payload.rq_calls import read_call
 from ..payload.values import storable
 from ..states import AttemptOutcome, EventName, FailureReason, JobState
@@ -27,19 +28,6 @@ from .failure_mail import notify_of
 
 logger = logging.getLogger("wellos_jobs")
 
-RUN_FIELDS = [
-    "state",
-    "attempts",
-    "progress",
-    "progress_message",
-    "result",
-    "error",
-    "worker",
-    "run_at",
-    "enqueued_at",
-    "started_at",
-    "finished_at",
-]
 _FINAL_STATES = {
     EventName.COMPLETED: JobState.COMPLETED,
     EventName.FAILED: JobState.FAILED,
@@ -130,7 +118,7 @@ class Projection:
         JobRecord.objects.using(self.database).bulk_create(
             self.changed.values(),
             update_conflicts=True,
-            update_fields=RUN_FIELDS,
+            update_fields=list(FRESH),
             unique_fields=["id"] if target else None,
         )
 

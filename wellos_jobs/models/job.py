@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -138,6 +138,22 @@ class JobRecord(models.Model):
     def is_foreign(self) -> bool:
         """Whether plain RQ code enqueued this job: the row is history only and never pushed."""
         return self.rq_id is not None
+
+
+FRESH: Mapping[str, Any] = {
+    "state": JobState.WAITING,
+    "attempts": 0,
+    "progress": 0,
+    "progress_message": "",
+    "result": None,
+    "error": "",
+    "worker": "",
+    "run_at": None,
+    "enqueued_at": None,
+    "started_at": None,
+    "finished_at": None,
+}
+"""The columns of a run, which the ledger writes: their values before the first attempt."""
 
 
 class JobAttempt(models.Model):

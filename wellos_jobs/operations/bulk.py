@@ -290,6 +290,4 @@ def _list_of(operation: BulkOperation) -> Any:
 
 def _queue() -> str:
     """Return the queue of the job: ``OPERATIONS_QUEUE``, else ``default``, else the first."""
-    queues = conf.queues()
-    chosen = conf.current().operations_queue
-    return chosen or ("default" if "default" in queues else next(iter(queues)))
+    return conf.current().operations_queue or conf.default_queue()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterable
 from functools import partial
-from typing import Any
 
 from django.db import models, transaction
 from django.db.models import F, Q
@@ -17,23 +16,9 @@ from ..enqueueing.chunks import in_chunks
 from ..enqueueing.push import push_records
 from ..errors import InvalidOperation
 from ..models import AuditEntry, Batch, DeadLetter, JobDependency, JobRecord
+from ..models.job import FRESH
 from ..states import AuditAction, BatchState, DeadLetterStatus, EventName, JobState
 from .audit import Actor
-
-FRESH: dict[str, Any] = {
-    "state": JobState.WAITING,
-    "attempts": 0,
-    "progress": 0,
-    "progress_message": "",
-    "error": "",
-    "result": None,
-    "worker": "",
-    "run_at": None,
-    "enqueued_at": None,
-    "started_at": None,
-    "finished_at": None,
-}
-"""The columns of a job before its first attempt."""
 
 
 def revive(

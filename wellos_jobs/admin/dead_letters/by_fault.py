@@ -14,7 +14,6 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from ... import conf
 from ...definitions import registry
 from ...models import DeadLetter
 from ...monitoring import faults
@@ -22,6 +21,7 @@ from ...monitoring.faults import Fault, FaultFilter
 from ...states import DeadLetterStatus
 from ..ui import charts, organization_scope
 from ..ui.page import Page
+from ..ui.read_only import queue_choices
 
 PER_PAGE = 25
 CAP = 10_000
@@ -58,7 +58,7 @@ class FilterForm(forms.Form):
         super().__init__(given)
         names = {job.name for job in registry.all_jobs()} | {str(given.get("name", ""))}
         self._set_choices("status", [("any", _("any")), *DeadLetterStatus.choices])
-        self._set_choices("queue", [("", _("any")), *((name, name) for name in conf.queues())])
+        self._set_choices("queue", [("", _("any")), *queue_choices()])
         self._set_choices(
             "name", [("", _("any")), *((name, name) for name in sorted(filter(None, names)))]
         )

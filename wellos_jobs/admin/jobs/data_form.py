@@ -11,7 +11,6 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from ... import conf
 from ...errors import EncryptionError, InvalidOperation, PayloadError
 from ...models import JobRecord
 from ...models.job import PRIORITIES
@@ -19,6 +18,7 @@ from ...operations import edits
 from ..ui import organization_scope
 from ..ui.action_page import ReasonForm
 from ..ui.json_field import BoundedJSONField
+from ..ui.read_only import queue_choices
 
 MAX_DELAY = 366 * 24 * 3600.0
 
@@ -100,8 +100,7 @@ class CopyForm(DataForm):
             "organization": job.organization_id,
         }
         super().__init__(data, job=job, request=request, initial=initial)
-        names = [(name, name) for name in conf.queues()]
-        self.fields["queue"] = forms.ChoiceField(label=gettext("Queue"), choices=names)
+        self.fields["queue"] = forms.ChoiceField(label=gettext("Queue"), choices=queue_choices())
 
     def clean_organization(self) -> str:
         """Refuse an organization whose rows the user may not see."""

@@ -13,12 +13,11 @@ from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
-from ... import conf
 from ...models.job import PRIORITIES
 from ...states import JobState
 from ..ui import paginator, search_window
 from ..ui.field_filter import Field, FieldFilter
-from ..ui.read_only import OrganizationChangeList
+from ..ui.read_only import OrganizationChangeList, queue_choices
 
 MAX_COUNTED_CHOICES = 60
 """Filters with more choices show no counts, since each choice adds cost per row."""
@@ -72,7 +71,7 @@ class CountedQueueFilter(CountedFilter):
     parameter_name = "queue"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [(name, name) for name in conf.queues()]
+        return queue_choices()
 
 
 class PriorityFilter(CountedFilter):

@@ -136,12 +136,17 @@ class _JobFieldFilter(admin.SimpleListFilter):
         )
 
 
+def queue_choices() -> list[tuple[str, str]]:
+    """Return the queues as choices of a filter or form field."""
+    return [(name, name) for name in conf.queues()]
+
+
 class QueueFilter(_JobFieldFilter):
     title = _("queue")
     parameter_name = "queue"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, name) for name in conf.queues()]
+        return queue_choices()
 
 
 class NameFilter(_JobFieldFilter):

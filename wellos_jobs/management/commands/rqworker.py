@@ -145,7 +145,7 @@ class Command(BaseCommand):
     def _queues(self, named: list[str]) -> tuple[str, list[str]]:
         try:
             if not named:
-                first = "default" if "default" in conf.queues() else next(iter(conf.queues()))
+                first = conf.default_queue()
                 source = broker.source_of(first)
                 return source, broker.sources()[source]
             sources = {name: broker.source_of(name) for name in named}
