@@ -39,7 +39,7 @@ def migrated_databases() -> list[str]:
 
 
 def has_job_table(alias: str) -> bool:
-    """Tell whether a database has the table of jobs.
+    """Return whether a database has the table of jobs.
 
     Raises:
         OperationalError: the database is unavailable.

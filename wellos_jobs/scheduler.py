@@ -223,7 +223,7 @@ class Scheduler(DjangoScheduler):
             raise ValueError("Job not in scheduled jobs queue")
 
     def cancel(self, job: Job | str) -> None:
-        """Remove an entry, including one that was put aside."""
+        """Remove an entry, including one that was set aside."""
         entry = job if isinstance(job, str) else job.id
         with self.connection.pipeline() as pipeline:
             pipeline.zrem(self.scheduled_jobs_key, entry)
@@ -266,14 +266,14 @@ class Scheduler(DjangoScheduler):
         return self.get_jobs(self.clock(), with_times=with_times)
 
     def broken_entries(self) -> dict[str, str]:
-        """Return the entries that were put aside because they cannot run, with their errors."""
+        """Return the entries that were set aside because they cannot run, with their errors."""
         return self.entries.broken()
 
     def restore(self, entry: str, when: datetime) -> None:
-        """Restore an entry that was put aside, to run at ``when``.
+        """Restore an entry that was set aside, to run at ``when``.
 
         Raises:
-            UnknownSchedule: it was not put aside.
+            UnknownSchedule: it was not set aside.
             ValueError: the time is naive.
         """
         self.entries.restore(entry, _aware(when).timestamp())
@@ -305,7 +305,7 @@ class Scheduler(DjangoScheduler):
         return due
 
     def acquire_lock(self) -> bool:
-        """Acquire or renew the clock's lock for five seconds; tell whether it is held."""
+        """Acquire or renew the clock's lock for five seconds; return whether it is held."""
         self._lock_acquired = bool(
             broker.run(self.connection, "lead", "clock", self.token, LOCK_MS)
         )

@@ -90,7 +90,7 @@ def job_status(job: JobRecord | uuid.UUID | str) -> dict[str, Any]:
 
 
 def has_ended(record: JobRecord) -> bool:
-    """Tell whether the row is final, so that Redis has nothing newer."""
+    """Return whether the row is final, so that Redis has nothing newer."""
     return JobState(record.state).is_final and not record.is_foreign
 
 
@@ -128,8 +128,8 @@ def queue_metrics(queue: str) -> dict[str, Any]:
     """Return the metrics of a queue.
 
     Keys: name, waiting, active, completed, failed, delayed, total, blocked, oldest_wait (seconds,
-    None if nothing waits) and paused. completed and failed count the kept rows. If Redis cannot be
-    reached, its values are None and ``problem`` says why.
+    None if nothing waits) and paused. completed and failed count the kept rows. If Redis
+    is unavailable, its values are None and ``problem`` says why.
 
     Raises:
         UnknownQueue: ``RQ_QUEUES`` has no such queue.

@@ -74,7 +74,7 @@ def copy(client: Client, job: JobHandle, data: Any, organization: str = "acme") 
 
 
 def add(client: Client, job_name: str, data: Any, organization: str = "acme") -> bool:
-    """Post the form of a new schedule; tell whether it was stored."""
+    """Post the form of a new schedule; return whether it was stored."""
     fields = {"name": "new", "job_name": job_name, "organization_id": organization, **TIMES}
     client.post(f"{ROOT}/schedule/add/", {**fields, "data": json.dumps(data)})
     return Schedule.objects.filter(name="new").exists()

@@ -249,7 +249,7 @@ def test_list_queries_are_constant(root: Client, url: str, round_trips: Any) -> 
     )  # session, user, the filter's organizations, count, rows with their last jobs
     with round_trips.counting() as trips:
         root.get(url)
-    assert len(trips) == 1  # what the clock has put aside
+    assert len(trips) == 1  # what the clock has set aside
 
 
 # --- organizations --------------------------------------------------------------------------------

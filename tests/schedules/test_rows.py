@@ -711,7 +711,7 @@ def test_concurrent_syncs_make_one_row_per_declaration() -> None:
 
 
 def is_rung(client: redis.Redis) -> bool:
-    """Tell whether the clock was woken, and make ready for the next time."""
+    """Return whether the clock was woken, and make ready for the next time."""
     return bool(client.delete(keys.WAKEUP))
 
 

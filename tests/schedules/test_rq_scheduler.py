@@ -342,7 +342,7 @@ BAD: dict[str, tuple[Callable[[Job], None], str]] = {
 def test_fault_09_one_bad_entry_stops_no_other(
     fault: str, scheduler: Scheduler, moved: MovedClock
 ) -> None:
-    """It is put aside, with the reason, neither run again at every start nor lost, and can be
+    """It is set aside, with the reason, neither run again at every start nor lost, and can be
     mended."""
     spoil, reason = BAD[fault]
     bad = scheduler.enqueue_at(NOON - timedelta(seconds=1), note, 1, job_id="bad")
@@ -782,7 +782,7 @@ def test_a_broken_entry_can_be_canceled(scheduler: Scheduler) -> None:
     assert list(scheduler.broken_entries()) == [job.id]
     scheduler.cancel(job.id)
     assert scheduler.broken_entries() == {}
-    with pytest.raises(UnknownSchedule, match="was put aside"):
+    with pytest.raises(UnknownSchedule, match="was set aside"):
         scheduler.restore(job.id, NOON)
 
 

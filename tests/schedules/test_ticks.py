@@ -469,7 +469,7 @@ class Other:
             connections.close_all()
 
     def is_blocked(self, seconds: float = 0.3) -> bool:
-        """Tell whether it is still at it after a while."""
+        """Return whether it is still at it after a while."""
         self._thread.join(seconds)
         return self._thread.is_alive()
 

@@ -61,7 +61,7 @@ class AdminPage:
 
     @property
     def is_django_s(self) -> bool:
-        """Tell whether nothing on the page is this app's but its texts."""
+        """Return whether nothing on the page is this app's but its texts."""
         return self.name == "app_list" or self.name.endswith("_history")
 
     def url(self, site: str = "admin") -> str:

@@ -70,7 +70,7 @@ class Hand:
         return outcome
 
     def settle(self, claim: Claim, outcome: Outcome) -> bool:
-        """Settle without claiming; tell whether the claim still held."""
+        """Settle without claiming; return whether the claim still held."""
         return self.claimer.settle(claim, outcome, claim_next=False).settled
 
     def foreign(self) -> ForeignRunner:

@@ -114,7 +114,7 @@ def chromium_fault() -> str | None:
 
 
 def has_browser_tests() -> bool:
-    """Tell whether any test is marked ``browser``."""
+    """Return whether any test is marked ``browser``."""
     mark = re.compile(r"^\s*(@|pytestmark\b.*)pytest\.mark\.browser\b", re.MULTILINE)
     return any(
         mark.search(path.read_text()) for path in Path(__file__).parents[1].rglob("test_*.py")

@@ -99,7 +99,7 @@ def stored(data: dict[str, Any], **options: Any) -> dict[str, Any]:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tell whether two values are equal, of the same types and in the same time zone and fold all
+    """Return whether two values are equal, of the same types and in the same time zone and fold all
     the way down."""
     return bool(one == other) and repr(one) == repr(other)
 

@@ -180,7 +180,7 @@ def _tail(process: Process) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; a zombie does not."""
+    """Return whether a process runs; a zombie does not."""
     return any(found == pid and state != "Z" for found, _parent, state in _table())
 
 

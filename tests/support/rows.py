@@ -18,7 +18,7 @@ def row(handle: JobHandle) -> JobRecord:
 
 
 def has_state(handle: JobHandle, state: str) -> bool:
-    """Tell whether a job's row has this state; if not, the failure says what it has."""
+    """Return whether a job's row has this state; if not, the failure says what it has."""
     found = row(handle)
     assert found.state == state, (
         f"{found} is {found.state} after {found.attempts} attempts ({found.error})"
@@ -27,7 +27,7 @@ def has_state(handle: JobHandle, state: str) -> bool:
 
 
 def all_have_state(state: str, count: int, database: str = "default") -> bool:
-    """Tell whether there are ``count`` rows and all have this state; if not, the failure says what
+    """Whether there are ``count`` rows and all have this state; if not, the failure says what
     they have."""
     found = Counter(JobRecord.objects.using(database).values_list("state", flat=True))
     assert found == {state: count}, dict(found)

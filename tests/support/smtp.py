@@ -73,7 +73,7 @@ class SmtpServer:
         return Counter(message.to for message in list(self.messages))
 
     def is_connected(self) -> bool:
-        """Tell whether anybody is connected."""
+        """Return whether anybody is connected."""
         return bool(self._open)
 
     def __enter__(self) -> Self:

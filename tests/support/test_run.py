@@ -22,7 +22,7 @@ ALIASES = {"default": "DATABASE_URL", "other": "OTHER_DATABASE_URL"}
 
 
 def is_made() -> bool:
-    """Tell whether this process was started in a test bed. Each worker of pytest-xdist makes a bed
+    """Whether this process was started in a test bed. Each worker of pytest-xdist makes a bed
     of its own."""
     return Path(os.environ.get(MARK, "")).name.startswith(_prefix())
 

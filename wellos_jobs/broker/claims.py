@@ -147,7 +147,7 @@ class Answer:
     canceled: bool = False
     """The job was canceled while it ran, and this outcome would have made it run again."""
     quiet: bool = False
-    """An operator has told this worker to take no more jobs."""
+    """An operator has stopped this worker from taking jobs."""
 
 
 @dataclass(slots=True)

@@ -76,7 +76,7 @@ def share_redis(queue: str, other: str) -> bool:
 
 
 def announce_fair(source: str) -> None:
-    """Tell a Redis which of its queues are fair, by the current settings."""
+    """Store in a Redis which of its queues are fair, by the current settings."""
     fair = conf.current().fair_queues
     flags = [part for queue in sources()[source] for part in (queue, "1" if queue in fair else "0")]
     run(source_client(source, "work"), "fair", *flags)

@@ -26,7 +26,7 @@ class Command:
 
 
 def shutdown(source: str, worker: str) -> None:
-    """Tell a worker to end after its current job. Raises redis-py's errors."""
+    """Ask a worker to end after its current job. Raises redis-py's errors."""
     source_client(source, "call").publish(keys.pubsub(worker), json.dumps({"command": "shutdown"}))
 
 

@@ -66,13 +66,13 @@ OVERRIDES: tuple[Override, ...] = (
         "rq.queue:Queue.push_job_id",
         "(self, job_id, pipeline=None, at_front=False)",
         _LANES,
-        "RQ's enqueue, retry and repeat push through it: wakes a worker, tells the ledger",
+        "RQ's enqueue, retry and repeat push through it: wakes a worker, adds the event",
     ),
     Override(
         "rq.queue:Queue.schedule_job",
         "(self, job, datetime, pipeline=None, unique=False)",
         _LANES,
-        "enqueue_at, enqueue_in, delayed retries and repeats go through it: tells the ledger",
+        "enqueue_at, enqueue_in, delayed retries and repeats go through it: adds the event",
     ),
     Override(
         "rq.worker:SimpleWorker.handle_exception",
@@ -134,7 +134,7 @@ OVERRIDES: tuple[Override, ...] = (
         "rq_scheduler:Scheduler.cancel",
         "(self, job)",
         _SCHEDULER,
-        "also an entry that was put aside",
+        "also an entry that was set aside",
     ),
     Override(
         "rq_scheduler:Scheduler.count",

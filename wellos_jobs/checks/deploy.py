@@ -70,7 +70,7 @@ def _server_messages(where: str, info: Mapping[str, Any]) -> Iterator[CheckMessa
 
 
 def _is_open(client: Any) -> bool:
-    """Tell whether no credentials are used. File permissions protect a Unix socket."""
+    """Return whether no credentials are used. File permissions protect a Unix socket."""
     options = client.connection_pool.connection_kwargs
     return not (
         options.get("password") or options.get("credential_provider") or options.get("path")

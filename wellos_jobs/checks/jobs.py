@@ -158,7 +158,7 @@ def check_scheduler_class(**_: Any) -> list[CheckMessage]:
 
 
 def _is_a(given: Any, wanted: str) -> bool:
-    """Tell whether a class or dotted path is the wanted class or a subclass of it."""
+    """Return whether a class or dotted path is the wanted class or a subclass of it."""
     if given is None or given == wanted:
         return given is not None
     try:

@@ -35,7 +35,7 @@ def http_status(error: BaseException) -> int | None:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Tell whether an error means that a dependency is down or overloaded.
+    """Return whether an error means that a dependency is down or overloaded.
 
     These are failed connections, timeouts, and HTTP status 429 or 5xx.
     """
@@ -46,7 +46,7 @@ def is_outage(error: BaseException) -> bool:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Tell whether an error has an HTTP status 4xx other than 429: a retry would not help."""
+    """Return whether an error has an HTTP status 4xx other than 429: a retry would not help."""
     status = http_status(error)
     return status is not None and 400 <= status < 500 and status != 429
 

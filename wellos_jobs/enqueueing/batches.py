@@ -191,7 +191,7 @@ class Batch:
         )
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the batch is done, at most ``timeout`` seconds; tell whether it is.
+        """Block until the batch is done, at most ``timeout`` seconds; return whether it is.
 
         Jobs that are delayed or will be retried are not done.
         """

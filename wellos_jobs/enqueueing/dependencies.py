@@ -321,7 +321,7 @@ def _save_dead_letter(record: JobRecord, why: str, now: datetime, database: str)
 
 
 def _has_open_job(batch: Batch, database: str) -> bool:
-    """Tell whether a batch has an open job, by one entry of the index on batch and state.
+    """Return whether a batch has an open job, by one entry of the index on batch and state.
 
     A range with an order makes PostgreSQL use that index. For a state that is frequent it would
     otherwise scan the table, which begins with the jobs that have ended.

@@ -122,7 +122,7 @@ class FlowHandle:
         return {pk: JobState(state) for pk, state in self._rows().values_list("pk", "state")}
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until every job is final, at most ``timeout`` seconds; tell whether they are."""
+        """Block until every job is final, at most ``timeout`` seconds; return whether they are."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while self._rows().exclude(state__in=FINAL_STATES).exists():
             if deadline is not None and time.monotonic() >= deadline:

@@ -109,7 +109,7 @@ class JobHandle:
         return self._in_redis() or self._in_row()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the job is final, at most ``timeout`` seconds; tell whether it is."""
+        """Block until the job is final, at most ``timeout`` seconds; return whether it is."""
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = GrowingPause(_FIRST_PAUSE, _LONGEST_PAUSE, factor=1.5)
         while not self.state.is_final:
@@ -130,7 +130,7 @@ class JobHandle:
         return explain(self)
 
     def cancel(self) -> bool:
-        """Cancel the job, also while it runs; tell whether it was not final yet."""
+        """Cancel the job, also while it runs; return whether it was not final yet."""
         return control.cancel_open([self.record()]) == 1
 
     def _in_redis(self) -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ def key_of(unique: Unique, name: str, data: Mapping[str, Any], organization: str
 
 
 def reads_sealed(key: Key, data: Mapping[str, Any]) -> bool:
-    """Tell whether a key is made from arguments that are ``Sealed``."""
+    """Return whether a key is made from arguments that are ``Sealed``."""
     sealed = {name for name, value in data.items() if type(value) is payload.Sealed}
     return bool(sealed) and (callable(key) or not sealed.isdisjoint(fields_of(key)))
 

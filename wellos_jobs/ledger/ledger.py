@@ -57,7 +57,7 @@ class Ledger:
         self._batch_size = BATCH
 
     def is_new(self, epoch: str) -> bool:
-        """Tell whether this database has not seen this epoch of Redis yet."""
+        """Return whether this database has not seen this epoch of Redis yet."""
         return (
             not LedgerCursor.objects.using(self.database)
             .filter(source=self.source, epoch=epoch)
@@ -182,7 +182,7 @@ class Ledger:
 
 
 def _is_unrelated(error: Exception) -> bool:
-    """Tell whether an error has nothing to do with the events: the same ones may succeed later."""
+    """Return whether an error is unrelated to the events: the same ones may succeed later."""
     if isinstance(error, OperationalError) and error.args[:1] and error.args[0] in _REFUSED_VALUES:
         return False
     return isinstance(error, (Overtaken, OperationalError, InterfaceError, broker.Error))

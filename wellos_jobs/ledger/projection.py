@@ -279,7 +279,7 @@ _HANDLERS = {
 
 
 def _is_repetition(row: JobRecord, event: Event) -> bool:
-    """Tell whether the statistics counted this event already.
+    """Return whether the statistics counted this event already.
 
     A delayed job counts as enqueued when it is created, not again when its delay is over; and a
     late push of a canceled job repeats its ``canceled`` event.

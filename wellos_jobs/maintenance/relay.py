@@ -88,7 +88,7 @@ def _push(rows: Sequence[JobRecord], deadline: float) -> int | None:
 
 
 def _is_known(row: JobRecord, found: Any) -> bool:
-    """Tell whether Redis has this job, in its current replay.
+    """Return whether Redis has this job, in its current replay.
 
     A Redis that was rolled back may hold the job from before a replay, and its key may hold another
     type.
@@ -118,7 +118,10 @@ class Rebuild:
         self._last: uuid.UUID | None = None
 
     def step(self) -> bool:
-        """Check the next chunk; tell if there may be more. Call it at the stream's end only."""
+        """Check the next chunk; return whether there may be more.
+
+        Call it at the stream's end only.
+        """
         deadline = broker.redis_time(self.connection) + STALE_AFTER
         page = self._rows.filter(pk__gt=self._last) if self._last else self._rows
         chunk = list(page.order_by("pk")[:CHUNK])

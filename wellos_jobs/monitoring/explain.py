@@ -152,7 +152,7 @@ def _limited(connection: Any, found: dict[str, str]) -> str:
     most = broker.text(connection.hget(keys.LIMITS, parked)) or limit.get("n", "")
     if "b" in limit:
         return _(
-            "The circuit breaker %(name)s is open: a probe tells when the dependency is back."
+            "The circuit breaker %(name)s is open: a probe checks whether the dependency is back."
         ) % {"name": key}
     if "p" in limit:
         rate = {"key": key.rpartition("/")[0], "most": most, "period": f"{limit['p']:g}"}

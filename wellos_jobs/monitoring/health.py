@@ -79,7 +79,7 @@ def backlog(timeout: float = TIMEOUT) -> tuple[Check, ...]:
 
 
 def database_answers(timeout: float = TIMEOUT) -> bool:
-    """Tell whether the default database for jobs responds."""
+    """Return whether the default database for jobs responds."""
     alias = default_database()
     found = health_probes.ask(
         {("database", alias): partial(health_probes.database_facts, alias)}, timeout

@@ -137,7 +137,7 @@ _TEXTS: dict[str, Any] = {
     AuditAction.REPLAYED: lambda detail: _("Replayed with fresh attempts"),
     AuditAction.DISCARDED: lambda detail: _("Dead letter discarded"),
     AuditAction.ASSIGNED: lambda detail: (
-        _("Dead letter assigned to %(name)s") % {"name": detail.get("to") or _("nobody")}
+        _("Dead letter assigned to %(name)s") % {"name": detail.get("to") or _("no one")}
     ),
     AuditAction.CANCELED: lambda detail: _("Cancellation requested"),
     AuditAction.PROMOTED: lambda detail: _("Promoted to run now"),

@@ -37,7 +37,7 @@ CHUNK = 100
 """Rows in one transaction."""
 KEPT_REFUSALS = 20
 RETRY_DELAY = 5
-"""Seconds until rows are tried again that were skipped because Redis was down."""
+"""Seconds until rows are tried again that were skipped because Redis was unavailable."""
 JOB_NAME = "wellos-bulk-operation"
 
 OPERATIONS: Mapping[str, Callable[..., BulkResult]] = {

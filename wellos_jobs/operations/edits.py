@@ -47,7 +47,7 @@ def changed_names(stored: Mapping[str, Any], edited: Mapping[str, Any]) -> list[
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Tell whether two values are the same as JSON, where 1, 1.0 and true differ."""
+    """Return whether two values are the same as JSON, where 1, 1.0 and true differ."""
     texts = [json.dumps(value, sort_keys=True, default=str) for value in (one, other)]
     return texts[0] == texts[1]
 

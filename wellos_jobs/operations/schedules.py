@@ -115,7 +115,9 @@ def delete_schedule(
     with transaction.atomic(using=database_of(schedule)):
         _record(Actor(by, reason, address), AuditAction.REMOVED, schedule, **detail)
         if not schedules.remove_schedule(schedule.name):
-            raise InvalidOperation(_("Schedule %(name)s is gone already") % {"name": schedule.name})
+            raise InvalidOperation(
+                _("Schedule %(name)s was already deleted") % {"name": schedule.name}
+            )
 
 
 # --- many -----------------------------------------------------------------------------------------
@@ -163,7 +165,9 @@ def _switch(schedule: Schedule, on: bool, actor: Actor) -> None:
     with transaction.atomic(using=using):
         row = Schedule.objects.using(using).filter(pk=schedule.pk).select_for_update().first()
         if row is None:
-            raise InvalidOperation(_("Schedule %(name)s is gone already") % {"name": schedule.name})
+            raise InvalidOperation(
+                _("Schedule %(name)s was already deleted") % {"name": schedule.name}
+            )
         if row.enabled == on:
             state = _("enabled") if on else _("disabled")
             raise InvalidOperation(

@@ -25,7 +25,7 @@ def cleaned(text: str, limit: int = MAX_REASON) -> str:
 
 
 def is_clean(text: str) -> bool:
-    """Tell whether ``cleaned`` would keep every character."""
+    """Return whether ``cleaned`` would keep every character."""
     return storable(text) == text and all(map(_is_kept, text))
 
 

@@ -112,7 +112,7 @@ def decode(data: Any, *, keep_sealed: bool = False) -> dict[str, Any]:
 
 
 def is_sealed(value: Any) -> bool:
-    """Tell whether a stored argument is encrypted."""
+    """Return whether a stored argument is encrypted."""
     return type(value) is dict and value.keys() == {tags.ENCRYPTED}
 
 

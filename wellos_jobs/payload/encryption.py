@@ -44,7 +44,7 @@ def decrypt(token: str, keys: tuple[str, ...] | None = None) -> str:
 
 
 def needs_rotation(token: str, keys: tuple[str, ...] | None = None) -> bool:
-    """Tell whether a token was made with another key than the first.
+    """Return whether a token was made with another key than the first.
 
     Raises:
         EncryptionError: there are no keys, or none of them made this token.

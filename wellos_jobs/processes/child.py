@@ -30,7 +30,7 @@ _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD)
 
 
 def memory_of(pid: int) -> int | None:
-    """Return the resident memory of a process in bytes; None where the system does not tell."""
+    """Return the resident memory of a process in bytes; None where it is not available."""
     try:
         pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
     except (OSError, IndexError):
@@ -74,7 +74,7 @@ class Child:
         self.send(signal.SIGKILL)
 
     def memory(self) -> int | None:
-        """Return its resident memory in bytes; None where the system does not tell."""
+        """Return its resident memory in bytes; None where the system does not provide it."""
         return memory_of(self.pid)
 
     def order(self, order: Order, run: Run, seconds: float) -> None:

@@ -112,7 +112,7 @@ def update_schedule(name: str, cron: str | Every | Cron | None = None, **changes
 
 
 def remove_schedule(name: str) -> bool:
-    """Remove a schedule; tell whether there was one.
+    """Remove a schedule; return whether there was one.
 
     A schedule that code declares stays removed after every sync: to restore it, create a schedule
     with its name.

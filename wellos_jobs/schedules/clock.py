@@ -36,7 +36,7 @@ LOCKED_PAUSE = 0.05
 """Pause before a due schedule is tried again that another transaction has locked."""
 
 RETRY_EVERY = 60.0
-"""Interval between retries of schedules that were put aside."""
+"""Interval between retries of schedules that were set aside."""
 
 LOOK_FOR_TABLE_EVERY = 10.0
 LONGEST_PAUSE = 2.0

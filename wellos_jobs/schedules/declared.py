@@ -74,7 +74,7 @@ def declarations(failed: dict[str, str] | None = None) -> Iterator[Declaration]:
 def synchronize(database: str | None = None) -> SyncResult:
     """Create, change and disable rows as declared; options changed by users stay.
 
-    Removed schedules stay removed. A schedule whose declaration is gone is disabled, and enabled
+    Removed schedules stay removed. A schedule no longer declared is disabled, and enabled
     again when it returns. The row of an invalid declaration is not changed.
     """
     using = database or router.db_for_write(Schedule)
@@ -150,7 +150,7 @@ def _synchronize_row(declaration: Declaration, using: str, done: SyncResult) -> 
 
 
 def _apply_declaration(row: Schedule, declaration: Declaration) -> bool:
-    """Set the options that no user has changed; tell whether the row has changed."""
+    """Set the options that no user has changed; return whether the row has changed."""
     fields = [column.attname for column in row._meta.concrete_fields]
     before = {name: getattr(row, name) for name in fields}
 
@@ -172,7 +172,7 @@ def _apply_declaration(row: Schedule, declaration: Declaration) -> bool:
 
 
 def _disable(row: Schedule, using: str, done: SyncResult) -> None:
-    """Disable a schedule whose declaration is gone. ``orphaned`` records that it was enabled.
+    """Disable a schedule that is no longer declared. ``orphaned`` records that it was enabled.
 
     By an update, not ``save``: its job may no longer be declared either.
     """

@@ -1,7 +1,7 @@
 """rq-scheduler's entries in Redis: enqueue due ones and set their next time.
 
 An entry is a job hash and a score in a sorted set. A repeated entry is a template: each run is a
-separate job (``<id>-<due time in ms>``). An entry that cannot be read or planned is put aside and
+separate job (``<id>-<due time in ms>``). An entry that cannot be read or planned is set aside and
 shown in the admin; the others run.
 """
 
@@ -141,7 +141,7 @@ class RqEntries:
 
     def _put_aside(self, entry: str, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
-        logger.error("scheduler: entry %s cannot run and is put aside: %s", entry, reason)
+        logger.error("scheduler: entry %s cannot run and is set aside: %s", entry, reason)
         with self.connection.pipeline() as pipeline:
             pipeline.hset(
                 keys.BROKEN_ENTRIES, entry, json.dumps({"reason": reason, "at": broker.rq_time()})
@@ -150,18 +150,18 @@ class RqEntries:
             pipeline.execute()
 
     def broken(self) -> dict[str, str]:
-        """Return the entries that were put aside, with their errors."""
+        """Return the entries that were set aside, with their errors."""
         found: Any = self.connection.hgetall(keys.BROKEN_ENTRIES)
         return {as_text(entry): json.loads(text)["reason"] for entry, text in found.items()}
 
     def restore(self, entry: str, when: float) -> None:
-        """Restore an entry that was put aside, to run at ``when`` (Unix seconds).
+        """Restore an entry that was set aside, to run at ``when`` (Unix seconds).
 
         Raises:
-            UnknownSchedule: it was not put aside.
+            UnknownSchedule: it was not set aside.
         """
         if not self.connection.hexists(keys.BROKEN_ENTRIES, entry):
-            raise UnknownSchedule(f"No entry {entry!r} was put aside")
+            raise UnknownSchedule(f"No entry {entry!r} was set aside")
         with self.connection.pipeline() as pipeline:
             pipeline.zadd(self.key, {entry: when})
             pipeline.hdel(keys.BROKEN_ENTRIES, entry)

@@ -108,13 +108,13 @@ def _process(database: str, now: datetime, rows: QuerySet[Schedule]) -> ChunkRes
 
 
 def _process_singly(database: str, now: datetime, rows: QuerySet[Schedule]) -> ChunkResult:
-    """Process a chunk in a transaction per schedule; put aside those that the database rejects."""
+    """Process a chunk in a transaction per schedule; set aside those that the database rejects."""
     jobs, keys = 0, list(rows.values_list("pk", flat=True)[:CHUNK])
     for key in keys:
         try:
             jobs += _process_chunk(database, now, rows.filter(pk=key)).jobs
         except _ROW_ERRORS as error:
-            logger.error("schedule %s cannot run and is put aside: %s", key, error)
+            logger.error("schedule %s cannot run and is set aside: %s", key, error)
             Schedule.objects.using(database).filter(pk=key).update(broken=_describe(error))
     return ChunkResult(len(keys), jobs)
 
@@ -161,7 +161,7 @@ def _log_missed(missed: dict[str, int]) -> None:
 
 
 def _open_jobs(database: str, due: Iterable[Schedule]) -> set[object]:
-    """Return the last jobs, as far as they are open, of schedules that must not overlap."""
+    """Return the last jobs that are still open, of schedules that must not overlap."""
     wanted = [row.last_job_id for row in due if row.overlap == Overlap.SKIP and row.last_job_id]
     if not wanted:
         return set()
@@ -190,7 +190,7 @@ def _advance(schedule: Schedule, now: datetime, *, busy: bool) -> list[JobRecord
         raise
     except Exception as error:  # a setting's hook or a hand-written row must not stop the others
         if schedule.broken != _describe(error):
-            logger.error("schedule %r cannot run and is put aside: %s", schedule.name, error)
+            logger.error("schedule %r cannot run and is set aside: %s", schedule.name, error)
         schedule.broken = _describe(error)
         return []
 

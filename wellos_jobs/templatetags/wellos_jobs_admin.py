@@ -31,12 +31,12 @@ def wj_live_switch() -> dict[str, Any]:
 
 @register.simple_tag
 def wj_has_htmx() -> bool:
-    """Tell whether htmx is available."""
+    """Return whether htmx is available."""
     return has_htmx()
 
 
 def has_htmx() -> bool:
-    """Tell whether django-htmx is an installed app, so that its static files are served."""
+    """Return whether django-htmx is an installed app, so that its static files are served."""
     return apps.is_installed("django_htmx")
 
 

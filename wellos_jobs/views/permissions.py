@@ -25,7 +25,7 @@ def may_see_payload(request: HttpRequest, record: JobRecord) -> bool:
 
 
 def has_permission(request: HttpRequest, permission: str, record: JobRecord) -> bool:
-    """Tell whether the user has a permission of this app for this job.
+    """Return whether the user has a permission of this app for this job.
 
     ``ADMIN_ORGANIZATIONS`` limits it to the jobs of the user's organizations.
     """
@@ -37,13 +37,13 @@ def has_permission(request: HttpRequest, permission: str, record: JobRecord) -> 
 
 
 def has_permission_for_all(request: HttpRequest, permission: str) -> bool:
-    """Tell whether the user has a permission of this app, and sees all organizations."""
+    """Return whether the user has a permission of this app, and sees all organizations."""
     user = user_of(request)
     return _has_perm(user, permission) and visible_organizations(user) is None
 
 
 def is_requester(request: HttpRequest, record: JobRecord) -> bool:
-    """Tell whether the user enqueued the job."""
+    """Return whether the user enqueued the job."""
     user = user_of(request)
     return record.requested_by_id is not None and record.requested_by_id == user.pk
 
@@ -56,7 +56,7 @@ def user_of(request: HttpRequest) -> Any:
 
 
 def _has_perm(user: Any, permission: str) -> bool:
-    """Tell whether a user has a permission; a user model without PermissionsMixin has none."""
+    """Return whether a user has a permission; a user model without PermissionsMixin has none."""
     check = getattr(user, "has_perm", None)
     return check is not None and bool(check(f"wellos_jobs.{permission}"))
 

@@ -90,7 +90,7 @@ def short(now: Snapshot, last_id: str = "") -> str:
 
 
 def is_full() -> bool:
-    """Tell whether this process has as many streams as it may."""
+    """Return whether this process has as many streams as it may."""
     return watcher.count() >= MAX_STREAMS
 
 
@@ -146,7 +146,7 @@ class JobStream:
             self._take(watch)
 
     def _needs_row(self, watch: watcher.Watch) -> bool:
-        """Tell whether only the row has the status: Redis is unavailable or lacks the job."""
+        """Return whether only the row has the status: Redis is unavailable or lacks the job."""
         return watch.latest is None or watch.latest.values is None or not watch.latest.values[0]
 
     def _take(self, watch: watcher.Watch) -> None:
@@ -160,7 +160,7 @@ class JobStream:
         self._now = snapshot(self._job, found)
 
     async def _recheck(self) -> bool:
-        """Read the row again; tell whether the user may still see the job.
+        """Read the row again; return whether the user may still see the job.
 
         When the database is unavailable, nothing changes.
         """
@@ -180,7 +180,7 @@ class JobStream:
 
 
 async def _wait(changed: asyncio.Event, seconds: float) -> bool:
-    """Wait for a change, at most ``seconds``; tell whether there was one."""
+    """Wait for a change, at most ``seconds``; return whether there was one."""
     try:
         async with asyncio.timeout(max(0.0, seconds)):
             await changed.wait()

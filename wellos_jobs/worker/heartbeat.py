@@ -33,7 +33,7 @@ class Heartbeat:
         self._token = token
         self._ttl = ttl
         self.quiet = False
-        """Whether an operator has told it to take no more jobs."""
+        """Whether an operator has stopped it from taking jobs."""
 
         self._facts: dict[str, Any] = {
             "kind": kind,

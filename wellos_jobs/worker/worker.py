@@ -64,7 +64,7 @@ class WorkerOptions:
 
 
 class Worker:
-    """Works until it is told to stop, or until it is done by its options."""
+    """Works until it is stopped, or has reached the end that its options set."""
 
     def __init__(self, name: str, options: WorkerOptions, slot: Slot) -> None:
         self.name = name

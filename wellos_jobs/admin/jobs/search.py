@@ -136,7 +136,7 @@ def _checked(terms: list[Term]) -> list[Term]:
 
 
 def _is_known(rows: QuerySet[JobRecord], term: Term) -> bool:
-    """Tell whether a term is indexed; without a prefix, whether it is the id of a job."""
+    """Return whether a term is indexed; without a prefix, whether it is the id of a job."""
     if term.prefix:
         return term.prefix in INDEXED
     return ids.parse_id(term.text) is not None or rows.filter(_by_id(term.text)).exists()

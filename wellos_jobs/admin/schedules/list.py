@@ -66,7 +66,7 @@ class ScheduleChangeList(ChangeList):
 
 
 def has_reports() -> bool:
-    """Tell whether a job for organization reports is registered, by contrib or the project."""
+    """Return whether a job for organization reports is registered, by contrib or the project."""
     return registry.find(REPORT_JOB) is not None
 
 

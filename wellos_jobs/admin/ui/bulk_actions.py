@@ -263,7 +263,7 @@ class BulkActionsMixin(SafeList):
     """Show only the actions that the user has permission for; refuse the others with 403."""
 
     def has_action_permission(self, request: HttpRequest, action: str) -> bool:
-        """Tell whether the user may run an action of the list."""
+        """Return whether the user may run an action of the list."""
         bulk_action = getattr(type(self), action, None)
         if not isinstance(bulk_action, BulkAction):
             return True

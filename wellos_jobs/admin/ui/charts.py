@@ -16,7 +16,7 @@ Value = float | None
 """None is a gap in the data."""
 
 WIDTH, HEIGHT = 440, 150
-"""About the pixels of a chart when two stand side by side, so that its labels keep their size."""
+"""About the pixels of a chart when two are side by side, so that its labels keep their size."""
 LEFT, RIGHT, TOP, BOTTOM = 52, 8, 8, 22
 
 

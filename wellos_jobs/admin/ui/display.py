@@ -177,7 +177,7 @@ def organizations(ids: Iterable[str]) -> dict[str, SafeString | str]:
 
 
 def has_resolver() -> bool:
-    """Tell whether the project has set ``ORGANIZATION_RESOLVER``."""
+    """Return whether the project has set ``ORGANIZATION_RESOLVER``."""
     return conf.current().organization_resolver is not None
 
 

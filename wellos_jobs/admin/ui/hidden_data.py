@@ -9,7 +9,7 @@ from ...payload.redaction import MASK
 
 
 def may_see_data(request: HttpRequest) -> bool:
-    """Tell whether the user may see the data of the rows that are shown to them."""
+    """Return whether the user may see the data of the rows that are shown to them."""
     return request.user.has_perm("wellos_jobs.view_payload")
 
 

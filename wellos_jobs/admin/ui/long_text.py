@@ -36,7 +36,7 @@ def shown(row: Any, column: str) -> str:
 
 
 def is_cut(row: Any, column: str) -> bool:
-    """Tell whether ``shown`` shortens the text."""
+    """Return whether ``shown`` shortens the text."""
     return (getattr(row, f"{column}_size") or 0) > SHORT
 
 

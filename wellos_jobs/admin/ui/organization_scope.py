@@ -30,7 +30,7 @@ def organizations(request: HttpRequest) -> frozenset[str] | None:
 
 
 def sees_everything(request: HttpRequest) -> bool:
-    """Tell whether the user sees all organizations, and rows that belong to none."""
+    """Return whether the user sees all organizations, and rows that belong to none."""
     return organizations(request) is None
 
 
@@ -51,13 +51,13 @@ def hidden(
 
 
 def may_see(request: HttpRequest, organization_id: str) -> bool:
-    """Tell whether the user may see the rows of an organization."""
+    """Return whether the user may see the rows of an organization."""
     allowed = organizations(request)
     return allowed is None or organization_id in allowed
 
 
 def may_start(request: HttpRequest, job_name: str) -> bool:
-    """Tell whether the user may start a job with data of their own.
+    """Return whether the user may start a job with data of their own.
 
     Data can name rows of any organization, so staff limited to organizations may start only jobs
     declared with ``manual=True``. Running a job again with the same data is not limited.

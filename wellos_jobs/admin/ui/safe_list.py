@@ -112,7 +112,7 @@ def _is_clean(text: str) -> bool:
 
 
 def _belongs_to(lookup: str, chosen: Any) -> bool:
-    """Tell whether a lookup belongs to an item of ``list_filter``."""
+    """Return whether a lookup belongs to an item of ``list_filter``."""
     if isinstance(chosen, type):
         names = [field.name for field in getattr(chosen, "fields", ())]
         parameter = str(getattr(chosen, "parameter_name", None) or "")

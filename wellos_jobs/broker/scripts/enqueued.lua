@@ -1,4 +1,4 @@
--- enqueued: a job was enqueued through RQ's API: tell the ledger and wake a worker.
+-- enqueued: a job was enqueued through RQ's API: add its event and wake a worker.
 -- ARGV: id · queue · time at which it is to run, in seconds ('' for now)
 -- Includes: bell
 

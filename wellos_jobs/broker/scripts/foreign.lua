@@ -1,5 +1,5 @@
--- foreign: RQ's code has run a foreign job and stored how it ended: end our lease and tell the
--- ledger.
+-- foreign: RQ's code has run a foreign job and stored how it ended: end our lease and
+-- append the event.
 -- ARGV: id · run · worker · '1' if it ran without an error · detail (a JSON object for the event)
 -- Returns the name of the event, or '' if the run no longer holds the claim.
 -- Includes: bell, lanes, limits, lifecycle

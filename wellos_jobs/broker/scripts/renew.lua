@@ -4,8 +4,8 @@
 --   (JSON) · for each worker its name, the id of its job ('' if none) and its memory in bytes (''
 --   if unknown)
 -- Returns {1 if it is to take no more jobs, names of workers that Redis has forgotten...}. If the
--- key of a worker has expired, as while Redis was down, the claim in it is restored: the supervisor
--- knows it.
+-- key of a worker has expired, as while Redis was unavailable, the claim in it is restored: the
+-- supervisor knows it.
 -- EXPIRE comes first: a first write that needs no memory lets the script finish even if the memory
 -- of Redis is full.
 

@@ -3,7 +3,8 @@
 
 local MAX_HINTS = 500 -- list entries that one call may drop
 
--- A process numbers its calls; the nonce tells it from an earlier process of the same worker name.
+-- A process numbers its calls; the nonce distinguishes it from an earlier process of the same
+-- worker name.
 local function call_id(call) return call.nonce .. '-' .. call.number end
 
 -- Return the lane to take from: the best one, or in one claim of 16 the one whose oldest job has

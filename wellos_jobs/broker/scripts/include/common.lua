@@ -2,7 +2,7 @@
 -- includes: they are run again with each call, so it takes only what it needs.
 --
 -- KEYS[1] is RQ's key prefix. Scripts run on one primary (a check refuses Cluster), so keys are
--- built here. Keys stand in broker/keys.py as well, fields of a job's hash in broker/job_hash.py;
+-- built here. Keys are in broker/keys.py as well, fields of a job's hash in broker/job_hash.py;
 -- tests compare them.
 
 local P = KEYS[1]

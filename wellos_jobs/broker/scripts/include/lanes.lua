@@ -47,8 +47,8 @@ local function leave_lane(id, queue, priority)
 end
 
 -- Put a job into its lane; its hash already says 'queued'. With `keep_since` the time since which
--- it waits stays. A queue that is no longer fair keeps taking turns until its turn list is empty, so
--- later jobs do not overtake.
+-- it waits stays. A queue that is no longer fair keeps taking turns until its turn list is empty,
+-- so later jobs do not overtake.
 local function to_lane(id, queue, priority, text_now, in_front, keep_since)
   local lane = lane_key(queue, priority)
   redis.call('SADD', P .. ':queues', lane)

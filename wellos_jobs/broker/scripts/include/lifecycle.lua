@@ -2,8 +2,8 @@
 
 local YEAR = 31536000 -- seconds; RQ keeps failed jobs that long
 
--- A job that was delayed, or enqueued through RQ, may run now: put it into its lane and tell the
--- ledger.
+-- A job that was delayed, or enqueued through RQ, may run now: put it into its lane and append
+-- the event.
 local function make_ready(id, h, queue, iso, text_now, in_front)
   redis.call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', iso)
   to_lane(id, queue, h.priority, text_now, in_front)

@@ -100,7 +100,7 @@ end
 -- which it waits.
 local function place_of(id, h, now)
   local since = tonumber(redis.call('HGET', job_key(id), 'w:since') or now)
-  -- The number is small enough for a score to tell microseconds apart.
+  -- The number is small enough for a score to distinguish microseconds.
   return tonumber(h.priority) * 1e9 + since - 1.7e9, since
 end
 
@@ -272,7 +272,7 @@ local function judge(limit, id, verdict, now, text_now)
   end
 end
 
--- A run has ended: free its slots and let the next jobs in line go. `verdicts` are what the run
+-- A run has ended: free its slots and unpark the next jobs in line. `verdicts` are what the run
 -- says about its breakers, by limit id; empty when its worker died.
 local function free(id, limits, verdicts, now, text_now)
   for _, limit in ipairs(cjson.decode(limits)) do
