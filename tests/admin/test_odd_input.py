@@ -22,7 +22,7 @@ from wellos_jobs.states import JobState
 from ..jobs import add
 from ..support.users import client_of, staff, text
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 DEEP = 100_000
 ODD_TEXTS = (
@@ -35,6 +35,15 @@ ODD_TEXTS = (
     "0001-01-01T00:00:00+14:00",
     "9999-12-31T23:59:59-12:00",
 )
+ODD_FILTERS = (
+    "\x00",
+    "²",
+    "9" * 30,
+    "9" * 5_000,
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-12:00",
+)
+WORDS = " ".join(f"word{number}" for number in range(1_000))
 ODD_SEARCHES = (
     *ODD_TEXTS,
     *(f"data.x:{value}" for value in ("NaN", "Infinity", "-Infinity", "1e999", "007", "nan")),
@@ -49,7 +58,7 @@ ODD_SEARCHES = (
     "data.x.0:1",
     "data.$encrypted:x",
     "data.%:x data.'a':1",
-    " ".join(f"word{number}" for number in range(1_000)),
+    WORDS,
     " ".join(f"name:w{number}" for number in range(1_000)),
     " ".join(f"data.k{number}:1" for number in range(300)),
     "state:\x00",
@@ -121,14 +130,15 @@ def asked(client: Client, url: str, query: dict[str, str]) -> Any:
 
 @pytest.mark.parametrize("model", LISTS)
 def test_odd_searches(root: Client, filled: JobRecord, model: str) -> None:
-    for search in ODD_SEARCHES:
+    searches = ODD_SEARCHES if model == "jobrecord" else (*ODD_TEXTS, WORDS)
+    for search in searches:
         assert asked(root, url_of(model), {"q": search}).status_code == 200, search[:80]
 
 
 @pytest.mark.parametrize("model", LISTS)
 def test_odd_filters(root: Client, filled: JobRecord, model: str) -> None:
     for name in PARAMETERS[model]:
-        for value in ODD_TEXTS:
+        for value in ODD_FILTERS:
             asked(root, url_of(model), {name: value})
 
 
@@ -358,3 +368,32 @@ def test_the_data_of_a_schedule_needs_view_payload() -> None:
 
 def body(response: Any) -> str:
     return b"".join(response).decode()
+
+
+def test_odd_ids_and_headers_of_the_http_endpoints(root: Client) -> None:
+    handle = add.using(queue="email").enqueue(1)
+    for value in ODD_TEXTS:
+        job_id = value[:2_000].replace("/", "-")
+        for name in ("job-status", "job-events"):
+            url = reverse(f"wellos_jobs:{name}", args=[job_id])
+            assert root.get(url).status_code == 404, value[:50]
+        assert root.post(reverse("wellos_jobs:job-cancel", args=[job_id])).status_code == 404
+        header = value[:2_000].encode("latin-1", "replace").decode("latin-1")
+        events = reverse("wellos_jobs:job-events", args=[handle.id])
+        assert root.get(events, headers={"Last-Event-ID": header}).status_code == 200
+
+
+def test_odd_values_in_action_forms(root: Client, filled: JobRecord) -> None:
+    for value in ODD_TEXTS:
+        for name, args, fields in (
+            ("job_act", [filled.pk, "priority"], {"priority": value}),
+            ("job_act", [filled.pk, "move"], {"queue": value}),
+            ("job_copy", [filled.pk], {"delay": value, "organization": value, "data": "{}"}),
+            ("deadletter_act", [DeadLetter.objects.get().pk, "assign"], {"person": value}),
+            ("queues", [], {"verb": "pause", "target": value}),
+            ("limits", [], {"verb": "change", "target": value, "most": value}),
+            ("workers", [], {"verb": "quiet", "target": value}),
+        ):
+            url = reverse(f"admin:wellos_jobs_{name}", args=args)
+            response = root.post(url, {"action": "confirm", "reason": "why", **fields})
+            assert response.status_code in {200, 302, 400, 404}, (name, value[:50])
