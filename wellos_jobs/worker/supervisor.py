@@ -123,6 +123,11 @@ class Supervisor:
 
             select.select([wake], [], [], min(LOOP_PAUSE, self._next_due))
             self._drain(wake)
+
+        if self._rescues:
+            logger.warning(
+                "supervisor: exiting while Redis is unavailable: the leases of its jobs will expire"
+            )
         return self._leave()
 
     def _run_due_tasks(self) -> None:
@@ -140,15 +145,10 @@ class Supervisor:
         return self.stop_by is None and (bool(self._spare_slots) or self.options.processes == 0)
 
     def _still_to_rescue(self) -> bool:
-        late = (
-            self.stop_by is not None and time.monotonic() > self.stop_by + self.options.stop_grace
-        )
-        if self._rescues and (late or (self.stop_by is not None and self._redis_down)):
-            logger.warning(
-                "supervisor: exiting while Redis is unavailable: the leases of its jobs will expire"
-            )
-            return False
-        return bool(self._rescues)
+        """Whether to wait for rescues. Once it stops: for a short time, and only with Redis."""
+        if self.stop_by is None or not self._rescues:
+            return bool(self._rescues)
+        return not self._redis_down and time.monotonic() <= self.stop_by + self.options.stop_grace
 
     def _with_redis(self, duty: Any) -> Any:
         """Call ``duty``, which uses Redis. When Redis is unavailable, log it once and continue."""

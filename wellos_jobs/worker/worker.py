@@ -154,8 +154,10 @@ class Worker:
                 outcome.kind,
             )
 
-        if answer.claim is None and claim_next:
-            return self._claim() if not answer.settled else answer
+        if claim_next and answer.claim is None and not answer.settled:
+            # Redis may have come back empty: without the queue set a settle claims nothing, and a
+            # burst would end. Claiming registers the set again.
+            return self._claim()
         return answer
 
     def _announce(self, claim: Claim, event: EventName, note: str = "") -> None:
@@ -242,10 +244,19 @@ class Worker:
     # --- Redis that may be down -------------------------------------------------------------------
 
     def _claim(self) -> Answer:
-        return self._call(self.claimer.claim, self.claimer.repeat_claim)
+        return self._call(self.claimer.claim, self.claimer.repeat_claim, ends_on_stop=True)
 
-    def _call(self, first: Callable[[], Answer], again: Callable[[], Answer]) -> Answer:
-        """Make a call, and resend it until Redis answers: it is numbered, so it counts once."""
+    def _call(
+        self,
+        first: Callable[[], Answer],
+        again: Callable[[], Answer],
+        *,
+        ends_on_stop: bool = False,
+    ) -> Answer:
+        """Make a call, and resend it until Redis answers: it is numbered, so it counts once.
+
+        With ``ends_on_stop`` a worker that is to stop resends it no more.
+        """
         pause = GrowingPause(0.05, 1.0)
         call, logged = first, False
         while True:
@@ -263,7 +274,7 @@ class Worker:
                     continue
 
             self.slot.beat()
-            if self.stopping and again == self.claimer.repeat_claim:
+            if self.stopping and ends_on_stop:
                 # The supervisor hands back a job that the lost reply may have claimed.
                 return _NOTHING
             time.sleep(pause.next())
