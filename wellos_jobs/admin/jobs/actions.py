@@ -67,13 +67,21 @@ ALLOWED_FOR_RQ_JOBS = {"cancel"}
 """Verbs that also apply to plain RQ jobs."""
 
 
-class JobActionPage(ActionPage):
+class OneJobPage(ActionPage):
+    """A confirmation page for one job; it leads back to the page of the job."""
+
+    permission = "wellos_jobs.view_jobrecord"
+
+    def return_url(self, request: HttpRequest, target: JobRecord) -> str:
+        return job_url(self.site, target.pk)
+
+
+class JobActionPage(OneJobPage):
     """Confirmation page for an action on one job."""
 
     name = "job_act"
     path = "<str:job_id>/act/<slug:verb>/"
     title = gettext_lazy("Job")
-    permission = "wellos_jobs.view_jobrecord"
 
     verbs: ClassVar[Mapping[str, JobVerb]] = {
         "retry": JobVerb(
@@ -145,9 +153,6 @@ class JobActionPage(ActionPage):
     def perform(self, verb: str, target: JobRecord, form: ReasonForm, **who: Any) -> Text:
         self.verbs[verb].run(target, form.cleaned_data, **who)
         return self.verbs[verb].done
-
-    def return_url(self, request: HttpRequest, target: JobRecord) -> str:
-        return job_url(self.site, target.pk)
 
 
 def buttons(site: AdminSite, request: HttpRequest, job: JobRecord) -> list[Button]:

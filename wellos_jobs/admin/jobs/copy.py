@@ -18,20 +18,19 @@ from ...operations import edits
 from ...operations.verbs import VERBS
 from ...states import Priority
 from ...views.permissions import may_see_payload
-from ..ui.action_page import ActionPage, PageVerb, ReasonForm
+from ..ui.action_page import PageVerb, ReasonForm
 from ..ui.lookup import find_job
 from ..ui.page import Text
-from .actions import job_url
+from .actions import OneJobPage
 from .data_form import CopyForm
 
 
-class JobCopy(ActionPage):
+class JobCopy(OneJobPage):
     """The form, initially with the data and options of the copied job."""
 
     name = "job_copy"
     path = "<str:job_id>/copy/"
     title = gettext_lazy("Edit a copy and enqueue")
-    permission = "wellos_jobs.view_jobrecord"
 
     verbs: ClassVar[Mapping[str, PageVerb]] = {
         "copy": PageVerb(
@@ -81,6 +80,3 @@ class JobCopy(ActionPage):
             text = _("Not enqueued: job %(job)s already holds the unique key of this data")
             raise ValidationError(text % {"job": handle.id})
         return _("Job %(job)s was enqueued") % {"job": handle.id}
-
-    def return_url(self, request: HttpRequest, target: JobRecord) -> str:
-        return job_url(self.site, target.pk)

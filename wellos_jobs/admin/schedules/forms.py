@@ -33,6 +33,8 @@ else:
 ZONES_LIST = "wj-zones"
 """HTML id of the datalist of time zones."""
 
+TIMING = ("cron", "time_zone", "starts_at", "ends_at", "catch_up", "catch_up_limit", "overlap")
+"""The fields that say when a schedule makes jobs."""
 WHEN_HELP = {
     "cron": _(
         "Five fields (minute hour day month weekday), six with seconds first, @daily, or"
@@ -130,13 +132,7 @@ class ScheduleForm(BaseScheduleForm):
             "data",
             "organization_id",
             "enabled",
-            "cron",
-            "time_zone",
-            "starts_at",
-            "ends_at",
-            "catch_up",
-            "catch_up_limit",
-            "overlap",
+            *TIMING,
         )
         help_texts = {
             **WHEN_HELP,
@@ -199,13 +195,7 @@ class OrganizationReportForm(BaseScheduleForm):
         fields = (
             "organization_id",
             "enabled",
-            "cron",
-            "time_zone",
-            "starts_at",
-            "ends_at",
-            "catch_up",
-            "catch_up_limit",
-            "overlap",
+            *TIMING,
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
