@@ -464,6 +464,13 @@ def test_a_job_is_found_while_another_database_is_away() -> None:
         assert status.job_status(handle.id)["state"] == "waiting"
 
 
+def test_the_handle_of_a_failed_job_answers_while_its_database_is_away() -> None:
+    handle = jobs.fail.enqueue("no luck")
+    Hand().run()
+    with away("default"):
+        assert (handle.state, handle.error) == ("failed", "no luck")
+
+
 @pytest.mark.parametrize("alias", ["default", "other"])
 def test_a_job_that_may_be_in_an_unavailable_database(alias: str) -> None:
     with (

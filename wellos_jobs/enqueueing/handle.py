@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from django.db import DatabaseError
+
 from .. import broker, payload
 from ..broker import job_hash
 from ..errors import JobNotFound
@@ -167,7 +169,10 @@ class JobHandle:
         from ..models import JobRecord
 
         rows = JobRecord.objects.using(self.database).filter(pk=self.id)
-        return rows.values_list("replays", flat=True).first() or 0
+        try:
+            return rows.values_list("replays", flat=True).first() or 0
+        except DatabaseError:  # while the database is unavailable, the hash is all there is
+            return 0
 
     def _in_row(self) -> dict[str, Any]:
         record = self.record()
