@@ -115,8 +115,8 @@ def _belongs_to(lookup: str, chosen: Any) -> bool:
     """Return whether a lookup belongs to an item of ``list_filter``."""
     if isinstance(chosen, type):
         names = [field.name for field in getattr(chosen, "fields", ())]
-        parameter = str(getattr(chosen, "parameter_name", None) or "")
-        return lookup in {parameter, parameter.removesuffix("__exact"), *names}
+        parameter = str(getattr(chosen, "parameter_name", None) or "").removesuffix("__exact")
+        return lookup in {parameter, f"{parameter}__exact", *names}
 
     if isinstance(chosen, str):
         path, _sep, rest = lookup.partition(f"{chosen}__")
