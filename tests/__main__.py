@@ -110,8 +110,8 @@ def _environment(server: str) -> dict[str, str]:
 
 
 def _processes() -> int:
-    """Return how many processes run tests: many tests wait, so a few more than there are cores."""
-    return max(3, min(6, (os.cpu_count() or 2) + 1))
+    """Return how many processes run tests: half of the time tests wait, so more than cores."""
+    return min(8, (os.cpu_count() or 2) + 2)
 
 
 def _print_missing(parts: list[Part], heading: str) -> None:
