@@ -979,7 +979,7 @@ def test_operations_are_audited() -> None:
         operations.disable_schedule(row)
     schedules.remove_schedule("nightly")
     for verb in (operations.enable_schedule, operations.delete_schedule):
-        with pytest.raises(InvalidOperation, match="gone already"):
+        with pytest.raises(InvalidOperation, match="was already deleted"):
             verb(row)
     assert AuditEntry.objects.count() == 2
 
