@@ -58,6 +58,7 @@ def test_each_page_answers_and_looks_like_unfold(filled: User, processes: Fleet)
 
 
 @pytest.mark.browser
+@pytest.mark.system
 def test_each_page_in_the_browser(unfolded: Any) -> None:
     faults = []
     for entry in PAGES:

@@ -246,6 +246,7 @@ def runs_between(line: str, zone: ZoneInfo, start: datetime, end: datetime) -> l
 # --- the properties -------------------------------------------------------------------------------
 
 
+@pytest.mark.system
 def test_every_line_runs_as_brute_force_says_in_every_zone_at_every_clock_change(
     clocks: list[Clock],
 ) -> None:

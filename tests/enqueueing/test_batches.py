@@ -164,6 +164,7 @@ def test_a_done_batch_takes_no_more_jobs(books: Books) -> None:
 # --- adding ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.system
 def test_ten_thousand_streamed(books: Books) -> None:
     taken: list[int] = []
 
@@ -509,6 +510,7 @@ def plans(queries: list[dict[str, str]]) -> Iterator[str]:
                 yield str(cursor.fetchall())
 
 
+@pytest.mark.system
 def test_the_end_of_a_job_costs_the_same_in_a_large_batch(books: Books) -> None:
     """No job but those that ended is counted: one entry of an index tells that the batch is not
     done."""

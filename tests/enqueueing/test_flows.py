@@ -101,6 +101,7 @@ def test_a_dag_by_depends_on(books: Books) -> None:
     assert JobDependency.objects.count() == 4
 
 
+@pytest.mark.system
 def test_a_chain_of_two_hundred(books: Books) -> None:
     flow = Flow(noop.with_data())
     for _ in range(199):
@@ -113,6 +114,7 @@ def test_a_chain_of_two_hundred(books: Books) -> None:
     assert set(handle.states.values()) == {"completed"} and len(handle.handles) == 200
 
 
+@pytest.mark.system
 def test_a_thousand_children_are_released_by_a_few_statements(books: Books) -> None:
     from django.test.utils import CaptureQueriesContext
 

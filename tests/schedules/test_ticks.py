@@ -652,6 +652,7 @@ def cost(round_trips: RoundTrips) -> Iterator[dict[str, int]]:
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
+@pytest.mark.system
 def test_a_pass_over_ten_thousand_schedules_that_are_not_due_costs_what_one_over_none_does(
     round_trips: RoundTrips,
 ) -> None:
