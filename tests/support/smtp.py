@@ -104,12 +104,21 @@ class SmtpServer:
 
     async def _end(self) -> None:
         self._server.close()
+        # A connection that is being accepted has no transport yet: canceled, it would leave its
+        # socket open.
+        accepting = [
+            task for task in asyncio.all_tasks() if "_accept" in task.get_coro().__qualname__
+        ]
+        await asyncio.gather(*accepting, return_exceptions=True)
+
         for transport in list(self._open):
             transport.abort()  # type: ignore[attr-defined]
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for _round in range(3):  # a transport closes its socket in the next round of the loop
+            await asyncio.sleep(0)
 
     def _protocol(self) -> SMTP:
         self.connections += 1
