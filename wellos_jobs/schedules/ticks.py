@@ -120,9 +120,9 @@ def _process_singly(database: str, now: datetime, rows: QuerySet[Schedule]) -> C
 
 
 def _process_chunk(database: str, now: datetime, rows: QuerySet[Schedule]) -> ChunkResult:
+    chosen = _chosen(database, rows)
     with transaction.atomic(using=database):
-        skip = connections[database].features.has_select_for_update_skip_locked
-        due = list(rows.select_for_update(skip_locked=skip)[:CHUNK])
+        due = list(chosen)
         if not due:
             return ChunkResult()
 
@@ -137,6 +137,22 @@ def _process_chunk(database: str, now: datetime, rows: QuerySet[Schedule]) -> Ch
 
     _log_missed({row.name: row.missed - missed_before[row.pk] for row in due})
     return ChunkResult(len(due), len(ticks))
+
+
+def _chosen(database: str, rows: QuerySet[Schedule]) -> QuerySet[Schedule]:
+    """Return a chunk of the due schedules, to be locked in an order that all passes keep.
+
+    A pass skips the rows that another one has locked. Where the database cannot (MariaDB before
+    10.6) it waits for them, and two passes that lock in the order of ``next_run_at``, which both
+    change, would wait for each other: there the order is that of the primary keys.
+    """
+    features = connections[database].features
+    if features.has_select_for_update_skip_locked or not features.has_select_for_update:
+        skip = features.has_select_for_update_skip_locked
+        return rows.select_for_update(skip_locked=skip)[:CHUNK]
+
+    keys = list(rows.values_list("pk", flat=True)[:CHUNK])
+    return rows.filter(pk__in=keys).order_by("pk").select_for_update()
 
 
 def _advance_all(
