@@ -30,6 +30,7 @@ DEFAULT_RETENTION: Mapping[str, timedelta | None] = {
     "audit": None,
 }
 DEFAULT_BACKLOG: Mapping[str, float] = {"waiting": 1_000, "oldest_wait": 300.0}
+MAX_NAME = 60
 DEFAULT_MAIL_WAITS: Mapping[str, float] = {"deferred": 300.0, "unreachable": 30.0}
 
 
@@ -56,6 +57,8 @@ class Conf:
     """Whether ``settings.ADMINS`` get a mail for each dead letter."""
     can_view_job: str | None = None
     """Dotted path of ``(request, record) -> bool``: who else may see a job's status."""
+    installation: str = ""
+    """The name of this installation, such as ``production``; another one is a copy."""
     organization_resolver: str | None = None
     """Dotted path of ``(id) -> {"label", "url", "time_zone", "sender", "reply_to"}``."""
     admin_organizations: str | None = None
@@ -251,6 +254,14 @@ def _mail_waits(value: Any) -> dict[str, float]:
     }
 
 
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > MAX_NAME or value != value.strip():
+        raise ValueError(
+            f"it must be a text of at most {MAX_NAME} characters without spaces around it"
+        )
+    return value
+
+
 def _base_url(value: Any) -> str:
     if not isinstance(value, str) or (value and not value.startswith(("http://", "https://"))):
         raise ValueError("it must be empty or begin with http:// or https://")
@@ -287,6 +298,7 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "LEASE": _lease,
     "NOTIFY_ADMINS": _boolean,
     "CAN_VIEW_JOB": _path,
+    "INSTALLATION": _name,
     "ORGANIZATION_RESOLVER": _path,
     "ADMIN_ORGANIZATIONS": _path,
     "OPERATIONS_QUEUE": _known_queue,

@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "states",
     },
     "database": {"models"},
+    "installation": {"broker", "conf", "database", "models"},
     # the path of a job
     "enqueueing": {
         "broker",

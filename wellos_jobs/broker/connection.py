@@ -94,6 +94,15 @@ def sources() -> dict[str, list[str]]:
     return found
 
 
+def address(source: str) -> str:
+    """Return where a Redis is, for people: host, port and database, or the name of its primary."""
+    config = conf.queue(source)
+    if "SENTINELS" in config:
+        return f"{config.get('MASTER_NAME')} of {config['SENTINELS']}/{config.get('DB', 0)}"
+    host, port, path, database = _place(config)
+    return f"{path or f'{host}:{port}'}/{database}"
+
+
 def run(connection: redis.Redis, script: str, *arguments: Any) -> Any:
     """Run a script by the hash of its text; load it first if the server does not have it.
 
@@ -209,6 +218,10 @@ def _sources_by_queue() -> dict[str, str]:
 def _identity(config: Mapping[str, Any]) -> object:
     if "SENTINELS" in config:
         return (str(config["SENTINELS"]), config.get("MASTER_NAME"), config.get("DB", 0))
+    return _place(config)
+
+
+def _place(config: Mapping[str, Any]) -> tuple[Any, Any, Any, int]:
     options = get_redis_connection(dict(config)).connection_pool.connection_kwargs
     return (
         options.get("host"),

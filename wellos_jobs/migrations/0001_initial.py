@@ -52,6 +52,19 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='Installation',
+            fields=[
+                ('id', models.PositiveSmallIntegerField(default=1, editable=False, primary_key=True, serialize=False)),
+                ('identity', models.CharField(max_length=32, verbose_name='identity')),
+                ('homes', models.JSONField(default=list, verbose_name='homes')),
+                ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),
+            ],
+            options={
+                'verbose_name': 'installation',
+                'verbose_name_plural': 'installations',
+            },
+        ),
+        migrations.CreateModel(
             name='LedgerCursor',
             fields=[
                 ('source', models.CharField(max_length=120, primary_key=True, serialize=False)),

@@ -8,6 +8,7 @@ from .audit import AuditEntry
 from .batch import Batch, JobDependency
 from .bulk import BulkOperation
 from .dead_letter import DeadLetter
+from .installation import Installation
 from .job import JobAttempt, JobRecord
 from .ledger import LedgerCursor
 from .log import JobLog
@@ -27,6 +28,7 @@ __all__ = [
     "DayStatistic",
     "DeadLetter",
     "HourStatistic",
+    "Installation",
     "JobAttempt",
     "JobDependency",
     "JobLog",
