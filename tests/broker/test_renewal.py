@@ -71,3 +71,51 @@ def test_a_run_that_lost_its_claim_is_not_renewed(
     supervisor_of(hand, claim.id)._renew()
     assert redis_client.zscore(keys.LEASES, str(handle)) == 1
     assert redis_client.hget(keys.worker("hand"), "current_job") is None
+
+
+def test_a_run_that_has_ended_is_not_renewed(
+    push: Callable[[], JobHandle], redis_client: redis.Redis
+) -> None:
+    """Redis has come back with data from before the settle: the worker's key names the ended run,
+    while its worker is in another job."""
+    ended, hand = push(), Hand("default")
+    hand.take()
+    running = push()
+    claim = Hand("default", name="second").take()
+    redis_client.hset(keys.job(running.id), "worker_name", "hand")
+    redis_client.zadd(keys.LEASES, {str(ended): 1, str(running): 1})
+
+    supervisor_of(hand, claim.id)._renew()
+    assert redis_client.zscore(keys.LEASES, str(ended)) == 1
+    assert (redis_client.zscore(keys.LEASES, str(running)) or 0) > 1
+    assert redis_client.hget(keys.worker("hand"), "current_job") == str(running).encode()
+
+
+@pytest.mark.parametrize("has_work", [True, False])
+def test_a_claim_says_what_the_worker_holds_now(
+    push: Callable[[], JobHandle], redis_client: redis.Redis, has_work: bool
+) -> None:
+    """Also one that finds nothing: an old entry would be renewed for ever."""
+    hand = Hand("default")
+    redis_client.hset(keys.worker("hand"), mapping={"current_job": "ended", "state": "busy"})
+    expected = [str(push()), "busy"] if has_work else ["", "idle"]
+    hand.claim()
+    found = redis_client.hmget(keys.worker("hand"), "current_job", "state")
+    assert [value.decode() for value in found if value is not None] == expected
+
+
+def test_no_key_of_a_worker_is_left_without_a_time_to_live(
+    push: Callable[[], JobHandle], redis_client: redis.Redis
+) -> None:
+    """Redis has lost everything, and the worker's process dies before it is registered again."""
+    push()
+    hand = Hand("default")
+    claim = hand.take()
+    redis_client.flushall()
+    assert not hand.settle(claim, Outcome("completed", result="1"))
+    assert redis_client.ttl(keys.worker("hand")) > 0
+
+    redis_client.delete(keys.worker("hand"))
+    supervisor = supervisor_of(hand, claim.id)
+    supervisor.heartbeat.renew(supervisor.workers.values())
+    assert redis_client.ttl(keys.worker("hand")) > 0

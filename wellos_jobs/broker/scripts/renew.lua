@@ -22,19 +22,19 @@ local function renew_supervisor()
   return redis.call('HEXISTS', key, 'quiet')
 end
 
--- Return the job of a worker, restored from what the supervisor knows if the worker's key has
--- expired.
+-- Return the job of a worker whose lease is to be renewed. The supervisor knows what runs: a Redis
+-- with older data may name a job that the worker ended before. It names none while the worker is
+-- between two runs, as when it settles: then the key is right, and the worker's next call corrects
+-- it. If the key has expired, the claim in it is restored.
 local function job_of(worker, job_id)
   local key = worker_key(worker)
   local id = redis.call('HGET', key, 'current_job')
-  if not id and job_id ~= '' then
-    local h = read_job(job_id)
-    if h.status == 'started' and h.worker == worker then
-      id = job_id
-      redis.call('HSET', key, 'current_job', id, 'state', 'busy')
-    end
-  end
-  return id
+  if job_id == '' or id == job_id then return id end
+
+  local h = read_job(job_id)
+  if h.status ~= 'started' or h.worker ~= worker then return end
+  redis.call('HSET', key, 'current_job', job_id, 'state', 'busy')
+  return job_id
 end
 
 local function renew_job(id)
@@ -53,7 +53,8 @@ local reply = {quiet}
 for i = 6, #ARGV, 3 do
   local worker, job_id, memory = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local key = worker_key(worker)
-  if redis.call('HEXISTS', key, 'birth') == 0 then reply[#reply + 1] = worker end
+  local registered = redis.call('HEXISTS', key, 'birth') == 1
+  if not registered then reply[#reply + 1] = worker end
 
   redis.call('EXPIRE', key, ttl)
   if quiet == 1 and redis.call('HEXISTS', key, 'w:memory') == 0 then -- it has just started
@@ -63,5 +64,6 @@ for i = 6, #ARGV, 3 do
 
   local id = job_of(worker, job_id)
   if id and id ~= '' then renew_job(id) end
+  if not registered then redis.call('EXPIRE', key, ttl) end -- the key is new
 end
 return reply

@@ -2,6 +2,7 @@
 -- `call` holds the arguments that both begin with: worker, number, nonce, queue_set, time, lease.
 
 local MAX_HINTS = 500 -- list entries that one call may drop
+local UNREGISTERED_TTL = 600 -- seconds; a worker that lives is registered again within some
 
 -- A process numbers its calls; the nonce distinguishes it from an earlier process of the same
 -- worker name.
@@ -104,7 +105,8 @@ end
 -- For a new call, return nil and whether the worker is quiet.
 local function answered(call)
   local v = redis.call('HMGET', worker_key(call.worker), 'w:seq', 'w:settled', 'w:claimed', 'w:due',
-    'w:quiet')
+    'w:quiet', 'birth')
+  call.registered = v[6]
   if v[1] ~= call_id(call) then return nil, v[5] end
 
   local id = v[3] ~= '' and v[3]
@@ -114,14 +116,14 @@ local function answered(call)
   return tonumber(v[2]), id, v[4]
 end
 
--- Store the answer of a call for `answered`.
+-- Store the answer of a call for `answered`, and what the worker holds now. A call that claims
+-- nothing says so too: a Redis with older data may name a job whose run has long ended.
+-- If Redis has forgotten the worker, the new hash gets a time to live, in case it is never renewed.
 local function remember(call, settled, id, due)
-  local fields = {'w:seq', call_id(call), 'w:settled', settled, 'w:claimed', id or '',
-    'w:due', due or ''}
-  if id then
-    fields[9], fields[10], fields[11], fields[12] = 'current_job', id, 'state', 'busy'
-  end
-  redis.call('HSET', worker_key(call.worker), unpack(fields))
+  local key = worker_key(call.worker)
+  redis.call('HSET', key, 'w:seq', call_id(call), 'w:settled', settled, 'w:claimed', id or '',
+    'w:due', due or '', 'current_job', id or '', 'state', id and 'busy' or 'idle')
+  if not call.registered then redis.call('EXPIRE', key, UNREGISTERED_TTL) end
 end
 
 -- The fields of a claimed job's hash that its worker needs: broker/claims.py has the same list.
