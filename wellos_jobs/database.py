@@ -51,6 +51,12 @@ def has_job_table(alias: str) -> bool:
         return JobRecord._meta.db_table in connection.introspection.table_names(cursor)
 
 
+def is_usable(alias: str) -> bool:
+    """Return whether the open connection to a database still answers."""
+    connection = connections[alias]
+    return connection.connection is not None and bool(connection.is_usable())
+
+
 # --- writing many rows ----------------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ from wellos_jobs.errors import ConfigurationError
 from wellos_jobs.models import DeadLetter, JobAttempt, JobRecord
 from wellos_jobs.states import DeadLetterStatus, FailureReason
 
+from ..models import Invoice
 from ..support import s3
 from ..support.processes import Fleet, children_of
 
@@ -114,8 +115,8 @@ def test_a_row_that_leaves_the_queryset_before_its_batch_is_kept(db: None) -> No
     batches = cleanup._batches(rows, 10)
     first = next(batches)
     Session.objects.filter(pk=first[4]).update(expire_date=timezone.now() + timedelta(days=1))
-    assert cleanup._delete(rows.filter(pk__in=first)) == 9
-    assert sum(cleanup._delete(rows.filter(pk__in=keys)) for keys in batches) == 15
+    assert cleanup._delete(rows, first) == 9
+    assert sum(cleanup._delete(rows, keys) for keys in batches) == 15
     assert [session.pk for session in Session.objects.all()] == [first[4]]
 
 
@@ -178,6 +179,39 @@ def test_a_cleanup_reports_its_progress(db: None, monkeypatch: pytest.MonkeyPatc
     with reporting(told):
         assert cleanup.cleanup_expired_tokens() == 25
     assert told == [(40, "10 of 25 deleted"), (80, "20 of 25 deleted"), (99, "25 of 25 deleted")]
+
+
+def make_held_job() -> JobRecord:
+    """Make a job that an invoice holds, which ended long ago."""
+    long_ago = timezone.now() - timedelta(days=400)
+    job = JobRecord.objects.create(
+        name="x", state="completed", created_at=long_ago, finished_at=long_ago
+    )
+    Invoice.objects.create(job=job)
+    return job
+
+
+def test_a_row_that_is_held_is_kept_and_the_others_go(
+    db: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleanup, "BATCH_SIZE", 2)
+    kept = make_held_job()
+    for _ in range(3):
+        JobRecord.objects.create(name="x", state="completed", created_at=timezone.now())
+    cleanup.register_expired_tokens(lambda now: JobRecord.objects.filter(name="x"))
+
+    assert cleanup.cleanup_expired_tokens() == 3
+    assert JobRecord.objects.get() == kept
+    assert f"{kept.pk} is kept because tests.Invoice holds it" in caplog.text
+
+
+def test_old_jobs_that_are_held_do_not_keep_the_others(db: None) -> None:
+    kept = make_held_job()
+    free = make_held_job()
+    Invoice.objects.filter(job=free).delete()
+
+    assert cleanup.cleanup_old_jobs(ages={"completed": 86_400}) == 1
+    assert JobRecord.objects.get() == kept
 
 
 def test_a_killed_cleanup_has_deleted_whole_batches_and_continues(processes: Fleet) -> None:

@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from wellos_jobs import operations
-from wellos_jobs.maintenance import prune
+from wellos_jobs.maintenance import held_rows, prune
 from wellos_jobs.models import (
     AuditEntry,
     DayStatistic,
@@ -176,7 +176,7 @@ def once_chosen(act: Callable[[], Any], *texts: str) -> Iterator[None]:
 
     def watch(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         result = execute(sql, params, many, context)
-        wanted = (f"LIMIT {prune.BATCH}", *texts)
+        wanted = (f"LIMIT {held_rows.BATCH}", *texts)
         if (
             sql.startswith("SELECT")
             and all(text in f"{sql} {params}" for text in wanted)
@@ -215,7 +215,7 @@ def test_a_unique_key_that_is_taken_over_meanwhile_is_kept() -> None:
 
 
 def test_expired_unique_keys_are_deleted_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prune, "BATCH", 2)
+    monkeypatch.setattr(held_rows, "BATCH", 2)
     over = timezone.now() - timedelta(seconds=1)
     UniqueClaim.objects.bulk_create(
         UniqueClaim(key=str(n), job=uuid.uuid4(), expires=over) for n in range(5)
@@ -227,7 +227,7 @@ def test_expired_unique_keys_are_deleted_in_batches(monkeypatch: pytest.MonkeyPa
 
 
 def test_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prune, "BATCH", 10)
+    monkeypatch.setattr(held_rows, "BATCH", 10)
     for _ in range(25):
         ended("completed", 40)
     with CaptureQueriesContext(connections["default"]) as captured:
@@ -242,14 +242,14 @@ def test_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_number_of_batches_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prune, "BATCH", 10)
+    monkeypatch.setattr(held_rows, "BATCH", 10)
     for _ in range(25):
         ended("completed", 40)
     assert [prune.prune("default", most=1)["completed"] for _ in range(4)] == [10, 10, 5, 0]
 
 
 def test_the_batch_is_a_thousand() -> None:
-    assert prune.BATCH == 1_000
+    assert held_rows.BATCH == 1_000
 
 
 def test_only_the_given_database() -> None:

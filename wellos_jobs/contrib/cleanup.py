@@ -10,18 +10,21 @@ The project registers querysets of the rows to delete, in an app's ``jobs.py``:
 
 Registering a queryset also schedules its job: expired tokens daily at 02:00, pending users hourly.
 Rows are deleted in batches, each in its own transaction. If a run is killed, the next one continues
-with the remaining rows.
+with the remaining rows. A row that another one holds (PROTECT, RESTRICT, a constraint) is kept, and
+a warning names the holder.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.db import IntegrityError
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -32,7 +35,10 @@ from ..database import default_database
 from ..definitions import registry
 from ..definitions.durations import in_seconds
 from ..errors import ConfigurationError
+from ..maintenance.held_rows import HeldRows, holders
 from ..maintenance.prune import prune
+
+logger = logging.getLogger("wellos_jobs")
 
 QUEUE = "cleanup"
 NIGHTLY = Cron("0 2 * * *")
@@ -106,9 +112,14 @@ def cleanup_old_jobs(ages: Mapping[str, Any]) -> int:
     using = running.database if running is not None else default_database()
 
     total, deleted = sum(prune(using, dry_run=True, retention=retention).values()), 0
-    while batch := sum(prune(using, most=1, retention=retention).values()):
-        deleted += batch
-        _report_deleted(deleted, total)
+    held, is_more = HeldRows(), True
+    while is_more:
+        held.has_new = False
+        batch = sum(prune(using, most=1, retention=retention, held=held).values())
+        if batch:
+            deleted += batch
+            _report_deleted(deleted, total)
+        is_more = bool(batch) or held.has_new
     return deleted
 
 
@@ -118,7 +129,7 @@ def delete_in_batches(rows: QuerySet[Any], size: int = BATCH_SIZE) -> int:
     A row that no longer matches the queryset when its batch is deleted is kept, for example a user
     who has just confirmed.
     """
-    return sum(_delete(rows.filter(pk__in=keys)) for keys in _batches(rows, size))
+    return sum(_delete(rows, keys) for keys in _batches(rows, size))
 
 
 def schedule(cleanup: Job[..., int], when: Cron) -> None:
@@ -134,9 +145,23 @@ def _batches(rows: QuerySet[Any], size: int) -> Iterator[list[Any]]:
         keys = list(keys_in_order.filter(pk__gt=keys[-1])[:size])
 
 
-def _delete(rows: QuerySet[Any]) -> int:
-    _, by_model = rows.delete()
-    return by_model.get(rows.model._meta.label, 0)
+def _delete(rows: QuerySet[Any], keys: list[Any]) -> int:
+    """Delete a batch; if a row of it is held, one by one, and keep those that are held."""
+    label = rows.model._meta.label
+    try:
+        _, by_model = rows.filter(pk__in=keys).delete()
+    except IntegrityError as error:  # ProtectedError and RestrictedError are, too
+        if len(keys) > 1:
+            return sum(_delete(rows, [key]) for key in keys)
+        logger.warning(
+            "cleanup: %s %s is kept because %s holds it: %s",
+            label,
+            keys[0],
+            ", ".join(holders(error)),
+            error,
+        )
+        return 0
+    return int(by_model.get(label, 0))
 
 
 def _sweep(sources: list[Source], registration: str) -> int:
@@ -152,7 +177,7 @@ def _sweep(sources: list[Source], registration: str) -> int:
 
     for rows in querysets:
         for keys in _batches(rows, BATCH_SIZE):
-            deleted += _delete(rows.filter(pk__in=keys))
+            deleted += _delete(rows, keys)
             _report_deleted(deleted, total)
     return deleted
 

@@ -16,7 +16,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from .. import broker
 from ..broker import events, keys
-from ..database import has_job_table
+from ..database import has_job_table, is_usable
 from ..definitions import ids
 from ..enqueueing import dependencies, replacement
 from ..ledger.ledger import FORGET_AFTER, Ledger, Overtaken
@@ -24,6 +24,7 @@ from ..models import JobRecord
 from ..processes.growing_pause import GrowingPause
 from ..states import FINAL_STATES
 from . import prune, relay, restore_settings
+from .held_rows import HeldRows
 from .relay import Rebuild
 
 logger = logging.getLogger("wellos_jobs")
@@ -54,6 +55,7 @@ class DatabaseMaintenance:
         self._rebuild: Rebuild | None = None
         self.is_open = False
         self._prunes = False
+        self._held_rows = HeldRows()
         self._retry_pause = GrowingPause(0.25, LONGEST_PAUSE)
         self._not_before = 0.0
         self._next_relay = 0.0
@@ -175,7 +177,24 @@ class DatabaseMaintenance:
             self._next_relay = time.monotonic() + RELAY_EVERY
 
         if self._prunes:
-            self._prunes = any(prune.prune(self.database, most=1).values())
+            self._prune_a_batch()
+
+    def _prune_a_batch(self) -> None:
+        """Delete a batch of old rows.
+
+        An error while the database answers concerns these rows, as when a receiver cannot reach
+        another database: the next prune tries them again.
+        """
+        self._held_rows.has_new = False
+        try:
+            deleted = prune.prune(self.database, most=1, held=self._held_rows)
+        except (DatabaseError, InterfaceError) as error:
+            if not is_usable(self.database):
+                raise
+            self._prunes = False
+            logger.warning("prune: old rows of %s stay for now: %s", self.database, error)
+            return
+        self._prunes = any(deleted.values()) or self._held_rows.has_new
 
     def _pulse(self, before: float, now: float) -> None:
         if self.ledger.beat(now) > before + 0.001:

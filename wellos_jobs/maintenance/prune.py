@@ -11,12 +11,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
-from django.db import models, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
@@ -34,8 +31,7 @@ from ..models import (
     UniqueClaim,
 )
 from ..states import FINAL_STATES, OPEN_STATES, BatchState, DeadLetterStatus, JobState
-
-Rows = models.QuerySet[Any]
+from .held_rows import HeldRows, Rows, unprotected
 
 MINUTES_KEPT = timedelta(days=3)
 HOURS_KEPT = timedelta(days=15)
@@ -44,24 +40,26 @@ HOURS_KEPT = timedelta(days=15)
 WINDOWS_KEPT = timedelta(days=1)
 """How long the mail window of a fingerprint is kept after its last failure."""
 
-BATCH = 1_000
-"""Rows deleted in one transaction: few enough not to hold up the ledger."""
-
 
 def prune(
     using: str,
     dry_run: bool = False,
     most: int | None = None,
     retention: Mapping[str, timedelta | None] | None = None,
+    held: HeldRows | None = None,
 ) -> dict[str, int]:
     """Delete rows past their retention; return the number of rows by kind (``completed`` ...).
 
     With ``dry_run`` nothing is deleted: the numbers are what would be. ``most`` limits the batches
     of each kind: the housekeeping deletes one at a time until none is left. ``retention`` replaces
-    ``RETENTION``.
+    ``RETENTION``. ``held`` remembers between calls which rows the project holds: they are kept.
+
+    Raises:
+        OperationalError, InterfaceError: the database is unavailable.
     """
     now = timezone.now()
     retention = conf.current().retention if retention is None else retention
+    held = held or HeldRows()
 
     expired = _expired(using, now, retention)
     fine_statistics = (
@@ -71,14 +69,16 @@ def prune(
     kinds = dict.fromkeys(("dead_letters", *retention))  # dead letters first: they hold jobs
 
     if dry_run:
-        counted = {kind: expired[kind].count() if kind in expired else 0 for kind in kinds}
+        counted = {
+            kind: unprotected(expired[kind]).count() if kind in expired else 0 for kind in kinds
+        }
         counted["statistics"] += sum(rows.count() for rows in fine_statistics)
         return counted
 
-    deleted = {kind: _delete(expired[kind], most) if kind in expired else 0 for kind in kinds}
-    deleted["statistics"] += sum(_delete(rows, most) for rows in fine_statistics)
+    deleted = {kind: held.delete(expired[kind], most) if kind in expired else 0 for kind in kinds}
+    deleted["statistics"] += sum(held.delete(rows, most) for rows in fine_statistics)
     if most is None or not any(deleted.values()):
-        _delete_left_over(using, now)
+        _delete_left_over(using, now, held)
     return deleted
 
 
@@ -110,44 +110,20 @@ def _expired(
     return found
 
 
-def _delete_left_over(using: str, now: datetime) -> None:
+def _delete_left_over(using: str, now: datetime, held: HeldRows) -> None:
     """Delete expired unique claims and mail windows, and old batches without jobs."""
     jobs = JobRecord.objects.using(using)
 
     claims = UniqueClaim.objects.using(using)
-    _delete(claims.filter(expires__lt=now))
-    _delete(claims.filter(~Exists(jobs.filter(pk=OuterRef("job"))), expires=None))
+    held.delete(claims.filter(expires__lt=now))
+    held.delete(claims.filter(~Exists(jobs.filter(pk=OuterRef("job"))), expires=None))
 
     windows = NoticeWindow.objects.using(using)
-    _delete(windows.filter(since__lt=now - WINDOWS_KEPT, pending=0, sending=0))
+    held.delete(windows.filter(since__lt=now - WINDOWS_KEPT, pending=0, sending=0))
 
     ages = [age for state in FINAL_STATES if (age := conf.current().retention[state]) is not None]
     if ages:
         old = Batch.objects.using(using).filter(created_at__lt=now - max(ages))
         empty = old.filter(~Exists(jobs.filter(batch=OuterRef("pk"))))
         settled = empty.exclude(state=BatchState.CLOSED)
-        _delete(settled.exclude(on_complete__state__in=OPEN_STATES))
-
-
-def _delete(rows: Rows, most: int | None = None) -> int:
-    """Delete in batches by primary key: MySQL cannot DELETE with a LIMIT and a subquery.
-
-    The condition is checked again once the batch is locked: a job may have been retried, or a
-    unique key taken over, meanwhile.
-    """
-    every = rows.model._default_manager.using(rows.db)
-    rounds: Iterable[int] = itertools.count() if most is None else range(most)
-    deleted = 0
-
-    for _ in rounds:
-        batch = list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH])
-        if not batch:
-            break
-
-        with transaction.atomic(using=rows.db):
-            locked = every.filter(pk__in=batch).order_by("pk").select_for_update()
-            list(locked.values_list("pk", flat=True))
-            still = list(rows.filter(pk__in=batch).order_by().values_list("pk", flat=True))
-            every.filter(pk__in=still).delete()
-        deleted += len(still)
-    return deleted
+        held.delete(settled.exclude(on_complete__state__in=OPEN_STATES))

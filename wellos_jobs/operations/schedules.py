@@ -13,6 +13,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import ProtectedError, RestrictedError
 from django.utils.translation import gettext as _
 
 from .. import payload, schedules
@@ -109,15 +110,26 @@ def delete_schedule(
     """Delete a schedule. A declared one stays deleted until a schedule of its name is added.
 
     Raises:
-        InvalidOperation: it was deleted already.
+        InvalidOperation: it was deleted already, or a row of the project holds it.
     """
     detail = {"job": schedule.job_name, "cron": schedule.cron}
-    with transaction.atomic(using=database_of(schedule)):
-        _record(Actor(by, reason, address), AuditAction.REMOVED, schedule, **detail)
-        if not schedules.remove_schedule(schedule.name):
-            raise InvalidOperation(
-                _("Schedule %(name)s was already deleted") % {"name": schedule.name}
-            )
+    try:
+        with transaction.atomic(using=database_of(schedule)):
+            _record(Actor(by, reason, address), AuditAction.REMOVED, schedule, **detail)
+            if not schedules.remove_schedule(schedule.name):
+                raise InvalidOperation(
+                    _("Schedule %(name)s was already deleted") % {"name": schedule.name}
+                )
+    except (ProtectedError, RestrictedError) as error:
+        text = _("Schedule %(name)s is held by %(holders)s: delete those first, or disable it")
+        holding = ", ".join(sorted({row._meta.label for row in _holding(error)}))
+        raise InvalidOperation(text % {"name": schedule.name, "holders": holding}) from error
+
+
+def _holding(error: ProtectedError | RestrictedError) -> Iterable[Any]:
+    if isinstance(error, ProtectedError):
+        return error.protected_objects
+    return error.restricted_objects
 
 
 # --- many -----------------------------------------------------------------------------------------
