@@ -65,12 +65,12 @@ def scripted(steps: Sequence[str] = (), journal: str = "") -> Any:
     """
     run = current_job(None)
     job_id, attempt = (run.id, run.attempt) if run else ("inline", 1)
-    return _noted(journal, {"job": job_id, "attempt": attempt}, lambda: _carry_out(steps, attempt))
+    return _noted(journal, {"job": job_id, "attempt": attempt}, lambda: carry_out(steps, attempt))
 
 
 def foreign_scripted(steps: Sequence[str] = (), journal: str = "") -> Any:
     """The same as a plain function, for ``django_rq.enqueue``; its attempt is always 1."""
-    return _noted(journal, {"job": "foreign", "attempt": 1}, lambda: _carry_out(steps, 1))
+    return _noted(journal, {"job": "foreign", "attempt": 1}, lambda: carry_out(steps, 1))
 
 
 def _noted(path: str, facts: dict[str, Any], body: Callable[[], Any]) -> Any:
@@ -86,7 +86,8 @@ def _noted(path: str, facts: dict[str, Any], body: Callable[[], Any]) -> Any:
     return result
 
 
-def _carry_out(steps: Sequence[str], attempt: int) -> Any:
+def carry_out(steps: Sequence[str], attempt: int = 1) -> Any:
+    """Do what the steps of ``scripted`` say."""
     result = None
     for step in steps:
         verb, _, argument = step.partition(":")
@@ -237,4 +238,4 @@ def foreign_fail(message: str = "broken") -> None:
     raise ValueError(message)
 
 
-from .support import contrib_jobs, guarded_jobs  # noqa: E402, F401  # jobs too, in modules of their own
+from .support import contrib_jobs, guarded_jobs, rough_jobs  # noqa: E402, F401  # jobs too, in modules of their own

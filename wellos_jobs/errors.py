@@ -7,7 +7,7 @@ not change.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MAX_LISTED = 12
 """How many names a message about an unknown name lists."""
@@ -71,6 +71,18 @@ class RedisUnavailable(WellosJobsError, ConnectionError):
 
 class DatabaseUnavailable(WellosJobsError, ConnectionError):
     """A database that may hold the job was unavailable."""
+
+
+class TransactionLeftOpen(WellosJobsError):
+    """A job ended inside a database transaction that it had opened. It was rolled back."""
+
+    def __init__(self, databases: Sequence[str]) -> None:
+        self.databases = list(databases)
+        super().__init__(
+            f"The job left a transaction open on {', '.join(map(repr, databases))}: it was rolled"
+            " back, and what the job wrote in it is lost. Use `with transaction.atomic():`, or end"
+            " with commit() and set_autocommit(True)"
+        )
 
 
 class JobTimeout(BaseException):

@@ -40,6 +40,7 @@ class Call:
 
 _LANES = "wellos_jobs.broker.rq_queue:LaneQueue"
 _WORKER = "wellos_jobs.worker.rq_jobs:_RqWorker"
+_LIMITS = "wellos_jobs.worker.rq_jobs:_RunLimits"
 _SCHEDULER = "wellos_jobs.scheduler:Scheduler"
 
 OVERRIDES: tuple[Override, ...] = (
@@ -79,6 +80,24 @@ OVERRIDES: tuple[Override, ...] = (
         "(self, job, *exc_info)",
         _WORKER,
         "remembers the error for the dead letter; called by perform_job after a failure callback",
+    ),
+    Override(
+        "rq.timeouts:UnixSignalDeathPenalty.__init__",
+        "(self, timeout, exception=<class 'rq.timeouts.BaseTimeoutException'>, **kwargs)",
+        _LIMITS,
+        "made around the function with job_id, and around callbacks",
+    ),
+    Override(
+        "rq.timeouts:UnixSignalDeathPenalty.__exit__",
+        "(self, type, value, traceback)",
+        _LIMITS,
+        "what a function leaves behind is found before RQ stores how it ended",
+    ),
+    Override(
+        "rq.worker:SimpleWorker.death_penalty_class",
+        "",
+        _WORKER,
+        "around the function and the callbacks",
     ),
     Override(
         "rq_scheduler:Scheduler.__init__",

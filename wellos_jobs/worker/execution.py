@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import connections
 
 from .. import payload
 from ..broker.claims import Claim, Outcome
@@ -27,15 +26,18 @@ from ..errors import (
     JobStopped,
     JobTimeout,
     PayloadError,
+    TransactionLeftOpen,
     UnknownJob,
 )
 from ..payload import failures
 from ..payload.rq_calls import unzipped
+from ..processes.forks import ForkGuard
 from ..states import FailureReason
 from . import log_capture
 from .log_capture import RunLog, capture_logs
 from .log_masking import mask_output
 from .timeouts import RunTimer
+from .transactions import TransactionWatch, close_stale_connections
 
 ProgressCallback = Callable[[int, str, bool], None]
 
@@ -65,8 +67,9 @@ def _run(
     started = time.perf_counter()
     state = _RunState(RetryPolicy(max_attempts=claim.max_attempts))
     close_stale_connections()
+    watch = TransactionWatch(f"job={claim.id}")
     try:
-        result = _call(claim, timer, report, log, state)
+        result = _call(claim, timer, report, log, state, watch)
         seconds = time.perf_counter() - started
         return Outcome("completed", seconds, result=result, verdicts=_verdicts(claim, None))
     except JobStopped:
@@ -76,6 +79,7 @@ def _run(
     except BaseException as error:  # SystemExit and the like end a run, never the worker
         return _judge(error, claim, state, time.perf_counter() - started)
     finally:
+        watch.end()
         close_stale_connections()
 
 
@@ -85,6 +89,7 @@ def _call(
     report: ProgressCallback | None,
     log: RunLog | None,
     state: _RunState,
+    watch: TransactionWatch,
 ) -> str:
     """Call the job's function; return its result as JSON."""
     definition = registry.get(claim.name)
@@ -93,7 +98,9 @@ def _call(
     stored = _read(claim)
     state.secrets = secrets = payload.secrets_in(stored)
     data = _bound(definition, payload.decode(stored))
-    function = _in_loop(definition.function) if definition.is_async else definition.function
+    function = (
+        _in_loop(definition.function, claim.id) if definition.is_async else definition.function
+    )
 
     with (
         running(_current(claim, data, _masking(report, secrets))),
@@ -101,7 +108,9 @@ def _call(
         capture_logs(log, secrets),
     ):
         state.in_body = True
-        value = timer.call(function, data, claim.timeout)
+        with ForkGuard(claim.id):
+            value = timer.call(function, data, claim.timeout)
+        watch.check()
         state.in_body = False
 
     return payload.to_json(payload.encode_result(value))
@@ -117,16 +126,6 @@ def _verdicts(claim: Claim, error: BaseException | None) -> str:
 
     verdicts = {breaker.id: breaker.verdict(error) for breaker in breakers}
     return payload.to_json({name: verdict for name, verdict in verdicts.items() if verdict})
-
-
-def close_stale_connections() -> None:
-    """Close database connections that are broken or too old.
-
-    Connections inside a transaction, such as a test's, are left alone.
-    """
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close_if_unusable_or_obsolete()
 
 
 def _read(claim: Claim) -> dict[str, Any]:
@@ -149,21 +148,37 @@ def _bound(definition: JobDefinition, data: dict[str, Any]) -> dict[str, Any]:
         raise PayloadError(str(error)) from error
 
 
-def _in_loop(function: Callable[..., Any]) -> Callable[..., Any]:
+def _in_loop(function: Callable[..., Any], job_id: str) -> Callable[..., Any]:
     """Return an async function as a plain one.
 
     Django runs async code's queries in a thread, which has connections of its own.
     """
-    close_in_thread = sync_to_async(close_stale_connections)
+    begin, end = sync_to_async(_begin_in_thread), sync_to_async(_end_in_thread)
 
-    async def with_fresh_connections(**data: Any) -> Any:
-        await close_in_thread()
+    async def with_own_connections(**data: Any) -> Any:
+        watch = await begin(job_id)
         try:
-            return await function(**data)
+            with ForkGuard(job_id):
+                value = await function(**data)
         finally:
-            await close_in_thread()
+            left = await end(watch)
 
-    return lambda **data: asyncio.run(with_fresh_connections(**data))
+        if left:
+            raise TransactionLeftOpen(left)
+        return value
+
+    return lambda **data: asyncio.run(with_own_connections(**data))
+
+
+def _begin_in_thread(job_id: str) -> TransactionWatch:
+    close_stale_connections()
+    return TransactionWatch(f"job={job_id}")
+
+
+def _end_in_thread(watch: TransactionWatch) -> list[str]:
+    left = watch.end()
+    close_stale_connections()
+    return left
 
 
 def _current(claim: Claim, data: Mapping[str, Any], report: ProgressCallback | None) -> CurrentJob:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, Literal
 
 import django_rq
 from django_rq.workers import get_exception_handlers
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, Retry
 from rq.serializers import DefaultSerializer, JSONSerializer
-from rq.timeouts import BaseTimeoutException
+from rq.timeouts import BaseTimeoutException, UnixSignalDeathPenalty
 from rq.worker import SimpleWorker
 
 from .. import broker, conf, payload
@@ -22,15 +23,40 @@ from ..broker.rq_queue import LaneQueue
 from ..errors import PayloadError
 from ..payload import failures
 from ..payload.rq_calls import PayloadTooLarge, read_call, unzipped
+from ..processes.forks import ForkGuard
 from ..states import EventName, FailureReason
 from . import log_capture
-from .execution import close_stale_connections
 from .log_capture import capture_logs
+from .transactions import TransactionWatch, close_stale_connections
+
+
+class _RunLimits(UnixSignalDeathPenalty):
+    """RQ's time limit of a function or callback; also ends forks and transactions it left."""
+
+    def __init__(self, timeout: Any, *args: Any, job_id: str = "", **kwargs: Any) -> None:
+        super().__init__(timeout, *args, **kwargs)  # type: ignore[no-untyped-call]
+        self._forks = ForkGuard(job_id)
+        self._watch = TransactionWatch(f"job={job_id}" if job_id else "a callback")
+
+    def __exit__(
+        self,
+        type: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False]:
+        self._forks.__exit__(type, value, traceback)
+        super().__exit__(type, value, traceback)  # type: ignore[no-untyped-call]
+
+        if value is None:
+            self._watch.check()
+        self._watch.end()
+        return False
 
 
 class _RqWorker(SimpleWorker):
     """RQ's worker; remembers the last error it has handled."""
 
+    death_penalty_class = _RunLimits
     error: BaseException | None = None
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:

@@ -18,6 +18,7 @@ from ..broker.claims import EVENT_OF, Answer, Claim, Claimer, Outcome, QueueSetU
 from ..errors import JobHandedBack, JobStopped
 from ..payload.rq_calls import name_of
 from ..processes.child import memory_of
+from ..processes.forks import shed_handlers_in_forks
 from ..processes.growing_pause import GrowingPause
 from ..processes.slot import Order, Slot
 from ..states import EventName, FailureReason
@@ -25,6 +26,7 @@ from . import execution
 from .progress import Reporter
 from .rq_jobs import ForeignRunner
 from .timeouts import RunTimer
+from .transactions import TransactionWatch
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -80,6 +82,8 @@ class Worker:
         self.worn = False
         self._waiting = False
         self._idle_since = time.monotonic()
+        self._pid = os.getpid()
+        self._transactions = TransactionWatch("a receiver of a signal")
 
     def work(self) -> int:
         """Run the loop; return the process's exit status."""
@@ -109,6 +113,7 @@ class Worker:
         # job's timeout.
         self.slot.begin(claim.id, claim.timeout)
         self._announce(claim, EventName.STARTED)
+        self._transactions.end()  # that a receiver of a signal has left open
         self.slot.extend(claim.timeout)
 
         outcome = self._run(claim)
@@ -257,6 +262,9 @@ class Worker:
 
         With ``ends_on_stop`` a worker that is to stop resends it no more.
         """
+        if os.getpid() != self._pid:
+            os._exit(1)  # a fork that a receiver of a signal has made: it is no worker
+
         pause = GrowingPause(0.05, 1.0)
         call, logged = first, False
         while True:
@@ -298,6 +306,7 @@ class Worker:
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGUSR1, self._on_order)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        shed_handlers_in_forks()
 
     def _on_stop(self, _signal: int, _frame: FrameType | None) -> None:
         self.stopping = True
