@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
-from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
 
@@ -15,8 +14,8 @@ class WellosJobsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks  # noqa: F401
+        from . import checks, discovery  # noqa: F401
         from .views.django_rq_pages import close_django_rq_pages
 
-        autodiscover_modules("jobs")
+        discovery.discover()
         close_django_rq_pages()

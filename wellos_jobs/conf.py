@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
@@ -71,6 +72,8 @@ class Conf:
     """Queues in which the organizations take turns."""
     shortest_interval: float = 1.0
     """The lower bound for the time between two runs of a schedule."""
+    skip_apps: frozenset[str] = frozenset()
+    """Installed apps whose ``jobs.py`` is not imported."""
     schedules: Mapping[str, Any] = field(default_factory=dict)
     """Schedules by name: dicts of ``job``, ``cron``, ``tz``, ``data`` and schedule options."""
     backlog_alerts: Mapping[str, float] | None = field(
@@ -226,6 +229,19 @@ def _fair_queues(value: Any) -> frozenset[str]:
     return named
 
 
+def _apps(value: Any) -> frozenset[str]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError("it must be a list of names or labels of installed apps")
+    named = frozenset(value)
+    if unknown := {
+        name
+        for name in named
+        if all(name not in (config.name, config.label) for config in apps.get_app_configs())
+    }:
+        raise ValueError(f"no app {min(unknown, key=str)!r} is installed")
+    return named
+
+
 def _known_queue(value: Any) -> str | None:
     if value is not None and value not in queues():
         raise ValueError(_unknown_queue(value))
@@ -306,6 +322,7 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "FAIR_QUEUES": _fair_queues,
     "BACKLOG_ALERTS": _backlog,
     "SHORTEST_INTERVAL": _positive(float),
+    "SKIP_APPS": _apps,
     "SCHEDULES": _schedules,
     "HEALTH_TOKEN": _token,
     "JOB_LOG_LEVEL": _level,
@@ -315,6 +332,17 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "FILE_LINK_AGE": _positive(float),
     "MAIL_WAITS": _mail_waits,
 }
+
+
+def skip_apps() -> frozenset[str]:
+    """Return ``SKIP_APPS`` when apps are loaded: other settings may be invalid then.
+
+    The check E001 reports an invalid value.
+    """
+    try:
+        return _apps(_given().get("SKIP_APPS", ()))
+    except (ConfigurationError, TypeError, ValueError):
+        return frozenset()
 
 
 # --- other settings that jobs depend on -----------------------------------------------------------

@@ -197,6 +197,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "broker",
         "conf",
         "database",
+        "definitions",
         "enqueueing",
         "errors",
         "maintenance",
@@ -204,7 +205,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "worker",
     },
     # Django's own places and public faces
-    "apps": {"checks", "views"},
+    "apps": {"checks", "discovery", "views"},
+    "discovery": {"conf", "definitions"},
     "jobs": {"ledger", "operations"},
     "middleware": {"enqueueing"},
     "queues": {"broker"},

@@ -75,6 +75,7 @@ def test_ready_shows_only_status_words_to_everyone() -> None:
             "schedules": "ok",
             "workers": "critical",
             "backlog": "ok",
+            "imports": "ok",
         },
     }
     assert response["Cache-Control"] == "no-store"

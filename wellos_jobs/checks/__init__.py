@@ -23,6 +23,7 @@ W002 the default cache and jobs share one logical Redis database
 W003 an SQLite database with jobs is not in ``IMMEDIATE`` transaction mode
 W004 an SQLite database with jobs is not in WAL journal mode
 W005 ``SCHEDULER_CLASS`` is not ``wellos_jobs.scheduler.Scheduler``
+W006 the ``jobs.py`` of an app cannot be imported (E102 with ``--deploy``)
 I001 ``"django_htmx"`` is not in ``INSTALLED_APPS``: admin pages do not refresh themselves
 ==== ======================================================================================
 
@@ -32,6 +33,7 @@ Only with ``check --deploy``; the checks of Redis connect to it:
 Id   Problem
 ==== ======================================================================================
 E101 Redis runs in cluster mode
+E102 the ``jobs.py`` of an app cannot be imported
 W101 Redis is unavailable, or refuses to answer
 W102 Redis accepts connections without a password
 W103 Redis has no persistence: neither snapshots nor an append-only file

@@ -1,4 +1,7 @@
-"""Checks of the settings and the declared jobs: E001 to E008, E011, W001, W005 and I001."""
+"""Checks of the settings and the declared jobs.
+
+E001 to E008, E011, E102, W001, W005, W006 and I001.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ GENERATE_KEY = (
     "Generate one: `python -c 'from cryptography.fernet import Fernet; "
     "print(Fernet.generate_key().decode())'`."
 )
+IMPORT_HINT = "Fix the import, or leave the app out: WELLOS_JOBS['SKIP_APPS']."
 ON_ANY_QUEUE = {*failure_mail.OWN_NAMES, bulk.JOB_NAME}
 """This package's own jobs, which use any queue that exists."""
 _JSON_SERIALIZERS = frozenset({"json", JSON_SERIALIZER})
@@ -67,6 +71,30 @@ def check_app_order(**_: Any) -> list[CheckMessage]:
             id="wellos_jobs.E002",
         )
     ]
+
+
+@register
+def check_imports(**_: Any) -> list[CheckMessage]:
+    """A warning, so that `migrate` goes on. With ``--deploy`` it is an error, too."""
+    return [
+        Warning(_failed_import(app, error), hint=IMPORT_HINT, id="wellos_jobs.W006")
+        for app, error in registry.failed_imports().items()
+    ]
+
+
+@register(deploy=True)
+def check_imports_before_deployment(**_: Any) -> list[CheckMessage]:
+    return [
+        Error(_failed_import(app, error), hint=IMPORT_HINT, id="wellos_jobs.E102")
+        for app, error in registry.failed_imports().items()
+    ]
+
+
+def _failed_import(app: str, error: str) -> str:
+    return (
+        f"The jobs of app {app!r} cannot be imported: {error}. They are unknown, and workers and "
+        "schedulers refuse to start."
+    )
 
 
 @register

@@ -9,6 +9,7 @@ from ..errors import DuplicateJobName, UnknownJob, suggestion
 from .definition import JobDefinition
 
 _jobs: dict[str, JobDefinition] = {}
+_failed_imports: dict[str, str] = {}
 
 
 def register(definition: JobDefinition) -> None:
@@ -35,9 +36,13 @@ def get(name: str) -> JobDefinition:
     definition = _jobs.get(name)
     if definition is None:
         hint = suggestion(name, _jobs, "jobs")
+        failed = "".join(
+            f". The jobs of app {app!r} cannot be imported: {error}"
+            for app, error in _failed_imports.items()
+        )
         raise UnknownJob(
             f"No job is declared under the name {name!r}{hint}; "
-            "declare it with @job in an app's jobs.py"
+            f"declare it with @job in an app's jobs.py{failed}"
         )
     return definition
 
@@ -52,12 +57,24 @@ def all_jobs() -> list[JobDefinition]:
     return sorted(_jobs.values(), key=lambda definition: definition.name)
 
 
+def note_failed_import(app: str, error: Exception) -> None:
+    """Note that the jobs of an app are unknown, or not all known, because of an error."""
+    _failed_imports[app] = f"{type(error).__name__}: {error}"
+
+
+def failed_imports() -> dict[str, str]:
+    """Return the apps whose jobs cannot be imported, each with its error."""
+    return dict(_failed_imports)
+
+
 @contextmanager
 def isolated() -> Iterator[None]:
     """Undo, at the end of the block, all declarations made inside it: for tests."""
-    before = dict(_jobs)
+    before, failed_before = dict(_jobs), dict(_failed_imports)
     try:
         yield
     finally:
         _jobs.clear()
         _jobs.update(before)
+        _failed_imports.clear()
+        _failed_imports.update(failed_before)

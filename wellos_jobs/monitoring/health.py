@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from .. import broker, conf
 from ..database import default_database, job_databases
+from ..definitions import registry
 from . import health_checks, health_probes
 from .health_checks import NAMES, Check, Status, worst
 from .health_probes import DatabaseFacts, RedisFacts
@@ -151,6 +152,7 @@ def _evaluate(
             yield health_checks.workers(queue, facts)
     for source, facts in servers.items():
         yield from _backlogs(broker.sources()[source], facts)
+    yield health_checks.imports(registry.failed_imports())
 
 
 def _backlogs(names: Sequence[str], facts: RedisFacts | Exception) -> Iterator[Check]:

@@ -74,8 +74,21 @@ NAMES = (
     "schedules",
     "workers",
     "backlog",
+    "imports",
 )
 """All checks."""
+
+
+def imports(failed: Mapping[str, str]) -> Check:
+    """``failed``: the apps whose jobs this process could not import, each with its error."""
+    if not failed:
+        return Check("imports", "", Status.OK, 0, _("The jobs of all apps are known."))
+    text = _(
+        "The jobs of %(app)s cannot be imported (%(error)s): here their triggers do nothing, and "
+        "no worker or scheduler starts with this code."
+    )
+    app, error = next(iter(failed.items()))
+    return Check("imports", app, Status.CRITICAL, len(failed), text % {"app": app, "error": error})
 
 
 def worst(checks: Iterable[Check]) -> Status:

@@ -7,12 +7,14 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from ... import schedules
+from ..all_jobs import require_all_jobs
 
 
 class Command(BaseCommand):
     help = "Create, change and disable schedules as declared. Options changed by users stay."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        require_all_jobs()
         done = schedules.synchronize()
 
         for change in ("created", "changed", "disabled"):

@@ -17,6 +17,7 @@ from ...errors import UnknownQueue
 from ...worker.supervisor import Supervisor, SupervisorOptions
 from ...worker.worker import WorkerOptions
 from .. import console_log
+from ..all_jobs import require_all_jobs
 
 
 class Command(BaseCommand):
@@ -33,6 +34,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        require_all_jobs()
         try:
             conf.queue(options["queue"])
         except UnknownQueue as error:

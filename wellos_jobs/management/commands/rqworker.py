@@ -18,6 +18,7 @@ from ...errors import UnknownQueue
 from ...worker.supervisor import Supervisor, SupervisorOptions
 from ...worker.worker import WorkerOptions
 from .. import console_log
+from ..all_jobs import require_all_jobs
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -89,6 +90,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        require_all_jobs()
         self._check_options(options)
         source, queues = self._queues(options["queues"])
 
