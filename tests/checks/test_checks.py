@@ -467,6 +467,8 @@ def test_open_server_without_persistence(tmp_path: Any) -> None:
     with RedisServer(tmp_path / "redis") as server:
         assert found(deploy.check_servers, **on(server)) == ["W102", "W103"]
         server.client().config_set("save", "60 1000")
+        assert found(deploy.check_servers, **on(server)) == ["W102", "W103"]
+        server.client().config_set("appendonly", "yes")
         assert found(deploy.check_servers, **on(server)) == ["W102"]
         server.client().config_set("maxmemory-policy", "allkeys-lru")
         assert found(deploy.check_servers, **on(server)) == ["W102", "W104"]

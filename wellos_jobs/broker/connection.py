@@ -1,9 +1,11 @@
 """Connections to Redis, and the scripts that run there.
 
-There are four roles of connections, with different timeouts:
+There are several roles of connections, with different timeouts:
 
 - ``call``: web requests and shells. Fails within seconds when Redis is unavailable.
-- ``work``: workers and supervisors. They repeat failed calls; every script may be resent.
+- ``work``: supervisors. They repeat failed calls; every script may be resent.
+- ``claim``, ``ledger``: the same for workers and for the maintenance, which are careful about which
+  server run they are connected to (see ``server_runs``).
 - ``block``: an idle worker that blocks for ``BLOCK_SECONDS``; its socket timeout is longer.
 - ``probe``: health checks. Times out after one second: a slow Redis counts as unavailable.
 """
@@ -28,9 +30,9 @@ from redis.exceptions import MasterDownError, NoScriptError, OutOfMemoryError, R
 from redis.retry import Retry
 
 from .. import conf
-from . import keys
+from . import keys, server_runs
 
-Role = Literal["call", "work", "block", "probe"]
+Role = Literal["call", "work", "claim", "ledger", "block", "probe"]
 
 BLOCK_SECONDS = 10.0
 """How long an idle worker blocks before it asks for a job without having been woken."""
@@ -60,10 +62,13 @@ Error = redis.RedisError
 _TIMEOUTS: Mapping[Role, dict[str, Any]] = {
     "call": {"socket_connect_timeout": 2.0, "socket_timeout": 5.0},
     "work": {"socket_connect_timeout": 2.0, "socket_timeout": 5.0},
+    "claim": {"socket_connect_timeout": 2.0, "socket_timeout": 5.0},
+    "ledger": {"socket_connect_timeout": 2.0, "socket_timeout": 5.0},
     "block": {"socket_connect_timeout": 2.0, "socket_timeout": BLOCK_SECONDS + 5.0},
     "probe": {"socket_connect_timeout": 1.0, "socket_timeout": 1.0},
 }
-_REPEATS: Mapping[Role, int] = {"call": 1, "work": 1, "block": 0, "probe": 0}
+_REPEATED = frozenset({"call", "work", "claim", "ledger"})
+"""Roles whose failed calls are repeated once."""
 
 
 def client(queue: str, role: Role = "call") -> redis.Redis:
@@ -194,7 +199,11 @@ def _script(name: str) -> tuple[str, str]:
 @lru_cache(maxsize=64)
 def _client(source: str, role: Role, _pid: int) -> redis.Redis:
     patience = dict(_TIMEOUTS[role])
-    patience["retry"] = Retry(ExponentialBackoff(cap=0.25, base=0.05), _REPEATS[role])
+    patience["retry"] = Retry(ExponentialBackoff(cap=0.25, base=0.05), int(role in _REPEATED))
+    if role == "claim" or role == "ledger":
+        check = server_runs.checking(role, source, script_source("trusted"))
+        patience["redis_connect_func"] = check
+
     config = dict(conf.queue(source))
     if "SENTINELS" in config:
         config["SOCKET_TIMEOUT"] = patience.pop("socket_timeout")

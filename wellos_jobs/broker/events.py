@@ -61,13 +61,17 @@ class Event:
 def read(connection: redis.Redis, after: str, count: int = 500) -> tuple[str, list[Event]]:
     """Return the epoch of Redis and up to ``count`` events after a position, read together.
 
-    A position is valid in its epoch only: compare the epoch before using the events.
+    A position is valid in its epoch only: compare the epoch before using the events. No MULTI: a
+    Redis whose memory is full refuses it, even for reading. The epoch is read on both sides.
     """
-    with connection.pipeline(transaction=True) as pipeline:
+    with connection.pipeline(transaction=False) as pipeline:
         pipeline.get(keys.EPOCH)
         pipeline.xrange(keys.EVENTS, min=f"({after}", count=count)
-        epoch, entries = pipeline.execute()
+        pipeline.get(keys.EPOCH)
+        epoch, entries, epoch_after = pipeline.execute()
 
+    if epoch != epoch_after:
+        epoch, entries = epoch_after, []
     return (epoch or b"").decode(), [_decode(position, fields) for position, fields in entries]
 
 

@@ -36,10 +36,11 @@ E101 Redis runs in cluster mode
 E102 the ``jobs.py`` of an app cannot be imported
 W101 Redis is unavailable, or refuses to answer
 W102 Redis accepts connections without a password
-W103 Redis has no persistence: neither snapshots nor an append-only file
+W103 Redis has no persistence, or snapshots alone: after a restart its data are old
 W104 ``maxmemory-policy`` is not ``noeviction``: jobs would be evicted like cache entries
 W105 Redis is older than version 7
 W106 ``BASE_URL`` is not set, so links in mails are broken
+W107 Redis behind Sentinel has ``min-replicas-to-write`` 0: a cut-off primary goes on alone
 ==== ======================================================================================
 """
 

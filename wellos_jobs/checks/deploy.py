@@ -1,4 +1,4 @@
-"""Checks that connect to each Redis, for ``manage.py check --deploy``: E101, W101 to W105."""
+"""Checks that connect to each Redis, for ``manage.py check --deploy``: E101, W101 to W105, W107."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
-from .. import broker
+from .. import broker, conf
 from .jobs import configured_queues
 
 OLDEST_MAJOR = 7
@@ -23,6 +23,8 @@ def check_servers(**_: Any) -> list[CheckMessage]:
         try:
             client = broker.source_client(source, "call")
             found += _messages(where, client, client.info("all"))
+            if "SENTINELS" in conf.queue(source):
+                found += _failover_messages(where, client)
         except broker.Error as error:
             found.append(_unavailable(where, f"is unavailable: {str(error).rstrip('.')}"))
     return found
@@ -89,12 +91,31 @@ def _persistence_messages(
         yield _unavailable(where, f"does not show whether it takes snapshots ({error})")
         return
 
-    if not snapshots:
+    yield Warning(
+        f"{where} is persistent by snapshots alone: after a restart it has data that are minutes "
+        "old. What the rows know is corrected, but jobs that ran just then run again."
+        if snapshots
+        else f"{where} has no persistence: after a restart all jobs are restored from the "
+        "database, which is slower.",
+        hint="Set `appendonly yes` (with appendfsync everysec).",
+        id="wellos_jobs.W103",
+    )
+
+
+def _failover_messages(where: str, client: Any) -> Iterator[CheckMessage]:
+    """A primary that was cut off from its replicas takes writes that the next primary never has."""
+    try:
+        least = client.config_get("min-replicas-to-write").get("min-replicas-to-write", "0")
+    except broker.Error as error:  # managed services forbid CONFIG
+        yield _unavailable(where, f"does not show min-replicas-to-write ({error})")
+        return
+
+    if not int(least):
         yield Warning(
-            f"{where} has no persistence: after a restart all jobs are restored from the "
-            "database, which is slower.",
-            hint="Set `appendonly yes` (with appendfsync everysec).",
-            id="wellos_jobs.W103",
+            f"{where} is behind Sentinel and has min-replicas-to-write 0: a primary that is cut "
+            "off goes on taking jobs, which are lost with it.",
+            hint="Set `min-replicas-to-write 1` and `min-replicas-max-lag 10` on all servers.",
+            id="wellos_jobs.W107",
         )
 
 

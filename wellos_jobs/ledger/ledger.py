@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from django.db import InterfaceError, OperationalError, router, transaction
 from django.db.models import QuerySet
@@ -21,6 +22,9 @@ from .projection import FINAL_EVENTS, Projection
 logger = logging.getLogger("wellos_jobs")
 
 BATCH = 1_000
+
+DOUBTED = "(older data)"
+"""The server run in the cursor when Redis has older data in the same run."""
 
 FORGET_AFTER = 60
 """Seconds that an ended job stays in Redis after its row was updated."""
@@ -50,6 +54,10 @@ class Ledger:
         self.epoch = ""
         self.position = events.START
         self.saved_position = events.START
+        self.known_upto = events.START
+        """The position up to which events of this stream may have been applied before."""
+        self.is_new_run = False
+        """Whether the data of the server run are still to be compared with the rows."""
         self.at_end = False
         """Whether the last batch reached the stream's end."""
         self.takes_rq_jobs = database == router.db_for_write(JobRecord)
@@ -64,15 +72,38 @@ class Ledger:
             .exists()
         )
 
-    def open(self, epoch: str) -> None:
-        """Read the cursor; start at the stream's beginning if the epoch is new."""
+    def open(self, epoch: str, server_run: str = "") -> None:
+        """Read the cursor; start at the stream's beginning if the epoch or the server run is new.
+
+        A server run that was not accepted yet may hold older data: its new events may come before
+        the cursor, and would be passed over.
+        """
         self.epoch = epoch
         cursor, _ = LedgerCursor.objects.using(self.database).get_or_create(source=self.source)
+        self.is_new_run = cursor.epoch != epoch or cursor.server_run != server_run
         if cursor.epoch != epoch:
-            moved = self._cursor(cursor.position).filter(epoch=cursor.epoch)
-            moved.update(epoch=epoch, position=events.START, beat=0.0)
-            cursor = LedgerCursor.objects.using(self.database).get(source=self.source)
+            cursor = self._restart(cursor, epoch=epoch, beat=0.0)
+        elif self.is_new_run:
+            cursor = self._restart(cursor)
         self.position = self.saved_position = cursor.position
+        self.known_upto = cursor.known_upto
+
+    def accept(self, server_run: str) -> None:
+        """Note that the data of this server run were compared with the rows."""
+        rows = LedgerCursor.objects.using(self.database).filter(source=self.source)
+        rows.filter(epoch=self.epoch).update(server_run=server_run)
+        self.is_new_run = False
+
+    def doubt(self) -> None:
+        """Treat the server run as a new one at the next ``open``: it has older data."""
+        rows = LedgerCursor.objects.using(self.database).filter(source=self.source)
+        rows.update(server_run=DOUBTED)
+
+    def _restart(self, cursor: LedgerCursor, **changes: Any) -> LedgerCursor:
+        known = max(cursor.position, cursor.known_upto, key=events.order)
+        seen = self._cursor(cursor.position).filter(epoch=cursor.epoch)
+        seen.update(position=events.START, known_upto=known, **changes)
+        return LedgerCursor.objects.using(self.database).get(source=self.source)
 
     def beat(self, now: float) -> float:
         """Store the leader's heartbeat; return the previous one."""
@@ -109,6 +140,20 @@ class Ledger:
         if len(batch) < self._batch_size:
             self.at_end, self._batch_size = True, BATCH
         return len(batch)
+
+    def close(self, ended: Sequence[Event]) -> None:
+        """End rows by events that were lost: made from what Redis still has of their jobs.
+
+        Raises:
+            Overtaken: another ledger was faster; call ``open`` again.
+        """
+        for event in ended:
+            try:
+                self._apply([event], self.saved_position)
+            except Exception as error:
+                if _is_unrelated(error):
+                    raise
+                self._apply_somehow(event, self.saved_position)
 
     def _is_own(self, event: Event) -> bool:
         return event.database == self.database or (not event.database and self.takes_rq_jobs)
@@ -155,7 +200,7 @@ class Ledger:
 
     def _apply(self, batch: Sequence[Event], position: str, *, ending: Event | None = None) -> None:
         """Apply events and move the cursor. ``ending``: only end the row of this one's job."""
-        projection = Projection(self.database, self.connection)
+        projection = Projection(self.database, self.connection, self.known_upto)
         with transaction.atomic(using=self.database):
             if not self._cursor(self.saved_position).update(position=position):
                 raise Overtaken(f"{self.source} at {self.saved_position}")

@@ -14,7 +14,7 @@ from django.db import connections
 
 from .. import broker
 from ..broker import keys
-from ..broker.events import NOT_STORED, Event
+from ..broker.events import NOT_STORED, START, Event
 from ..definitions import ids
 from ..enqueueing import dependencies
 from ..models import AuditEntry, DeadLetter, JobAttempt, JobLog, JobRecord
@@ -22,7 +22,8 @@ from ..models.dead_letter import dead_letter_of
 from ..models.job import FRESH
 from ..payload.rq_calls import read_call
 from ..payload.values import storable
-from ..states import AttemptOutcome, EventName, FailureReason, JobState
+from ..states import AttemptOutcome, DeadLetterStatus, EventName, FailureReason, JobState
+from . import repetition
 from .counters import MinuteCounts
 from .failure_mail import notify_of
 
@@ -41,9 +42,11 @@ _RQ_FIELDS = ["data", "description", "created_at"]
 class Projection:
     """The changes that one batch of events makes to the rows of one database."""
 
-    def __init__(self, database: str, connection: broker.Client) -> None:
+    def __init__(self, database: str, connection: broker.Client, known_upto: str = START) -> None:
         self.database = database
         self.connection = connection
+        self.known_upto = known_upto
+        """The position up to which events may have been applied before."""
         self.rows: dict[uuid.UUID, JobRecord] = {}
         self.changed: dict[uuid.UUID, JobRecord] = {}
         self.attempts: list[JobAttempt] = []
@@ -62,6 +65,8 @@ class Projection:
             row = self.rows.get(_row_id(event))
             if row is None:
                 self._skip(event)
+            elif repetition.is_repeated(row, event, self.known_upto):
+                self._pass_over(row, event)
             else:
                 self._apply_one(row, event)
 
@@ -71,6 +76,19 @@ class Projection:
         )
         if event.event in FINAL_EVENTS:
             self.rowless.append(event.job_id)
+
+    def _pass_over(self, row: JobRecord, event: Event) -> None:
+        """Leave the row as it is. The job's hash, if it has ended, may still expire."""
+        if not JobState(row.state).is_final:
+            return
+        if event.event in FINAL_EVENTS:
+            self.final.append(event.job_id)
+        elif event.event is EventName.STARTED and event.at > (row.finished_at or event.at):
+            logger.warning(
+                "job=%s was run again after its end, as Redis had older data: its row stays %s",
+                event.job_id,
+                row.state,
+            )
 
     def _apply_one(self, row: JobRecord, event: Event) -> None:
         if event.detail.get("log"):
@@ -123,11 +141,27 @@ class Projection:
         )
 
     def _save_letters(self) -> None:
+        if not self.letters:
+            return
+        self._drop_second_letters()
         if connections[self.database].features.can_return_rows_from_bulk_insert:
             DeadLetter.objects.using(self.database).bulk_create(self.letters)
             return
         for letter in self.letters:  # MySQL returns no keys of a bulk insert; the mails need them
             letter.save(force_insert=True, using=self.database)
+
+    def _drop_second_letters(self) -> None:
+        """Keep one open dead letter for a job: RQ may run a failed one again, without a replay."""
+        open_letters = DeadLetter.objects.using(self.database).filter(
+            job__in=[letter.job_id for letter in self.letters], status=DeadLetterStatus.OPEN
+        )
+        known = set(open_letters.values_list("job_id", flat=True))
+        kept = []
+        for letter in self.letters:
+            if letter.job_id not in known:
+                known.add(letter.job_id)
+                kept.append(letter)
+        self.letters = kept
 
     # --- rows -------------------------------------------------------------------------------------
 
@@ -232,8 +266,10 @@ class Projection:
         outcomes = {
             FailureReason.CRASHED: AttemptOutcome.CRASHED,
             FailureReason.TIMEOUT: AttemptOutcome.TIMEOUT,
+            FailureReason.LOST: AttemptOutcome.CRASHED,
         }
-        self._attempt(row, event, outcomes.get(reason, AttemptOutcome.FAILED))
+        if reason is not FailureReason.LOST or row.state == JobState.ACTIVE:
+            self._attempt(row, event, outcomes.get(reason, AttemptOutcome.FAILED))
         self._finish(row, event, JobState.FAILED)
 
         message = event.detail.get("message", "")

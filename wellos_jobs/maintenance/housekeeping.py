@@ -14,7 +14,7 @@ import uuid
 from types import FrameType
 
 from .. import broker, conf
-from ..broker import events, rq_workers
+from ..broker import events, rq_workers, server_runs
 from ..database import job_databases
 from ..ledger.ledger import NewEpoch
 from ..processes.growing_pause import GrowingPause
@@ -29,6 +29,8 @@ SECOND = 1.0
 BEAT_EVERY = 5.0
 QUEUES_EVERY = 10.0
 PRUNE_EVERY = 600.0
+REBUILD_EVERY = 3600.0
+"""A job's hash can be evicted or deleted while Redis runs: look for that, too."""
 ALERT_EVERY = 3600.0
 LONGEST_PAUSE = 1.0
 
@@ -39,7 +41,7 @@ class Housekeeping:
     def __init__(self, source: str, slot: Slot) -> None:
         self.source = source
         self.slot = slot
-        self.connection = broker.source_client(source, "work")
+        self.connection = broker.source_client(source, "ledger")
         self.queues = broker.sources()[source]
         self.databases = [
             DatabaseMaintenance(source, database, self.queues, self.connection)
@@ -48,6 +50,8 @@ class Housekeeping:
 
         self.epoch = ""
         self.server_run = ""
+        self._trusted = ""
+        """The server run that this process has let workers claim from."""
         self.stopping = False
         self._trimmed = ""
         """The position up to which this process has trimmed the stream."""
@@ -66,6 +70,7 @@ class Housekeeping:
                 self._retry_pause.reset()
             except broker.Unavailable as error:
                 logger.warning("housekeeping: Redis is unavailable: %s", error)
+                self.intervals.make_due("look")
                 time.sleep(self._retry_pause.next())
             if last_round:
                 return 0
@@ -81,18 +86,25 @@ class Housekeeping:
             self._look_at_redis()
         try:
             drained = sum(
-                [database.drain(self.epoch, self.slot.beat) for database in self.databases]
+                [
+                    database.drain(self.epoch, self.slot.beat, self.server_run)
+                    for database in self.databases
+                ]
             )
         except NewEpoch:
             self.intervals.make_due("look")
             return
 
+        self._trust()
         self._trim()
         self._watch_stream()
         if self.intervals.is_due("queues", QUEUES_EVERY):
             backlog.watch(self.connection, self.queues)
         for database in self.databases:
             database.heal()
+        if self.intervals.is_due("rebuild", REBUILD_EVERY):
+            for database in self.databases:
+                database.rebuild()
         if self.intervals.is_due("prune", PRUNE_EVERY):
             self._prune()
 
@@ -140,15 +152,17 @@ class Housekeeping:
     def _look_at_redis(self) -> None:
         """Detect that Redis has lost data.
 
-        It is empty (no epoch), holds older data (its beat is older than the row's), or was
-        restarted (the last second may be lost).
+        It is empty (no epoch), holds older data (its beat is older than the row's), or is another
+        server run (the last second may be lost).
         """
+        connection = broker.source_client(self.source, "work")  # to whichever run there is
         beats = self.intervals.is_due("beat", BEAT_EVERY)
-        reply = broker.run(self.connection, "pulse", uuid.uuid4().hex, "1" if beats else "")
+        server_run = server_runs.identity(connection)
+        reply = broker.run(connection, "pulse", uuid.uuid4().hex, "1" if beats else "")
         epoch, before, now = (broker.text(part) for part in reply)
 
         self._note_epoch(epoch)
-        self._note_server_run(str(self.connection.info("server")["run_id"]))
+        self._note_server_run(server_run)
         if beats:
             for database in self.databases:
                 database.pulse(float(before or 0.0), float(now))
@@ -161,14 +175,30 @@ class Housekeeping:
                 )
             for database in self.databases:
                 database.close()
+            self._trusted = ""
         self.epoch = epoch
 
     def _note_server_run(self, server_run: str) -> None:
-        if self.server_run and server_run != self.server_run:
-            logger.warning("Redis %s was restarted: looking for lost jobs", self.source)
-            for database in self.databases:
-                database.rebuild()
+        if server_run == self.server_run:
+            return
+        if self.server_run:
+            logger.warning(
+                "Redis %s was restarted, or another server took its place: comparing its data "
+                "with the rows",
+                self.source,
+            )
+        for database in self.databases:
+            database.close()
+        server_runs.expect(self.source, server_run)
         self.server_run = server_run
+
+    def _trust(self) -> None:
+        """Let workers claim from a new server run, once the rows have corrected its data."""
+        if self._trusted == self.server_run:
+            return
+        if all(database.is_compared for database in self.databases):
+            broker.run(self.connection, "trust", self.server_run)
+            self._trusted = self.server_run
 
     def _on_stop(self, _signal: int, _frame: FrameType | None) -> None:
         self.stopping = True

@@ -23,7 +23,7 @@ from ..ledger.ledger import FORGET_AFTER, Ledger, Overtaken
 from ..models import JobRecord
 from ..processes.growing_pause import GrowingPause
 from ..states import FINAL_STATES
-from . import prune, relay, restore_settings
+from . import prune, relay, restore_settings, stale_jobs
 from .held_rows import HeldRows
 from .relay import Rebuild
 
@@ -71,13 +71,20 @@ class DatabaseMaintenance:
         """Whether there is more to do right away."""
         return self.is_open and (not self.at_end or self._rebuild is not None or self._prunes)
 
-    def drain(self, epoch: str, beat: Callable[[], None]) -> int:
+    @property
+    def is_compared(self) -> bool:
+        """Whether the rows have corrected what this run of Redis believes of their jobs."""
+        return not self.has_table or (self.is_open and not self.ledger.is_new_run)
+
+    def drain(self, epoch: str, beat: Callable[[], None], server_run: str = "") -> int:
         """Apply events for up to ``DRAIN_SECONDS``; return how many. Calls ``beat`` in between.
+
+        A ``server_run`` that is new here is first compared with the rows.
 
         Raises:
             NewEpoch: Redis has come back empty.
         """
-        return self._guarded(lambda: self._drain(epoch, beat)) or 0
+        return self._guarded(lambda: self._drain(epoch, server_run, beat)) or 0
 
     def heal(self) -> None:
         """Relay, rebuild and prune a little, once the ledger has reached the stream's end.
@@ -102,8 +109,8 @@ class DatabaseMaintenance:
             self._guarded(self._forget_leftovers)
 
     def rebuild(self) -> None:
-        """Start to check for every open row whether Redis has the job."""
-        self._rebuild = Rebuild(self.database, self.queues, self.connection)
+        """Start to check for every open row what Redis has of the job."""
+        self._rebuild = Rebuild(self.database, self.queues, self.connection, self.ledger.close)
 
     def close(self) -> None:
         """Drop the ledger's position: the next ``drain`` reads the cursor again."""
@@ -127,7 +134,7 @@ class DatabaseMaintenance:
         self._retry_pause.reset()
         return result
 
-    def _open(self, epoch: str) -> bool:
+    def _open(self, epoch: str, server_run: str) -> bool:
         if self.is_open:
             return True
 
@@ -139,14 +146,18 @@ class DatabaseMaintenance:
         if self.ledger.is_new(epoch):
             # Before the cursor stores the epoch: otherwise a crash in between would skip it.
             restore_settings.restore(self.database, self.queues, self.connection)
-        self.ledger.open(epoch)
+        self.ledger.open(epoch, server_run)
         self.rebuild()
         self.is_open = True
         return True
 
-    def _drain(self, epoch: str, beat: Callable[[], None]) -> int:
-        if not self._open(epoch):
+    def _drain(self, epoch: str, server_run: str, beat: Callable[[], None]) -> int:
+        if not self._open(epoch, server_run):
             return 0
+        if self.ledger.is_new_run:
+            for _ in stale_jobs.correct(self.database, self.queues, self.connection):
+                beat()
+            self.ledger.accept(server_run)
 
         self.at_end = False
         drained = 0
@@ -157,14 +168,14 @@ class DatabaseMaintenance:
                 count = self.ledger.drain()
             except Overtaken:
                 logger.info("ledger of %s: another process was faster", self.database)
-                self.ledger.open(epoch)
+                self.ledger.open(epoch, server_run)
                 continue
             drained += count
             self.at_end = self.ledger.at_end
         return drained
 
     def _heal(self) -> None:
-        if self._rebuild is not None and not self._rebuild.step():
+        if self._rebuild is not None and not self._step(self._rebuild):
             self._rebuild = None
 
         if time.monotonic() >= self._next_unblock:
@@ -196,12 +207,22 @@ class DatabaseMaintenance:
             return
         self._prunes = any(deleted.values()) or self._held_rows.has_new
 
+    def _step(self, rebuild: Rebuild) -> bool:
+        try:
+            return rebuild.step()
+        except Overtaken:
+            logger.info("ledger of %s: another process was faster", self.database)
+            self.close()
+            return False
+
     def _pulse(self, before: float, now: float) -> None:
         if self.ledger.beat(now) > before + 0.001:
             logger.warning(
-                "Redis has come back with older data: looking for lost jobs of %s", self.database
+                "Redis has come back with older data: comparing it with the rows of %s",
+                self.database,
             )
-            self.rebuild()
+            self.ledger.doubt()
+            self.close()
 
     def _forget_leftovers(self) -> None:
         for queue in self.queues:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,10 +13,11 @@ from django.db.models import Q
 from django.utils import timezone
 
 from .. import broker
-from ..broker import job_hash, keys
+from ..broker.events import Event
 from ..enqueueing.push import push
 from ..models import JobRecord
 from ..states import OPEN_STATES, EventName, JobState
+from . import lost_ends
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -101,27 +102,41 @@ def _is_known(row: JobRecord, found: Any) -> bool:
         )
         return False
 
-    status, generation = found
+    status, generation = found[0], found[1]
     return status is not None and int(generation or 0) >= row.replays
 
 
 class Rebuild:
-    """Pushes open rows that Redis has lost, in chunks so that the ledger is not held up."""
+    """Compares open rows with Redis, in chunks so that the ledger is not held up.
 
-    def __init__(self, database: str, served: Sequence[str], connection: redis_py.Redis) -> None:
+    Jobs that Redis has lost are pushed. Jobs that have ended there, but whose last event was lost,
+    are given to ``close``, and so are lost jobs of plain RQ code, whose rows are history only.
+    """
+
+    def __init__(
+        self,
+        database: str,
+        served: Sequence[str],
+        connection: redis_py.Redis,
+        close: Callable[[Sequence[Event]], None] | None = None,
+    ) -> None:
         self.database = database
         self.connection = connection
         self.pushed = 0
         self._rows = JobRecord.objects.using(database).filter(
-            state__in=OPEN_STATES - {JobState.BLOCKED}, rq_id__isnull=True, queue__in=served
+            state__in=OPEN_STATES - {JobState.BLOCKED}, queue__in=served
         )
         self._last: uuid.UUID | None = None
+        self._close = close
+        self._doubtful: list[uuid.UUID] = []
+        """Rows of the last step whose job has ended in Redis: their event may be on its way."""
 
     def step(self) -> bool:
         """Check the next chunk; return whether there may be more.
 
         Call it at the stream's end only.
         """
+        self._end_doubtful()
         deadline = broker.redis_time(self.connection) + STALE_AFTER
         page = self._rows.filter(pk__gt=self._last) if self._last else self._rows
         chunk = list(page.order_by("pk")[:CHUNK])
@@ -132,13 +147,9 @@ class Rebuild:
                 )
             return False
 
-        with self.connection.pipeline(transaction=False) as pipeline:
-            for row in chunk:
-                pipeline.hmget(keys.job(row.pk), [job_hash.STATUS, job_hash.GENERATION])
-            replies = pipeline.execute(raise_on_error=False)
-        missing = [
-            row for row, found in zip(chunk, replies, strict=True) if not _is_known(row, found)
-        ]
+        found = lost_ends.read(self.connection, chunk)
+        self._doubtful = [row.pk for row in chunk if lost_ends.has_ended(row, found[row.pk])]
+        missing = [row for row in chunk if not row.is_foreign and not _is_known(row, found[row.pk])]
 
         if missing:
             pushed = _push(missing, deadline)
@@ -147,3 +158,25 @@ class Rebuild:
             self.pushed += pushed
         self._last = chunk[-1].pk
         return True
+
+    def _end_doubtful(self) -> None:
+        """End the rows that are still open, although the ledger has read the stream since."""
+        doubtful, self._doubtful = self._doubtful, []
+        if not doubtful or self._close is None:
+            return
+
+        rows = list(self._rows.filter(pk__in=doubtful))
+        found = lost_ends.read(self.connection, rows)
+        ended = [
+            lost_ends.event(row, found[row.pk], self.database)
+            for row in rows
+            if lost_ends.has_ended(row, found[row.pk])
+        ]
+        if ended:
+            logger.warning(
+                "%d open rows of %s are ended: their jobs have ended, or were lost with the data "
+                "of Redis",
+                len(ended),
+                self.database,
+            )
+            self._close(ended)

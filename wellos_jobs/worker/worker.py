@@ -72,7 +72,7 @@ class Worker:
         self.name = name
         self.options = options
         self.slot = slot
-        self.connection = broker.source_client(options.source, "work")
+        self.connection = broker.source_client(options.source, "claim")
         self.claimer = Claimer(name, options.queue_set, self.connection)
         self.timer = RunTimer()
         self.foreign = ForeignRunner(self.claimer, options.source, options.queues)
