@@ -8,7 +8,6 @@ before; ``schedules.rq_entries`` runs them. Its ``run`` also serves the schedule
 from __future__ import annotations
 
 import math
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -50,7 +49,7 @@ _OPTIONS = {
 class Scheduler(DjangoScheduler):
     """A drop-in replacement for rq-scheduler's ``Scheduler``.
 
-    ``clock`` returns Unix seconds; tests pass another one.
+    ``clock`` returns Unix seconds, by default those of Redis; tests pass another one.
     """
 
     redis_scheduler_namespace_prefix = f"{keys.PREFIX}:scheduler_instance:"
@@ -58,13 +57,13 @@ class Scheduler(DjangoScheduler):
     scheduler_lock_key = keys.CLOCK
     scheduled_jobs_key = SCHEDULER_SET
 
-    def __init__(self, *args: Any, clock: Callable[[], float] = time.time, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, clock: Callable[[], float] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.clock = clock
+        self.clock = clock or broker.RedisClock(self.connection)
         self.token = uuid.uuid4().hex
         source = broker.source_of(self.queue_name)
         self.entries = RqEntries(
-            self.connection, source, self.scheduled_jobs_key, self.job_class, clock
+            self.connection, source, self.scheduled_jobs_key, self.job_class, self.clock
         )
 
     # --- creating entries -------------------------------------------------------------------------

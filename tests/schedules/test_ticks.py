@@ -669,7 +669,11 @@ def test_a_pass_over_ten_thousand_schedules_that_are_not_due_costs_what_one_over
     with cost(round_trips) as many:
         clock.one_pass()
 
-    assert none == many == {"queries": 1, "round trips": 3}
+    # Each second the clock of Redis is read, too, and each ten seconds there is a look for rows
+    # that were changed by SQL.
+    for passed in (none, many):
+        assert 1 <= passed["queries"] <= 2
+        assert 3 <= passed["round trips"] <= 4
 
 
 @pytest.mark.django_db(transaction=True)

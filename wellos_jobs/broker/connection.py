@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -154,6 +156,31 @@ def redis_time(connection: redis.Redis) -> float:
     """Return the Redis clock in Unix seconds."""
     seconds, microseconds = connection.time()
     return float(seconds) + float(microseconds) / 1_000_000
+
+
+class RedisClock:
+    """The clock of a Redis in Unix seconds, by which all hosts agree whatever their own say.
+
+    It is read once a second and goes on by itself in between.
+    """
+
+    READ_EVERY = 1.0
+
+    def __init__(self, connection: redis.Redis) -> None:
+        self.connection = connection
+        self._time = 0.0
+        self._read_at = -math.inf
+
+    def __call__(self) -> float:
+        """Return the time.
+
+        Raises:
+            Unavailable: Redis is unavailable.
+        """
+        if time.monotonic() - self._read_at > self.READ_EVERY:
+            self._time = redis_time(self.connection)
+            self._read_at = time.monotonic()
+        return self._time + time.monotonic() - self._read_at
 
 
 def text(value: bytes | str | None) -> str:

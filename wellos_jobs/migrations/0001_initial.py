@@ -342,6 +342,7 @@ class Migration(migrations.Migration):
                 ('ends_at', models.DateTimeField(blank=True, null=True, verbose_name='ends')),
                 ('next_run_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='next run')),
                 ('planned_for', models.CharField(blank=True, default='', editable=False, max_length=32)),
+                ('planned_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('last_run_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='last run')),
                 ('missed', models.PositiveIntegerField(default=0, editable=False, verbose_name='runs missed')),
                 ('missed_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='last missed')),

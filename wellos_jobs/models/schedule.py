@@ -28,7 +28,7 @@ TIMING = frozenset({"cron", "time_zone", "organization_id", "starts_at", "ends_a
 CHECKED = TIMING | {"name", "job_name", "data", "catch_up", "catch_up_limit", "overlap"}
 """The columns that users edit: they are validated on save."""
 
-NEXT_RUN = frozenset({"next_run_at", "planned_for", "broken"})
+NEXT_RUN = frozenset({"next_run_at", "planned_for", "planned_at", "broken"})
 """The columns written when the timing changes, and by the clock."""
 
 CLOCK = NEXT_RUN | {"last_run_at", "last_job", "missed", "missed_at"}
@@ -84,6 +84,9 @@ class Schedule(models.Model):
 
     ``next_run_at`` is None when the schedule is disabled or never runs again. While ``broken``
     holds an error, it is the first run that was missed; once fixed, the catch-up policy applies.
+    It was computed at ``planned_at`` from the timing that ``planned_for`` identifies; empty for a
+    disabled schedule. By these the clock notices changes by SQL, and plans of a clock that was
+    ahead.
     """
 
     name = models.CharField(_("name"), max_length=180, unique=True)
@@ -108,6 +111,7 @@ class Schedule(models.Model):
     ends_at = models.DateTimeField(_("ends"), null=True, blank=True)
     next_run_at = models.DateTimeField(_("next run"), null=True, blank=True, editable=False)
     planned_for = models.CharField(max_length=32, blank=True, default="", editable=False)
+    planned_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_run_at = models.DateTimeField(_("last run"), null=True, blank=True, editable=False)
     last_job = models.ForeignKey(
         "wellos_jobs.JobRecord",
@@ -214,9 +218,11 @@ class Schedule(models.Model):
 
     def set_first_run(self) -> None:
         """Set the first run of a new row, unless ``next_run_at`` was passed explicitly."""
+        now = timezone.now()
         if not self.enabled or self.next_run_at is None or self.planned_for:
-            self.next_run_at = self.first_run_after(timezone.now())
-        self.planned_for, self.broken, self.removed_at = self._timing_digest(), "", None
+            self.next_run_at = self.first_run_after(now)
+        self.planned_for, self.planned_at = self._timing_digest(), now
+        self.broken, self.removed_at = "", None
 
     def _stored(self, database: str) -> Schedule | None:
         """Return the row that a save updates, locked; None when it inserts one."""
@@ -244,8 +250,9 @@ class Schedule(models.Model):
 
         columns = (every if wanted is None else wanted) - CLOCK - {"removed_at"}
         if stored.planned_for != self._timing_digest():
-            self.next_run_at = self.first_run_after(timezone.now())
-            self.planned_for = self._timing_digest()
+            now = timezone.now()
+            self.next_run_at = self.first_run_after(now)
+            self.planned_for, self.planned_at = self._timing_digest(), now
             self.broken = ""
             return columns | NEXT_RUN
 

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from django.db import DatabaseError, InterfaceError, connections
+from django.utils import timezone
 
 from .. import broker
 from ..broker import scheduler_wakeup
@@ -37,6 +38,9 @@ LOCKED_PAUSE = 0.05
 
 RETRY_EVERY = 60.0
 """Interval between retries of schedules that were set aside."""
+
+REPLAN_EVERY = 10.0
+"""Interval between looks for changes by SQL: shorter than the time after which a run is missed."""
 
 LOOK_FOR_TABLE_EVERY = 10.0
 LONGEST_PAUSE = 2.0
@@ -64,6 +68,7 @@ class DatabaseSchedules:
         self._has_table = False
         self._synchronized = database != default_database()
         self._next_retry = 0.0
+        self._next_replan = 0.0
         self._not_before = 0.0
         self._retry_pause = GrowingPause(0.1, LONGEST_PAUSE)
 
@@ -88,6 +93,11 @@ class DatabaseSchedules:
         if time.monotonic() >= self._next_retry:
             ticks.retry_broken(self.database, self._now())
             self._next_retry = time.monotonic() + RETRY_EVERY
+
+        if time.monotonic() >= self._next_replan:
+            now = self._now()
+            ticks.replan(self.database, now, max(now, timezone.now()))
+            self._next_replan = time.monotonic() + REPLAN_EVERY
 
         due = ticks.next_due(self.database)
         if due is not None and due <= self._now():

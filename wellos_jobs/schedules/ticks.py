@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import (
     DatabaseError,
@@ -19,7 +19,7 @@ from django.db import (
     connections,
     transaction,
 )
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from .. import conf, payload
 from ..cron.timing import Timing
@@ -35,12 +35,16 @@ logger = logging.getLogger("wellos_jobs")
 CHUNK = 500
 """Schedules per transaction."""
 
+AHEAD = timedelta(seconds=60)
+"""A plan made later than this from now was made by a clock that was ahead."""
+
 _ROW_ERRORS = (DataError, IntegrityError)
 """Errors caused by one row. Others, such as a missing column, concern the whole database."""
 
 ADVANCED = [
     "next_run_at",
     "planned_for",
+    "planned_at",
     "last_run_at",
     "last_job",
     "missed",
@@ -80,6 +84,63 @@ def tick(database: str, now: datetime, renew: Callable[[], None] = lambda: None)
 def retry_broken(database: str, now: datetime) -> int:
     """Retry the schedules that could not run. Return how many jobs were made."""
     return _process(database, now, _enabled(database).exclude(broken="")).jobs
+
+
+def replan(database: str, now: datetime, latest: datetime) -> int:
+    """Plan the schedules anew whose plan is void; return how many.
+
+    - disabled by SQL: without a plan, like one that was disabled by ``save``
+    - enabled or inserted by SQL: from now on, like one that was enabled by ``save``
+    - planned by a clock that was ahead of ``latest``, the latest of all clocks: from now on. Runs
+      that it has made already are not made again, because a run has the id of its due time.
+    """
+    ahead = Q(planned_at__gt=latest + AHEAD)
+    disabled = Q(enabled=False) & ~Q(planned_for="")
+    enabled = Q(enabled=True, planned_for="", next_run_at=None, broken="")
+    rows = Schedule.objects.using(database).filter(ahead | disabled | enabled).order_by("pk")
+    if not rows.exists():
+        return 0
+
+    with transaction.atomic(using=database):
+        found = list(_chosen(database, rows))
+        for row in found:
+            if row.planned_at is not None and row.planned_at > latest + AHEAD:
+                _forget_future(row, latest)
+                _replan(row, latest)
+            else:
+                _replan(row, now)
+        update_many(found, ADVANCED, database)
+    return len(found)
+
+
+def _forget_future(schedule: Schedule, now: datetime) -> None:
+    """Forget runs in the future: the last job, which is delayed until then, would count as open."""
+    logger.warning(
+        "schedule %r was planned by a clock that was ahead (at %s): planning it again",
+        schedule.name,
+        schedule.planned_at,
+    )
+    if schedule.last_run_at is not None and schedule.last_run_at > now:
+        schedule.last_run_at = schedule.last_job_id = None
+    if schedule.missed_at is not None and schedule.missed_at > now:
+        schedule.missed_at = now
+
+
+def _replan(schedule: Schedule, now: datetime) -> None:
+    schedule.planned_at = now
+    if not schedule.enabled:
+        schedule.next_run_at, schedule.planned_for = None, ""
+        return
+
+    try:
+        timing = _timing(schedule)
+        schedule.next_run_at = next(iter(timing.after(now)), None)
+        schedule.planned_for = timing.digest
+    except (DatabaseError, InterfaceError):
+        raise
+    except Exception as error:
+        logger.error("schedule %r cannot run and is set aside: %s", schedule.name, error)
+        schedule.next_run_at, schedule.broken = now, _describe(error)
 
 
 def _enabled(database: str) -> QuerySet[Schedule]:
@@ -217,7 +278,7 @@ def _due_jobs(schedule: Schedule, now: datetime, *, busy: bool) -> list[JobRecor
     if schedule.planned_for not in ("", timing.digest):
         # Changed without ``save``: the organization's zone, or by SQL. The old time is void.
         schedule.next_run_at = next(iter(timing.after(now)), None)
-        schedule.planned_for, schedule.broken = timing.digest, ""
+        schedule.planned_for, schedule.planned_at, schedule.broken = timing.digest, now, ""
         return []
 
     first = schedule.next_run_at or now
@@ -228,6 +289,7 @@ def _due_jobs(schedule: Schedule, now: datetime, *, busy: bool) -> list[JobRecor
     jobs = [_job(schedule, run) for run in runs]
 
     schedule.next_run_at, schedule.planned_for, schedule.broken = due.next_run, timing.digest, ""
+    schedule.planned_at = now
     if jobs:
         schedule.last_run_at = runs[-1]
     if missed := due.skipped + len(due.runs) - len(runs):
