@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import logging
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -55,6 +57,9 @@ def scripted(steps: Sequence[str] = (), journal: str = "") -> Any:
     ``retry[:SECONDS]`` ``snooze:SECONDS`` ``discard:WHY``
     ``exit[:STATUS]``        end the process without a farewell
     ``kill``                 kill the own process with -9
+    ``signal:NAME``          send this signal to the own process
+    ``print:TEXT``           print and flush
+    ``shell:COMMAND``        run a shell command, whatever its status
     ``swallow:SECONDS``      work on for so long, catching every exception
     ``hang_c:SECONDS``       sleep with all signals blocked, as a C extension that never looks
     ``on:N:STEP``            the step, in attempt N only
@@ -154,6 +159,19 @@ def _kill(_: str) -> None:
     time.sleep(WAIT_SECONDS)  # the signal may take a moment
 
 
+def _signal(name: str) -> None:
+    os.kill(os.getpid(), signal.Signals[name])
+
+
+def _print(text: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(text, flush=True)
+
+
+def _shell(command: str) -> None:
+    subprocess.run(command, shell=True, check=False)
+
+
 def _swallow(argument: str) -> None:
     deadline = time.monotonic() + float(argument or WAIT_SECONDS)
     while time.monotonic() < deadline:
@@ -183,6 +201,9 @@ _VERBS: dict[str, Callable[[str], None]] = {
     "discard": _discard,
     "exit": _exit,
     "kill": _kill,
+    "signal": _signal,
+    "print": _print,
+    "shell": _shell,
     "swallow": _swallow,
     "hang_c": _hang_c,
 }

@@ -16,7 +16,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group
 from django.db import transaction
 
-from wellos_jobs import fixed, job
+from wellos_jobs import current_job, fixed, job
 
 WAITS = "import signal; signal.pause()"
 
@@ -132,7 +132,7 @@ def start_program(path: str, steps: list[str], timeout: float | None = None) -> 
     with Path(path).open("a") as file:
         file.write(f"{program.pid}\n")
     try:
-        carry_out(steps)
+        carry_out(steps, current_job().attempt)
     finally:
         with contextlib.suppress(OSError):
             Path(path).with_suffix(".ended").touch()

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
 import redis
@@ -115,7 +116,7 @@ def run(connection: redis.Redis, script: str, *arguments: Any) -> Any:
 
     Two versions of the code may use one server.
     """
-    text, digest = _script(script)
+    text, digest = _SCRIPTS[script]
     command = (digest, "1", keys.PREFIX, *arguments)
     try:
         return _execute(connection, "EVALSHA", *command)
@@ -144,7 +145,7 @@ def refusals_as_unavailable() -> Iterator[None]:
 
 def run_within(pipeline: redis.Redis, script: str, *arguments: Any) -> None:
     """Add a script to a pipeline, by its text: inside MULTI it cannot be loaded and repeated."""
-    _execute(pipeline, "EVAL", _script(script)[0], "1", keys.PREFIX, *arguments)
+    _execute(pipeline, "EVAL", _SCRIPTS[script][0], "1", keys.PREFIX, *arguments)
 
 
 def rq_time(moment: datetime | None = None) -> str:
@@ -192,12 +193,12 @@ def text(value: bytes | str | None) -> str:
 
 def script_digest(name: str) -> str:
     """Return the hash by which a script is called."""
-    return _script(name)[1]
+    return _SCRIPTS[name][1]
 
 
 def script_source(name: str) -> str:
     """Return the text of a script with its includes."""
-    return _script(name)[0]
+    return _SCRIPTS[name][0]
 
 
 def _execute(connection: redis.Redis, *command: Any) -> Any:
@@ -209,18 +210,26 @@ _INCLUDES = re.compile(r"^-- Includes: (.+)$", re.MULTILINE)
 """The line in which a script names what is loaded in front of it, besides ``common``."""
 
 
-@cache
-def _script(name: str) -> tuple[str, str]:
-    """Return the text of a script with its includes, and the hash of that."""
-    folder = resources.files(__package__) / "scripts"
-    script = (folder / f"{name}.lua").read_text(encoding="utf-8")
-    includes = ["common"]
-    if named := _INCLUDES.search(script):
-        includes += named[1].split(", ")
+def _texts(folder: Traversable) -> dict[str, str]:
+    files = [file for file in folder.iterdir() if file.name.endswith(".lua")]
+    return {file.name.removesuffix(".lua"): file.read_text(encoding="utf-8") for file in files}
 
-    parts = [(folder / "include" / f"{part}.lua").read_text(encoding="utf-8") for part in includes]
-    source = "\n".join([*parts, script])
-    return source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+def _read_scripts() -> dict[str, tuple[str, str]]:
+    """Return the text of each script with its includes, and the hash of that."""
+    folder = resources.files(__package__) / "scripts"
+    includes = _texts(folder / "include")
+    found = {}
+    for name, script in _texts(folder).items():
+        named = _INCLUDES.search(script)
+        parts = ["common", *(named[1].split(", ") if named else ())]
+        source = "\n".join([*(includes[part] for part in parts), script])
+        found[name] = source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    return found
+
+
+_SCRIPTS = _read_scripts()
+"""Read at import: a process that outlives an in-place deployment keeps the scripts of its code."""
 
 
 @lru_cache(maxsize=64)

@@ -8,7 +8,6 @@ The fifth loop, reap (jobs of dead workers), is in the supervisor: it must not w
 from __future__ import annotations
 
 import logging
-import signal
 import time
 import uuid
 from types import FrameType
@@ -20,6 +19,7 @@ from ..ledger.ledger import NewEpoch
 from ..processes.growing_pause import GrowingPause
 from ..processes.intervals import IntervalTimer
 from ..processes.slot import Slot
+from ..processes.stop_signals import on_stop
 from . import backlog
 from .per_database import DatabaseMaintenance
 
@@ -59,8 +59,8 @@ class Housekeeping:
         self._retry_pause = GrowingPause(0.1, LONGEST_PAUSE)
 
     def run(self) -> int:
-        """Run until SIGTERM, then apply the remaining events and return."""
-        signal.signal(signal.SIGTERM, self._on_stop)
+        """Run until a stop signal, then apply the remaining events and return."""
+        on_stop(self._on_stop)
         while True:
             self.slot.beat()
             last_round = self.stopping

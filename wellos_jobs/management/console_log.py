@@ -1,8 +1,10 @@
-"""Log to the console from commands, unless the project's LOGGING already has a handler."""
+"""The console of commands: the log, unless the project's LOGGING has a handler; open streams."""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 
 
 def configure(verbosity: int) -> None:
@@ -22,3 +24,21 @@ def configure(verbosity: int) -> None:
 
     if logger.level == logging.NOTSET:
         logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
+
+
+def open_standard_streams() -> None:
+    """Connect closed standard streams to the null device.
+
+    Else the next socket gets the number of stdout, and programs that jobs start print into it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number, so this one
+            os.set_inheritable(opened, True)
+
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for the process's lifetime
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115

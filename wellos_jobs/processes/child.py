@@ -20,12 +20,13 @@ from pathlib import Path
 from django.db import connections
 
 from .slot import Order, Run, Slot
+from .stop_signals import STOP_SIGNALS
 
 logger = logging.getLogger("wellos_jobs")
 
 _PR_SET_PDEATHSIG = 1
 _HAS_DEATH_SIGNAL = sys.platform == "linux"
-_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD)
+_HANDLED = (*STOP_SIGNALS, signal.SIGUSR1, signal.SIGCHLD)
 """The signals that the supervisor handles and its children handle differently."""
 
 
@@ -68,10 +69,16 @@ class Child:
             os.kill(self.pid, signal_number)
 
     def kill(self, why: str, run: Run | None = None) -> None:
-        """Send SIGKILL and remember the reason and the run."""
+        """Send SIGKILL, also to what its job has started; remember the reason and the run."""
         if not self.killed_for:
             self.killed_for, self.killed_job = why, run.job_id if run else ""
         self.send(signal.SIGKILL)
+        self.kill_group()
+
+    def kill_group(self) -> None:
+        """Kill what its job has started and what still runs, unless it has left the group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def memory(self) -> int | None:
         """Return its resident memory in bytes; None where the system does not provide it."""
@@ -108,7 +115,8 @@ def fork(name: str, slot: Slot, body: Callable[[], int]) -> Child:
 
     The child inherits no database connection, has its own random numbers, and dies with its parent:
     by a death signal on Linux, by the end of a pipe elsewhere. Signals are blocked until the child
-    has replaced the parent's handlers.
+    has replaced the parent's handlers. It leads a session and a process group of its own: what it
+    starts can be killed with it, and Ctrl-C in a terminal reaches only the parent, which decides.
     """
     slot.clear()
     connections.close_all()
@@ -126,6 +134,7 @@ def fork(name: str, slot: Slot, body: Callable[[], int]) -> Child:
 
     status = 1
     try:
+        os.setsid()
         _die_with_parent(parent, lifeline)
         _reset_after_fork()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -133,10 +142,17 @@ def fork(name: str, slot: Slot, body: Callable[[], int]) -> Child:
     except BaseException:
         logger.exception("child %s ended with an error", name)
     finally:
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _say_farewell()
         os._exit(status)
+
+
+def _say_farewell() -> None:
+    """Flush what was logged and printed. Closed streams must not change the exit status."""
+    with contextlib.suppress(Exception):
+        logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()
 
 
 _lifelines: dict[int, int] = {}
@@ -152,10 +168,10 @@ def close_lifeline(child: Child) -> None:
 
 def _reset_after_fork() -> None:
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
-    # Ctrl-C reaches the whole process group: the supervisor decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _HANDLED:
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
 
     # The pipe of a sibling must end with the parent, not with this process.
     for inherited in _lifelines.values():

@@ -11,16 +11,11 @@ import traceback
 from types import TracebackType
 from typing import NoReturn
 
+from .stop_signals import STOP_SIGNALS
+
 logger = logging.getLogger("wellos_jobs")
 
-_HANDLED = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGALRM,
-)
+_HANDLED = (*STOP_SIGNALS, signal.SIGUSR1, signal.SIGALRM)
 """The signals that a worker handles, and the processes that its jobs fork must not."""
 
 _fork = threading.local()

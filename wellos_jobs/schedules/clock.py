@@ -6,7 +6,6 @@ It sleeps until the next due time or a wakeup, and survives outages of Redis and
 from __future__ import annotations
 
 import logging
-import signal
 import time
 import uuid
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from ..broker import scheduler_wakeup
 from ..database import default_database, has_job_table, job_databases
 from ..processes.growing_pause import GrowingPause
 from ..processes.slot import Slot
+from ..processes.stop_signals import on_stop, restore
 from . import api, ticks
 
 logger = logging.getLogger("wellos_jobs")
@@ -149,15 +149,11 @@ class Clock:
         self._retry_pause = GrowingPause(0.1, LONGEST_PAUSE)
 
     def run(self, burst: bool = False) -> int:
-        """Run until SIGTERM or SIGINT; with ``burst``, one pass.
+        """Run until a stop signal; with ``burst``, one pass.
 
         Signals take effect between passes.
         """
-        before = {
-            number: signal.signal(number, self._on_stop)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
-
+        before = on_stop(self._on_stop)
         try:
             while not self.stopping:
                 self.slot.beat()
@@ -168,8 +164,7 @@ class Clock:
 
             self._with_redis(lambda: broker.run(self.connection, "resign", "clock", self.token))
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            restore(before)
 
         return 0
 

@@ -77,6 +77,8 @@ class ForeignRunner:
         self._worker: _RqWorker | None = None
         self.ending: EventName | None = None
         """How the last job ended; None if its claim was lost."""
+        self.timed_out = False
+        """Whether the last job was ended by RQ's time limit."""
 
     def run(self, claim: Claim) -> Outcome | None:
         """Run a foreign job.
@@ -112,6 +114,7 @@ class ForeignRunner:
         finally:
             close_stale_connections()
 
+        self.timed_out = ending.get("reason") == FailureReason.TIMEOUT
         detail = {"run": round(time.perf_counter() - started, 6), **(call or {}), **ending}
         if log is not None:
             detail |= log.as_detail()

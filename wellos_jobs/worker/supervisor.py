@@ -25,10 +25,11 @@ from ..processes.child import Child, close_lifeline, fork
 from ..processes.growing_pause import GrowingPause
 from ..processes.intervals import IntervalTimer
 from ..processes.slot import Order, Slot
+from ..processes.stop_signals import on_stop
 from .heartbeat import Heartbeat
 from .rescue import RescueQueue
 from .service_processes import CLOCK, HOUSEKEEPING, ServiceProcesses
-from .worker import DONE, REPLACE_ME, SET_TTL, Worker, WorkerOptions
+from .worker import DONE, INTERRUPTED, SET_TTL, STOPPED, WORN, Worker, WorkerOptions
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -211,14 +212,17 @@ class Supervisor:
         code = os.waitstatus_to_exitcode(status)
         close_lifeline(child)
         in_a_job = child.slot.run is not None
-        clean = code in (DONE, REPLACE_ME) and not in_a_job  # a job may call os._exit(0)
+        by_itself = code in (DONE, STOPPED, WORN, INTERRUPTED)
+        clean = by_itself and not in_a_job  # a job may call os._exit(0)
+        if not clean or code == INTERRUPTED:
+            child.kill_group()  # what the run had started would work beside the next attempt
 
         self._rescues.add(child, clean=clean, how=_how(code))
         self._spare_slots.append(child.slot)
         level = logging.INFO if clean else logging.WARNING
         logger.log(level, "worker %s ended, pid %d (%s)", child.name, child.pid, _how(code))
 
-        if clean and code == DONE:  # burst, max jobs or a stop: it is not replaced
+        if clean and (code == DONE or child.told_to_stop):  # else it is replaced
             self._spare_slots.pop()
 
         # A worker that cannot start at all must not cause a fork storm.
@@ -350,6 +354,7 @@ class Supervisor:
         elif command.verb == "kill-horse" and child.slot.run:
             child.kill("crashed")
         elif command.verb == "shutdown":
+            child.told_to_stop = True
             child.send(signal.SIGTERM)
 
     # --- signals and the end ----------------------------------------------------------------------
@@ -360,8 +365,7 @@ class Supervisor:
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, self._on_stop)
-        signal.signal(signal.SIGINT, self._on_stop)
+        on_stop(self._on_stop)
         return reader
 
     def _on_stop(self, _number: int, _frame: FrameType | None) -> None:

@@ -21,6 +21,7 @@ from ..processes.child import memory_of
 from ..processes.forks import shed_handlers_in_forks
 from ..processes.growing_pause import GrowingPause
 from ..processes.slot import Order, Slot
+from ..processes.stop_signals import on_stop
 from ..states import EventName, FailureReason
 from . import execution
 from .progress import Reporter
@@ -31,7 +32,12 @@ from .transactions import TransactionWatch
 logger = logging.getLogger("wellos_jobs")
 
 DONE = 0
-REPLACE_ME = 75
+"""Exit status of a process that has reached the end that its options set."""
+STOPPED = 74
+"""Exit status after a stop signal. Unless the supervisor has sent it, the process is replaced."""
+WORN = 75
+"""Exit status of a process to be replaced: it has run its number of jobs, or has grown."""
+INTERRUPTED = 76
 """Exit status of a process to be replaced: after an interrupted run its state is not safe."""
 
 SET_TTL = 3600
@@ -103,8 +109,16 @@ class Worker:
                 answer = _NOTHING
 
         self._ring()
-        replace = self.interrupted or (self.worn and not self._is_done())
-        return REPLACE_ME if replace else DONE
+        return self._status()
+
+    def _status(self) -> int:
+        if self.interrupted:
+            return INTERRUPTED
+        if self._has_done_all():
+            return DONE
+        if self.stopping:
+            return STOPPED
+        return WORN if self.worn else DONE
 
     # --- one job ----------------------------------------------------------------------------------
 
@@ -122,13 +136,20 @@ class Worker:
         self.worn = self._is_worn()
         self._idle_since = time.monotonic()
 
+        self.interrupted = self._was_interrupted(outcome)
         if outcome is None:
             if self.foreign.ending is not None:
                 self._announce(claim, self.foreign.ending)
             return _NOTHING if self._stops_here() else self._claim()
 
-        self.interrupted = outcome.reason is FailureReason.TIMEOUT or outcome.kind == "canceled"
         return self._settle(claim, outcome)
+
+    def _was_interrupted(self, outcome: Outcome | None) -> bool:
+        """Return whether a run was ended from outside its code."""
+        if outcome is None:
+            return self.foreign.timed_out
+        timed_out = outcome.reason is FailureReason.TIMEOUT
+        return timed_out or outcome.kind in ("canceled", "handed_back")
 
     def _run(self, claim: Claim) -> Outcome | None:
         """Run the job; None if RQ's code has run it and stored how it ended."""
@@ -179,11 +200,11 @@ class Worker:
     # --- between jobs -----------------------------------------------------------------------------
 
     def _stops_here(self) -> bool:
-        return self.interrupted or self.worn or self._is_done()
+        return self.interrupted or self.worn or self.stopping or self._has_done_all()
 
-    def _is_done(self) -> bool:
+    def _has_done_all(self) -> bool:
         limit = self.options.max_jobs
-        return self.stopping or (limit is not None and self.jobs_done >= limit)
+        return limit is not None and self.jobs_done >= limit
 
     def _is_worn(self) -> bool:
         jobs, memory = self.options.recycle_jobs, self.options.recycle_memory
@@ -303,7 +324,7 @@ class Worker:
     # --- signals ----------------------------------------------------------------------------------
 
     def _install_signals(self) -> None:
-        signal.signal(signal.SIGTERM, self._on_stop)
+        on_stop(self._on_stop)
         signal.signal(signal.SIGUSR1, self._on_order)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         shed_handlers_in_forks()

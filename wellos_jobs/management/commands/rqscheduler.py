@@ -34,6 +34,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        console_log.open_standard_streams()
         require_all_jobs()
         try:
             conf.queue(options["queue"])

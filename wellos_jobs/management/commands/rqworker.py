@@ -90,6 +90,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        console_log.open_standard_streams()
         require_all_jobs()
         self._check_options(options)
         source, queues = self._queues(options["queues"])
