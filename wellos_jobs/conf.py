@@ -68,6 +68,8 @@ class Conf:
     """The queue for the admin's bulk operations; None: ``default``, else the first queue."""
     stream_max: int = 1_000_000
     """How many events may wait for the ledger before an alert is sent and enqueue slows down."""
+    databases: tuple[str, ...] | None = None
+    """The aliases of the databases that hold jobs; None: the one the router writes jobs to."""
     fair_queues: frozenset[str] = frozenset()
     """Queues in which the organizations take turns."""
     shortest_interval: float = 1.0
@@ -242,6 +244,19 @@ def _apps(value: Any) -> frozenset[str]:
     return named
 
 
+def _databases(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    listed = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+    if not listed or not (aliases := tuple(value)):
+        raise TypeError("it must be None or a list of aliases of DATABASES")
+    for alias in aliases:
+        if alias not in settings.DATABASES:
+            known = settings.DATABASES.keys()
+            raise ValueError(f"DATABASES has no {alias!r}{suggestion(alias, known, 'aliases')}")
+    return aliases
+
+
 def _known_queue(value: Any) -> str | None:
     if value is not None and value not in queues():
         raise ValueError(_unknown_queue(value))
@@ -319,6 +334,7 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "ADMIN_ORGANIZATIONS": _path,
     "OPERATIONS_QUEUE": _known_queue,
     "STREAM_MAX": _positive(int),
+    "DATABASES": _databases,
     "FAIR_QUEUES": _fair_queues,
     "BACKLOG_ALERTS": _backlog,
     "SHORTEST_INTERVAL": _positive(float),
@@ -398,7 +414,7 @@ def hook(path: str | None) -> Callable[..., Any] | None:
 
 
 def _reset(*, setting: str, **_: Any) -> None:
-    if setting in {"WELLOS_JOBS", "RQ_QUEUES", "STORAGES", "USE_TZ"}:
+    if setting in {"WELLOS_JOBS", "RQ_QUEUES", "STORAGES", "USE_TZ", "DATABASES"}:
         _current.cache_clear()
 
 

@@ -7,23 +7,37 @@ apps are ready.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from django.core.signals import setting_changed
 from django.db import connections, router, transaction
+from django.dispatch import receiver
+from django.utils.translation import gettext as _
+
+from . import conf
+from .errors import BadOption, InvalidOperation
 
 if TYPE_CHECKING:
     from django.db import models
+
+_Model = TypeVar("_Model", bound="models.Model")
 
 
 # --- which databases hold jobs --------------------------------------------------------------------
 
 
 def job_databases() -> list[str]:
-    """Return the aliases of the databases that may hold jobs, by the router. No query."""
-    from .models import JobRecord
+    """Return the aliases of the databases that hold jobs; the default one first. No query.
 
-    return [alias for alias in connections if router.allow_migrate_model(alias, JobRecord)]
+    They are those of the setting ``DATABASES``, else the one that the router writes jobs to. An
+    alias whose rows the router writes elsewhere, such as a replica, is never one of them.
+    """
+    named = conf.current().databases
+    if named is None:
+        return [_first_default()]
+    found = [alias for alias in named if alias in connections and write_alias(alias) == alias]
+    return sorted(found, key=lambda alias: alias != default_database())
 
 
 def default_database() -> str:
@@ -31,6 +45,95 @@ def default_database() -> str:
     from .models import JobRecord
 
     return str(router.db_for_write(JobRecord))
+
+
+@cache
+def _first_default() -> str:
+    """Return what the router said first: one that changes its mind needs ``DATABASES``."""
+    return default_database()
+
+
+@receiver(setting_changed, dispatch_uid="wellos_jobs.database")
+def _forget_default(*, setting: str, **_: Any) -> None:
+    if setting in {"DATABASE_ROUTERS", "DATABASES"}:
+        _first_default.cache_clear()
+
+
+def database_for_new(chosen: str | None = None) -> str:
+    """Return the alias of the database for a new job: the chosen one, else the router's.
+
+    Raises:
+        BadOption: that one is not among the databases that hold jobs.
+    """
+    alias = chosen or default_database()
+    known = job_databases()
+    if alias in known:
+        return alias
+    said = "database is" if chosen else "the router writes jobs to"
+    raise BadOption(
+        f"{said} {alias!r}: that is not one of the databases that hold jobs, which are "
+        f'{", ".join(known)}; name it in WELLOS_JOBS["DATABASES"], in all processes'
+    )
+
+
+def write_alias(alias: str | None, model: type[models.Model] | None = None) -> str:
+    """Return where the router writes the rows (by default jobs) that are read from ``alias``."""
+    from .models import JobRecord
+
+    kind = model or JobRecord
+    if alias is None:
+        return str(router.db_for_write(kind))
+    return str(router.db_for_write(kind, instance=_row_of(kind, alias)))
+
+
+@cache
+def _row_of(model: type[models.Model], alias: str) -> models.Model:
+    """Return a row as one that is read from a database has it, to ask the router about."""
+    row = model()
+    row._state.db = alias
+    return row
+
+
+def database_of(row: models.Model) -> str:
+    """Return the alias of the database that a row is written to, wherever it was read from.
+
+    Raises:
+        InvalidOperation: that database holds no jobs.
+    """
+    return _with_jobs(str(router.db_for_write(type(row), instance=row)))
+
+
+def written(rows: models.QuerySet[_Model]) -> models.QuerySet[_Model]:
+    """Return a query of the database that its rows are written to.
+
+    Raises: as ``database_of``.
+    """
+    return rows.using(_with_jobs(write_alias(rows._db, rows.model)))  # type: ignore[attr-defined]
+
+
+def _with_jobs(alias: str) -> str:
+    known = job_databases()
+    if alias not in known:
+        raise InvalidOperation(
+            _(
+                "This was read from the database %(alias)s, which is not one of those that hold "
+                "jobs: %(known)s"
+            )
+            % {"alias": alias, "known": ", ".join(known)}
+        )
+    return alias
+
+
+def newest(row: _Model) -> _Model:
+    """Return a row as it is in the database that it is written to; itself if read from there.
+
+    Raises:
+        ObjectDoesNotExist: it is not there any more.
+    """
+    using = database_of(row)
+    if row._state.db in (None, using):
+        return row
+    return type(row)._base_manager.using(using).get(pk=row.pk)
 
 
 def migrated_databases() -> list[str]:

@@ -14,7 +14,7 @@ from django.db.models import Count
 
 from . import broker, conf, payload
 from .broker import job_hash, keys, queues
-from .database import has_job_table, job_databases
+from .database import default_database, has_job_table, job_databases
 from .definitions import ids
 from .errors import DatabaseUnavailable, JobNotFound
 from .models import JobRecord
@@ -38,8 +38,8 @@ def find(job_id: object) -> JobRecord | None:
         return None
 
     unavailable: dict[str, Exception] = {}
-    first = JobRecord.objects.db
-    for alias in (first, *(other for other in job_databases() if other != first)):
+    first = default_database()
+    for alias in dict.fromkeys((first, *job_databases())):
         try:
             record = (
                 _find_in(alias, chosen, text) if alias == first or has_job_table(alias) else None

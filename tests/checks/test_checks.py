@@ -17,7 +17,7 @@ from django.test import override_settings
 from django_rq.queues import DjangoScheduler
 
 from wellos_jobs.broker.rq_queue import LaneQueue
-from wellos_jobs.checks import connections, deploy, jobs, links, storage
+from wellos_jobs.checks import connections, databases, deploy, jobs, links, storage
 from wellos_jobs.definitions import registry
 from wellos_jobs.definitions.validation import define
 from wellos_jobs.scheduler import Scheduler
@@ -36,6 +36,7 @@ CHECKS: list[Callable[..., list[checks.CheckMessage]]] = [
     connections.check_connection_options,
     connections.check_shared_database,
     storage.check_sqlite,
+    databases.check_aliases,
 ]
 
 
@@ -414,14 +415,31 @@ def test_sqlite_without_wal(sqlite: dict[str, Any]) -> None:
 
 def test_databases_without_jobs_are_skipped(sqlite: dict[str, Any]) -> None:
     sqlite["OPTIONS"] = {}
-    assert found(storage.check_sqlite, DATABASE_ROUTERS=["tests.checks.test_checks.NoJobs"]) == []
+    assert found(storage.check_sqlite) == ["W003", "W004"]
+    elsewhere = {**settings.WELLOS_JOBS, "DATABASES": ["other"]}
+    assert found(storage.check_sqlite, WELLOS_JOBS=elsewhere) == []
 
 
-class NoJobs:
-    """A router that lets no database hold jobs."""
+class JobsInDefault:
+    """A router that writes jobs to ``default``, whichever database they were read from."""
 
-    def allow_migrate(self, db: str, app_label: str, **_: Any) -> bool | None:
-        return False if app_label == "wellos_jobs" else None
+    def db_for_write(self, model: Any, **_: Any) -> str:
+        return "default"
+
+
+def test_databases_of_the_router_and_the_setting(settings: Any) -> None:
+    def problems(*named: str) -> list[str]:
+        given = {**settings.WELLOS_JOBS, "DATABASES": list(named)}
+        return found(databases.check_aliases, WELLOS_JOBS=given)
+
+    assert problems("default", "other") == problems("default") == []
+    assert problems("other") == ["E014"]
+    settings.DATABASE_ROUTERS = [JobsInDefault()]
+    assert problems("default", "other") == ["E013"]
+    assert problems("default") == []
+    assert found(databases.check_aliases, WELLOS_JOBS={"DATABASES": "default"}) == []
+    assert found(jobs.check_settings, WELLOS_JOBS={"DATABASES": "default"}) == ["E001"]
+    assert found(jobs.check_settings, WELLOS_JOBS={"DATABASES": ["warehouse"]}) == ["E001"]
 
 
 def test_links_in_mails_need_a_base_url() -> None:

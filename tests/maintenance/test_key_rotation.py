@@ -36,7 +36,10 @@ def old_key(settings: Any) -> None:
 
 
 def use(settings: Any, *encryption_keys: str) -> None:
-    settings.WELLOS_JOBS = {"ENCRYPTION_KEYS": list(encryption_keys)}
+    settings.WELLOS_JOBS = {
+        "DATABASES": ["default", "other"],
+        "ENCRYPTION_KEYS": list(encryption_keys),
+    }
 
 
 def token_in_row(handle: Any, using: str = "default") -> str:

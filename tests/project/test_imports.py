@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "payload",
         "states",
     },
-    "database": {"models"},
+    "database": {"conf", "errors", "models"},
     "installation": {"broker", "conf", "database", "models"},
     # the path of a job
     "enqueueing": {
@@ -63,6 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ledger": {
         "broker",
         "conf",
+        "database",
         "definitions",
         "enqueueing",
         "models",
@@ -139,6 +140,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "operations": {
         "broker",
         "conf",
+        "database",
         "definitions",
         "enqueueing",
         "errors",
@@ -192,7 +194,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "version",
         "views",
     },
-    "checks": {"broker", "conf", "definitions", "errors", "ledger", "models", "operations"},
+    "checks": {
+        "broker",
+        "conf",
+        "database",
+        "definitions",
+        "errors",
+        "ledger",
+        "models",
+        "operations",
+    },
     "management": {
         "broker",
         "conf",

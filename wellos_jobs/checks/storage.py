@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.checks import CheckMessage, Warning, register
-from django.db import connections, router
+from django.db import connections
 
-from ..models import JobRecord
+from .databases import known_databases
 
 _WAL = re.compile(r"journal_mode\s*=\s*['\"]?wal", re.IGNORECASE)
 
@@ -18,14 +18,10 @@ _WAL = re.compile(r"journal_mode\s*=\s*['\"]?wal", re.IGNORECASE)
 def check_sqlite(**_: Any) -> list[CheckMessage]:
     return [
         message
-        for alias in connections
-        if _is_sqlite_with_jobs(alias)
+        for alias in known_databases()
+        if connections[alias].vendor == "sqlite"
         for message in _messages(alias)
     ]
-
-
-def _is_sqlite_with_jobs(alias: str) -> bool:
-    return connections[alias].vendor == "sqlite" and router.allow_migrate_model(alias, JobRecord)
 
 
 def _messages(alias: str) -> Iterator[CheckMessage]:

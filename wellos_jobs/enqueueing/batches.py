@@ -16,10 +16,11 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from django.db import router, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from .. import broker
+from ..database import database_for_new, write_alias
 from ..definitions import ids
 from ..errors import InvalidOperation, JobNotFound
 from ..states import FINAL_STATES, BatchState, JobState
@@ -66,7 +67,7 @@ class Batch:
         """
         from ..models import Batch as Row
 
-        using = database or router.db_for_read(Row)
+        using = write_alias(database, Row)
         known = ids.parse_id(batch_id)
         row = Row.objects.using(using).filter(pk=known).first() if known else None
         if row is None:
@@ -78,9 +79,8 @@ class Batch:
     @property
     def database(self) -> str:
         """The alias of the database the batch lives in."""
-        from ..models import Batch as Row
 
-        return self._database or str(router.db_for_write(Row))
+        return database_for_new(self._database)
 
     def __enter__(self) -> Batch:
         from ..models import Batch as Row

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import broker, payload
+from ..database import database_of
 from ..states import EventName, JobState, Priority
 from .push import announce
 
@@ -33,7 +34,7 @@ def cancel(record: JobRecord, detail: dict[str, Any] | None = None) -> Canceled:
         record.rq_id or str(record.pk),
         record.queue,
         "" if record.is_foreign else record.name,
-        record._state.db or "default",
+        database_of(record),
         str(record.replays),
         payload.to_json(detail) if detail else "",
     )

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections, router
 from django.utils import timezone
 
 from .. import conf, payload
+from ..database import database_for_new
 from ..definitions import ids, registry
 from ..definitions.durations import in_seconds
 from ..definitions.validation import check_name
@@ -94,10 +94,8 @@ class JobOptions:
             choices = ", ".join(f"Priority.{priority.name}" for priority in Priority)
             raise BadOption(f"priority is {self.priority!r}: use one of {choices}")
 
-        if self.database is not None and self.database not in connections:
-            raise BadOption(
-                f"database is {self.database!r}: use one of DATABASES: {', '.join(connections)}"
-            )
+        if self.database is not None:
+            database_for_new(self.database)
 
 
 def _check_time(delay: float | timedelta | None, run_at: datetime | None) -> None:
@@ -223,7 +221,7 @@ def build_bound(
         created_at=now,
         run_at=run_at,
     )
-    record._state.db = options.database or router.db_for_write(JobRecord)
+    record._state.db = database_for_new(options.database)
     record.batch_id = getattr(options.batch, "id", options.batch)
     record.needs = [needed_id(job) for job in options.depends_on]
 

@@ -16,8 +16,9 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from django.db import router, transaction
+from django.db import transaction
 
+from ..database import database_for_new
 from ..definitions import ids
 from ..errors import BadOption
 from ..states import FINAL_STATES, JobState, OnFailure
@@ -68,11 +69,9 @@ class Flow:
 
         The options are those of ``using``, and apply to each job.
         """
-        from ..models import JobRecord
-
         job_options = JobOptions.of("Flow.enqueue", options)
         records = self.records(job_options)
-        database = job_options.database or router.db_for_write(JobRecord)
+        database = database_for_new(job_options.database)
         with transaction.atomic(using=database):
             handles = insert(records)
         return FlowHandle(records[0].flow_id, handles, str(database))

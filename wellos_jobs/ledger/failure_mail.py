@@ -19,6 +19,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 
 from .. import conf
+from ..database import default_database
 from ..definitions import ids
 from ..enqueueing.context import current_job
 from ..enqueueing.decorator import job
@@ -192,7 +193,7 @@ def notify_admins_of_many(fingerprint: str) -> int:
 
 def _own_database() -> str:
     running = current_job(default=None)
-    return running.database if running else "default"
+    return running.database if running else default_database()
 
 
 def _send(subject: str, text: str) -> None:

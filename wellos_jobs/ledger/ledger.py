@@ -7,16 +7,18 @@ events at the same time, one rolls back. The stream is trimmed only after the co
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, router, transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import QuerySet
 
 from .. import broker, signals
 from ..broker import events
-from ..broker.events import Event
-from ..models import JobRecord, LedgerCursor
+from ..broker.events import NO_DATABASE, Event
+from ..database import default_database, job_databases
+from ..models import LedgerCursor
 from .projection import FINAL_EVENTS, Projection
 
 logger = logging.getLogger("wellos_jobs")
@@ -31,6 +33,9 @@ FORGET_AFTER = 60
 
 FORGET_ROWLESS_AFTER = 86_400
 """The same for a job without a row: its tombstone must outlive the transaction that commits it."""
+
+MARK_TRIES = 5
+"""How often ``is_also`` repeats what another leader has overwritten in between."""
 
 _REFUSED_VALUES = frozenset({1264, 1292, 1300, 1366, 1406, 3988})
 """MySQL's codes for values that a column cannot store; mysqlclient calls some "operational"."""
@@ -60,17 +65,14 @@ class Ledger:
         """Whether the data of the server run are still to be compared with the rows."""
         self.at_end = False
         """Whether the last batch reached the stream's end."""
-        self.takes_rq_jobs = database == router.db_for_write(JobRecord)
+        self.takes_rq_jobs = database == default_database()
         """Whether jobs enqueued by plain RQ code get their rows here."""
         self._batch_size = BATCH
+        self._strangers: set[str] = set()
 
     def is_new(self, epoch: str) -> bool:
         """Return whether this database has not seen this epoch of Redis yet."""
-        return (
-            not LedgerCursor.objects.using(self.database)
-            .filter(source=self.source, epoch=epoch)
-            .exists()
-        )
+        return not self._cursors().filter(epoch=epoch).exists()
 
     def open(self, epoch: str, server_run: str = "") -> None:
         """Read the cursor; start at the stream's beginning if the epoch or the server run is new.
@@ -79,7 +81,8 @@ class Ledger:
         the cursor, and would be passed over.
         """
         self.epoch = epoch
-        cursor, _ = LedgerCursor.objects.using(self.database).get_or_create(source=self.source)
+        rows = LedgerCursor.objects.using(self.database)
+        cursor, _ = rows.get_or_create(source=self.source, database=self.database)
         self.is_new_run = cursor.epoch != epoch or cursor.server_run != server_run
         if cursor.epoch != epoch:
             cursor = self._restart(cursor, epoch=epoch, beat=0.0)
@@ -90,24 +93,22 @@ class Ledger:
 
     def accept(self, server_run: str) -> None:
         """Note that the data of this server run were compared with the rows."""
-        rows = LedgerCursor.objects.using(self.database).filter(source=self.source)
-        rows.filter(epoch=self.epoch).update(server_run=server_run)
+        self._cursors().filter(epoch=self.epoch).update(server_run=server_run)
         self.is_new_run = False
 
     def doubt(self) -> None:
         """Treat the server run as a new one at the next ``open``: it has older data."""
-        rows = LedgerCursor.objects.using(self.database).filter(source=self.source)
-        rows.update(server_run=DOUBTED)
+        self._cursors().update(server_run=DOUBTED)
 
     def _restart(self, cursor: LedgerCursor, **changes: Any) -> LedgerCursor:
         known = max(cursor.position, cursor.known_upto, key=events.order)
         seen = self._cursor(cursor.position).filter(epoch=cursor.epoch)
         seen.update(position=events.START, known_upto=known, **changes)
-        return LedgerCursor.objects.using(self.database).get(source=self.source)
+        return self._cursors().get()
 
     def beat(self, now: float) -> float:
         """Store the leader's heartbeat; return the previous one."""
-        rows = LedgerCursor.objects.using(self.database).filter(source=self.source)
+        rows = self._cursors()
         before = rows.values_list("beat", flat=True).first() or 0.0
         rows.update(beat=now)  # even if it is earlier: the clock of Redis may have been set back
         return float(before)
@@ -128,6 +129,8 @@ class Ledger:
             raise NewEpoch(epoch)
 
         own = [event for event in batch if self._is_own(event)]
+        if self.takes_rq_jobs and len(own) < len(batch):
+            self._report_strangers({event.database for event in batch})
         try:
             if own:
                 self._apply_or_split(own, batch[-1].position)
@@ -154,6 +157,18 @@ class Ledger:
                 if _is_unrelated(error):
                     raise
                 self._apply_somehow(event, self.saved_position)
+
+    def _report_strangers(self, aliases: set[str]) -> None:
+        """Log, once, the databases whose events are not applied."""
+        known = {"", NO_DATABASE, self.database, *job_databases()}
+        for alias in aliases - known - self._strangers:
+            logger.error(
+                "jobs were enqueued in the database %r, which is not one of those that hold jobs "
+                'here (%s): their rows are not kept up; name it in WELLOS_JOBS["DATABASES"]',
+                alias,
+                ", ".join(job_databases()),
+            )
+            self._strangers.add(alias)
 
     def _is_own(self, event: Event) -> bool:
         return event.database == self.database or (not event.database and self.takes_rq_jobs)
@@ -220,10 +235,28 @@ class Ledger:
             for letter in projection.letters:
                 signals.send(signals.dead_letter_created, dead_letter=letter)
 
+    def is_also(self, alias: str) -> bool:
+        """Return whether another alias leads to this database.
+
+        What is written here is read there: so a copy or a replica that is behind is another one.
+        """
+        mark = uuid.uuid4().hex
+        there = self._cursors().using(alias).values_list("mark", flat=True)
+        here = self._cursors().values_list("mark", flat=True)
+        for _ in range(MARK_TRIES):
+            self._cursors().update(mark=mark)
+            if there.first() == mark:
+                return True
+            if here.first() == mark:
+                return False
+        raise OperationalError(f"the mark of {self.source} was overwritten {MARK_TRIES} times")
+
+    def _cursors(self) -> QuerySet[LedgerCursor]:
+        rows = LedgerCursor.objects.using(self.database)
+        return rows.filter(source=self.source, database=self.database)
+
     def _cursor(self, position: str) -> QuerySet[LedgerCursor]:
-        return LedgerCursor.objects.using(self.database).filter(
-            source=self.source, position=position
-        )
+        return self._cursors().filter(position=position)
 
 
 def _is_unrelated(error: Exception) -> bool:

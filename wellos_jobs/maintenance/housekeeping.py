@@ -47,6 +47,8 @@ class Housekeeping:
             DatabaseMaintenance(source, database, self.queues, self.connection)
             for database in job_databases()
         ]
+        for database in self.databases:
+            database.meet(self.databases)
 
         self.epoch = ""
         self.server_run = ""

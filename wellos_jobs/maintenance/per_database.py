@@ -51,6 +51,9 @@ class DatabaseMaintenance:
         self.connection = connection
         self.ledger = Ledger(source, database, connection)
         self.has_table = True
+        self.twin_of: DatabaseMaintenance | None = None
+        """The one that does all but the ledger, when both aliases lead to the same database."""
+        self._others: Sequence[DatabaseMaintenance] = ()
         self.at_end = False
         self._rebuild: Rebuild | None = None
         self.is_open = False
@@ -76,6 +79,10 @@ class DatabaseMaintenance:
         """Whether the rows have corrected what this run of Redis believes of their jobs."""
         return not self.has_table or (self.is_open and not self.ledger.is_new_run)
 
+    def meet(self, others: Sequence[DatabaseMaintenance]) -> None:
+        """Tell it of all the databases of this Redis, in their order."""
+        self._others = [other for other in others if other is not self]
+
     def drain(self, epoch: str, beat: Callable[[], None], server_run: str = "") -> int:
         """Apply events for up to ``DRAIN_SECONDS``; return how many. Calls ``beat`` in between.
 
@@ -91,7 +98,7 @@ class DatabaseMaintenance:
 
         Before that the rows are outdated: a job that seems lost may only be on its way.
         """
-        if self.is_open and self.at_end:
+        if self._does_all and self.at_end and all(twin.at_end for twin in self._twins()):
             self._guarded(self._heal)
 
     def pulse(self, before: float, now: float) -> None:
@@ -104,17 +111,26 @@ class DatabaseMaintenance:
 
         Also expire ended jobs that a killed ledger left in Redis.
         """
-        self._prunes = True
-        if self.is_open:
+        self._prunes = self.twin_of is None
+        if self._does_all:
             self._guarded(self._forget_leftovers)
 
     def rebuild(self) -> None:
         """Start to check for every open row what Redis has of the job."""
+        if self.twin_of is not None:
+            return
         self._rebuild = Rebuild(self.database, self.queues, self.connection, self.ledger.close)
 
     def close(self) -> None:
         """Drop the ledger's position: the next ``drain`` reads the cursor again."""
         self.is_open = self.at_end = False
+        self.twin_of = None
+        for twin in self._twins():
+            twin.twin_of = None
+            twin.rebuild()
+
+    def _twins(self) -> list[DatabaseMaintenance]:
+        return [other for other in self._others if other.twin_of is self]
 
     # --- the work ---------------------------------------------------------------------------------
 
@@ -147,9 +163,22 @@ class DatabaseMaintenance:
             # Before the cursor stores the epoch: otherwise a crash in between would skip it.
             restore_settings.restore(self.database, self.queues, self.connection)
         self.ledger.open(epoch, server_run)
+        self._find_twin()
         self.rebuild()
         self.is_open = True
         return True
+
+    @property
+    def _does_all(self) -> bool:
+        return self.is_open and self.twin_of is None
+
+    def _find_twin(self) -> None:
+        """See whether one of the others keeps this same database already, through another alias."""
+        for other in self._others:
+            if other._does_all and self.ledger.is_also(other.database):
+                self.twin_of, self._rebuild, self._prunes = other, None, False
+                logger.info("%s and %s are one database", other.database, self.database)
+                return
 
     def _drain(self, epoch: str, server_run: str, beat: Callable[[], None]) -> int:
         if not self._open(epoch, server_run):

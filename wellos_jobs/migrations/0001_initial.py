@@ -2,6 +2,7 @@
 
 import django.core.validators
 import django.db.models.deletion
+import django.db.models.manager
 import wellos_jobs.definitions.ids
 import wellos_jobs.models.fields
 from django.conf import settings
@@ -67,16 +68,20 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='LedgerCursor',
             fields=[
-                ('source', models.CharField(max_length=120, primary_key=True, serialize=False)),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('source', models.CharField(max_length=120)),
+                ('database', models.CharField(max_length=120)),
                 ('epoch', models.CharField(blank=True, default='', max_length=40)),
                 ('position', models.CharField(default='0-0', max_length=40)),
                 ('beat', models.FloatField(default=0.0)),
                 ('server_run', models.CharField(blank=True, default='', max_length=60)),
                 ('known_upto', models.CharField(default='0-0', max_length=40)),
+                ('mark', models.CharField(blank=True, default='', max_length=32)),
             ],
             options={
                 'verbose_name': 'ledger cursor',
                 'verbose_name_plural': 'ledger cursors',
+                'constraints': [models.UniqueConstraint(fields=('source', 'database'), name='wellos_cursor_once')],
             },
         ),
         migrations.CreateModel(
@@ -357,8 +362,13 @@ class Migration(migrations.Migration):
                 'verbose_name': 'schedule',
                 'verbose_name_plural': 'schedules',
                 'ordering': ['name'],
+                'base_manager_name': 'every',
                 'permissions': [('run_schedule', 'Can run schedules now')],
             },
+            managers=[
+                ('objects', django.db.models.manager.Manager()),
+                ('every', django.db.models.manager.Manager()),
+            ],
         ),
         migrations.AddField(
             model_name='jobrecord',

@@ -9,9 +9,10 @@ from django.utils.translation import gettext_lazy as _
 
 from ..states import AuditAction
 from .fields import user_key
+from .rows import Row
 
 
-class AuditEntry(models.Model):
+class AuditEntry(Row):
     """One operator action on a job, queue or dead letter, or a job's final failure (no actor)."""
 
     at = models.DateTimeField(_("at"))

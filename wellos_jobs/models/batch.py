@@ -9,9 +9,10 @@ from django.utils.translation import gettext_lazy as _
 
 from ..definitions import ids
 from ..states import BatchState
+from .rows import Row
 
 
-class Batch(models.Model):
+class Batch(Row):
     """A group of jobs.
 
     A batch is open until it is closed, and done once it is closed and all its jobs have ended. Its
@@ -55,7 +56,7 @@ class Batch(models.Model):
         return f"{self.name} {self.id}"
 
 
-class JobDependency(models.Model):
+class JobDependency(Row):
     """``job`` stays blocked until ``needs`` has completed."""
 
     job = models.ForeignKey(

@@ -8,9 +8,10 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from .fields import user_key
+from .rows import Row
 
 
-class BulkOperation(models.Model):
+class BulkOperation(Row):
     """The action, the rows it applies to, its progress and its outcome.
 
     ``last`` is the key of the last processed row: a repeated run continues after it. ``bound`` is

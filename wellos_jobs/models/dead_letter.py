@@ -13,9 +13,10 @@ from ..states import AuditAction, DeadLetterStatus, FailureReason
 from .audit import AuditEntry
 from .fields import user_key
 from .job import JobRecord
+from .rows import Row
 
 
-class DeadLetter(models.Model):
+class DeadLetter(Row):
     """One final failure of one job. A job that is replayed and fails again gets another.
 
     ``name``, ``queue`` and ``organization_id`` are copies of the job's values when it failed, so

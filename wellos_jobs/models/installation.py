@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
-
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .rows import Row
 
-class Installation(models.Model):
+
+class Installation(Row):
     """The one row of a database that names its installation. A copied database copies it too.
 
     ``homes`` are the places at which this installation has been run (see
@@ -21,8 +21,6 @@ class Installation(models.Model):
     identity = models.CharField(_("identity"), max_length=32)
     homes = models.JSONField(_("homes"), default=list)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
-
-    objects: ClassVar[models.Manager[Self]] = models.Manager()
 
     class Meta:
         verbose_name = _("installation")

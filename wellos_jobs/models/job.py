@@ -14,6 +14,7 @@ from ..definitions import ids
 from ..definitions.unique import Unique
 from ..states import AttemptOutcome, JobState, OnFailure, Priority
 from .fields import ExactCharField, user_key
+from .rows import Row
 
 PRIORITIES = [
     (int(Priority.CRITICAL), pgettext_lazy("priority", "critical")),
@@ -24,7 +25,7 @@ PRIORITIES = [
 ]
 
 
-class JobRecord(models.Model):
+class JobRecord(Row):
     """One job: the request, written by enqueue; progress and outcome, written by the ledger.
 
     After the INSERT only the ledger writes the run's columns. The one exception is a replay, which
@@ -156,7 +157,7 @@ FRESH: Mapping[str, Any] = {
 """The columns of a run, which the ledger writes: their values before the first attempt."""
 
 
-class JobAttempt(models.Model):
+class JobAttempt(Row):
     """An attempt that did not complete: outcome, worker, times and error."""
 
     job = models.ForeignKey(

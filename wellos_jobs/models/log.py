@@ -7,8 +7,10 @@ from typing import ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .rows import Row
 
-class JobLog(models.Model):
+
+class JobLog(Row):
     """What one run logged, with secrets masked; only the last lines if there were too many.
 
     Snoozed runs have a log too, so an attempt may have several.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .rows import Row
 
-class NoticeWindow(models.Model):
+
+class NoticeWindow(Row):
     """Failure mail for one fingerprint. Locked only while updated, never while mail is sent."""
 
     fingerprint = models.CharField(_("fingerprint"), max_length=16, primary_key=True)
@@ -22,8 +24,6 @@ class NoticeWindow(models.Model):
     """Dead letters in the digest being sent; it is resent if delivery was not confirmed."""
     digest = models.UUIDField(_("digest"), null=True)
     """The job that will send the next digest."""
-
-    objects: ClassVar[models.Manager[Self]] = models.Manager()
 
     class Meta:
         verbose_name = _("notice window")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .rows import Row
 
-class Replacement(models.Model):
+
+class Replacement(Row):
     """A superseded job. No foreign key: its check would lock the job's row and block the ledger."""
 
     job = models.UUIDField(_("job"), primary_key=True)
     created_at = models.DateTimeField(_("created"))
-
-    objects: ClassVar[models.Manager[Self]] = models.Manager()
 
     class Meta:
         verbose_name = _("replacement")

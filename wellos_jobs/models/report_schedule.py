@@ -9,14 +9,15 @@ from django.db.models.signals import post_delete
 from django.utils.translation import gettext_lazy as _
 
 from .report_data import REPORT_FORMATS, REPORT_PREFIX
+from .rows import RowManager
 from .schedule import Schedule, ScheduleQuerySet, remember_removal
 
 
-class OrganizationReportManager(models.Manager["OrganizationReportSchedule"]):
+class OrganizationReportManager(RowManager["OrganizationReportSchedule"]):
     """Only schedules of organization reports."""
 
     def get_queryset(self) -> models.QuerySet[OrganizationReportSchedule]:
-        rows: Any = ScheduleQuerySet(self.model, using=self._db)
+        rows: Any = ScheduleQuerySet(self.model, using=self._db, hints=self._hints)  # type: ignore[attr-defined]
         return rows.filter(removed_at=None, name__startswith=REPORT_PREFIX)  # type: ignore[no-any-return]
 
 

@@ -21,6 +21,7 @@ from ..errors import CronError, EncryptionError, PayloadError, UnknownJob, Unkno
 from ..organizations import organization_time_zone
 from ..states import CatchUp, Overlap
 from .report_data import REPORT_PREFIX, report_errors
+from .rows import Row, RowManager, RowQuerySet
 
 TIMING = frozenset({"cron", "time_zone", "organization_id", "starts_at", "ends_at", "enabled"})
 """The columns that decide when a schedule runs next."""
@@ -35,7 +36,7 @@ CLOCK = NEXT_RUN | {"last_run_at", "last_job", "missed", "missed_at"}
 """The columns that the clock writes."""
 
 
-class ScheduleQuerySet(models.QuerySet["Schedule"]):
+class ScheduleQuerySet(RowQuerySet["Schedule"]):
     """Does for bulk writes what ``Schedule.save`` does for one row: validate, set the next run."""
 
     def bulk_create(self, objs: Iterable[Schedule], *args: Any, **options: Any) -> list[Schedule]:
@@ -65,14 +66,15 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
         return changed
 
 
-class ScheduleManager(models.Manager["Schedule"]):
+class ScheduleManager(RowManager["Schedule"]):
     """Schedules that are not removed. A removed row stays while code still declares it."""
 
     def get_queryset(self) -> ScheduleQuerySet:
-        return ScheduleQuerySet(self.model, using=self._db).filter(removed_at=None)
+        rows = ScheduleQuerySet(self.model, using=self._db, hints=self._hints)  # type: ignore[attr-defined]
+        return rows.filter(removed_at=None)
 
 
-class Schedule(models.Model):
+class Schedule(Row):
     """When a job runs. Change or delete the row in any transaction: the clock follows the commit.
 
     ``time_zone`` is an IANA name; empty means the organization's (``ORGANIZATION_RESOLVER``), else
@@ -133,8 +135,10 @@ class Schedule(models.Model):
     removed_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects: ClassVar[ScheduleManager] = ScheduleManager()
+    every: ClassVar[RowManager[Self]] = RowManager()
 
     class Meta:
+        base_manager_name = "every"
         verbose_name = _("schedule")
         verbose_name_plural = _("schedules")
         ordering: ClassVar[list[str]] = ["name"]
@@ -227,7 +231,7 @@ class Schedule(models.Model):
     def _stored(self, database: str) -> Schedule | None:
         """Return the row that a save updates, locked; None when it inserts one."""
         rows = Schedule._base_manager.using(database).select_for_update()
-        if self.pk is not None and not self._state.adding and self._state.db == database:
+        if self.pk is not None and not self._state.adding and self._is_row_of(database):
             stored = rows.filter(pk=self.pk, removed_at=None).first()
             if stored is None:
                 raise self.DoesNotExist(f"Schedule {self.name!r} was removed since it was loaded")
@@ -240,6 +244,10 @@ class Schedule(models.Model):
         if removed is not None:
             self.pk = removed.pk
         return removed
+
+    def _is_row_of(self, database: str) -> bool:
+        """Return whether the row was read from a database, or from a replica of it."""
+        return database in (self._state.db, router.db_for_write(type(self), instance=self))
 
     def _changed_columns(self, stored: Schedule, wanted: set[str] | None) -> set[str]:
         """Return the columns to write over a stored row; set the next run if the timing changed."""

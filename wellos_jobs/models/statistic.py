@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from .fields import ExactCharField
+from .rows import Row
 
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 """Upper bounds in seconds of the histogram's buckets; one more bucket holds what is longer."""
 
 
-class StatisticRow(models.Model):
+class StatisticRow(Row):
     """What happened to the jobs of one name in one queue, in a span of time set by the subclass.
 
     ``wait_histogram`` and ``run_histogram`` count jobs by ``BUCKETS``.
@@ -37,8 +38,6 @@ class StatisticRow(models.Model):
     run_seconds = models.FloatField(default=0.0)
     wait_histogram = models.JSONField(default=list)
     run_histogram = models.JSONField(default=list)
-
-    objects: ClassVar[models.Manager[Self]] = models.Manager()
 
     class Meta:
         abstract = True

@@ -7,8 +7,10 @@ from typing import ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .rows import Row
 
-class UniqueClaim(models.Model):
+
+class UniqueClaim(Row):
     """The holder of one key. A conditional UPDATE takes it over once it has expired or ended."""
 
     key = models.CharField(_("key"), max_length=64, primary_key=True)

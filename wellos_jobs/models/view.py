@@ -8,9 +8,10 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from .. import conf
+from .rows import Row
 
 
-class SavedView(models.Model):
+class SavedView(Row):
     """A named filter of one admin list, private or shared with everyone who may view the list."""
 
     owner = models.ForeignKey(

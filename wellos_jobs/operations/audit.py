@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from django.db import models, router
+from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import broker
+from ..database import database_for_new, database_of, newest, written
 from ..enqueueing.chunks import in_chunks
 from ..enqueueing.handle import JobHandle
-from ..errors import InvalidOperation, RedisUnavailable
+from ..errors import InvalidOperation, JobNotFound, RedisUnavailable
 from ..models import AuditEntry, JobRecord
 from ..payload.values import storable
 from .texts import cleaned
@@ -90,17 +91,25 @@ class BulkResult:
 
 
 def record_of(job: JobRecord | JobHandle) -> JobRecord:
-    """Return the row of a job that is given as a row or as a handle.
+    """Return the row of a job, given as a row or as a handle, from where jobs are written.
 
     Raises:
-        JobNotFound: the handle's job is not (or no longer) in the database.
+        JobNotFound: the job is not (or no longer) in the database.
+        InvalidOperation: the row was read from a database that holds no jobs.
     """
-    return job.record() if isinstance(job, JobHandle) else job
+    if isinstance(job, JobHandle):
+        return job.record()
+    try:
+        return newest(job)
+    except JobRecord.DoesNotExist:
+        raise JobNotFound(
+            f"There is no job {job.pk} in the database {database_of(job)!r}"
+        ) from None
 
 
 def audit_database() -> str:
     """Return the alias of the database of audit entries for targets without a row."""
-    return str(router.db_for_write(AuditEntry))
+    return database_for_new()
 
 
 def with_redis(step: Callable[[], Answer]) -> Answer:
@@ -146,17 +155,12 @@ def try_each(result: BulkResult, rows: Iterable[Any], step: Callable[[Any], Any]
             result.done += 1
 
 
-def database_of(row: models.Model) -> str:
-    """Return the alias of the database of a row."""
-    return row._state.db or router.db_for_write(type(row))
-
-
 def chunks(rows: Iterable[Any]) -> Iterator[tuple[str, list[Any]]]:
     """Yield (database, at most CHUNK primary keys), oldest first."""
     by_database: dict[str, list[Any]] = {}
     if isinstance(rows, models.QuerySet):
-        using = rows._db or router.db_for_write(rows.model)  # type: ignore[attr-defined]
-        by_database[using] = list(rows.using(using).order_by("pk").values_list("pk", flat=True))
+        here = written(rows)
+        by_database[here.db] = list(here.order_by("pk").values_list("pk", flat=True))
     else:
         for row in rows:
             by_database.setdefault(database_of(row), []).append(row.pk)

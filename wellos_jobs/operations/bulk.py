@@ -21,6 +21,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from .. import conf
+from ..database import database_of, written
 from ..definitions.retry import Discard, Snooze
 from ..enqueueing.context import current_job, report_progress
 from ..enqueueing.decorator import job
@@ -80,6 +81,7 @@ def begin(
             counts them.
         choice: further arguments of the operation by name, as JSON.
     """
+    rows = written(rows)
     using = rows.db
     options: dict[str, Any] = {}
     if rate is not None:
@@ -117,7 +119,7 @@ def stop_bulk_operation(
     Raises:
         InvalidOperation: it has ended already.
     """
-    using = str(operation._state.db)
+    using = database_of(operation)
     actor = Actor(by, reason, address)
     rows = BulkOperation.objects.using(using).filter(
         pk=operation.pk, finished_at=None, stopped_by=""
@@ -147,7 +149,7 @@ def handle_of(operation: BulkOperation) -> JobHandle | None:
     """Return the handle of the operation's job; None if its row was pruned."""
     if operation.job is None:
         return None
-    return JobHandle(operation.job.pk, operation.job.queue, str(operation._state.db))
+    return JobHandle(operation.job.pk, operation.job.queue, database_of(operation))
 
 
 @job(JOB_NAME, max_attempts=20, timeout=86_400)

@@ -13,10 +13,11 @@ from django.contrib.auth import get_user_model
 from django.db import models, transaction
 from django.utils.translation import gettext as _
 
+from ..database import database_of, written
 from ..errors import InvalidOperation
 from ..models import AuditEntry, DeadLetter, JobRecord
 from ..states import AuditAction, DeadLetterStatus
-from .audit import Actor, BulkResult, chunks, database_of
+from .audit import Actor, BulkResult, chunks
 from .replay import close, revive, why_not_retried
 from .texts import cleaned
 
@@ -68,7 +69,7 @@ def send_canary(
     Raises:
         InvalidOperation: none is open, or plain RQ code enqueued the job.
     """
-    still_open = dead_letters.filter(status=DeadLetterStatus.OPEN)
+    still_open = written(dead_letters).filter(status=DeadLetterStatus.OPEN)
     newest = still_open.order_by("-created_at", "-pk").first()
     if newest is None:
         raise InvalidOperation(_("None of these dead letters is open"))

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from .. import payload
+from ..database import database_of, newest
 from ..definitions import registry
 from ..definitions.definition import JobDefinition
 from ..enqueueing.enqueue import JobOptions, build
@@ -23,7 +24,7 @@ from ..errors import InvalidOperation, PayloadError
 from ..models import DeadLetter, JobRecord
 from ..payload.redaction import MASK
 from ..states import AuditAction, DeadLetterStatus, JobState
-from .audit import Actor, database_of
+from .audit import Actor
 from .replay import revive
 
 
@@ -135,6 +136,7 @@ def enqueue_copy(
         InvalidOperation: plain RQ code enqueued the job, or its name is not declared here.
         TypeError, PayloadError, EncryptionError, BadOption, UnknownQueue: as ``enqueue``.
     """
+    job = newest(job)
     edited = editable(job.data) if data is None else data
     definition = definition_of(job)
     arguments = new_arguments(definition, job.data, edited)

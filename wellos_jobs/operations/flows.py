@@ -6,9 +6,10 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.db import models, router, transaction
+from django.db import models, transaction
 from django.utils.translation import gettext as _
 
+from ..database import database_of, write_alias
 from ..definitions import ids
 from ..enqueueing.batches import Batch
 from ..enqueueing.flows import FlowHandle
@@ -128,7 +129,7 @@ def retry_batches(
 
 def _each(step: Callable[..., Any], batches: Iterable[BatchRow], **actor: Any) -> BulkResult:
     result = BulkResult()
-    try_each(result, batches, lambda batch: step(batch.pk, database=batch._state.db, **actor))
+    try_each(result, batches, lambda batch: step(batch.pk, database=database_of(batch), **actor))
     return result
 
 
@@ -146,9 +147,9 @@ def _retried(
 
 
 def _flow(flow_id: uuid.UUID | str, database: str | None) -> tuple[str, models.QuerySet[JobRecord]]:
-    using = database or router.db_for_write(JobRecord)
+    using = write_alias(database)
     known = ids.parse_id(flow_id)
     rows = JobRecord.objects.using(using).filter(flow_id=known)
     if known is None or not rows.exists():
         raise JobNotFound(f"There is no flow {flow_id} in the database {using!r}")
-    return str(using), rows
+    return using, rows

@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 
 from .. import conf
 from ..broker import queues
+from ..database import database_of
 from ..enqueueing import control
 from ..enqueueing.handle import JobHandle
 from ..errors import InvalidOperation
@@ -27,7 +28,6 @@ from .audit import (
     Actor,
     BulkResult,
     chunks,
-    database_of,
     one_by_one,
     record_of,
     try_each,

@@ -17,11 +17,12 @@ from django.db.models import ProtectedError, RestrictedError
 from django.utils.translation import gettext as _
 
 from .. import payload, schedules
+from ..database import database_of
 from ..enqueueing.handle import JobHandle
 from ..errors import InvalidOperation, WellosJobsError
 from ..models import Schedule
 from ..states import AuditAction
-from .audit import Actor, BulkResult, database_of, try_each
+from .audit import Actor, BulkResult, try_each
 
 RECORDED = (
     "name",
@@ -113,10 +114,11 @@ def delete_schedule(
         InvalidOperation: it was deleted already, or a row of the project holds it.
     """
     detail = {"job": schedule.job_name, "cron": schedule.cron}
+    using = database_of(schedule)
     try:
-        with transaction.atomic(using=database_of(schedule)):
+        with transaction.atomic(using=using):
             _record(Actor(by, reason, address), AuditAction.REMOVED, schedule, **detail)
-            if not schedules.remove_schedule(schedule.name):
+            if not schedules.remove_schedule(schedule.name, using):
                 raise InvalidOperation(
                     _("Schedule %(name)s was already deleted") % {"name": schedule.name}
                 )

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.db import connections, router, transaction
+from django.db import connections, transaction
 from django.utils import timezone
 
 from .. import payload
 from ..cron import Cron, Every
+from ..database import database_for_new, database_of, newest
 from ..definitions import registry
 from ..enqueueing.enqueue import JobOptions, build
 from ..enqueueing.handle import JobHandle
@@ -76,7 +77,7 @@ def schedule_organization_reports(
         "data": {"organization_id": organization, **options},
         **changes,
     }
-    using = router.db_for_write(Schedule)
+    using = database_for_new()
     name = f"{REPORT_PREFIX}{organization}"
 
     with transaction.atomic(using=using):
@@ -103,7 +104,7 @@ def update_schedule(name: str, cron: str | Every | Cron | None = None, **changes
         ValidationError: the change is invalid; nothing is changed.
         BadOption: unknown option.
     """
-    using = router.db_for_write(Schedule)
+    using = database_for_new()
     with transaction.atomic(using=using):
         row = _find(name, using, lock=True)
         _apply(row, cron, changes)
@@ -111,13 +112,13 @@ def update_schedule(name: str, cron: str | Every | Cron | None = None, **changes
     return row
 
 
-def remove_schedule(name: str) -> bool:
+def remove_schedule(name: str, database: str | None = None) -> bool:
     """Remove a schedule; return whether there was one.
 
     A schedule that code declares stays removed after every sync: to restore it, create a schedule
     with its name.
     """
-    using = router.db_for_write(Schedule)
+    using = database_for_new(database)
     with transaction.atomic(using=using):
         try:
             row = _find(name, using, lock=True)
@@ -139,9 +140,11 @@ def run_now(schedule: Schedule | str, *, requested_by: Any = None) -> JobHandle:
         UnknownSchedule: there is no schedule with this name.
         UnknownJob: its job is not declared.
     """
-    row = _find(schedule, router.db_for_write(Schedule)) if isinstance(schedule, str) else schedule
+    row = _find(schedule, database_for_new()) if isinstance(schedule, str) else newest(schedule)
     options = JobOptions(
-        organization=row.organization_id or None, requested_by=requested_by, database=row._state.db
+        organization=row.organization_id or None,
+        requested_by=requested_by,
+        database=database_of(row),
     )
 
     job = build(

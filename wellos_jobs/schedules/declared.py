@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, router, transaction
+from django.db import IntegrityError, transaction
 
 from .. import conf, payload
 from ..cron import Cron, Every
+from ..database import database_for_new
 from ..definitions import registry
 from ..errors import BadOption, WellosJobsError
 from ..models import Schedule
@@ -77,7 +78,7 @@ def synchronize(database: str | None = None) -> SyncResult:
     Removed schedules stay removed. A schedule no longer declared is disabled, and enabled
     again when it returns. The row of an invalid declaration is not changed.
     """
-    using = database or router.db_for_write(Schedule)
+    using = database_for_new(database)
     done = SyncResult()
     declared = {declaration.name: declaration for declaration in declarations(done.failed)}
 
