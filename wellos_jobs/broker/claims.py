@@ -235,6 +235,9 @@ class Rescued:
     ending: str
 
 
+REAP_WITHIN = 2.0
+"""Seconds within which Redis must carry out a rescue by leases: by then they are renewed."""
+
 RescueReason = Literal["crashed", "timeout", "canceled", "handed_back"]
 
 
@@ -243,10 +246,13 @@ def rescue(
 ) -> list[Rescued]:
     """End the claim of a dead worker, only on ``job_id`` if given.
 
-    Without a worker: end up to 100 claims whose lease has run out.
+    Without a worker: end up to 100 claims whose lease has run out, unless Redis stalls meanwhile.
     """
     jobs = [job_id] if job_id else []
-    reply = broker.run(connection, "rescue", broker.rq_time(), why, worker, message, *jobs)
+    deadline = "" if worker else f"{broker.redis_time(connection) + REAP_WITHIN:.6f}"
+    reply = broker.run(
+        connection, "rescue", broker.rq_time(), why, worker, message, deadline, *jobs
+    )
 
     parts = [broker.text(part) for part in reply]
     rescued = []

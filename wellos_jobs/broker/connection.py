@@ -2,7 +2,9 @@
 
 There are several roles of connections, with different timeouts:
 
-- ``call``: web requests and shells. Fails within seconds when Redis is unavailable.
+- ``call``: pages and shells. Fails within seconds when Redis is unavailable.
+- ``enqueue``: what web requests tell Redis after their commit, where the maintenance can do it as
+  well. Fails within a second, see ``briefly``.
 - ``work``: supervisors. They repeat failed calls; every script may be resent.
 - ``claim``, ``ledger``: the same for workers and for the maintenance, which are careful about which
   server run they are connected to (see ``server_runs``).
@@ -35,7 +37,7 @@ from redis.retry import Retry
 from .. import conf
 from . import keys, server_runs
 
-Role = Literal["call", "work", "claim", "ledger", "block", "probe"]
+Role = Literal["call", "enqueue", "work", "claim", "ledger", "block", "probe"]
 
 BLOCK_SECONDS = 10.0
 """How long an idle worker blocks before it asks for a job without having been woken."""
@@ -59,19 +61,37 @@ class Refused(redis.ConnectionError):
     """The server refuses commands for now. Loops that wait for Redis wait for this to end too."""
 
 
+class OutOfMemory(Refused):
+    """The memory of the server is full; fewer data may fit."""
+
+
+class Outage(redis.ConnectionError):
+    """The server did not answer a moment ago, so it is not asked."""
+
+
 Error = redis.RedisError
 """The base of all errors of redis-py, for example for a key of the wrong type."""
 
 _TIMEOUTS: Mapping[Role, dict[str, Any]] = {
     "call": {"socket_connect_timeout": 2.0, "socket_timeout": 5.0},
+    "enqueue": {"socket_connect_timeout": 1.0, "socket_timeout": 1.0},
     "work": {"socket_connect_timeout": 2.0, "socket_timeout": 5.0},
     "claim": {"socket_connect_timeout": 2.0, "socket_timeout": 5.0},
     "ledger": {"socket_connect_timeout": 2.0, "socket_timeout": 5.0},
     "block": {"socket_connect_timeout": 2.0, "socket_timeout": BLOCK_SECONDS + 5.0},
     "probe": {"socket_connect_timeout": 1.0, "socket_timeout": 1.0},
 }
-_REPEATED = frozenset({"call", "work", "claim", "ledger"})
+_REPEATED = frozenset({"call", "enqueue", "work", "claim", "ledger"})
 """Roles whose failed calls are repeated once."""
+
+_IMPATIENT = frozenset({"call", "enqueue"})
+"""Roles that do not repeat a call that was not answered in time: a person waits."""
+
+OUTAGE_SECONDS = 5.0
+"""How long ``briefly`` does not ask a server that did not answer."""
+
+_silent_until: dict[str, float] = {}
+"""Until when a server is not asked by ``briefly``, by source, in monotonic seconds."""
 
 
 def client(queue: str, role: Role = "call") -> redis.Redis:
@@ -86,6 +106,26 @@ def client(queue: str, role: Role = "call") -> redis.Redis:
 def source_client(source: str, role: Role = "work") -> redis.Redis:
     """Return the client for a Redis by its source name (see ``sources``)."""
     return _client(source, role, os.getpid())
+
+
+@contextlib.contextmanager
+def briefly(source: str) -> Iterator[redis.Redis]:
+    """Give a client for something that can wait: it costs a second at most.
+
+    A server that accepts connections but does not answer is then left alone for some seconds, so
+    that several calls in one request do not add up.
+
+    Raises:
+        Outage: it did not answer a moment ago.
+    """
+    if time.monotonic() < _silent_until.get(source, 0.0):
+        raise Outage(f"Redis {source} did not answer a moment ago")
+    try:
+        with refusals_as_unavailable():
+            yield _client(source, "enqueue", os.getpid())
+    except redis.TimeoutError:
+        _silent_until[source] = time.monotonic() + OUTAGE_SECONDS
+        raise
 
 
 def source_of(queue: str) -> str:
@@ -134,12 +174,15 @@ def refusals_as_unavailable() -> Iterator[None]:
     """
     try:
         yield
-    except (OutOfMemoryError, ReadOnlyError, MasterDownError) as error:
+    except OutOfMemoryError as error:
+        raise OutOfMemory(str(error)) from error
+    except (ReadOnlyError, MasterDownError) as error:
         # redis-py has removed the first word of these.
         raise Refused(str(error)) from error
     except redis.ResponseError as error:
-        if _REFUSAL.search(str(error)):
-            raise Refused(str(error)) from error
+        if refusal := _REFUSAL.search(str(error)):
+            kind = OutOfMemory if refusal[1] == "OOM" else Refused
+            raise kind(str(error)) from error
         raise
 
 
@@ -235,7 +278,11 @@ _SCRIPTS = _read_scripts()
 @lru_cache(maxsize=64)
 def _client(source: str, role: Role, _pid: int) -> redis.Redis:
     patience = dict(_TIMEOUTS[role])
-    patience["retry"] = Retry(ExponentialBackoff(cap=0.25, base=0.05), int(role in _REPEATED))
+    repeated: tuple[type[Exception], ...] = (redis.ConnectionError,)
+    if role not in _IMPATIENT:
+        repeated += (redis.TimeoutError, TimeoutError)
+    backoff = ExponentialBackoff(cap=0.25, base=0.05)
+    patience["retry"] = Retry(backoff, int(role in _REPEATED), supported_errors=repeated)
     if role == "claim" or role == "ledger":
         check = server_runs.checking(role, source, script_source("trusted"))
         patience["redis_connect_func"] = check
@@ -279,6 +326,7 @@ def _place(config: Mapping[str, Any]) -> tuple[Any, Any, Any, int]:
 def _forget_connections(*, setting: str, **_: Any) -> None:
     if setting in {"RQ_QUEUES", "CACHES"}:
         _client.cache_clear()
+        _silent_until.clear()
         _sources_by_queue.cache_clear()
 
 

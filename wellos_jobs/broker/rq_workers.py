@@ -11,7 +11,7 @@ import redis as redis_py
 from rq.version import VERSION
 
 from . import keys
-from .connection import redis_time, rq_time, text
+from .connection import redis_time, rq_time, run, text
 
 
 def birth(
@@ -23,7 +23,6 @@ def birth(
     supervisor: str = "",
 ) -> None:
     """Register a worker for ``ttl`` seconds. The supervisor with this token renews it."""
-    key = keys.worker(name)
     now = rq_time()
     facts: Any = {
         "birth": now,
@@ -38,20 +37,14 @@ def birth(
         "w:supervisor": supervisor,
     }
 
-    with connection.pipeline() as pipeline:
-        pipeline.hdel(key, "death")
-        pipeline.hset(key, mapping=facts)
-        pipeline.expire(key, ttl)
-        pipeline.sadd(keys.WORKERS, key)
-        for queue in queues:
-            pipeline.sadd(keys.workers_of(queue), key)
-        pipeline.execute()
+    fields = [part for pair in facts.items() for part in pair]
+    run(connection, "birth", name, ttl, len(queues), *queues, *fields)
 
 
 def death(connection: redis_py.Redis, name: str, queues: Sequence[str]) -> None:
     """Remove a worker."""
     key = keys.worker(name)
-    with connection.pipeline() as pipeline:
+    with connection.pipeline(transaction=False) as pipeline:  # a full Redis refuses MULTI
         pipeline.srem(keys.WORKERS, key)
         for queue in queues:
             pipeline.srem(keys.workers_of(queue), key)
@@ -72,7 +65,7 @@ def sweep(connection: redis_py.Redis, queues: Sequence[str]) -> None:
 
     now = redis_time(connection)
     gone = [key for key in connection.smembers(keys.WORKERS) if not connection.exists(key)]
-    with connection.pipeline() as pipeline:
+    with connection.pipeline(transaction=False) as pipeline:
         for key in gone:
             pipeline.srem(keys.WORKERS, key)
             for queue in queues:
@@ -87,9 +80,9 @@ def sweep(connection: redis_py.Redis, queues: Sequence[str]) -> None:
 def _sweep_runs(connection: redis_py.Redis, queue: str) -> None:
     """Remove the runs of jobs that were deleted through RQ and whose worker then died."""
     members: Any = connection.zrange(keys.wip(queue), 0, -1)
-    for run in map(text, members):
-        if not connection.exists(keys.job(run.rpartition(":")[0])):
-            with connection.pipeline() as pipeline:
-                pipeline.zrem(keys.wip(queue), run)
-                pipeline.delete(keys.execution(run))
+    for member in map(text, members):
+        if not connection.exists(keys.job(member.rpartition(":")[0])):
+            with connection.pipeline(transaction=False) as pipeline:
+                pipeline.zrem(keys.wip(queue), member)
+                pipeline.delete(keys.execution(member))
                 pipeline.execute()

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from . import keys
-from .connection import Unavailable, source_client, sources
+from .connection import Unavailable, briefly, source_client, sources
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
@@ -22,7 +22,7 @@ def wake() -> None:
     """Wake the schedulers of all Redis servers, except unavailable ones: schedulers also poll."""
     for source in sources():
         try:
-            with source_client(source, "call").pipeline() as pipeline:
+            with briefly(source) as connection, connection.pipeline() as pipeline:
                 wake_within(pipeline)
                 pipeline.execute()
         except Unavailable as error:

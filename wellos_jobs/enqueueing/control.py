@@ -18,7 +18,11 @@ Canceled = Literal["canceled", "stopping", "already", "final"]
 """What a cancellation did: nothing if the job is canceled "already" or "final"."""
 
 
-def cancel(record: JobRecord, detail: dict[str, Any] | None = None) -> Canceled:
+def cancel(
+    record: JobRecord,
+    detail: dict[str, Any] | None = None,
+    connection: broker.Client | None = None,
+) -> Canceled:
     """Cancel a job in any state; a running one is stopped through its supervisor.
 
     A job unknown to Redis gets a tombstone, so that a later push does nothing. If the row is
@@ -28,7 +32,7 @@ def cancel(record: JobRecord, detail: dict[str, Any] | None = None) -> Canceled:
         return "already" if record.state == JobState.CANCELED else "final"
 
     answer = broker.run(
-        broker.client(record.queue),
+        connection or broker.client(record.queue),
         "cancel",
         broker.rq_time(),
         record.rq_id or str(record.pk),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +27,21 @@ OVERFULL_PAUSE = 0.05
 """Seconds a push sleeps while the event stream is above STREAM_MAX: the ledger catches up."""
 
 
+Connect = Callable[[str], AbstractContextManager[broker.Client]]
+
+
 def push(
-    records: Sequence[JobRecord], event: EventName = EventName.ENQUEUED, deadline: str = ""
+    records: Sequence[JobRecord],
+    event: EventName = EventName.ENQUEUED,
+    deadline: str = "",
+    *,
+    connect: Connect = broker.briefly,
 ) -> int:
     """Push committed rows, with one round trip for each ``PUSH_CHUNK`` jobs. Known ids are skipped.
 
     ``deadline`` is a time on the Redis clock after which the push is refused: for callers that
-    read the rows a while ago. Returns how many were new to Redis. Raises redis-py's errors.
+    read the rows a while ago. ``connect`` gives the client for a Redis. Returns how many were new
+    to Redis. Raises redis-py's errors.
     """
     by_source: dict[str, list[JobRecord]] = {}
     for record in records:
@@ -41,7 +50,7 @@ def push(
     pushed = 0
     for source, group in by_source.items():
         for chunk in in_chunks(group, PUSH_CHUNK):
-            pushed += _push_chunk(source, chunk, event, deadline)
+            pushed += _push_what_fits(source, chunk, event, deadline, connect)
     return pushed
 
 
@@ -73,10 +82,28 @@ def announce(records: Iterable[JobRecord], event: EventName, at: datetime) -> No
         )
 
 
-def _push_chunk(source: str, records: Sequence[JobRecord], event: EventName, deadline: str) -> int:
+def _push_what_fits(
+    source: str, records: Sequence[JobRecord], event: EventName, deadline: str, connect: Connect
+) -> int:
+    """Push these jobs, in halves if the memory of Redis is too full for all of them at once."""
+    try:
+        return _push_chunk(source, records, event, deadline, connect)
+    except broker.OutOfMemory:
+        if len(records) == 1:
+            raise
+    middle = len(records) // 2
+    return sum(
+        _push_what_fits(source, half, event, deadline, connect)
+        for half in (records[:middle], records[middle:])
+    )
+
+
+def _push_chunk(
+    source: str, records: Sequence[JobRecord], event: EventName, deadline: str, connect: Connect
+) -> int:
     jobs = [payload.to_json(_message(record, event)) for record in records]
-    connection = broker.source_client(source, "call")
-    backlog, now, *codes = broker.run(connection, "push", broker.rq_time(), deadline, *jobs)
+    with connect(source) as connection:
+        backlog, now, *codes = broker.run(connection, "push", broker.rq_time(), deadline, *jobs)
 
     new = [record for record, code in zip(records, codes, strict=True) if code == 1]
     announce(new, event, datetime.fromtimestamp(float(now), tz=UTC))

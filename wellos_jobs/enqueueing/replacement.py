@@ -165,7 +165,8 @@ def _update_states(queue: str, records: Sequence[JobRecord]) -> None:
     """Set the states from Redis. Those of the rows count if it is unavailable or lacks a job."""
     fields = (job_hash.STATUS, job_hash.GENERATION)
     try:
-        with broker.client(queue).pipeline(transaction=False) as pipeline:
+        with broker.briefly(broker.source_of(queue)) as connection:
+            pipeline = connection.pipeline(transaction=False)
             for record in records:
                 pipeline.hmget(keys.job(record.pk), fields)
             answers = pipeline.execute()
@@ -204,7 +205,8 @@ def _cancel_on_commit(records: Sequence[JobRecord], database: str) -> None:
 def _cancel(records: Sequence[JobRecord]) -> None:
     for record in records:
         try:
-            control.cancel(record)
+            with broker.briefly(broker.source_of(record.queue)) as connection:
+                control.cancel(record, connection=connection)
         except broker.Error as error:
             logger.warning(
                 "job=%s is replaced, and will be canceled when Redis is available: %s",

@@ -204,20 +204,21 @@ class DatabaseMaintenance:
         return drained
 
     def _heal(self) -> None:
-        if self._rebuild is not None and not self._step(self._rebuild):
-            self._rebuild = None
+        """Do a little of each. What a full Redis may refuse comes last."""
+        if self._prunes:
+            self._prune_a_batch()
 
         if time.monotonic() >= self._next_unblock:
             dependencies.heal(self.database)
             self._next_unblock = time.monotonic() + UNBLOCK_EVERY
 
+        if self._rebuild is not None and not self._step(self._rebuild):
+            self._rebuild = None
+
         if time.monotonic() >= self._next_relay:
             replacement.finish(self.database, self.queues)  # first: replaced jobs are not pushed
             relay.relay(self.database, self.queues, self.connection)
             self._next_relay = time.monotonic() + RELAY_EVERY
-
-        if self._prunes:
-            self._prune_a_batch()
 
     def _prune_a_batch(self) -> None:
         """Delete a batch of old rows.

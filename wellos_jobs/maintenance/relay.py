@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -68,6 +69,11 @@ def relay(database: str, served: Sequence[str], connection: redis_py.Redis) -> i
     return pushed
 
 
+def _patient(source: str) -> AbstractContextManager[broker.Client]:
+    """Return a client that waits longer than a web request may."""
+    return nullcontext(broker.source_client(source, "work"))
+
+
 def _push(rows: Sequence[JobRecord], deadline: float) -> int | None:
     """Push rows before ``deadline``, by the clock of Redis; return None if it has passed."""
     replayed = [row for row in rows if row.replays and row.enqueued_at is None]
@@ -77,9 +83,9 @@ def _push(rows: Sequence[JobRecord], deadline: float) -> int | None:
 
     try:
         if replayed:
-            pushed += push(replayed, EventName.REPLAYED, deadline=text)
+            pushed += push(replayed, EventName.REPLAYED, deadline=text, connect=_patient)
         if others:
-            pushed += push(others, deadline=text)
+            pushed += push(others, deadline=text, connect=_patient)
     except redis_py.ResponseError as error:
         if not str(error).startswith("LATE"):
             raise

@@ -72,7 +72,7 @@ class Heartbeat:
 
     def end(self) -> None:
         """Remove the supervisor. Raises redis-py's errors."""
-        with self._connection.pipeline() as pipeline:
+        with self._connection.pipeline(transaction=False) as pipeline:
             pipeline.delete(keys.supervisor(self._token))
             pipeline.zrem(keys.SUPERVISORS, self._token)
             pipeline.execute()

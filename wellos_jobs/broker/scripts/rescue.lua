@@ -1,14 +1,19 @@
 -- rescue: end the claims of dead workers. Only this script may end a claim that the caller does not
 -- hold.
--- ARGV: iso time · reason (crashed, timeout, canceled, handed_back) · worker · error text · job ids
+-- ARGV: iso time · reason (crashed, timeout, canceled, handed_back) · worker · error text ·
+--   deadline on the Redis clock ('' for none: see below) · job ids
 -- Rescued are: with a worker and job ids, these jobs if the worker holds them; with a worker only,
 -- the job it holds; without both, up to 100 jobs whose lease has run out.
+-- A server that stalls judges leases by the time at which it goes on, before the renewals that it has
+-- not read: after the deadline nothing is done.
 -- Returns for each rescued job: id, name, queue, attempt, outcome (waiting, failed, canceled or
 -- ended).
 -- Includes: bell, lanes, limits, lifecycle
 
-local iso, reason, worker, message = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local iso, reason, worker, message, deadline = unpack(ARGV, 1, 5)
 local now, text_now = clock()
+if deadline ~= '' and now > tonumber(deadline) then return {} end
+
 local MAX_FOREIGN_ATTEMPTS = 3
 
 local detail = cjson.encode({
@@ -52,7 +57,7 @@ local function rescue(id, h)
 end
 
 local function chosen()
-  if #ARGV > 4 then return {unpack(ARGV, 5)} end
+  if #ARGV > 5 then return {unpack(ARGV, 6)} end
   if worker == '' then return redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, 100) end
 
   local held = redis.call('HGET', worker_key(worker), 'current_job')
