@@ -202,14 +202,46 @@ def test_a_name_can_be_used_once(processes: Fleet, redis_client: redis.Redis) ->
     processes.wait_until(
         lambda: redis_client.exists(keys.worker("bob-1"), keys.worker("bob-2")) == 2
     )
-    second = processes.worker("--name", "alice")
-    assert second.wait() == 1
-    assert "A worker named 'alice' is registered already" in second.output()
+    others = [
+        processes.worker("--name", "alice"),
+        processes.worker("--name", "bob", "--processes", "2"),
+    ]
+    for other, worker in zip(others, ["alice", "bob-"], strict=True):
+        assert other.wait() == 1
+        assert f"A worker named '{worker}" in other.output()
+        assert "is running, with pid" in other.output()
     for process in (first, pair):
         process.terminate()
         assert process.wait() == 0
     assert not redis_client.keys(keys.worker("*"))
     assert not redis_client.smembers(keys.WORKERS)
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_a_name_is_free_soon_after_its_worker_was_killed(
+    processes: Fleet, redis_client: redis.Redis, tmp_path: Path, count: str
+) -> None:
+    """A service manager starts it again at once, and would give up if it were refused."""
+    settings_file = tmp_path / "short_lease.py"
+    settings_file.write_text(
+        "from tests.settings import *\nWELLOS_JOBS = {**WELLOS_JOBS, 'LEASE': 5}\n"
+    )
+    processes.environment = {
+        "DJANGO_SETTINGS_MODULE": "short_lease",
+        "PYTHONPATH": str(tmp_path),
+    }
+    killed = processes.worker("--name", "alice", "--processes", count)
+    first = "alice" if count == "1" else "alice-1"
+    processes.wait_until(lambda: redis_client.hexists(keys.worker(first), "w:memory"))
+    killed.kill9()
+
+    successor = processes.worker("--name", "alice", "--processes", count)
+    begun = time.monotonic()
+    output = successor.wait_for_output(" started, pid ", timeout=15)
+    assert time.monotonic() - begun < 12
+    assert "this one starts if it sends no heartbeat until" in output
+    handle = noop.enqueue()
+    processes.wait_until(lambda: has_state(handle, "completed"))
 
 
 def test_names_of_two_machines_with_one_hostname_and_process_id_differ() -> None:

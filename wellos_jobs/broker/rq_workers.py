@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+import re
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import redis as redis_py
@@ -52,10 +54,39 @@ def death(connection: redis_py.Redis, name: str, queues: Sequence[str]) -> None:
         pipeline.execute()
 
 
-def is_alive(connection: redis_py.Redis, name: str) -> bool:
-    """Return whether a worker of this name is registered and not dead."""
-    key = keys.worker(name)
-    return bool(connection.hexists(key, "birth")) and not connection.hexists(key, "death")
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A registered worker.
+
+    ``beat`` is the time of its supervisor's last heartbeat, as text; ``silent`` the seconds since
+    then on the Redis clock, None if it has sent none.
+    """
+
+    worker: str
+    host: str
+    pid: str
+    beat: str
+    silent: float | None
+
+
+def holder(connection: redis_py.Redis, name: str, *, numbered: bool) -> Holder | None:
+    """Return the worker of this name, alive or dead, or the last heard of ``<name>-<number>``."""
+    wanted = re.compile(re.escape(name) + (r"-\d+" if numbered else ""))
+    known = [text(key).removeprefix(keys.worker("")) for key in connection.smembers(keys.WORKERS)]
+    found = [_holder(connection, worker) for worker in known if wanted.fullmatch(worker)]
+    return max((one for one in found if one), key=lambda one: one.beat, default=None)
+
+
+def _holder(connection: redis_py.Redis, worker: str) -> Holder | None:
+    fields = ("birth", "death", "w:supervisor", "hostname", "pid")
+    birth, death, *facts = connection.hmget(keys.worker(worker), fields)
+    if birth is None or death is not None:
+        return None
+
+    supervisor, host, pid = map(text, facts)
+    beat = text(connection.hget(keys.supervisor(supervisor), "beat"))
+    silent = redis_time(connection) - float(beat) if beat else None
+    return Holder(worker, host, pid, beat, silent)
 
 
 def sweep(connection: redis_py.Redis, queues: Sequence[str]) -> None:

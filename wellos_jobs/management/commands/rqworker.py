@@ -13,8 +13,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
 from ... import broker, conf
-from ...broker import keys, rq_workers
+from ...broker import keys
 from ...errors import UnknownQueue
+from ...worker.chosen_name import living_holder
 from ...worker.supervisor import Supervisor, SupervisorOptions
 from ...worker.worker import WorkerOptions
 from .. import console_log
@@ -116,7 +117,7 @@ class Command(BaseCommand):
             worker_ttl=options["worker_ttl"],
         )
 
-        self._check_name(source, options["name"])
+        self._check_name(source, options["name"], options["processes"])
         if options["pid"]:
             Path(options["pid"]).expanduser().write_text(str(os.getpid()))
         logger.info(
@@ -163,16 +164,17 @@ class Command(BaseCommand):
             )
         return sources[named[0]], list(dict.fromkeys(named))
 
-    def _check_name(self, source: str, name: str | None) -> None:
+    def _check_name(self, source: str, name: str | None, processes: int) -> None:
         if name is None:
             return
 
         try:
-            taken = rq_workers.is_alive(broker.source_client(source, "call"), name)
+            holder = living_holder(source, name, processes)
         except broker.Unavailable:
             return  # the supervisor will wait for Redis
 
-        if taken:
+        if holder is not None:
             raise CommandError(
-                f"A worker named {name!r} is registered already: stop it or choose another --name"
+                f"A worker named {holder.worker!r} is running, with pid {holder.pid} on"
+                f" {holder.host}: stop it or choose another --name"
             )
