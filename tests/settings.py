@@ -6,6 +6,7 @@ Importing this makes a test bed (``tests.support.test_run``) unless the process 
 from __future__ import annotations
 
 import base64
+import json
 import os
 
 import django
@@ -95,6 +96,8 @@ RQ_QUEUES = {
         "tasks",
     )
 }
+if SENTINELS := os.environ.get("WELLOS_TEST_SENTINELS"):
+    RQ_QUEUES = dict.fromkeys(RQ_QUEUES, json.loads(SENTINELS))
 RQ = {
     "QUEUE_CLASS": "wellos_jobs.queues.LaneQueue",
     "SCHEDULER_CLASS": "wellos_jobs.scheduler.Scheduler",

@@ -35,7 +35,7 @@ from redis.exceptions import MasterDownError, NoScriptError, OutOfMemoryError, R
 from redis.retry import Retry
 
 from .. import conf
-from . import keys, server_runs
+from . import keys, sentinels, server_runs
 
 Role = Literal["call", "enqueue", "work", "claim", "ledger", "block", "probe"]
 
@@ -291,7 +291,10 @@ def _client(source: str, role: Role, _pid: int) -> redis.Redis:
     if "SENTINELS" in config:
         config["SOCKET_TIMEOUT"] = patience.pop("socket_timeout")
         config["CONNECTION_KWARGS"] = {**config.get("CONNECTION_KWARGS", {}), **patience}
-        return get_redis_connection(config)
+        config["SENTINEL_KWARGS"] = sentinels.options(config.get("SENTINEL_KWARGS", {}))
+        client = get_redis_connection(config)
+        sentinels.share_order(source, client)
+        return client
     pool = get_redis_connection(config).connection_pool
     options = {**pool.connection_kwargs, **patience, "decode_responses": False}
     return redis.Redis(
@@ -327,6 +330,7 @@ def _forget_connections(*, setting: str, **_: Any) -> None:
     if setting in {"RQ_QUEUES", "CACHES"}:
         _client.cache_clear()
         _silent_until.clear()
+        sentinels.forget()
         _sources_by_queue.cache_clear()
 
 

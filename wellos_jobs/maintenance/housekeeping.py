@@ -13,7 +13,7 @@ import uuid
 from types import FrameType
 
 from .. import broker, conf
-from ..broker import events, rq_workers, server_runs
+from ..broker import events, rq_workers, sentinels, server_runs
 from ..database import job_databases
 from ..ledger.ledger import NewEpoch
 from ..processes.growing_pause import GrowingPause
@@ -63,6 +63,7 @@ class Housekeeping:
     def run(self) -> int:
         """Run until a stop signal, then apply the remaining events and return."""
         on_stop(self._on_stop)
+        sentinels.while_connecting(self.slot.beat)
         while True:
             self.slot.beat()
             last_round = self.stopping

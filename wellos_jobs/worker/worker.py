@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from .. import broker, signals
-from ..broker import keys
+from ..broker import keys, sentinels
 from ..broker.claims import EVENT_OF, Answer, Claim, Claimer, Outcome, QueueSetUnknown
 from ..errors import JobHandedBack, JobStopped
 from ..payload.rq_calls import name_of
@@ -94,6 +94,7 @@ class Worker:
     def work(self) -> int:
         """Run the loop; return the process's exit status."""
         self._install_signals()
+        sentinels.while_connecting(self.slot.beat)
 
         answer = self._claim()
         while True:
