@@ -10,17 +10,20 @@ addresses of Redis and database, and a mark of the ``SECRET_KEY``.
 from __future__ import annotations
 
 import enum
+import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from django.db import connections
+from django.db import DatabaseError, InterfaceError, connections
 from django.utils.crypto import salted_hmac
 
 from . import broker, conf
-from .broker import keys
-from .database import default_database, has_job_table
+from .broker import keys, server_runs
+from .database import default_database, has_job_table, job_databases
 from .models import Installation
+
+logger = logging.getLogger("wellos_jobs")
 
 NAMED = "name "
 """How a home begins that is a name."""
@@ -69,6 +72,12 @@ class Finding:
     home: str
     in_database: Known
     in_redis: Known
+
+    @property
+    def is_others_redis(self) -> bool:
+        """Whether Redis belongs to another installation than the database: both stay away."""
+        identity = self.in_redis.identity
+        return not self.verdict.may_run and identity not in ("", self.in_database.identity)
 
     @property
     def problem(self) -> str:
@@ -153,6 +162,31 @@ def look(database: str, source: str) -> Finding:
     )
     verdict = judge(here, in_database, in_redis, is_related=is_related)
     return Finding(verdict, database, source, here, in_database, in_redis)
+
+
+def refusal(source: str) -> str:
+    """Return why no process of this project may work with a Redis; '' if it may.
+
+    A database or a Redis that is unavailable is not waited for: the maintenance asks again. A
+    database without tables knows nothing, and nothing is noted.
+    """
+    for database in job_databases():
+        try:
+            finding = meet(database, source) if has_job_table(database) else _stranger(source)
+        except (DatabaseError, InterfaceError, broker.Error) as error:
+            logger.warning("who owns the Redis of queue %s is asked later: %s", source, error)
+            continue
+        if finding.is_others_redis:
+            return finding.problem
+        server_runs.belongs_to(source, finding.in_redis.identity)
+    return ""
+
+
+def _stranger(source: str) -> Finding:
+    """Return what a Redis is to a database that has no tables yet."""
+    main, here, in_redis = default_database(), home(source), known_to_redis(source)
+    in_database = known_to_database(main) if has_job_table(main) else Known()
+    return Finding(judge(here, in_database, in_redis), main, source, here, in_database, in_redis)
 
 
 # --- the two sides --------------------------------------------------------------------------------

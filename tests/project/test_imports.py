@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "database",
         "definitions",
         "errors",
+        "installation",
         "models",
         # The one exception: JobHandle.explain() imports monitoring.explain when it is called.
         "monitoring",
@@ -91,6 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "definitions",
         "enqueueing",
         "errors",
+        "installation",
         "ledger",
         "models",
         "payload",
@@ -211,6 +213,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "definitions",
         "enqueueing",
         "errors",
+        "installation",
         "maintenance",
         "schedules",
         "worker",

@@ -30,6 +30,11 @@ A database that is down delays the ledger; it does not stop jobs.
 _SECTIONS = ("server", "replication")
 _FIELD = re.compile(r"^(run_id|master_replid):(\w+)", re.MULTILINE)
 _expected: dict[str, str] = {}
+_owners: dict[str, str] = {}
+
+
+class OthersServer(redis.ConnectionError):
+    """Redis belongs to another installation since this process was started."""
 
 
 class OtherServerRun(redis.ConnectionError):
@@ -49,6 +54,12 @@ def expect(source: str, run: str) -> None:
     _expected[source] = run
 
 
+def belongs_to(source: str, installation: str) -> None:
+    """Let this process and its children claim from this Redis only while it belongs to an
+    installation, or to none."""
+    _owners[source] = installation
+
+
 def checking(
     role: Literal["claim", "ledger"], source: str, script: str
 ) -> Callable[[redis.Connection], None]:
@@ -61,11 +72,22 @@ def checking(
         connection.on_connect()  # type: ignore[no-untyped-call]
         here = _identity_at(connection)
         if role == "claim":
+            _ask_for_owner(connection, source)
             _ask_for_trust(connection, source, script, here)
         elif _expected.get(source, here) != here:
             raise OtherServerRun(f"Redis {source} is another server run than before")
 
     return on_connect
+
+
+def _ask_for_owner(connection: redis.Connection, source: str) -> None:
+    found = _call(connection, "HGET", keys.INSTALLATION, "identity")
+    known = _owners.get(source)
+    if found and known and found.decode() != known:
+        raise OthersServer(
+            f"Redis {source} belongs to another installation now ({found.decode()}): no job is "
+            "claimed"
+        )
 
 
 def _ask_for_trust(connection: redis.Connection, source: str, script: str, here: str) -> None:

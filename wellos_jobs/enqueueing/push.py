@@ -27,6 +27,14 @@ OVERFULL_PAUSE = 0.05
 """Seconds a push sleeps while the event stream is above STREAM_MAX: the ledger catches up."""
 
 
+_owners: dict[tuple[str, str], str] = {}
+"""The installation that a Redis is known to belong to, by database and source."""
+
+
+class OthersRedis(broker.Error):
+    """Redis belongs to another installation, which would run the jobs."""
+
+
 Connect = Callable[[str], AbstractContextManager[broker.Client]]
 
 
@@ -62,6 +70,8 @@ def push_records(records: Sequence[JobRecord], event: EventName | str = EventNam
         logger.warning(
             "Redis is unavailable (%s): the relay will push %d committed jobs", error, len(records)
         )
+    except OthersRedis as error:
+        logger.error("%d committed jobs are not pushed: %s", len(records), error)
     except broker.Error:  # for example, the Redis user lacks a permission
         logger.exception(
             "Redis refuses the push: the relay will push %d committed jobs once it is accepted",
@@ -103,12 +113,42 @@ def _push_chunk(
 ) -> int:
     jobs = [payload.to_json(_message(record, event)) for record in records]
     with connect(source) as connection:
-        backlog, now, *codes = broker.run(connection, "push", broker.rq_time(), deadline, *jobs)
+        backlog, now, *codes = _run(connection, source, records[0], deadline, jobs)
 
     new = [record for record, code in zip(records, codes, strict=True) if code == 1]
     announce(new, event, datetime.fromtimestamp(float(now), tz=UTC))
     _slow_down(source, int(backlog))
     return len(new)
+
+
+def _run(
+    connection: broker.Client,
+    source: str,
+    record: JobRecord,
+    deadline: str,
+    jobs: Sequence[str],
+) -> Any:
+    """Run the script. The first time in a process, and when Redis has another owner than before,
+    the database is asked whether they belong together.
+
+    Raises:
+        OthersRedis: they do not.
+    """
+    from .. import installation  # it imports the models
+
+    database = record._state.db or "default"
+    owner = _owners.get((database, source), "")
+    try:
+        return broker.run(connection, "push", broker.rq_time(), deadline, owner, *jobs)
+    except broker.Error as error:
+        if not str(error).startswith("OWNER "):
+            raise
+
+    finding = installation.look(database, source)
+    if finding.is_others_redis:
+        raise OthersRedis(finding.problem)
+    owner = _owners[database, source] = finding.in_redis.identity
+    return broker.run(connection, "push", broker.rq_time(), deadline, owner, *jobs)
 
 
 def _message(record: JobRecord, event: EventName) -> dict[str, Any]:

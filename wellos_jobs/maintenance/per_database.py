@@ -14,7 +14,7 @@ from typing import Any
 import redis as redis_py
 from django.db import DatabaseError, InterfaceError, connections
 
-from .. import broker
+from .. import broker, installation
 from ..broker import events, keys
 from ..database import has_job_table, is_usable
 from ..definitions import ids
@@ -35,6 +35,7 @@ DRAIN_SECONDS = 1.0
 RELAY_EVERY = 1.0
 UNBLOCK_EVERY = 10.0
 LOOK_FOR_TABLE_EVERY = 60.0
+LOOK_FOR_OWNER_EVERY = 60.0
 LONGEST_PAUSE = 5.0
 LEFTOVERS = 1_000
 """Ended jobs of one registry looked at in one pass."""
@@ -46,6 +47,7 @@ class DatabaseMaintenance:
     def __init__(
         self, source: str, database: str, queues: Sequence[str], connection: redis_py.Redis
     ) -> None:
+        self.source = source
         self.database = database
         self.queues = queues
         self.connection = connection
@@ -157,6 +159,12 @@ class DatabaseMaintenance:
         self.has_table = has_job_table(self.database)
         if not self.has_table:
             self._not_before = time.monotonic() + LOOK_FOR_TABLE_EVERY
+            return False
+
+        finding = installation.meet(self.database, self.source)
+        if finding.is_others_redis:
+            logger.error("%s", finding.problem)
+            self._not_before = time.monotonic() + LOOK_FOR_OWNER_EVERY
             return False
 
         if self.ledger.is_new(epoch):

@@ -1,16 +1,21 @@
 -- push: bring committed rows to Redis. A known id is skipped, so the call may be resent.
 -- ARGV: iso time · deadline on the Redis clock ('' for none; the relay sets one, so that rows it
---   read long ago cannot revive jobs that have ended since) · for each job a JSON object
+--   read long ago cannot revive jobs that have ended since) · the installation to which Redis is
+--   known to belong ('' if unknown) · for each job a JSON object
 --   {id, q, prio, due, gen, event, hash, fair}
+-- Returns an error OWNER if Redis belongs to another installation. Else
 -- Returns {length of the event stream, now, a code for each job}: 1 pushed, 0 known, -1 canceled
 -- before it was pushed.
 -- Includes: bell, lanes
 
-local iso, deadline = ARGV[1], ARGV[2]
+local iso, deadline, installation = ARGV[1], ARGV[2], ARGV[3]
 local now, text_now = clock()
 if deadline ~= '' and now > tonumber(deadline) then
   return redis.error_reply('LATE the rows were read too long ago')
 end
+
+local owner = redis.call('HGET', W .. 'installation', 'identity')
+if owner and owner ~= installation then return redis.error_reply('OWNER ' .. owner) end
 
 -- Return the status and generation of the hash, if there is one.
 local function known(id)
@@ -64,7 +69,7 @@ local function push(job, position)
 end
 
 local reply = {redis.call('XLEN', EVENTS), text_now}
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   local job = cjson.decode(ARGV[i])
   local status, generation = known(job.id)
   local code = 1
@@ -77,7 +82,7 @@ for i = 3, #ARGV do
     end
   else
     if status then clear(job) end
-    push(job, i - 3)
+    push(job, i - 4)
   end
   reply[#reply + 1] = code
 end

@@ -18,6 +18,7 @@ from ...worker.supervisor import Supervisor, SupervisorOptions
 from ...worker.worker import WorkerOptions
 from .. import console_log
 from ..all_jobs import require_all_jobs
+from ..own_redis import require_own_redis
 
 
 class Command(BaseCommand):
@@ -49,6 +50,7 @@ class Command(BaseCommand):
 
         source = broker.source_of(options["queue"])
         queues = broker.sources()[source]
+        require_own_redis(source)
         if options["pid"]:
             Path(options["pid"]).expanduser().write_text(str(os.getpid()))
         worker = WorkerOptions(source=source, queues=queues, queue_set=keys.set_id(queues))

@@ -20,6 +20,7 @@ from ...worker.supervisor import Supervisor, SupervisorOptions
 from ...worker.worker import WorkerOptions
 from .. import console_log
 from ..all_jobs import require_all_jobs
+from ..own_redis import require_own_redis
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -118,6 +119,7 @@ class Command(BaseCommand):
         )
 
         self._check_name(source, options["name"], options["processes"])
+        require_own_redis(source)
         if options["pid"]:
             Path(options["pid"]).expanduser().write_text(str(os.getpid()))
         logger.info(
