@@ -18,7 +18,16 @@ from django.db import connections, transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from wellos_jobs import JobHandle, JobOptions, JobQueue, JobState, Priority, enqueue, enqueue_bulk
+from wellos_jobs import (
+    JobHandle,
+    JobOptions,
+    JobQueue,
+    JobState,
+    Priority,
+    broker,
+    enqueue,
+    enqueue_bulk,
+)
 from wellos_jobs.broker import keys
 from wellos_jobs.definitions import ids
 from wellos_jobs.definitions.definition import JobDefinition
@@ -26,7 +35,7 @@ from wellos_jobs.errors import BadOption, EncryptionError, PayloadError, Unknown
 from wellos_jobs.models import JobRecord
 
 from ..jobs import add, echo, noop, secret
-from ..support.engine import Hand
+from ..support.engine import Books, Hand
 
 BOTH = ["default", "other"]
 pytestmark = pytest.mark.django_db(databases=BOTH)
@@ -329,7 +338,34 @@ def test_a_delayed_job_waits_in_the_scheduled_set_with_the_exact_time(
     assert scores[str(later).encode()] == pytest.approx(at.timestamp(), abs=1e-6)
     assert scores == dict(redis_client.zrange(keys.scheduled("default"), 0, -1, withscores=True))
     due = soon.record().created_at + timedelta(seconds=0.25)
-    assert scores[str(soon).encode()] == pytest.approx(due.timestamp(), abs=1e-6)
+    assert scores[str(soon).encode()] == pytest.approx(due.timestamp(), abs=0.2)
+
+
+@pytest.mark.parametrize("ahead", [-3600, -30, 30, 3600], ids="{:+}s".format)
+def test_a_delay_does_not_depend_on_the_clock_of_the_machine(
+    redis_client: redis.Redis, commit: Commit, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """The Redis clock measures it; a date is a date by the Redis clock, too."""
+    true_time = timezone.now
+    date = true_time() + timedelta(seconds=7200)
+    monkeypatch.setattr(timezone, "now", lambda: true_time() + timedelta(seconds=ahead))
+    with commit():
+        delayed, bulk = [
+            noop.using(delay=10).enqueue(),
+            *noop.using(delay=timedelta(seconds=10)).enqueue_bulk([{}]),
+        ]
+        dated = noop.using(run_at=date).enqueue()
+    monkeypatch.undo()
+
+    scores = dict(redis_client.zrange(keys.DUE, 0, -1, withscores=True))
+    due = broker.redis_time(redis_client) + 10
+    for handle in (delayed, bulk):
+        assert scores[str(handle).encode()] == pytest.approx(due, abs=1)
+    assert scores[str(dated).encode()] == pytest.approx(date.timestamp(), abs=1e-5)
+
+    row = Books().row(delayed)
+    assert row.state == JobState.DELAYED
+    assert row.run_at.timestamp() == pytest.approx(due, abs=1), "the ledger corrects the row"
 
 
 @pytest.mark.parametrize("options", [{"delay": 0}, {"run_at": datetime(2001, 1, 1, tzinfo=UTC)}])

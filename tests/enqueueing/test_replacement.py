@@ -312,6 +312,19 @@ def test_the_process_dies_between_commit_and_cancelling(
     assert event_names(first) == ["enqueued", "canceled"]
 
 
+def test_the_clock_of_the_process_that_died_was_ahead(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replacement, "_cancel", lambda records: None)
+    change("a")
+    change("b")
+    Replacement.objects.update(created_at=timezone.now() + timedelta(hours=1))
+    books.fold()
+    assert replacement.finish("default", ["default"]) == 1
+    books.fold()
+    assert states() == {"a": "canceled", "b": "waiting"}
+
+
 def test_redis_comes_back_empty(
     books: Books, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,15 @@ def test_a_new_row_is_left_to_its_own_process(redis_client: redis.Redis) -> None
     assert relayed(redis_client) == 0
 
 
+def test_a_row_of_a_machine_whose_clock_is_ahead_does_not_wait_for_that_time(
+    redis_client: redis.Redis,
+) -> None:
+    handle = noop.enqueue()
+    JobRecord.objects.update(created_at=timezone.now() + timedelta(hours=1))
+    assert relayed(redis_client) == 1
+    assert event_names(handle) == ["enqueued"]
+
+
 def test_a_push_after_the_relay_changes_nothing(redis_client: redis.Redis) -> None:
     handle = never_pushed()
     late = row(handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -224,6 +225,8 @@ def build_bound(
     record._state.db = database_for_new(options.database)
     record.batch_id = getattr(options.batch, "id", options.batch)
     record.needs = [needed_id(job) for job in options.depends_on]
+    if options.delay is not None:
+        record.due = time.monotonic() + _seconds("delay", options.delay)
 
     if definition is not None:
         _add_guards(record, definition, data)

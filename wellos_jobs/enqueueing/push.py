@@ -165,6 +165,9 @@ def _message(record: JobRecord, event: EventName) -> dict[str, Any]:
         "event": event.value,
         "hash": _hash(record),
     }
+    if due is not None and record.due is not None:
+        # A delay is sent as its length, so that the clock of this machine does not matter.
+        message["after"] = round(max(0.0, record.due - time.monotonic()), 6)
     if record.queue in conf.current().fair_queues:
         message["fair"] = True
     return message

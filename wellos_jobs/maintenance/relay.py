@@ -6,12 +6,11 @@ import logging
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis as redis_py
 from django.db.models import Q
-from django.utils import timezone
 
 from .. import broker
 from ..broker.events import Event
@@ -46,8 +45,8 @@ def relay(database: str, served: Sequence[str], connection: redis_py.Redis) -> i
             enqueued_at__isnull=True,
             rq_id__isnull=True,
             queue__in=served,
-            created_at__lt=timezone.now() - GRACE,
         )
+        .exclude(created_at__range=_still_pushed(connection))
         .order_by("created_at", "pk")
     )
     pushed, page = 0, rows
@@ -72,6 +71,16 @@ def relay(database: str, served: Sequence[str], connection: redis_py.Redis) -> i
 def _patient(source: str) -> AbstractContextManager[broker.Client]:
     """Return a client that waits longer than a web request may."""
     return nullcontext(broker.source_client(source, "work"))
+
+
+def _still_pushed(connection: redis_py.Redis) -> tuple[datetime, datetime]:
+    """Return between which times rows were created that need no relay yet.
+
+    A row from the future comes from a machine whose clock is ahead: waiting for that would take as
+    long as it is ahead.
+    """
+    now = datetime.fromtimestamp(broker.redis_time(connection), UTC)
+    return now - GRACE, now + GRACE
 
 
 def _push(rows: Sequence[JobRecord], deadline: float) -> int | None:

@@ -104,6 +104,8 @@ class JobRecord(Row):
     unique_key: str = ""
     needs: Sequence[uuid.UUID] = ()
     """Set before the INSERT only: ids of the jobs it needs, stored as ``JobDependency``."""
+    due: float | None = None
+    """Set before the INSERT only: when a ``delay`` is over, by ``time.monotonic`` here."""
 
     class Meta:
         verbose_name = _("job")

@@ -2,7 +2,8 @@
 -- ARGV: iso time · deadline on the Redis clock ('' for none; the relay sets one, so that rows it
 --   read long ago cannot revive jobs that have ended since) · the installation to which Redis is
 --   known to belong ('' if unknown) · for each job a JSON object
---   {id, q, prio, due, gen, event, hash, fair}
+--   {id, q, prio, due, after, gen, event, hash, fair}: `due` is a time, '' if it is not delayed;
+--   `after`, if there is one, counts instead: seconds from now, on the Redis clock
 -- Returns an error OWNER if Redis belongs to another installation. Else
 -- Returns {length of the event stream, now, a code for each job}: 1 pushed, 0 known, -1 canceled
 -- before it was pushed.
@@ -45,6 +46,7 @@ local function write_hash(job, status)
 end
 
 local function push(job, position)
+  if job.after then job.due = string.format('%.6f', now + job.after) end
   local delayed = job.due ~= '' and tonumber(job.due) > now
   write_hash(job, delayed and 'scheduled' or 'queued')
   if job.fair then redis.call('HSET', W .. 'fair', job.q, 1) end
