@@ -1,4 +1,4 @@
-"""Which databases hold jobs, writing many rows at once, and callbacks after a commit.
+"""Which databases hold jobs, writing many rows at once, isolation, and callbacks after a commit.
 
 Models are imported inside the functions: ``wellos_jobs`` itself imports this module, before the
 apps are ready.
@@ -11,17 +11,24 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core.signals import setting_changed
-from django.db import connections, router, transaction
+from django.db import IntegrityError, OperationalError, connections, router, transaction
 from django.dispatch import receiver
 from django.utils.translation import gettext as _
 
 from . import conf
-from .errors import BadOption, InvalidOperation
+from .errors import BadOption, InvalidOperation, TransactionConflict
 
 if TYPE_CHECKING:
     from django.db import models
 
+_Answer = TypeVar("_Answer")
 _Model = TypeVar("_Model", bound="models.Model")
+
+CONFLICT_TRIES = 5
+_CONFLICT_STATES = frozenset({"40001", "40P01"})
+"""PostgreSQL: serialization failure, deadlock."""
+_CONFLICT_CODES = frozenset({1020, 1213})
+"""MySQL and MariaDB: the record has changed since it was read, deadlock."""
 
 
 # --- which databases hold jobs --------------------------------------------------------------------
@@ -219,6 +226,73 @@ def update_many(rows: Sequence[models.Model], fields: Sequence[str], database: s
     ]
     with connection.cursor() as cursor:
         cursor.executemany(statement, values)
+
+
+# --- isolation ------------------------------------------------------------------------------------
+
+
+def has_snapshot(alias: str) -> bool:
+    """Return whether plain reads of the open transaction lack what others commit meanwhile.
+
+    Only for MySQL and MariaDB, whose locking reads see it: on PostgreSQL no read does.
+    """
+    connection = connections[alias]
+    if connection.vendor != "mysql" or not connection.in_atomic_block:
+        return False
+    return getattr(connection, "isolation_level", None) != "read committed"
+
+
+def current(rows: models.QuerySet[_Model]) -> list[_Model]:
+    """Return rows as they are committed, also those that the transaction's snapshot lacks.
+
+    The read locks them, shared, until the end of the transaction. Use it when a plain read has
+    shown that the snapshot is too old.
+    """
+    if not has_snapshot(rows.db):
+        return list(rows)
+    sql, parameters = rows.query.get_compiler(rows.db).as_sql()
+    manager = rows.model._base_manager.using(rows.db)
+    return list(manager.raw(f"{sql} LOCK IN SHARE MODE", parameters))
+
+
+def first_current(rows: models.QuerySet[_Model]) -> _Model | None:
+    """Return the row of a query by key, also if the transaction's snapshot lacks it."""
+    found = rows.order_by().first()
+    if found is None and has_snapshot(rows.db):
+        return next(iter(current(rows.order_by())), None)
+    return found
+
+
+def is_conflict(error: Exception) -> bool:
+    """Return whether the database has rolled back in favor of another transaction."""
+    if isinstance(error, TransactionConflict):
+        return True
+    if not isinstance(error, OperationalError):
+        return False
+    state = getattr(error.__cause__, "sqlstate", None)
+    return state in _CONFLICT_STATES or (error.args[:1] or (None,))[0] in _CONFLICT_CODES
+
+
+def is_duplicate(error: IntegrityError) -> bool:
+    """Return whether a unique key exists already, as opposed to a row that is missing."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    return state == "23505" or (error.args[:1] or (None,))[0] == 1062
+
+
+def retry_conflicts(alias: str, step: Callable[[], _Answer]) -> _Answer:
+    """Run ``step``, which opens the transaction, and again if that loses against another one.
+
+    Inside a transaction of the caller's it is run once: only the whole can be run again.
+    """
+    if connections[alias].in_atomic_block:
+        return step()
+    for _again in range(CONFLICT_TRIES - 1):
+        try:
+            return step()
+        except OperationalError as error:
+            if not is_conflict(error):
+                raise
+    return step()
 
 
 # --- after a commit -------------------------------------------------------------------------------

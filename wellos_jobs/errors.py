@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+from django.db.utils import OperationalError
+
 MAX_LISTED = 12
 """How many names a message about an unknown name lists."""
 
@@ -71,6 +73,14 @@ class RedisUnavailable(WellosJobsError, ConnectionError):
 
 class DatabaseUnavailable(WellosJobsError, ConnectionError):
     """A database that may hold the job was unavailable."""
+
+
+class TransactionConflict(WellosJobsError, OperationalError):
+    """Another transaction was faster, and this one cannot see its rows: run this one again.
+
+    It happens above READ COMMITTED only. Django's ``OperationalError`` is a base, as it is of the
+    databases' own errors for this.
+    """
 
 
 class TransactionLeftOpen(WellosJobsError):

@@ -27,6 +27,7 @@ W004 an SQLite database with jobs is not in WAL journal mode
 W005 ``SCHEDULER_CLASS`` is not ``wellos_jobs.scheduler.Scheduler``
 W006 the ``jobs.py`` of an app cannot be imported (E102 with ``--deploy``)
 W007 two aliases in ``DATABASES`` are one database (also asked with ``check --database``)
+W008 a database with jobs isolates transactions above READ COMMITTED
 I001 ``"django_htmx"`` is not in ``INSTALLED_APPS``: admin pages do not refresh themselves
 ==== ======================================================================================
 

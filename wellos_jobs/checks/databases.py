@@ -1,4 +1,4 @@
-"""Checks of the databases that hold jobs: E013, E014 and W007."""
+"""Checks of the databases that hold jobs: E013, E014, W007 and W008."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ from django.db import DatabaseError, connections
 from .. import conf
 from ..database import default_database, has_job_table, job_databases, write_alias
 from ..models import LedgerCursor
+
+READ_COMMITTED = 2
+"""As psycopg numbers the levels, in rising order."""
+
+_ISOLATION_HINTS = {
+    "mysql": 'Set DATABASES[{alias!r}]["OPTIONS"]["isolation_level"] = "read committed"; None is '
+    "the default of the server, which is REPEATABLE READ.",
+    "postgresql": 'Remove "isolation_level" from DATABASES[{alias!r}]["OPTIONS"], or run '
+    "transactions again after an OperationalError.",
+}
 
 
 @register
@@ -49,6 +59,33 @@ def check_two_aliases(databases: Collection[str] | None = None, **_: Any) -> lis
         for pair in _pairs()
         if set(pair) <= set(databases or ()) and not _is_same(*pair) and _see_the_same(*pair)
     ]
+
+
+@register
+def check_isolation(**_: Any) -> list[CheckMessage]:
+    return [
+        Warning(
+            f"Database {alias!r}: transactions are isolated above READ COMMITTED, so enqueue() in "
+            "a transaction may miss what others have enqueued since it began, and raise "
+            "TransactionConflict or deadlock.",
+            hint=_ISOLATION_HINTS[connections[alias].vendor].format(alias=alias),
+            id="wellos_jobs.W008",
+        )
+        for alias in known_databases()
+        if _is_isolated(alias)
+    ]
+
+
+def _is_isolated(alias: str) -> bool:
+    """Return whether the settings ask for more than READ COMMITTED. SQLite has one writer."""
+    connection = connections[alias]
+    options = connection.settings_dict.get("OPTIONS", {})
+    if connection.vendor == "mysql":
+        level = options.get("isolation_level", "read committed")
+        return level is None or str(level).lower() in {"repeatable read", "serializable"}
+    if connection.vendor == "postgresql":
+        return (options.get("isolation_level") or READ_COMMITTED) > READ_COMMITTED
+    return False
 
 
 def known_databases() -> list[str]:

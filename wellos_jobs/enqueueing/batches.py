@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from .. import broker
-from ..database import database_for_new, write_alias
+from ..database import database_for_new, retry_conflicts, write_alias
 from ..definitions import ids
 from ..errors import InvalidOperation, JobNotFound
 from ..states import FINAL_STATES, BatchState, JobState
@@ -128,11 +129,15 @@ class Batch:
             organization=self.organization or None, database=self.database, batch=self.id
         )
         definition, handles = job.definition, []
-        for chunk in in_chunks(rows, CHUNK):
+
+        def step(chunk: Sequence[Mapping[str, Any]]) -> list[JobHandle]:
             built = [build(definition.name, row, options, definition) for row in chunk]
             with transaction.atomic(using=self.database):
                 self._hold_open()
-                handles += insert(built)
+                return insert(built)
+
+        for chunk in in_chunks(rows, CHUNK):
+            handles += retry_conflicts(self.database, partial(step, chunk))
         return handles
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 
 from .. import signals
-from ..database import run_on_commit
+from ..database import current, has_snapshot, run_on_commit
 from ..errors import BadOption
 from ..states import (
     FINAL_STATES,
@@ -63,6 +63,9 @@ def before_insert(records: Sequence[JobRecord], database: str) -> None:
         rows = JobRecord.objects.using(database).filter(pk__in=chunk)
         known.update(rows.values_list("pk", flat=True))
 
+    if (newer := wanted - known) and has_snapshot(database):
+        rows = JobRecord.objects.using(database).filter(pk__in=newer)
+        known.update(record.pk for record in current(rows.order_by()))
     if missing := wanted - known:
         raise BadOption(
             f"depends_on has {min(map(str, missing))}, but the database {database!r} has no such "

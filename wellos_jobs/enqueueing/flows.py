@@ -16,8 +16,6 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from django.db import transaction
-
 from ..database import database_for_new
 from ..definitions import ids
 from ..errors import BadOption
@@ -72,8 +70,7 @@ class Flow:
         job_options = JobOptions.of("Flow.enqueue", options)
         records = self.records(job_options)
         database = database_for_new(job_options.database)
-        with transaction.atomic(using=database):
-            handles = insert(records)
+        handles = insert(records)
         return FlowHandle(records[0].flow_id, handles, str(database))
 
     def calls(self) -> list[JobCall]:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 
-from ..database import insert_many, run_on_commit
+from ..database import (
+    first_current,
+    insert_many,
+    is_duplicate,
+    retry_conflicts,
+    run_on_commit,
+)
+from ..errors import TransactionConflict
 from ..states import JobState
 from . import dependencies, uniqueness
 from .handle import JobHandle
@@ -33,7 +40,7 @@ def insert(records: Sequence[JobRecord]) -> list[JobHandle]:
 
     new: set[int] = set()
     for database, group in by_database.items():
-        inserted = _insert_with_dependencies(group, database)
+        inserted = _insert_and_retry(group, database)
         new.update(map(id, inserted))
 
         ready = [record for record in inserted if record.state != JobState.BLOCKED]
@@ -44,6 +51,18 @@ def insert(records: Sequence[JobRecord]) -> list[JobHandle]:
         JobHandle(record.pk, record.queue, str(record._state.db), duplicate=id(record) not in new)
         for record in records
     ]
+
+
+def _insert_and_retry(records: list[JobRecord], database: str) -> list[JobRecord]:
+    """Insert; if that loses against another transaction, start again with the rows as given."""
+    given = [(row.pk, row.queue, row.state, row.parent_id, row.needs) for row in records]
+
+    def step() -> list[JobRecord]:
+        for row, values in zip(records, given, strict=True):
+            row.pk, row.queue, row.state, row.parent_id, row.needs = values
+        return _insert_with_dependencies(records, database)
+
+    return retry_conflicts(database, step)
 
 
 def _insert_with_dependencies(records: list[JobRecord], database: str) -> list[JobRecord]:
@@ -159,12 +178,21 @@ def _without_known_ids(records: list[JobRecord], database: str) -> list[JobRecor
 
 
 def _insert_chosen(record: JobRecord, database: str) -> bool:
-    """Insert a row; False if its chosen id exists already."""
+    """Insert a row; False if its chosen id exists already.
+
+    Raises:
+        TransactionConflict: it does, and this transaction cannot see it.
+    """
     try:
         with transaction.atomic(using=database):
             record.save(force_insert=True, using=database)
-    except IntegrityError:
-        first = type(record).objects.using(database).filter(pk=record.pk).first()
+    except IntegrityError as error:
+        first = first_current(type(record).objects.using(database).filter(pk=record.pk))
+        if first is None and is_duplicate(error):
+            raise TransactionConflict(
+                f"job {record.pk} was enqueued by a transaction that this one cannot see: run this "
+                "one again, or use READ COMMITTED"
+            ) from error
         if first is None:
             raise
         record.queue = first.queue  # the handle points to the job that exists

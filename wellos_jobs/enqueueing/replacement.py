@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from .. import broker
 from ..broker import job_hash, keys
-from ..database import run_on_commit, update_many
+from ..database import current, has_snapshot, run_on_commit, update_many
 from ..states import OPEN_STATES, JobState
 from . import control
 from .chunks import CHUNK, in_chunks
@@ -152,7 +152,11 @@ def _open_holders(claims: Iterable[UniqueClaim], database: str) -> dict[uuid.UUI
     """Return the open jobs that hold keys, by their states in Redis, which are newer."""
     from ..models import JobRecord
 
-    rows = JobRecord.objects.using(database).in_bulk([claim.job for claim in claims])
+    wanted = [claim.job for claim in claims]
+    jobs = JobRecord.objects.using(database)
+    rows = jobs.in_bulk(wanted)
+    if has_snapshot(database) and (newer := [pk for pk in wanted if pk not in rows]):
+        rows |= {record.pk: record for record in current(jobs.filter(pk__in=newer).order_by())}
     found = [record for record in rows.values() if record.state in OPEN_STATES]
     by_queue: dict[str, list[JobRecord]] = {}
     for record in found:

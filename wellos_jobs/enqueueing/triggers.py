@@ -17,7 +17,7 @@ from django.db.models.signals import ModelSignal
 from django.dispatch import Signal
 
 from .. import conf, payload
-from ..database import default_database, job_databases
+from ..database import default_database, job_databases, retry_conflicts
 from ..errors import BadOption, TriggerError
 from . import replacement
 from .context import current_job
@@ -89,7 +89,10 @@ class Trigger:
 
     def _fire(self, signals: Iterable[Mapping[str, Any]], using: str | None) -> list[JobHandle]:
         """Enqueue the jobs for the arguments of several signals, in one transaction."""
-        database = _database(using)
+        database, known = _database(using), list(signals)
+        return retry_conflicts(database, lambda: self._insert(known, database))
+
+    def _insert(self, signals: Iterable[Mapping[str, Any]], database: str) -> list[JobHandle]:
         with transaction.atomic(using=database):
             if self.replaces is None:
                 records = []

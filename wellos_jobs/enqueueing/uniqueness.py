@@ -10,10 +10,11 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from .. import conf, payload
+from ..database import current, first_current
 from ..definitions import registry
 from ..definitions.limits import Key, fields_of
 from ..definitions.unique import Unique
-from ..errors import JobNotFound
+from ..errors import JobNotFound, TransactionConflict
 from ..states import JobState
 from .handle import JobHandle
 
@@ -67,15 +68,19 @@ def reserve(record: JobRecord, key: str, unique: Unique, database: str) -> JobRe
 
     Call it inside the transaction of the job's INSERT. If another transaction is taking the key,
     this one waits until it ends.
+
+    Raises:
+        TransactionConflict: another one has taken it, and this one cannot see it.
     """
     from ..models import UniqueClaim
 
     expires = None if unique.seconds is None else timezone.now() + timedelta(seconds=unique.seconds)
     claims = UniqueClaim.objects.using(database)
-    for _ in range(TRIES):
+    for attempt in range(TRIES):
         # Read, then write: on MariaDB an INSERT of an existing key leaves a shared lock, and two
         # transactions that then take the key over would wait for each other.
-        held = claims.filter(pk=key).first()
+        rows = claims.filter(pk=key)
+        held = next(iter(current(rows)), None) if attempt else rows.first()
         if held is None:
             try:
                 with transaction.atomic(using=database):
@@ -88,9 +93,9 @@ def reserve(record: JobRecord, key: str, unique: Unique, database: str) -> JobRe
             return holder
         if claims.filter(pk=key, job=held.job).update(job=record.pk, expires=expires):
             return None
-    raise IntegrityError(
-        f"the unique key of job {record.name!r} changed its holder {TRIES} times while it was "
-        "being reserved: try again"
+    raise TransactionConflict(
+        f"the unique key of job {record.name!r} was taken by a transaction that this one cannot "
+        "see: run this one again, or use READ COMMITTED"
     )
 
 
@@ -100,7 +105,7 @@ def _holder(held: UniqueClaim, unique: Unique, database: str) -> JobRecord | Non
 
     if held.expires is not None and held.expires <= timezone.now():
         return None
-    holder = JobRecord.objects.using(database).filter(pk=held.job).first()
+    holder = first_current(JobRecord.objects.using(database).filter(pk=held.job))
     if holder is None:
         return None
     try:

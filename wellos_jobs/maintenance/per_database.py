@@ -16,7 +16,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from .. import broker, installation
 from ..broker import events, keys
-from ..database import has_job_table, is_usable
+from ..database import has_job_table, is_usable, retry_conflicts
 from ..definitions import ids
 from ..enqueueing import dependencies, replacement
 from ..ledger.ledger import FORGET_AFTER, Ledger, Overtaken
@@ -140,7 +140,7 @@ class DatabaseMaintenance:
         if time.monotonic() < self._not_before:
             return None
         try:
-            result = duty()
+            result = retry_conflicts(self.database, duty)
         except (DatabaseError, InterfaceError) as error:
             self._not_before = time.monotonic() + self._retry_pause.next()
             logger.warning(

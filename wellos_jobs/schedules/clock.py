@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from .. import broker
 from ..broker import scheduler_wakeup
-from ..database import default_database, has_job_table, job_databases
+from ..database import default_database, has_job_table, job_databases, retry_conflicts
 from ..processes.growing_pause import GrowingPause
 from ..processes.slot import Slot
 from ..processes.stop_signals import on_stop, restore
@@ -77,7 +77,7 @@ class DatabaseSchedules:
         if time.monotonic() < self._not_before:
             return None
         try:
-            due = self._serve(renew)
+            due = retry_conflicts(self.database, lambda: self._serve(renew))
         except (DatabaseError, InterfaceError) as error:
             self._not_before = time.monotonic() + self._retry_pause.next()
             logger.warning("clock: database %s is unavailable or refuses: %s", self.database, error)
