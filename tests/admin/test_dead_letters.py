@@ -307,7 +307,7 @@ def test_each_fault_action_has_its_permission(verb: str) -> None:
     assert others.post(url, REASON).status_code == 403
     allowed = client_of(staff("view_deadletter", FAULT_VERBS[verb]))
     assert verb in buttons(allowed.get(fault_url(letter)))
-    assert allowed.post(url, REASON).status_code == 302
+    assert allowed.post(url, {**REASON, "note": "mine"}).status_code == 302
     assert AuditEntry.objects.exclude(action="failed").exists()
 
 
@@ -630,7 +630,7 @@ def test_assign(root: Client) -> None:
     for url in (dead_letter_url(letter), fault_url(letter)):
         assert "ada ask the partner" in text(root.get(url)).replace("Note ", "")
     response = root.post(fault_url(letter, "act/assign/"), {**REASON, "person": ""}, follow=True)
-    assert "2 dead letters assigned" in messages(response)
+    assert "1 dead letter assigned" in messages(response), "the other one had no assignee"
     assert not DeadLetter.objects.exclude(assigned_to=None).exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,15 +16,20 @@ if TYPE_CHECKING:
     from ..models import JobRecord
 
 Canceled = Literal["canceled", "stopping", "already", "final"]
-"""What a cancellation did: nothing if the job is canceled "already" or "final"."""
+"""What a cancellation did: nothing if another one was first ("already") or the job is "final"."""
 
 
 def cancel(
     record: JobRecord,
     detail: dict[str, Any] | None = None,
     connection: broker.Client | None = None,
+    *,
+    by: str = "",
 ) -> Canceled:
     """Cancel a job in any state; a running one is stopped through its supervisor.
+
+    Of several that cancel one job at once, one is told that it did. ``by`` identifies one that may
+    repeat itself, and is then told so again; by default it is this call.
 
     A job unknown to Redis gets a tombstone, so that a later push does nothing. If the row is
     already final, nothing is done: Redis may have forgotten the job.
@@ -40,6 +46,7 @@ def cancel(
         "" if record.is_foreign else record.name,
         database_of(record),
         str(record.replays),
+        by or uuid.uuid4().hex,
         payload.to_json(detail) if detail else "",
     )
     outcome: Canceled = broker.text(answer)  # type: ignore[assignment]

@@ -129,8 +129,12 @@ def assign(
     by: Any = None,
     reason: str = "",
     address: str = "",
+    only_changes: bool = False,
 ) -> int:
-    """Assign open dead letters to a user (None: unassign), with a note; return how many."""
+    """Assign open dead letters to a user (None: unassign), with a note; return how many.
+
+    With ``only_changes`` those that have this assignee and note already do not count.
+    """
     actor, note = Actor(by, reason, address), cleaned(note)
     name, pk = ("", None) if to is None else (to.get_username(), to.pk)
 
@@ -140,7 +144,11 @@ def assign(
             rows = DeadLetter.objects.using(using).filter(
                 pk__in=chosen, status=DeadLetterStatus.OPEN
             )
-            found = [dead_letter.pk for dead_letter in rows.order_by("pk").select_for_update()]
+            found = [
+                letter.pk
+                for letter in rows.order_by("pk").select_for_update()
+                if not only_changes or (letter.assigned_to_id, letter.note) != (pk, note)
+            ]
             DeadLetter.objects.using(using).filter(pk__in=found).update(
                 assigned_to_id=pk, note=note
             )
@@ -173,7 +181,13 @@ def assign_many(
         result.refused += [
             _("Dead letter %(letter)s is no longer open") % {"letter": pk} for pk in closed
         ]
-        result.done += assign(rows, to, note, **actor)
+        result.refused += [
+            _("Dead letter %(letter)s has this assignee and note already") % {"letter": pk}
+            for pk in rows.filter(
+                status=DeadLetterStatus.OPEN, assigned_to_id=person, note=cleaned(note)
+            ).values_list("pk", flat=True)
+        ]
+        result.done += assign(rows, to, note, only_changes=True, **actor)
     return result
 
 

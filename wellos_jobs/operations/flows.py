@@ -32,7 +32,7 @@ def cancel_flow(
     """Cancel every job of a flow that is not final; return how many.
 
     Raises:
-        InvalidOperation: all its jobs are final.
+        InvalidOperation: all its jobs are final, or others have canceled them.
         JobNotFound: there is no such flow.
         RedisUnavailable: Redis is unavailable; the jobs not reached yet stay as they were.
     """
@@ -42,6 +42,8 @@ def cancel_flow(
         if not rows.exclude(state__in=FINAL_STATES).exists():
             raise InvalidOperation(_("Every job of flow %(flow)s has ended") % {"flow": flow_id})
         count = with_redis(handle.cancel)
+        if not count:
+            raise InvalidOperation(_("Flow %(flow)s is being canceled already") % {"flow": flow_id})
         Actor(by, reason, address).record(using, AuditAction.CANCELED, "flow", flow_id, jobs=count)
     return count
 
@@ -77,15 +79,22 @@ def cancel_batch(
     """Close a batch and cancel its jobs that are not final; return how many.
 
     Raises:
-        InvalidOperation: the batch is done.
+        InvalidOperation: the batch is done, or others have canceled it.
         JobNotFound: there is no such batch.
         RedisUnavailable: Redis is unavailable; the jobs not reached yet stay as they were.
     """
     batch = Batch.get(batch_id, database)
     with transaction.atomic(using=batch.database):
-        if batch.state == BatchState.DONE:
+        before = BatchRow.objects.using(batch.database).select_for_update().get(pk=batch.id).state
+        if before == BatchState.DONE:
             raise InvalidOperation(_("Batch %(batch)s is done") % {"batch": batch.name})
+        jobs = JobRecord.objects.using(batch.database).filter(batch_id=batch.id)
+        had_open_jobs = jobs.exclude(state__in=FINAL_STATES).exists()
         count = with_redis(batch.cancel)
+        if had_open_jobs and not count and before == BatchState.CLOSED:
+            raise InvalidOperation(
+                _("Batch %(batch)s is being canceled already") % {"batch": batch.name}
+            )
         Actor(by, reason, address).record(
             batch.database, AuditAction.CANCELED, "batch", batch.id, name=batch.name, jobs=count
         )

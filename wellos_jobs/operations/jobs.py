@@ -20,6 +20,7 @@ from .. import conf
 from ..broker import queues
 from ..database import database_of
 from ..enqueueing import control
+from ..enqueueing.context import current_job
 from ..enqueueing.handle import JobHandle
 from ..errors import InvalidOperation
 from ..models import JobRecord
@@ -67,7 +68,7 @@ def cancel(
     """Cancel a job. Its supervisor stops an active one; the answer is then "stopping".
 
     Raises:
-        InvalidOperation: the job is final.
+        InvalidOperation: the job is final, or another call has canceled it.
         RedisUnavailable: Redis is unavailable or refuses.
     """
     given = record_of(job)
@@ -83,13 +84,19 @@ def cancel(
             )
 
         actor.record(using, AuditAction.CANCELED, "job", record.pk, name=record.name)
-        answer = with_redis(partial(control.cancel, record))
+        # The job of a bulk operation repeats itself if its worker dies.
+        running = current_job(None)
+        by_job = "" if running is None else str(running.id)
+        answer = with_redis(partial(control.cancel, record, by=by_job))
         if answer == "final":
             raise InvalidOperation(
                 _("%(job)s cannot be canceled: it has just ended") % {"job": record}
             )
-    # "already": an earlier call canceled it, whose answer or audit entry may have been lost.
-    return "stopping" if answer == "stopping" else "canceled"
+        if answer == "already":
+            raise InvalidOperation(
+                _("%(job)s cannot be canceled: another call has just done it") % {"job": record}
+            )
+    return answer
 
 
 def promote(
@@ -126,16 +133,9 @@ def change_priority(
         ValueError: there is no such priority.
         RedisUnavailable: Redis is unavailable; nothing is changed.
     """
-    record = record_of(job)
     actor = Actor(by, reason, address)
-    return _relocate(
-        record,
-        record.queue,
-        Priority(priority),
-        actor,
-        AuditAction.CHANGED_PRIORITY,
-        before=record.priority,
-    )
+    chosen = Priority(priority)
+    return _relocate(record_of(job), None, chosen, actor, AuditAction.CHANGED_PRIORITY)
 
 
 def move(
@@ -150,15 +150,8 @@ def move(
         RedisUnavailable: Redis is unavailable; nothing is changed.
     """
     record = record_of(job)
-    if not queues.share_redis(record.queue, queue):
-        text = _(
-            "%(queue)s is on another Redis than %(before)s: cancel the job and enqueue it there"
-        )
-        raise InvalidOperation(text % {"queue": queue, "before": record.queue})
-
-    actor = Actor(by, reason, address)
-    priority = Priority(record.priority)
-    return _relocate(record, queue, priority, actor, AuditAction.MOVED, before=record.queue)
+    _require_same_redis(record, queue)
+    return _relocate(record, queue, None, Actor(by, reason, address), AuditAction.MOVED)
 
 
 # --- many jobs ------------------------------------------------------------------------------------
@@ -206,12 +199,13 @@ def change_priority_many(
     """
     chosen = Priority(priority)
 
-    def step(job: JobRecord, **actor: Any) -> None:
-        if job.priority == chosen:
-            raise InvalidOperation(_("%(job)s has this priority already") % {"job": job})
-        change_priority(job, chosen, **actor)
+    actor = Actor(by, reason, address)
 
-    return one_by_one(step, jobs, by=by, reason=reason, address=address)
+    def step(job: JobRecord) -> None:
+        text = _("%(job)s has this priority already") % {"job": job}
+        _relocate(job, None, chosen, actor, AuditAction.CHANGED_PRIORITY, unless_unchanged=text)
+
+    return one_by_one(step, jobs)
 
 
 def move_many(
@@ -225,15 +219,14 @@ def move_many(
         UnknownQueue: ``RQ_QUEUES`` does not name the queue.
     """
     conf.queue(queue)
+    actor = Actor(by, reason, address)
 
-    def step(job: JobRecord, **actor: Any) -> None:
-        if job.queue == queue:
-            raise InvalidOperation(
-                _("%(job)s is in queue %(queue)s already") % {"job": job, "queue": queue}
-            )
-        move(job, queue, **actor)
+    def step(job: JobRecord) -> None:
+        _require_same_redis(job, queue)
+        text = _("%(job)s is in queue %(queue)s already") % {"job": job, "queue": queue}
+        _relocate(job, queue, None, actor, AuditAction.MOVED, unless_unchanged=text)
 
-    return one_by_one(step, jobs, by=by, reason=reason, address=address)
+    return one_by_one(step, jobs)
 
 
 # --- steps ----------------------------------------------------------------------------------------
@@ -259,21 +252,40 @@ def _retry_delayed(record: JobRecord, using: str, actor: Actor) -> None:
     _retry_now(record, using, actor)
 
 
+def _require_same_redis(job: JobRecord, queue: str) -> None:
+    if not queues.share_redis(job.queue, queue):
+        text = _(
+            "%(queue)s is on another Redis than %(before)s: cancel the job and enqueue it there"
+        )
+        raise InvalidOperation(text % {"queue": queue, "before": job.queue})
+
+
 def _relocate(
     job: JobRecord,
-    queue: str,
-    priority: Priority,
+    to_queue: str | None,
+    to_priority: Priority | None,
     actor: Actor,
     action: AuditAction,
-    before: object,
+    unless_unchanged: str = "",
 ) -> JobRecord:
-    """Change the queue or priority of a job, in its row and in Redis."""
+    """Change the queue or the priority of a job, in its row and in Redis.
+
+    Raises:
+        InvalidOperation: the job has started or is final, or nothing would change and there is a
+            text ``unless_unchanged``.
+    """
     _require_ours(job)
     using = database_of(job)
-    detail = {"before": before, "queue": queue, "priority": int(priority)}
 
     with transaction.atomic(using=using):
         record = JobRecord.objects.using(using).select_for_update().get(pk=job.pk)
+        queue = record.queue if to_queue is None else to_queue
+        priority = Priority(record.priority if to_priority is None else to_priority)
+        before = record.priority if to_queue is None else record.queue
+        detail = {"before": before, "queue": queue, "priority": int(priority)}
+        if unless_unchanged and (queue, priority) == (record.queue, record.priority):
+            raise InvalidOperation(unless_unchanged)
+
         JobRecord.objects.using(using).filter(pk=record.pk).update(
             queue=queue, priority=int(priority)
         )

@@ -1,12 +1,13 @@
 -- cancel: stop a job in any state. An unknown id gets a tombstone, so that a later push does
 -- nothing.
--- queue, name ('' for a foreign job), database and generation are for the tombstone; detail is the
--- JSON of the event.
--- Returns canceled, stopping (it runs; its supervisor was told to stop it), already (it was
--- canceled before) or final.
+-- queue, name ('' for a foreign job), database and generation are for the tombstone; by identifies
+-- the caller, so that one caller alone is told that it has canceled the job, however often its call
+-- is sent; detail is the JSON of the event.
+-- Returns canceled, stopping (it runs; its supervisor was told to stop it), already (another caller
+-- canceled it before, or told its supervisor) or final.
 -- Includes: bell, lanes, limits, lifecycle
 
-local call = arguments({'time', 'job_id', 'queue', 'name', 'database', 'generation', 'detail'})
+local call = arguments({'time', 'job_id', 'queue', 'name', 'database', 'generation', 'by', 'detail'})
 local id, iso = call.job_id, call.time
 
 local function write_tombstone()
@@ -15,7 +16,7 @@ local function write_tombstone()
   redis.call('HSET', job_key(id), 'status', 'canceled', 'origin', call.queue,
     'created_at', iso, 'ended_at', iso, 'data', '["canceled",null,[],{}]',
     'description', call.name, 'w:name', call.name, 'w:db', call.database,
-    'w:gen', call.generation, 'w:attempt', '0')
+    'w:gen', call.generation, 'w:attempt', '0', 'w:by', call.by)
   redis.call('EXPIRE', job_key(id), 86400)
   event('canceled', id, {name = call.name, queue = call.queue, attempt = 0, worker = '',
     db = call.database, gen = call.generation}, call.detail)
@@ -28,10 +29,10 @@ if not h.status or (h.status == 'failed' and tonumber(h.gen) < tonumber(call.gen
 end
 
 if h.status == 'started' then
-  redis.call('HSET', job_key(id), 'w:cancel', '1')
+  redis.call('HSETNX', job_key(id), 'w:cancel', call.by)
   local command = cjson.encode({command = 'stop-job', job_id = id})
   redis.call('PUBLISH', P .. ':pubsub:' .. h.worker, command)
-  return 'stopping'
+  return (h.cancel or call.by) == call.by and 'stopping' or 'already'
 end
 
 if h.status == 'queued' then
@@ -43,10 +44,11 @@ elseif h.status == 'scheduled' then
 elseif h.status == 'deferred' then
   redis.call('ZREM', rq_key('deferred', h.queue), id)
 elseif h.status == 'canceled' then
-  return 'already'
+  return redis.call('HGET', job_key(id), 'w:by') == call.by and 'canceled' or 'already'
 else
   return 'final'
 end
 
 finish_canceled(id, h, iso, call.detail)
+redis.call('HSET', job_key(id), 'w:by', call.by)
 return 'canceled'
