@@ -28,8 +28,8 @@ def cancel(
 ) -> Canceled:
     """Cancel a job in any state; a running one is stopped through its supervisor.
 
-    Of several that cancel one job at once, one is told that it did. ``by`` identifies one that may
-    repeat itself, and is then told so again; by default it is this call.
+    Of several that cancel one job at once, one gets the answer that it did. ``by`` identifies one
+    that may repeat itself and then gets that answer again; by default it is this call.
 
     A job unknown to Redis gets a tombstone, so that a later push does nothing. If the row is
     already final, nothing is done: Redis may have forgotten the job.

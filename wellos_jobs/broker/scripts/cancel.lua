@@ -1,8 +1,8 @@
 -- cancel: stop a job in any state. An unknown id gets a tombstone, so that a later push does
 -- nothing.
 -- queue, name ('' for a foreign job), database and generation are for the tombstone; by identifies
--- the caller, so that one caller alone is told that it has canceled the job, however often its call
--- is sent; detail is the JSON of the event.
+-- the caller: one caller alone gets the answer that it has canceled the job, however often its call
+-- is sent. detail is the JSON of the event.
 -- Returns canceled, stopping (it runs; its supervisor was told to stop it), already (another caller
 -- canceled it before, or told its supervisor) or final.
 -- Includes: bell, lanes, limits, lifecycle
