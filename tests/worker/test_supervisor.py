@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -28,6 +29,7 @@ from ..support.rows import all_have_state, attempts, has_state, row
 from ..support.servers import free_port
 
 NEVER = "wait_file:/never/comes"
+STARTED = re.compile(r"housekeeping started, pid (\d+)")
 QUICKLY = 0.5
 """Seconds in which an idle worker starts a job."""
 
@@ -561,3 +563,31 @@ def test_all_states_agree_after_a_busy_minute(
             0 < redis_client.ttl(key) <= 60 for key in redis_client.scan_iter(keys.job("*"))
         )
     )
+
+
+def test_a_housekeeping_that_keeps_dying_hands_the_lead_on(processes: Fleet) -> None:
+    """It is started again at once; after the second time another supervisor leads."""
+    first = processes.worker()
+    first.wait_for_output("housekeeping started")
+    second = processes.worker()
+    second.wait_for_output("-1 started")
+
+    def housekeepings() -> list[str]:
+        return STARTED.findall(first.output())
+
+    os.kill(int(housekeepings()[0]), signal.SIGKILL)
+    processes.wait_until(lambda: len(housekeepings()) == 2)
+    os.kill(int(housekeepings()[1]), signal.SIGKILL)
+    first.wait_for_output("another supervisor may lead")
+    second.wait_for_output("housekeeping started")
+    assert first.is_running()
+
+
+def test_the_lock_of_a_leader_that_died_is_soon_free(
+    processes: Fleet, redis_client: redis.Redis
+) -> None:
+    leader = processes.worker()
+    leader.wait_for_output("housekeeping started")
+    leader.kill9()
+    assert redis_client.pttl(keys.LEADER) <= 3000
+    processes.worker().wait_for_output("housekeeping started")

@@ -23,6 +23,9 @@ Longer than a worker's, since one pass over a large table takes long.
 """
 LEAVE_GRACE = 10.0
 RESTART_PAUSE = 1.0
+"""Seconds before a service is started again that had ended soon after its start."""
+SOON = 10.0
+"""Seconds of life below which a service ended soon after its start."""
 HOUSEKEEPING = "housekeeping"
 CLOCK = "clock"
 
@@ -34,12 +37,12 @@ class ServiceProcesses:
         self.source = source
         self.alive: dict[str, Child] = {}
         self._slots = {HOUSEKEEPING: Slot(), CLOCK: Slot()}
-        self._ended_at: dict[str, float] = {}
+        self._not_before: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
 
     def start(self, name: str) -> None:
-        """Start a service, unless it is running or has ended a moment ago."""
-        ended_at = self._ended_at.get(name, -RESTART_PAUSE)
-        if name in self.alive or time.monotonic() - ended_at < RESTART_PAUSE:
+        """Start a service, unless it is running or ended a moment ago, soon after its start."""
+        if name in self.alive or time.monotonic() < self._not_before.get(name, 0.0):
             return
 
         slot = self._slots[name]
@@ -65,10 +68,25 @@ class ServiceProcesses:
             level = logging.INFO if code == 0 else logging.WARNING
             logger.log(level, "%s ended (status %d)", name, code)
             close_lifeline(child)
-            self._ended_at[name] = time.monotonic()
+            self._note_end(name, soon=time.monotonic() - child.born < SOON, failed=code != 0)
             del self.alive[name]
             return True
         return False
+
+    def is_failing(self, name: str) -> bool:
+        """Return whether a service has failed twice in a row, each time soon after its start.
+
+        Asking forgets it.
+        """
+        failing = self._failures.get(name, 0) > 1
+        if failing:
+            self._failures[name] = 0
+        return failing
+
+    def _note_end(self, name: str, *, soon: bool, failed: bool) -> None:
+        self._failures[name] = self._failures.get(name, 0) + 1 if soon and failed else 0
+        if soon:
+            self._not_before[name] = time.monotonic() + RESTART_PAUSE
 
     def kill_hung(self) -> None:
         """Kill services that no longer send heartbeats."""

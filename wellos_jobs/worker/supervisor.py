@@ -35,8 +35,10 @@ logger = logging.getLogger("wellos_jobs")
 
 SUPERVISE_EVERY = 1.0
 LOOP_PAUSE = 0.25
-LEAD_TTL_MS = 5_000
-LEAD_EVERY = 1.5
+LEAD_TTL_MS = 3_000
+LEAD_EVERY = 0.75
+STAND_BACK = 5.0
+"""Seconds for which a supervisor leaves the lead to others, after its housekeeping has failed."""
 REAP_EVERY = 1.0
 REAP_GRACE = 6.0
 """Seconds of unbroken connection before leases may run out: supervisors renew every five."""
@@ -98,6 +100,7 @@ class Supervisor:
         self._redis_down = False
         self._connected_since = time.monotonic()
         self._leading = False
+        self._stands_back_until = 0.0
         self._next_due = SUPERVISE_EVERY
         """Seconds until the next delayed job is due, as of the last ``supervise``."""
 
@@ -205,7 +208,9 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            if not self.services.ended(pid, status) and pid in self.workers:
+            if self.services.ended(pid, status):
+                self.intervals.make_due("lead")  # at once: until then no event is applied
+            elif pid in self.workers:
                 self._ended(self.workers.pop(pid), status)
 
     def _ended(self, child: Child, status: int) -> None:
@@ -330,6 +335,11 @@ class Supervisor:
                 self._birth(child.name, child.pid)
 
     def _lead(self) -> None:
+        if self.services.is_failing(HOUSEKEEPING) and self.stop_by is None:
+            self._hand_on_the_lead()
+        if time.monotonic() < self._stands_back_until:
+            return
+
         held = self._with_redis(
             lambda: broker.run(self.connection, "lead", "leader", self.token, LEAD_TTL_MS)
         )
@@ -340,6 +350,16 @@ class Supervisor:
             self.services.stop(HOUSEKEEPING)  # another process leads
         if self.options.clock and self.stop_by is None:
             self.services.start(CLOCK)
+
+    def _hand_on_the_lead(self) -> None:
+        """Let another supervisor lead: the housekeeping cannot run here."""
+        logger.warning(
+            "supervisor: the housekeeping has ended twice: another supervisor may lead for %d s",
+            STAND_BACK,
+        )
+        self._with_redis(lambda: broker.run(self.connection, "resign", "leader", self.token))
+        self._leading = False
+        self._stands_back_until = time.monotonic() + STAND_BACK
 
     def _listen(self) -> None:
         """Obey RQ's commands to our workers."""
