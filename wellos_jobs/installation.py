@@ -259,9 +259,10 @@ def _row(database: str) -> Installation | None:
 def _claim(source: str, identity: str, here: str) -> None:
     """Note the installation in a Redis, unless another one has been noted there meanwhile."""
     connection = broker.source_client(source, "work")
-    connection.hsetnx(keys.INSTALLATION, "identity", identity)
-    if known_to_redis(source).identity == identity:
-        connection.hset(keys.INSTALLATION, "home", here)
+    with broker.refusals_as_unavailable():
+        connection.hsetnx(keys.INSTALLATION, "identity", identity)
+        if known_to_redis(source).identity == identity:
+            connection.hset(keys.INSTALLATION, "home", here)
 
 
 def take(source: str, identity: str, here: str) -> None:

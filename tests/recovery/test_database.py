@@ -18,7 +18,7 @@ from rq.registry import FinishedJobRegistry
 
 from wellos_jobs.broker import keys
 from wellos_jobs.ledger.ledger import FORGET_AFTER
-from wellos_jobs.maintenance import prune
+from wellos_jobs.maintenance import held_rows
 from wellos_jobs.maintenance.per_database import DatabaseMaintenance
 from wellos_jobs.models import DeadLetter, JobAttempt, JobRecord
 
@@ -235,7 +235,7 @@ def test_ended_jobs_left_by_a_killed_ledger_expire(redis_client: redis.Redis) ->
 @in_two_databases
 def test_a_large_prune_does_not_hold_up_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows go one batch at a time, and events are folded in between."""
-    monkeypatch.setattr(prune, "BATCH", 10)
+    monkeypatch.setattr(held_rows, "BATCH", 10)
     at = timezone.now() - timedelta(days=40)
     JobRecord.objects.bulk_create(
         JobRecord(name="old", queue="default", state="completed", created_at=at, finished_at=at)
