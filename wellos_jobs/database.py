@@ -1,4 +1,4 @@
-"""Which databases hold jobs, writing many rows at once, isolation, and callbacks after a commit.
+"""Which databases hold jobs, isolation between transactions, and callbacks after a commit.
 
 Models are imported inside the functions: ``wellos_jobs`` itself imports this module, before the
 apps are ready.
@@ -6,7 +6,7 @@ apps are ready.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -165,67 +165,6 @@ def is_usable(alias: str) -> bool:
     """Return whether the open connection to a database still answers."""
     connection = connections[alias]
     return connection.connection is not None and bool(connection.is_usable())
-
-
-# --- writing many rows ----------------------------------------------------------------------------
-
-
-def insert_many(rows: Sequence[models.Model], database: str) -> None:
-    """INSERT complete rows with one ``executemany``.
-
-    Not ``bulk_create``: on SQLite that makes one statement for each few dozen rows, because of its
-    limit on parameters, and builds the SQL of each anew.
-    """
-    if not rows:
-        return
-
-    connection = connections[database]
-    quote = connection.ops.quote_name
-    options = rows[0]._meta
-    fields = [field for field in options.concrete_fields if not field.generated]
-
-    table = quote(options.db_table)
-    columns = ", ".join(quote(str(field.column)) for field in fields)
-    placeholders = ", ".join(["%s"] * len(fields))
-    statement = f"INSERT INTO {table} ({columns}) VALUES ({placeholders})"  # noqa: S608  # quoted
-
-    values = [
-        tuple(field.get_db_prep_save(field.pre_save(row, add=True), connection) for field in fields)
-        for row in rows
-    ]
-    with connection.cursor() as cursor:
-        cursor.executemany(statement, values)
-
-    for row in rows:
-        row._state.adding = False
-        row._state.db = database
-
-
-def update_many(rows: Sequence[models.Model], fields: Sequence[str], database: str) -> None:
-    """UPDATE the named fields of stored rows with one ``executemany``."""
-    if not rows:
-        return
-
-    connection = connections[database]
-    quote = connection.ops.quote_name
-    options = rows[0]._meta
-    key = options.pk
-    changed = [field for field in options.concrete_fields if field.name in set(fields)]
-
-    table = quote(options.db_table)
-    changes = ", ".join(f"{quote(str(field.column))} = %s" for field in changed)
-    key_column = quote(str(key.column))
-    statement = f"UPDATE {table} SET {changes} WHERE {key_column} = %s"  # noqa: S608  # quoted
-
-    values = [
-        (
-            *(field.get_db_prep_save(getattr(row, field.attname), connection) for field in changed),
-            key.get_db_prep_save(row.pk, connection),
-        )
-        for row in rows
-    ]
-    with connection.cursor() as cursor:
-        cursor.executemany(statement, values)
 
 
 # --- isolation ------------------------------------------------------------------------------------

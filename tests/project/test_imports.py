@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "states",
     },
     "database": {"conf", "errors", "models"},
+    "sql": set(),
     "installation": {"broker", "conf", "database", "models"},
     # the path of a job
     "enqueueing": {
@@ -57,6 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "payload",
         "processes",
         "signals",
+        "sql",
         "states",
         "status",
     },
@@ -83,6 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "models",
         "payload",
         "processes",
+        "sql",
         "states",
     },
     "maintenance": {

@@ -14,12 +14,12 @@ from django.db import IntegrityError, transaction
 
 from ..database import (
     first_current,
-    insert_many,
     is_duplicate,
     retry_conflicts,
     run_on_commit,
 )
 from ..errors import TransactionConflict
+from ..sql import insert_rows
 from ..states import JobState
 from . import dependencies, uniqueness
 from .handle import JobHandle
@@ -92,21 +92,21 @@ def _insert_rows(records: list[JobRecord], database: str) -> list[JobRecord]:
     if len(records) == 1:
         record = records[0]
         if not _has_chosen_id(record):
-            record.save(force_insert=True, using=database)
+            insert_rows([record], database)
             return records
         return records if _insert_chosen(record, database) else []
 
     with transaction.atomic(using=database):
         wanted = _without_known_ids(records, database)
         if not any(map(_has_chosen_id, wanted)):
-            insert_many(wanted, database)
+            insert_rows(wanted, database)
             return wanted
 
         # In the order of ids, so that two transactions with the same ids do not deadlock.
         ordered = sorted(wanted, key=lambda record: record.pk)
         try:
             with transaction.atomic(using=database):
-                insert_many(ordered, database)
+                insert_rows(ordered, database)
             return wanted
         except IntegrityError:
             # Another transaction has just inserted one of the chosen ids: find out which.
@@ -185,7 +185,7 @@ def _insert_chosen(record: JobRecord, database: str) -> bool:
     """
     try:
         with transaction.atomic(using=database):
-            record.save(force_insert=True, using=database)
+            insert_rows([record], database)
     except IntegrityError as error:
         first = first_current(type(record).objects.using(database).filter(pk=record.pk))
         if first is None and is_duplicate(error):

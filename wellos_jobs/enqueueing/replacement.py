@@ -20,7 +20,8 @@ from django.utils import timezone
 
 from .. import broker
 from ..broker import job_hash, keys
-from ..database import current, has_snapshot, run_on_commit, update_many
+from ..database import current, has_snapshot, run_on_commit
+from ..sql import update_rows
 from ..states import OPEN_STATES, JobState
 from . import control
 from .chunks import CHUNK, in_chunks
@@ -78,7 +79,7 @@ def make_room(wanted: Mapping[str, JobRecord | None], database: str) -> list[Job
                 claim.job = job.pk
                 taken.append(claim)
 
-    update_many(taken, ["job"], database)
+    update_rows(taken, ["job"], database)
     _cancel_on_commit(replaced, database)
     return [job for job in wanted.values() if job is not None and job.pk in admitted]
 

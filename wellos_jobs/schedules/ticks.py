@@ -23,11 +23,11 @@ from django.db.models import Q, QuerySet
 
 from .. import conf, payload
 from ..cron.timing import Timing
-from ..database import update_many
 from ..definitions import ids, registry
 from ..enqueueing.enqueue import JobOptions, build
 from ..enqueueing.insertion import insert
 from ..models import JobRecord, Schedule
+from ..sql import update_rows
 from ..states import OPEN_STATES, CatchUp, Overlap
 
 logger = logging.getLogger("wellos_jobs")
@@ -194,7 +194,7 @@ def _process_chunk(database: str, now: datetime, rows: QuerySet[Schedule]) -> Ch
         insert([job for _, job in ticks if job.pk not in existing])
         for schedule, job in ticks:  # after the insert: a duplicate under ``Unique`` gets its id
             schedule.last_job_id = job.pk
-        update_many(due, ADVANCED, database)
+        update_rows(due, ADVANCED, database)
 
     _log_missed({row.name: row.missed - missed_before[row.pk] for row in due})
     return ChunkResult(len(due), len(ticks))
