@@ -18,13 +18,14 @@ from django.utils import timezone
 
 from wellos_jobs import Batch, Flow, Priority, database, errors, operations
 from wellos_jobs.broker import keys
-from wellos_jobs.database import insert_many, job_databases
+from wellos_jobs.database import job_databases
 from wellos_jobs.maintenance.housekeeping import Housekeeping
 from wellos_jobs.models import Batch as BatchRow
 from wellos_jobs.models import DeadLetter, JobRecord, LedgerCursor, Schedule
 from wellos_jobs.monitoring import health
 from wellos_jobs.processes.slot import Slot
 from wellos_jobs.schedules import run_now
+from wellos_jobs.sql import insert_rows
 
 from .. import jobs
 from ..support.admin_pages import FILES, PAGES, fill, report_kinds
@@ -67,7 +68,7 @@ def replicate() -> None:
                 if not model._meta.managed or model._meta.proxy:
                     continue
                 model._base_manager.using("other").delete()
-                insert_many(list(model._base_manager.using("default")), "other")
+                insert_rows(list(model._base_manager.using("default")), "other")
 
 
 READ_ONLY = {

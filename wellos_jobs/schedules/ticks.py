@@ -109,7 +109,7 @@ def replan(database: str, now: datetime, latest: datetime) -> int:
                 _replan(row, latest)
             else:
                 _replan(row, now)
-        update_many(found, ADVANCED, database)
+        update_rows(found, ADVANCED, database)
     return len(found)
 
 
