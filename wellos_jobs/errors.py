@@ -51,6 +51,10 @@ class PayloadError(WellosJobsError, ValueError):
     """Data or a result cannot be stored as JSON, is too large, or cannot be decoded."""
 
 
+class ResultNotStored(PayloadError):
+    """A job's function has returned a value that cannot be stored. The work itself is done."""
+
+
 class EncryptionError(WellosJobsError, ValueError):
     """A sensitive value cannot be encrypted or decrypted with the configured keys."""
 

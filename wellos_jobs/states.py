@@ -80,6 +80,7 @@ class FailureReason(models.TextChoices):
     CRASHED = "crashed", _("its worker died")
     UNKNOWN_JOB = "unknown_job", _("no job has this name")
     BAD_PAYLOAD = "bad_payload", _("its data cannot be read")
+    BAD_RESULT = "bad_result", _("the work is done, but its result cannot be stored")
     LOST = "lost", _("lost with the data of Redis")
 
 

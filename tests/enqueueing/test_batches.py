@@ -13,12 +13,13 @@ from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from wellos_jobs import Batch, errors, operations
+from wellos_jobs import Batch, broker, errors, operations
 from wellos_jobs.broker import claims, queues
 from wellos_jobs.broker.claims import Outcome
 from wellos_jobs.enqueueing import dependencies
 from wellos_jobs.ledger.projection import Projection
 from wellos_jobs.maintenance import prune
+from wellos_jobs.maintenance.relay import Rebuild
 from wellos_jobs.models import AuditEntry, DeadLetter, JobRecord
 from wellos_jobs.models import Batch as Row
 
@@ -28,6 +29,7 @@ from ..support.engine import Books, Hand, stream, work
 from ..support.guarded_jobs import adds, once, summary
 from ..support.journal import Journal
 from ..support.processes import wait_until
+from ..support.rough_jobs import own_batch, own_batch_async
 from ..support.servers import free_port
 from .test_flows import in_thread, run_all
 
@@ -190,6 +192,23 @@ def test_nested_adding_from_inside_a_job(books: Books, journal: Journal) -> None
     assert batch.state == "closed" and batch.progress["total"] == 4
     run_all(books)
     assert batch.wait(0) and batch.progress["completed"] == 4 and calls(journal) == (1, 1)
+
+
+@pytest.mark.parametrize("added", [own_batch, own_batch_async])
+def test_a_run_knows_its_batch_without_a_query(books: Books, added: Any) -> None:
+    """An async job cannot ask the database in passing; what was pushed again knows it, too."""
+    with Batch(name="import") as batch:
+        handles = batch.enqueue_bulk(added, [{}] * 2)
+    handles.append(added.enqueue())
+    broker.client("default").flushall()
+    books = Books()
+    Rebuild("default", ["default"], books.connection).step()
+    with CaptureQueriesContext(connection) as queries:
+        outcomes = [Hand().run() for _ in handles]
+    assert not queries
+    assert sorted(outcome.result for outcome in outcomes) == sorted(
+        [f'"{batch.id}"', f'"{batch.id}"', "null"]
+    )
 
 
 def test_a_job_without_a_batch_has_no_batch_id(books: Books) -> None:

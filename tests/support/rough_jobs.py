@@ -59,6 +59,21 @@ async def add_group_async(name: str, alias: str = "default") -> None:
     await Group.objects.using(alias).acreate(name=name)
 
 
+# --- context --------------------------------------------------------------------------------------
+
+
+@job("test-own-batch")
+def own_batch() -> str | None:
+    batch = current_job().batch_id
+    return None if batch is None else str(batch)
+
+
+@job("test-own-batch-async")
+async def own_batch_async() -> str | None:
+    batch = current_job().batch_id
+    return None if batch is None else str(batch)
+
+
 # --- processes ------------------------------------------------------------------------------------
 
 

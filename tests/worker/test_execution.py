@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import logging
 import signal
 import sys
 import threading
@@ -279,13 +280,14 @@ def make(size: int) -> str:
 
 
 def make_a_set() -> set[int]:
+    logging.getLogger("shop").warning("the work is done")
     return {1}
 
 
 def test_a_result_that_is_too_large_fails_once_and_says_what_to_do(bench: Bench) -> None:
     assert bench.run(make, {"size": 65_000}).kind == "completed"
     outcome = bench.run(make, {"size": 70_000})
-    assert (outcome.kind, outcome.reason) == ("failed", FailureReason.BAD_PAYLOAD)
+    assert (outcome.kind, outcome.reason) == ("failed", FailureReason.BAD_RESULT)
     assert (
         "The result is 70,002 bytes" in outcome.message
         and "store it and return an id instead" in outcome.message
@@ -293,8 +295,31 @@ def test_a_result_that_is_too_large_fails_once_and_says_what_to_do(bench: Bench)
 
 
 def test_a_result_that_cannot_be_carried_fails(bench: Bench) -> None:
+    """Once, with a record of what was done: the error shows the result, the log is kept."""
     outcome = bench.run(make_a_set)
-    assert (outcome.kind, outcome.message) == ("failed", "result is a set: pass a sorted list")
+    assert (outcome.kind, outcome.reason) == ("failed", FailureReason.BAD_RESULT)
+    assert outcome.error_class == "wellos_jobs.errors.ResultNotStored"
+    assert outcome.message == (
+        "The job has done its work, but its result cannot be stored: result is a set: pass a sorted"
+        " list. It returned {1}. A replay does the work again"
+    )
+    assert "the work is done" in str(outcome.log["log"])
+
+
+class Hostile:
+    def __repr__(self) -> str:
+        raise SystemExit("repr() is code of the project")
+
+
+def make_an_object(token: str = "") -> Any:
+    return {"token": token, "object": Hostile()}
+
+
+def test_a_result_that_cannot_be_carried_is_shown_without_running_its_code(bench: Bench) -> None:
+    outcome = bench.run(make_an_object)
+    assert "It returned {'object': <Hostile>, 'token': ''}" in outcome.message
+    outcome = bench.run(make_an_object, {"token": "s3cret-value"}, sensitive=("token",))
+    assert "It returned a dict. A replay" in outcome.message
 
 
 # --- secrets --------------------------------------------------------------------------------------

@@ -12,7 +12,14 @@ from typing import Any, Literal
 
 from django.core.exceptions import ValidationError
 
-from ..errors import EncryptionError, JobTimeout, PayloadError, UnknownJob, WellosJobsError
+from ..errors import (
+    EncryptionError,
+    JobTimeout,
+    PayloadError,
+    ResultNotStored,
+    UnknownJob,
+    WellosJobsError,
+)
 from ..states import FailureReason
 from .durations import in_seconds
 from .http_errors import is_refusal, retry_after
@@ -260,6 +267,8 @@ def _special_reason(error: BaseException) -> FailureReason | None:
     """Return the reason of errors that have one of their own."""
     if isinstance(error, UnknownJob):
         return FailureReason.UNKNOWN_JOB
+    if isinstance(error, ResultNotStored):
+        return FailureReason.BAD_RESULT
     if isinstance(error, (PayloadError, EncryptionError)):
         return FailureReason.BAD_PAYLOAD
     return FailureReason.TIMEOUT if isinstance(error, JobTimeout) else None

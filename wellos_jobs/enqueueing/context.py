@@ -71,15 +71,8 @@ class CurrentJob:
 
     @property
     def batch_id(self) -> uuid.UUID | None:
-        """The id of the job's batch, for ``Batch.get``; None if it belongs to none."""
-        from ..models import JobRecord
-
-        job_id = ids.parse_id(self.id)
-        if job_id is None:
-            return None
-
-        rows = JobRecord.objects.using(self.database).filter(pk=job_id)
-        return rows.values_list("batch_id", flat=True).first()
+        """The id of the job's batch, for ``Batch.get``; None if it belongs to none. No query."""
+        return ids.parse_id(self.context.get("batch"))
 
     def report_progress(self, percent: float, message: str = "") -> None:
         """Report how far this run is, 0 to 100, with a short message to show.

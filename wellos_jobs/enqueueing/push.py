@@ -193,12 +193,19 @@ def _hash(record: JobRecord) -> dict[str, str]:
         job_hash.GENERATION: str(record.replays),
         job_hash.ORGANIZATION: record.organization_id,
         job_hash.USER: str(record.requested_by_id or ""),
-        job_hash.CONTEXT: payload.to_json(record.context) if record.context else "",
+        job_hash.CONTEXT: _context(record),
     }
 
     if "limits" in record.context:
         fields[job_hash.LIMITS] = payload.to_json(record.context["limits"])
     return fields
+
+
+def _context(record: JobRecord) -> str:
+    """Return what a run knows of its origin, and its batch, as JSON; '' for nothing."""
+    batch = {"batch": str(record.batch_id)} if record.batch_id else {}
+    context = {**record.context, **batch}
+    return payload.to_json(context) if context else ""
 
 
 def _slow_down(source: str, backlog: int) -> None:

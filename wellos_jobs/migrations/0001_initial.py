@@ -443,7 +443,7 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(blank=True, default='', max_length=180, verbose_name='name')),
                 ('queue', models.CharField(blank=True, default='', max_length=100, verbose_name='queue')),
                 ('organization_id', models.CharField(blank=True, default='', max_length=64, verbose_name='organization')),
-                ('reason', models.CharField(choices=[('exhausted', 'all attempts failed'), ('not_retryable', 'an error that a retry cannot fix'), ('timeout', 'ran longer than its timeout'), ('crashed', 'its worker died'), ('unknown_job', 'no job has this name'), ('bad_payload', 'its data cannot be read'), ('lost', 'lost with the data of Redis')], max_length=16, verbose_name='reason')),
+                ('reason', models.CharField(choices=[('exhausted', 'all attempts failed'), ('not_retryable', 'an error that a retry cannot fix'), ('timeout', 'ran longer than its timeout'), ('crashed', 'its worker died'), ('unknown_job', 'no job has this name'), ('bad_payload', 'its data cannot be read'), ('bad_result', 'the work is done, but its result cannot be stored'), ('lost', 'lost with the data of Redis')], max_length=16, verbose_name='reason')),
                 ('error_class', models.CharField(blank=True, default='', max_length=200, verbose_name='error class')),
                 ('message', models.TextField(blank=True, default='', verbose_name='message')),
                 ('traceback', models.TextField(blank=True, default='', verbose_name='traceback')),

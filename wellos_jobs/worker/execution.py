@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import reprlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +27,7 @@ from ..errors import (
     JobStopped,
     JobTimeout,
     PayloadError,
+    ResultNotStored,
     TransactionLeftOpen,
     UnknownJob,
 )
@@ -113,7 +115,35 @@ def _call(
         watch.check()
         state.in_body = False
 
-    return payload.to_json(payload.encode_result(value))
+    return _result(value, secrets)
+
+
+def _result(value: Any, secrets: Sequence[str]) -> str:
+    """Return a result as JSON.
+
+    Raises:
+        ResultNotStored: it cannot be stored; the text says what it was, as a record of the work.
+    """
+    try:
+        return payload.to_json(payload.encode_result(value))
+    except PayloadError as error:
+        # A value that was cut off could show a part of a secret, which masking does not find.
+        shown = f"a {type(value).__name__}" if secrets else _shown.repr(value)
+        raise ResultNotStored(
+            f"The job has done its work, but its result cannot be stored: {error}. It returned"
+            f" {shown}. A replay does the work again"
+        ) from error
+
+
+class _Shown(reprlib.Repr):
+    """Shows plain values, shortened; of other objects only the class: their code is not run."""
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        return f"<{type(x).__name__}>"
+
+
+_shown = _Shown()
+_shown.maxstring = 80
 
 
 def _verdicts(claim: Claim, error: BaseException | None) -> str:
