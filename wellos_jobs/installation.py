@@ -153,7 +153,9 @@ def look(database: str, source: str) -> Finding:
     Raises: as ``meet``.
     """
     here = home(source)
-    in_database, in_redis = known_to_database(database), known_to_redis(source)
+    # In this order: who claims a Redis has noted that in the database before.
+    in_redis = known_to_redis(source)
+    in_database = known_to_database(database)
     others = [other for other in broker.sources() if other != source]
     is_related = (
         bool(in_database.identity)

@@ -144,3 +144,20 @@ def test_the_home_has_no_secret(settings: Any) -> None:
 
     assert settings.SECRET_KEY not in here
     assert str(connections["default"].settings_dict["NAME"]) in here
+
+
+@pytest.mark.django_db
+def test_two_processes_that_start_first_belong_together(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one has claimed Redis in the middle of the look of this one."""
+    real = installation.known_to_redis
+
+    def claimed_meanwhile(source: str) -> Known:
+        monkeypatch.undo()
+        identity = installation.remember("default", "ours", [installation.home(source)])
+        redis_client.hsetnx(keys.INSTALLATION, "identity", identity)
+        return real(source)
+
+    monkeypatch.setattr(installation, "known_to_redis", claimed_meanwhile)
+    assert meet("default", "default").verdict is Verdict.OURS
