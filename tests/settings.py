@@ -103,7 +103,7 @@ RQ = {
     "SCHEDULER_CLASS": "wellos_jobs.scheduler.Scheduler",
 }
 WELLOS_JOBS = {
-    "DATABASES": list(DATABASES),
+    "JOB_DATABASES": list(DATABASES),
     "ENCRYPTION_KEYS": [base64.urlsafe_b64encode(b"thirty-two bytes, only for tests").decode()],
 }
 

@@ -68,13 +68,13 @@ class Conf:
     """The queue for the admin's bulk operations; None: ``default``, else the first queue."""
     stream_max: int = 1_000_000
     """How many events may wait for the ledger before an alert is sent and enqueue slows down."""
-    databases: tuple[str, ...] | None = None
+    job_databases: tuple[str, ...] | None = None
     """The aliases of the databases that hold jobs; None: the one the router writes jobs to."""
     fair_queues: frozenset[str] = frozenset()
     """Queues in which the organizations take turns."""
     shortest_interval: float = 1.0
     """The lower bound for the time between two runs of a schedule."""
-    skip_apps: frozenset[str] = frozenset()
+    ignored_apps: frozenset[str] = frozenset()
     """Installed apps whose ``jobs.py`` is not imported."""
     schedules: Mapping[str, Any] = field(default_factory=dict)
     """Schedules by name: dicts of ``job``, ``cron``, ``tz``, ``data`` and schedule options."""
@@ -334,11 +334,11 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "ADMIN_ORGANIZATIONS": _path,
     "OPERATIONS_QUEUE": _known_queue,
     "STREAM_MAX": _positive(int),
-    "DATABASES": _databases,
+    "JOB_DATABASES": _databases,
     "FAIR_QUEUES": _fair_queues,
     "BACKLOG_ALERTS": _backlog,
     "SHORTEST_INTERVAL": _positive(float),
-    "SKIP_APPS": _apps,
+    "IGNORED_APPS": _apps,
     "SCHEDULES": _schedules,
     "HEALTH_TOKEN": _token,
     "JOB_LOG_LEVEL": _level,
@@ -350,13 +350,13 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-def skip_apps() -> frozenset[str]:
-    """Return ``SKIP_APPS`` when apps are loaded: other settings may be invalid then.
+def ignored_apps() -> frozenset[str]:
+    """Return ``IGNORED_APPS`` when apps are loaded: other settings may be invalid then.
 
     The check E001 reports an invalid value.
     """
     try:
-        return _apps(_given().get("SKIP_APPS", ()))
+        return _apps(_given().get("IGNORED_APPS", ()))
     except (ConfigurationError, TypeError, ValueError):
         return frozenset()
 

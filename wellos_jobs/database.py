@@ -37,10 +37,10 @@ _CONFLICT_CODES = frozenset({1020, 1213})
 def job_databases() -> list[str]:
     """Return the aliases of the databases that hold jobs; the default one first. No query.
 
-    They are those of the setting ``DATABASES``, else the one that the router writes jobs to. An
+    They are those of the setting ``JOB_DATABASES``, else the one that the router writes jobs to. An
     alias whose rows the router writes elsewhere, such as a replica, is never one of them.
     """
-    named = conf.current().databases
+    named = conf.current().job_databases
     if named is None:
         return [_first_default()]
     found = [alias for alias in named if alias in connections and write_alias(alias) == alias]
@@ -56,7 +56,7 @@ def default_database() -> str:
 
 @cache
 def _first_default() -> str:
-    """Return what the router said first: one that changes its mind needs ``DATABASES``."""
+    """Return what the router said first: one that changes its mind needs ``JOB_DATABASES``."""
     return default_database()
 
 
@@ -79,7 +79,7 @@ def database_for_new(chosen: str | None = None) -> str:
     said = "database is" if chosen else "the router writes jobs to"
     raise BadOption(
         f"{said} {alias!r}: that is not one of the databases that hold jobs, which are "
-        f'{", ".join(known)}; name it in WELLOS_JOBS["DATABASES"], in all processes'
+        f'{", ".join(known)}; name it in WELLOS_JOBS["JOB_DATABASES"], in all processes'
     )
 
 

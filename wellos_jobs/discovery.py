@@ -17,12 +17,12 @@ MODULE = "jobs"
 
 
 def discover() -> None:
-    """Import the jobs of all apps but those in ``SKIP_APPS``.
+    """Import the jobs of all apps but those in ``IGNORED_APPS``.
 
     An app whose jobs cannot be imported stops no command: the registry notes it, a check warns of
     it, and commands that run jobs or schedules refuse to start.
     """
-    skipped = conf.skip_apps()
+    skipped = conf.ignored_apps()
     for config in apps.get_app_configs():
         if skipped.isdisjoint({config.name, config.label}):
             _import_jobs(config.name)
@@ -37,7 +37,7 @@ def _import_jobs(app: str) -> None:
         registry.note_failed_import(app, error)
         logger.error(
             "the jobs of app %r cannot be imported, and are unknown to this process "
-            "(WELLOS_JOBS['SKIP_APPS'] can leave the app out): %s: %s",
+            "(WELLOS_JOBS['IGNORED_APPS'] can leave the app out): %s: %s",
             app,
             type(error).__name__,
             error,

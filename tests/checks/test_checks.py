@@ -416,7 +416,7 @@ def test_sqlite_without_wal(sqlite: dict[str, Any]) -> None:
 def test_databases_without_jobs_are_skipped(sqlite: dict[str, Any]) -> None:
     sqlite["OPTIONS"] = {}
     assert found(storage.check_sqlite) == ["W003", "W004"]
-    elsewhere = {**settings.WELLOS_JOBS, "DATABASES": ["other"]}
+    elsewhere = {**settings.WELLOS_JOBS, "JOB_DATABASES": ["other"]}
     assert found(storage.check_sqlite, WELLOS_JOBS=elsewhere) == []
 
 
@@ -429,7 +429,7 @@ class JobsInDefault:
 
 def test_databases_of_the_router_and_the_setting(settings: Any) -> None:
     def problems(*named: str) -> list[str]:
-        given = {**settings.WELLOS_JOBS, "DATABASES": list(named)}
+        given = {**settings.WELLOS_JOBS, "JOB_DATABASES": list(named)}
         return found(databases.check_aliases, WELLOS_JOBS=given)
 
     assert problems("default", "other") == problems("default") == []
@@ -437,9 +437,9 @@ def test_databases_of_the_router_and_the_setting(settings: Any) -> None:
     settings.DATABASE_ROUTERS = [JobsInDefault()]
     assert problems("default", "other") == ["E013"]
     assert problems("default") == []
-    assert found(databases.check_aliases, WELLOS_JOBS={"DATABASES": "default"}) == []
-    assert found(jobs.check_settings, WELLOS_JOBS={"DATABASES": "default"}) == ["E001"]
-    assert found(jobs.check_settings, WELLOS_JOBS={"DATABASES": ["warehouse"]}) == ["E001"]
+    assert found(databases.check_aliases, WELLOS_JOBS={"JOB_DATABASES": "default"}) == []
+    assert found(jobs.check_settings, WELLOS_JOBS={"JOB_DATABASES": "default"}) == ["E001"]
+    assert found(jobs.check_settings, WELLOS_JOBS={"JOB_DATABASES": ["warehouse"]}) == ["E001"]
 
 
 def test_links_in_mails_need_a_base_url() -> None:

@@ -80,19 +80,19 @@ def test_an_unknown_job_is_explained_by_it(discovered: None) -> None:
 @pytest.mark.usefixtures("discovered")
 def test_an_app_can_be_left_out(settings: Any) -> None:
     registry._failed_imports.clear()
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "SKIP_APPS": ["thirdparty"]}
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "IGNORED_APPS": ["thirdparty"]}
 
     discovery.discover()
 
     assert registry.failed_imports() == {}
-    assert conf.current().skip_apps == {"thirdparty"}
+    assert conf.current().ignored_apps == {"thirdparty"}
 
 
 def test_an_app_that_is_not_installed_cannot_be_left_out(settings: Any) -> None:
-    settings.WELLOS_JOBS = {"SKIP_APPS": ["thridparty"]}
+    settings.WELLOS_JOBS = {"IGNORED_APPS": ["thridparty"]}
     (message,) = checks.check_settings()
     assert "no app 'thridparty' is installed" in message.msg
-    assert conf.skip_apps() == frozenset()
+    assert conf.ignored_apps() == frozenset()
 
 
 # --- real commands --------------------------------------------------------------------------------

@@ -214,7 +214,7 @@ def test_canceling_twice_is_true_once(commit: Commit) -> None:
     hand = Hand()
     assert (waiting.cancel(), waiting.cancel()) == (True, False)
     claim = hand.take()
-    assert (running.cancel(), running.cancel()) == (True, True)  # not final until it has stopped
+    assert (running.cancel(), running.cancel()) == (True, False)
     hand.settle(claim, Outcome("canceled"))
     Books().fold()
     assert (waiting.cancel(), running.cancel()) == (False, False)

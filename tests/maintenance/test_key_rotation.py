@@ -37,7 +37,7 @@ def old_key(settings: Any) -> None:
 
 def use(settings: Any, *encryption_keys: str) -> None:
     settings.WELLOS_JOBS = {
-        "DATABASES": ["default", "other"],
+        "JOB_DATABASES": ["default", "other"],
         "ENCRYPTION_KEYS": list(encryption_keys),
     }
 

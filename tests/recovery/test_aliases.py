@@ -66,7 +66,7 @@ def forget_alias(alias: str) -> None:
 @pytest.fixture
 def warehouse(settings: Any) -> Iterator[None]:
     """An alias without a router; its server is not there."""
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "DATABASES": None}
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "JOB_DATABASES": None}
     nowhere = {"NAME": "/nowhere/db.sqlite3"} if connections["default"].vendor == "sqlite" else {}
     add_alias("warehouse", HOST="127.0.0.1", PORT=free_port(), **nowhere)
     try:
@@ -86,7 +86,7 @@ def test_an_alias_without_jobs_that_is_away(redis_client: redis.Redis) -> None:
     assert {check.where for check in health.report().named("database")} == {"default"}
     with pytest.raises(errors.JobNotFound):
         status.job_status(ids.new_id())
-    with pytest.raises(errors.BadOption, match='name it in WELLOS_JOBS."DATABASES".'):
+    with pytest.raises(errors.BadOption, match='name it in WELLOS_JOBS."JOB_DATABASES".'):
         jobs.noop.using(database="warehouse").enqueue()
 
 
@@ -106,7 +106,7 @@ def direct(settings: Any) -> Iterator[None]:
                 connection.connect()
 
     connection.ensure_connection = ensure_connection  # type: ignore[method-assign]
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "DATABASES": ["direct", "default"]}
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "JOB_DATABASES": ["direct", "default"]}
     try:
         yield
     finally:
@@ -201,7 +201,7 @@ def test_jobs_of_a_database_that_is_not_named(
 ) -> None:
     """Another process names it, this one does not."""
     jobs.noop.using(database="other").enqueue()
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "DATABASES": None}
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "JOB_DATABASES": None}
     keeping = keeper()
     keeping.rounds()
     jobs.noop.enqueue()
@@ -221,7 +221,7 @@ class ByTenant:
 def test_a_router_that_changes_its_mind_needs_the_setting(settings: Any) -> None:
     by_tenant = ByTenant()
     settings.DATABASE_ROUTERS = [by_tenant]
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "DATABASES": None}
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "JOB_DATABASES": None}
     jobs.noop.enqueue()
     by_tenant.alias = "other"
     with pytest.raises(errors.BadOption, match="the router writes jobs to 'other'"):

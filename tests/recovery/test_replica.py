@@ -359,7 +359,7 @@ def test_a_replica_gets_no_books(
 
 @pytest.mark.parametrize("named", [None, ["default"], ["other", "default"]])
 def test_a_replica_holds_no_jobs_even_if_it_is_named(settings: Any, named: Any) -> None:
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "DATABASES": named}
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "JOB_DATABASES": named}
     assert job_databases() == ["default"]
     with pytest.raises(errors.BadOption, match="'other': that is not one of the databases"):
         jobs.noop.using(database="other").enqueue()
@@ -368,7 +368,7 @@ def test_a_replica_holds_no_jobs_even_if_it_is_named(settings: Any, named: Any) 
 def test_rows_of_a_database_without_jobs_are_left_alone(settings: Any) -> None:
     """Without a word of the router: the numbers of its dead letters mean others here."""
     settings.DATABASE_ROUTERS = []
-    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "DATABASES": ["default"]}
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "JOB_DATABASES": ["default"]}
     letter = _letter()
     replicate()
     for act in (operations.discard, operations.replay):

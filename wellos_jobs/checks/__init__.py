@@ -18,15 +18,15 @@ E009 ``decode_responses`` is on for a Redis that is used for jobs
 E010 a ``SOCKET_TIMEOUT`` is not above the time an idle worker blocks
 E011 ``CAN_VIEW_JOB``, ``ORGANIZATION_RESOLVER`` or ``ADMIN_ORGANIZATIONS`` is not callable
 E012 jobs are on Redis Cluster or on a sharded cache
-E013 ``DATABASES`` names an alias whose rows the router writes elsewhere, such as a replica
-E014 the router writes jobs to an alias that ``DATABASES`` does not name
+E013 ``JOB_DATABASES`` names an alias whose rows the router writes elsewhere, such as a replica
+E014 the router writes jobs to an alias that ``JOB_DATABASES`` does not name
 W001 a queue uses pickle, and ``ALLOW_PICKLE`` permits it
 W002 the default cache and jobs share one logical Redis database
 W003 an SQLite database with jobs is not in ``IMMEDIATE`` transaction mode
 W004 an SQLite database with jobs is not in WAL journal mode
 W005 ``SCHEDULER_CLASS`` is not ``wellos_jobs.scheduler.Scheduler``
 W006 the ``jobs.py`` of an app cannot be imported (E102 with ``--deploy``)
-W007 two aliases in ``DATABASES`` are one database (also asked with ``check --database``)
+W007 two aliases in ``JOB_DATABASES`` are one database (also asked with ``check --database``)
 W008 a database with jobs isolates transactions above READ COMMITTED
 I001 ``"django_htmx"`` is not in ``INSTALLED_APPS``: admin pages do not refresh themselves
 ==== ======================================================================================

@@ -27,7 +27,7 @@ _ISOLATION_HINTS = {
 
 @register
 def check_aliases(**_: Any) -> list[CheckMessage]:
-    named = conf.current().databases if known_databases() else None
+    named = conf.current().job_databases if known_databases() else None
     if named is None:
         return []
     return [*_elsewhere(named), *(_one_database(*pair) for pair in _pairs() if _is_same(*pair))]
@@ -37,16 +37,16 @@ def _elsewhere(named: Collection[str]) -> Iterator[CheckMessage]:
     for alias in named:
         if (target := write_alias(alias)) != alias:
             yield Error(
-                f"WELLOS_JOBS['DATABASES'] names {alias!r}, but the router writes its jobs to "
+                f"WELLOS_JOBS['JOB_DATABASES'] names {alias!r}, but the router writes its jobs to "
                 f"{target!r}: no jobs are kept there.",
                 hint="Remove it: a replica holds no jobs of its own.",
                 id="wellos_jobs.E013",
             )
     if (target := default_database()) not in named:
         yield Error(
-            f"The router writes jobs to {target!r}, which WELLOS_JOBS['DATABASES'] does not name: "
+            f"The router writes jobs to {target!r}, which WELLOS_JOBS['JOB_DATABASES'] does not name: "
             "enqueue() refuses them.",
-            hint=f"Add {target!r} to WELLOS_JOBS['DATABASES'], in the settings of all processes.",
+            hint=f"Add {target!r} to WELLOS_JOBS['JOB_DATABASES'], in the settings of all processes.",
             id="wellos_jobs.E014",
         )
 
@@ -129,7 +129,7 @@ def _marks(alias: str) -> set[tuple[str, str]]:
 
 def _one_database(first: str, second: str) -> CheckMessage:
     return Warning(
-        f"{first!r} and {second!r}, which WELLOS_JOBS['DATABASES'] names, are one database.",
+        f"{first!r} and {second!r}, which WELLOS_JOBS['JOB_DATABASES'] names, are one database.",
         hint=f"Jobs of both are kept, once. Name only one of them, unless jobs are enqueued with "
         f"database={second!r}, in a transaction of that alias.",
         id="wellos_jobs.W007",

@@ -26,7 +26,7 @@ GENERATE_KEY = (
     "Generate one: `python -c 'from cryptography.fernet import Fernet; "
     "print(Fernet.generate_key().decode())'`."
 )
-IMPORT_HINT = "Fix the import, or leave the app out: WELLOS_JOBS['SKIP_APPS']."
+IMPORT_HINT = "Fix the import, or leave the app out: WELLOS_JOBS['IGNORED_APPS']."
 ON_ANY_QUEUE = {*failure_mail.OWN_NAMES, bulk.JOB_NAME}
 """This package's own jobs, which use any queue that exists."""
 _JSON_SERIALIZERS = frozenset({"json", JSON_SERIALIZER})

@@ -56,7 +56,7 @@ def cancel(
 
 
 def cancel_open(records: Iterable[JobRecord]) -> int:
-    """Cancel jobs in any state; return how many of them were not final."""
+    """Cancel jobs in any state; return how many of them this call has canceled."""
     return sum(cancel(record) in {"canceled", "stopping"} for record in records)
 
 

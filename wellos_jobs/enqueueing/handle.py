@@ -132,7 +132,10 @@ class JobHandle:
         return explain(self)
 
     def cancel(self) -> bool:
-        """Cancel the job, also while it runs; return whether it was not final yet."""
+        """Cancel the job, also while it runs.
+
+        Returns whether this call did: False if it is final, or another call was first.
+        """
         return control.cancel_open([self.record()]) == 1
 
     def _in_redis(self) -> dict[str, Any] | None:

@@ -164,7 +164,7 @@ class Ledger:
         for alias in aliases - known - self._strangers:
             logger.error(
                 "jobs were enqueued in the database %r, which is not one of those that hold jobs "
-                'here (%s): their rows are not kept up; name it in WELLOS_JOBS["DATABASES"]',
+                'here (%s): their rows are not kept up; name it in WELLOS_JOBS["JOB_DATABASES"]',
                 alias,
                 ", ".join(job_databases()),
             )

@@ -19,5 +19,5 @@ def require_all_jobs() -> None:
         listed = "; ".join(f"{app!r} ({error})" for app, error in failed.items())
         raise CommandError(
             f"The jobs of these apps cannot be imported: {listed}. Fix the import, or leave the "
-            "app out with WELLOS_JOBS['SKIP_APPS']."
+            "app out with WELLOS_JOBS['IGNORED_APPS']."
         )
