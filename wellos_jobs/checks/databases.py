@@ -44,9 +44,10 @@ def _elsewhere(named: Collection[str]) -> Iterator[CheckMessage]:
             )
     if (target := default_database()) not in named:
         yield Error(
-            f"The router writes jobs to {target!r}, which WELLOS_JOBS['JOB_DATABASES'] does not name: "
-            "enqueue() refuses them.",
-            hint=f"Add {target!r} to WELLOS_JOBS['JOB_DATABASES'], in the settings of all processes.",
+            f"The router writes jobs to {target!r}, which WELLOS_JOBS['JOB_DATABASES'] does not "
+            "name: enqueue() refuses them.",
+            hint=f"Add {target!r} to WELLOS_JOBS['JOB_DATABASES'], "
+            "in the settings of all processes.",
             id="wellos_jobs.E014",
         )
 
