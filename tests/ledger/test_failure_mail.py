@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from wellos_jobs import operations
 from wellos_jobs.broker import job_hash
+from wellos_jobs.enqueueing import dependencies
 from wellos_jobs.ledger import failure_mail
 from wellos_jobs.maintenance import prune
 from wellos_jobs.models import DeadLetter, JobRecord, NoticeWindow
@@ -61,6 +62,33 @@ def test_one_mail_per_dead_letter(books: Books) -> None:
     assert len(notice_jobs()) == 3
     work()
     assert len(mail.outbox) == 3
+
+
+def test_a_job_that_failed_because_a_needed_one_did_is_mailed(books: Books) -> None:
+    """One after the other, through a chain of them."""
+    first = jobs.fail.enqueue()
+    second = jobs.noop.using(depends_on=[first]).enqueue()
+    jobs.add.using(depends_on=[second]).enqueue(a=1)
+    JobRecord.objects.update(on_failure="fail")  # as in a flow with this policy
+    work()
+    books.fold()
+    assert DeadLetter.objects.count() == len(notice_jobs()) == 3
+    work()
+    bodies = [message.body for message in mail.outbox]
+    assert sum("Error: NeededJobFailed: A job it needs did not complete" in b for b in bodies) == 2
+
+    dependencies.release([first.id], "default")
+    assert len(notice_jobs()) == 3
+
+
+def test_a_job_that_heals_into_a_failure_is_mailed(books: Books) -> None:
+    """The process that ended the needed job has died before it released the others."""
+    needed = jobs.noop.enqueue()
+    jobs.noop.using(depends_on=[needed]).enqueue()
+    JobRecord.objects.update(on_failure="fail")
+    JobRecord.objects.filter(pk=needed.id).update(state=JobState.FAILED)
+    dependencies.heal("default")
+    assert DeadLetter.objects.count() == len(notice_jobs()) == 1
 
 
 def test_a_replay_that_fails_again_is_mailed_again(books: Books) -> None:

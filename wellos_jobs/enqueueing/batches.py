@@ -173,7 +173,7 @@ class Batch:
 
             ended = dependencies.end([callback], JobState.CANCELED, CALLED_OFF, self.database)
             if ended:
-                dependencies.release(ended, self.database)
+                dependencies.release([record.pk for record in ended], self.database)
 
     @property
     def progress(self) -> dict[str, int]:

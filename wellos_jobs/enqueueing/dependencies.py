@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import connections, transaction
 from django.db.models import Count, Exists, OuterRef, Q
+from django.dispatch import Signal
 from django.utils import timezone
 
 from .. import signals
@@ -37,7 +37,10 @@ from .push import announce, push_records
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
-    from ..models import Batch, JobRecord
+    from ..models import Batch, DeadLetter, JobRecord
+
+dead_letters_saved = Signal()
+"""Sent with ``letters`` and ``database`` inside the transaction that made them: for the mails."""
 
 NEEDED_FAILED = "A job it needs did not complete"
 NEEDED_JOB_FAILED = "NeededJobFailed"
@@ -116,13 +119,14 @@ def release(ended: Collection[uuid.UUID], database: str) -> None:
 
     batches: set[uuid.UUID] = set()
     ready: list[JobRecord] = []
+    letters: list[DeadLetter] = []
     frontier = set(ended)
     while frontier:
         ended_too: set[uuid.UUID] = set()
         for chunk in in_chunks(frontier):
             rows = JobRecord.objects.using(database).filter(pk__in=chunk, batch__isnull=False)
             batches.update(rows.order_by().values_list("batch_id", flat=True).distinct())
-            freed, ended_now = _release_dependents(chunk, database)
+            freed, ended_now = _release_dependents(chunk, database, letters)
             ready += freed
             ended_too |= ended_now
 
@@ -133,6 +137,8 @@ def release(ended: Collection[uuid.UUID], database: str) -> None:
             batches = set()
 
     push_on_commit(ready, database)
+    if letters:  # all at once: their notices are locked in one order
+        dead_letters_saved.send(sender=None, letters=letters, database=database)
 
 
 def finish_batches(
@@ -167,7 +173,8 @@ def finish_batches(
             if runs:
                 ready += unblock(JobRecord.objects.using(database).filter(pk=callback), database)
             else:
-                ended |= end([callback], JobState.CANCELED, NOT_CLEAN, database)
+                records = end([callback], JobState.CANCELED, NOT_CLEAN, database)
+                ended |= {record.pk for record in records}
     return ready, ended
 
 
@@ -236,9 +243,12 @@ def heal(database: str, limit: int = CHUNK) -> None:
 
 
 def _release_dependents(
-    ended: Collection[uuid.UUID], database: str
+    ended: Collection[uuid.UUID], database: str, letters: list[DeadLetter]
 ) -> tuple[list[JobRecord], set[uuid.UUID]]:
-    """Return the dependents that may run now, and the ids of those that were ended instead."""
+    """Return the dependents that may run now, and the ids of those that were ended instead.
+
+    Dead letters that this makes are added to ``letters``.
+    """
     from ..models import JobDependency, JobRecord
 
     edges = JobDependency.objects.using(database)
@@ -255,7 +265,10 @@ def _release_dependents(
 
         for state in (JobState.CANCELED, JobState.FAILED):
             over = [job_id for job_id, verdict in verdicts.items() if verdict == state]
-            ended_too |= end(over, state, NEEDED_FAILED, database)
+            records = end(over, state, NEEDED_FAILED, database)
+            ended_too |= {record.pk for record in records}
+            if state == JobState.FAILED:
+                letters += _save_dead_letters(records, NEEDED_FAILED, database)
     return ready, ended_too
 
 
@@ -282,10 +295,12 @@ def _verdict(states: Sequence[str], on_failure: str) -> JobState | None:
     return JobState.WAITING if all(JobState(state).is_final for state in states) else None
 
 
-def end(job_ids: Collection[uuid.UUID], state: JobState, why: str, database: str) -> set[uuid.UUID]:
-    """Cancel or fail blocked jobs that never ran; return the ids of those that were blocked.
+def end(
+    job_ids: Collection[uuid.UUID], state: JobState, why: str, database: str
+) -> list[JobRecord]:
+    """Cancel or fail blocked jobs that never ran; return those that were blocked.
 
-    Failed ones get their dead letters. Call it inside a transaction: its commit sends the signals.
+    Call it inside a transaction: its commit sends the signals.
     """
     from ..models import JobRecord
 
@@ -294,33 +309,35 @@ def end(job_ids: Collection[uuid.UUID], state: JobState, why: str, database: str
     blocked = list(rows.only(*needed).order_by("pk").select_for_update()) if job_ids else []
     now = timezone.now()
     if not blocked or not rows.update(state=state, finished_at=now, error=why):
-        return set()
+        return []
 
     event = EventName.FAILED if state == JobState.FAILED else EventName.CANCELED
     run_on_commit(database, announce, blocked, event, now)
-    if state == JobState.FAILED:
-        for record in blocked:
-            _save_dead_letter(record, why, now, database)
-    return {record.pk for record in blocked}
+    return blocked
 
 
-def _save_dead_letter(record: JobRecord, why: str, now: datetime, database: str) -> None:
-    """Make the dead letter and the audit entry of a job that failed without having run."""
+def _save_dead_letters(records: Sequence[JobRecord], why: str, database: str) -> list[DeadLetter]:
+    """Make the dead letters and audit entries of jobs that failed without having run."""
     from ..models.dead_letter import dead_letter_of
 
-    dead_letter, entry = dead_letter_of(
-        record,
-        reason=FailureReason.NOT_RETRYABLE,
-        error_class=NEEDED_JOB_FAILED,
-        message=why,
-        attempts=0,
-        failed_at=now,
-    )
-    dead_letter.save(using=database)
-    entry.save(using=database)
-    run_on_commit(
-        database, partial(signals.send, signals.dead_letter_created, dead_letter=dead_letter)
-    )
+    now = timezone.now()
+    letters = []
+    for record in records:
+        dead_letter, entry = dead_letter_of(
+            record,
+            reason=FailureReason.NOT_RETRYABLE,
+            error_class=NEEDED_JOB_FAILED,
+            message=why,
+            attempts=0,
+            failed_at=now,
+        )
+        dead_letter.save(using=database)
+        entry.save(using=database)
+        letters.append(dead_letter)
+        run_on_commit(
+            database, partial(signals.send, signals.dead_letter_created, dead_letter=dead_letter)
+        )
+    return letters
 
 
 def _has_open_job(batch: Batch, database: str) -> bool:

@@ -23,6 +23,7 @@ from ..database import default_database
 from ..definitions import ids
 from ..enqueueing.context import current_job
 from ..enqueueing.decorator import job
+from ..enqueueing.dependencies import dead_letters_saved
 from ..enqueueing.enqueue import JobOptions, enqueue_bulk
 from ..models import DeadLetter, JobAttempt, JobRecord, NoticeWindow
 from ..states import FINAL_STATES
@@ -38,6 +39,12 @@ MAILS = 10
 
 WINDOW = timedelta(minutes=10)
 """Length of a window, and the interval between digests."""
+
+dead_letters_saved.connect(
+    lambda letters, database, **_: notify_of(letters, database),
+    weak=False,
+    dispatch_uid="wellos_jobs.failure_mail",
+)
 
 NewJob = tuple[str, dict[str, object], JobOptions]
 
