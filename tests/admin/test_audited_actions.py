@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
 from django.contrib.admin import site
@@ -17,13 +16,15 @@ from wellos_jobs import Flow, operations, schedules
 from wellos_jobs.admin.dashboard.limits import LimitsPage
 from wellos_jobs.admin.dashboard.overview import OverviewPage
 from wellos_jobs.admin.dashboard.workers import WorkersPage
-from wellos_jobs.admin.dead_letters.fault_page import FaultActionPage
+from wellos_jobs.admin.dead_letters.fault_page import FaultActionPage, FaultSelection
 from wellos_jobs.admin.dead_letters.page import DeadLetterActionPage
 from wellos_jobs.admin.groups.flows import FlowPage
 from wellos_jobs.admin.jobs.actions import JobActionPage
+from wellos_jobs.admin.ui.action_page import ReasonForm
 from wellos_jobs.admin.ui.page import Page
 from wellos_jobs.definitions import registry
-from wellos_jobs.models import AuditEntry, Batch, BulkOperation, JobRecord, Schedule
+from wellos_jobs.models import AuditEntry, Batch, BulkOperation, DeadLetter, JobRecord, Schedule
+from wellos_jobs.monitoring.faults import FaultFilter
 
 from .. import jobs
 from ..support.engine import Books, Hand
@@ -358,19 +359,28 @@ def test_it_is_audited_with_actor_address_and_reason(root: Client, name: str) ->
         assert entry.target_id
 
 
+def empty_fault() -> FaultSelection:
+    return FaultSelection("f", DeadLetter.objects.all(), FaultFilter(), "")
+
+
 @pytest.mark.parametrize(
     ("page", "target"),
     [
-        (DeadLetterActionPage, MagicMock()),
-        (FaultActionPage, MagicMock()),
-        (FlowPage, "a flow"),
-        (JobActionPage, MagicMock()),
-        (LimitsPage, "c:a limit"),
-        (OverviewPage, "email"),
-        (WorkersPage, "worker:hand-1"),
+        (DeadLetterActionPage, DeadLetter),
+        (FaultActionPage, empty_fault),
+        (FlowPage, lambda: "a flow"),
+        (JobActionPage, JobRecord),
+        (LimitsPage, lambda: "c:a limit"),
+        (OverviewPage, lambda: "email"),
+        (WorkersPage, lambda: "worker:hand-1"),
     ],
 )
-def test_an_unknown_verb_raises(page: Any, target: Any) -> None:
+def test_an_unknown_verb_raises(page: Any, target: Callable[[], Any]) -> None:
     """No verb is the default of another."""
+    form = ReasonForm({"reason": REASON})
+    assert form.is_valid()
+    root = User.objects.create_superuser("root")
     with pytest.raises((NotImplementedError, KeyError)):
-        page(MagicMock()).perform("replya", target, MagicMock())
+        page(site.get_model_admin(JobRecord)).perform("replya", target(), form, by=root).perform(
+            "replya", target, MagicMock()
+        )
