@@ -260,11 +260,7 @@ def _row(database: str) -> Installation | None:
 
 def _claim(source: str, identity: str, here: str) -> None:
     """Note the installation in a Redis, unless another one has been noted there meanwhile."""
-    connection = broker.source_client(source, "work")
-    with broker.refusals_as_unavailable():
-        connection.hsetnx(keys.INSTALLATION, "identity", identity)
-        if known_to_redis(source).identity == identity:
-            connection.hset(keys.INSTALLATION, "home", here)
+    broker.run(broker.source_client(source, "work"), "own", identity, here)
 
 
 def take(source: str, identity: str, here: str) -> None:

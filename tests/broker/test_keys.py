@@ -64,6 +64,8 @@ OWN_KEYS = {
     "epoch": keys.EPOCH,
     "beat": keys.BEAT,
     "leader": keys.LEADER,
+    "installation": keys.INSTALLATION,
+    "trusted": keys.TRUSTED,
     "clock": keys.CLOCK,
     "events": keys.EVENTS,
     "due": keys.DUE,
