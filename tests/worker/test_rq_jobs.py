@@ -619,6 +619,28 @@ def test_a_payload_that_unpacks_to_too_much_ends_as_bad_payload(
     assert row(neighbor).state == JobState.COMPLETED
 
 
+@pytest.mark.parametrize("field", ["data", "exc_info"])
+def test_a_dependent_that_unpacks_to_too_much_harms_only_itself(
+    redis_client: redis.Redis, field: str
+) -> None:
+    """RQ's code reads the hashes of all dependents when a job has ended."""
+    first = django_rq.enqueue(foreign_add, 1)
+    heavy = django_rq.enqueue(foreign_add, 2, depends_on=first)
+    neighbor = django_rq.enqueue(foreign_add, 3, depends_on=first)
+    bomb(heavy, redis_client, field)
+
+    tracemalloc.start()
+    hand = Hand("default")
+    work_until(lambda: status(neighbor) is JobStatus.FINISHED, hand)
+    work_until(lambda: status(heavy) is JobStatus.FAILED, hand)
+    records = [row(job) for job in (first, heavy, neighbor)]
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most < 5 * MAX_UNZIPPED
+    assert [record.state for record in records] == ["completed", "failed", "completed"]
+
+
 def test_the_ledger_survives_a_waiting_payload_that_unpacks_to_too_much(
     redis_client: redis.Redis,
 ) -> None:

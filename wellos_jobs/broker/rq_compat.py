@@ -82,6 +82,12 @@ OVERRIDES: tuple[Override, ...] = (
         "remembers the error for the dead letter; called by perform_job after a failure callback",
     ),
     Override(
+        "rq.job:Job.restore",
+        "(self, raw_data)",
+        "wellos_jobs.broker.rq_fetch:_Bounded",
+        "RQ reads dependents by it, and unpacks whatever they contain",
+    ),
+    Override(
         "rq.timeouts:UnixSignalDeathPenalty.__init__",
         "(self, timeout, exception=<class 'rq.timeouts.BaseTimeoutException'>, **kwargs)",
         _LIMITS,

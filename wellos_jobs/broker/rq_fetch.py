@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import Any
 
 from rq.exceptions import NoSuchJobError
 
-from ..payload.rq_calls import unzipped
+from ..payload.rq_calls import PayloadTooLarge, unzipped
 from . import keys
 from .connection import Client
 
+logger = logging.getLogger("wellos_jobs")
+
 _COMPRESSED = (b"data", b"exc_info")
+
+
+class _Bounded:
+    """Mixed into a job class: RQ's own code, which looks at dependents, unpacks no more either."""
+
+    id: str
+
+    def restore(self, raw_data: Any) -> Any:
+        kept = dict(raw_data)
+        for name in _COMPRESSED:
+            try:
+                unzipped(kept.get(name, b""))
+            except PayloadTooLarge as error:
+                logger.warning("job=%s: its field %s is ignored: %s", self.id, name.decode(), error)
+                kept[name] = b""  # the job fails when it is run, not the one that RQ looks from
+        return super().restore(kept)  # type: ignore[misc]
+
+
+@cache
+def bounded(job_class: type[Any]) -> type[Any]:
+    """Return a job class whose jobs are read without unpacking more than is allowed."""
+    return type(job_class.__name__, (_Bounded, job_class), {})
 
 
 def fetch(job_class: Any, job_id: str, connection: Client, serializer: Any) -> Any:

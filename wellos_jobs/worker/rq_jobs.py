@@ -18,7 +18,7 @@ from rq.worker import SimpleWorker
 from .. import broker, conf, payload
 from ..broker import keys
 from ..broker.claims import Claim, Claimer, Outcome
-from ..broker.rq_fetch import fetch
+from ..broker.rq_fetch import bounded, fetch
 from ..broker.rq_queue import LaneQueue
 from ..errors import PayloadError
 from ..payload import failures
@@ -127,9 +127,10 @@ class ForeignRunner:
         """Let RQ run the job; return its result, or what went wrong, for the ledger."""
         serializer = DefaultSerializer if pickled else JSONSerializer
         worker = self._rq_worker()
-        queue = django_rq.get_queue(
+        queue: Any = django_rq.get_queue(
             claim.queue, connection=worker.connection, serializer=serializer, queue_class=LaneQueue
         )
+        queue.job_class = bounded(queue.job_class)
         try:
             job = fetch(queue.job_class, claim.id, worker.connection, serializer)
         except NoSuchJobError:
