@@ -1,7 +1,7 @@
 """Which databases hold jobs, isolation between transactions, and callbacks after a commit.
 
-Models are imported inside the functions: ``wellos_jobs`` itself imports this module, before the
-apps are ready.
+The model is looked up by its name: models import this module, as does ``wellos_jobs`` itself before
+the apps are ready.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from django.apps import apps
 from django.core.signals import setting_changed
 from django.db import IntegrityError, OperationalError, connections, router, transaction
 from django.dispatch import receiver
@@ -49,9 +50,12 @@ def job_databases() -> list[str]:
 
 def default_database() -> str:
     """Return the alias of the database for new jobs and schedules, unless another is chosen."""
-    from .models import JobRecord
+    return str(router.db_for_write(_job_model()))
 
-    return str(router.db_for_write(JobRecord))
+
+def _job_model() -> type[models.Model]:
+    """Return JobRecord, which imports this module."""
+    return apps.get_model("wellos_jobs", "JobRecord")
 
 
 @cache
@@ -85,9 +89,7 @@ def database_for_new(chosen: str | None = None) -> str:
 
 def write_alias(alias: str | None, model: type[models.Model] | None = None) -> str:
     """Return where the router writes the rows (by default jobs) that are read from ``alias``."""
-    from .models import JobRecord
-
-    kind = model or JobRecord
+    kind = model or _job_model()
     if alias is None:
         return str(router.db_for_write(kind))
     return str(router.db_for_write(kind, instance=_row_of(kind, alias)))
@@ -154,11 +156,9 @@ def has_job_table(alias: str) -> bool:
     Raises:
         OperationalError: the database is unavailable.
     """
-    from .models import JobRecord
-
     connection = connections[alias]
     with connection.cursor() as cursor:
-        return JobRecord._meta.db_table in connection.introspection.table_names(cursor)
+        return _job_model()._meta.db_table in connection.introspection.table_names(cursor)
 
 
 def is_usable(alias: str) -> bool:

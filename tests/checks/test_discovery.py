@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.test import override_settings
 
 from wellos_jobs import conf, discovery
 from wellos_jobs.checks import jobs as checks
@@ -44,13 +43,12 @@ def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 @pytest.fixture
 def discovered(third_party: Path, settings: Any) -> Iterator[None]:
-    with (
-        registry.isolated(),
-        override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, "thirdparty"]),
-    ):
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "thirdparty"]
+    with registry.isolated():
         registry._failed_imports.clear()
         discovery.discover()
         yield
+    registry._failed_imports.clear()
 
 
 def test_the_app_is_named_and_the_other_jobs_are_known(

@@ -31,17 +31,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "processes": set(),
     # storage
     "broker": {"conf", "payload", "states"},
+    "database": {"conf", "errors"},
     "models": {
         "broker",
         "conf",
         "cron",
+        "database",
         "definitions",
         "errors",
         "organizations",
         "payload",
         "states",
     },
-    "database": {"conf", "errors", "models"},
     "sql": set(),
     "installation": {"broker", "conf", "database", "models"},
     # the path of a job

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import redis
+from django.contrib.auth.models import User
 from django.core import checks
-from django.db import connections
+from django.db import connections, transaction
 
 from wellos_jobs import JobHandle, errors, status
 from wellos_jobs.broker import keys
@@ -17,7 +18,7 @@ from wellos_jobs.checks import databases
 from wellos_jobs.database import job_databases
 from wellos_jobs.definitions import ids
 from wellos_jobs.maintenance.housekeeping import Housekeeping
-from wellos_jobs.models import JobRecord, LedgerCursor
+from wellos_jobs.models import JobRecord, LedgerCursor, SavedView
 from wellos_jobs.monitoring import health
 from wellos_jobs.processes.slot import Slot
 
@@ -191,6 +192,24 @@ def test_two_databases_are_two() -> None:
 
 def ids_of(messages: list[checks.CheckMessage]) -> list[str | None]:
     return [message.id for message in messages]
+
+
+def test_a_deleted_user_is_forgotten_in_all_databases_with_jobs() -> None:
+    ada, grace = (User.objects.create_user(name) for name in ("ada", "grace"))
+    for alias in ("default", "other"):
+        for user in (ada, grace):
+            jobs.noop.using(database=alias, requested_by=user).enqueue()
+            SavedView.objects.using(alias).create(owner_id=user.pk, page="x", name="x", query="")
+    with transaction.atomic():
+        User.objects.filter(pk=ada.pk).delete()
+    for alias in ("default", "other"):
+        requesters = JobRecord.objects.using(alias).values_list("requested_by", flat=True)
+        assert set(requesters) == {None, grace.pk}
+        assert SavedView.objects.using(alias).get().owner_id == grace.pk
+
+    User(pk=grace.pk, username="another grace").save(using="other")
+    User.objects.using("other").all().delete()
+    assert JobRecord.objects.filter(requested_by=grace.pk).count() == 1, "users are in default"
 
 
 # --- an alias that the settings forgot ------------------------------------------------------------

@@ -16,6 +16,7 @@ from wellos_jobs import JobHandle, broker
 from wellos_jobs.broker import events, keys, rq_workers
 from wellos_jobs.broker.claims import Claim, Claimer, Outcome
 from wellos_jobs.broker.events import Event
+from wellos_jobs.database import default_database
 from wellos_jobs.ledger.ledger import Ledger
 from wellos_jobs.models import JobRecord
 from wellos_jobs.processes.slot import Slot
@@ -106,11 +107,11 @@ def work(*queues: str, name: str = "burst", **options: Any) -> Worker:
 class Books:
     """The ledger of one database, folded on call."""
 
-    def __init__(self, database: str = "default", source: str = "default") -> None:
+    def __init__(self, database: str | None = None, source: str = "default") -> None:
         self.connection = broker.source_client(source, "work")
         self.connection.set(keys.EPOCH, EPOCH, nx=True)
-        self.database = database
-        self.ledger = Ledger(source, database, self.connection)
+        self.database = database or default_database()
+        self.ledger = Ledger(source, self.database, self.connection)
         self.ledger.open(EPOCH)
 
     def fold(self) -> int:

@@ -5,6 +5,7 @@ import django.db.models.deletion
 import django.db.models.manager
 import wellos_jobs.definitions.ids
 import wellos_jobs.models.fields
+import wellos_jobs.models.users
 from django.conf import settings
 from django.db import migrations, models
 
@@ -182,7 +183,7 @@ class Migration(migrations.Migration):
                 ('finished_at', models.DateTimeField(blank=True, null=True, verbose_name='finished')),
                 ('batch', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='jobs', to='wellos_jobs.batch', verbose_name='batch')),
                 ('parent', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='children', to='wellos_jobs.jobrecord', verbose_name='parent')),
-                ('requested_by', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='requested by')),
+                ('requested_by', wellos_jobs.models.users.UserKey(blank=True, db_constraint=False, null=True, on_delete=wellos_jobs.models.users.forget_user, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='requested by')),
             ],
             options={
                 'verbose_name': 'job',
@@ -249,7 +250,7 @@ class Migration(migrations.Migration):
                 ('stopped_by', models.CharField(blank=True, default='', max_length=150, verbose_name='stopped by')),
                 ('created_at', models.DateTimeField(verbose_name='created')),
                 ('finished_at', models.DateTimeField(blank=True, null=True, verbose_name='finished')),
-                ('actor', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='actor')),
+                ('actor', wellos_jobs.models.users.UserKey(blank=True, db_constraint=False, null=True, on_delete=wellos_jobs.models.users.forget_user, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='actor')),
                 ('job', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='wellos_jobs.jobrecord', verbose_name='job')),
             ],
             options={
@@ -321,7 +322,7 @@ class Migration(migrations.Migration):
                 ('query', models.TextField(blank=True, default='', verbose_name='query string')),
                 ('shared', models.BooleanField(default=False, verbose_name='shared')),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),
-                ('owner', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='owner')),
+                ('owner', wellos_jobs.models.users.UserKey(db_constraint=False, on_delete=wellos_jobs.models.users.delete_with_user, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='owner')),
             ],
             options={
                 'verbose_name': 'saved view',
@@ -413,7 +414,7 @@ class Migration(migrations.Migration):
                 ('target_id', models.CharField(max_length=180, verbose_name='target')),
                 ('reason', models.TextField(blank=True, default='', verbose_name='reason')),
                 ('detail', models.JSONField(blank=True, default=dict, verbose_name='detail')),
-                ('actor', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='actor')),
+                ('actor', wellos_jobs.models.users.UserKey(blank=True, db_constraint=False, null=True, on_delete=wellos_jobs.models.users.forget_user, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='actor')),
             ],
             options={
                 'verbose_name': 'audit entry',
@@ -453,8 +454,8 @@ class Migration(migrations.Migration):
                 ('resolved_at', models.DateTimeField(blank=True, null=True, verbose_name='resolved')),
                 ('note', models.TextField(blank=True, default='', verbose_name='note')),
                 ('former_data', models.JSONField(blank=True, null=True, verbose_name='data it failed with')),
-                ('assigned_to', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='assigned to')),
-                ('resolved_by', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='resolved by')),
+                ('assigned_to', wellos_jobs.models.users.UserKey(blank=True, db_constraint=False, null=True, on_delete=wellos_jobs.models.users.forget_user, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='assigned to')),
+                ('resolved_by', wellos_jobs.models.users.UserKey(blank=True, db_constraint=False, null=True, on_delete=wellos_jobs.models.users.forget_user, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='resolved by')),
                 ('job', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='dead_letters', to='wellos_jobs.jobrecord', verbose_name='job')),
             ],
             options={

@@ -8,8 +8,8 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from ..states import AuditAction
-from .fields import user_key
 from .rows import Row
+from .users import user_key
 
 
 class AuditEntry(Row):

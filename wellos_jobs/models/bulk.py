@@ -7,8 +7,8 @@ from typing import ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .fields import user_key
 from .rows import Row
+from .users import user_key
 
 
 class BulkOperation(Row):

@@ -11,9 +11,9 @@ from django.utils.translation import gettext_lazy as _
 from ..payload.failures import fingerprint
 from ..states import AuditAction, DeadLetterStatus, FailureReason
 from .audit import AuditEntry
-from .fields import user_key
 from .job import JobRecord
 from .rows import Row
+from .users import user_key
 
 
 class DeadLetter(Row):

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import models
 
-from .. import conf
-
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -29,16 +27,3 @@ class ExactCharField(_Text):
         if connection.vendor == "mysql":
             parameters["collation"] = "utf8mb4_bin"
         return parameters
-
-
-def user_key(label: Any) -> models.ForeignKey[Any, Any]:
-    """Return a nullable foreign key to a user, who may be in another database than the jobs."""
-    return models.ForeignKey(
-        conf.user_model(),
-        on_delete=models.SET_NULL,
-        null=True,
-        blank=True,
-        db_constraint=False,
-        related_name="+",
-        verbose_name=label,
-    )

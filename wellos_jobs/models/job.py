@@ -13,8 +13,9 @@ from django.utils.translation import pgettext_lazy
 from ..definitions import ids
 from ..definitions.unique import Unique
 from ..states import AttemptOutcome, JobState, OnFailure, Priority
-from .fields import ExactCharField, user_key
+from .fields import ExactCharField
 from .rows import Row
+from .users import user_key
 
 PRIORITIES = [
     (int(Priority.CRITICAL), pgettext_lazy("priority", "critical")),

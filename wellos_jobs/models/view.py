@@ -9,18 +9,13 @@ from django.utils.translation import gettext_lazy as _
 
 from .. import conf
 from .rows import Row
+from .users import UserKey, delete_with_user
 
 
 class SavedView(Row):
     """A named filter of one admin list, private or shared with everyone who may view the list."""
 
-    owner = models.ForeignKey(
-        conf.user_model(),
-        on_delete=models.CASCADE,
-        db_constraint=False,  # users may be in another database
-        related_name="+",
-        verbose_name=_("owner"),
-    )
+    owner = UserKey(conf.user_model(), delete_with_user, verbose_name=_("owner"))
     page = models.CharField(_("page"), max_length=30)
     name = models.CharField(_("name"), max_length=80)
     query = models.TextField(_("query string"), blank=True, default="")
