@@ -75,9 +75,8 @@ class Finding:
 
     @property
     def is_others_redis(self) -> bool:
-        """Whether Redis belongs to another installation than the database: both stay away."""
-        identity = self.in_redis.identity
-        return not self.verdict.may_run and identity not in ("", self.in_database.identity)
+        """Whether Redis is used by another installation: not even a push is allowed."""
+        return not self.verdict.may_run and bool(self.in_redis.identity)
 
     @property
     def problem(self) -> str:
@@ -178,7 +177,7 @@ def refusal(source: str) -> str:
         except (DatabaseError, InterfaceError, broker.Error) as error:
             logger.warning("who owns the Redis of queue %s is asked later: %s", source, error)
             continue
-        if finding.is_others_redis:
+        if not finding.verdict.may_run:
             return finding.problem
         server_runs.belongs_to(source, finding.in_redis.identity)
     return ""

@@ -78,6 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "schedules": {
         "broker",
         "conf",
+        "installation",
         "cron",
         "database",
         "definitions",

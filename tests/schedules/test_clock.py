@@ -297,7 +297,9 @@ def test_a_database_away_or_without_tables_does_not_block_others(
     )
     row.save(using="other")
     make("here", next_run_at=at("2026-03-01 12:00"))
-    schedules = {name: DatabaseSchedules(name, time.time) for name in ("default", "other")}
+    schedules = {
+        name: DatabaseSchedules(name, time.time, "default") for name in ("default", "other")
+    }
     with _without_table("other"):
         assert schedules["other"].serve(lambda: None) is None
         assert schedules["default"].serve(lambda: None) is not None

@@ -104,7 +104,7 @@ def test_the_clock_notices_it_within_seconds(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("wellos_jobs.schedules.clock.REPLAN_EVERY", 0.0)
     row = make_due(NOON, cron="0 * * * *")
     clock = MovedClock(NOON + YEAR)
-    schedules = DatabaseSchedules("default", clock)
+    schedules = DatabaseSchedules("default", clock, "default")
     schedules.serve(lambda: None)
 
     clock.moment = NOON + MINUTE

@@ -35,7 +35,7 @@ DRAIN_SECONDS = 1.0
 RELAY_EVERY = 1.0
 UNBLOCK_EVERY = 10.0
 LOOK_FOR_TABLE_EVERY = 60.0
-LOOK_FOR_OWNER_EVERY = 60.0
+LOOK_FOR_OWNER_EVERY = 10.0
 LONGEST_PAUSE = 5.0
 LEFTOVERS = 1_000
 """Ended jobs of one registry looked at in one pass."""
@@ -162,9 +162,8 @@ class DatabaseMaintenance:
             return False
 
         finding = installation.meet(self.database, self.source)
-        if finding.is_others_redis:
-            logger.error("%s", finding.problem)
-            self._not_before = time.monotonic() + LOOK_FOR_OWNER_EVERY
+        if not finding.verdict.may_run:
+            self._stay_away(finding)
             return False
 
         if self.ledger.is_new(epoch):
@@ -175,6 +174,11 @@ class DatabaseMaintenance:
         self.rebuild()
         self.is_open = True
         return True
+
+    def _stay_away(self, finding: installation.Finding) -> None:
+        logger.error("%s", finding.problem)
+        self.close()
+        self._not_before = time.monotonic() + LOOK_FOR_OWNER_EVERY
 
     @property
     def _does_all(self) -> bool:
@@ -254,6 +258,12 @@ class DatabaseMaintenance:
             return False
 
     def _pulse(self, before: float, now: float) -> None:
+        # Another database may have been restored under the running processes.
+        finding = installation.meet(self.database, self.source)
+        if not finding.verdict.may_run:
+            self._stay_away(finding)
+            return
+
         if self.ledger.beat(now) > before + 0.001:
             logger.warning(
                 "Redis has come back with older data: comparing it with the rows of %s",

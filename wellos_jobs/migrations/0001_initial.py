@@ -29,6 +29,7 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'queues',
                 'permissions': [('pause_queue', 'Can pause and resume queues'), ('empty_queue', 'Can empty queues'), ('change_limit', 'Can change limits'), ('reset_breaker', 'Can reset circuit breakers'), ('trip_breaker', 'Can trip circuit breakers'), ('quiet_worker', 'Can quiet workers'), ('stop_worker', 'Can stop workers')],
                 'managed': False,
+                'base_manager_name': 'objects',
                 'default_permissions': ('view',),
             },
         ),

@@ -6,10 +6,20 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 
+class NoRows(models.Manager["Queues"]):
+    """A manager without rows and without queries: `dumpdata` reads the rows of each model."""
+
+    def get_queryset(self) -> models.QuerySet[Queues]:
+        return super().get_queryset().none()
+
+
 class Queues(models.Model):
     """The queues of ``RQ_QUEUES``, which live in Redis."""
 
+    objects = NoRows()
+
     class Meta:
+        base_manager_name = "objects"
         managed = False
         default_permissions = ("view",)
         verbose_name = _("queue")

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
-from .. import broker
+from .. import broker, installation
 from ..broker import scheduler_wakeup
 from ..database import default_database, has_job_table, job_databases, retry_conflicts
 from ..processes.growing_pause import GrowingPause
@@ -43,6 +43,9 @@ REPLAN_EVERY = 10.0
 """Interval between looks for changes by SQL: shorter than the time after which a run is missed."""
 
 LOOK_FOR_TABLE_EVERY = 10.0
+
+MEET_EVERY = 10.0
+"""Interval between looks whether the database is a copy that belongs elsewhere."""
 LONGEST_PAUSE = 2.0
 
 
@@ -62,13 +65,15 @@ class EntryScheduler(Protocol):
 class DatabaseSchedules:
     """The schedules of one database. While it is unavailable, it is retried with growing pauses."""
 
-    def __init__(self, database: str, clock: Callable[[], float]) -> None:
+    def __init__(self, database: str, clock: Callable[[], float], source: str) -> None:
         self.database = database
+        self.source = source
         self.clock = clock
         self._has_table = False
         self._synchronized = database != default_database()
         self._next_retry = 0.0
         self._next_replan = 0.0
+        self._next_meeting = 0.0
         self._not_before = 0.0
         self._retry_pause = GrowingPause(0.1, LONGEST_PAUSE)
 
@@ -82,6 +87,7 @@ class DatabaseSchedules:
             self._not_before = time.monotonic() + self._retry_pause.next()
             logger.warning("clock: database %s is unavailable or refuses: %s", self.database, error)
             connections[self.database].close()
+            self._next_meeting = 0.0  # it may come back as a copy of another one
             return None
         self._retry_pause.reset()
         return due
@@ -114,6 +120,14 @@ class DatabaseSchedules:
                 self._not_before = time.monotonic() + LOOK_FOR_TABLE_EVERY
                 return False
 
+        if time.monotonic() >= self._next_meeting:
+            finding = installation.meet(self.database, self.source)
+            if not finding.verdict.may_run:
+                logger.error("%s", finding.problem)
+                self._not_before = time.monotonic() + MEET_EVERY
+                return False
+            self._next_meeting = time.monotonic() + MEET_EVERY
+
         if not self._synchronized:
             self._synchronize()
         return True
@@ -140,7 +154,7 @@ class Clock:
         self.connection = broker.source_client(source, "work")
         self.scheduler = scheduler
         self.databases = [
-            DatabaseSchedules(database, scheduler.clock) for database in job_databases()
+            DatabaseSchedules(database, scheduler.clock, source) for database in job_databases()
         ]
         self.token = uuid.uuid4().hex
         self.stopping = False
