@@ -67,9 +67,9 @@ def job_status(job: JobRecord | uuid.UUID | str) -> dict[str, Any]:
     """Return a job's status: from Redis if it has newer values, else from the row.
 
     Keys: id, name, queue, priority, state, progress (0 to 100), progress_message, data (sensitive
-    values masked), result, error, attempts, max_attempts, and the times created_at, run_at,
-    enqueued_at, started_at, finished_at (aware, None if not yet). ``problem``, a sentence, is
-    present only if Redis could not be read.
+    values masked), result, error (None if there is none), attempts, max_attempts, and the times
+    created_at, run_at, enqueued_at, started_at, finished_at (aware, None if not yet). ``problem``,
+    a sentence, is present only if Redis could not be read.
 
     Raises:
         JobNotFound: no database has a row with this id.
@@ -195,7 +195,7 @@ def _from_row(record: JobRecord) -> dict[str, Any]:
         "progress_message": record.progress_message,
         "data": payload.mask(record.data),
         "result": payload.mask_value(record.result),
-        "error": record.error,
+        "error": record.error or None,
         "attempts": record.attempts,
         "max_attempts": record.max_attempts,
         "created_at": record.created_at,
@@ -216,7 +216,7 @@ def _from_hash(record: JobRecord, values: Sequence[bytes | str | None]) -> dict[
     live: dict[str, Any] = {"state": state.value}
     if not record.is_foreign:
         # A field that our hash lacks is empty by now, such as the error of an earlier attempt.
-        live |= {"progress": 0, "progress_message": "", "error": "", "result": None}
+        live |= {"progress": 0, "progress_message": "", "error": None, "result": None}
 
     for field, (name, read) in _LIVE.items():
         if found[field]:

@@ -80,7 +80,7 @@ def test_bulk_emails_are_one_job_each_in_order(db: None) -> None:
     handles = emails.send_bulk_emails(items)
     assert [handle.record().data for handle in handles] == items
     assert {handle.record().name for handle in handles} == {"send-email"}
-    assert {handle.record().priority for handle in handles} == {Priority.BULK}
+    assert {handle.record().priority for handle in handles} == {Priority.NORMAL}
     (urgent,) = emails.send_bulk_emails(items[:1], priority=Priority.HIGH)
     assert urgent.record().priority == Priority.HIGH
 

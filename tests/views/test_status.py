@@ -101,7 +101,7 @@ def test_a_waiting_job(books: Books, ada: User) -> None:
     assert (found["state"], found["progress"], found["data"]) == ("waiting", 0, {"a": 2})
     assert (found["result"], found["error"], found["attempts"], found["max_attempts"]) == (
         None,
-        "",
+        None,
         0,
         3,
     )
@@ -165,7 +165,7 @@ def test_the_error_of_an_earlier_attempt_is_gone(books: Books) -> None:
     found = status.job_status(handle.record())  # the row still knows the first attempt only
     assert (found["state"], found["error"], found["progress"], found["attempts"]) == (
         "completed",
-        "",
+        None,
         100,
         2,
     )
@@ -343,7 +343,7 @@ def test_the_requester_sees_status_data_and_result(ada: User) -> None:
         "completed",
         {"a": 2},
         3,
-        "",
+        None,
     )
     assert reverse("wellos_jobs:job-status", args=[handle]) == f"/jobs/{handle}/status"
 

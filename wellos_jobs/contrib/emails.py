@@ -118,14 +118,14 @@ def send_bulk_emails(emails: Iterable[Mapping[str, Any]], **using: Any) -> list[
     """Enqueue many emails, all or none.
 
     Each item is a mapping with ``to``, ``subject``, ``template`` and optionally ``data`` and
-    ``attachments``. ``mailings.outcome(handles)`` returns the results. The default priority is
-    BULK, so that other email does not wait behind them.
+    ``attachments``. ``mailings.outcome(handles)`` returns the results. With
+    ``priority=Priority.BULK`` other email does not wait behind them.
 
     Raises:
         ValueError: an item is invalid; the message gives its index.
     """
     rows = [_checked_item(index, item) for index, item in enumerate(emails)]
-    return email_job.using(**{"priority": Priority.BULK, **using}).enqueue_bulk(rows)
+    return email_job.using(**using).enqueue_bulk(rows)
 
 
 def address_of(user: AbstractBaseUser) -> str:
