@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import logging
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -21,6 +22,11 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from .errors import ConfigurationError, UnknownQueue, suggestion
+
+MAX_QUEUE_NAME = 100
+"""Characters of a queue's name that the rows can hold."""
+_LANE_SUFFIX = re.compile(r":p(1|3|7|10)$")
+"""The end of the key of a queue's lane (``broker.keys.lane``)."""
 
 DEFAULT_RETENTION: Mapping[str, timedelta | None] = {
     "completed": timedelta(days=30),
@@ -391,6 +397,33 @@ def queue(name: str) -> Mapping[str, Any]:
     if name not in configured:
         raise UnknownQueue(_unknown_queue(name))
     return configured[name]
+
+
+def usable_queue(name: str) -> Mapping[str, Any]:
+    """Return the configuration of one queue that jobs may be put into.
+
+    Raises:
+        UnknownQueue: ``RQ_QUEUES`` has no such queue, or its name cannot be used.
+    """
+    if problem := queue_name_problem(name):
+        raise UnknownQueue(problem)
+    return queue(name)
+
+
+@functools.cache
+def queue_name_problem(name: str) -> str:
+    """Return what is wrong with the name of a queue, '' if nothing is."""
+    if len(name) > MAX_QUEUE_NAME:
+        return (
+            f"The queue {name[:40]!r}… has a name of {len(name)} characters: rows hold at most "
+            f"{MAX_QUEUE_NAME}"
+        )
+    if _LANE_SUFFIX.search(name):
+        return (
+            f"The queue {name!r} has the name of a priority lane: it would share its jobs with "
+            f"{_LANE_SUFFIX.sub('', name)!r}. Rename it"
+        )
+    return ""
 
 
 def rq_setting(name: str, default: Any = None) -> Any:

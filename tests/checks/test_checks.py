@@ -12,16 +12,19 @@ import pytest
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core import checks
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.test import override_settings
 from django_rq.queues import DjangoScheduler
 
+from wellos_jobs import JobQueue
 from wellos_jobs.broker.rq_queue import LaneQueue
 from wellos_jobs.checks import connections, databases, deploy, jobs, links, storage
 from wellos_jobs.definitions import registry
 from wellos_jobs.definitions.validation import define
+from wellos_jobs.errors import UnknownQueue
 from wellos_jobs.scheduler import Scheduler
 
+from ..jobs import noop
 from ..support.servers import RedisServer
 
 JSON = "rq.serializers.JSONSerializer"
@@ -153,6 +156,25 @@ def test_no_queues(value: Any) -> None:
     assert found(connections.check_connection_options, RQ_QUEUES=value) == []
     assert found(jobs.check_declared_queues, RQ_QUEUES=value) == []
     assert found(deploy.check_servers, RQ_QUEUES=value) == []
+
+
+@pytest.mark.parametrize("name", ["reports:p1", "a:p3", ":p7", "x:p10", "q" * 101])
+def test_names_of_queues_that_cannot_be_used(name: str) -> None:
+    """The lanes of a queue have such keys, and the rows have 100 characters."""
+    queues = {**settings.RQ_QUEUES, name: settings.RQ_QUEUES["default"]}
+    assert found(jobs.check_queues, RQ_QUEUES=queues) == ["E015"]
+    with override_settings(RQ_QUEUES=queues):
+        for enqueue in (noop.using(queue=name).enqueue, lambda: JobQueue(name)):
+            with pytest.raises(UnknownQueue, match="priority lane|has a name of 101 characters"):
+                enqueue()
+        with pytest.raises(CommandError, match="priority lane|has a name of 101 characters"):
+            call_command("rqworker", name)
+
+
+@pytest.mark.parametrize("name", ["reports:p2", "a:p5", "p1", "x:p10:y", "q" * 100])
+def test_names_of_queues_that_can_be_used(name: str) -> None:
+    queues = {**settings.RQ_QUEUES, name: settings.RQ_QUEUES["default"]}
+    assert found(jobs.check_queues, RQ_QUEUES=queues) == []
 
 
 @pytest.mark.parametrize(

@@ -641,6 +641,27 @@ def test_a_dependent_that_unpacks_to_too_much_harms_only_itself(
     assert [record.state for record in records] == ["completed", "failed", "completed"]
 
 
+def test_an_id_that_is_too_long_for_the_row_is_refused() -> None:
+    with pytest.raises(ValueError, match="has 181 bytes: jobs on these queues have at most 180"):
+        django_rq.get_queue().enqueue(foreign_add, 1, job_id="x" * 181)
+    job = django_rq.get_queue().enqueue(foreign_add, 1, job_id="x" * 180)
+    work("default")
+    assert row(job).state == JobState.COMPLETED
+
+
+def test_ids_that_are_too_long_and_were_enqueued_by_stock_rq(redis_client: redis.Redis) -> None:
+    """They fail, each with a row of its own: a run with such an id could not be stopped."""
+    queue = Queue("default", connection=redis_client, serializer=JSONSerializer)
+    jobs = [queue.enqueue(foreign_add, 1, job_id="x" * 200 + end) for end in "ab"]
+    neighbor = django_rq.enqueue(foreign_add, 2)
+    work("default")
+    Books().fold()
+    letters = DeadLetter.objects.all()
+    assert [letter.reason for letter in letters] == ["bad_payload"] * len(jobs)
+    assert all("has 201 bytes" in letter.message for letter in letters)
+    assert row(neighbor).state == JobState.COMPLETED
+
+
 def test_the_ledger_survives_a_waiting_payload_that_unpacks_to_too_much(
     redis_client: redis.Redis,
 ) -> None:

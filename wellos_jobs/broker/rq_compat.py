@@ -64,6 +64,12 @@ OVERRIDES: tuple[Override, ...] = (
         "rq.queue:Queue.empty", "(self)", _LANES, "cancels ours with events, deletes foreign ones"
     ),
     Override(
+        "rq.queue:Queue.create_job",
+        "",
+        _LANES,
+        "enqueue makes its jobs by it: refuses ids that are too long",
+    ),
+    Override(
         "rq.queue:Queue.push_job_id",
         "(self, job_id, pipeline=None, at_front=False)",
         _LANES,

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from rq.exceptions import NoSuchJobError
+from rq.job import Job
 
 from ..payload.rq_calls import PayloadTooLarge, unzipped
 from . import keys
@@ -17,10 +18,8 @@ logger = logging.getLogger("wellos_jobs")
 _COMPRESSED = (b"data", b"exc_info")
 
 
-class _Bounded:
+class _Bounded(Job):
     """Mixed into a job class: RQ's own code, which looks at dependents, unpacks no more either."""
-
-    id: str
 
     def restore(self, raw_data: Any) -> Any:
         kept = dict(raw_data)
@@ -30,12 +29,14 @@ class _Bounded:
             except PayloadTooLarge as error:
                 logger.warning("job=%s: its field %s is ignored: %s", self.id, name.decode(), error)
                 kept[name] = b""  # the job fails when it is run, not the one that RQ looks from
-        return super().restore(kept)  # type: ignore[misc]
+        return super().restore(kept)
 
 
 @cache
 def bounded(job_class: type[Any]) -> type[Any]:
     """Return a job class whose jobs are read without unpacking more than is allowed."""
+    if job_class is Job:
+        return _Bounded
     return type(job_class.__name__, (_Bounded, job_class), {})
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django_rq.queues import DjangoRQ
 from rq.utils import as_text
 
+from ..payload.rq_calls import check_id
 from ..states import Priority
 from . import keys
 from .connection import Client, rq_time, run, run_within
@@ -93,6 +94,12 @@ class LaneQueue(DjangoRQ):
     def empty(self) -> int:
         """Cancel our waiting jobs and delete foreign ones; return how many there were."""
         return empty(self.connection, self.name)
+
+    def create_job(self, func: Any, *args: Any, **kwargs: Any) -> Job:
+        """Raises ValueError if the id is too long for the job's row."""
+        job = super().create_job(func, *args, **kwargs)
+        check_id(job.id)
+        return job
 
     def push_job_id(
         self, job_id: str, pipeline: Pipeline | None = None, at_front: bool = False

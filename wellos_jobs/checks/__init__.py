@@ -20,6 +20,7 @@ E011 ``CAN_VIEW_JOB``, ``ORGANIZATION_RESOLVER`` or ``ADMIN_ORGANIZATIONS`` is n
 E012 jobs are on Redis Cluster or on a sharded cache
 E013 ``JOB_DATABASES`` names an alias whose rows the router writes elsewhere, such as a replica
 E014 the router writes jobs to an alias that ``JOB_DATABASES`` does not name
+E015 a queue's name is too long for the rows, or is that of another queue's priority lane
 W001 a queue uses pickle, and ``ALLOW_PICKLE`` permits it
 W002 the default cache and jobs share one logical Redis database
 W003 an SQLite database with jobs is not in ``IMMEDIATE`` transaction mode

@@ -123,7 +123,21 @@ def check_queues(**_: Any) -> list[CheckMessage]:
                 id="wellos_jobs.E003",
             )
         ]
-    return [*_serializer_messages(queues), *_queue_class_messages(queues)]
+    return [
+        *_serializer_messages(queues),
+        *_queue_class_messages(queues),
+        *_queue_name_messages(queues),
+    ]
+
+
+def _queue_name_messages(queues: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckMessage]:
+    for name in queues:
+        if problem := conf.queue_name_problem(name):
+            yield Error(
+                problem,
+                hint="Rename the queue in RQ_QUEUES. Jobs for it are refused.",
+                id="wellos_jobs.E015",
+            )
 
 
 def _serializer_messages(queues: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckMessage]:

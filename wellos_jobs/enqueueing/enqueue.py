@@ -159,7 +159,7 @@ class JobQueue:
     name: str
 
     def __post_init__(self) -> None:
-        conf.queue(self.name)
+        conf.usable_queue(self.name)
 
     def enqueue(
         self, name: str, data: Mapping[str, Any] | None = None, options: JobOptions | None = None
@@ -203,7 +203,7 @@ def build_bound(
     from ..models import JobRecord
 
     queue = options.queue or (definition.queue if definition else "default")
-    queue_settings = conf.queue(queue)
+    queue_settings = conf.usable_queue(queue)
     now = timezone.now()
     run_at = _run_at(options, now)
 

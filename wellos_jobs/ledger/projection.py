@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 import uuid
@@ -20,7 +21,7 @@ from ..enqueueing import dependencies
 from ..models import AuditEntry, DeadLetter, JobAttempt, JobLog, JobRecord
 from ..models.dead_letter import dead_letter_of
 from ..models.job import FRESH
-from ..payload.rq_calls import read_call
+from ..payload.rq_calls import MAX_ID, read_call
 from ..payload.values import storable
 from ..states import AttemptOutcome, DeadLetterStatus, EventName, FailureReason, JobState
 from . import repetition
@@ -331,6 +332,14 @@ def _row_id(event: Event) -> uuid.UUID:
     return known or ids.derived_id("rq", event.job_id)
 
 
+def _stored_id(rq_id: str) -> str:
+    """Return the id of a plain RQ job as its row holds it. One that is too long stays unique."""
+    if len(rq_id.encode()) <= MAX_ID:
+        return rq_id
+    digest = hashlib.sha256(rq_id.encode()).hexdigest()[:32]
+    return f"{rq_id[:100]}…{digest}"
+
+
 def _foreign_row(
     event: Event, described: dict[str, Any] | None, found: Sequence[bytes | None]
 ) -> JobRecord:
@@ -345,7 +354,7 @@ def _foreign_row(
 
     return JobRecord(
         id=_row_id(event),
-        rq_id=event.job_id[:180],
+        rq_id=_stored_id(event.job_id),
         name=str(name)[:180],
         queue=event.queue[:100],
         data=call.get("data", {}),

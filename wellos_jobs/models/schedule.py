@@ -359,7 +359,7 @@ class Schedule(Row):
     def _job_errors(self) -> dict[str, str]:
         try:
             definition = registry.get(self.job_name)
-            conf.queue(definition.queue)
+            conf.usable_queue(definition.queue)
             if not isinstance(self.data, dict):
                 return {"data": str(_("Give the job's arguments as a JSON object."))}
 

@@ -218,7 +218,7 @@ def move_many(
     Raises:
         UnknownQueue: ``RQ_QUEUES`` does not name the queue.
     """
-    conf.queue(queue)
+    conf.usable_queue(queue)
     actor = Actor(by, reason, address)
 
     def step(job: JobRecord) -> None:

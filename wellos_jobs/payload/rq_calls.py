@@ -15,6 +15,20 @@ MAX_SHOWN = 1024 * 1024
 """Bytes of a plain RQ job's payload up to which its arguments are stored in the row."""
 
 
+MAX_ID = 180
+"""Bytes of a plain RQ job's id that its row can hold."""
+
+
+def check_id(job_id: str) -> None:
+    """Raises ValueError if the id of a plain RQ job is too long for its row."""
+    size = len(job_id.encode())
+    if size > MAX_ID:
+        raise ValueError(
+            f"The job id {job_id[:40]!r}… has {size} bytes: jobs on these queues have at most "
+            f"{MAX_ID}"
+        )
+
+
 class PayloadTooLarge(ValueError):
     """A compressed payload unpacks to more than ``MAX_UNZIPPED``."""
 

@@ -22,7 +22,7 @@ from ..broker.rq_fetch import bounded, fetch
 from ..broker.rq_queue import LaneQueue
 from ..errors import PayloadError
 from ..payload import failures
-from ..payload.rq_calls import PayloadTooLarge, read_call, unzipped
+from ..payload.rq_calls import PayloadTooLarge, check_id, read_call, unzipped
 from ..processes.forks import ForkGuard
 from ..states import EventName, FailureReason
 from . import log_capture
@@ -86,9 +86,10 @@ class ForeignRunner:
         Returns an outcome to settle only if the payload must not be loaded, else None.
         """
         try:
+            check_id(claim.id)
             unzipped(claim.data)
-        except PayloadTooLarge as error:
-            return _too_large(error)
+        except ValueError as error:  # stop and time limit would not find a run with such an id
+            return _refused(error)
 
         call = read_call(claim.data)
         if call is None and not conf.current().allow_pickle:
@@ -110,7 +111,7 @@ class ForeignRunner:
             with capture_logs(log):
                 ending = self._perform(claim, pickled=call is None)
         except PayloadTooLarge as error:
-            return _too_large(error)
+            return _refused(error)
         finally:
             close_stale_connections()
 
@@ -170,7 +171,7 @@ def _error_of(worker: _RqWorker) -> dict[str, Any]:
     return {"reason": reason.value, **(failures.describe(error) if error is not None else {})}
 
 
-def _too_large(error: PayloadTooLarge) -> Outcome:
+def _refused(error: ValueError) -> Outcome:
     described: dict[str, Any] = failures.describe(error)
     return Outcome("failed", reason=FailureReason.BAD_PAYLOAD, **described)
 

@@ -154,6 +154,8 @@ class Command(BaseCommand):
                 first = conf.default_queue()
                 source = broker.source_of(first)
                 return source, broker.sources()[source]
+            for name in named:
+                conf.usable_queue(name)
             sources = {name: broker.source_of(name) for name in named}
         except UnknownQueue as error:
             raise CommandError(str(error)) from error
