@@ -23,6 +23,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.test.utils import override_settings
 
+from wellos_jobs.broker import server_runs
+
 from .support import clean_tables, optional_parts, servers, test_run
 from .support.browser import chromium, page, site  # noqa: F401  # fixtures
 from .support.engine import Books
@@ -110,8 +112,9 @@ def _shared_redis() -> Iterator[redis.Redis]:
 
 @pytest.fixture(autouse=True)
 def _empty_redis(_shared_redis: redis.Redis) -> None:
-    """Give each test an empty Redis, all logical databases of it."""
+    """Give each test an empty Redis, all logical databases of it, which belongs to nobody yet."""
     _shared_redis.flushall()
+    server_runs.forget()
 
 
 @pytest.fixture

@@ -331,6 +331,7 @@ def _forget_connections(*, setting: str, **_: Any) -> None:
         _client.cache_clear()
         _silent_until.clear()
         sentinels.forget()
+        server_runs.forget()
         _sources_by_queue.cache_clear()
 
 

@@ -60,6 +60,12 @@ def belongs_to(source: str, installation: str) -> None:
     _owners[source] = installation
 
 
+def forget() -> None:
+    """Forget what this process knows of its servers: it has others from now on."""
+    _expected.clear()
+    _owners.clear()
+
+
 def checking(
     role: Literal["claim", "ledger"], source: str, script: str
 ) -> Callable[[redis.Connection], None]:
