@@ -155,7 +155,7 @@ def canary_status(page: Page, request: HttpRequest, fingerprint: str) -> dict[st
         "link": display.link(page.site, "jobrecord", job.pk, job),
         "state": display.badge(state.value, state.label),
         "word": state.value,
-        "error": display.shortened(live["error"], 300),
+        "error": display.shortened(live["error"] or "", 300),
         "problem": live.get("problem", ""),
         "is_final": state in FINAL_STATES,
         "is_another_fault": newer is not None and newer.fingerprint != fingerprint,

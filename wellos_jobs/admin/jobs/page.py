@@ -86,6 +86,7 @@ class JobPage(Page):
         is_ahead = live["state"] != job.state
         for name in (*_LIVE, "state", *(_LIVE_TIMES if is_ahead else ())):
             setattr(job, name, live[name])
+        job.error = live["error"] or ""
         return live
 
     def _history(
