@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -58,5 +59,6 @@ def from_url(url: str) -> dict[str, Any]:
 
 
 def _use_pymysql() -> None:
-    """Use PyMySQL, which needs no C compiler, instead of mysqlclient."""
-    importlib.import_module("pymysql").install_as_MySQLdb()
+    """Use PyMySQL, which needs no C compiler, unless mysqlclient is installed."""
+    if importlib.util.find_spec("MySQLdb") is None:
+        importlib.import_module("pymysql").install_as_MySQLdb()

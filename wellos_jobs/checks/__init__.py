@@ -29,6 +29,7 @@ W005 ``SCHEDULER_CLASS`` is not ``wellos_jobs.scheduler.Scheduler``
 W006 the ``jobs.py`` of an app cannot be imported (E102 with ``--deploy``)
 W007 two aliases in ``JOB_DATABASES`` are one database (also asked with ``check --database``)
 W008 a database with jobs isolates transactions above READ COMMITTED
+W009 the tables of jobs have not all of Unicode (asked with ``check --database``)
 I001 ``"django_htmx"`` is not in ``INSTALLED_APPS``: admin pages do not refresh themselves
 ==== ======================================================================================
 

@@ -1,4 +1,4 @@
-"""Checks of the databases that hold jobs: E013, E014, W007 and W008."""
+"""Checks of the databases that hold jobs: E013, E014, W007, W008 and W009."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from django.db import DatabaseError, connections
 from .. import conf
 from ..database import default_database, has_job_table, job_databases, write_alias
 from ..models import LedgerCursor
+from ..models.fields import character_set
 
 READ_COMMITTED = 2
 """As psycopg numbers the levels, in rising order."""
@@ -60,6 +61,26 @@ def check_two_aliases(databases: Collection[str] | None = None, **_: Any) -> lis
         for pair in _pairs()
         if set(pair) <= set(databases or ()) and not _is_same(*pair) and _see_the_same(*pair)
     ]
+
+
+@register(Tags.database)
+def check_character_sets(databases: Collection[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Ask MySQL and MariaDB, with ``check --database`` and ``migrate``."""
+    return [
+        Warning(
+            f"Database {alias!r}: the tables of jobs have the character set {found}, which has no "
+            "emojis and not every letter: errors and reasons are stored with escapes for them.",
+            hint="Convert the tables: ALTER TABLE ... CONVERT TO CHARACTER SET utf8mb4.",
+            id="wellos_jobs.W009",
+        )
+        for alias in known_databases()
+        if alias in (databases or ()) and connections[alias].vendor == "mysql"
+        if (found := _character_set(alias)) != "utf8mb4"
+    ]
+
+
+def _character_set(alias: str) -> str:
+    return character_set.__wrapped__(alias, str(connections[alias].settings_dict["NAME"]))
 
 
 @register

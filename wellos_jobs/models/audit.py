@@ -8,6 +8,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from ..states import AuditAction
+from .fields import FreeChar, FreeText
 from .rows import Row
 from .users import user_key
 
@@ -18,11 +19,11 @@ class AuditEntry(Row):
     at = models.DateTimeField(_("at"))
     action = models.CharField(_("action"), max_length=40)
     actor = user_key(_("actor"))
-    actor_name = models.CharField(_("actor's name"), max_length=150, blank=True, default="")
+    actor_name = FreeChar(_("actor's name"), max_length=150, blank=True, default="")
     address = models.CharField(_("address"), max_length=64, blank=True, default="")
     target_type = models.CharField(_("target type"), max_length=20)
-    target_id = models.CharField(_("target"), max_length=180)
-    reason = models.TextField(_("reason"), blank=True, default="")
+    target_id = FreeChar(_("target"), max_length=180)
+    reason = FreeText(_("reason"), blank=True, default="")
     detail = models.JSONField(_("detail"), default=dict, blank=True)
 
     class Meta:

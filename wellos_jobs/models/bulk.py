@@ -7,6 +7,7 @@ from typing import ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .fields import FreeChar, FreeText
 from .rows import Row
 from .users import user_key
 
@@ -24,9 +25,9 @@ class BulkOperation(Row):
     query = models.TextField(_("query string"), blank=True, default="")
     options = models.JSONField(_("options"), default=dict)
     actor = user_key(_("actor"))
-    actor_name = models.CharField(_("actor's name"), max_length=150, blank=True, default="")
+    actor_name = FreeChar(_("actor's name"), max_length=150, blank=True, default="")
     address = models.CharField(_("address"), max_length=64, blank=True, default="")
-    reason = models.TextField(_("reason"), blank=True, default="")
+    reason = FreeText(_("reason"), blank=True, default="")
     job = models.ForeignKey(
         "wellos_jobs.JobRecord",
         on_delete=models.SET_NULL,
@@ -40,7 +41,7 @@ class BulkOperation(Row):
     refusals = models.JSONField(_("reasons for skipping"), default=list)
     last = models.CharField(_("last key"), max_length=40, blank=True, default="")
     bound = models.CharField(_("highest key"), max_length=40, blank=True, default="")
-    stopped_by = models.CharField(_("stopped by"), max_length=150, blank=True, default="")
+    stopped_by = FreeChar(_("stopped by"), max_length=150, blank=True, default="")
     created_at = models.DateTimeField(_("created"))
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
 

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from ..payload.failures import fingerprint
 from ..states import AuditAction, DeadLetterStatus, FailureReason
 from .audit import AuditEntry
+from .fields import FreeChar, FreeText
 from .job import JobRecord
 from .rows import Row
 from .users import user_key
@@ -26,13 +27,13 @@ class DeadLetter(Row):
     job = models.ForeignKey(
         JobRecord, on_delete=models.CASCADE, related_name="dead_letters", verbose_name=_("job")
     )
-    name = models.CharField(_("name"), max_length=180, blank=True, default="")
+    name = FreeChar(_("name"), max_length=180, blank=True, default="")
     queue = models.CharField(_("queue"), max_length=100, blank=True, default="")
     organization_id = models.CharField(_("organization"), max_length=64, blank=True, default="")
     reason = models.CharField(_("reason"), max_length=16, choices=FailureReason.choices)
-    error_class = models.CharField(_("error class"), max_length=200, blank=True, default="")
-    message = models.TextField(_("message"), blank=True, default="")
-    traceback = models.TextField(_("traceback"), blank=True, default="")
+    error_class = FreeChar(_("error class"), max_length=200, blank=True, default="")
+    message = FreeText(_("message"), blank=True, default="")
+    traceback = FreeText(_("traceback"), blank=True, default="")
     fingerprint = models.CharField(_("fingerprint"), max_length=16)
     status = models.CharField(
         _("status"), max_length=10, choices=DeadLetterStatus.choices, default=DeadLetterStatus.OPEN
@@ -40,7 +41,7 @@ class DeadLetter(Row):
     created_at = models.DateTimeField(_("created"))
     resolved_by = user_key(_("resolved by"))
     resolved_at = models.DateTimeField(_("resolved"), null=True, blank=True)
-    note = models.TextField(_("note"), blank=True, default="")
+    note = FreeText(_("note"), blank=True, default="")
     assigned_to = user_key(_("assigned to"))
     former_data = models.JSONField(_("data it failed with"), null=True, blank=True)
     """The job's data before it was replayed with edited data, in stored form."""

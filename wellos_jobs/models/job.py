@@ -13,7 +13,7 @@ from django.utils.translation import pgettext_lazy
 from ..definitions import ids
 from ..definitions.unique import Unique
 from ..states import AttemptOutcome, JobState, OnFailure, Priority
-from .fields import ExactCharField
+from .fields import ExactCharField, FreeChar, FreeText
 from .rows import Row
 from .users import user_key
 
@@ -34,7 +34,7 @@ class JobRecord(Row):
     """
 
     id = models.UUIDField(primary_key=True, default=ids.new_id, editable=False)
-    name = models.CharField(_("name"), max_length=180)
+    name = FreeChar(_("name"), max_length=180)
     queue = models.CharField(_("queue"), max_length=100)
     priority = models.PositiveSmallIntegerField(
         _("priority"), choices=PRIORITIES, default=int(Priority.NORMAL)
@@ -49,12 +49,10 @@ class JobRecord(Row):
     max_attempts = models.PositiveIntegerField(_("max attempts"), default=3)
     timeout = models.FloatField(_("timeout in seconds"), default=300.0)
     progress = models.PositiveSmallIntegerField(_("progress in percent"), default=0)
-    progress_message = models.CharField(
-        _("progress message"), max_length=200, blank=True, default=""
-    )
+    progress_message = FreeChar(_("progress message"), max_length=200, blank=True, default="")
     result = models.JSONField(_("result"), null=True, blank=True)
-    error = models.TextField(_("error"), blank=True, default="")
-    worker = models.CharField(_("worker"), max_length=120, blank=True, default="")
+    error = FreeText(_("error"), blank=True, default="")
+    worker = FreeChar(_("worker"), max_length=120, blank=True, default="")
     context = models.JSONField(_("context"), default=dict, blank=True)
     schedule = models.ForeignKey(
         "wellos_jobs.Schedule",
@@ -169,12 +167,12 @@ class JobAttempt(Row):
     replay = models.PositiveIntegerField(_("replay"), default=0)
     number = models.PositiveIntegerField(_("number"))
     outcome = models.CharField(_("outcome"), max_length=10, choices=AttemptOutcome.choices)
-    worker = models.CharField(_("worker"), max_length=120, blank=True, default="")
+    worker = FreeChar(_("worker"), max_length=120, blank=True, default="")
     started_at = models.DateTimeField(_("started"), null=True, blank=True)
     ended_at = models.DateTimeField(_("ended"))
-    error_class = models.CharField(_("error class"), max_length=200, blank=True, default="")
-    message = models.TextField(_("message"), blank=True, default="")
-    traceback = models.TextField(_("traceback"), blank=True, default="")
+    error_class = FreeChar(_("error class"), max_length=200, blank=True, default="")
+    message = FreeText(_("message"), blank=True, default="")
+    traceback = FreeText(_("traceback"), blank=True, default="")
 
     class Meta:
         verbose_name = _("attempt")

@@ -20,6 +20,7 @@ from ..definitions import registry
 from ..errors import CronError, EncryptionError, PayloadError, UnknownJob, UnknownQueue
 from ..organizations import organization_time_zone
 from ..states import CatchUp, Overlap
+from .fields import FreeText
 from .report_data import REPORT_PREFIX, report_errors
 from .rows import Row, RowManager, RowQuerySet
 
@@ -126,7 +127,7 @@ class Schedule(Row):
     )
     missed = models.PositiveIntegerField(_("runs missed"), default=0, editable=False)
     missed_at = models.DateTimeField(_("last missed"), null=True, blank=True, editable=False)
-    broken = models.TextField(_("why it does not run"), blank=True, default="", editable=False)
+    broken = FreeText(_("why it does not run"), blank=True, default="", editable=False)
     source = models.CharField(
         _("declared in"), max_length=10, blank=True, default="", editable=False
     )

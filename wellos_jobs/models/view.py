@@ -8,6 +8,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from .. import conf
+from .fields import FreeChar
 from .rows import Row
 from .users import UserKey, delete_with_user
 
@@ -17,7 +18,7 @@ class SavedView(Row):
 
     owner = UserKey(conf.user_model(), delete_with_user, verbose_name=_("owner"))
     page = models.CharField(_("page"), max_length=30)
-    name = models.CharField(_("name"), max_length=80)
+    name = FreeChar(_("name"), max_length=80)
     query = models.TextField(_("query string"), blank=True, default="")
     shared = models.BooleanField(_("shared"), default=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
