@@ -12,7 +12,7 @@ import redis
 from wellos_jobs.broker import keys
 from wellos_jobs.models import JobRecord
 
-from ..jobs import noop
+from ..jobs import scripted
 from ..support.journal import Journal
 from ..support.processes import Fleet, is_alive
 from ..support.rough_jobs import foreign_fork, fork, fork_async, use_pool
@@ -26,8 +26,10 @@ HOW = ["returns", "raises", "exits"]
 def test_a_fork_that_comes_back_ends_and_settles_nothing(
     processes: Fleet, journal: Journal, tmp_path: Path, function: Any, how: str
 ) -> None:
+    """Nor does it end the connections that it shares with the worker."""
+    before = scripted.enqueue(steps=["query"])
     handle = function.enqueue(how=how, path=str(tmp_path / "child"))
-    after = noop.enqueue_bulk([{}] * 5)
+    after = [before, *scripted.enqueue_bulk([{"steps": ["query"]}] * 5)]
     worker = processes.worker("--burst")
     assert worker.wait() == 0
     assert has_state(handle, "completed")
