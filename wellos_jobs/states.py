@@ -162,3 +162,4 @@ class AuditAction(models.TextChoices):
     TRIPPED_BREAKER = "tripped breaker", _("tripped breaker")
     QUIETED = "quieted", _("quieted")
     STOPPED = "stopped", _("stopped")
+    ERASED = "erased", _("erased")

@@ -220,6 +220,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
         "installation",
         "maintenance",
+        "operations",
         "schedules",
         "worker",
     },

@@ -19,6 +19,7 @@ from .dead_letters import (
     send_canary,
 )
 from .edits import enqueue_copy, replay_edited
+from .erasure import erase_person
 from .flows import cancel_batch, cancel_batches, cancel_flow, retry_batch, retry_batches, retry_flow
 from .jobs import (
     cancel,
@@ -74,6 +75,7 @@ __all__ = [
     "enable_schedule",
     "enable_schedules",
     "enqueue_copy",
+    "erase_person",
     "move",
     "move_many",
     "pause_queue",
