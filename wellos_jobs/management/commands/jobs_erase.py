@@ -27,7 +27,7 @@ class Command(BaseCommand):
         parser.add_argument("texts", nargs="*", metavar="text", help="text to erase, in any case")
         parser.add_argument("--user", help="primary key of the user, who may be deleted already")
         parser.add_argument("--username", default="", help="the name under which the user acted")
-        parser.add_argument("--reason", default="", help="why, for the audit log; name nobody")
+        parser.add_argument("--reason", default="", help="why, for the audit log, without a name")
 
     def handle(self, *args: Any, **options: Any) -> None:
         left = 0
