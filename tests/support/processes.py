@@ -32,6 +32,7 @@ class Process:
     def __init__(self, arguments: Iterable[str], environment: Mapping[str, str], log: Path) -> None:
         self.arguments = list(arguments)
         self.log_path = log
+        self._orphans: list[int] = []
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 self.arguments,
@@ -72,6 +73,7 @@ class Process:
 
     def kill9(self) -> None:
         """Kill this process alone, and wait until it has gone."""
+        self._orphans += self.children()
         self.signal(signal.SIGKILL)
         self._process.wait(10)
 
@@ -101,9 +103,13 @@ class Process:
         return output
 
     def end(self) -> None:
-        """Kill what is left of it and of its process group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        """Kill what is left of it and of its children, each with the process group that it leads.
+
+        A supervisor's workers lead groups of their own, and may be stopped by a signal.
+        """
+        for leader in (self.pid, *self.children(), *self._orphans):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(leader, signal.SIGKILL)
         self._process.wait(10)
         undertaker().forget(self.pid)
 
