@@ -80,7 +80,7 @@ def our_worker() -> float:
     from benchmarks.jobs import noop
     from wellos_jobs import broker
     from wellos_jobs.broker import keys
-    from wellos_jobs.processes.slot import Slot
+    from wellos_jobs.processes.shared_memory import Slot
     from wellos_jobs.worker.worker import Worker, WorkerOptions
 
     clean()

@@ -23,7 +23,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.test.utils import override_settings
 
-from wellos_jobs.broker import server_runs
+from wellos_jobs.broker import server_identity
 
 from .support import clean_tables, optional_parts, servers, test_run
 from .support.browser import chromium, page, site  # noqa: F401  # fixtures
@@ -114,7 +114,7 @@ def _shared_redis() -> Iterator[redis.Redis]:
 def _empty_redis(_shared_redis: redis.Redis) -> None:
     """Give each test an empty Redis, all logical databases of it, which belongs to nobody yet."""
     _shared_redis.flushall()
-    server_runs.forget()
+    server_identity.forget()
 
 
 @pytest.fixture

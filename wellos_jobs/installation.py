@@ -19,7 +19,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.utils.crypto import salted_hmac
 
 from . import broker, conf
-from .broker import keys, server_runs
+from .broker import keys, server_identity
 from .database import default_database, has_job_table, job_databases
 from .models import Installation
 
@@ -179,7 +179,7 @@ def refusal(source: str) -> str:
             continue
         if not finding.verdict.may_run:
             return finding.problem
-        server_runs.belongs_to(source, finding.in_redis.identity)
+        server_identity.belongs_to(source, finding.in_redis.identity)
     return ""
 
 

@@ -18,7 +18,7 @@ from wellos_jobs.admin.dashboard.overview import OverviewPage
 from wellos_jobs.admin.dashboard.workers import WorkersPage
 from wellos_jobs.admin.dead_letters.fault_page import FaultActionPage, FaultSelection
 from wellos_jobs.admin.dead_letters.page import DeadLetterActionPage
-from wellos_jobs.admin.groups.flows import FlowPage
+from wellos_jobs.admin.flows_and_batches.flows import FlowPage
 from wellos_jobs.admin.jobs.actions import JobActionPage
 from wellos_jobs.admin.ui.action_page import ReasonForm
 from wellos_jobs.admin.ui.page import Page
@@ -29,7 +29,7 @@ from wellos_jobs.monitoring.faults import FaultFilter
 from .. import jobs
 from ..support.engine import Books, Hand
 from .test_dead_letters import fail
-from .test_groups import import_of, run_all
+from .test_flows_and_batches import import_of, run_all
 from .test_schedules import FORM, REPORT_FORM, make
 from .test_workers import presence
 

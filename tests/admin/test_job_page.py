@@ -18,7 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from wellos_jobs import Flow, Priority, operations
-from wellos_jobs.admin.groups import layers
+from wellos_jobs.admin.flows_and_batches import layers
 from wellos_jobs.broker import job_hash, keys, queues
 from wellos_jobs.errors import InvalidOperation, PayloadError
 from wellos_jobs.models import (

@@ -17,7 +17,7 @@ from wellos_jobs.broker.claims import Outcome
 from wellos_jobs.models import AuditEntry
 from wellos_jobs.monitoring import workers as live_workers
 from wellos_jobs.processes.child import Child
-from wellos_jobs.processes.slot import Slot
+from wellos_jobs.processes.shared_memory import Slot
 from wellos_jobs.worker.heartbeat import Heartbeat
 
 from ..conftest import UseRedis

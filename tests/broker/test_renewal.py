@@ -13,7 +13,7 @@ from wellos_jobs import JobHandle
 from wellos_jobs.broker import keys
 from wellos_jobs.broker.claims import Outcome, rescue
 from wellos_jobs.processes.child import Child
-from wellos_jobs.processes.slot import Slot
+from wellos_jobs.processes.shared_memory import Slot
 from wellos_jobs.worker.supervisor import Supervisor, SupervisorOptions
 from wellos_jobs.worker.worker import WorkerOptions
 

@@ -263,7 +263,7 @@ def test_job_on_an_unknown_queue(declared: None) -> None:
 
 def test_own_jobs_need_no_queue_named_default() -> None:
     """The notice of dead letters goes to the first queue of a project that has no "default"."""
-    from wellos_jobs.ledger.failure_mail import JOB_NAME
+    from wellos_jobs.alerts.failure_mail import JOB_NAME
 
     with override_settings(RQ_QUEUES={"mail": queues()["default"]}):
         named = [fault.msg for fault in jobs.check_declared_queues() if JOB_NAME in fault.msg]

@@ -24,7 +24,7 @@ from wellos_jobs.ledger.ledger import Ledger, NewEpoch, Overtaken
 from wellos_jobs.ledger.projection import Projection
 from wellos_jobs.maintenance.housekeeping import Housekeeping
 from wellos_jobs.models import AuditEntry, DeadLetter, JobAttempt, JobRecord, LedgerCursor
-from wellos_jobs.processes.slot import Slot
+from wellos_jobs.processes.shared_memory import Slot
 from wellos_jobs.signals import dead_letter_created
 from wellos_jobs.worker.progress import Reporter
 

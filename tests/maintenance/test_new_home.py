@@ -26,7 +26,7 @@ from wellos_jobs.models import (
     Schedule,
     UniqueClaim,
 )
-from wellos_jobs.processes.slot import Slot
+from wellos_jobs.processes.shared_memory import Slot
 from wellos_jobs.schedules.clock import DatabaseSchedules
 
 from ..conftest import UseRedis

@@ -13,13 +13,13 @@ from django.utils import timezone
 
 from wellos_jobs import JobHandle
 from wellos_jobs import broker as wellos_redis
-from wellos_jobs.broker import events, keys, server_runs
+from wellos_jobs.broker import events, keys, server_identity
 from wellos_jobs.broker.claims import Outcome
 from wellos_jobs.maintenance import stale_jobs
 from wellos_jobs.maintenance.housekeeping import Housekeeping
 from wellos_jobs.maintenance.relay import Rebuild
 from wellos_jobs.models import DeadLetter, JobAttempt, JobRecord, LedgerCursor
-from wellos_jobs.processes.slot import Slot
+from wellos_jobs.processes.shared_memory import Slot
 from wellos_jobs.queues import LaneQueue
 
 from ..jobs import fail, foreign_add, noop, scripted
@@ -266,7 +266,7 @@ def test_workers_claim_from_a_new_server_run_when_it_is_trusted(
     hand = Hand("default")
     monkeypatch.setattr(hand.claimer, "connection", wellos_redis.source_client("default", "claim"))
     hand.claimer.connection.connection_pool.disconnect()
-    with pytest.raises(server_runs.OtherServerRun):
+    with pytest.raises(server_identity.OtherServerRun):
         hand.claim()
 
     keeping = Housekeeping("default", Slot())
@@ -293,11 +293,11 @@ def test_the_ledger_writes_to_the_server_run_that_was_looked_at(
 ) -> None:
     """Else it would trim the stream of a new primary before it has read that."""
     client = wellos_redis.source_client("default", "ledger")
-    monkeypatch.setitem(server_runs._expected, "default", "the run before")
+    monkeypatch.setitem(server_identity._expected, "default", "the run before")
     client.connection_pool.disconnect()
-    with pytest.raises(server_runs.OtherServerRun):
+    with pytest.raises(server_identity.OtherServerRun):
         events.trim(client, "1-0")
-    server_runs.expect("default", server_runs.identity(redis_client))
+    server_identity.expect("default", server_identity.identity(redis_client))
     events.trim(client, "1-0")
 
 

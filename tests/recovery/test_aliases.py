@@ -20,7 +20,7 @@ from wellos_jobs.definitions import ids
 from wellos_jobs.maintenance.housekeeping import Housekeeping
 from wellos_jobs.models import JobRecord, LedgerCursor, SavedView
 from wellos_jobs.monitoring import health
-from wellos_jobs.processes.slot import Slot
+from wellos_jobs.processes.shared_memory import Slot
 
 from .. import jobs
 from ..support.engine import work

@@ -22,7 +22,7 @@ from wellos_jobs.broker.claims import rescue
 from wellos_jobs.maintenance import relay
 from wellos_jobs.models import JobRecord
 from wellos_jobs.processes.child import Child
-from wellos_jobs.processes.slot import Slot
+from wellos_jobs.processes.shared_memory import Slot
 from wellos_jobs.worker.rescue import RescueQueue
 
 from ..conftest import UseRedis

@@ -13,7 +13,7 @@ from wellos_jobs.broker.connection import script_digest
 from wellos_jobs.enqueueing import control
 from wellos_jobs.models import JobAttempt, JobRecord
 from wellos_jobs.processes.child import Child
-from wellos_jobs.processes.slot import Slot
+from wellos_jobs.processes.shared_memory import Slot
 
 from ..jobs import noop, scripted
 from ..support.engine import Books, Hand, event_names

@@ -14,7 +14,7 @@ import redis
 from wellos_jobs.broker import keys
 from wellos_jobs.broker.claims import Answer, Claimer
 from wellos_jobs.models import JobRecord
-from wellos_jobs.processes.slot import Slot
+from wellos_jobs.processes.shared_memory import Slot
 from wellos_jobs.worker.worker import Worker, WorkerOptions
 
 from ..conftest import UseRedis

@@ -23,7 +23,7 @@ from wellos_jobs.maintenance.housekeeping import Housekeeping
 from wellos_jobs.models import Batch as BatchRow
 from wellos_jobs.models import DeadLetter, JobRecord, LedgerCursor, Schedule
 from wellos_jobs.monitoring import health
-from wellos_jobs.processes.slot import Slot
+from wellos_jobs.processes.shared_memory import Slot
 from wellos_jobs.schedules import run_now
 from wellos_jobs.sql import insert_rows
 

@@ -15,7 +15,7 @@ from wellos_jobs.broker import keys
 from wellos_jobs.enqueueing import push as pushing
 from wellos_jobs.maintenance.housekeeping import Housekeeping
 from wellos_jobs.models import Installation, JobRecord
-from wellos_jobs.processes.slot import Slot
+from wellos_jobs.processes.shared_memory import Slot
 
 from ..jobs import noop
 from ..support.engine import Hand

@@ -19,7 +19,7 @@ from wellos_jobs.broker.events import Event
 from wellos_jobs.database import default_database
 from wellos_jobs.ledger.ledger import Ledger
 from wellos_jobs.models import JobRecord
-from wellos_jobs.processes.slot import Slot
+from wellos_jobs.processes.shared_memory import Slot
 from wellos_jobs.worker import execution
 from wellos_jobs.worker.progress import Reporter
 from wellos_jobs.worker.rq_jobs import ForeignRunner

@@ -12,7 +12,7 @@ def main() -> int:
     django.setup()
     from wellos_jobs import broker
     from wellos_jobs.maintenance.housekeeping import Housekeeping
-    from wellos_jobs.processes.slot import Slot
+    from wellos_jobs.processes.shared_memory import Slot
 
     return Housekeeping(next(iter(broker.sources())), Slot()).run()
 

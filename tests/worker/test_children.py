@@ -9,7 +9,7 @@ FORKS = 50
 FORK_AND_END = f"""
 import os, signal, time
 from wellos_jobs.processes.child import fork
-from wellos_jobs.processes.slot import Slot
+from wellos_jobs.processes.shared_memory import Slot
 
 signal.signal(signal.SIGTERM, lambda *_: None)  # as in a supervisor
 swallowed = 0

@@ -15,7 +15,7 @@ from wellos_jobs import JobHandle, job, operations, signals
 from wellos_jobs.broker.claims import rescue
 from wellos_jobs.enqueueing.push import push
 from wellos_jobs.models import DeadLetter, JobRecord
-from wellos_jobs.processes.slot import Run, Slot
+from wellos_jobs.processes.shared_memory import Run, Slot
 from wellos_jobs.states import EventName
 from wellos_jobs.worker.rescue import announce_rescue
 

@@ -17,7 +17,7 @@ from .audit.bulk_operations import BulkOperationAdmin
 from .audit.log import AuditEntryAdmin
 from .dashboard.site import QueuesAdmin
 from .dead_letters.list import DeadLetterAdmin
-from .groups.batches import BatchAdmin
+from .flows_and_batches.batches import BatchAdmin
 from .jobs.attempts import JobAttemptAdmin
 from .jobs.list import JobRecordAdmin
 from .schedules.admin import OrganizationReportScheduleAdmin, ScheduleAdmin

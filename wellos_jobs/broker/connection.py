@@ -7,7 +7,7 @@ There are several roles of connections, with different timeouts:
   well. Fails within a second, see ``briefly``.
 - ``work``: supervisors. They repeat failed calls; every script may be resent.
 - ``claim``, ``ledger``: the same for workers and for the maintenance, which are careful about which
-  server run they are connected to (see ``server_runs``).
+  server run they are connected to (see ``server_identity``).
 - ``block``: an idle worker that blocks for ``BLOCK_SECONDS``; its socket timeout is longer.
 - ``probe``: health checks. Times out after one second: a slow Redis counts as unavailable.
 """
@@ -35,7 +35,7 @@ from redis.exceptions import MasterDownError, NoScriptError, OutOfMemoryError, R
 from redis.retry import Retry
 
 from .. import conf
-from . import keys, sentinels, server_runs
+from . import keys, sentinels, server_identity
 
 Role = Literal["call", "enqueue", "work", "claim", "ledger", "block", "probe"]
 
@@ -284,7 +284,7 @@ def _client(source: str, role: Role, _pid: int) -> redis.Redis:
     backoff = ExponentialBackoff(cap=0.25, base=0.05)
     patience["retry"] = Retry(backoff, int(role in _REPEATED), supported_errors=repeated)
     if role == "claim" or role == "ledger":
-        check = server_runs.checking(role, source, script_source("trusted"))
+        check = server_identity.checking(role, source, script_source("trusted"))
         patience["redis_connect_func"] = check
 
     config = dict(conf.queue(source))
@@ -331,7 +331,7 @@ def _forget_connections(*, setting: str, **_: Any) -> None:
         _client.cache_clear()
         _silent_until.clear()
         sentinels.forget()
-        server_runs.forget()
+        server_identity.forget()
         _sources_by_queue.cache_clear()
 
 

@@ -14,9 +14,9 @@ from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.utils.module_loading import import_string
 
 from .. import conf
+from ..alerts import failure_mail
 from ..definitions import registry
 from ..errors import ConfigurationError
-from ..ledger import failure_mail
 from ..operations import bulk
 
 LANE_QUEUE = "wellos_jobs.queues.LaneQueue"

@@ -14,6 +14,7 @@ from typing import Any
 from django.db import connections
 
 from .. import broker
+from ..alerts.failure_mail import notify_of
 from ..broker import keys
 from ..broker.events import NOT_STORED, START, Event
 from ..definitions import ids
@@ -26,7 +27,6 @@ from ..payload.values import storable
 from ..states import AttemptOutcome, DeadLetterStatus, EventName, FailureReason, JobState
 from . import repetition
 from .counters import MinuteCounts
-from .failure_mail import notify_of
 
 logger = logging.getLogger("wellos_jobs")
 

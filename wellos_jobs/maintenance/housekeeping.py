@@ -13,14 +13,14 @@ import uuid
 from types import FrameType
 
 from .. import broker, conf
-from ..broker import events, rq_workers, sentinels, server_runs
+from ..alerts import backlog
+from ..broker import events, rq_workers, sentinels, server_identity
 from ..database import job_databases
 from ..ledger.ledger import NewEpoch
 from ..processes.growing_pause import GrowingPause
 from ..processes.intervals import IntervalTimer
-from ..processes.slot import Slot
+from ..processes.shared_memory import Slot
 from ..processes.stop_signals import on_stop
-from . import backlog
 from .per_database import DatabaseMaintenance
 
 logger = logging.getLogger("wellos_jobs")
@@ -160,7 +160,7 @@ class Housekeeping:
         """
         connection = broker.source_client(self.source, "work")  # to whichever run there is
         beats = self.intervals.is_due("beat", BEAT_EVERY)
-        server_run = server_runs.identity(connection)
+        server_run = server_identity.identity(connection)
         reply = broker.run(connection, "pulse", uuid.uuid4().hex, "1" if beats else "")
         epoch, before, now = (broker.text(part) for part in reply)
 
@@ -192,7 +192,7 @@ class Housekeeping:
             )
         for database in self.databases:
             database.close()
-        server_runs.expect(self.source, server_run)
+        server_identity.expect(self.source, server_run)
         self.server_run = server_run
 
     def _trust(self) -> None:

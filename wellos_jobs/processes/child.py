@@ -19,7 +19,7 @@ from pathlib import Path
 
 from django.db import connections
 
-from .slot import Order, Run, Slot
+from .shared_memory import Order, Run, Slot
 from .stop_signals import STOP_SIGNALS
 
 logger = logging.getLogger("wellos_jobs")

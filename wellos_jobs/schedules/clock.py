@@ -20,7 +20,7 @@ from .. import broker, installation
 from ..broker import scheduler_wakeup
 from ..database import default_database, has_job_table, job_databases, retry_conflicts
 from ..processes.growing_pause import GrowingPause
-from ..processes.slot import Slot
+from ..processes.shared_memory import Slot
 from ..processes.stop_signals import on_stop, restore
 from . import api, ticks
 

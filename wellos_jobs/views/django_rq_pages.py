@@ -25,7 +25,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.crypto import constant_time_compare
 
 from .. import conf
-from .permissions import has_permission_for_all
+from ..permissions import has_permission_for_all
 
 View = Callable[..., HttpResponse]
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_safe
 from .. import conf
 from ..monitoring import health
 from ..monitoring.health import Check, Status, worst
-from .permissions import has_permission_for_all
+from ..permissions import has_permission_for_all
 
 READY = ("database", "redis")
 """The checks that ``ready`` depends on by default."""

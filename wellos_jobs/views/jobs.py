@@ -29,8 +29,7 @@ from ..errors import DatabaseUnavailable, InvalidOperation, RedisUnavailable
 from ..models import JobRecord
 from ..operations import texts
 from ..operations.verbs import VERBS
-from . import sse
-from .permissions import (
+from ..permissions import (
     address_of,
     has_permission,
     is_requester,
@@ -38,6 +37,7 @@ from .permissions import (
     may_see_payload,
     user_of,
 )
+from . import sse
 
 logger = logging.getLogger("wellos_jobs")
 

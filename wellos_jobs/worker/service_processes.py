@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..maintenance.housekeeping import Housekeeping
 from ..processes.child import Child, close_lifeline, fork
-from ..processes.slot import Slot
+from ..processes.shared_memory import Slot
 from ..scheduler import scheduler_of
 from ..schedules.clock import Clock
 

@@ -24,7 +24,7 @@ from ..broker.rq_commands import Command, Commands
 from ..processes.child import Child, close_lifeline, fork
 from ..processes.growing_pause import GrowingPause
 from ..processes.intervals import IntervalTimer
-from ..processes.slot import Order, Slot
+from ..processes.shared_memory import Order, Slot
 from ..processes.stop_signals import on_stop
 from .heartbeat import Heartbeat
 from .rescue import RescueQueue

@@ -20,7 +20,7 @@ from ..payload.rq_calls import name_of
 from ..processes.child import memory_of
 from ..processes.forks import shed_handlers_in_forks
 from ..processes.growing_pause import GrowingPause
-from ..processes.slot import Order, Slot
+from ..processes.shared_memory import Order, Slot
 from ..processes.stop_signals import on_stop
 from ..states import EventName, FailureReason
 from . import execution
@@ -264,7 +264,7 @@ class Worker:
 
     def _ring(self) -> None:
         try:
-            broker.run(self.connection, "ring", self.options.queue_set)
+            broker.run(self.connection, "pass_on_bell", self.options.queue_set)
         except broker.Unavailable as error:
             logger.warning("worker %s: Redis is unavailable while leaving: %s", self.name, error)
 

@@ -1,1 +1,1 @@
-"""Overview of queues, workers, limits and statistics. Imports ``groups`` and ``ui``."""
+"""Overview of queues, workers, limits and statistics. Imports ``flows_and_batches`` and ``ui``."""

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
 
 from ... import status
-from ..groups.flows import FlowPage, FlowsPage
+from ..flows_and_batches.flows import FlowPage, FlowsPage
 from ..ui import organization_scope
 from ..ui.page import Page
 from ..ui.read_only import ReadOnlyAdmin

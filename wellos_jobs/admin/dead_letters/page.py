@@ -17,8 +17,8 @@ from ...errors import EncryptionError, InvalidOperation, PayloadError
 from ...models import AuditEntry, DeadLetter
 from ...operations import edits
 from ...operations.verbs import VERBS
+from ...permissions import may_see_payload
 from ...states import DeadLetterStatus
-from ...views.permissions import may_see_payload
 from ..jobs.data_form import DataForm
 from ..ui import display, long_text, organization_scope
 from ..ui.action_page import ActionPage, Button, PageVerb, ReasonForm

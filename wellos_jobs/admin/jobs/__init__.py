@@ -1,1 +1,4 @@
-"""Jobs and their failed attempts: lists, job page, actions. Imports ``groups`` and ``ui``."""
+"""Jobs and their failed attempts: lists, job page, actions.
+
+Imports ``flows_and_batches`` and ``ui``.
+"""

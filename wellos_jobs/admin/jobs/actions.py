@@ -19,8 +19,8 @@ from ...definitions import registry
 from ...models import JobRecord
 from ...models.job import PRIORITIES
 from ...operations.verbs import VERBS
+from ...permissions import may_see_payload
 from ...states import OPEN_STATES, JobState, Priority
-from ...views.permissions import may_see_payload
 from ..ui.action_page import ActionPage, Button, PageVerb, ReasonForm
 from ..ui.lookup import find_job
 from ..ui.page import Text

@@ -16,8 +16,8 @@ from ...errors import BadOption, EncryptionError, InvalidOperation, PayloadError
 from ...models import JobRecord
 from ...operations import edits
 from ...operations.verbs import VERBS
+from ...permissions import may_see_payload
 from ...states import Priority
-from ...views.permissions import may_see_payload
 from ..ui.action_page import PageVerb, ReasonForm
 from ..ui.lookup import find_job
 from ..ui.page import Text

@@ -16,9 +16,9 @@ from ...enqueueing.handle import JobHandle
 from ...errors import JobNotFound
 from ...models import AuditEntry, DeadLetter, JobAttempt, JobRecord
 from ...monitoring import similar_jobs, timeline
+from ...permissions import may_see_payload
 from ...states import FINAL_STATES, JobState
-from ...views.permissions import may_see_payload
-from ..groups import graph
+from ..flows_and_batches import graph
 from ..ui import display, long_text, organization_scope
 from ..ui.lookup import find_job
 from ..ui.page import Page, Text

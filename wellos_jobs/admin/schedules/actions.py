@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from ... import operations
 from ...models import Schedule
 from ...operations.verbs import VERBS
-from ...views.permissions import address_of
+from ...permissions import address_of
 from ..ui.bulk_actions import BulkAction, BulkActionsMixin, Effect, effects
 
 

@@ -22,8 +22,8 @@ from django.views.decorators.http import require_safe
 from ... import operations, payload
 from ...definitions import ids
 from ...models import AuditEntry, JobRecord, OrganizationReportSchedule, Schedule
+from ...permissions import address_of
 from ...states import JobState
-from ...views.permissions import address_of
 from ..ui import display, organization_scope
 from ..ui.hidden_data import may_see_data, without_data
 from ..ui.safe_list import clean_query

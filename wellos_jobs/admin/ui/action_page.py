@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from ...errors import InvalidOperation, JobNotFound, RedisUnavailable, UnknownQueue
 from ...operations import texts
 from ...operations.verbs import Verb
-from ...views.permissions import address_of
+from ...permissions import address_of
 from .page import Page, Text
 
 TEMPLATE = "admin/wellos_jobs/parts/confirm.html"

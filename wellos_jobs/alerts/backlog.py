@@ -9,17 +9,16 @@ import logging
 from collections.abc import Sequence
 from smtplib import SMTPException
 
-import redis as redis_py
 from django.core.mail import mail_admins
 
-from .. import conf, signals
+from .. import broker, conf, signals
 from ..broker import keys, queues
 from ..broker.queues import QueueCounts
 
 logger = logging.getLogger("wellos_jobs")
 
 
-def watch(connection: redis_py.Redis, names: Sequence[str]) -> None:
+def watch(connection: broker.Client, names: Sequence[str]) -> None:
     """Compare the queues with ``BACKLOG_ALERTS``; report those whose state has changed."""
     limits = conf.current().backlog_alerts
     if limits is None:

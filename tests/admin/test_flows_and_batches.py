@@ -15,7 +15,7 @@ from wellos_jobs import Batch, Flow
 from wellos_jobs.models import AuditEntry, JobRecord
 from wellos_jobs.models import Batch as BatchRow
 from wellos_jobs.models import Batch as Row
-from wellos_jobs.monitoring import groups
+from wellos_jobs.monitoring.flows_and_batches import Tally, speed
 
 from ..conftest import UseRedis
 from ..jobs import noop, scripted
@@ -114,9 +114,9 @@ def test_a_missing_batch(root: Client) -> None:
 
 def test_speed_and_time_left() -> None:
     begun = timezone.now()
-    tally = groups.Tally({"completed": 60, "waiting": 30})
-    assert groups.speed(tally, begun, begun + timedelta(minutes=1)) == (1.0, timedelta(seconds=30))
-    assert groups.speed(groups.Tally({"waiting": 3}), begun, begun) == (0.0, None)
+    tally = Tally({"completed": 60, "waiting": 30})
+    assert speed(tally, begun, begun + timedelta(minutes=1)) == (1.0, timedelta(seconds=30))
+    assert speed(Tally({"waiting": 3}), begun, begun) == (0.0, None)
 
 
 def test_queries_are_constant(root: Client, django_assert_num_queries: Any) -> None:
@@ -238,7 +238,7 @@ def test_flows_are_listed_newest_first(root: Client) -> None:
 
 
 def test_pages_of_flows(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wellos_jobs.admin.groups.flows.FLOWS", 2)
+    monkeypatch.setattr("wellos_jobs.admin.flows_and_batches.flows.FLOWS", 2)
     flows = [flow_of() for _ in range(3)]
     first = text(root.get(FLOWS))
     assert str(flows[2]) in first

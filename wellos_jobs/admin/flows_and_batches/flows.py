@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from ... import operations
 from ...definitions import ids
 from ...models import AuditEntry, JobRecord
-from ...monitoring import groups
+from ...monitoring.flows_and_batches import FlowLine, as_tree, newest_flows, tallies
 from ...operations.verbs import VERBS
 from ..ui import display, organization_scope
 from ..ui.action_page import PageVerb, PageWithActions, ReasonForm
@@ -54,7 +54,7 @@ class FlowsPage(Page):
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
         before = ids.parse_id(request.GET.get("before", ""))
 
-        found = groups.newest_flows(rows(request), FLOWS + 1, before)
+        found = newest_flows(rows(request), FLOWS + 1, before)
         organizations = display.organizations(
             line.root.organization_id for line in found if line.root is not None
         )
@@ -69,7 +69,7 @@ class FlowsPage(Page):
             "search": request.GET.get("id", ""),
         }
 
-    def _organization(self, line: groups.FlowLine, shown: Mapping[str, Any]) -> Any:
+    def _organization(self, line: FlowLine, shown: Mapping[str, Any]) -> Any:
         if line.root is None:
             return display.NOTHING
         return shown.get(line.root.organization_id, display.NOTHING)
@@ -99,7 +99,7 @@ class FlowPage(PageWithActions):
 
     def context(self, request: HttpRequest, **values: Any) -> dict[str, Any]:
         flow_id: uuid.UUID = values["flow_id"]
-        tally = groups.tallies(rows(request), "flow_id", [flow_id])[flow_id]
+        tally = tallies(rows(request), "flow_id", [flow_id])[flow_id]
         if not tally.total:
             raise Http404(f"Flow {flow_id} does not exist")
         jobs = list(
@@ -114,7 +114,7 @@ class FlowPage(PageWithActions):
             "tally": tally,
             "counts": counts_shown(tally),
             "started": ids.moment_of(flow_id),
-            "jobs": [self._line(depth, job) for depth, job in groups.as_tree(jobs)],
+            "jobs": [self._line(depth, job) for depth, job in as_tree(jobs)],
             "picture": picture.svg if picture is not None else "",
             "more": max(0, tally.total - JOBS),
             "audit_entries": list(

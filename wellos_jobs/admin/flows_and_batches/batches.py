@@ -18,8 +18,7 @@ from django.utils.translation import ngettext
 
 from ... import operations
 from ...models import AuditEntry, Batch, JobRecord
-from ...monitoring import groups
-from ...monitoring.groups import Tally
+from ...monitoring.flows_and_batches import Tally, batch_tallies, speed
 from ...operations.verbs import VERBS
 from ...states import BatchState, JobState
 from ..ui import display, organization_scope
@@ -50,7 +49,7 @@ class BatchChangeList(OrganizationChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        counted = groups.batch_tallies(JobRecord.objects.all(), self.result_list)
+        counted = batch_tallies(JobRecord.objects.all(), self.result_list)
         for batch in self.result_list:
             batch.tally = counted[batch.pk]
 
@@ -103,7 +102,7 @@ class BatchAdmin(ReadOnlyAdmin):
         if batch is None:
             return {}  # Django responds that it does not exist
 
-        tally = groups.batch_tallies(JobRecord.objects.all(), [batch])[batch.pk]
+        tally = batch_tallies(JobRecord.objects.all(), [batch])[batch.pk]
         return {
             "batch": batch,
             "tally": tally,
@@ -134,7 +133,7 @@ class BatchAdmin(ReadOnlyAdmin):
 
     def _speed(self, batch: Batch, tally: Tally) -> dict[str, Any]:
         """Return the jobs finished per minute, and the seconds left at that speed."""
-        rate, left = groups.speed(tally, batch.created_at, batch.finished_at or timezone.now())
+        rate, left = speed(tally, batch.created_at, batch.finished_at or timezone.now())
         is_done = batch.state == BatchState.DONE
         return {
             "rate": rate * 60,

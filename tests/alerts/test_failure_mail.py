@@ -11,9 +11,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from wellos_jobs import operations
+from wellos_jobs.alerts import failure_mail
 from wellos_jobs.broker import job_hash
 from wellos_jobs.enqueueing import dependencies
-from wellos_jobs.ledger import failure_mail
 from wellos_jobs.maintenance import prune
 from wellos_jobs.models import DeadLetter, JobRecord, NoticeWindow
 from wellos_jobs.states import JobState

@@ -6,9 +6,9 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from .. import conf
-from ..models import JobRecord
-from ..organizations import visible_organizations
+from . import conf
+from .models import JobRecord
+from .organizations import visible_organizations
 
 
 def may_see_job(request: HttpRequest, record: JobRecord) -> bool:

@@ -10,8 +10,8 @@ import redis
 from django.core import mail
 
 from wellos_jobs import conf, operations, signals
+from wellos_jobs.alerts import backlog
 from wellos_jobs.broker import job_hash, keys
-from wellos_jobs.maintenance import backlog
 
 from ..jobs import noop
 from ..support.engine import listening

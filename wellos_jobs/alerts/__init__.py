@@ -1,0 +1,1 @@
+"""Tells people: mails about failures, alerts about a backlog."""
