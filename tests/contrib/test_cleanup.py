@@ -63,6 +63,7 @@ def test_expired_tokens_are_deleted_and_counted(db: None) -> None:
     assert cleanup.cleanup_expired_tokens() == 0
 
 
+@pytest.mark.django_db(databases=["default", "other"])
 def test_pending_users_are_deleted_with_their_rows_but_only_users_are_counted(db: None) -> None:
     user_model = get_user_model()
     for name, active in (("old", False), ("new", True)):

@@ -79,6 +79,7 @@ def test_the_warning_says_when_the_trial_ends(user: Any, mailoutbox: list[Any]) 
     assert "Your trial ends on 4 May 2030, 12:30 UTC." in mailoutbox[0].body
 
 
+@pytest.mark.django_db(databases=["default", "other"])
 @pytest.mark.parametrize("fate", ["deleted", "inactive"])
 def test_nothing_is_sent_to_a_deleted_or_inactive_user(
     user: Any, mailoutbox: list[Any], fate: str

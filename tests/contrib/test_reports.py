@@ -140,6 +140,7 @@ def test_links_in_mails_are_absolute(hours: list[Any], db: None, settings: Any) 
     )
 
 
+@pytest.mark.django_db(databases=["default", "other"])
 @pytest.mark.parametrize("fate", ["deleted", "inactive", "no address"])
 def test_without_a_requester_no_email_is_sent(hours: list[Any], db: None, fate: str) -> None:
     user = get_user_model().objects.create_user(
