@@ -89,10 +89,20 @@ def _uses_database(item: pytest.Item) -> bool:
 def pytest_configure() -> None:
     clean_tables.install()
     gc.disable()  # until the tests are collected: nothing of what that makes is garbage
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        # As in the background of a shell: the processes that are started here would ignore Ctrl-C,
-        # too.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    _let_children_be_stopped()
+
+
+def _let_children_be_stopped() -> None:
+    """Started in the background of a shell or by ``nohup``, this process ignores some signals, and
+    so would those that it starts."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            ours = signal.default_int_handler if number == signal.SIGINT else _stay
+            signal.signal(number, ours)
+
+
+def _stay(_number: int, _frame: object) -> None:
+    """Ignore a signal, as long as this program runs: a handler is not inherited."""
 
 
 def pytest_unconfigure() -> None:
