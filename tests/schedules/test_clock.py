@@ -199,13 +199,10 @@ def test_exact_times_take_over_and_a_clean_end(processes: Fleet, redis_client: A
     standby.wait_for_output("clock started")
 
     # Exact: a run that is due before the clock would look by itself, and rq-scheduler's entries.
+    begin = timezone.now() + timedelta(seconds=2)
     for number in range(6):
-        make(
-            f"soon {number}",
-            Every(3600),
-            starts_at=timezone.now() + timedelta(seconds=0.2 + number * 0.11),
-        )
-    due = time.time() + 0.35
+        make(f"soon {number}", Every(3600), starts_at=begin + timedelta(seconds=number * 0.11))
+    due = begin.timestamp() + 0.15
     job = scheduler_of("default").enqueue_at(datetime.fromtimestamp(due, tz=UTC), note, 1)
     make("each second", Every(1))
     processes.wait_until(lambda: len(due_times("each second")) >= 4)

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from django.db import InterfaceError, OperationalError
+
 from .. import broker, conf, payload, signals
 from ..broker import job_hash
 from ..definitions import registry
@@ -63,9 +65,15 @@ def push(
 
 
 def push_records(records: Sequence[JobRecord], event: EventName | str = EventName.ENQUEUED) -> None:
-    """Push committed rows. When Redis is unavailable, log it: the relay pushes them later."""
+    """Push committed rows. If that fails, log it: the relay pushes them later."""
     try:
         push(records, EventName(event))
+    except (OperationalError, InterfaceError) as error:  # it is asked whose this Redis is
+        logger.warning(
+            "the database is unavailable (%s): the relay will push %d committed jobs",
+            error,
+            len(records),
+        )
     except broker.Unavailable as error:
         logger.warning(
             "Redis is unavailable (%s): the relay will push %d committed jobs", error, len(records)
