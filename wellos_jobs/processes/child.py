@@ -110,13 +110,16 @@ class Child:
         return [(self.killed_for or ("handed_back" if clean else "crashed"), "")]
 
 
-def fork(name: str, slot: Slot, body: Callable[[], int]) -> Child:
+def fork(name: str, slot: Slot, body: Callable[[], int], *, calls_on_stop: bool = False) -> Child:
     """Fork a child that runs ``body`` and exits with what it returns.
 
     The child inherits no database connection, has its own random numbers, and dies with its parent:
     by a death signal on Linux, by the end of a pipe elsewhere. Signals are blocked until the child
     has replaced the parent's handlers. It leads a session and a process group of its own: what it
     starts can be killed with it, and Ctrl-C in a terminal reaches only the parent, which decides.
+
+    ``calls_on_stop``: signals stay blocked until ``body`` calls ``on_stop``, so that none ends it
+    unprepared.
     """
     slot.clear()
     connections.close_all()
@@ -137,7 +140,8 @@ def fork(name: str, slot: Slot, body: Callable[[], int]) -> Child:
         os.setsid()
         _die_with_parent(parent, lifeline)
         _reset_after_fork()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if not calls_on_stop:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         status = body()
     except BaseException:
         logger.exception("child %s ended with an error", name)

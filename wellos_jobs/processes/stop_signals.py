@@ -14,11 +14,13 @@ def on_stop(handler: Callable[[int, FrameType | None], Any]) -> dict[signal.Sign
     """Install a handler for the stop signals; return the ones before, for ``restore``.
 
     SIGHUP stays ignored under ``nohup``, SIGINT in the children of a supervisor, which decides.
+    Signals that were blocked until now are let in.
     """
     before = {}
     for number in STOP_SIGNALS:
         if number is signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
             before[number] = signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*STOP_SIGNALS, signal.SIGUSR1, signal.SIGCHLD))
     return before
 
 

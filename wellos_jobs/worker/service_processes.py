@@ -50,7 +50,7 @@ class ServiceProcesses:
             HOUSEKEEPING: lambda: Housekeeping(self.source, slot).run(),
             CLOCK: lambda: Clock(self.source, scheduler_of(self.source), slot).run(),
         }
-        self.alive[name] = fork(name, slot, bodies[name])
+        self.alive[name] = fork(name, slot, bodies[name], calls_on_stop=True)
         logger.info("%s started, pid %d", name, self.alive[name].pid)
 
     def stop(self, name: str) -> None:
