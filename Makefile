@@ -34,7 +34,7 @@ help: ## Show this help.
 demo: $(STAMP)-example ## Run the example: every kind of job, for real. ARGS=--exit ends it when it is done.
 	@WELLOS_MAKE_BEGUN=$(BEGUN) $(BIN)/python manage.py demo $(ARGS)
 
-test: $(STAMP)-test ## Run the tests a change is judged by, on SQLite: about 5 minutes. ARGS="-k retry" picks some.
+test: $(STAMP)-test ## Run the tests a change is judged by, on SQLite: about 11 minutes. ARGS="-k retry" picks some.
 	@$(BIN)/python -m tests $(ARGS)
 
 test-fast: $(STAMP)-test ## Run the unit tests: no worker process, no browser; about 2 minutes.
