@@ -112,6 +112,20 @@ def test_others_stay(zoe: User) -> None:
     assert other.data == {"to": "ada@example.org"}
 
 
+@pytest.mark.parametrize("before", ["Straße 5, ", "İstanbul ", "ﬁnal "])
+def test_what_stands_around_a_text_stays(before: str) -> None:
+    """Letters that grow when their case is folded do not move what is cut out."""
+    job = JobRecord.objects.create(
+        name="mail",
+        state="completed",
+        data={"to": f"{before}{MAIL.upper()}, 8010 Graz"},
+        created_at=timezone.now(),
+    )
+    operations.erase_person("default", texts=[MAIL])
+    job.refresh_from_db()
+    assert job.data == {"to": f"{before}{ERASED}, 8010 Graz"}
+
+
 @pytest.mark.parametrize("given", [{}, {"texts": ["abc"]}])
 def test_too_little_to_look_for(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidOperation):

@@ -67,6 +67,7 @@ def test_enqueue_while_redis_is_down(
     assert handle.state == "waiting"
     assert JobRecord.objects.filter(enqueued_at=None).count() == 21
 
+    worker.wait_for_output("supervisor: Redis is unavailable")
     worker.wait_for_output("housekeeping: Redis is unavailable")
     redis_server.start()
     back = time.time()
