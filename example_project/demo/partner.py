@@ -16,6 +16,9 @@ from .books import Books, Mood
 PAGES = 12
 ENTRIES_A_PAGE = 5
 PAGE_SECONDS = 0.2
+HELD_PAGE = 4
+"""The page of entries that is held back until ``let_pages_go``, for ``HELD_SECONDS`` at most."""
+HELD_SECONDS = 8.0
 RETRY_AFTER = 1
 SLOW_SECONDS = 1.5
 ASKED_SECONDS = 0.1
@@ -58,6 +61,7 @@ class Partner:
         self.books = Books()
         self.bank = Bank()
         self.pages: list[int] = []
+        self._pages_may_go = threading.Event()
         self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="partner", daemon=True
@@ -70,10 +74,22 @@ class Partner:
     def start(self) -> None:
         self._thread.start()
 
+    def let_pages_go(self) -> None:
+        """Hold no page back any more."""
+        self._pages_may_go.set()
+
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def page_of_entries(self, page: int) -> dict[str, Any]:
+        """Take a while, then return a page of time entries."""
+        self.pages.append(page)
+        time.sleep(PAGE_SECONDS)
+        if page == HELD_PAGE:
+            self._pages_may_go.wait(HELD_SECONDS)
+        return {"pages": PAGES, "entries": _entries(page)}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         partner = self
@@ -98,9 +114,7 @@ class Partner:
                     return
                 query = parse_qs(address.query)
                 page = int(query.get("page", ["1"])[0])
-                partner.pages.append(page)
-                time.sleep(PAGE_SECONDS)
-                self._answer(HTTPStatus.OK, {"pages": PAGES, "entries": _entries(page)}, {})
+                self._answer(HTTPStatus.OK, partner.page_of_entries(page), {})
 
             def _answer(self, status: int, body: dict[str, Any], headers: dict[str, str]) -> None:
                 content = json.dumps(body).encode()

@@ -181,10 +181,6 @@ def act(run: Run, records: list[JobRecord], visitor: Visitor) -> str | None:
     """Take the next step of the scenario if it is time; return a description of it."""
     by_id = {record.pk: record for record in records}
     assert run.imported is not None and run.broken is not None
-    if run.asked_on_site is None and visitor.can_reach_site():
-        return _ask_on_site(run, visitor)
-    if line := _break_the_books(run, by_id):
-        return line
     importing = by_id[run.imported.id]
     if (
         run.killed_at is None
@@ -192,6 +188,10 @@ def act(run: Run, records: list[JobRecord], visitor: Visitor) -> str | None:
         and importing.progress >= KILL_AT
     ):
         return _kill_worker(run, importing)
+    if run.asked_on_site is None and visitor.can_reach_site():
+        return _ask_on_site(run, visitor)
+    if line := _break_the_books(run, by_id):
+        return line
     if run.replayed is None and by_id[run.broken.id].state == JobState.FAILED:
         return _fix_and_replay(run)
     return None
@@ -251,6 +251,7 @@ def _kill_worker(run: Run, importing: JobRecord) -> str | None:
         return None  # not a worker of the demo
     os.kill(worker.pid, signal.SIGKILL)
     run.killed_at = timezone.now()
+    run.partner.let_pages_go()
     return (
         f"kill -9 of worker {importing.worker} (pid {worker.pid}), "
         f"during a job at {importing.progress} %"

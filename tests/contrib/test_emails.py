@@ -28,6 +28,7 @@ from wellos_jobs.enqueueing.context import CurrentJob, running
 from wellos_jobs.models import DeadLetter, JobRecord
 
 from ..support.processes import Fleet, wait_until
+from ..support.redis_contents import contents_of_redis
 from ..support.smtp import SmtpServer
 
 TOKEN = "s3cret-t0ken-9f8e7d6c5b4a"
@@ -447,7 +448,7 @@ def test_mails_are_sent_by_a_worker_and_the_token_is_readable_in_the_mail_only(
             [{"to": "b@wellos.example", "subject": "News", "template": "no-such-template"}]
         ),
     ]
-    before = _dump(redis_client)
+    before = " ".join(contents_of_redis(redis_client))
     worker = processes.worker("email", "default", environment={"WELLOS_TEST_LOG_LEVEL": "DEBUG"})
     states = [JobState.COMPLETED, JobState.COMPLETED, JobState.FAILED]
     processes.wait_until(
@@ -460,7 +461,7 @@ def test_mails_are_sent_by_a_worker_and_the_token_is_readable_in_the_mail_only(
     rows = repr(list(JobRecord.objects.values())) + repr(list(DeadLetter.objects.values()))
     places = {
         "Redis before": before,
-        "Redis after": _dump(redis_client),
+        "Redis after": " ".join(contents_of_redis(redis_client)),
         "rows": rows,
         "log": worker.output(),
     }
@@ -480,20 +481,3 @@ def test_a_token_in_an_error_is_masked(processes: Fleet) -> None:
     letter = DeadLetter.objects.get(job=handle.id)
     assert "********" in letter.message
     assert TOKEN not in letter.message + letter.traceback + worker.output() + handle.record().error
-
-
-def _dump(client: redis.Redis) -> str:
-    """Return the contents of Redis as text."""
-    found: list[Any] = []
-    for key in client.scan_iter():
-        kind = client.type(key).decode()
-        read = {
-            "string": lambda key: client.get(key),
-            "hash": lambda key: client.hgetall(key),
-            "list": lambda key: client.lrange(key, 0, -1),
-            "set": lambda key: client.smembers(key),
-            "zset": lambda key: client.zrange(key, 0, -1),
-            "stream": lambda key: client.xrange(key),
-        }[kind]
-        found.append((key, read(key)))
-    return repr(found)

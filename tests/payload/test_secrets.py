@@ -27,38 +27,13 @@ from wellos_jobs.worker.log_masking import mask_output
 
 from .. import jobs
 from ..support.processes import Fleet
+from ..support.redis_contents import contents_of_redis
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 TOKEN = 'zq"7-Öpen/sesame&<nine>'
 """It looks different in JSON, in a URL, in HTML and in a repr: none of these may show."""
 MARKS = ["sesame", "pen%2F", "zq\\", "zq&quot;", "zq%22"]
-
-
-def contents_of_redis(client: redis.Redis) -> Iterator[str]:
-    """Yield every key and value, streams included, of all logical databases."""
-    for database in range(16):
-        client.select(database)
-        for key in client.scan_iter():
-            yield repr(key)
-            match client.type(key):
-                case b"string":
-                    yield repr(client.get(key))
-                case b"hash":
-                    yield repr(client.hgetall(key))
-                case b"list":
-                    yield repr(client.lrange(key, 0, -1))
-                case b"set":
-                    yield repr(client.smembers(key))
-                case b"zset":
-                    yield repr(client.zrange(key, 0, -1, withscores=True))
-                case b"stream":
-                    yield repr(client.xrange(key))
-                case b"none":
-                    pass  # it has expired since it was listed
-                case other:
-                    raise AssertionError(f"no reader for {other!r}")
-    client.select(0)
 
 
 def contents_of_databases() -> Iterator[str]:

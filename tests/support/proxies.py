@@ -151,7 +151,7 @@ class Cut:
     done: threading.Event = field(default_factory=threading.Event)
     seen: int = 0
 
-    def wait(self, timeout: float = 10.0) -> None:
+    def wait(self, timeout: float = 30.0) -> None:
         """Wait until it has happened."""
         assert self.done.wait(timeout), (
             f"no {self.nth}. reply to a command with {self.text!r} in {timeout} s"
