@@ -80,6 +80,8 @@ def _mark(item: pytest.Item) -> None:
 
 
 def _uses_database(item: pytest.Item) -> bool:
+    if item.get_closest_marker("any_database"):
+        return False
     if item.get_closest_marker("browser"):
         return False  # what a page shows was asked of each database by tests without a browser
     fixtures = {"db", "transactional_db", "live_server"} & set(getattr(item, "fixturenames", ()))

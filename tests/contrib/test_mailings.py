@@ -16,6 +16,8 @@ from wellos_jobs.models import DeadLetter, JobAttempt, JobRecord
 from ..support.processes import Fleet, children_of
 from ..support.smtp import SmtpServer
 
+pytestmark = pytest.mark.any_database
+
 GOOD = [f"user{number}@b.example" for number in range(1_000)]
 GONE = [f"gone{number}@b.example" for number in range(10)]
 LONG = 150.0

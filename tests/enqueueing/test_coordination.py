@@ -25,7 +25,7 @@ from ..support.journal import Journal
 from ..support.processes import Fleet
 from ..support.rows import all_have_state, has_state
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.any_database]
 
 
 def most_at_once(journal: Journal, deaths: Mapping[int, float] | None = None) -> int:

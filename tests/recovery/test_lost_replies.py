@@ -22,6 +22,8 @@ from ..support.processes import Fleet
 from ..support.proxies import CuttingProxy
 from ..support.rows import all_have_state, attempts, has_state, row, statistics
 
+pytestmark = pytest.mark.any_database
+
 in_two_databases = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 

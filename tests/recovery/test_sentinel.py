@@ -25,7 +25,7 @@ from ..support.processes import Fleet
 from ..support.sentinels import SentinelGroup
 from ..support.servers import RedisServer
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.any_database]
 
 
 @pytest.fixture

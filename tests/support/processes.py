@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from . import test_run
+from .fork_server import ForkedProgram, ForkServer, fork_server_for
 from .process_reaper import undertaker
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -29,12 +30,27 @@ T = TypeVar("T")
 class Process:
     """One program, the leader of a process group of its own, with its output in a file."""
 
-    def __init__(self, arguments: Iterable[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        arguments: Iterable[str],
+        environment: Mapping[str, str],
+        log: Path,
+        server: ForkServer | None = None,
+    ) -> None:
         self.arguments = list(arguments)
         self.log_path = log
         self._orphans: list[int] = []
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
+        self._process = (
+            server.start(self.arguments[1:], log) if server else self._start(environment)
+        )
+        undertaker().watch(self.pid)
+
+    def __repr__(self) -> str:
+        return f"<Process {self.pid} {' '.join(self.arguments[1:])}>"
+
+    def _start(self, environment: Mapping[str, str]) -> subprocess.Popen[bytes] | ForkedProgram:
+        with self.log_path.open("ab") as output:
+            return subprocess.Popen(
                 self.arguments,
                 cwd=PROJECT,
                 env=dict(environment),
@@ -43,10 +59,6 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        undertaker().watch(self.pid)
-
-    def __repr__(self) -> str:
-        return f"<Process {self.pid} {' '.join(self.arguments[1:])}>"
 
     @property
     def pid(self) -> int:
@@ -80,7 +92,7 @@ class Process:
     def wait(self, timeout: float = 20.0) -> int:
         """Wait for the end; return the exit status."""
         wait_until(lambda: not self.is_running(), timeout, f"{self} to end", [self])
-        return self._process.returncode
+        return self._process.wait(1)
 
     def output(self) -> str:
         """Return all it has written so far."""
@@ -123,11 +135,21 @@ class Fleet:
         self.environment: dict[str, str] = {}
         self.all: list[Process] = []
 
-    def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Process:
-        """Start ``python ...`` (this Python)."""
+    def start(
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        fresh: bool = False,
+    ) -> Process:
+        """Start ``python ...`` (this Python).
+
+        Mostly it is a fork of a process that has imported the app; a ``fresh`` one imports
+        everything anew.
+        """
         log = self.folder / f"process-{len(self.all)}.log"
         merged = {**test_run.child_environment(), **self.environment, **(environment or {})}
-        process = Process([sys.executable, *arguments], merged, log)
+        server = None if fresh else fork_server_for(merged)
+        process = Process([sys.executable, *arguments], merged, log, server)
         self.all.append(process)
         return process
 

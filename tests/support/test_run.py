@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -18,6 +19,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from example_project import database
 
 MARK = "WELLOS_TEST_BED"
+_at_start: dict[str, str] = {}
 ALIASES = {"default": "DATABASE_URL", "other": "OTHER_DATABASE_URL"}
 
 
@@ -36,7 +38,13 @@ def make() -> Path:
     undertaker().remove(folder)
     os.environ[MARK] = folder
     os.environ["REDIS_URL"] = servers.shared(Path(folder, "redis")).url
+    _at_start.update(os.environ)
     return Path(folder)
+
+
+def at_start() -> dict[str, str]:
+    """Return the environment as it was before the first test."""
+    return dict(_at_start)
 
 
 def clear() -> None:
@@ -82,14 +90,14 @@ def _test_database(alias: str) -> dict[str, Any]:
     return {**entry, "TEST": {"NAME": f"test_{base}_{os.getpid()}{suffix}"}}
 
 
-def child_environment() -> dict[str, str]:
+def child_environment(inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment variables of a process that is to use the databases of the running
     test."""
     from django.db import connections
 
     urls = {variable: _url(connections[alias].settings_dict) for alias, variable in ALIASES.items()}
     return {
-        **os.environ,
+        **inherited,
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "PYTHONUNBUFFERED": "1",
         **urls,

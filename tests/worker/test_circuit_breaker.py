@@ -17,6 +17,8 @@ from ..support.guarded_jobs import post_to_books
 from ..support.processes import Fleet
 from ..support.rows import all_have_state
 
+pytestmark = pytest.mark.any_database
+
 BREAKER = keys.breaker("b:books")
 PARKED = keys.parked("b:books")
 RESET = 1.0

@@ -18,6 +18,8 @@ from ..support.processes import Fleet, is_alive
 from ..support.rough_jobs import foreign_fork, fork, fork_async, use_pool
 from ..support.rows import attempts, has_state, row
 
+pytestmark = pytest.mark.any_database
+
 HOW = ["returns", "raises", "exits"]
 
 

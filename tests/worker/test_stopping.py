@@ -21,6 +21,8 @@ from ..support.processes import Fleet, Process, is_alive, wait_until
 from ..support.rough_jobs import start_program
 from ..support.rows import attempts, has_state, row
 
+pytestmark = pytest.mark.any_database
+
 STOPS = [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
 
 
@@ -260,6 +262,7 @@ def test_a_running_supervisor_needs_no_file_of_its_scripts(
         "import django; django.setup()\n"
         "import wellos_jobs; print(wellos_jobs.__file__, flush=True)\n"
         "from django.core.management import call_command; call_command('rqworker')",
+        fresh=True,
     )
     worker.wait_for_output(str(copy))
     worker_pids(worker, 1)

@@ -28,6 +28,8 @@ from ..support.processes import Fleet, Process, is_alive
 from ..support.rows import all_have_state, attempts, has_state, row
 from ..support.servers import free_port
 
+pytestmark = pytest.mark.any_database
+
 NEVER = "wait_file:/never/comes"
 STARTED = re.compile(r"housekeeping started, pid (\d+)")
 QUICKLY = 0.5
