@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import redis
 from django.contrib.auth.models import Group
 from django.db import OperationalError, connection, connections, transaction
 from django.db.models.signals import post_save
@@ -98,6 +99,16 @@ def test_a_duplicate_of_a_job_that_the_snapshot_lacks(name: str) -> None:
             assert enqueue().duplicate
     assert enqueue().duplicate, "outside of that transaction"
     assert JobRecord.objects.count() == (2 if name == "unique, bulk" else 1)
+
+
+@SEES_IT
+def test_a_duplicate_of_a_job_that_is_not_pushed_yet(redis_client: redis.Redis) -> None:
+    if connection.vendor == "postgresql":
+        pytest.skip("PostgreSQL refuses the key that its snapshot lacks")
+    with old_snapshot(once_until_done.enqueue) as first:
+        redis_client.flushall()
+        assert once_until_done.enqueue() == first
+        assert once_until_done.enqueue().duplicate
 
 
 @SEES_IT

@@ -241,9 +241,8 @@ def test_a_name_is_free_soon_after_its_worker_was_killed(
 
     successor = processes.worker("--name", "alice", "--processes", count)
     begun = time.monotonic()
-    output = successor.wait_for_output(" started, pid ", timeout=15)
+    successor.wait_for_output(" started, pid ", timeout=15)
     assert time.monotonic() - begun < 12
-    assert "this one starts if it sends no heartbeat until" in output
     handle = noop.enqueue()
     processes.wait_until(lambda: has_state(handle, "completed"))
 

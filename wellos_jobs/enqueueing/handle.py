@@ -157,6 +157,11 @@ class JobHandle:
             "attempts": int(found[job_hash.ATTEMPT] or 0),
         }
 
+    def state_in_redis(self) -> JobState | None:
+        """Return the state by Redis; None if the row knows better, or Redis is unavailable."""
+        found = self._in_redis()
+        return found["state"] if found else None
+
     def state_in_hash(self, found: Mapping[str, str]) -> JobState | None:
         """Return the state by the STATUS and GENERATION of the hash; None if the row knows better.
 

@@ -14,7 +14,7 @@ from ..database import current, first_current
 from ..definitions import registry
 from ..definitions.limits import Key, fields_of
 from ..definitions.unique import Unique
-from ..errors import JobNotFound, TransactionConflict
+from ..errors import TransactionConflict
 from ..states import JobState
 from .handle import JobHandle
 
@@ -108,10 +108,9 @@ def _holder(held: UniqueClaim, unique: Unique, database: str) -> JobRecord | Non
     holder = first_current(JobRecord.objects.using(database).filter(pk=held.job))
     if holder is None:
         return None
-    try:
-        state = JobHandle(holder.pk, holder.queue, database).state
-    except JobNotFound:
-        return None
+    # The row as it was just read: the transaction's snapshot may lack it, and so may Redis, still.
+    in_redis = JobHandle(holder.pk, holder.queue, database).state_in_redis()
+    state = in_redis or JobState(holder.state)
 
     if unique.until is None:
         return None if state == JobState.CANCELED else holder
