@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from importlib.util import find_spec
 
 import django
 
@@ -105,6 +106,19 @@ RQ = {
 WELLOS_JOBS = {
     "JOB_DATABASES": list(DATABASES),
     "ENCRYPTION_KEYS": [base64.urlsafe_b64encode(b"thirty-two bytes, only for tests").decode()],
+}
+
+# --- Django's Tasks, on Django 5.2 with the package django-tasks ----------------------------------
+
+if find_spec("django_tasks") and django.VERSION < (6, 0):
+    INSTALLED_APPS.append("django_tasks")
+TASKS = {
+    "default": {"BACKEND": "wellos_jobs.task_backend.JobsBackend", "QUEUES": []},
+    "capped": {
+        "BACKEND": "wellos_jobs.task_backend.JobsBackend",
+        "QUEUES": ["default", "tasks"],
+        "OPTIONS": {"max_attempts": 1},
+    },
 }
 
 # --- mail: pytest collects it in memory; child processes write files, or send it to the SMTP server

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import apps
@@ -368,6 +369,17 @@ def ignored_apps() -> frozenset[str]:
 
 
 # --- other settings that jobs depend on -----------------------------------------------------------
+
+
+def has_tasks() -> bool:
+    """Return whether ``TASKS`` is set, and Django's Tasks or the package for Django 5.2 is there."""
+    known = find_spec("django.tasks") or find_spec("django_tasks")
+    return bool(known and getattr(settings, "TASKS", None))
+
+
+def task_backends() -> Mapping[str, Mapping[str, Any]]:
+    """Return Django's ``TASKS``."""
+    return getattr(settings, "TASKS", None) or {}
 
 
 def queues() -> Mapping[str, Mapping[str, Any]]:

@@ -79,6 +79,10 @@ class DatabaseUnavailable(WellosJobsError, ConnectionError):
     """A database that may hold the job was unavailable."""
 
 
+class WorkerDied(WellosJobsError):
+    """A worker's process ended while it ran a job. Not raised: it is what rows and results say."""
+
+
 class TransactionConflict(WellosJobsError, OperationalError):
     """Another transaction was faster, and this one cannot see its rows: run this one again.
 

@@ -28,7 +28,7 @@ def test_every_setting_is_in_the_table_and_none_besides() -> None:
 
 
 def test_every_check_is_in_the_table_and_none_besides() -> None:
-    sources = Path(wellos_jobs.checks.__file__).parent.glob("*.py")
+    sources = Path(wellos_jobs.__file__).parent.rglob("*.py")
     raised = {
         found
         for source in sources

@@ -65,6 +65,18 @@ MAY_IMPORT: dict[str, set[str]] = {
         "status",
     },
     "__init__": {"definitions", "enqueueing", "states", "version"},
+    "task_backend": {
+        "broker",
+        "conf",
+        "database",
+        "definitions",
+        "enqueueing",
+        "errors",
+        "models",
+        "payload",
+        "signals",
+        "states",
+    },
     "ledger": {
         "alerts",
         "broker",
@@ -237,12 +249,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # Django's own places and public faces
     "apps": {"checks", "discovery", "views"},
-    "discovery": {"conf", "definitions"},
+    "discovery": {"conf", "definitions", "task_backend"},
     "jobs": {"alerts", "operations"},
     "middleware": {"enqueueing"},
     "queues": {"broker"},
     "structured_logs": {"enqueueing"},
     "templatetags": {"admin"},
+    "testing": {"task_backend"},
     "urls": {"views"},
 }
 """For each package or module of ``wellos_jobs``, exactly the others that it imports."""

@@ -95,6 +95,7 @@ class Claim:
     run: str
     since: float | None
     priority: int
+    worker: str = ""
 
     @property
     def is_foreign(self) -> bool:
@@ -192,7 +193,8 @@ class Claimer:
 
     def _claim(self) -> Answer:
         try:
-            return _answer(broker.run(self.connection, "claim", *self._call(self.queue_set)))
+            reply = broker.run(self.connection, "claim", *self._call(self.queue_set))
+            return _answer(reply, self.worker)
         except redis_py.ResponseError as error:
             if str(error).startswith("NOSET"):
                 raise QueueSetUnknown(self.queue_set) from error
@@ -211,7 +213,7 @@ class Claimer:
             error=outcome.message,
             verdicts=outcome.verdicts,
         )
-        return _answer(broker.run(self.connection, "settle", *call, *settle))
+        return _answer(broker.run(self.connection, "settle", *call, *settle), self.worker)
 
     def _call(self, queue_set: str) -> ClaimCall:
         return ClaimCall(
@@ -262,19 +264,19 @@ def rescue(
     return rescued
 
 
-def _answer(reply: list[Any]) -> Answer:
+def _answer(reply: list[Any], worker: str) -> Answer:
     settled, due, job_id, *values = reply
     quiet = due == b"quiet"
     return Answer(
         settled=bool(settled),
-        claim=_claim(broker.text(job_id), values) if job_id else None,
+        claim=_claim(broker.text(job_id), values, worker) if job_id else None,
         next_due=float(due) if due and not quiet else None,
         canceled=settled == 2,
         quiet=quiet,
     )
 
 
-def _claim(job_id: str, values: list[bytes | None]) -> Claim:
+def _claim(job_id: str, values: list[bytes | None], worker: str) -> Claim:
     stored = dict(zip(CLAIM_FIELDS, values, strict=True))
     data = stored.pop(job_hash.DATA)
     found = {name: broker.text(value) for name, value in stored.items()}
@@ -296,6 +298,7 @@ def _claim(job_id: str, values: list[bytes | None]) -> Claim:
         run=found[job_hash.RUN],
         since=float(since) if since else None,
         priority=int(found[job_hash.PRIORITY] or 5),
+        worker=worker,
     )
 
 

@@ -21,6 +21,9 @@ E012 jobs are on Redis Cluster or on a sharded cache
 E013 ``JOB_DATABASES`` names an alias whose rows the router writes elsewhere, such as a replica
 E014 the router writes jobs to an alias that ``JOB_DATABASES`` does not name
 E015 a queue's name is too long for the rows, or is that of another queue's priority lane
+E016 a backend for Django's Tasks names a queue that is not in ``RQ_QUEUES``
+E017 a backend for Django's Tasks has an unknown option
+E018 Django 5.2 runs no tasks, as ``"django_tasks"`` is not in ``INSTALLED_APPS``
 W001 a queue uses pickle, and ``ALLOW_PICKLE`` permits it
 W002 the default cache and jobs share one logical Redis database
 W003 an SQLite database with jobs is not in ``IMMEDIATE`` transaction mode
@@ -50,6 +53,6 @@ W107 Redis behind Sentinel has ``min-replicas-to-write`` 0: a cut-off primary go
 ==== ======================================================================================
 """
 
-from . import connections, databases, deploy, jobs, links, storage
+from . import connections, databases, deploy, jobs, links, storage, tasks
 
-__all__ = ["connections", "databases", "deploy", "jobs", "links", "storage"]
+__all__ = ["connections", "databases", "deploy", "jobs", "links", "storage", "tasks"]

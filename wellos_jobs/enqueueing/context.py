@@ -48,6 +48,10 @@ class CurrentJob:
     context: dict[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """The job's arguments, as its function gets them."""
+    worker: str = ""
+    """The name of the worker that runs it, as in its row."""
+    replays: int = 0
+    """How often the job was replayed: ``attempt`` counts anew after each."""
     _report: Callable[[int, str, bool], None] | None = field(default=None, repr=False)
 
     @property

@@ -22,7 +22,7 @@ MAX_TRACEBACK = 32_000
 MAX_FINGERPRINTED = 1_000
 """Characters of a message's first line that count for its fingerprint."""
 
-_WORKER_PACKAGES = ("wellos_jobs.worker", "wellos_jobs.definitions")
+_WORKER_PACKAGES = ("wellos_jobs.worker", "wellos_jobs.definitions", "wellos_jobs.task_backend")
 """Packages whose frames precede the job's own in a traceback."""
 
 

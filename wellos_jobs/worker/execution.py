@@ -223,6 +223,8 @@ def _current(claim: Claim, data: Mapping[str, Any], report: ProgressCallback | N
         database=claim.database,
         context=json.loads(claim.context) if claim.context else {},
         data=data,
+        worker=claim.worker,
+        replays=claim.generation,
         _report=report,
     )
 
