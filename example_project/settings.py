@@ -145,6 +145,15 @@ RQ = {
     "SCHEDULER_CLASS": "wellos_jobs.scheduler.Scheduler",
 }
 
+if django.VERSION < (6, 0):
+    INSTALLED_APPS.append("django_tasks")  # Django's Tasks on Django 5.2
+TASKS = {
+    "default": {
+        "BACKEND": "wellos_jobs.task_backend.JobsBackend",
+        "QUEUES": [],  # all queues of RQ_QUEUES
+    },
+}
+
 _ENCRYPTION_KEYS = os.environ.get("ENCRYPTION_KEYS") or keyring.secret(
     "encryption-key", lambda: Fernet.generate_key().decode()
 )

@@ -67,7 +67,7 @@ def guarded(user: str, token: str) -> str:
     raise ValueError(f"{user} may not use {token}")
 
 
-@task(unique=Unique(ttl=60), limits=[RateLimit("100/s", key="{number}")])
+@task(unique=Unique(ttl=60), limits=[RateLimit("100/s", key="tasks:{number}")])
 def once(number: int) -> int:
     return number
 

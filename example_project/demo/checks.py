@@ -18,6 +18,7 @@ from django.core.files.storage import default_storage
 from django.db.models import Sum
 
 from example_project.accounts.models import AccessToken, User
+from example_project.errands.tasks import clear_sessions
 from example_project.invoices.bookkeeping import BREAKER
 from example_project.invoices.models import Invoice
 from wellos_jobs import JobState
@@ -257,6 +258,13 @@ def _errands(facts: Facts) -> str:
     progress = given(errands.batch, "batch").progress
     expect(progress["completed"], progress["total"], "completed items")
     return f"{', '.join(row.name for row in reversed(rows))}; {progress['total']} items"
+
+
+@check("a task of django.tasks has its result")
+def _task(facts: Facts) -> str:
+    result = clear_sessions.get_result(facts.run.errands.task_id)
+    expect((result.status, result.attempts), ("SUCCESSFUL", 1), "status and attempts")
+    return f"{result.task.module_path}: {result.return_value} sessions left"
 
 
 @check("the dead letter was replayed")

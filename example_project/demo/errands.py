@@ -1,4 +1,4 @@
-"""The demo's small jobs: one of each priority, rate-limited calls to a bank, and a batch."""
+"""The demo's small jobs: one of each priority, rate-limited calls to a bank, a batch, a task."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from example_project.accounts.models import AccessToken, digest
 from example_project.errands.jobs import limited_job, process_all
+from example_project.errands.tasks import clear_sessions
 from wellos_jobs import Batch, JobHandle, operations
 from wellos_jobs.contrib import tasks
 from wellos_jobs.models import JobRecord
@@ -28,6 +29,8 @@ class Errands:
     by_urgency: list[JobHandle] = field(default_factory=list)
     questions: list[JobHandle] = field(default_factory=list)
     batch: Batch | None = None
+    task_id: str = ""
+    """The id of the result of a task of ``django.tasks``."""
     about: dict[uuid.UUID, str] = field(default_factory=dict)
 
 
@@ -45,14 +48,16 @@ def enqueue(sample: Sample, partner_url: str) -> Errands:
         ]
     )
     batch = process_all(sample.organizations[1])
+    task_id: str = clear_sessions.enqueue().id
     items = JobRecord.objects.filter(batch=batch.id).values_list("pk", flat=True)
 
     about = {
         **{handle.id: text for handle, text in added.items()},
         **{handle.id: "paid?" for handle in questions},
         **dict.fromkeys(items, "days overdue"),
+        uuid.UUID(task_id): "a task of Django's",
     }
-    return Errands([*added], questions, batch, about)
+    return Errands([*added], questions, batch, task_id, about)
 
 
 def _tasks(sample: Sample) -> dict[JobHandle, str]:
