@@ -276,7 +276,7 @@ def _answer(reply: list[Any], worker: str) -> Answer:
     )
 
 
-def _claim(job_id: str, values: list[bytes | None], worker: str) -> Claim:
+def _claim(job_id: str, values: list[bytes | None], worker: str = "") -> Claim:
     stored = dict(zip(CLAIM_FIELDS, values, strict=True))
     data = stored.pop(job_hash.DATA)
     found = {name: broker.text(value) for name, value in stored.items()}

@@ -88,7 +88,7 @@ class JobsBackend(BaseTaskBackend):
         if handle.duplicate:
             return self.get_result(str(handle))
 
-        origin = results.Origin.of(definition, record.context)
+        origin = results.Origin.of(task, record.context)
         result = results.new(task, origin, record.pk, payload.mask(record.data))
         results.update(result, enqueued_at=record.created_at)
         run_on_commit(handle.database, _announce, type(self), result)

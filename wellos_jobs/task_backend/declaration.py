@@ -39,8 +39,9 @@ def define_task(task: AnyTask, defaults: Mapping[str, Any]) -> TaskDefinition:
         )
     definition = define(task.module_path, as_function(task), **declared)
 
-    fields = {field.name: getattr(definition, field.name) for field in dataclasses.fields(JobDefinition)}
-    return TaskDefinition(**fields, task=task)
+    names = [field.name for field in dataclasses.fields(JobDefinition)]
+    values = {name: getattr(definition, name) for name in names}
+    return TaskDefinition(**values, task=task, defaults=defaults)
 
 
 def definition_of(task: AnyTask, defaults: Mapping[str, Any]) -> TaskDefinition:
@@ -51,10 +52,14 @@ def definition_of(task: AnyTask, defaults: Mapping[str, Any]) -> TaskDefinition:
     Raises: as ``define_task``.
     """
     found = declared_task(task.module_path)
-    if found is not None and found.task is task:
-        return found
-
-    definition = define_task(task, defaults)
     if found is None or found.task.func is not task.func:
-        registry.register(definition)
+        found = _declare(task, defaults)
+    elif found.task.backend == task.backend and found.defaults != defaults:
+        found = _declare(found.task, defaults)  # TASKS has changed since
+    return found if found.task is task else define_task(task, defaults)
+
+
+def _declare(task: AnyTask, defaults: Mapping[str, Any]) -> TaskDefinition:
+    definition = define_task(task, defaults)
+    registry.register(definition)
     return definition

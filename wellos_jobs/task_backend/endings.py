@@ -116,7 +116,7 @@ def _in_redis(
 
     context: Mapping[str, Any] = json.loads(found[job_hash.CONTEXT] or "{}")
     stored = json.loads(found[job_hash.DATA])[3]
-    origin = results.Origin.of(definition, context)
+    origin = results.Origin.of(definition.task, context)
     task = results.as_enqueued(definition.task, origin, queue)
     result = results.new(task, origin, job_id, payload.mask(stored))
 

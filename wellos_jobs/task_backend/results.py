@@ -51,12 +51,12 @@ class Origin:
     """What was asked for; the row's ``run_at`` moves with each retry."""
 
     @classmethod
-    def of(cls, definition: TaskDefinition, context: Mapping[str, Any]) -> Origin:
+    def of(cls, task: AnyTask, context: Mapping[str, Any]) -> Origin:
         """Read the context of a job: one that a schedule or an operator made does not say it."""
         stored = context.get(CONTEXT_KEY, {})
         after = stored.get("run_after")
         return cls(
-            backend=stored.get("backend", definition.task.backend),
+            backend=stored.get("backend", task.backend),
             by_position=stored.get("args", 0),
             priority=stored.get("priority", 0) if stored else None,
             run_after=datetime.fromisoformat(after) if after else None,
@@ -126,7 +126,7 @@ def of_row(
 
     Sensitive arguments are masked.
     """
-    origin = Origin.of(definition, record.context)
+    origin = Origin.of(definition.task, record.context)
     task = as_enqueued(definition.task, origin, record.queue)
     result = new(task, origin, record.pk, payload.mask(record.data))
 

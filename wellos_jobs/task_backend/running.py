@@ -148,8 +148,7 @@ def _begin(task: AnyTask, data: Mapping[str, Any], job: CurrentJob) -> Run:
 
 
 def _result_of_run(task: AnyTask, job: CurrentJob, shown: Mapping[str, Any]) -> AnyResult:
-    definition = declared_task(job.name)
-    origin = results.Origin.of(definition, job.context) if definition else results.Origin(task.backend)
+    origin = results.Origin.of(task, job.context)
     enqueued = results.as_enqueued(task, origin, job.queue)
     result = results.new(enqueued, origin, job.id, shown)
 
