@@ -10,7 +10,6 @@ from wellos_jobs import Discard, RateLimit, Retry, Snooze, Unique, current_job, 
 from wellos_jobs.task_backend import task
 
 
-
 @task
 def add(a: int, b: int = 2) -> int:
     return a + b

@@ -372,7 +372,7 @@ def ignored_apps() -> frozenset[str]:
 
 
 def has_tasks() -> bool:
-    """Return whether ``TASKS`` is set, and Django's Tasks or the package for Django 5.2 is there."""
+    """Return whether ``TASKS`` is set, and Django's Tasks, or the package for 5.2, are there."""
     known = find_spec("django.tasks") or find_spec("django_tasks")
     return bool(known and getattr(settings, "TASKS", None))
 

@@ -46,8 +46,8 @@ elif find_spec("django_tasks"):
 
 else:
     raise ImportError(
-        "wellos_jobs.task_backend needs Django's Tasks, which Django has from 6.0 on: on Django 5.2 "
-        "install the package django-tasks (pip install 'wellos_jobs[tasks]') and add "
+        "wellos_jobs.task_backend needs Django's Tasks, which Django has from 6.0 on: on Django "
+        "5.2 install the package django-tasks (pip install 'wellos_jobs[tasks]') and add "
         "'django_tasks' to INSTALLED_APPS"
     )
 

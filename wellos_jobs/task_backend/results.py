@@ -98,7 +98,9 @@ def as_enqueued(task: AnyTask, origin: Origin, queue: str) -> AnyTask:
 # --- results --------------------------------------------------------------------------------------
 
 
-def new(task: AnyTask, origin: Origin, job_id: uuid.UUID | str, data: Mapping[str, Any]) -> AnyResult:
+def new(
+    task: AnyTask, origin: Origin, job_id: uuid.UUID | str, data: Mapping[str, Any]
+) -> AnyResult:
     """Return the result of a task that has not run. ``data`` is shown as it is."""
     signature = signature_of(task)
     by_position = max(origin.by_position, least_by_position(signature, data))
@@ -205,9 +207,7 @@ def _importable(error_class: str) -> str:
     return _OTHER_ERROR
 
 
-def _end_of(
-    record: JobRecord, state: JobState, attempts: Sequence[JobAttempt]
-) -> list[TaskError]:
+def _end_of(record: JobRecord, state: JobState, attempts: Sequence[JobAttempt]) -> list[TaskError]:
     """Return the error of a job that ended without an attempt that tells it."""
     if state is JobState.CANCELED and not _tells_end(record, attempts):
         return [canceled()]

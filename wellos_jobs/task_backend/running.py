@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
@@ -62,10 +63,8 @@ class Run:
         A value that is not of JSON's types stays as it is: jobs can store more of them than Django
         asks for, and what they cannot store fails the task.
         """
-        try:
+        with contextlib.suppress(TypeError, ValueError):
             value = normalize_json(value)
-        except (TypeError, ValueError):
-            pass
         results.update(self.result, _return_value=value)
         self.returned_well = True
         return value

@@ -514,7 +514,7 @@ class TaskBackendConformance(_TestCase):
     @feature("defer")
     def test_a_naive_time_is_refused(self) -> None:
         with self.assertRaises(InvalidTask):
-            sample("nothing").using(run_after=datetime(2100, 1, 1))  # noqa: DTZ001
+            sample("nothing").using(run_after=datetime(2100, 1, 1))
 
     # --- signals ----------------------------------------------------------------------------------
 
