@@ -18,6 +18,8 @@ from wellos_jobs.checks.tasks import check_tasks_app
 from wellos_jobs.definitions import registry
 from wellos_jobs.errors import UnknownJob
 
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
 OURS = "wellos_jobs.task_backend.JobsBackend"
 
 

@@ -67,7 +67,7 @@ class JobsBackend(BaseTaskBackend):
             )
         definition_of(task, self.defaults)
 
-    def enqueue(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AnyResult:
+    def enqueue(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Enqueue a task in the caller's transaction; ``task_enqueued`` is sent on commit.
 
         A duplicate under ``unique``, or of a chosen ``id``, gives the result of the task that is

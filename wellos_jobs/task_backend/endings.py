@@ -20,6 +20,7 @@ from django.db import DatabaseError
 from .. import broker, payload, signals
 from ..broker import job_hash
 from ..definitions import ids
+from ..errors import PayloadError
 from . import results
 from .definition import TaskDefinition, declared_task
 from .framework import AnyResult, TaskResultStatus, sender_of, task_finished
@@ -99,7 +100,7 @@ def _send_of_other(job_id: str, name: str, queue: str, at: datetime, *, canceled
         return
     try:
         result = _in_redis(job_id, queue, definition, canceled=canceled) or find_result(job_id)
-    except (broker.Error, DatabaseError, payload.PayloadError) as error:
+    except (broker.Error, DatabaseError, PayloadError) as error:
         logger.warning("job=%s: task_finished is not sent, as it cannot be read: %s", job_id, error)
         return
     if result is not None:

@@ -167,7 +167,7 @@ def _earlier_attempts(job: CurrentJob) -> results.Earlier:
 
     from ..models import JobAttempt
 
-    rows = JobAttempt.objects.using(job.database).filter(job=job.id).order_by("ended_at", "pk")
+    rows = JobAttempt.objects.using(job.database).filter(job__pk=job.id).order_by("ended_at", "pk")
     try:
         known = list(rows)
     except DatabaseError as error:

@@ -122,12 +122,15 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 }
 
 
+_declare: Any = declare
+
+
 def declare_samples() -> None:
     """Declare the tasks of this module with the backend in force; those it refuses are left."""
     for name, function in _FUNCTIONS.items():
         takes_context = name.startswith(("conform_context", "conform_fail_once"))
         try:
-            globals()[name] = declare(takes_context=takes_context)(function)
+            globals()[name] = _declare(takes_context=takes_context)(function)
         except InvalidTask:
             globals()[name] = function
 
