@@ -42,7 +42,7 @@ def rows(demo: Demo, query: str) -> list[tuple]:
 def test_exit_status_0_and_every_check_passed(finished: Demo) -> None:
     assert finished.process.exit_status == 0, finished.output()
     assert "All as expected" in finished.output()
-    assert finished.output().count("\nok    ") == 15
+    assert finished.output().count("\nok    ") == 16
     assert "FAIL" not in finished.output()
 
 

@@ -97,6 +97,17 @@ def test_djangos_own_decorator_makes_tasks_of_ours() -> None:
         assert isinstance(declare(tasks.plain), JobTask)
 
 
+def test_tasks_of_a_package_that_uses_django_tasks_are_ours_on_every_django(
+    send: Enqueue, finish: Any
+) -> None:
+    """As those of Wagtail, which imports ``django_tasks`` on Django 6, too."""
+    package = pytest.importorskip("django_tasks")
+    with registry.isolated():
+        declared = package.task()(tasks.plain)
+        assert isinstance(declared, (JobTask, Task))
+        assert finish(send(declared)).status == SUCCESSFUL
+
+
 # --- from enqueue to the result -------------------------------------------------------------------
 
 
