@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
+import unittest
 from typing import Any, ClassVar
 
 import pytest
 from django.test import TransactionTestCase
 
-from wellos_jobs import fixed
 from wellos_jobs.definitions import registry
-from wellos_jobs.task_backend.framework import BaseTaskBackend
-from wellos_jobs.testing.task_backend_conformance import FEATURES, TaskBackendConformance
-
-from ..support.engine import Books, work
-
-BUILT_IN = BaseTaskBackend.__module__.removesuffix(".base")
-
-
-class TestImmediate(TaskBackendConformance, TransactionTestCase):
-    backend: ClassVar[Any] = {"BACKEND": f"{BUILT_IN}.immediate.ImmediateBackend"}
+from wellos_jobs.testing.task_backend_conformance import (
+    FEATURES,
+    DummyConformance,
+    ImmediateConformance,
+    JobsConformance,
+    TaskBackendConformance,
+)
 
 
-class TestDummy(TaskBackendConformance, TransactionTestCase):
-    backend: ClassVar[Any] = {"BACKEND": f"{BUILT_IN}.dummy.DummyBackend"}
-    runs_tasks = False
+class TestImmediate(ImmediateConformance, TransactionTestCase):
+    pass
+
+
+class TestDummy(DummyConformance, TransactionTestCase):
+    pass
 
 
 @pytest.mark.usefixtures("no_notices")
-class TestJobs(TaskBackendConformance, TransactionTestCase):
+class TestJobs(JobsConformance, TransactionTestCase):
     databases: ClassVar[Any] = {"default", "other"}
-    backend: ClassVar[Any] = {
-        "BACKEND": "wellos_jobs.task_backend.JobsBackend",
-        "OPTIONS": {"backoff": fixed(0)},
-    }
-    transactional = True
-    retries = True
 
     def setUp(self) -> None:
         isolated = registry.isolated()
         isolated.__enter__()
         self.addCleanup(isolated.__exit__, None, None, None)
         super().setUp()
-
-    def work(self) -> None:
-        work()
-        Books().fold()
 
     def test_all_features_are_claimed(self) -> None:
         assert self.claims() == set(FEATURES)
@@ -58,10 +48,9 @@ def test_each_test_belongs_to_a_feature() -> None:
 
 def test_a_backend_that_does_not_keep_its_promise_fails() -> None:
     """The suite can fail: a backend that claims results and has none, and one that loses errors."""
-    import unittest
 
     class Forgetful(TaskBackendConformance, TransactionTestCase):
-        backend: ClassVar[Any] = {"BACKEND": f"{BUILT_IN}.dummy.DummyBackend"}
+        backend: ClassVar[Any] = DummyConformance.backend
 
     names = ["test_a_task_that_succeeds", "test_a_task_that_fails", "test_tuples_become_lists"]
     result = unittest.TestResult()
