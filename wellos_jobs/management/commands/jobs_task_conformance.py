@@ -95,16 +95,16 @@ class Outcome(unittest.TestResult):
         """Return passed and run tests of a feature; a dash if the backend does not claim it."""
         return f"{self.passed[feature]}/{self.run_[feature]}" if self.run_[feature] else "-"
 
-    def addSuccess(self, test: unittest.TestCase) -> None:
+    def addSuccess(self, test: unittest.TestCase) -> None:  # noqa: N802
         super().addSuccess(test)
         self.run_[_feature(test)] += 1
         self.passed[_feature(test)] += 1
 
-    def addFailure(self, test: unittest.TestCase, err: Any) -> None:
+    def addFailure(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802
         super().addFailure(test, err)
         self._fail(test, self.failures[-1][1])
 
-    def addError(self, test: unittest.TestCase, err: Any) -> None:
+    def addError(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802
         super().addError(test, err)
         self._fail(test, self.errors[-1][1])
 
