@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 import django
@@ -145,7 +146,7 @@ RQ = {
     "SCHEDULER_CLASS": "wellos_jobs.scheduler.Scheduler",
 }
 
-if django.VERSION < (6, 0):
+if django.VERSION < (6, 0) and find_spec("django_tasks"):
     INSTALLED_APPS.append("django_tasks")  # Django's Tasks on Django 5.2
 TASKS = {
     "default": {

@@ -105,10 +105,10 @@ def test_every_id_is_in_the_table_and_in_use() -> None:
 
     from wellos_jobs import checks as package
 
-    folder = Path(str(package.__file__)).parent
+    folder = Path(str(package.__file__)).parents[1]
     used = {
         part.partition('"')[0]
-        for file in folder.glob("*.py")
+        for file in folder.rglob("*.py")
         for part in file.read_text().split('"wellos_jobs.')[1:]
         if part[:1] in "EW"
     }
