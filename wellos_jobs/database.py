@@ -112,7 +112,7 @@ def database_of(row: models.Model) -> str:
     return _with_jobs(str(router.db_for_write(type(row), instance=row)))
 
 
-def written(rows: models.QuerySet[_Model]) -> models.QuerySet[_Model]:
+def in_write_database(rows: models.QuerySet[_Model]) -> models.QuerySet[_Model]:
     """Return a query of the database that its rows are written to.
 
     Raises: as ``database_of``.

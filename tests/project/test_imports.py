@@ -174,6 +174,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "definitions",
         "enqueueing",
         "errors",
+        "installation",
         "models",
         "monitoring",
         "payload",

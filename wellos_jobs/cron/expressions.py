@@ -45,8 +45,8 @@ _ANY_DAY = datetime(2000, 1, 1)
 class Every:
     """A fixed interval, for use in place of a cron line. Clock changes do not affect it.
 
-    Runs are at ``anchor + n * seconds`` for every whole n, so they never drift. Exact to the
-    microsecond.
+    Runs are at ``anchor + n * seconds`` for every integer n, so they never drift. Exact to
+    the microsecond.
 
     Raises:
         CronError: it is not a number of seconds or a ``timedelta`` between a microsecond and ten

@@ -80,7 +80,6 @@ class Batch:
     @property
     def database(self) -> str:
         """The alias of the database the batch lives in."""
-
         return database_for_new(self._database)
 
     def __enter__(self) -> Batch:

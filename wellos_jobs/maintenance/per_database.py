@@ -118,7 +118,7 @@ class DatabaseMaintenance:
             self._guarded(self._forget_leftovers)
 
     def rebuild(self) -> None:
-        """Start to check for every open row what Redis has of the job."""
+        """Begin to compare every open row with what Redis has of its job."""
         if self.twin_of is not None:
             return
         self._rebuild = Rebuild(self.database, self.queues, self.connection, self.ledger.close)

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import broker
-from ..database import database_for_new, database_of, newest, written
+from ..database import database_for_new, database_of, in_write_database, newest
 from ..enqueueing.chunks import in_chunks
 from ..enqueueing.handle import JobHandle
 from ..errors import InvalidOperation, JobNotFound, RedisUnavailable
@@ -159,7 +159,7 @@ def chunks(rows: Iterable[Any]) -> Iterator[tuple[str, list[Any]]]:
     """Yield (database, at most CHUNK primary keys), oldest first."""
     by_database: dict[str, list[Any]] = {}
     if isinstance(rows, models.QuerySet):
-        here = written(rows)
+        here = in_write_database(rows)
         by_database[here.db] = list(here.order_by("pk").values_list("pk", flat=True))
     else:
         for row in rows:

@@ -21,7 +21,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from .. import conf
-from ..database import database_of, written
+from ..database import database_of, in_write_database
 from ..definitions.retry import Discard, Snooze
 from ..enqueueing.context import current_job, report_progress
 from ..enqueueing.decorator import job
@@ -81,7 +81,7 @@ def begin(
             counts them.
         choice: further arguments of the operation by name, as JSON.
     """
-    rows = written(rows)
+    rows = in_write_database(rows)
     using = rows.db
     options: dict[str, Any] = {}
     if rate is not None:

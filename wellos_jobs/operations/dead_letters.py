@@ -13,7 +13,7 @@ from django.contrib.auth import get_user_model
 from django.db import models, transaction
 from django.utils.translation import gettext as _
 
-from ..database import database_of, written
+from ..database import database_of, in_write_database
 from ..errors import InvalidOperation
 from ..models import AuditEntry, DeadLetter, JobRecord
 from ..states import AuditAction, DeadLetterStatus
@@ -69,7 +69,7 @@ def send_canary(
     Raises:
         InvalidOperation: none is open, or plain RQ code enqueued the job.
     """
-    still_open = written(dead_letters).filter(status=DeadLetterStatus.OPEN)
+    still_open = in_write_database(dead_letters).filter(status=DeadLetterStatus.OPEN)
     newest = still_open.order_by("-created_at", "-pk").first()
     if newest is None:
         raise InvalidOperation(_("None of these dead letters is open"))

@@ -146,11 +146,11 @@ def fork(name: str, slot: Slot, body: Callable[[], int], *, calls_on_stop: bool 
     except BaseException:
         logger.exception("child %s ended with an error", name)
     finally:
-        _say_farewell()
+        _flush_output()
         os._exit(status)
 
 
-def _say_farewell() -> None:
+def _flush_output() -> None:
     """Flush what was logged and printed. Closed streams must not change the exit status."""
     with contextlib.suppress(Exception):
         logging.shutdown()

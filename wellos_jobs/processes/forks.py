@@ -23,7 +23,7 @@ _fork = threading.local()
 _worker_pid = 0
 
 
-def shed_handlers_in_forks() -> None:
+def reset_handlers_in_forks() -> None:
     """From now on, what this process forks has the default handlers of signals.
 
     With a worker's handler for SIGTERM a fork would outlive ``Process.terminate`` and

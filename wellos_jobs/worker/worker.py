@@ -18,7 +18,7 @@ from ..broker.claims import EVENT_OF, Answer, Claim, Claimer, Outcome, QueueSetU
 from ..errors import JobHandedBack, JobStopped
 from ..payload.rq_calls import name_of
 from ..processes.child import memory_of
-from ..processes.forks import shed_handlers_in_forks
+from ..processes.forks import reset_handlers_in_forks
 from ..processes.growing_pause import GrowingPause
 from ..processes.shared_memory import Order, Slot
 from ..processes.stop_signals import on_stop
@@ -328,7 +328,7 @@ class Worker:
         on_stop(self._on_stop)
         signal.signal(signal.SIGUSR1, self._on_order)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        shed_handlers_in_forks()
+        reset_handlers_in_forks()
 
     def _on_stop(self, _signal: int, _frame: FrameType | None) -> None:
         self.stopping = True

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from ...errors import InvalidOperation
-from ...maintenance import new_home
+from ...operations import installations
 
 
 class Command(BaseCommand):
@@ -40,18 +40,18 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             if options["copy"]:
-                stopped = new_home.confirm_copy(take_over=options["take_over"])
+                stopped = installations.confirm_copy(take_over=options["take_over"])
                 self.stdout.write(
                     f"{stopped['jobs']} open jobs canceled, {stopped['schedules']} schedules "
                     "disabled"
                 )
             elif options["moved"] or options["take_over"]:
-                new_home.confirm_move(take_over=options["take_over"])
+                installations.confirm_move(take_over=options["take_over"])
         except InvalidOperation as error:
             raise CommandError(str(error)) from error
 
         problems = []
-        for finding in new_home.findings():
+        for finding in installations.findings():
             self.stdout.write(
                 f"database {finding.database}, Redis of queue {finding.source}: "
                 f"{finding.verdict}; installation {finding.in_database.identity or '(new)'} "

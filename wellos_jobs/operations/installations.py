@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 
 from django.db import transaction
 from django.utils import timezone
@@ -14,7 +13,6 @@ from ..database import default_database, migrated_databases
 from ..enqueueing import dependencies
 from ..errors import InvalidOperation
 from ..models import (
-    AuditEntry,
     Batch,
     BulkOperation,
     Installation,
@@ -26,6 +24,7 @@ from ..models import (
     UniqueClaim,
 )
 from ..states import OPEN_STATES, AuditAction, BatchState, JobState
+from .audit import Actor
 
 COPIED = "the database was copied to another installation"
 """The ``error`` of the jobs that were open."""
@@ -121,14 +120,9 @@ def _take(identity: str) -> None:
 
 
 def _record(database: str, identity: str, how: str) -> None:
-    homes: Sequence[str] = installation.known_to_database(database).homes
-    AuditEntry.objects.using(database).create(
-        at=timezone.now(),
-        action=AuditAction.CHANGED,
-        target_type="installation",
-        target_id=identity,
-        detail={"how": how, "homes": list(homes)},
-    )
+    homes = list(installation.known_to_database(database).homes)
+    actor = Actor(None, "", "")
+    actor.record(database, AuditAction.CHANGED, "installation", identity, how=how, homes=homes)
 
 
 def _stop_everything(database: str) -> dict[str, int]:
