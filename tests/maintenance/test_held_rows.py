@@ -169,19 +169,49 @@ def not_there(**_: Any) -> None:
 
 
 def test_a_receiver_whose_own_database_is_away_is_no_outage_of_ours(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source_client("default").set("rq:wellos:epoch", EPOCH)
     keeper = maintenance()
-    ended("completed", 40)
+    for _ in range(3):
+        ended("completed", 40)
+    asked = []
 
-    with receiving(post_delete, not_there):
+    def count(**_: Any) -> None:
+        asked.append(1)
+        not_there()
+
+    with receiving(post_delete, count):
         heal(keeper)
 
     assert keeper.is_open
     assert "prune: old rows of default stay for now" in caplog.text
+    assert len(asked) == 2, "a batch and one row: the others would wait in vain, too"
+    heal(keeper)
+    assert len(left()) == 1
+    monkeypatch.setattr(keeper._held_rows, "_forget_at", 0.0)
     heal(keeper)
     assert left() == []
+
+
+def test_one_row_whose_receiver_reports_an_outage_costs_one_pass(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source_client("default").set("rq:wellos:epoch", EPOCH)
+    keeper = maintenance()
+    kept = ended("completed", 40)
+    ended("completed", 40)
+
+    def refuse(instance: JobRecord, **_: Any) -> None:
+        if instance.pk == kept.pk:
+            not_there()
+
+    with receiving(post_delete, refuse):
+        for _ in range(2):
+            heal(keeper)
+
+    assert left() == [kept]
+    assert "refuse holds them: the warehouse does not answer" in caplog.text
 
 
 def test_an_outage_is_still_recognized(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connections
+from django.db import connections, transaction
 
 from wellos_jobs import Batch, JobHandle, operations
 from wellos_jobs.broker import client, keys
+from wellos_jobs.broker.claims import Outcome
 from wellos_jobs.enqueueing import control
 from wellos_jobs.enqueueing.context import CurrentJob, running
 from wellos_jobs.errors import InvalidOperation
@@ -169,6 +170,33 @@ def test_a_job_that_cancels_others_is_told_so_again_when_it_is_repeated() -> Non
     with running(running_job):
         assert [operations.cancel(handle) for _ in range(2)] == ["canceled", "canceled"]
     assert control.cancel(handle.record()) == "already"
+
+
+@pytest.mark.parametrize("starts", [False, True])
+def test_a_job_that_died_before_its_audit_entry_was_there_makes_up_for_it(
+    starts: bool, books: Books
+) -> None:
+    """The canceled job may be final in the row by the time the bulk operation is repeated."""
+    handle, hand = noop.using(queue="email").enqueue(), Hand("email")
+    claim = hand.take() if starts else None
+    bulk, other = (
+        CurrentJob(str(noop.enqueue().id), "test-noop", "default", 1, 1) for _ in range(2)
+    )
+    with running(bulk), pytest.raises(ZeroDivisionError), transaction.atomic():
+        operations.cancel(handle)
+        raise ZeroDivisionError("killed")
+    if claim is not None:
+        hand.settle(claim, Outcome("canceled"))
+    books.fold()
+    assert handle.record().state == "canceled" and not AuditEntry.objects.exists()
+
+    with running(other), pytest.raises(InvalidOperation, match="already"):
+        operations.cancel(handle)
+    with running(bulk):
+        assert operations.cancel(handle) == "canceled"
+        assert AuditEntry.objects.get().target_id == str(handle)
+        with pytest.raises(InvalidOperation, match="already"):
+            operations.cancel(handle)
 
 
 def test_a_batch_and_a_flow_are_canceled_by_exactly_one(people: list[User]) -> None:

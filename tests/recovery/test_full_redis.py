@@ -20,6 +20,7 @@ from wellos_jobs.broker import connection as wellos_connection
 from wellos_jobs.broker import events, keys, rq_workers
 from wellos_jobs.broker.claims import rescue
 from wellos_jobs.maintenance import relay
+from wellos_jobs.maintenance.housekeeping import Housekeeping
 from wellos_jobs.models import JobRecord
 from wellos_jobs.processes.child import Child
 from wellos_jobs.processes.shared_memory import Slot
@@ -112,6 +113,38 @@ def test_the_relay_pushes_what_fits(server: RedisServer) -> None:
     relay.relay("default", ["default"], hand.connection)
     with server.client() as client:
         assert client.llen(keys.lane("default")) == len(handles)
+
+
+def test_a_backlog_alert_that_does_not_fit_holds_up_no_healing(
+    push: Push, server: RedisServer, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It needs memory for a new key; it is sent once there is room."""
+    limits = {"waiting": 1, "oldest_wait": 3_600}
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "BACKLOG_ALERTS": limits}
+    keeping = Housekeeping("default", Slot())
+    monkeypatch.setattr(keeping, "_wait", lambda: None)
+    keeping.round()
+    monkeypatch.setattr(keeping, "_look_at_redis", lambda: None)
+    for _ in range(2):
+        push()
+    old = timezone.now() - timedelta(days=40)
+    JobRecord.objects.create(
+        name="old", queue="default", state="completed", created_at=old, finished_at=old
+    )
+
+    fill(server)
+    keeping.databases[0].prune()
+    keeping.intervals.make_due("queues")
+    with pytest.raises(wellos_redis.OutOfMemory), wellos_redis.refusals_as_unavailable():
+        keeping.round()
+    assert not JobRecord.objects.filter(name="old").exists()
+
+    with server.client() as client:
+        client.config_set("maxmemory", 0)
+    keeping.intervals.make_due("queues")
+    keeping.round()
+    with server.client() as client:
+        assert client.hexists(keys.BACKLOG, "default")
 
 
 # --- no answer ------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import broker, payload
+from ..broker import job_hash, keys
 from ..database import database_of
 from ..states import EventName, JobState, Priority
 from .push import announce
@@ -35,7 +36,9 @@ def cancel(
     already final, nothing is done: Redis may have forgotten the job.
     """
     if not record.is_foreign and JobState(record.state).is_final:
-        return "already" if record.state == JobState.CANCELED else "final"
+        if record.state != JobState.CANCELED:
+            return "final"
+        return "canceled" if was_canceled_by(record, by) else "already"
 
     answer = broker.run(
         connection or broker.client(record.queue),
@@ -53,6 +56,15 @@ def cancel(
     if outcome == "canceled":
         announce([record], EventName.CANCELED, datetime.now(UTC))
     return outcome
+
+
+def was_canceled_by(record: JobRecord, by: str) -> bool:
+    """Return whether ``by`` has canceled a job. Redis knows it for a minute after its end."""
+    if not by:
+        return False
+    key = keys.job(record.rq_id or str(record.pk))
+    found = broker.client(record.queue).hget(key, job_hash.CANCELED_BY)
+    return found is not None and broker.text(found) == by
 
 
 def cancel_open(records: Iterable[JobRecord]) -> int:

@@ -2,7 +2,7 @@
 
 A project may hold a row by a foreign key with PROTECT or RESTRICT, by a constraint of its own in
 the database, or by a receiver of ``pre_delete`` or ``post_delete`` that raises. Such a row is kept,
-and the others go.
+and the others go: at once, or in the next pass if the receiver reports an outage of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, models, router, transaction
 from django.db.models import Exists, OuterRef, ProtectedError, RestrictedError
 
+from ..database import is_usable
+
 logger = logging.getLogger("wellos_jobs")
 
 Rows = models.QuerySet[Any]
@@ -27,7 +29,7 @@ TRY_AGAIN_AFTER = 6 * 3600.0
 """Seconds after which rows that were held are tried again."""
 
 _OUTAGES = (OperationalError, InterfaceError)
-"""Errors that concern the database, not one row."""
+"""Errors that concern a database, not one row."""
 
 
 class HeldRows:
@@ -76,22 +78,29 @@ class HeldRows:
         """Delete a batch in one transaction, or row by row if that fails."""
         try:
             return _delete(rows, batch)
-        except _OUTAGES:
-            raise
-        except Exception:  # a receiver may raise anything
+        except Exception as error:  # a receiver may raise anything
+            if _is_outage(error, rows.db):
+                raise
             return sum(self._delete_one(rows, key) for key in batch)
 
     def _delete_one(self, rows: Rows, key: Any) -> int:
+        """Delete one row; keep it if something holds it.
+
+        Where a receiver reports an outage, further rows would wait for that as well: the error is
+        raised.
+        """
         try:
             return _delete(rows, [key])
-        except _OUTAGES:
-            raise
         except Exception as error:
+            if _is_outage(error, rows.db):
+                raise
             label = rows.model._meta.label
             self._keys[label].add(key)
             self.has_new = True
             for holder in holders(error):
                 self._log(label, holder, str(error))
+            if isinstance(error, _OUTAGES):
+                raise
             return 0
 
     def _log_protected(self, rows: Rows) -> None:
@@ -123,14 +132,26 @@ def holders(error: Exception) -> Iterable[str]:
     if isinstance(error, RestrictedError):
         return sorted({row._meta.label for row in error.restricted_objects})
 
+    return [_receiver(error) or f"the database ({type(error).__name__})"]
+
+
+def _receiver(error: Exception) -> str:
+    """Return the receiver of a signal that raised an error; '' if none did."""
     frame, in_signal = error.__traceback__, False
     while frame is not None:
         module = str(frame.tb_frame.f_globals.get("__name__", ""))
         if in_signal and module != "django.dispatch.dispatcher":
-            return [f"the receiver {module}.{frame.tb_frame.f_code.co_qualname}"]
+            return f"the receiver {module}.{frame.tb_frame.f_code.co_qualname}"
         in_signal = module == "django.dispatch.dispatcher"
         frame = frame.tb_next
-    return [f"the database ({type(error).__name__})"]
+    return ""
+
+
+def _is_outage(error: Exception, database: str) -> bool:
+    """Return whether an error concerns the whole database: not if a receiver's own one is away."""
+    if not isinstance(error, _OUTAGES):
+        return False
+    return not _receiver(error) or not is_usable(database)
 
 
 def _protecting(model: type[models.Model], using: str) -> list[Any]:

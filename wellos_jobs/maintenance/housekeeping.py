@@ -101,8 +101,6 @@ class Housekeeping:
         self._trust()
         self._trim()
         self._watch_stream()
-        if self.intervals.is_due("queues", QUEUES_EVERY):
-            backlog.watch(self.connection, self.queues)
         for database in self.databases:
             database.heal()
         if self.intervals.is_due("rebuild", REBUILD_EVERY):
@@ -110,6 +108,8 @@ class Housekeeping:
                 database.rebuild()
         if self.intervals.is_due("prune", PRUNE_EVERY):
             self._prune()
+        if self.intervals.is_due("queues", QUEUES_EVERY):  # last: a full Redis refuses a new alert
+            backlog.watch(self.connection, self.queues)
 
         busy = drained or any(database.is_busy for database in self.databases)
         if not busy and not self.stopping:

@@ -23,7 +23,7 @@ from ..enqueueing import control
 from ..enqueueing.context import current_job
 from ..enqueueing.handle import JobHandle
 from ..errors import InvalidOperation
-from ..models import JobRecord
+from ..models import AuditEntry, JobRecord
 from ..states import AuditAction, JobState, Priority
 from .audit import (
     Actor,
@@ -77,16 +77,16 @@ def cancel(
 
     with transaction.atomic(using=using):
         record = JobRecord.objects.using(using).get(pk=given.pk)
-        if JobState(record.state).is_final:
+        # The job of a bulk operation repeats itself if its worker dies.
+        running = current_job(None)
+        by_job = "" if running is None else str(running.id)
+        if JobState(record.state).is_final and not _lacks_entry(record, using, by_job):
             raise InvalidOperation(
                 _("%(job)s cannot be canceled: it is %(state)s already")
                 % {"job": record, "state": record.get_state_display()}
             )
 
         actor.record(using, AuditAction.CANCELED, "job", record.pk, name=record.name)
-        # The job of a bulk operation repeats itself if its worker dies.
-        running = current_job(None)
-        by_job = "" if running is None else str(running.id)
         answer = with_redis(partial(control.cancel, record, by=by_job))
         if answer == "final":
             raise InvalidOperation(
@@ -230,6 +230,20 @@ def move_many(
 
 
 # --- steps ----------------------------------------------------------------------------------------
+
+
+def _lacks_entry(record: JobRecord, using: str, by_job: str) -> bool:
+    """Return whether the running job has canceled a job, and died before its audit entry was there.
+
+    Its canceled job may have ended in the row meanwhile.
+    """
+    if record.state != JobState.CANCELED or not by_job:
+        return False
+    entries = AuditEntry.objects.using(using).filter(
+        target_type="job", target_id=str(record.pk), action=AuditAction.CANCELED
+    )
+    is_ours = with_redis(partial(control.was_canceled_by, record, by_job))
+    return is_ours and not entries.exists()
 
 
 def _retry_now(record: JobRecord, using: str, actor: Actor) -> None:

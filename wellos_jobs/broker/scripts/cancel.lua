@@ -29,7 +29,9 @@ if not h.status or (h.status == 'failed' and tonumber(h.gen) < tonumber(call.gen
 end
 
 if h.status == 'started' then
-  redis.call('HSETNX', job_key(id), 'w:cancel', call.by)
+  if not h.cancel then
+    redis.call('HSET', job_key(id), 'w:cancel', call.by, 'w:by', call.by)
+  end
   local command = cjson.encode({command = 'stop-job', job_id = id})
   redis.call('PUBLISH', P .. ':pubsub:' .. h.worker, command)
   return (h.cancel or call.by) == call.by and 'stopping' or 'already'
