@@ -162,4 +162,5 @@ class AuditAction(models.TextChoices):
     TRIPPED_BREAKER = "tripped breaker", _("tripped breaker")
     QUIETED = "quieted", _("quieted")
     STOPPED = "stopped", _("stopped")
+    BEGAN_ERASING = "began erasing", _("began to erase")
     ERASED = "erased", _("erased")

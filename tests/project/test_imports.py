@@ -212,6 +212,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "conf",
         "contrib",
         "cron",
+        "database",
         "definitions",
         "enqueueing",
         "errors",

@@ -166,6 +166,7 @@ PAGES: tuple[AdminPage, ...] = (
     AdminPage("auditentry_changelist"),
     AdminPage("auditentry_change", _row(AuditEntry)),
     AdminPage("auditentry_history", _row(AuditEntry)),
+    AdminPage("erasure"),
     AdminPage("bulkoperation_changelist"),
     AdminPage("bulkoperation_change", _row(BulkOperation), asks_redis=True),
     AdminPage("bulkoperation_history", _row(BulkOperation)),

@@ -421,7 +421,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'audit entry',
                 'verbose_name_plural': 'audit entries',
                 'ordering': ['-at', '-pk'],
-                'permissions': [('export_auditentry', 'Can export the audit log')],
+                'permissions': [('export_auditentry', 'Can export the audit log'), ('erase_person', 'Can erase a person')],
                 'indexes': [models.Index(fields=['target_type', 'target_id'], name='wellos_audit_target'), models.Index(fields=['-at'], name='wellos_audit_at')],
             },
         ),

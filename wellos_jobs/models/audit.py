@@ -34,7 +34,10 @@ class AuditEntry(Row):
             models.Index(fields=["target_type", "target_id"], name="wellos_audit_target"),
             models.Index(fields=["-at"], name="wellos_audit_at"),
         ]
-        permissions = [("export_auditentry", _("Can export the audit log"))]
+        permissions = [
+            ("export_auditentry", _("Can export the audit log")),
+            ("erase_person", _("Can erase a person")),
+        ]
 
     def __str__(self) -> str:
         return f"{self.action} {self.target_type} {self.target_id}"

@@ -19,7 +19,7 @@ from .dead_letters import (
     send_canary,
 )
 from .edits import enqueue_copy, replay_edited
-from .erasure import erase_person
+from .erasure import Person, erase_person, find_person
 from .flows import cancel_batch, cancel_batches, cancel_flow, retry_batch, retry_batches, retry_flow
 from .jobs import (
     cancel,
@@ -56,6 +56,7 @@ from .workers import quiet_workers, resume_workers, stop_workers
 
 __all__ = [
     "BulkResult",
+    "Person",
     "assign",
     "assign_many",
     "cancel",
@@ -76,6 +77,7 @@ __all__ = [
     "enable_schedules",
     "enqueue_copy",
     "erase_person",
+    "find_person",
     "move",
     "move_many",
     "pause_queue",

@@ -343,6 +343,17 @@ SCHEDULE_VERBS = (
     ),
 )
 
+PERSON_VERBS = (
+    Verb(
+        name="erase_person",
+        target="person",
+        permission="erase_person",
+        action=AuditAction.ERASED,
+        label=_("Erase"),
+        is_destructive=True,
+    ),
+)
+
 VERBS: Mapping[str, Verb] = {
     verb.name: verb
     for verb in (
@@ -352,6 +363,7 @@ VERBS: Mapping[str, Verb] = {
         *QUEUE_VERBS,
         *WORKER_VERBS,
         *SCHEDULE_VERBS,
+        *PERSON_VERBS,
     )
 }
 """Each verb by its name. An unknown name raises KeyError."""

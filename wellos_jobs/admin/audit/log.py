@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import URLPattern
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
@@ -17,6 +18,7 @@ from ..ui import display
 from ..ui.field_filter import Field, FieldFilter
 from ..ui.hidden_data import may_see_data, without_data
 from ..ui.read_only import ReadOnlyAdmin, WindowedSearch
+from .erasure import ErasurePage
 from .export import AuditExport
 
 ACTIONS: dict[str, Any] = dict(AuditAction.choices)
@@ -33,6 +35,8 @@ TARGETS = {
     "worker": _("worker"),
     "supervisor": _("supervisor"),
     "bulk": _("bulk operation"),
+    "person": _("person"),
+    "installation": _("installation"),
 }
 _MODELS = {
     "job": "jobrecord",
@@ -110,6 +114,9 @@ class AuditEntryAdmin(AuditExport, WindowedSearch, ReadOnlyAdmin):
     search_order = "at"
     fields = ("at", "action_shown", "target", "actor_name", "address", "reason", "detail_shown")
     readonly_fields = fields
+
+    def get_urls(self) -> list[URLPattern]:
+        return [ErasurePage.pattern(self), *super().get_urls()]
 
     def exact_match(self, rows: QuerySet[Any], term: str) -> QuerySet[Any] | None:
         job_id = ids.parse_id(term)

@@ -34,6 +34,7 @@ ENTRIES: tuple[tuple[str, Text, str], ...] = (
     ("wellos_jobs_statistics", _("Statistics"), "view_queues"),
     ("wellos_jobs_bulkoperation_changelist", _("Bulk operations"), "view_bulkoperation"),
     ("wellos_jobs_auditentry_changelist", _("Audit"), "view_auditentry"),
+    ("wellos_jobs_erasure", _("Erase a person"), "erase_person"),
 )
 """The navigation: URL name, label and required permission of this app."""
 FIRST_OF_SECTION = "faults/"
