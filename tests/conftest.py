@@ -24,6 +24,7 @@ from django.test import Client
 from django.test.utils import override_settings
 
 from wellos_jobs.broker import server_identity
+from wellos_jobs.broker.kept_away import real_redis
 
 from .support import clean_tables, optional_parts, servers, test_run
 from .support.browser import chromium, page, site  # noqa: F401  # fixtures
@@ -114,6 +115,14 @@ def pytest_unconfigure() -> None:
 
 
 # --- Redis ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _redis_of_its_own() -> Iterator[None]:
+    """This run has a Redis of its own, so its tests may push, also from a transaction that never
+    commits."""
+    with real_redis():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -103,6 +103,8 @@ class Conf:
     """How long a signed link to a file is valid."""
     mail_waits: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_MAIL_WAITS))
     """How long a mail waits if the server ``deferred`` it (4xx), or is ``unreachable``."""
+    redis_in_tests: bool = False
+    """Whether tests may reach Redis, which must be their own; else they are kept away from it."""
 
 
 def current() -> Conf:
@@ -354,6 +356,7 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "FILES_STORAGE": _files_storage,
     "FILE_LINK_AGE": _positive(float),
     "MAIL_WAITS": _mail_waits,
+    "REDIS_IN_TESTS": _boolean,
 }
 
 
@@ -366,6 +369,12 @@ def ignored_apps() -> frozenset[str]:
         return _apps(_given().get("IGNORED_APPS", ()))
     except (ConfigurationError, TypeError, ValueError):
         return frozenset()
+
+
+def redis_in_tests() -> bool:
+    """Return ``REDIS_IN_TESTS``, also while other settings are invalid."""
+    given = getattr(settings, "WELLOS_JOBS", {})
+    return isinstance(given, Mapping) and given.get("REDIS_IN_TESTS") is True
 
 
 # --- other settings that jobs depend on -----------------------------------------------------------

@@ -6,7 +6,7 @@ the apps are ready.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -242,8 +242,20 @@ def run_on_commit(database: str, function: Callable[..., Any], *arguments: Any) 
 
     Its exceptions are logged, not raised.
     """
-    call: Any = partial(function, *arguments)
-    # Django 5.2 reads the name when it logs an exception.
-    call.__qualname__ = getattr(function, "__qualname__", repr(function))
+    transaction.on_commit(AfterCommit(function, arguments), using=database, robust=True)
 
-    transaction.on_commit(call, using=database, robust=True)
+
+class AfterCommit:
+    """A call that is due after a commit. It is made once, also when a test makes it earlier."""
+
+    def __init__(self, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+        self._call = partial(function, *arguments)
+        self.done = False
+        # Django 5.2 reads the name when it logs an exception.
+        self.__qualname__ = getattr(function, "__qualname__", repr(function))
+
+    def __call__(self) -> None:
+        """Make the call, unless it was made."""
+        if not self.done:
+            self.done = True
+            self._call()

@@ -313,6 +313,7 @@ def test_a_schedule_can_be_run_now(client: Client, ada: User) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("jobs_captured")
 def test_users_can_cancel_their_own_jobs(client: Client, acme: Organization, ada: User) -> None:
     with transaction.atomic():
         handle = generate_invoice.using(organization=acme, requested_by=ada).enqueue(invoice_id="1")

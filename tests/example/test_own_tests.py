@@ -31,6 +31,8 @@ def test_the_example_passes_its_own_tests(tmp_path: Path, db: None) -> None:
             "example_project.settings",
             "-p",
             "no:cacheprovider",
+            "-p",
+            "pytest_wellos_jobs",  # as its entry point says, once the package is installed
         ]
         process = Process([sys.executable, *pytest_run], environment, tmp_path / "pytest.out")
         try:

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import unittest
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,19 @@ def test_code_runs(
             if kind == "python":
                 exec(compiled, space)
                 _settings_are_valid(code, space)
+        _test_cases_pass(space)
+
+
+def _test_cases_pass(space: dict[str, Any]) -> None:
+    """Run the test cases that a page declares."""
+    declared = [kind for kind in space.values() if isinstance(kind, type)]
+    for case in declared:
+        if issubclass(case, unittest.TestCase) and case.__module__ == space["__name__"]:
+            result = unittest.defaultTestLoader.loadTestsFromTestCase(case).run(
+                unittest.TestResult()
+            )
+            assert result.wasSuccessful(), [text for _, text in result.errors + result.failures]
+            assert result.testsRun > 0
 
 
 def _settings_are_valid(code: str, space: dict[str, Any]) -> None:

@@ -26,11 +26,13 @@ from .connection import (
     sources,
     text,
 )
+from .kept_away import KeptAway
 
 __all__ = [
     "BLOCK_SECONDS",
     "Client",
     "Error",
+    "KeptAway",
     "OutOfMemory",
     "RedisClock",
     "Unavailable",

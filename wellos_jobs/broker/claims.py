@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -269,14 +269,15 @@ def _answer(reply: list[Any], worker: str) -> Answer:
     quiet = due == b"quiet"
     return Answer(
         settled=bool(settled),
-        claim=_claim(broker.text(job_id), values, worker) if job_id else None,
+        claim=claim_of(broker.text(job_id), values, worker) if job_id else None,
         next_due=float(due) if due and not quiet else None,
         canceled=settled == 2,
         quiet=quiet,
     )
 
 
-def _claim(job_id: str, values: list[bytes | None], worker: str = "") -> Claim:
+def claim_of(job_id: str, values: Sequence[bytes | None], worker: str = "") -> Claim:
+    """Return a claim from the values of ``CLAIM_FIELDS`` in the job's hash."""
     stored = dict(zip(CLAIM_FIELDS, values, strict=True))
     data = stored.pop(job_hash.DATA)
     found = {name: broker.text(value) for name, value in stored.items()}

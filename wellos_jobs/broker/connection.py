@@ -35,7 +35,7 @@ from redis.exceptions import MasterDownError, NoScriptError, OutOfMemoryError, R
 from redis.retry import Retry
 
 from .. import conf
-from . import keys, sentinels, server_identity
+from . import kept_away, keys, sentinels, server_identity
 
 Role = Literal["call", "enqueue", "work", "claim", "ledger", "block", "probe"]
 
@@ -100,12 +100,12 @@ def client(queue: str, role: Role = "call") -> redis.Redis:
     Raises:
         UnknownQueue: ``RQ_QUEUES`` does not name the queue.
     """
-    return _client(source_of(queue), role, os.getpid())
+    return _shared_client(source_of(queue), role)
 
 
 def source_client(source: str, role: Role = "work") -> redis.Redis:
     """Return the client for a Redis by its source name (see ``sources``)."""
-    return _client(source, role, os.getpid())
+    return _shared_client(source, role)
 
 
 @contextlib.contextmanager
@@ -122,7 +122,7 @@ def briefly(source: str) -> Iterator[redis.Redis]:
         raise Outage(f"Redis {source} did not answer a moment ago")
     try:
         with refusals_as_unavailable():
-            yield _client(source, "enqueue", os.getpid())
+            yield _shared_client(source, "enqueue")
     except redis.TimeoutError:
         _silent_until[source] = time.monotonic() + OUTAGE_SECONDS
         raise
@@ -273,6 +273,12 @@ def _read_scripts() -> dict[str, tuple[str, str]]:
 
 _SCRIPTS = _read_scripts()
 """Read at import: a process that outlives an in-place deployment keeps the scripts of its code."""
+
+
+def _shared_client(source: str, role: Role) -> redis.Redis:
+    if kept_away.is_kept_away():
+        return kept_away.client()
+    return _client(source, role, os.getpid())
 
 
 @lru_cache(maxsize=64)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone
 
 from .. import broker, payload
 from ..broker import job_hash, keys
 from ..database import database_of
 from ..states import EventName, JobState, Priority
+from . import stand_in
 from .push import announce
+from .stand_in import Canceled
 
 if TYPE_CHECKING:
     from ..models import JobRecord
-
-Canceled = Literal["canceled", "stopping", "already", "final"]
-"""What a cancellation did: nothing if another one was first ("already") or the job is "final"."""
 
 
 def cancel(
@@ -40,6 +40,18 @@ def cancel(
             return "final"
         return "canceled" if was_canceled_by(record, by) else "already"
 
+    if (runner := stand_in.current()) is not None:
+        outcome = runner.cancel(record, detail)
+    else:
+        outcome = _cancel_in_redis(record, detail, connection, by or uuid.uuid4().hex)
+    if outcome == "canceled":
+        announce([record], EventName.CANCELED, timezone.now())
+    return outcome
+
+
+def _cancel_in_redis(
+    record: JobRecord, detail: dict[str, Any] | None, connection: broker.Client | None, by: str
+) -> Canceled:
     answer = broker.run(
         connection or broker.client(record.queue),
         "cancel",
@@ -49,13 +61,10 @@ def cancel(
         "" if record.is_foreign else record.name,
         database_of(record),
         str(record.replays),
-        by or uuid.uuid4().hex,
+        by,
         payload.to_json(detail) if detail else "",
     )
-    outcome: Canceled = broker.text(answer)  # type: ignore[assignment]
-    if outcome == "canceled":
-        announce([record], EventName.CANCELED, datetime.now(UTC))
-    return outcome
+    return broker.text(answer)  # type: ignore[return-value]
 
 
 def was_canceled_by(record: JobRecord, by: str) -> bool:
@@ -74,6 +83,8 @@ def cancel_open(records: Iterable[JobRecord]) -> int:
 
 def promote(record: JobRecord) -> bool:
     """Let a delayed job run now. Returns whether it was delayed."""
+    if (runner := stand_in.current()) is not None:
+        return runner.promote(record)
     connection = broker.client(record.queue)
     job_id = record.rq_id or str(record.pk)
     return bool(broker.run(connection, "promote", broker.rq_time(), job_id))
@@ -84,5 +95,7 @@ def relocate(record: JobRecord, queue: str, priority: Priority) -> bool:
 
     For a job unknown to Redis, such as a blocked one, the row is enough.
     """
+    if (runner := stand_in.current()) is not None:
+        return runner.relocate(record, queue, priority)
     connection = broker.client(record.queue)
     return bool(broker.run(connection, "relocate", str(record.pk), queue, int(priority)))

@@ -214,6 +214,8 @@ def _cancel(records: Sequence[JobRecord]) -> None:
         try:
             with broker.briefly(broker.source_of(record.queue)) as connection:
                 control.cancel(record, connection=connection)
+        except broker.KeptAway as error:
+            logger.debug("job=%s is replaced, but not canceled: %s", record.pk, error)
         except broker.Error as error:
             logger.warning(
                 "job=%s is replaced, and will be canceled when Redis is available: %s",

@@ -1,4 +1,4 @@
-"""A command that works with Redis starts only if that belongs to this installation."""
+"""A command that works with Redis starts only if it may reach it, and it is this installation's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ from django.core.management.base import CommandError
 from django.db import connections
 
 from .. import installation
+from ..broker import kept_away
+
+
+def require_reachable_redis() -> None:
+    """Refuse to wait for a Redis that a test run keeps away from.
+
+    Raises:
+        CommandError: this is such a run.
+    """
+    if kept_away.is_kept_away():
+        raise CommandError(kept_away.REASON)
 
 
 def require_own_redis(source: str) -> None:

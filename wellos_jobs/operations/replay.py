@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable
-from functools import partial
 
 from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from ..database import run_on_commit
 from ..enqueueing import dependencies
 from ..enqueueing.chunks import in_chunks
 from ..enqueueing.push import push_records
@@ -56,8 +56,7 @@ def revive(
         revived = list(JobRecord.objects.using(using).filter(pk__in=found).order_by("pk"))
         ready = [record for record in revived if record.pk not in blocked]
         if ready:
-            push = partial(push_records, ready, event=EventName.REPLAYED)
-            transaction.on_commit(push, using=using, robust=True)
+            run_on_commit(using, push_records, ready, EventName.REPLAYED)
 
     return revived
 

@@ -9,10 +9,10 @@ import reprlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.utils import timezone
 
 from .. import payload
 from ..broker.claims import Claim, Outcome
@@ -42,15 +42,27 @@ from .timeouts import RunTimer
 from .transactions import TransactionWatch, close_stale_connections
 
 ProgressCallback = Callable[[int, str, bool], None]
+ErrorCallback = Callable[[BaseException], None]
+Plain = Callable[[Callable[..., Any], str], Callable[..., Any]]
+"""Makes a plain function of an async one and the job's id."""
 
 
-def run(claim: Claim, timer: RunTimer, report: ProgressCallback | None = None) -> Outcome:
+def run(
+    claim: Claim,
+    timer: RunTimer,
+    report: ProgressCallback | None = None,
+    *,
+    on_error: ErrorCallback | None = None,
+    as_plain: Plain | None = None,
+) -> Outcome:
     """Run a claimed job; return how it ended and what it logged.
 
-    It raises nothing: every ending is an outcome.
+    It raises nothing: every ending is an outcome. ``on_error`` gets the exception that ended the
+    run; ``as_plain`` makes a plain function of an async one in another way than a worker's.
     """
     log = log_capture.new()
-    outcome = _run(claim, timer, report, log)
+    state = _RunState(RetryPolicy(max_attempts=claim.max_attempts), as_plain or _in_loop, on_error)
+    outcome = _run(claim, timer, report, log, state)
     return replace(outcome, log=log.as_detail()) if log is not None and log.lines else outcome
 
 
@@ -59,15 +71,20 @@ class _RunState:
     """How far a run has come, for judging its error."""
 
     policy: RetryPolicy
+    as_plain: Plain
+    on_error: ErrorCallback | None = None
     secrets: list[str] = field(default_factory=list)
     in_body: bool = False
 
 
 def _run(
-    claim: Claim, timer: RunTimer, report: ProgressCallback | None, log: RunLog | None
+    claim: Claim,
+    timer: RunTimer,
+    report: ProgressCallback | None,
+    log: RunLog | None,
+    state: _RunState,
 ) -> Outcome:
     started = time.perf_counter()
-    state = _RunState(RetryPolicy(max_attempts=claim.max_attempts))
     close_stale_connections()
     watch = TransactionWatch(f"job={claim.id}")
     try:
@@ -79,6 +96,8 @@ def _run(
     except JobHandedBack:
         return Outcome("handed_back", time.perf_counter() - started, message="the worker stopped")
     except BaseException as error:  # SystemExit and the like end a run, never the worker
+        if state.on_error is not None:
+            state.on_error(error)
         return _judge(error, claim, state, time.perf_counter() - started)
     finally:
         watch.end()
@@ -101,7 +120,9 @@ def _call(
     state.secrets = secrets = payload.secrets_in(stored)
     data = _bound(definition, payload.decode(stored))
     function = (
-        _in_loop(definition.function, claim.id) if definition.is_async else definition.function
+        state.as_plain(definition.function, claim.id)
+        if definition.is_async
+        else definition.function
     )
 
     with (
@@ -254,7 +275,7 @@ def _judge(error: BaseException, claim: Claim, state: _RunState, seconds: float)
         claim.attempt,
         max_attempts=claim.max_attempts,
         random=random.random(),
-        now=datetime.now(UTC),
+        now=timezone.now(),
     )
 
     verdicts = _verdicts(claim, error) if state.in_body else ""

@@ -60,7 +60,8 @@ class Command(BaseCommand):
 def _settings(url: str) -> dict[str, Any]:
     """Return settings with one queue, on this Redis."""
     queue = {"URL": url, "SERIALIZER": "rq.serializers.JSONSerializer"}
-    return {"RQ_QUEUES": {"default": queue}, "WELLOS_JOBS": {"NOTIFY_ADMINS": False}}
+    own = {"NOTIFY_ADMINS": False, "REDIS_IN_TESTS": True}
+    return {"RQ_QUEUES": {"default": queue}, "WELLOS_JOBS": own}
 
 
 def _refuse_if_used(url: str) -> None:

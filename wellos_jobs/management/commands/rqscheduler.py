@@ -18,7 +18,7 @@ from ...worker.supervisor import Supervisor, SupervisorOptions
 from ...worker.worker import WorkerOptions
 from .. import console_log
 from ..all_jobs import require_all_jobs
-from ..own_redis import require_own_redis
+from ..own_redis import require_own_redis, require_reachable_redis
 
 
 class Command(BaseCommand):
@@ -35,6 +35,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        require_reachable_redis()
         console_log.open_standard_streams()
         require_all_jobs()
         try:

@@ -20,7 +20,7 @@ from ...worker.supervisor import Supervisor, SupervisorOptions
 from ...worker.worker import WorkerOptions
 from .. import console_log
 from ..all_jobs import require_all_jobs
-from ..own_redis import require_own_redis
+from ..own_redis import require_own_redis, require_reachable_redis
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -92,6 +92,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        require_reachable_redis()
         console_log.open_standard_streams()
         require_all_jobs()
         self._check_options(options)
