@@ -110,16 +110,17 @@ WELLOS_JOBS = {
 
 # --- Django's Tasks, on Django 5.2 with the package django-tasks ----------------------------------
 
-if find_spec("django_tasks") and django.VERSION < (6, 0):
+if django.VERSION < (6, 0) and find_spec("django_tasks"):
     INSTALLED_APPS.append("django_tasks")
-TASKS = {
-    "default": {"BACKEND": "wellos_jobs.task_backend.JobsBackend", "QUEUES": []},
-    "capped": {
-        "BACKEND": "wellos_jobs.task_backend.JobsBackend",
-        "QUEUES": ["default", "tasks"],
-        "OPTIONS": {"max_attempts": 1},
-    },
-}
+if django.VERSION >= (6, 0) or find_spec("django_tasks"):
+    TASKS = {
+        "default": {"BACKEND": "wellos_jobs.task_backend.JobsBackend", "QUEUES": []},
+        "capped": {
+            "BACKEND": "wellos_jobs.task_backend.JobsBackend",
+            "QUEUES": ["default", "tasks"],
+            "OPTIONS": {"max_attempts": 1},
+        },
+    }
 
 # --- mail: pytest collects it in memory; child processes write files, or send it to the SMTP server
 
