@@ -21,6 +21,7 @@ from typing import Any
 
 from wellos_jobs import Discard, Retry, Snooze, current_job, fixed, job, report_progress
 
+from .support import code_versions
 from .support.journal import write
 
 logger = logging.getLogger("wellos_jobs.tests")
@@ -260,3 +261,9 @@ def foreign_fail(message: str = "broken") -> None:
 
 
 from .support import contrib_jobs, guarded_jobs, rough_jobs  # noqa: E402, F401  # jobs too, in modules of their own
+
+
+# --- two versions of the code (see ``support.code_versions``) -------------------------------------
+
+if code := os.environ.get("WELLOS_TEST_CODE"):
+    code_versions.declare(code)

@@ -79,6 +79,8 @@ class Conf:
     """The aliases of the databases that hold jobs; None: the one the router writes jobs to."""
     fair_queues: frozenset[str] = frozenset()
     """Queues in which the organizations take turns."""
+    unknown_job_wait: float = 600.0
+    """How long a job waits for a worker that knows its name, version and arguments."""
     shortest_interval: float = 1.0
     """The lower bound for the time between two runs of a schedule."""
     ignored_apps: frozenset[str] = frozenset()
@@ -346,6 +348,7 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "JOB_DATABASES": _databases,
     "FAIR_QUEUES": _fair_queues,
     "BACKLOG_ALERTS": _backlog,
+    "UNKNOWN_JOB_WAIT": _positive(float),
     "SHORTEST_INTERVAL": _positive(float),
     "IGNORED_APPS": _apps,
     "SCHEDULES": _schedules,

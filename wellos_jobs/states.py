@@ -78,7 +78,7 @@ class FailureReason(models.TextChoices):
     NOT_RETRYABLE = "not_retryable", _("an error that a retry cannot fix")
     TIMEOUT = "timeout", _("ran longer than its timeout")
     CRASHED = "crashed", _("its worker died")
-    UNKNOWN_JOB = "unknown_job", _("no job has this name")
+    UNKNOWN_JOB = "unknown_job", _("no worker knows the job")
     BAD_PAYLOAD = "bad_payload", _("its data cannot be read")
     BAD_RESULT = "bad_result", _("the work is done, but its result cannot be stored")
     LOST = "lost", _("lost with the data of Redis")

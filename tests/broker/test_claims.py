@@ -537,7 +537,7 @@ def test_a_running_job_is_marked_and_its_supervisor_notified(
         handle
     ) in str(message)
     assert handle.state is JobState.ACTIVE
-    assert [part.decode() for part in hand.supervise()[2:]] == [str(handle)]
+    assert [part.decode() for part in hand.supervise()[3:]] == [str(handle)]
     assert hand.settle(claim, Outcome("retried", after=1, message="x"))
     assert handle.state is JobState.CANCELED  # it is not tried again
 

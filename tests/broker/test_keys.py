@@ -46,6 +46,11 @@ OWN_FAMILIES: dict[str, Callable[[str], str]] = {
     "age": keys.age,
     "bell": keys.bell,
     "turns": keys.turns,
+    "lane": keys.code_lane,
+    "code_lanes": keys.code_lanes,
+    "held": keys.held,
+    "unknown": keys.unknown,
+    "jobs": keys.jobs,
     "parked": keys.parked,
     "parked_of": keys.parked_of,
     "running": keys.running,
@@ -57,6 +62,8 @@ OWN_KEYS = {
     "paused": keys.PAUSED,
     "fair": keys.FAIR,
     "supervisors": keys.SUPERVISORS,
+    "fleet": keys.FLEET,
+    "served": keys.SERVED,
     "gates": keys.GATES,
     "gated": keys.GATED,
     "limits": keys.LIMITS,
@@ -85,9 +92,18 @@ def lua(client: redis.Redis, expression: str, *arguments: str) -> str:
 def test_lua_and_python_build_the_same_lane_keys(
     redis_client: redis.Redis, priority: Priority
 ) -> None:
-    found = lua(redis_client, "lane_key(ARGV[1], ARGV[2])", QUEUE, str(int(priority)))
+    lane = "lane_key(lane_name(ARGV[1], ARGV[2]))"
+    found = lua(redis_client, lane, QUEUE, str(int(priority)))
     assert found == keys.lane(QUEUE, priority)
     assert found in keys.lanes(QUEUE)
+
+
+def test_lua_and_python_build_the_same_key_of_a_code_lane(redis_client: redis.Redis) -> None:
+    name = lua(redis_client, "lane_name(ARGV[1], '3', ARGV[2])", QUEUE, "send+all@2:0af")
+    assert lua(redis_client, "lane_key(ARGV[1])", name) == keys.code_lane(name)
+    queue = lua(redis_client, "({parts_of(ARGV[1])})[2]", name)
+    code = lua(redis_client, "({parts_of(ARGV[1])})[3]", name)
+    assert (queue, code) == (QUEUE, "send+all@2:0af")
 
 
 @pytest.mark.parametrize(
@@ -179,6 +195,7 @@ def test_jobs_use_the_keys_that_python_knows_and_no_others(
         keys.EVENTS,
         keys.EPOCH,
         keys.queue_set(hand.queue_set),
+        keys.jobs(hand.queue_set),
         keys.sets_of("default"),
         keys.sets_of("email"),
         keys.ready(hand.queue_set),

@@ -36,6 +36,7 @@ from wellos_jobs.enqueueing import dependencies
 from wellos_jobs.maintenance.relay import Rebuild
 from wellos_jobs.models import Batch as BatchRow
 from wellos_jobs.models import JobDependency, JobRecord, LedgerCursor, UniqueClaim
+from wellos_jobs.states import FailureReason
 
 from ..jobs import noop
 from ..support import reference_model as model
@@ -46,6 +47,8 @@ from ..support.guarded_jobs import (
     metered,
     metered_twice,
     mixed,
+    new,
+    new_metered,
     once_until_done,
     per_account,
     single,
@@ -58,6 +61,8 @@ QUEUES = ("default", "email", "reports")
 FAIR = "email"
 METER = "r:meter/1000"
 LATER = 10_000
+OLD = 0
+"""The worker with older code: it does not know the new kinds of jobs."""
 TRIES = 60
 """Claims after which a job that may run must have come: each claim unparks only some jobs."""
 
@@ -69,6 +74,8 @@ KINDS: dict[str, tuple[Any, tuple[model.Limit, ...]]] = {
     "metered twice": (metered_twice, (model.Limit(METER, 3, 2),)),
     "mixed": (mixed, (model.Limit("c:mixed", 2), model.Limit(METER, 3))),
     "account": (per_account, (model.Limit("c:accounts", 2), model.Limit("c:account:main", 1))),
+    "new": (new, ()),
+    "new metered": (new_metered, (model.Limit("c:test-new-metered", 1), model.Limit(METER, 3))),
     "fragile": (fragile, (model.Limit("c:fragile", 2), model.Limit("b:fragile", 2))),
 }
 LIMITS = sorted({limit.id for _, limits in KINDS.values() for limit in limits if limit.kind != "b"})
@@ -95,7 +102,9 @@ class Engine(RuleBasedStateMachine):
         self.enter_hands()
 
     def enter_hands(self) -> None:
-        self.hands = [Hand(*QUEUES, name=f"hand{n}") for n in range(3)]
+        self.hands = [
+            Hand(*QUEUES, name=f"hand{n}", code="old" if n == OLD else "new") for n in range(3)
+        ]
         self.held: list[Claim | None] = [None] * 3
         self.stale: list[tuple[Hand, Claim]] = []
 
@@ -134,6 +143,7 @@ class Engine(RuleBasedStateMachine):
             chosen.pop("delay", None)
         for handle in job.using(**chosen).enqueue_bulk([{}] * count):
             made = model.Job(str(handle), queue, limits, state, batch=batch.id if batch else "")
+            made.is_new = kind.startswith("new")
             if needs is not None:
                 made.needs = (needs.id,)
                 if needs.row_state in model.FINAL:
@@ -184,10 +194,10 @@ class Engine(RuleBasedStateMachine):
             if answer.claim is not None:
                 self.started(number, answer.claim)
                 return
-            if not self.model.must_start():
+            if not self.model.must_start(with_old_code=number == OLD):
                 return
             self.look_again()
-        raise AssertionError(f"no worker got {self.model.must_start()}")
+        raise AssertionError(f"worker {number} got none of {self.model.must_start()}")
 
     @rule(
         number=st.integers(0, 2),
@@ -226,7 +236,16 @@ class Engine(RuleBasedStateMachine):
         assert self.model.may_start(job), f"{job} may not start"
         self.model.start(job)
         assert claim.attempt == job.attempt
-        self.held[number] = claim
+        if number == OLD and job.is_new:
+            self.refuse(claim, job)
+        else:
+            self.held[number] = claim
+
+    def refuse(self, claim: Claim, job: model.Job) -> None:
+        assert claim.name not in self.model.refused, f"{job} was known to be unknown"
+        outcome = Outcome("waits_for_code", reason=FailureReason.UNKNOWN_JOB, message="unknown")
+        assert self.hands[OLD].settle(claim, outcome)
+        self.model.refuse(job, claim.name)
 
     @rule(number=st.integers(0, 2), by_lease=st.booleans())
     def crash(self, number: int, by_lease: bool) -> None:
@@ -450,6 +469,7 @@ class Engine(RuleBasedStateMachine):
             self.fold()
         self.redis.flushall()
         self.model.forget_redis()
+        self.model.refused.clear()
         self.epochs += 1
         self.redis.set(keys.EPOCH, f"epoch-{self.epochs}")
         self.books.ledger.open(f"epoch-{self.epochs}")
@@ -489,6 +509,9 @@ class Engine(RuleBasedStateMachine):
             for queue in QUEUES:
                 for priority in Priority:
                     lane = keys.lane(queue, priority)
+                    pipe.lrange(lane, 0, -1).zrange(keys.turns(lane), 0, -1)
+                for name in self.redis.smembers(keys.code_lanes(queue)):
+                    lane = keys.code_lane(name)
                     pipe.lrange(lane, 0, -1).zrange(keys.turns(lane), 0, -1)
                 pipe.zrange(keys.parked_of(queue), 0, -1)
             in_lanes = [entry for part in pipe.execute() for entry in part]
@@ -559,6 +582,9 @@ class Engine(RuleBasedStateMachine):
             "queue:*",
             "wellos:turns:*",
             "wellos:parked*",
+            "wellos:lane:*",
+            "wellos:held:*",
+            "wellos:code_lanes:*",
             "wellos:running:*",
             "wellos:due",
             "wellos:leases",

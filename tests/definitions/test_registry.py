@@ -15,7 +15,7 @@ from wellos_jobs.definitions.definition import JobDefinition
 from wellos_jobs.definitions.registry import register
 from wellos_jobs.definitions.retry import RetryPolicy, exponential, fixed
 from wellos_jobs.definitions.validation import define
-from wellos_jobs.errors import BadOption, DuplicateJobName, UnknownJob
+from wellos_jobs.errors import BadOption, DuplicateJobName, PayloadError, UnknownJob
 from wellos_jobs.states import Priority
 
 
@@ -182,6 +182,26 @@ def test_invalid_names(name: Any) -> None:
         ({"sensitive": (7,)}, "sensitive has the unknown parameter 7"),
         ({"retry_on": ("KeyError",)}, "retry_on has 'KeyError'"),
         ({"discard_on": 7}, "discard_on has 7"),
+        ({"version": 0}, "version is 0: give a whole number from 1 to 32767"),
+        ({"version": True}, "version is True"),
+        ({"version": "2"}, "version is '2'"),
+        ({"version": 40_000}, "version is 40000"),
+        (
+            {"version": 2},
+            "version is 2, and upgrade has no step from 1 to 2: add upgrade={1: function}",
+        ),
+        (
+            {"version": 4, "upgrade": {1: dict, 3: dict}},
+            "version is 4, and upgrade has no step from 2 to 3",
+        ),
+        (
+            {"upgrade": {1: dict}},
+            "upgrade has a step from 1 to 2, and version is 1: give version=2",
+        ),
+        ({"version": 2, "upgrade": dict}, "upgrade is <class 'dict'>: give a dict of functions"),
+        ({"version": 2, "upgrade": {"1": dict}}, "upgrade has the key '1'"),
+        ({"version": 2, "upgrade": {1: 7}}, "upgrade[1] is 7: give a plain function"),
+        ({"version": 2, "upgrade": {1: wait_for_it}}, "upgrade[1] is <function wait_for_it"),
     ],
     ids=repr,
 )
@@ -402,3 +422,43 @@ def test_an_async_function_is_run_to_its_end() -> None:
     definition = define("wait", wait_for_it)
     assert definition.is_async
     assert definition.call({"value": 1}) == 2
+
+
+# --- versions -------------------------------------------------------------------------------------
+
+
+def renamed(data: dict[str, Any]) -> dict[str, Any]:
+    return {"invoice_id": data["id"]}
+
+
+def in_pdf(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "format": "pdf"}
+
+
+def forgetful(data: dict[str, Any]) -> Any:
+    data["format"] = "pdf"
+
+
+def test_data_pass_all_steps_from_their_version_on() -> None:
+    definition = invoice(version=3, upgrade={1: renamed, 2: in_pdf})
+    assert definition.upgraded({"id": "7"}, 1) == {"invoice_id": "7", "format": "pdf"}
+    assert definition.upgraded({"invoice_id": "7"}, 2) == {"invoice_id": "7", "format": "pdf"}
+    assert definition.upgraded({"invoice_id": "7"}, 3) == {"invoice_id": "7"}
+
+
+def test_a_step_must_return_a_dict() -> None:
+    definition = invoice(version=2, upgrade={1: forgetful})
+    with pytest.raises(PayloadError, match=r"upgrade\[1\] returned NoneType.*version 2 as a dict"):
+        definition.upgraded({}, 1)
+
+
+def test_the_digest_tells_what_a_process_knows() -> None:
+    register(invoice())
+    before = registry.digest()
+    register(invoice(queue="reports", timeout=7))
+    assert registry.digest() == before
+    register(invoice(version=2, upgrade={1: renamed}))
+    newer = registry.digest()
+    register(define("nothing", nothing))
+    assert len({before, newer, registry.digest()}) == 3
+    assert registry.versions()["generate-invoice"] == 2

@@ -219,11 +219,15 @@ def test_the_reason_of_a_dead_letter(
 
 
 def test_an_unknown_job_is_the_reason_of_its_dead_letter(
-    books: Books, hand: Hand, commit: Commit
+    books: Books, hand: Hand, commit: Commit, settings: Any
 ) -> None:
     with commit():
         handle = enqueue("nobody-knows", {})
     hand.run()
+    assert books.row(handle).state == JobState.WAITING
+    settings.WELLOS_JOBS = {**settings.WELLOS_JOBS, "UNKNOWN_JOB_WAIT": 1e-6}
+    hand.bury()  # from now on the queue is served
+    hand.bury()
     assert DeadLetter.objects.get(job=books.row(handle)).reason == "unknown_job"
 
 

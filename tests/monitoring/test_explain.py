@@ -7,10 +7,12 @@ import re
 import pytest
 import redis
 
-from wellos_jobs import Concurrency, JobHandle, Priority, RateLimit, job, operations
+from wellos_jobs import Concurrency, JobHandle, Priority, RateLimit, enqueue, job, operations
 from wellos_jobs.broker import job_hash, keys
 from wellos_jobs.contrib import tasks
 from wellos_jobs.definitions import registry
+from wellos_jobs.definitions.validation import define
+from wellos_jobs.worker.heartbeat import Heartbeat
 
 from ..jobs import add, noop
 from ..support.engine import Hand, work
@@ -130,3 +132,57 @@ def test_more_urgent_priorities_come_first(redis_client: redis.Redis) -> None:
         ("cleanup", Priority.LOW, "delayed"),
     ]
     assert {(record.queue, record.organization_id) for record in records} == {("tasks", "acme")}
+
+
+# --- code -----------------------------------------------------------------------------------------
+
+
+def letter(to: str) -> None: ...
+
+
+def as_it_is(data: dict[str, object]) -> dict[str, object]:
+    return data
+
+
+def supervised(name: str, code: str, redis_client: redis.Redis) -> Hand:
+    """A worker of a supervisor that tells of its code."""
+    hand = Hand("default", name=name, code=code)
+    redis_client.hset(keys.worker(name), "w:supervisor", name)
+    Heartbeat(hand.connection, name, "workers", ["default"], 90, hand.queue_set).renew([])
+    return hand
+
+
+def test_a_name_that_no_worker_knows(redis_client: redis.Redis) -> None:
+    handle = enqueue("test-later", {})
+    supervised("old", "old", redis_client).run()
+    says(handle, "It waits for code: no worker here knows the job test-later yet.")
+
+
+def test_a_version_that_no_worker_knows(redis_client: redis.Redis) -> None:
+    with registry.isolated():
+        registry.register(define("letter", letter, version=2, upgrade={1: as_it_is}))
+        handle = enqueue("letter", {"to": "ada"})
+    with registry.isolated():
+        registry.register(define("letter", letter))
+        old = supervised("old", "old", redis_client)
+        supervised("too", "old", redis_client)
+        old.run()
+    says(
+        handle,
+        r"It waits for code: job letter version 2; no worker here knows it yet "
+        r"\(2 workers know version 1\)\.",
+    )
+    supervised("new", "new", redis_client)
+    says(handle, "It waits for a free worker that knows letter version 2.")
+
+
+def test_arguments_that_no_worker_takes(redis_client: redis.Redis) -> None:
+    handle = enqueue("letter", {"to": "ada", "tone": "kind"})
+    with registry.isolated():
+        registry.register(define("letter", letter))
+        supervised("old", "old", redis_client).run()
+    says(
+        handle,
+        "It waits for code: no worker here takes its arguments yet. One said: letter: unknown "
+        "argument 'tone'; known arguments are to",
+    )

@@ -21,10 +21,11 @@ from wellos_jobs.ledger.ledger import Ledger
 from wellos_jobs.models import JobRecord
 from wellos_jobs.processes.shared_memory import Slot
 from wellos_jobs.worker import execution
+from wellos_jobs.worker.known_code import SET_TTL, bury, queue_set_of, register
 from wellos_jobs.worker.progress import Reporter
 from wellos_jobs.worker.rq_jobs import ForeignRunner
 from wellos_jobs.worker.timeouts import RunTimer
-from wellos_jobs.worker.worker import SET_TTL, Worker, WorkerOptions
+from wellos_jobs.worker.worker import Worker, WorkerOptions
 
 from .proxies import CuttingProxy
 from .round_trips import SETUP
@@ -34,16 +35,19 @@ EPOCH = "epoch-of-the-test"
 
 class Hand:
     """One worker, step by step. Without queues it serves all of them, in the order of the
-    settings."""
+    settings. Workers with another ``code`` have another queue set; None: the code of this
+    process."""
 
-    def __init__(self, *queues: str, name: str = "hand") -> None:
+    def __init__(self, *queues: str, name: str = "hand", code: str | None = None) -> None:
         self.name = name
         self.queues = list(queues or settings.RQ_QUEUES)
-        self.queue_set = keys.set_id(self.queues)
+        self.queue_set = (
+            queue_set_of(self.queues) if code is None else keys.set_id(self.queues, code)
+        )
         self.source = broker.source_of(self.queues[0])
         self.connection = broker.source_client(self.source, "work")
         rq_workers.birth(self.connection, name, self.queues, pid=1, ttl=90)
-        broker.run(self.connection, "register", self.queue_set, SET_TTL, *self.queues)
+        register(self.connection, self.queue_set, self.queues)
         self.claimer = Claimer(name, self.queue_set, self.connection)
         self.timer = RunTimer()
 
@@ -83,6 +87,11 @@ class Hand:
         count = len(self.queues)
         arguments = (broker.rq_time(), self.queue_set, SET_TTL, count, *self.queues, self.name)
         return list(broker.run(self.connection, "supervise", *arguments))
+
+    def bury(self) -> None:
+        """Do what a supervisor does while jobs wait for code."""
+        self.supervise()
+        bury(self.connection, self.queues)
 
     def is_bell_rung(self) -> bool:
         return bool(self.connection.llen(keys.bell(self.queue_set)))

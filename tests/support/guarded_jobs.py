@@ -41,6 +41,21 @@ def double(steps: Sequence[str] = (), journal: str = "") -> Any:
     return scripted(steps, journal)
 
 
+@job("test-tight", limits=[Concurrency(1), RateLimit("1/1000s")])
+def tight() -> None:
+    """Start once in 1,000 s."""
+
+
+@job("test-new")
+def new() -> None:
+    """A job that workers with older code do not know."""
+
+
+@job("test-new-metered", limits=[Concurrency(1), RateLimit("3/1000s", key="meter")])
+def new_metered() -> None:
+    """The same, with limits."""
+
+
 @job("test-rated", limits=[RateLimit("3/0.4s")])
 def rated() -> None:
     """Start three times in any 0.4 s."""

@@ -40,6 +40,8 @@ class Job:
     is_erased: bool = False
     """Somebody has deleted its hash: only its row knows of it."""
     has_stale_entries: bool = False
+    is_new: bool = False
+    """Workers with older code do not know it."""
     is_stopping: bool = False
     fell_with: bool = False
     """It was canceled because what it needs did not complete."""
@@ -110,6 +112,8 @@ class Model:
     starts: dict[str, int] = field(default_factory=dict)
     breaker: Breaker = field(default_factory=Breaker)
     paused: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    """What workers with older code have said that they do not know, by the name of the job."""
 
     def having(self, *states: str) -> list[Job]:
         return [job for job in self.jobs.values() if job.state in states]
@@ -137,12 +141,14 @@ class Model:
         there = job.state == "waiting" and not job.is_erased and job.queue not in self.paused
         return there and all(self.room(limit) >= limit.weight for limit in job.limits)
 
-    def must_start(self) -> list[Job]:
+    def must_start(self, *, with_old_code: bool = False) -> list[Job]:
         """The jobs that nothing holds back, not even room that is kept for a heavier one."""
         return [
             job
             for job in self.jobs.values()
-            if self.may_start(job) and not any(map(self._is_kept, job.limits))
+            if self.may_start(job)
+            and not (with_old_code and job.is_new)
+            and not any(map(self._is_kept, job.limits))
         ]
 
     def _is_kept(self, limit: Limit) -> bool:
@@ -172,6 +178,15 @@ class Model:
             job.state = {"handed_back": "waiting"}.get(outcome, outcome)
         if outcome in ("snoozed", "handed_back") and job.state != "canceled":
             job.attempt -= 1
+
+    def refuse(self, job: Job, name: str) -> None:
+        """A worker with older code does not know the job: it did not start, and counts nowhere."""
+        self.refused.add(name)
+        self._release(job, "")
+        job.state, job.attempt = "waiting", job.attempt - 1
+        for limit in job.limits:
+            if limit.kind == "r":
+                self.starts[limit.id] -= limit.weight
 
     def crash(self, job: Job) -> None:
         self._release(job, "")

@@ -11,7 +11,7 @@ import django
 def main(arguments: list[str]) -> int:
     django.setup()
     from wellos_jobs import broker
-    from wellos_jobs.broker import keys
+    from wellos_jobs.worker.known_code import queue_set_of
     from wellos_jobs.worker.supervisor import Supervisor, SupervisorOptions
     from wellos_jobs.worker.worker import WorkerOptions
 
@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     given = dict(argument.split("=") for argument in arguments)
     processes = int(given.pop("processes", 1))
     options = SupervisorOptions(
-        worker=WorkerOptions(source, queues, keys.set_id(queues)),
+        worker=WorkerOptions(source, queues, queue_set_of(queues)),
         processes=processes,
         **{name: float(value) for name, value in given.items()},
     )

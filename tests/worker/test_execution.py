@@ -216,28 +216,81 @@ def test_the_policy_of_the_declaration_counts(bench: Bench) -> None:
 # --- data that cannot be used ---------------------------------------------------------------------
 
 
-def test_an_unknown_job_fails_and_names_the_near_miss(
+def test_an_unknown_job_waits_and_names_the_near_miss(
     django_capture_on_commit_callbacks: Any,
 ) -> None:
     with django_capture_on_commit_callbacks(execute=True):
         handle = enqueue("test-eco", {"value": 1})
     outcome = Hand().run()
-    assert (outcome.kind, outcome.reason) == ("failed", FailureReason.UNKNOWN_JOB)
-    assert "'test-eco': did you mean 'test-echo'?" in handle.error
+    assert (outcome.kind, outcome.reason) == ("waits_for_code", FailureReason.UNKNOWN_JOB)
+    assert "'test-eco': did you mean 'test-echo'?" in outcome.message
+    assert handle.state == JobState.WAITING
 
 
 def newer(value: Any, plan: str) -> None:
     raise AssertionError("it must not be called")
 
 
-def test_a_changed_signature_fails_and_names_the_argument(
-    bench: Bench,
-) -> None:
+def test_a_changed_signature_waits_for_a_worker_that_has_another_one(bench: Bench) -> None:
     handle = bench.enqueue(give_back, {"value": 1})
     registry._jobs["bench"] = define("bench", newer)  # as after a deployment
     outcome = Hand().run()
+    assert (outcome.kind, outcome.reason) == ("waits_for_code", FailureReason.BAD_PAYLOAD)
+    assert outcome.message == "bench: missing argument 'plan'"
+    assert handle.state == JobState.WAITING
+    registry._jobs["bench"] = define("bench", give_back)
+    assert Hand(name="other", code="other").run().kind == "completed"
+
+
+# --- data of other versions -----------------------------------------------------------------------
+
+
+def as_list(data: dict[str, Any]) -> dict[str, Any]:
+    return {"value": [data["value"]]}
+
+
+def broken_step(data: dict[str, Any]) -> dict[str, Any]:
+    raise KeyError("gone")
+
+
+def bad_step(data: dict[str, Any]) -> dict[str, Any]:
+    return {"zeal": 1}
+
+
+def test_older_data_are_upgraded(bench: Bench) -> None:
+    handle = bench.enqueue(give_back, {"value": 1})
+    registry._jobs["bench"] = define("bench", give_back, version=2, upgrade={1: as_list})
+    Hand().run()
+    assert handle.result == [1]
+
+
+def test_data_of_the_worker_s_own_version_are_not_upgraded(bench: Bench) -> None:
+    outcome = bench.run(give_back, {"value": 1}, version=2, upgrade={1: as_list})
+    assert outcome.result == "1"
+
+
+def test_newer_data_wait(bench: Bench) -> None:
+    bench.enqueue(give_back, {"value": 1}, version=2, upgrade={1: as_list})
+    registry._jobs["bench"] = define("bench", give_back)
+    outcome = Hand().run()
+    assert (outcome.kind, outcome.reason) == ("waits_for_code", FailureReason.UNKNOWN_JOB)
+    assert outcome.message == "bench: the data have version 2, and this worker knows version 1"
+
+
+def test_a_step_that_raises_is_an_attempt_that_failed(bench: Bench) -> None:
+    bench.enqueue(give_back, {"value": 1})
+    registry._jobs["bench"] = define("bench", give_back, version=2, upgrade={1: broken_step})
+    outcome = Hand().run()
+    assert (outcome.kind, outcome.message) == ("retried", "'gone'")
+    assert "broken_step" in outcome.traceback
+
+
+def test_a_step_whose_data_do_not_fit_is_a_dead_letter(bench: Bench) -> None:
+    bench.enqueue(give_back, {"value": 1})
+    registry._jobs["bench"] = define("bench", give_back, version=2, upgrade={1: bad_step})
+    outcome = Hand().run()
     assert (outcome.kind, outcome.reason) == ("failed", FailureReason.BAD_PAYLOAD)
-    assert handle.error == "bench: missing argument 'plan'"
+    assert outcome.message.startswith("bench: unknown argument 'zeal'")
 
 
 @pytest.mark.parametrize(

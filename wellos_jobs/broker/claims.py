@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +16,9 @@ from ..states import EventName, FailureReason
 from . import connection as broker
 from . import job_hash
 
-OutcomeKind = Literal["completed", "retried", "snoozed", "failed", "canceled", "handed_back"]
+OutcomeKind = Literal[
+    "completed", "retried", "snoozed", "failed", "canceled", "handed_back", "waits_for_code"
+]
 
 EVENT_OF: dict[OutcomeKind, EventName] = {
     "completed": EventName.COMPLETED,
@@ -24,6 +27,7 @@ EVENT_OF: dict[OutcomeKind, EventName] = {
     "failed": EventName.FAILED,
     "canceled": EventName.CANCELED,
     "handed_back": EventName.SNOOZED,
+    "waits_for_code": EventName.SNOOZED,
 }
 
 
@@ -43,6 +47,7 @@ CLAIM_FIELDS = (
     job_hash.WAITING_SINCE,
     job_hash.PRIORITY,
     job_hash.RQ_TIMEOUT,
+    job_hash.VERSION,
 )
 """What an answer holds of a claimed job, in the order of ``scripts/include/claiming.lua``."""
 
@@ -70,6 +75,7 @@ class SettleCall(NamedTuple):
     result: str
     error: str
     verdicts: str
+    unknown_to: str
 
 
 class QueueSetUnknown(Exception):
@@ -96,6 +102,8 @@ class Claim:
     since: float | None
     priority: int
     worker: str = ""
+    version: int = 1
+    """The version of its data."""
 
     @property
     def is_foreign(self) -> bool:
@@ -121,7 +129,9 @@ class Outcome:
 
     def detail(self) -> str:
         """Return the detail of the event for the ledger, as JSON."""
-        detail: dict[str, Any] = {"run": round(self.seconds, 6)}
+        detail: dict[str, Any] = {}
+        if self.kind != "waits_for_code":
+            detail["run"] = round(self.seconds, 6)
         if self.kind == "completed":
             detail["result"] = self.result
         if self.kind in ("retried", "snoozed"):
@@ -212,6 +222,7 @@ class Claimer:
             result=outcome.result,
             error=outcome.message,
             verdicts=outcome.verdicts,
+            unknown_to=self.queue_set if outcome.kind == "waits_for_code" else "",
         )
         return _answer(broker.run(self.connection, "settle", *call, *settle), self.worker)
 
@@ -256,12 +267,36 @@ def rescue(
         connection, "rescue", broker.rq_time(), why, worker, message, deadline, *jobs
     )
 
+    return [
+        Rescued(id, name, queue, int(attempt), ending)
+        for id, name, queue, attempt, ending in _fives(reply)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Buried:
+    """A job that has waited too long for code; ``message`` is what the workers said."""
+
+    id: str
+    name: str
+    queue: str
+    attempt: int
+    message: str
+
+
+def bury(connection: redis_py.Redis, queues: Sequence[str], wait: float) -> list[Buried]:
+    """End jobs that have waited ``wait`` seconds for code which no worker of their queue knows."""
+    reply = broker.run(connection, "bury", broker.rq_time(), wait, *queues)
+    return [
+        Buried(id, name, queue, int(attempt), str(json.loads(verdict).get("message", "")))
+        for id, name, queue, attempt, verdict in _fives(reply)
+    ]
+
+
+def _fives(reply: Sequence[Any]) -> Iterator[list[str]]:
     parts = [broker.text(part) for part in reply]
-    rescued = []
     for start in range(0, len(parts), 5):
-        id, name, queue, attempt, ending = parts[start : start + 5]
-        rescued.append(Rescued(id, name, queue, int(attempt), ending))
-    return rescued
+        yield parts[start : start + 5]
 
 
 def _answer(reply: list[Any], worker: str) -> Answer:
@@ -300,6 +335,7 @@ def claim_of(job_id: str, values: Sequence[bytes | None], worker: str = "") -> C
         since=float(since) if since else None,
         priority=int(found[job_hash.PRIORITY] or 5),
         worker=worker,
+        version=int(found[job_hash.VERSION] or 1),
     )
 
 

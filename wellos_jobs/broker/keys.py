@@ -39,6 +39,10 @@ WAKEUP = f"{OWN}alarm"
 """A list of at most one token, on which the scheduler blocks."""
 CLOCK = f"{OWN}clock"
 SUPERVISORS = f"{OWN}supervisors"
+FLEET = f"{OWN}fleet"
+"""The queue sets that have workers, by the time at which that was last seen."""
+SERVED = f"{OWN}served"
+"""Since when queues with jobs that wait for code are served, and when that was last seen."""
 LIMITS = f"{OWN}limits"
 """The numbers of limits that operators have set, as a hash by limit."""
 GATES = f"{OWN}gates"
@@ -117,9 +121,37 @@ def pubsub(worker_name: str) -> str:
     return f"{PREFIX}:pubsub:{worker_name}"
 
 
-def set_id(queues: Sequence[str]) -> str:
-    """Return the id of an ordered set of queues, under which a worker registers what it serves."""
-    return hashlib.sha256("\x1f".join(queues).encode()).hexdigest()[:12]
+def set_id(queues: Sequence[str], code: str = "") -> str:
+    """Return the id of a queue set, under which a worker registers what it serves.
+
+    That is queues in an order, for workers with the same code: a digest of what they know.
+    """
+    return hashlib.sha256("\x1f".join([*queues, f"\x1e{code}"]).encode()).hexdigest()[:12]
+
+
+def code_lanes(queue: str) -> str:
+    """The names of the lanes of jobs that wait for code."""
+    return f"{OWN}code_lanes:{queue}"
+
+
+def code_lane(name: str) -> str:
+    """The list of the ids of jobs that wait for the same code."""
+    return f"{OWN}lane:{name}"
+
+
+def held(name: str) -> str:
+    """The jobs of such a lane, by the time since which they wait for the code."""
+    return f"{OWN}held:{name}"
+
+
+def unknown(set_id: str) -> str:
+    """The codes that the workers of a queue set do not know, as a hash of what they said."""
+    return f"{OWN}unknown:{set_id}"
+
+
+def jobs(set_id: str) -> str:
+    """The jobs that the workers of a queue set know, as a hash of versions by name."""
+    return f"{OWN}jobs:{set_id}"
 
 
 def parked(limit: str) -> str:

@@ -32,6 +32,12 @@ def empty(connection: Client, queue: str) -> int:
     return count
 
 
+def code_lane_keys(connection: Client, queue: str) -> list[str]:
+    """Return the lists of the jobs of a queue that wait for code."""
+    names: Any = connection.smembers(keys.code_lanes(queue))
+    return [keys.code_lane(as_text(name)) for name in sorted(names)]
+
+
 class LaneQueue(DjangoRQ):
     """A queue for RQ code: counts, lists, empties and removes over all lanes, and wakes workers."""
 
@@ -43,13 +49,16 @@ class LaneQueue(DjangoRQ):
     @property
     def count(self) -> int:
         with self.connection.pipeline(transaction=False) as pipeline:
-            for key in self.lane_keys:
+            for key in self._all_keys():
                 pipeline.llen(key)
                 pipeline.zcard(keys.turns(key))
             return sum(pipeline.execute())
 
     def get_job_ids(self, offset: int = 0, length: int = -1) -> list[str]:
-        """Return a slice of the waiting job ids, in the order in which they would be claimed."""
+        """Return a slice of the waiting job ids, in the order in which they would be claimed.
+
+        Those that wait for code come last.
+        """
         wanted = None if length < 0 else length
         ids: list[str] = []
         for size_of, part_of, key in self._parts():
@@ -64,16 +73,20 @@ class LaneQueue(DjangoRQ):
             offset = 0
         return ids
 
+    def _all_keys(self) -> list[str]:
+        """Return the keys of all lanes, those of jobs that wait for code last."""
+        return [*self.lane_keys, *code_lane_keys(self.connection, self.name)]
+
     def _parts(self) -> Iterator[tuple[Any, Any, str]]:
         """Yield how to measure and read each part: the list of a lane, then its waiting turns."""
-        for key in self.lane_keys:
+        for key in self._all_keys():
             yield self.connection.llen, self.connection.lrange, key
             yield self.connection.zcard, self.connection.zrange, keys.turns(key)
 
     def get_job_position(self, job_or_id: Job | str) -> int | None:
         job_id = job_or_id if isinstance(job_or_id, str) else job_or_id.id
         before = 0
-        for key in self.lane_keys:
+        for key in self._all_keys():
             position = self.connection.lpos(key, job_id)
             if position is not None:
                 return before + int(str(position))

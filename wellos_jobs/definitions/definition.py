@@ -12,7 +12,7 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction
 
 from ..cron import Cron
-from ..errors import suggestion
+from ..errors import PayloadError, suggestion
 from ..states import Priority
 from .breaker import CircuitBreaker
 from .limits import Concurrency, RateLimit
@@ -93,6 +93,12 @@ class JobDefinition:
     """When the job runs by itself: becomes a schedule that can be edited in the admin."""
     unique: Unique | None = None
     limits: tuple[Limit, ...] = ()
+    version: int = 1
+    """The version of the data that the function takes."""
+    upgrade: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = field(
+        default_factory=dict, hash=False
+    )
+    """For each older version a function that makes data of the next one from its data."""
     manual: bool = False
     """Whether staff limited to organizations may start the job with data of their own."""
 
@@ -136,6 +142,23 @@ class JobDefinition:
             if name not in data:
                 raise TypeError(f"{self.name}: missing argument {name!r}")
         return data
+
+    def upgraded(self, data: Mapping[str, Any], version: int) -> dict[str, Any]:
+        """Return the arguments that data of an older version stand for, decoded.
+
+        Raises:
+            PayloadError: an upgrade function returned no dict. And what such a function raises.
+        """
+        upgraded = dict(data)
+        for step in range(version, self.version):
+            found = self.upgrade[step](upgraded)
+            if not isinstance(found, dict):
+                raise PayloadError(
+                    f"{self.name}: upgrade[{step}] returned {type(found).__name__}: it must return "
+                    f"the data of version {step + 1} as a dict"
+                )
+            upgraded = found
+        return upgraded
 
     def call(self, data: Mapping[str, Any]) -> Any:
         """Run the function and return its result; ``async def`` in an event loop of its own."""

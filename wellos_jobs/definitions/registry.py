@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -55,6 +56,21 @@ def find(name: str) -> JobDefinition | None:
 def all_jobs() -> list[JobDefinition]:
     """Return all declared jobs, sorted by name."""
     return sorted(_jobs.values(), key=lambda definition: definition.name)
+
+
+def versions() -> dict[str, int]:
+    """Return the version of the data that each declared job takes, by name."""
+    return {definition.name: definition.version for definition in all_jobs()}
+
+
+def digest() -> str:
+    """Return a digest of what this process knows: names, versions and parameters of all jobs."""
+    found = hashlib.blake2b(digest_size=8)
+    for job in all_jobs():
+        parameters = job.parameters
+        known, required = sorted(parameters.known), sorted(parameters.required)
+        found.update(repr((job.name, job.version, known, required, parameters.takes_any)).encode())
+    return found.hexdigest()
 
 
 def note_failed_import(app: str, error: Exception) -> None:

@@ -18,6 +18,8 @@ from .limits import RateLimit, check_fields, fields_of
 from .unique import Unique
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,179}")
+MAX_VERSION = 32_767
+"""The highest version that the column of a row holds."""
 _OPTIONS = tuple(field.name for field in dataclasses.fields(JobDefinition))[2:]
 
 
@@ -42,6 +44,7 @@ def define(name: str, function: Callable[..., Any], **options: Any) -> JobDefini
 
         definition = JobDefinition(name, function, **options)
         policy = definition.policy
+        _check_upgrade(definition)
         _check_sensitive(definition)
         _check_keys(definition)
     except ValueError as error:
@@ -78,6 +81,23 @@ def _check_function(function: Any) -> None:
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ValueError(
             f"{qualname} is a generator, and calling one runs nothing: return a list instead"
+        )
+
+
+def _check_upgrade(definition: JobDefinition) -> None:
+    """Check that data of each older version can be brought to the current one."""
+    version, steps = definition.version, definition.upgrade
+    for step in range(1, version):
+        if step not in steps:
+            raise ValueError(
+                f"version is {version}, and upgrade has no step from {step} to {step + 1}: add "
+                f"upgrade={{{step}: function}}, which makes data of version {step + 1} from data "
+                f"of version {step}"
+            )
+    if beyond := [step for step in steps if step >= version]:
+        raise ValueError(
+            f"upgrade has a step from {beyond[0]} to {beyond[0] + 1}, and version is {version}: "
+            f"give version={beyond[0] + 1}, or leave the step out"
         )
 
 
@@ -163,6 +183,29 @@ def _limits(value: Any) -> tuple[Limit, ...]:
     return tuple(limits)
 
 
+def _version(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_VERSION:
+        raise ValueError(f"version is {value!r}: give a whole number from 1 to {MAX_VERSION}")
+    return value
+
+
+def _upgrade(value: Any) -> dict[int, Callable[..., Any]]:
+    if not isinstance(value, Mapping):
+        raise ValueError(
+            f"upgrade is {value!r}: give a dict of functions by the version they begin with, such "
+            "as {1: function}"
+        )
+    for step, function in value.items():
+        if isinstance(step, bool) or not isinstance(step, int) or step < 1:
+            raise ValueError(f"upgrade has the key {step!r}: give the version it begins with")
+        if not callable(function) or inspect.iscoroutinefunction(function):
+            raise ValueError(
+                f"upgrade[{step}] is {function!r}: give a plain function that takes the data as a "
+                "dict and returns a dict"
+            )
+    return dict(value)
+
+
 def _manual(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"manual is {value!r}: give True or False")
@@ -177,6 +220,8 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "schedule": _schedule,
     "unique": _unique,
     "limits": _limits,
+    "version": _version,
+    "upgrade": _upgrade,
     "manual": _manual,
 }
 """Returns the clean value of an option, or raises ValueError. ``RetryPolicy`` checks the rest."""

@@ -99,7 +99,8 @@ def job(name: str, **options: Any) -> Callable[[Callable[P, R]], Job[P, R]]:
 
     The options are the fields of ``JobDefinition``: queue, priority, max_attempts, backoff,
     timeout (seconds), sensitive (arguments whose values are encrypted), retry_on and discard_on
-    (exception classes), schedule, unique, limits and manual.
+    (exception classes), schedule, unique, limits, version and upgrade (functions from the data of
+    older versions to the next one), and manual.
 
     Raises:
         BadOption: an option is unknown or invalid.

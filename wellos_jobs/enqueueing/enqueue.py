@@ -127,8 +127,9 @@ def enqueue(
     """Enqueue a job by its name and return its handle, whose id is final at once.
 
     The row is written in the caller's transaction and pushed to Redis when that commits. A name
-    that no ``@job`` declares here is accepted with a warning, because the workers may know it; if
-    none does, the job ends as a dead letter.
+    that no ``@job`` declares here is accepted with a warning, because the workers may know it: its
+    data count as version 1. If no worker knows it for ``UNKNOWN_JOB_WAIT`` seconds, it ends as a
+    dead letter.
 
     Raises:
         BadOption: it is not a valid job name.
@@ -214,6 +215,7 @@ def build_bound(
         priority=int(_first(options.priority, definition and definition.priority, Priority.NORMAL)),
         state=JobState.DELAYED if run_at and run_at > now else JobState.WAITING,
         data=payload.encode(data, sensitive=definition.sensitive if definition else ()),
+        version=definition.version if definition else 1,
         organization_id=_organization(options.organization),
         requested_by_id=getattr(options.requested_by, "pk", options.requested_by),
         max_attempts=_first(options.max_attempts, definition and definition.max_attempts, 3),

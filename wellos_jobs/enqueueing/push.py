@@ -14,6 +14,7 @@ from django.db import InterfaceError, OperationalError, connections
 from .. import broker, conf, payload, signals
 from ..broker import job_hash, kept_away
 from ..definitions import registry
+from ..definitions.code import code_of
 from ..states import EventName, JobState
 from . import stand_in
 from .chunks import in_chunks
@@ -219,6 +220,8 @@ def hash_of(record: JobRecord) -> dict[str, str]:
         job_hash.RQ_TIMEOUT: str(max(1, round(record.timeout))),
         job_hash.DESCRIPTION: record.name,
         job_hash.NAME: record.name,
+        job_hash.VERSION: str(record.version),
+        job_hash.CODE: code_of(record.name, record.version, tuple(record.data)),
         job_hash.PRIORITY: str(record.priority),
         job_hash.ATTEMPT: str(record.attempts),
         job_hash.MAX_ATTEMPTS: str(record.max_attempts),

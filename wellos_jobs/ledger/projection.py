@@ -269,7 +269,9 @@ class Projection:
             FailureReason.TIMEOUT: AttemptOutcome.TIMEOUT,
             FailureReason.LOST: AttemptOutcome.CRASHED,
         }
-        if reason is not FailureReason.LOST or row.state == JobState.ACTIVE:
+        # One that was lost, or waited too long for code, may never have run.
+        may_wait = reason is FailureReason.LOST or not event.worker
+        if row.state == JobState.ACTIVE or not may_wait:
             self._attempt(row, event, outcomes.get(reason, AttemptOutcome.FAILED))
         self._finish(row, event, JobState.FAILED)
 

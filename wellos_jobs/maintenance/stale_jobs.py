@@ -12,6 +12,7 @@ import redis as redis_py
 
 from .. import broker
 from ..broker import keys
+from ..broker.rq_queue import code_lane_keys
 from ..definitions import ids
 from ..ledger.ledger import FORGET_AFTER
 from ..models import JobRecord
@@ -90,6 +91,7 @@ def _open_jobs(connection: redis_py.Redis, served: Sequence[str]) -> Iterator[uu
 
 def _members(connection: redis_py.Redis, served: Sequence[str]) -> Iterator[str]:
     lanes = [lane for queue in served for lane in keys.lanes(queue)]
+    lanes += [lane for queue in served for lane in code_lane_keys(connection, queue)]
     sorted_sets = [keys.LEASES, keys.DUE, *map(keys.turns, lanes)]
 
     for key in _existing(connection, sorted_sets):

@@ -43,6 +43,7 @@ class JobRecord(Row):
         _("state"), max_length=10, choices=JobState.choices, default=JobState.WAITING
     )
     data = models.JSONField(_("data"), default=dict)
+    version = models.PositiveSmallIntegerField(_("version of the data"), default=1)
     organization_id = models.CharField(_("organization"), max_length=64, blank=True, default="")
     requested_by = user_key(_("requested by"))
     attempts = models.PositiveIntegerField(_("attempts"), default=0)

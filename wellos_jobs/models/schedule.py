@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import copy
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
@@ -17,12 +18,14 @@ from .. import conf, cron, payload
 from ..broker import scheduler_wakeup
 from ..cron.timing import Timing
 from ..definitions import registry
+from ..definitions.definition import JobDefinition
 from ..errors import CronError, EncryptionError, PayloadError, UnknownJob, UnknownQueue
 from ..organizations import organization_time_zone
 from ..states import CatchUp, Overlap
 from .fields import FreeText
 from .report_data import REPORT_PREFIX, report_errors
 from .rows import Row, RowManager, RowQuerySet
+from .versions import current_arguments, current_data
 
 TIMING = frozenset({"cron", "time_zone", "organization_id", "starts_at", "ends_at", "enabled"})
 """The columns that decide when a schedule runs next."""
@@ -63,6 +66,8 @@ class ScheduleQuerySet(RowQuerySet["Schedule"]):
             keys = list(self.order_by().values_list("pk", flat=True))
             changed = super().update(**changes)
             for row in self.model._base_manager.using(self.db).filter(pk__in=keys):
+                if not changes.keys().isdisjoint({"job_name", "data"}):
+                    row.set_data(row.data, row.version)
                 row.save(using=self.db)
         return changed
 
@@ -83,7 +88,8 @@ class Schedule(Row):
     their next due time.
 
     ``data`` is stored like a job's data: sensitive arguments are encrypted. It accepts Python
-    values and plain JSON.
+    values and plain JSON. Data as they were loaded have the row's ``version``; what is assigned has
+    the one that is declared, in which each save stores them.
 
     ``next_run_at`` is None when the schedule is disabled or never runs again. While ``broken``
     holds an error, it is the first run that was missed; once fixed, the catch-up policy applies.
@@ -95,6 +101,7 @@ class Schedule(Row):
     name = models.CharField(_("name"), max_length=180, unique=True)
     job_name = models.CharField(_("job"), max_length=180)
     data = models.JSONField(_("data"), default=dict, blank=True)
+    version = models.PositiveSmallIntegerField(_("version of the data"), default=1, editable=False)
     cron = models.CharField(_("cron line"), max_length=120)
     time_zone = models.CharField(_("time zone"), max_length=64, blank=True, default="")
     organization_id = models.CharField(
@@ -149,6 +156,8 @@ class Schedule(Row):
         permissions = [("run_schedule", _("Can run schedules now"))]
 
     _loaded_next_run: datetime | None = None
+    _loaded_work: tuple[str, dict[str, Any]] | None = None
+    """The name and the data of its job as they were loaded: those have the row's version."""
 
     def __str__(self) -> str:
         return self.name
@@ -195,19 +204,24 @@ class Schedule(Row):
                 super().save(force_update=True, using=database, update_fields=changed)
             transaction.on_commit(scheduler_wakeup.wake, using=database, robust=True)
 
-        self._loaded_next_run = self.next_run_at
+        self._note_loaded()
 
     @classmethod
     def from_db(
         cls, db: str | None, field_names: Collection[str], values: Collection[Any], **more: Any
     ) -> Self:
         row = super().from_db(db, field_names, values, **more)
-        row._loaded_next_run = row.__dict__.get("next_run_at")
+        row._note_loaded()
         return row
 
     def refresh_from_db(self, *args: Any, **options: Any) -> None:
         super().refresh_from_db(*args, **options)
-        self._loaded_next_run = self.__dict__.get("next_run_at")
+        self._note_loaded()
+
+    def _note_loaded(self) -> None:
+        loaded = self.__dict__
+        self._loaded_next_run = loaded.get("next_run_at")
+        self._loaded_work = (loaded.get("job_name", ""), copy.deepcopy(loaded.get("data", {})))
 
     def validate_row(self) -> None:
         """Validate every editable column, and convert ``data`` to its stored form.
@@ -258,6 +272,8 @@ class Schedule(Row):
             return every
 
         columns = (every if wanted is None else wanted) - CLOCK - {"removed_at"}
+        if "data" in columns:
+            columns |= {"version"}
         if stored.planned_for != self._timing_digest():
             now = timezone.now()
             self.next_run_at = self.first_run_after(now)
@@ -357,6 +373,27 @@ class Schedule(Row):
             return {"ends_at": str(_("The end must be later than the start."))}
         return {}
 
+    def arguments(self, definition: JobDefinition) -> dict[str, Any]:
+        """Return the job's arguments in the version that ``definition`` takes.
+
+        Raises:
+            PayloadError: the data are of a later version, or cannot be upgraded.
+            EncryptionError: a sensitive value cannot be read for an upgrade.
+        """
+        is_as_loaded = self._loaded_work == (self.job_name, self.data)
+        version = self.version if is_as_loaded else definition.version
+        return current_arguments(definition, self.data, version)
+
+    def set_data(self, data: Mapping[str, Any], version: int) -> None:
+        """Set the data, which have the declared version even if they are what the row has."""
+        self.data, self.version = dict(data), version
+        self._loaded_work = None
+
+    def current_data(self) -> Mapping[str, Any]:
+        """Return the data in stored form, in the declared version; for people to edit."""
+        definition = registry.find(self.job_name)
+        return current_data(definition, self.data or {}, self.version)
+
     def _job_errors(self) -> dict[str, str]:
         try:
             definition = registry.get(self.job_name)
@@ -371,8 +408,9 @@ class Schedule(Row):
                     if name not in definition.sensitive or not payload.is_sealed(value)
                 }
             )
-            arguments = definition.bind((), payload.decode(self.data, keep_sealed=True))
+            arguments = definition.bind((), self.arguments(definition))
             self.data = payload.encode(arguments, sensitive=definition.sensitive)
+            self.version = definition.version
         except (UnknownJob, UnknownQueue) as error:
             return {"job_name": str(error)}
         except (TypeError, PayloadError, EncryptionError) as error:

@@ -15,6 +15,7 @@ from django.utils.translation import ngettext
 from .. import broker
 from ..broker import job_hash, keys
 from ..states import FINAL_STATES, JobState, Priority
+from . import code
 
 if TYPE_CHECKING:
     from ..models import JobRecord
@@ -25,6 +26,7 @@ _FIELDS = (
     job_hash.QUEUE,
     job_hash.PRIORITY,
     job_hash.PARKED_AT,
+    *code.FIELDS,
     job_hash.LIMITS,
     job_hash.WORKER,
     job_hash.ERROR,
@@ -128,6 +130,8 @@ def _waiting(connection: Any, handle: Handle, found: dict[str, str]) -> str:
         return _("The queue %(queue)s is paused.") % {"queue": queue}
     if not _has_worker(connection, queue):
         return _("No worker serves the queue %(queue)s.") % {"queue": queue}
+    if found[job_hash.HELD_IN]:
+        return code.wanted(connection, found)
     if found[job_hash.PARKED_AT]:
         return _limited(connection, found)
     return _in_line(connection, handle, found)

@@ -21,7 +21,7 @@ from ..enqueueing.enqueue import JobOptions, build
 from ..enqueueing.handle import JobHandle
 from ..enqueueing.insertion import insert
 from ..errors import InvalidOperation, PayloadError
-from ..models import DeadLetter, JobRecord
+from ..models import DeadLetter, JobRecord, versions
 from ..payload.redaction import MASK
 from ..states import AuditAction, DeadLetterStatus, JobState
 from .audit import Actor
@@ -117,6 +117,17 @@ def definition_of(job: JobRecord) -> JobDefinition:
     return found
 
 
+def current_data(job: JobRecord) -> Mapping[str, Any]:
+    """Return the data of a job as the one that is declared now takes them, in stored form.
+
+    Raises:
+        PayloadError: the data are of a later version, or cannot be upgraded.
+        EncryptionError: a sensitive value cannot be read for an upgrade.
+    """
+    definition = None if job.is_foreign else registry.find(job.name)
+    return versions.current_data(definition, job.data, job.version)
+
+
 def enqueue_copy(
     job: JobRecord,
     data: Mapping[str, Any] | None = None,
@@ -137,9 +148,10 @@ def enqueue_copy(
         TypeError, PayloadError, EncryptionError, BadOption, UnknownQueue: as ``enqueue``.
     """
     job = newest(job)
-    edited = editable(job.data) if data is None else data
     definition = definition_of(job)
-    arguments = new_arguments(definition, job.data, edited)
+    stored = current_data(job)
+    edited = editable(stored) if data is None else data
+    arguments = new_arguments(definition, stored, edited)
     using = database_of(job)
     chosen = dataclasses.replace(
         options or JobOptions(queue=job.queue),
@@ -152,7 +164,7 @@ def enqueue_copy(
     with transaction.atomic(using=using):
         handle = insert([build(job.name, arguments, chosen, definition)])[0]
         if not handle.duplicate:
-            changed = changed_names(job.data, edited)
+            changed = changed_names(stored, edited)
             detail = {"name": job.name, "copy_of": str(job.pk), "changed": changed}
             Actor(by, reason, address).record(
                 using, AuditAction.ENQUEUED, "job", handle.id, **detail
@@ -191,10 +203,10 @@ def replay_edited(
         fresh = _rebuilt(job, data)
         rows.update(former_data=job.data)
         JobRecord.objects.using(using).filter(pk=job.pk, state=JobState.FAILED).update(
-            data=fresh.data, context=job.context | fresh.context
+            data=fresh.data, version=fresh.version, context=job.context | fresh.context
         )
 
-        changed = changed_names(job.data, data)
+        changed = changed_names(current_data(job), data)
         actor.record(
             using, AuditAction.EDITED, "dead_letter", held.pk, name=job.name, changed=changed
         )
@@ -208,7 +220,7 @@ def replay_edited(
 def _rebuilt(job: JobRecord, edited: Mapping[str, Any]) -> JobRecord:
     """Return an unsaved row with the edited data and the limit keys computed from them."""
     definition = definition_of(job)
-    arguments = new_arguments(definition, job.data, edited)
+    arguments = new_arguments(definition, current_data(job), edited)
     options = JobOptions(
         queue=job.queue, organization=job.organization_id, database=database_of(job)
     )

@@ -11,7 +11,6 @@ from typing import Any
 from django.db import connections, transaction
 from django.utils import timezone
 
-from .. import payload
 from ..cron import Cron, Every
 from ..database import database_for_new, database_of, newest
 from ..definitions import registry
@@ -147,12 +146,8 @@ def run_now(schedule: Schedule | str, *, requested_by: Any = None) -> JobHandle:
         database=database_of(row),
     )
 
-    job = build(
-        row.job_name,
-        payload.decode(row.data, keep_sealed=True),
-        options,
-        registry.get(row.job_name),
-    )
+    definition = registry.get(row.job_name)
+    job = build(row.job_name, row.arguments(definition), options, definition)
     job.schedule_id = row.pk
     job.context["run_now"] = True
     return insert([job])[0]

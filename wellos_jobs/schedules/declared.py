@@ -164,8 +164,11 @@ def _apply_declaration(row: Schedule, declaration: Declaration) -> bool:
     row.declared = {name: _plain(value) for name, value in declaration.columns.items()}
     row.job_name, row.source = declaration.job_name, declaration.source
     data = payload.encode(declaration.data)
-    if row._state.adding or payload.decode(row.data) != payload.decode(data):
-        row.data = data
+    definition = registry.find(declaration.job_name)
+    version = definition.version if definition else row.version
+    is_same = row.version == version and payload.decode(row.data) == payload.decode(data)
+    if row._state.adding or not is_same:
+        row.set_data(data, version)
     if row.orphaned:
         row.orphaned, row.enabled = False, True
 

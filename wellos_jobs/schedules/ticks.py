@@ -21,7 +21,7 @@ from django.db import (
 )
 from django.db.models import Q, QuerySet
 
-from .. import conf, payload
+from .. import conf
 from ..cron.timing import Timing
 from ..definitions import ids, registry
 from ..enqueueing.enqueue import JobOptions, build
@@ -320,8 +320,7 @@ def _job(schedule: Schedule, due: datetime) -> JobRecord:
         run_at=due,
         database=schedule._state.db,
     )
-    data = payload.decode(schedule.data, keep_sealed=True)
-    job = build(schedule.job_name, data, options, definition)
+    job = build(schedule.job_name, schedule.arguments(definition), options, definition)
     job.id = ids.tick_id(schedule.key, due)
     job.schedule_id = schedule.pk
     return job

@@ -91,6 +91,8 @@ def _run(
         result = _call(claim, timer, report, log, state, watch)
         seconds = time.perf_counter() - started
         return Outcome("completed", seconds, result=result, verdicts=_verdicts(claim, None))
+    except _CodeMissing as missing:
+        return missing.outcome()
     except JobStopped:
         return Outcome("canceled", time.perf_counter() - started)
     except JobHandedBack:
@@ -113,12 +115,12 @@ def _call(
     watch: TransactionWatch,
 ) -> str:
     """Call the job's function; return its result as JSON."""
-    definition = registry.get(claim.name)
+    definition = _definition(claim)
     state.policy = definition.policy
 
     stored = _read(claim)
     state.secrets = secrets = payload.secrets_in(stored)
-    data = _bound(definition, payload.decode(stored))
+    data = _arguments(definition, payload.decode(stored), claim.version)
     function = (
         state.as_plain(definition.function, claim.id)
         if definition.is_async
@@ -191,12 +193,46 @@ def _read(claim: Claim) -> dict[str, Any]:
     return stored
 
 
-def _bound(definition: JobDefinition, data: dict[str, Any]) -> dict[str, Any]:
-    """Bind the data to the function as it is now: it may have changed since the enqueue."""
+class _CodeMissing(Exception):
+    """This worker has older or other code than the job needs; another one may know it."""
+
+    def __init__(self, reason: FailureReason, error: UnknownJob | PayloadError) -> None:
+        super().__init__(str(error))
+        self.reason = reason
+        self.error = error
+
+    def outcome(self) -> Outcome:
+        described: dict[str, Any] = failures.describe(self.error, [])
+        described["traceback"] = ""  # it shows this code only
+        return Outcome("waits_for_code", reason=self.reason, **described)
+
+
+def _definition(claim: Claim) -> JobDefinition:
     try:
-        return definition.bind((), data)
+        definition = registry.get(claim.name)
+    except UnknownJob as error:
+        raise _CodeMissing(FailureReason.UNKNOWN_JOB, error) from error
+
+    if claim.version > definition.version:
+        error = UnknownJob(
+            f"{claim.name}: the data have version {claim.version}, and this worker knows version "
+            f"{definition.version}"
+        )
+        raise _CodeMissing(FailureReason.UNKNOWN_JOB, error)
+    return definition
+
+
+def _arguments(definition: JobDefinition, data: dict[str, Any], version: int) -> dict[str, Any]:
+    """Bring the data to the version of the function, and bind them: it may have changed since the
+    enqueue."""
+    upgraded = definition.upgraded(data, version)
+    try:
+        return definition.bind((), upgraded)
     except TypeError as error:
-        raise PayloadError(str(error)) from error
+        unfit = PayloadError(str(error))
+        if version == definition.version:
+            raise _CodeMissing(FailureReason.BAD_PAYLOAD, unfit) from error
+        raise unfit from error
 
 
 def _in_loop(function: Callable[..., Any], job_id: str) -> Callable[..., Any]:

@@ -27,7 +27,13 @@ class Heartbeat:
     """
 
     def __init__(
-        self, connection: redis_py.Redis, token: str, kind: str, queues: Sequence[str], ttl: int
+        self,
+        connection: redis_py.Redis,
+        token: str,
+        kind: str,
+        queues: Sequence[str],
+        ttl: int,
+        queue_set: str = "",
     ) -> None:
         self._connection = connection
         self._token = token
@@ -44,6 +50,7 @@ class Heartbeat:
             "python": platform.python_version(),
             "django": get_version(),
             "queues": list(queues),
+            "set": queue_set,
         }
 
     def renew(self, workers: Collection[Child]) -> set[str]:

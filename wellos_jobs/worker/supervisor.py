@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+from django.db import connections
+
 from .. import broker, conf
 from ..broker import queues, rq_workers
 from ..broker.rq_commands import Command, Commands
@@ -27,9 +29,10 @@ from ..processes.intervals import IntervalTimer
 from ..processes.shared_memory import Order, Slot
 from ..processes.stop_signals import on_stop
 from .heartbeat import Heartbeat
+from .known_code import SET_TTL, bury, register
 from .rescue import RescueQueue
 from .service_processes import CLOCK, HOUSEKEEPING, ServiceProcesses
-from .worker import DONE, INTERRUPTED, SET_TTL, STOPPED, WORN, Worker, WorkerOptions
+from .worker import DONE, INTERRUPTED, STOPPED, WORN, Worker, WorkerOptions
 
 logger = logging.getLogger("wellos_jobs")
 
@@ -94,7 +97,12 @@ class Supervisor:
         self._commands = Commands(self.connection)
         kind = "workers" if options.processes else "clock"
         self.heartbeat = Heartbeat(
-            self.connection, self.token, kind, options.worker.queues, self._worker_ttl
+            self.connection,
+            self.token,
+            kind,
+            options.worker.queues,
+            self._worker_ttl,
+            options.worker.queue_set,
         )
 
         self._redis_down = False
@@ -304,13 +312,13 @@ class Supervisor:
 
     def _register(self) -> None:
         options = self.options.worker
-        broker.run(self.connection, "register", options.queue_set, SET_TTL, *options.queues)
+        register(self.connection, options.queue_set, options.queues)
         queues.announce_fair(self.source)
 
     def _supervise(self) -> float:
         options = self.options.worker
         names = [child.name for child in self.workers.values()]
-        known, due, *to_stop = broker.run(
+        known, due, waits_for_code, *to_stop = broker.run(
             self.connection,
             "supervise",
             broker.rq_time(),
@@ -323,6 +331,9 @@ class Supervisor:
 
         if not known:
             self._register()
+        if waits_for_code and names:
+            bury(self.connection, options.queues)
+            connections.close_all()  # a signal receiver may have opened one
         for job_id in to_stop:
             self._stop_job(broker.text(job_id))
         return max(float(due), 0.02) if due else SUPERVISE_EVERY

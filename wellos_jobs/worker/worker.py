@@ -24,6 +24,7 @@ from ..processes.shared_memory import Order, Slot
 from ..processes.stop_signals import on_stop
 from ..states import EventName, FailureReason
 from . import execution
+from .known_code import register
 from .progress import Reporter
 from .rq_jobs import ForeignRunner
 from .timeouts import RunTimer
@@ -39,9 +40,6 @@ WORN = 75
 """Exit status of a process to be replaced: it has run its number of jobs, or has grown."""
 INTERRUPTED = 76
 """Exit status of a process to be replaced: after an interrupted run its state is not safe."""
-
-SET_TTL = 3600
-"""Seconds until Redis forgets a queue set without workers."""
 
 QUIET_LOOK = 1.0
 """Seconds after which a quiet worker asks whether it may take jobs again."""
@@ -133,7 +131,8 @@ class Worker:
 
         outcome = self._run(claim)
         self.slot.end()
-        self.jobs_done += 1
+        if outcome is None or outcome.kind != "waits_for_code":
+            self.jobs_done += 1
         self.worn = self._is_worn()
         self._idle_since = time.monotonic()
 
@@ -312,9 +311,7 @@ class Worker:
     def _register(self) -> bool:
         """Register the queue set. Returns whether Redis has it."""
         try:
-            broker.run(
-                self.connection, "register", self.options.queue_set, SET_TTL, *self.options.queues
-            )
+            register(self.connection, self.options.queue_set, self.options.queues)
         except broker.Unavailable as error:
             logger.warning(
                 "worker %s: Redis is unavailable while registering: %s", self.name, error

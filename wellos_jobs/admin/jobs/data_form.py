@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
@@ -48,7 +49,7 @@ class DataForm(ReasonForm):
     def __init__(
         self, data: Any = None, *, job: JobRecord, request: HttpRequest, **options: Any
     ) -> None:
-        initial = {"data": edits.editable(job.data), **options.pop("initial", {})}
+        initial = {"data": edits.editable(_stored(job)), **options.pop("initial", {})}
         super().__init__(data, initial=initial, **options)
         self.fields["data"].widget.attrs["autofocus"] = True
         self.fields["reason"].widget.attrs.pop("autofocus", None)
@@ -59,11 +60,12 @@ class DataForm(ReasonForm):
         """Validate the data as ``enqueue`` does."""
         edited = self.cleaned_data["data"]
         try:
-            edits.new_arguments(edits.definition_of(self.job), self.job.data, edited)
+            stored = edits.current_data(self.job)
+            edits.new_arguments(edits.definition_of(self.job), stored, edited)
         except (TypeError, PayloadError, EncryptionError, InvalidOperation) as error:
             raise ValidationError(str(error)) from error
 
-        if edits.changed_names(self.job.data, edited):
+        if edits.changed_names(stored, edited):
             self.require_manual()
         return edited
 
@@ -76,6 +78,14 @@ class DataForm(ReasonForm):
         if not organization_scope.may_start(self.request, self.job.name):
             text = gettext("You may run “%(name)s” only with its data and organization unchanged.")
             raise ValidationError(text, params={"name": self.job.name})
+
+
+def _stored(job: JobRecord) -> Mapping[str, Any]:
+    """Return the job's data in the declared version; as they are if that cannot be."""
+    try:
+        return edits.current_data(job)
+    except (PayloadError, EncryptionError):
+        return job.data
 
 
 class CopyForm(DataForm):

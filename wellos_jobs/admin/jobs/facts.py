@@ -31,6 +31,7 @@ def facts(site: AdminSite, job: JobRecord) -> list[Fact]:
         (_("Priority"), job.get_priority_display()),
         (_("Attempts"), f"{job.attempts}/{job.max_attempts}"),
         (_("Replays"), job.replays or ""),
+        (_("Version of the data"), job.version if job.version > 1 else ""),
         (_("Wait"), _shown(display.wait_time(job))),
         (pgettext("duration", "Run"), _shown(display.run_time(job))),
         (_("Timeout"), display.duration(job.timeout)),

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from ... import cron
 from ...contrib import report_types
 from ...definitions import registry
-from ...errors import CronError, PayloadError
+from ...errors import CronError, EncryptionError, PayloadError
 from ...models import OrganizationReportSchedule, Schedule
 from ...models.report_data import REPORT_FORMATS, REPORT_PREFIX
 from ...operations import edits, texts
@@ -154,7 +154,14 @@ class ScheduleForm(BaseScheduleForm):
             choices = [("", "---------"), *((name, name) for name in sorted(filter(None, names)))]
             self.fields["job_name"] = forms.ChoiceField(label=_("Job"), choices=choices)
         if "data" in self.fields and self.instance.data:
-            self.initial["data"] = edits.editable(self.instance.data)
+            self.initial["data"] = edits.editable(self._stored())
+
+    def _stored(self) -> Mapping[str, Any]:
+        """Return the stored data in the declared version; as they are if that cannot be."""
+        try:
+            return self.instance.current_data()
+        except (PayloadError, EncryptionError):
+            return self.instance.data or {}
 
     def clean_data(self) -> Any:
         """Keep the stored value of sensitive arguments that are still masked."""
@@ -165,9 +172,9 @@ class ScheduleForm(BaseScheduleForm):
         job_name = self.cleaned_data.get("job_name", self.instance.job_name)
         definition = registry.find(job_name)
         # Another job would do something else with the secret.
-        stored = self.instance.data if job_name == self.instance.job_name else {}
+        stored = self._stored() if job_name == self.instance.job_name else {}
         try:
-            return edits.merged(stored or {}, data, definition.sensitive if definition else ())
+            return edits.merged(stored, data, definition.sensitive if definition else ())
         except PayloadError as error:
             raise ValidationError(str(error)) from error
 

@@ -10,7 +10,7 @@ local now = clock()
 -- Take a job out of the structure in which it waits.
 local function leave(id, h)
   if h.status == 'queued' then
-    leave_lane(id, h.queue, h.priority)
+    leave_lane(id, lane_of(h))
     if h.parked then unpark_one(id, h) end
   else
     redis.call('ZREM', DUE, id)

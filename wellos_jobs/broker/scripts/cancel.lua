@@ -38,7 +38,7 @@ if h.status == 'started' then
 end
 
 if h.status == 'queued' then
-  leave_lane(id, h.queue, h.priority)
+  leave_lane(id, lane_of(h))
   if h.parked then unpark_one(id, h) end
 elseif h.status == 'scheduled' then
   redis.call('ZREM', DUE, id)

@@ -14,10 +14,7 @@ local function leave(id, h)
   redis.call('ZREM', LEASES, id)
 
   if h.status == 'queued' then
-    local lane = lane_key(h.queue, h.priority)
-    redis.call('LREM', lane, 1, id)
-    redis.call('ZREM', own_key('turns', lane), id)
-    refill(lane)
+    leave_lane(id, lane_of(h))
     if h.parked then unpark_one(id, h) end
   elseif h.status == 'scheduled' then
     redis.call('ZREM', DUE, id)

@@ -17,8 +17,8 @@ local function waiting_in(queue)
   local count = redis.call('ZCARD', parked)
   local oldest = older(redis.call('ZRANGE', parked, 0, 0, 'WITHSCORES')[2])
 
-  for _, priority in ipairs(priorities()) do
-    local lane = lane_key(queue, priority)
+  for _, name in ipairs(lanes_of(queue)) do
+    local lane = lane_key(name)
     local length = lane_length(lane)
     if length > 0 then
       count = count + length

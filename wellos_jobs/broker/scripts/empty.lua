@@ -23,13 +23,15 @@ local function drop(id)
   end
 end
 
-for _, priority in ipairs(priorities()) do
-  local lane = lane_key(queue, priority)
+for _, name in ipairs(lanes_of(queue)) do
+  local _, _, code = parts_of(name)
+  local lane = lane_key(name)
   while looked < most do
     local id = redis.call('LPOP', lane)
     if not id then break end
     looked = looked + 1
     refill(lane)
+    if code then leave_code_lane(id, name, queue) end
     drop(id)
   end
   forget_turns(lane)

@@ -7,7 +7,7 @@ local _, text_now = clock()
 
 if at == '' then
   redis.call('HSETNX', job_key(id), 'w:since', text_now)
-  announce(queue, '5', text_now)
+  announce('5|' .. queue, text_now)
 end
 event('enqueued', id, read_job(id), at ~= '' and '{"run_at":' .. at .. '}' or '')
 return 1

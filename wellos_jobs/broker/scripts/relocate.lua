@@ -10,7 +10,7 @@ local h = read_job(id)
 if not h.status then return 1 end
 
 if h.status == 'queued' then
-  leave_lane(id, h.queue, h.priority)
+  leave_lane(id, lane_of(h))
   if h.parked then unpark_one(id, h) end
 elseif h.status == 'scheduled' then
   local at = redis.call('ZSCORE', DUE, id)

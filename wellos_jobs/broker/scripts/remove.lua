@@ -5,12 +5,12 @@
 -- Includes: bell, lanes, limits, lifecycle
 
 local iso, id, queue = ARGV[1], ARGV[2], ARGV[3]
+local h = read_job(id)
 local removed = 0
-for _, priority in ipairs(priorities()) do
-  removed = removed + leave_lane(id, queue, priority)
+for _, lane in ipairs(lanes_of(queue)) do
+  removed = removed + leave_lane(id, lane)
 end
 
-local h = read_job(id)
 if removed > 0 and h.status == 'queued' and not h.foreign then
   finish_canceled(id, h, iso, '{"message":"removed from its queue"}')
 end

@@ -2,20 +2,25 @@
 -- the same step. Only the run that still holds the claim is settled: a stale run changes nothing.
 --
 --   queue_set  '' to claim nothing
---   outcome    completed, retried, snoozed, failed, canceled or handed_back
+--   outcome    completed, retried, snoozed, failed, canceled, handed_back, or waits_for_code: the
+--              worker does not know the job (see lanes.lua)
 --   after      seconds until it runs again (retried, snoozed)
 --   seconds    run time
 --   detail     JSON of the event
 --   result     JSON
 --   verdicts   what the run says about its circuit breakers, as JSON; '' for nothing
+--   unknown_to the queue set whose workers do not know the job
 --
 -- Returns the answer of claiming.lua; settled is 1, 2 if the job was canceled while it ran, 0 if
 -- the run is stale.
 -- Includes: bell, lanes, limits, lifecycle, claiming
 
 local call = arguments({'worker', 'number', 'nonce', 'queue_set', 'time', 'lease',
-  'job_id', 'run', 'outcome', 'after', 'seconds', 'detail', 'result', 'error', 'verdicts'})
+  'job_id', 'run', 'outcome', 'after', 'seconds', 'detail', 'result', 'error', 'verdicts',
+  'unknown_to'})
 local id, iso, outcome = call.job_id, call.time, call.outcome
+
+local EVENT_OF = {handed_back = 'snoozed', waits_for_code = 'snoozed'}
 
 -- The hash was deleted by foreign code while the job ran.
 local function clean_up()
@@ -25,6 +30,21 @@ local function clean_up()
     close_execution(name, queue)
     redis.call('ZREM', LEASES, id)
   end
+end
+
+local MOST_UNKNOWN = 10000 -- codes that a queue set remembers not to know
+
+-- The workers of this queue set do not know the job: they get no other one that needs this code.
+local function wait_for_code(h, now, text_now)
+  local unknown = own_key('unknown', call.unknown_to)
+  if redis.call('HLEN', unknown) >= MOST_UNKNOWN then redis.call('DEL', unknown) end
+  redis.call('HSET', unknown, h.code, call.detail)
+  redis.call('EXPIRE', unknown, UNREGISTERED_TTL)
+
+  uncount_attempt(id, h)
+  if h.limits then uncount_start(h.limits, call.run) end
+  redis.call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', iso)
+  hold(id, h, call.detail, now, text_now, true)
 end
 
 local function store(h)
@@ -40,6 +60,8 @@ local function store(h)
     redis.call('HSET', key, 'w:error', call.error)
   elseif outcome == 'canceled' then
     finish(id, h, 'canceled', iso)
+  elseif outcome == 'waits_for_code' then
+    wait_for_code(h, now, text_now)
   elseif outcome == 'handed_back' then -- the worker stops
     uncount_attempt(id, h)
     requeue(id, h, iso, text_now)
@@ -74,7 +96,7 @@ local function settle()
   if canceled then outcome = 'canceled' end -- requested while it ran: it must not run again
 
   store(h)
-  event(outcome == 'handed_back' and 'snoozed' or outcome, id, h, call.detail)
+  event(EVENT_OF[outcome] or outcome, id, h, call.detail)
   count()
   return canceled and 2 or 1
 end

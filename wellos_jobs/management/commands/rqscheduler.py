@@ -12,8 +12,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
 from ... import broker, conf
-from ...broker import keys
 from ...errors import UnknownQueue
+from ...worker.known_code import queue_set_of
 from ...worker.supervisor import Supervisor, SupervisorOptions
 from ...worker.worker import WorkerOptions
 from .. import console_log
@@ -54,5 +54,5 @@ class Command(BaseCommand):
         require_own_redis(source)
         if options["pid"]:
             Path(options["pid"]).expanduser().write_text(str(os.getpid()))
-        worker = WorkerOptions(source=source, queues=queues, queue_set=keys.set_id(queues))
+        worker = WorkerOptions(source=source, queues=queues, queue_set=queue_set_of(queues))
         sys.exit(Supervisor(SupervisorOptions(worker=worker, processes=0, clock=True)).run())

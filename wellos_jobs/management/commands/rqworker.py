@@ -13,9 +13,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
 from ... import broker, conf
-from ...broker import keys
 from ...errors import UnknownQueue
 from ...worker.chosen_name import living_holder
+from ...worker.known_code import queue_set_of
 from ...worker.supervisor import Supervisor, SupervisorOptions
 from ...worker.worker import WorkerOptions
 from .. import console_log
@@ -106,7 +106,7 @@ class Command(BaseCommand):
             worker=WorkerOptions(
                 source=source,
                 queues=queues,
-                queue_set=keys.set_id(queues),
+                queue_set=queue_set_of(queues),
                 burst=options["burst"],
                 max_jobs=options["max_jobs"],
                 max_idle=options["max_idle_time"],

@@ -19,8 +19,7 @@ local function choose_lane(set, longest_wait)
     local oldest = redis.call('ZRANGE', ages, 0, 0, 'WITHSCORES')
     if not oldest[1] then return redis.call('ZRANGE', ready, 0, 0)[1] end
 
-    local priority, queue = string.match(oldest[1], '^(%d+)|(.*)$')
-    local first = redis.call('LINDEX', lane_key(queue, priority), 0)
+    local first = redis.call('LINDEX', lane_key(oldest[1]), 0)
     local since = first and field(first, 'w:since')
     if not first then
       redis.call('ZREM', ages, oldest[1])
@@ -48,21 +47,37 @@ local function take(id, h, call, now, text_now)
   event('started', id, h, waited or '')
 end
 
--- Pop the next entry of a lane, if its queue is not paused. A lane without further entries leaves
--- the queue set.
+-- Pop the next entry of a lane, if its queue is not paused and the workers of the queue set may know
+-- its code. Otherwise, and without further entries, the lane leaves the queue set. Returns the job's
+-- id, if there is one, and what is known of it.
 local function pop(lane, set)
-  local priority, queue = string.match(lane, '^(%d+)|(.*)$')
-  local key = lane_key(queue, priority)
-  local paused = redis.call('HEXISTS', W .. 'paused', queue) == 1
-  local id = not paused and redis.call('LPOP', key)
+  local _, queue, code = parts_of(lane)
+  local key = lane_key(lane)
+  local closed = redis.call('HEXISTS', W .. 'paused', queue) == 1
+    or code and is_unknown_to(set, code)
+  local id = not closed and redis.call('LPOP', key)
   if id then refill(key) end
 
-  if paused or redis.call('EXISTS', key) == 0 then
+  if closed or redis.call('EXISTS', key) == 0 then
     redis.call('ZREM', own_key('ready', set), lane)
     redis.call('ZREM', own_key('age', set), lane)
-    if not paused then forget_turns(key) end
+    if not closed then forget_turns(key) end
   end
-  return id
+  if not id then return end
+
+  local h = read_job(id)
+  -- A list entry is only a hint: drop it unless the job is queued, and this no second entry of a job
+  -- that is parked or waits for code.
+  local wanted = h.status == 'queued' and not h.parked and (not h.held or h.held == lane)
+  if code then leave_code_lane(id, lane, queue) end
+  return wanted and id, h
+end
+
+-- Put a job that the workers of this queue set do not know where others find it.
+local function hold(id, h, verdict, now, text_now, in_front)
+  to_lane(id, h.queue, h.priority, text_now, in_front, true, h.code)
+  redis.call('HSET', job_key(id), 'w:unknown', verdict)
+  if h.limits then pass_on(id, cjson.decode(h.limits), {}, now) end
 end
 
 -- Claim the next job of a queue set. Returns its id, or false and when to ask again (see next_due).
@@ -77,22 +92,20 @@ local function claim_next(call, quiet)
   end
   if redis.call('EXISTS', P .. ':suspended') == 1 then return false end
 
+  local knows_all = redis.call('EXISTS', own_key('unknown', set)) == 0
   local longest_wait = tonumber(call.number) % 16 == 0
   for step = 1, MAX_HINTS do
     local lane = choose_lane(set, longest_wait)
     if not lane then break end
 
-    local id = pop(lane, set)
-    if id then
-      local h = read_job(id)
-      -- A list entry is only a hint: drop it unless the job is queued, and not a second entry of a
-      -- parked job.
-      local wanted = h.status == 'queued' and not h.parked
-      if wanted and (not h.limits or admit(id, h, call_id(call), now)) then
-        take(id, h, call, now, text_now)
-        if redis.call('EXISTS', ready) == 1 then ring(set) end -- more work: wake the next worker
-        return id
-      end
+    local id, h = pop(lane, set)
+    local verdict = id and not knows_all and redis.call('HGET', own_key('unknown', set), h.code)
+    if verdict then
+      hold(id, h, verdict, now, text_now)
+    elseif id and (not h.limits or admit(id, h, call_id(call), now)) then
+      take(id, h, call, now, text_now)
+      if redis.call('EXISTS', ready) == 1 then ring(set) end -- more work: wake the next worker
+      return id
     end
     if step == MAX_HINTS then return false, '0' end -- ask again at once
   end
@@ -128,7 +141,7 @@ end
 
 -- The fields of a claimed job's hash that its worker needs: broker/claims.py has the same list.
 local CLAIM_FIELDS = {'w:name', 'data', 'origin', 'w:attempt', 'w:max', 'w:timeout', 'w:db',
-  'w:gen', 'w:org', 'w:user', 'w:ctx', 'w:run', 'w:since', 'w:prio', 'timeout'}
+  'w:gen', 'w:org', 'w:user', 'w:ctx', 'w:run', 'w:since', 'w:prio', 'timeout', 'w:version'}
 
 -- Return the answer: {settled, next_due, job_id, then CLAIM_FIELDS}. next_due is in seconds from
 -- now; '' if nothing is due, 'quiet' if the worker is to take no jobs.

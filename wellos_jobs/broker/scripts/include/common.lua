@@ -23,9 +23,33 @@ local function worker_key(name) return P .. ':worker:' .. name end
 
 local function priorities() return {'1', '3', '5', '7', '10'} end
 
-local function lane_key(queue, priority)
-  if tostring(priority) == '5' then return P .. ':queue:' .. queue end
+-- A lane is named `<priority>|<queue>`; the lane of jobs that wait for the same code
+-- `<priority>+<code>|<queue>`. No code contains a bar.
+local function lane_name(queue, priority, code)
+  return priority .. (code and '+' .. code or '') .. '|' .. queue
+end
+
+-- Return the priority, the queue and the code of a lane; the code is nil in the lane of all jobs.
+local function parts_of(lane)
+  local priority, code, queue = string.match(lane, '^(%d+)%+?([^|]*)|(.*)$')
+  return priority, queue, code ~= '' and code or nil
+end
+
+local function lane_key(lane)
+  local priority, queue, code = parts_of(lane)
+  if code then return own_key('lane', lane) end
+  if priority == '5' then return P .. ':queue:' .. queue end
   return P .. ':queue:' .. queue .. ':p' .. priority
+end
+
+-- Return the names of the lanes of a queue, those of jobs that wait for code last.
+local function lanes_of(queue)
+  local found = {}
+  for i, priority in ipairs(priorities()) do found[i] = lane_name(queue, priority) end
+  for _, lane in ipairs(redis.call('SMEMBERS', own_key('code_lanes', queue))) do
+    found[#found + 1] = lane
+  end
+  return found
 end
 
 -- Return the arguments of the script by these names, in the order of ARGV.
@@ -63,7 +87,8 @@ end
 -- no status.
 local function read_job(id)
   local v = redis.pcall('HMGET', job_key(id), 'status', 'origin', 'w:name', 'w:prio', 'w:attempt',
-    'w:max', 'w:db', 'w:gen', 'w:run', 'worker_name', 'w:cancel', 'w:limits', 'w:parked')
+    'w:max', 'w:db', 'w:gen', 'w:run', 'worker_name', 'w:cancel', 'w:limits', 'w:parked', 'w:code',
+    'w:held')
   if v.err then v = {} end
 
   return {
@@ -80,6 +105,8 @@ local function read_job(id)
     cancel = v[11],
     limits = v[12],
     parked = v[13],
+    code = v[14] or (v[3] or '') .. '@1',
+    held = v[15] or nil,
     foreign = not v[3],
   }
 end

@@ -232,6 +232,18 @@ local function admit(id, h, run, now)
   return true
 end
 
+-- A run that did not begin the work gives back its starts in the periods of rate limits.
+local function uncount_start(limits, run)
+  for _, limit in ipairs(cjson.decode(limits)) do
+    if limit.p then
+      for i = 1, limit.w or 1 do redis.call('ZREM', own_key('starts', limit.id), run .. ':' .. i) end
+      if redis.call('EXISTS', own_key('parked', limit.id)) == 1 then
+        redis.call('ZADD', GATES, '0', limit.id)
+      end
+    end
+  end
+end
+
 local function open_breaker(limit, now)
   local key = own_key('breaker', limit.id)
   redis.call('HSETNX', key, 'since', string.format('%.3f', now))
