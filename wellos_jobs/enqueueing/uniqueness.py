@@ -47,7 +47,8 @@ def reads_sealed(key: Key, data: Mapping[str, Any]) -> bool:
 def reservation_of(record: JobRecord) -> UniqueClaim | None:
     """Return the reservation of a job's unique key, whichever job holds it.
 
-    None if the job has no key, or the key is free.
+    None if the job has no key, the key is free, or the job's data have another version: the key is
+    made from fields of the declared one.
 
     Raises:
         EncryptionError, PayloadError: the job's data, which the key is made from, is unreadable.
@@ -56,6 +57,8 @@ def reservation_of(record: JobRecord) -> UniqueClaim | None:
 
     definition = registry.find(record.name)
     if definition is None or definition.unique is None or record.is_foreign:
+        return None
+    if record.version != definition.version and definition.unique.key is not None:
         return None
     data = payload.decode(record.data, keep_sealed=True)
     keyed = data if definition.unique.key is None else {**definition.parameters.defaults, **data}
