@@ -10,8 +10,9 @@ from wellos_jobs import Priority, enqueue, operations
 from wellos_jobs.broker import keys, queues
 from wellos_jobs.broker.claims import Outcome
 from wellos_jobs.broker.rq_queue import LaneQueue
+from wellos_jobs.maintenance import stale_jobs
 from wellos_jobs.maintenance.relay import Rebuild
-from wellos_jobs.models import DeadLetter, JobAttempt
+from wellos_jobs.models import DeadLetter, JobAttempt, JobRecord
 from wellos_jobs.states import FailureReason, JobState
 
 from ..jobs import noop
@@ -240,6 +241,17 @@ def test_it_survives_the_loss_of_redis(old: Hand, redis_client: redis.Redis) -> 
         pass
     refuse(old)
     assert old.claim() is None and new.take().id == str(handle)
+
+
+def test_an_older_redis_does_not_run_it_again(
+    old: Hand, new: Hand, redis_client: redis.Redis
+) -> None:
+    handle = noop.enqueue()
+    refuse(old)
+    JobRecord.objects.filter(pk=handle.id).update(state=JobState.COMPLETED)
+    for _ in stale_jobs.correct("default", ["default"], old.connection):
+        pass
+    assert new.claim() is None and nothing_is_left(redis_client)
 
 
 def nothing_is_left(redis_client: redis.Redis) -> bool:

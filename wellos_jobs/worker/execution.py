@@ -214,11 +214,11 @@ def _definition(claim: Claim) -> JobDefinition:
         raise _CodeMissing(FailureReason.UNKNOWN_JOB, error) from error
 
     if claim.version > definition.version:
-        error = UnknownJob(
+        newer = UnknownJob(
             f"{claim.name}: the data have version {claim.version}, and this worker knows version "
             f"{definition.version}"
         )
-        raise _CodeMissing(FailureReason.UNKNOWN_JOB, error)
+        raise _CodeMissing(FailureReason.UNKNOWN_JOB, newer)
     return definition
 
 

@@ -1,4 +1,4 @@
-"""What workers of this code know, as Redis is told; and what none of them knows for too long."""
+"""What workers with this code know, as they register it; and what none knows for too long."""
 
 from __future__ import annotations
 
