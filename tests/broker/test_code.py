@@ -277,8 +277,10 @@ def test_after_the_wait_it_is_a_dead_letter_without_an_attempt(
     assert letter.error_class == "wellos_jobs.errors.UnknownJob"
     assert (letter.job.attempts, JobAttempt.objects.count()) == (0, 0)
     assert handle.error == "nobody told me" and nothing_is_left(redis_client)
+    assert JobRecord.objects.filter(name="wellos-notify-admins").exists()  # the alert
 
 
+@pytest.mark.usefixtures("no_notices")
 def test_its_replay_waits_again(old: Hand, new: Hand, redis_client: redis.Redis) -> None:
     books = Books()
     handle = noop.enqueue()

@@ -119,7 +119,11 @@ def test_data_of_a_later_version_are_not_edited() -> None:
 
 def stored(**fields: Any) -> Schedule:
     return Schedule.objects.create(
-        name="mails", job_name="mail", cron="0 8 * * *", data={"address": "ada@example.org"}, **fields
+        name="mails",
+        job_name="mail",
+        cron="0 8 * * *",
+        data={"address": "ada@example.org"},
+        **fields,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 import socket
@@ -13,7 +14,7 @@ import redis as redis_py
 from rq.version import VERSION
 
 from . import keys
-from .connection import redis_time, rq_time, run, text
+from .connection import Client, redis_time, rq_time, run, text
 
 
 def birth(
@@ -87,6 +88,22 @@ def _holder(connection: redis_py.Redis, worker: str) -> Holder | None:
     beat = text(connection.hget(keys.supervisor(supervisor), "beat"))
     silent = redis_time(connection) - float(beat) if beat else None
     return Holder(worker, host, pid, beat, silent)
+
+
+def queue_sets_of(connection: Client, queue: str) -> list[str]:
+    """Return the queue set of each worker of a queue, of those whose supervisor lives.
+
+    Three round trips. Raises redis-py's errors.
+    """
+    names: Any = connection.smembers(keys.workers_of(queue))
+    with connection.pipeline(transaction=False) as pipeline:
+        for name in names:
+            pipeline.hget(name, "w:supervisor")
+        tokens = map(text, pipeline.execute())
+        for token in tokens:
+            pipeline.hget(keys.supervisor(token), "facts")
+        facts = [json.loads(found) for found in pipeline.execute() if found]
+    return [str(found.get("set", "")) for found in facts]
 
 
 def sweep(connection: redis_py.Redis, queues: Sequence[str]) -> None:

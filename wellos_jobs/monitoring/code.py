@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import broker
-from ..broker import job_hash, keys
+from ..broker import job_hash, keys, rq_workers
 
 FIELDS = (
     job_hash.NAME,
@@ -70,26 +70,12 @@ def _known(fleet: Fleet) -> str:
 
 def _fleet(connection: Any, queue: str, name: str, code: str) -> Fleet:
     """Ask what the workers of a queue know. Four round trips."""
-    workers = connection.smembers(keys.workers_of(queue))
-    tokens = _each(connection, "hget", [(key, "w:supervisor") for key in workers])
-    facts = _each(connection, "hget", [(keys.supervisor(token), "facts") for token in tokens])
-    sets = [json.loads(text).get("set", "") for text in facts if text]
-
-    refusals = _each(connection, "hexists", [(keys.unknown(one), code) for one in sets])
-    versions = _each(connection, "hget", [(keys.jobs(one), name) for one in sets])
-    fleet = Fleet(may_know=refusals.count("0"))
-    fleet.versions.update(int(version) for version in versions if version)
-    return fleet
-
-
-def _each(connection: Any, command: str, calls: list[tuple[Any, str]]) -> list[str]:
-    """Call a command for each of these arguments in one round trip; return the replies as text."""
+    sets = rq_workers.queue_sets_of(connection, queue)
     with connection.pipeline(transaction=False) as pipeline:
-        for arguments in calls:
-            getattr(pipeline, command)(*arguments)
+        for one in sets:
+            pipeline.hexists(keys.unknown(one), code).hget(keys.jobs(one), name)
         replies = pipeline.execute()
-    return ["" if reply is None else _text(reply) for reply in replies]
 
-
-def _text(reply: Any) -> str:
-    return str(int(reply)) if isinstance(reply, bool | int) else broker.text(reply)
+    fleet = Fleet(may_know=replies[::2].count(False))
+    fleet.versions.update(int(version) for version in replies[1::2] if version)
+    return fleet

@@ -85,7 +85,8 @@ def _stored(job: JobRecord) -> Mapping[str, Any]:
     try:
         return edits.current_data(job)
     except (PayloadError, EncryptionError):
-        return job.data
+        stored: Mapping[str, Any] = job.data
+        return stored
 
 
 class CopyForm(DataForm):
