@@ -262,7 +262,6 @@ def foreign_fail(message: str = "broken") -> None:
 
 from .support import contrib_jobs, guarded_jobs, rough_jobs  # noqa: E402, F401  # jobs too, in modules of their own
 
-
 # --- two versions of the code (see ``support.code_versions``) -------------------------------------
 
 if code := os.environ.get("WELLOS_TEST_CODE"):
