@@ -43,7 +43,8 @@ from ..task_backend.framework import (
     task_finished,
     task_started,
 )
-from ..worker.worker import SET_TTL, Worker, WorkerOptions
+from ..worker.known_code import queue_set_of, register
+from ..worker.worker import Worker, WorkerOptions
 
 if TYPE_CHECKING:
     from django.test import TransactionTestCase as _TestCase
@@ -640,9 +641,9 @@ class JobsConformance(TaskBackendConformance):
     def work(self) -> None:
         """Run a worker in this process until nothing is left, and let the ledger follow."""
         source, queues = broker.source_of("default"), ["default"]
-        queue_set = keys.set_id(queues)
+        queue_set = queue_set_of(queues)
         connection = broker.source_client(source, "work")
-        broker.run(connection, "register", queue_set, SET_TTL, *queues)
+        register(connection, queue_set, queues)
 
         options = WorkerOptions(source, queues, queue_set, burst=True)
         _WorkerWithoutSignals("conformance", options, Slot()).work()
