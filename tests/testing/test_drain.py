@@ -25,6 +25,7 @@ from wellos_jobs import (
     Snooze,
     Unique,
     current_job,
+    enqueue,
     fixed,
     operations,
     report_progress,
@@ -32,7 +33,7 @@ from wellos_jobs import (
 )
 from wellos_jobs.cron import Cron
 from wellos_jobs.definitions import registry
-from wellos_jobs.errors import JobTimeout
+from wellos_jobs.errors import JobTimeout, UnknownJob
 from wellos_jobs.models import DeadLetter, JobAttempt, JobLog, Schedule
 from wellos_jobs.testing import CapturedJobs, NeverDone, drain, moved_clock
 
@@ -327,3 +328,10 @@ def test_naive_times_are_refused() -> None:
         drain(until=datetime(2030, 1, 1))
     with pytest.raises(ValueError, match="naive"), moved_clock(to=datetime(2030, 1, 1)):
         pass
+
+
+def test_a_job_that_is_declared_nowhere_ends_as_a_dead_letter() -> None:
+    enqueue("no-such-job", {})  # a worker would let it wait for another one
+    with pytest.raises(UnknownJob, match="no-such-job"):
+        drain()
+    assert DeadLetter.objects.get().reason == "unknown_job"

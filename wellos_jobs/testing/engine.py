@@ -190,6 +190,8 @@ class Engine:
         finally:
             self._running = None
 
+        if outcome.kind == "waits_for_code":  # no other worker could know it
+            outcome = replace(outcome, kind="failed")
         was_stopped = self._is_stopping and outcome.kind not in ("completed", "failed")
         return replace(outcome, kind="canceled") if was_stopped else outcome
 

@@ -92,6 +92,8 @@ def _run(
         seconds = time.perf_counter() - started
         return Outcome("completed", seconds, result=result, verdicts=_verdicts(claim, None))
     except _CodeMissing as missing:
+        if state.on_error is not None:
+            state.on_error(missing.error)
         return missing.outcome()
     except JobStopped:
         return Outcome("canceled", time.perf_counter() - started)
