@@ -66,7 +66,7 @@ class WithoutDatabase(JobsTestMixin, SimpleTestCase):
 
 
 def test_a_job_called_directly_has_a_current_job(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="wellos_jobs")
     with job_context(scripted, attempt=2, organization="acme", context={"request_id": "r1"}) as run:
         assert scripted(["progress:10:begun", "progress:80:nearly", "log:hello"]) is None
         assert current_job() is run.job
