@@ -251,7 +251,7 @@ def test_the_texts_are_kept_to_the_page(
 ) -> None:
     """Neither the audit log, the session, nor the report of an error has them."""
     caplog.set_level(logging.DEBUG)
-    logging.getLogger("django.db.backends").setLevel(logging.INFO)
+    caplog.set_level(logging.INFO, logger="django.db.backends")
     done = post(root, "erase", **everything(ada))
     assert done["Cache-Control"].count("no-store") == 1
     assert not re.search(f"{MAIL}|{NAME}", caplog.text)
