@@ -201,7 +201,11 @@ def test_invalid_names(name: Any) -> None:
         ({"version": 2, "upgrade": dict}, "upgrade is <class 'dict'>: give a dict of functions"),
         ({"version": 2, "upgrade": {"1": dict}}, "upgrade has the key '1'"),
         ({"version": 2, "upgrade": {1: 7}}, "upgrade[1] is 7: give a plain function"),
-        ({"version": 2, "upgrade": {1: wait_for_it}}, "upgrade[1] is <function wait_for_it"),
+        pytest.param(
+            {"version": 2, "upgrade": {1: wait_for_it}},
+            "upgrade[1] is <function wait_for_it",
+            id="an upgrade that is async",
+        ),
     ],
     ids=repr,
 )
