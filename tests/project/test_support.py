@@ -142,7 +142,7 @@ def test_a_wait_in_vain_says_what_for_and_shows_the_logs(processes: Fleet) -> No
 
 
 def test_children_are_seen_and_end_with_the_test(processes: Fleet) -> None:
-    process = processes.start("-c", "import os, time; os.fork(); time.sleep(60)")
+    process = processes.start("-c", "import os, time; os.fork(); time.sleep(60)", fresh=True)
     child = processes.wait_until(process.children)[0]
     assert children_of(os.getpid()).count(process.pid) == 1
     process.kill9()
