@@ -82,7 +82,7 @@ def test_the_metadata_says_what_it_is(metadata: Message) -> None:
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "MIT"
     assert {"django>=5.2", "rq<4,>=3.0"} <= set(metadata.get_all("Requires-Dist", []))
-    assert {"pdf", "postgres", "mysql", "s3", "dev-server"} == set(
+    assert {"pdf", "postgres", "mysql", "s3", "dev-server", "tasks"} == set(
         metadata.get_all("Provides-Extra", [])
     )
 
