@@ -77,7 +77,7 @@ class Demo:
         # The supervisor with its workers and its housekeeping, the site, the server.
         return wait_until(
             lambda: len(pids := self.descendants()) >= processes + 4 and pids,
-            30,
+            60,
             "all of the demo's processes",
             [self.process],
         )
