@@ -37,7 +37,7 @@ demo: $(STAMP)-example ## Run the example: every kind of job, for real. ARGS=--e
 test: $(STAMP)-test ## Run the tests a change is judged by, on SQLite: about 11 minutes. ARGS="-k retry" picks some.
 	@$(BIN)/python -m tests $(ARGS)
 
-test-fast: $(STAMP)-test ## Run the unit tests: no worker process, no browser; about 2 minutes.
+test-fast: $(STAMP)-test ## Run the unit tests: no worker process, no browser; about 4 minutes.
 	@$(BIN)/python -m tests fast $(ARGS)
 
 test-all: $(STAMP)-test ## Run all tests, on PostgreSQL and MariaDB too. WELLOS_REQUIRE=postgres,mariadb: these must be there.
