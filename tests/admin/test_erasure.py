@@ -142,7 +142,11 @@ def test_then_it_erases(root: Client, ada: User) -> None:
 
     JobRecord.objects.filter(state="waiting").update(state="canceled")
     assert "Jobs 1" in text(post(root, "erase", **everything(ada)))
-    assert "Nothing was found" in text(post(root, "find", **everything(ada)))
+
+    nothing = post(root, "find", **everything(ada))
+    assert "Nothing was found" in text(nothing)
+    assert "This will be erased" not in text(nothing)
+    assert 'value="erase"' not in nothing.content.decode(), "there is nothing to confirm"
 
 
 def test_a_deleted_account_is_found_by_name(root: Client, ada: User) -> None:
